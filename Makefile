@@ -1,0 +1,52 @@
+# Every target sets up what it needs (scripts/setup.sh), on a bare Debian 12 too.
+
+VENV ?= .venv
+PY := $(VENV)/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+run: ## set up all and serve the example shop on http://127.0.0.1:8000
+	@scripts/setup.sh run
+	$(VENV)/bin/turboapi run examples.store.app:app --app-dir . $(ARGS)
+
+test: ## set up all; C tests, Python tests, conformance ratchet
+	@scripts/setup.sh test
+	scripts/test_c.sh
+	$(PY) -m pytest $(ARGS)
+	$(PY) tests/conformance/ratchet.py
+
+lint: ## formats, lint, layering, sizes and types
+	@scripts/setup.sh test
+	scripts/lint.sh
+
+conformance: ## FastAPI's own tests against turboapi (ARGS: files, --json F ...)
+	@scripts/setup.sh test
+	$(PY) tests/conformance/run.py --package turboapi --part dev $(ARGS)
+
+bench: ## the servers side by side: a table and a plot in benchmarks/results
+	@scripts/setup.sh test
+	$(PY) benchmarks/run.py $(ARGS)
+
+asan: ## C tests and Python tests under AddressSanitizer and UBSan
+	@scripts/setup.sh test
+	scripts/sanitize.sh address
+
+tsan: ## C tests under ThreadSanitizer
+	@scripts/setup.sh test
+	scripts/sanitize.sh thread
+
+fuzz: ## each libFuzzer target for FUZZ_SECONDS (default 60)
+	@scripts/setup.sh fuzz
+	scripts/fuzz.sh
+
+free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the tests on it
+	scripts/test_free_threaded.sh
+
+clean: ## remove what was built
+	rm -rf build build-* $(VENV) .cache
+
+.PHONY: help run test lint conformance bench asan tsan fuzz free-threaded clean

@@ -1,0 +1,60 @@
+"""Draws results: python plot.py RESULTS.json OUT.svg [OUT.png]; needs matplotlib."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from harness.cases import CASES
+from harness.servers import SERVERS
+
+OURS, FLOOR, OTHER = "#d9480f", "#868e96", "#4c78a8"
+
+
+def main() -> None:
+    """Draw one row a case: CPU on the left, requests a second on the right."""
+    data = json.loads(Path(sys.argv[1]).read_text())
+    titles = {server.key: server.title for server in SERVERS}
+    cases = [case for case in CASES if any(r["case"] == case.key for r in data["results"])]
+    if not cases:
+        return
+    counts = [sum(r["case"] == case.key for r in data["results"]) for case in cases]
+    figure, axes = plt.subplots(
+        len(cases),
+        2,
+        figsize=(13, 0.8 * len(cases) + 0.3 * sum(counts)),
+        height_ratios=[count + 1 for count in counts],
+        squeeze=False,
+    )
+    for row, case in zip(axes, cases, strict=True):
+        results = [r for r in data["results"] if r["case"] == case.key]
+        for axis, value, label, best_first in (
+            (row[0], "cpu_us", "server CPU, us a request", False),
+            (row[1], "rps", "requests a second", True),
+        ):
+            ordered = sorted(results, key=lambda r: r[value], reverse=not best_first)
+            bars = axis.barh(
+                [titles[r["server"]] for r in ordered],
+                [r[value] for r in ordered],
+                color=[{"turboapi": OURS, "floor": FLOOR}.get(r["server"], OTHER) for r in ordered],
+            )
+            digits = "{:,.1f}" if value == "cpu_us" else "{:,.0f}"
+            axis.bar_label(bars, labels=[digits.format(r[value]) for r in ordered], padding=3)
+            axis.set_title(f"{case.title}: {label}", fontsize=9, loc="left")
+            axis.tick_params(labelsize=8)
+            axis.margins(x=0.18)
+            axis.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    for target in sys.argv[2:]:
+        figure.savefig(target, dpi=120)
+
+
+if __name__ == "__main__":
+    main()

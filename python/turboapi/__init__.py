@@ -1,0 +1,27 @@
+"""A FastAPI-compatible web framework whose request path is written in C."""
+
+__version__ = "0.1.0"
+
+from starlette import status as status
+from starlette.responses import Response as Response
+
+from ._alias import as_fastapi as as_fastapi
+from .applications import FastAPI as FastAPI
+from .applications import TurboAPI as TurboAPI
+from .background import BackgroundTasks as BackgroundTasks
+from .datastructures import UploadFile as UploadFile
+from .exceptions import HTTPException as HTTPException
+from .exceptions import WebSocketException as WebSocketException
+from .param_functions import Body as Body
+from .param_functions import Cookie as Cookie
+from .param_functions import Depends as Depends
+from .param_functions import File as File
+from .param_functions import Form as Form
+from .param_functions import Header as Header
+from .param_functions import Path as Path
+from .param_functions import Query as Query
+from .param_functions import Security as Security
+from .requests import Request as Request
+from .routing import APIRouter as APIRouter
+from .websockets import WebSocket as WebSocket
+from .websockets import WebSocketDisconnect as WebSocketDisconnect

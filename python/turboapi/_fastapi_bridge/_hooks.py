@@ -1,0 +1,92 @@
+"""What a plan asks during a request of a FastAPI application: answered with FastAPI's classes."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from turboapi._compat import ModelField
+from turboapi._fastapi_bridge import _theirs
+from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
+from turboapi._hooks import RequestHooks
+from turboapi.dependencies.models import Dependant
+from turboapi.routing._handler import SWALLOWED
+
+
+class BridgeHooks(RequestHooks):
+    """The hooks of a path operation, made of its public attributes."""
+
+    def __init__(self, route: Any, translator: Translator) -> None:
+        """`route` is an APIRoute, or the effective route for one place where it is included.
+
+        Raises:
+            CannotTranslate: it has something that the engine does not know.
+        """
+        self._translator = translator
+        self._exceptions = _theirs.module("fastapi.exceptions")
+        self.security_scopes = _theirs.module("fastapi.security.oauth2").SecurityScopes
+        self.new_background = _theirs.module("fastapi.background").BackgroundTasks
+        self.jsonable = _theirs.module("fastapi.encoders").jsonable_encoder
+        super().__init__(
+            dependant=translator.dependant(route.dependant),
+            body_field=translator.optional_field(route.body_field),
+            status_code=route.status_code,
+            response_class=placeholder(route.response_class),
+            response_field=translator.optional_field(route.response_field),
+            dump_options={
+                "include": route.response_model_include,
+                "exclude": route.response_model_exclude,
+                "by_alias": route.response_model_by_alias,
+                "exclude_unset": route.response_model_exclude_unset,
+                "exclude_defaults": route.response_model_exclude_defaults,
+                "exclude_none": route.response_model_exclude_none,
+            },
+            dependency_overrides_provider=route.dependency_overrides_provider,
+            embed_body_fields=route._embed_body_fields,
+            strict_content_type=placeholder(route.strict_content_type),
+        )
+        self.param_convertors = route.param_convertors
+        if self.streams:
+            raise CannotTranslate("an endpoint that yields")
+        if not _theirs.encoders_are_default():
+            self.plain_json = False
+
+    # -- the compiler's questions -------------------------------------------------------------
+
+    def analyse(self, **arguments: Any) -> Dependant:
+        """The Dependant of what overrides a dependency."""
+        theirs = _theirs.module("fastapi.dependencies.utils").get_dependant(**arguments)
+        return self._translator.dependant(theirs)
+
+    @staticmethod
+    def cache_key(dependant: Any, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:
+        models = _theirs.module("fastapi.dependencies.models")
+        return models._get_cache_key(dependant=dependant.original, uses_scopes_cache=scopes_cache)
+
+    # -- during a request ---------------------------------------------------------------------
+
+    def encode_json(self, value: Any) -> bytes:  # type: ignore[override]
+        return self.response_class(self.jsonable(value)).body  # type: ignore[return-value]
+
+    def json_invalid(self, error: json.JSONDecodeError, request: Any) -> Exception:
+        ours: Any = super().json_invalid(error, request)
+        return self._invalid_request(ours.errors(), ours.body, ours.endpoint_ctx)
+
+    def validation_error(self, errors: list[Any], body: Any, request: Any) -> Exception:
+        return self._invalid_request(errors, body, self.endpoint_context(request))
+
+    def _invalid_request(
+        self, errors: Any, body: Any, context: Mapping[str, Any] | None
+    ) -> Exception:
+        kind: Callable[..., Exception] = self._exceptions.RequestValidationError
+        return kind(errors, body=body, endpoint_ctx=context)
+
+    def swallowed(self) -> Exception:  # type: ignore[override]
+        return self._exceptions.FastAPIError(SWALLOWED)  # type: ignore[no-any-return]
+
+    def _checked(self, field: ModelField, value: Any, request: Any = None) -> Any:
+        checked, errors = field.validate(value, {}, loc=("response",))
+        if errors:
+            raise self._exceptions.ResponseValidationError(
+                errors=errors, body=value, endpoint_ctx=self.endpoint_context(request)
+            )
+        return checked

@@ -1,0 +1,140 @@
+"""The installed FastAPI: its modules, and whether they do what the released ones do.
+
+Our engine has the semantics of one minor version; and who replaces a function of FastAPI, as
+instrumentation does, wants it to be called.
+"""
+
+import sys
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from starlette import _exception_handler, concurrency
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Router
+
+# What the engine is equal to, as tests/integration/test_fastapi_bridge.py shows.
+VERSIONS = ("0.165.",)
+
+# Functions that take part in a request, by module; those of the classes are below.
+_FUNCTIONS = {
+    "fastapi.routing": ("get_request_handler", "request_response"),
+    "fastapi.dependencies.utils": (
+        "solve_dependencies",
+        "_solve_generator",
+        "request_params_to_args",
+        "request_body_to_args",
+        "get_dependant",
+    ),
+    "fastapi.dependencies.models": ("_get_cache_key",),
+    "fastapi.encoders": ("jsonable_encoder",),
+}
+# Names that modules of FastAPI import and look up at each request.
+_IMPORTED = {
+    "solve_dependencies": "fastapi.dependencies.utils",
+    "jsonable_encoder": "fastapi.encoders",
+}
+_OWN = ("run_endpoint_function", "serialize_response")
+_STARLETTE = {
+    "Request": Request,
+    "Response": Response,
+    "run_in_threadpool": concurrency.run_in_threadpool,
+    "wrap_app_handling_exceptions": _exception_handler.wrap_app_handling_exceptions,
+}
+
+
+def module(name: str) -> ModuleType:
+    """A module of FastAPI; an application has imported all that this package asks for."""
+    return sys.modules[name]
+
+
+def version() -> str:
+    """The version of the FastAPI that is installed."""
+    return str(getattr(module("fastapi"), "__version__", "unknown"))
+
+
+def _is_from(function: Any, name: str) -> bool:
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return code is not None and code.co_filename == module(name).__file__
+
+
+def why_not() -> str | None:
+    """Why nothing may be compiled, or None."""
+    if not version().startswith(VERSIONS):
+        return f"FastAPI {version()} is not {' or '.join(each + 'x' for each in VERSIONS)}"
+    try:
+        replaced = next(_replaced(), None)
+    except (AttributeError, KeyError) as error:
+        return f"FastAPI {version()} lacks {error}"
+    return f"{replaced} was replaced" if replaced else None
+
+
+def _replaced() -> Iterator[str]:
+    for name, functions in _FUNCTIONS.items():
+        for function in functions:
+            if not _is_from(getattr(module(name), function), name):
+                yield f"{name}.{function}"
+    routing = module("fastapi.routing")
+    for name, origin in _IMPORTED.items():
+        if getattr(routing, name) is not getattr(module(origin), name):
+            yield f"fastapi.routing.{name}"
+    for name in _OWN:
+        if not _is_from(getattr(routing, name), "fastapi.routing"):
+            yield f"fastapi.routing.{name}"
+    for name, value in _STARLETTE.items():
+        if getattr(routing, name) is not value:
+            yield f"fastapi.routing.{name}"
+    for cls in (routing.APIRoute, routing.APIRouter, routing._IncludedRouter):
+        for name in ("matches", "handle", "get_route_handler", "app"):
+            function = vars(cls).get(name)
+            if function is not None and not _is_from(function, "fastapi.routing"):
+                yield f"{cls.__name__}.{name}"
+
+
+def encoders_are_default() -> bool:
+    """Whether `ENCODERS_BY_TYPE` is as it was: applications put theirs there."""
+    from turboapi.encoders import ENCODERS_BY_TYPE
+
+    return all(
+        getattr(encode, "__module__", None) == "fastapi.encoders"
+        or encode is ENCODERS_BY_TYPE.get(kind)
+        for kind, encode in module("fastapi.encoders").ENCODERS_BY_TYPE.items()
+    )
+
+
+def stack_is_plain(app: Any) -> bool:
+    """Whether nothing but FastAPI's own stands between the server and the router.
+
+    `app.middleware_stack` must have been made.
+    """
+    kind = type(app)
+    applications = module("fastapi.applications")
+    theirs = applications.FastAPI
+    if any(getattr(kind, name) is not getattr(theirs, name) for name in _APP_METHODS):
+        return False
+    if not all(_is_from(getattr(theirs, name), "fastapi.applications") for name in _APP_METHODS):
+        return False
+    if vars(app).keys() & {*_APP_METHODS, "app"} or vars(app.router).keys() & {"app", "__call__"}:
+        return False
+    if type(app.router).__call__ is not Router.__call__:
+        return False
+    if app.max_body_size is not None or app._native_telemetry.enabled():
+        return False
+    stack = app.middleware_stack
+    for cls in (
+        ServerErrorMiddleware,
+        applications.ExceptionTelemetryMiddleware,
+        applications.AppBodyLimitMiddleware,
+        ExceptionMiddleware,
+        applications.AsyncExitStackMiddleware,
+    ):
+        if type(stack) is not cls:
+            return False
+        stack = stack.app
+    return stack is app.router
+
+
+_APP_METHODS = ("__call__", "build_middleware_stack")

@@ -1,0 +1,443 @@
+"""What Python does for a request: the hooks of a plan, for one place where a route is reachable."""
+
+import email.message
+import json
+import threading
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack
+from functools import lru_cache, partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from anyio import CancelScope
+from starlette._exception_handler import _lookup_exception_handler
+from starlette._utils import is_async_callable
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from turboapi import _core, params
+from turboapi._body_limit import get_body_limit_error
+from turboapi._compat import ModelField, lenient_issubclass
+from turboapi._form_limits import _FormLimits
+from turboapi._plan import compile_spec
+from turboapi._request import EngineRequest
+from turboapi.background import BackgroundTasks
+from turboapi.datastructures import DefaultPlaceholder
+from turboapi.dependencies._forms import read_form
+from turboapi.dependencies.models import (
+    Dependant,
+    _get_cache_key,
+    _is_async_gen_callable,
+    _is_gen_callable,
+)
+from turboapi.dependencies.utils import _open_generator, _solve_generator, get_dependant
+from turboapi.encoders import jsonable_encoder
+from turboapi.exceptions import (
+    EndpointContext,
+    FastAPIError,
+    RequestValidationError,
+    ResponseValidationError,
+    WebSocketRequestValidationError,
+)
+from turboapi.routing import _scope
+from turboapi.security.oauth2 import SecurityScopes
+from turboapi.sse import EventSourceResponse
+from turboapi.telemetry._api import (
+    _operation,
+    _validation_failed,
+    get_telemetry_data,
+)
+from turboapi.utils import is_body_allowed_for_status_code
+
+if TYPE_CHECKING:
+    from turboapi.routing._options import RunMode
+
+
+class RequestHooks:
+    """A route's settings, its plans, and the hooks that the plans call (docs/engine.md)."""
+
+    # Set by the route that uses it; what get_request_handler() alone does not know.
+    max_body_size: int | None = None
+    run_mode: "RunMode | None" = None
+    param_convertors: Mapping[str, Any] = MappingProxyType({})
+    # Set by the table of routes: what matching in Python puts into the scope.
+    effective: Any | None = None
+    inherited_limits: _FormLimits | None = None
+
+    def __init__(
+        self,
+        *,
+        dependant: Dependant,
+        body_field: ModelField | None = None,
+        status_code: int | None = None,
+        response_class: Any = JSONResponse,
+        response_field: ModelField | None = None,
+        dump_options: Mapping[str, Any] | None = None,
+        dependency_overrides_provider: Any | None = None,
+        embed_body_fields: bool = False,
+        strict_content_type: Any = True,
+        stream_item_field: ModelField | None = None,
+        is_json_stream: bool = False,
+        form_limits: _FormLimits | None = None,
+        is_websocket: bool = False,
+    ) -> None:
+        call = dependant.call
+        assert call is not None, "dependant.call must be a function"
+        self.dependant = dependant
+        self.call = call
+        self.body_field = body_field
+        self.status_code = status_code
+        self.response_field = response_field
+        self.dump_options: dict[str, Any] = {"by_alias": True, **(dump_options or {})}
+        self.embed_body_fields = embed_body_fields
+        self.stream_item_field = stream_item_field
+        self.is_json_stream = is_json_stream
+        self.form_limits = form_limits
+        self.is_websocket = is_websocket
+        self.is_form = body_field is not None and isinstance(body_field.field_info, params.Form)
+        self.strict_content_type: bool = _placed(strict_content_type)
+        # With the default class a response model is dumped to JSON bytes at once.
+        self.dumps_json = isinstance(response_class, DefaultPlaceholder)
+        self.response_class: type[Response] = _placed(response_class)
+        self.plain_json = self.response_class is JSONResponse
+        self.streams = _is_gen_callable(call) or _is_async_gen_callable(call)
+        self.is_sse = lenient_issubclass(self.response_class, EventSourceResponse)
+        self.overrides = dependency_overrides_provider
+        self._context: EndpointContext | None = None
+        self._lock = threading.Lock()
+        self._plan: Any = None
+        self._traced: Any = None
+        # What the last overrides were, and the plan with them.
+        self._overridden: tuple[tuple[Any, ...], Any] | None = None
+
+    # -- plans --------------------------------------------------------------------------------
+
+    @property
+    def plan(self) -> Any:
+        """The plan, compiled when first asked for."""
+        if self._plan is None:
+            with self._lock:
+                if self._plan is None:
+                    self._plan = _Bound(self).make()
+        return self._plan
+
+    @property
+    def traced_plan(self) -> Any:
+        """The plan that makes OpenTelemetry spans."""
+        if self._traced is None:
+            with self._lock:
+                if self._traced is None:
+                    self._traced = _Traced(self).make()
+        return self._traced
+
+    # What the compiler asks; another framework's routes answer otherwise (_fastapi_bridge).
+    analyse = staticmethod(get_dependant)
+    security_scopes: Callable[..., Any] = SecurityScopes
+    jsonable = staticmethod(jsonable_encoder)
+
+    @staticmethod
+    def cache_key(dependant: Dependant, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:
+        """Dependencies with equal keys have the same value within a request."""
+        return _get_cache_key(dependant=dependant, uses_scopes_cache=scopes_cache)
+
+    # -- reading the body ---------------------------------------------------------------------
+
+    @staticmethod
+    def load_json(raw: bytes) -> Any:
+        return json.loads(raw)
+
+    @staticmethod
+    def is_json(content_type: str) -> bool:
+        return _is_json(content_type)
+
+    def read_form(self, request: Request) -> Awaitable[Any]:
+        return self._read_form(request)
+
+    async def _read_form(self, request: Request) -> Any:
+        form = await read_form(request, **_scope.form_limits(request.scope, self.form_limits))
+        stack = request.scope.get("fastapi_middleware_astack")
+        if isinstance(stack, AsyncExitStack):
+            stack.push_async_callback(form.close)
+        return form
+
+    def json_invalid(self, error: json.JSONDecodeError, request: Any) -> Exception:
+        return _reported(
+            RequestValidationError(
+                [
+                    {
+                        "type": "json_invalid",
+                        "loc": ("body", error.pos),
+                        "msg": "JSON decode error",
+                        "input": {},
+                        "ctx": {"error": error.msg},
+                    }
+                ],
+                body=error.doc,
+                endpoint_ctx=self.endpoint_context(request),
+            )
+        )
+
+    @staticmethod
+    def body_error(error: Exception) -> Exception:
+        return get_body_limit_error(error) or HTTPException(
+            status_code=400, detail="There was an error parsing the body"
+        )
+
+    # -- dependencies -------------------------------------------------------------------------
+
+    def validation_error(self, errors: list[Any], body: Any, request: Any) -> Exception:
+        context = self.endpoint_context(request)
+        if self.is_websocket:
+            return _reported(WebSocketRequestValidationError(errors, endpoint_ctx=context))
+        return _reported(RequestValidationError(errors, body=body, endpoint_ctx=context))
+
+    @staticmethod
+    def run_sync(call: Callable[..., Any], values: dict[str, Any]) -> Awaitable[Any]:
+        return run_in_threadpool(call, **values)
+
+    @staticmethod
+    def new_response() -> Response:
+        """What a parameter of type Response gets: only its headers and status count."""
+        response = Response()
+        del response.headers["content-length"]
+        response.status_code = None  # type: ignore[assignment]
+        return response
+
+    def new_request(self, scope: Scope, receive: Receive, send: Send) -> Request:
+        """The request of a run that was not matched in Python, or of one that was."""
+        if self.effective is not None or self.inherited_limits:
+            own = _scope.own_scope(scope)
+            if self.effective is not None:
+                own.setdefault(_scope.EFFECTIVE_ROUTE, self.effective)
+            if self.inherited_limits:
+                own.setdefault(_scope.FORM_LIMITS, self.inherited_limits)
+        return EngineRequest(scope, receive, send)
+
+    @staticmethod
+    def swallowed() -> Exception:
+        """The error of a dependency that swallowed the exception of the route."""
+        from turboapi.routing._handler import SWALLOWED
+
+        return FastAPIError(SWALLOWED)
+
+    cleanup_scope = CancelScope
+    new_background = BackgroundTasks
+
+    def override_plan(self, overrides: Mapping[Any, Any]) -> Any:
+        """The plan with these overrides; the last one is kept."""
+        return self._override(overrides, _Bound)
+
+    def _override(self, overrides: Mapping[Any, Any], kind: "type[_Bound]") -> Any:
+        key = (kind, *overrides.items())
+        kept = self._overridden
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        plan = kind(self).make(overrides)
+        self._overridden = key, plan
+        return plan
+
+    # -- the response -------------------------------------------------------------------------
+
+    @staticmethod
+    def encode_json(value: Any) -> bytes:
+        return JSONResponse(jsonable_encoder(value)).body  # type: ignore[return-value]
+
+    def make_response(
+        self,
+        value: Any,
+        status_code: int | None,
+        background: Any | None,
+        request: Any,
+        is_coroutine: bool,
+    ) -> Any:
+        """`response_class` of the serialized value: a Response, or an awaitable of one."""
+        field = self.response_field
+        if field is None or is_coroutine:
+            checked = value if field is None else self._checked(field, value, request)
+            return self._respond(checked, status_code, background)
+        return self._respond_threaded(value, status_code, background, request)
+
+    async def _respond_threaded(
+        self, value: Any, status_code: int | None, background: Any | None, request: Any
+    ) -> Response:
+        # A `def` endpoint may return something that blocks when its attributes are read.
+        checked = await run_in_threadpool(self._checked, self.response_field, value, request)
+        return self._respond(checked, status_code, background)
+
+    def _respond(self, value: Any, status_code: int | None, background: Any | None) -> Response:
+        field = self.response_field
+        given: dict[str, Any] = {"background": background}
+        if status_code is not None:
+            given["status_code"] = status_code
+        if field is not None and self.dumps_json:
+            content: Any = field.serialize_json(value, **self.dump_options)
+            response = Response(content=content, media_type="application/json", **given)
+        else:
+            plain = field is None
+            content = self.jsonable(value) if plain else self._serialize(value)
+            response = self.response_class(content, **given)
+        if not is_body_allowed_for_status_code(response.status_code):
+            response.body = b""
+        return response
+
+    def _serialize(self, value: Any) -> Any:
+        assert self.response_field is not None
+        return self.response_field.serialize(value, **self.dump_options)
+
+    def serialize_field(self, value: Any, request: Any) -> Any:
+        field = self.response_field
+        assert field is not None
+        return field.serialize_json(self._checked(field, value, request), **self.dump_options)
+
+    def _checked(self, field: Any, value: Any, request: Any = None) -> Any:
+        checked, errors = field.validate(value, {}, loc=("response",))
+        if errors:
+            raise ResponseValidationError(
+                errors=errors, body=value, endpoint_ctx=self.endpoint_context(request)
+            )
+        return checked
+
+    def endpoint_response(self, request: Request, solved: Any) -> Awaitable[Response]:
+        from turboapi.routing._stream import stream_response
+
+        return stream_response(self, request, solved)
+
+    # -- errors -------------------------------------------------------------------------------
+
+    @staticmethod
+    def handle_error(request: Any, exc: Exception, started: bool) -> Any:
+        """The answer of the application's handler for `exc`; None when there is no handler."""
+        try:
+            by_class, by_status = request.scope["starlette.exception_handlers"]
+        except KeyError:
+            return None
+        handler = by_status.get(exc.status_code) if isinstance(exc, HTTPException) else None
+        handler = handler or _lookup_exception_handler(by_class, exc)
+        if handler is None:
+            return None
+        if started:
+            raise RuntimeError("Caught handled exception, but response already started.") from exc
+        return _handled(handler, request, exc)
+
+    def endpoint_context(self, connection: Any = None) -> EndpointContext:
+        """Where the endpoint is, for the text of a validation error."""
+        from turboapi.routing._context import extract_endpoint_context
+
+        if self._context is None:
+            self._context = extract_endpoint_context(self.call)
+        context = self._context.copy()
+        if self.dependant.path and connection is not None:
+            scope = connection.scope
+            method = "WS" if scope["type"] == "websocket" else scope["method"]
+            mounted = scope.get("root_path", "").rstrip("/")
+            context["path"] = f"{method} {mounted}{self.dependant.path}"
+        return context
+
+
+async def _handled(handler: Callable[..., Any], request: Any, exc: Exception) -> Any:
+    if is_async_callable(handler):
+        response = await handler(request, exc)
+    else:
+        response = await run_in_threadpool(handler, request, exc)
+    # An exception object that is raised again and again would keep every traceback.
+    exc.__traceback__ = None
+    return response
+
+
+class _Bound:
+    """The hooks of one plan: those of the route, and what depends on the plan's nodes."""
+
+    operation: Any = None
+    observe: Any = None
+
+    def __init__(self, route: RequestHooks) -> None:
+        self._route = route
+        self._dependants: list[Dependant] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._route, name)
+
+    def make(self, overrides: Mapping[Any, Any] | None = None) -> Any:
+        spec, self._dependants = compile_spec(self._route, overrides)
+        self.adapt(spec)
+        return _core.Plan(**{**spec, "hooks": self})
+
+    def adapt(self, spec: dict[str, Any]) -> None:
+        """Change the spec before the plan is made."""
+
+    def override_plan(self, overrides: Mapping[Any, Any]) -> Any:
+        return self._route._override(overrides, type(self))
+
+    def solve_generator(self, index: int, values: dict[str, Any], request: Any) -> Awaitable[Any]:
+        dependant = self._dependants[index]
+        inner = "fastapi_function_astack" if dependant.scope == "function" else None
+        stack = request.scope[inner or "fastapi_inner_astack"]
+        return _solve_generator(
+            dependant=dependant, stack=stack, sub_values=values, request=request
+        )
+
+    def open_generator(self, index: int, values: dict[str, Any], scope: Any) -> Any:
+        return _open_generator(self._dependants[index], values, scope)
+
+    async def solve_limited(self, index: int, values: dict[str, Any]) -> Any:
+        from turboapi.dependencies.models import _is_coroutine_callable
+
+        dependant = self._dependants[index]
+        assert dependant.concurrency is not None
+        assert dependant.call is not None
+        async with dependant.concurrency.get_semaphore():
+            if _is_coroutine_callable(dependant.call):
+                return await dependant.call(**values)
+            return await run_in_threadpool(dependant.call, **values)
+
+
+class _Traced(_Bound):
+    """As `_Bound`, and tells OpenTelemetry what happens (turboapi.telemetry)."""
+
+    def adapt(self, spec: dict[str, Any]) -> None:
+        # The span of a `def` endpoint is that of its thread.
+        endpoint = spec["nodes"][-1]
+        if endpoint["kind"] == "sync":
+            endpoint["call"] = partial(_run_traced, endpoint["call"])
+
+    @staticmethod
+    def operation(name: str, call: Callable[..., Any] | None) -> AbstractContextManager[None]:
+        return _operation(name=name, function=call)
+
+    def observe(self, what: str, value: Any) -> None:
+        data = get_telemetry_data()
+        if data is None:
+            return
+        if what == "request":
+            data.request = value
+        elif what == "body":
+            data.body = value
+        elif what == "solved":
+            data.values = value.values
+            data.errors = value.errors
+
+
+def _run_traced(call: Callable[..., Any], /, **values: Any) -> Any:
+    with _operation(name="endpoint", function=call):
+        return call(**values)
+
+
+def _placed(value: Any) -> Any:
+    return value.value if isinstance(value, DefaultPlaceholder) else value
+
+
+def _reported(error: Any) -> Exception:
+    _validation_failed(error)
+    return error  # type: ignore[no-any-return]
+
+
+@lru_cache(maxsize=256)
+def _is_json(content_type: str) -> bool:
+    message = email.message.Message()
+    message["content-type"] = content_type
+    subtype = message.get_content_subtype()
+    is_json = subtype == "json" or subtype.endswith("+json")
+    return is_json and message.get_content_maintype() == "application"

@@ -1,0 +1,293 @@
+"""Finding and importing the application that the server is to serve.
+
+What names an application: `package.module:attribute`, `package.module`, `path/to/file.py`,
+`path/to/file.py:attribute`, or nothing (a file of a usual name, or pyproject.toml).
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pkgutil
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import ModuleType
+
+    from turboapi.config import Config
+
+# Where an application is looked for when none is named.
+USUAL_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
+USUAL_ATTRIBUTES = ("app", "api", "application")
+USUAL_FACTORIES = ("create_app", "make_app", "get_app")
+
+
+class AppError(Exception):
+    """The application can't be found or made; the message is for the user, hints included."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an application is.
+
+    Attributes:
+        module: to import.
+        attribute: of the module, dots allowed; None: look for one.
+        folder: to put first on `sys.path`.
+    """
+
+    module: str
+    attribute: str | None
+    folder: Path
+
+    def __str__(self) -> str:
+        return f"{self.module}:{self.attribute}" if self.attribute else self.module
+
+
+def locate(name: str | None, app_dir: str | None = None) -> Location:
+    """Finds out what `name` means; nothing is imported.
+
+    Raises:
+        AppError: there is no such file, or nothing usual is there.
+    """
+    base = Path(app_dir or ".")
+    if not base.is_dir():
+        raise AppError(f"The folder of --app-dir does not exist: {app_dir}")
+    base = base.resolve()
+    if name is None:
+        return _locate_usual(base)
+    target, separator, attribute = name.rpartition(":")
+    if not separator:
+        target, attribute = name, ""
+    if not target or (separator and not attribute):
+        raise AppError(f"{name!r} does not name an application. Write 'package.module:attribute'.")
+    if _looks_like_path(target, base):
+        return _locate_path(base / target, attribute or None)
+    return Location(target, attribute or None, base)
+
+
+def _looks_like_path(target: str, base: Path) -> bool:
+    if target.endswith(".py") or os.sep in target:
+        return True
+    return "." not in target and (base / target).is_dir()
+
+
+def _locate_usual(base: Path) -> Location:
+    if entry := _entry_of_pyproject(base):
+        return locate(entry, str(base))
+    for usual in USUAL_FILES:
+        if (base / usual).is_file():
+            return _locate_path(base / usual, None)
+    raise AppError(
+        "No application was named, and there is none of the usual files "
+        f"({', '.join(USUAL_FILES)}) in {base}. Name it: turboapi run package.module:attribute"
+    )
+
+
+def _entry_of_pyproject(base: Path) -> str | None:
+    """`entrypoint` of [tool.turboapi] or [tool.fastapi]."""
+    path = base / "pyproject.toml"
+    if not path.is_file():
+        return None
+    try:
+        tools = tomllib.loads(path.read_text("utf-8")).get("tool", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AppError(f"{path} can't be read: {error}") from error
+    for tool in ("turboapi", "fastapi"):
+        entry = tools.get(tool, {}).get("entrypoint")
+        if entry is None:
+            continue
+        if not isinstance(entry, str) or ":" not in entry:
+            raise AppError(
+                f"{path}: entrypoint of [tool.{tool}] must be 'package.module:attribute', "
+                f"not {entry!r}"
+            )
+        return entry
+    return None
+
+
+def _locate_path(path: Path, attribute: str | None) -> Location:
+    """A file or package: its dotted name, seen from the first folder that is no package."""
+    if not path.exists():
+        near = _similar(path.name, (p.name for p in _children(path.parent)))
+        raise AppError(f"There is no file {path}.{_did_you_mean(near)}")
+    path = path.resolve()
+    if path.is_dir() and not (path / "__init__.py").is_file():
+        raise AppError(f"{path} is a folder without __init__.py: name the file in it.")
+    if path.name == "__init__.py":
+        path = path.parent
+    names = [path.stem]
+    folder = path.parent
+    while (folder / "__init__.py").is_file():
+        names.insert(0, folder.name)
+        folder = folder.parent
+    return Location(".".join(names), attribute, folder)
+
+
+def _children(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []
+
+
+def load(config: Config) -> Any:
+    """Imports the application that a configuration names; calls it if it is a factory.
+
+    Raises:
+        AppError: it can't be found, or the factory failed.
+        Exception: whatever the modules of the application raise when they are imported.
+    """
+    location = locate(config.app, config.app_dir)
+    if str(location.folder) not in sys.path:
+        sys.path.insert(0, str(location.folder))
+    module = _import(location)
+    if location.attribute is None:
+        found = _search(module, factory=config.factory)
+    else:
+        found = _attribute(module, location.attribute)
+    if config.factory:
+        found = _call_factory(found, location)
+    if not callable(found):
+        raise AppError(
+            f"{location} is no application but {_a(type(found).__name__)}: an application can be "
+            "called with (scope, receive, send), or for WSGI with (environ, start_response)."
+        )
+    return found
+
+
+def _import(location: Location) -> ModuleType:
+    try:
+        return importlib.import_module(location.module)
+    except ModuleNotFoundError as error:
+        # A module that the application itself imports is another matter: its traceback tells.
+        missing = error.name or ""
+        if location.module != missing and not location.module.startswith(missing + "."):
+            raise
+        raise AppError(_no_module(location, missing)) from None
+
+
+def _no_module(location: Location, missing: str) -> str:
+    parent, _, last = missing.rpartition(".")
+    if parent:
+        search = list(getattr(sys.modules.get(parent), "__path__", []))
+        where = f"package '{parent}'"
+    else:
+        search = [str(location.folder)]
+        where = str(location.folder)
+    names = [found.name for found in pkgutil.iter_modules(search)]
+    prefix = parent + "." if parent else ""
+    near = [prefix + name for name in _similar(last, names)]
+    hint = _did_you_mean(near)
+    if not hint and not parent:
+        hint = " Is it in another folder? --app-dir names it."
+    return f"There is no module '{missing}' in {where}.{hint}"
+
+
+def _attribute(module: ModuleType, path: str) -> Any:
+    found: Any = module
+    for name in path.split("."):
+        if name.endswith("()"):
+            raise AppError(
+                f"'{path}' is a call: name the function without parentheses, and use --factory."
+            )
+        try:
+            found = getattr(found, name)
+        except AttributeError:
+            near = _similar(name, _public_names(found)) or _apps_of(found)
+            owner = f"module '{module.__name__}'" if found is module else f"{found!r}"
+            raise AppError(
+                f"There is no attribute '{name}' in {owner}.{_did_you_mean(near)}"
+            ) from None
+    return found
+
+
+def _search(module: ModuleType, *, factory: bool) -> Any:
+    """The application of a module, where nobody named the attribute."""
+    names = USUAL_FACTORIES if factory else USUAL_ATTRIBUTES
+    for name in names:
+        if callable(getattr(module, name, None)):
+            return getattr(module, name)
+    if not factory and (apps := _apps_of(module)):
+        return getattr(module, apps[0])
+    hint = ""
+    if not factory:
+        makers = [name for name in USUAL_FACTORIES if callable(getattr(module, name, None))]
+        hint = f" Or use --factory for {makers[0]}()." if makers else ""
+    raise AppError(
+        f"There is no application in module '{module.__name__}' (looked for {', '.join(names)}). "
+        f"Name it: {module.__name__}:attribute.{hint}"
+    )
+
+
+def _apps_of(owner: Any) -> list[str]:
+    """Names of attributes that are applications of a framework derived from Starlette."""
+    from starlette.applications import Starlette
+
+    return [name for name in _public_names(owner) if isinstance(getattr(owner, name), Starlette)]
+
+
+def _call_factory(factory: Any, location: Location) -> Any:
+    if not callable(factory):
+        raise AppError(f"--factory: {location} is no function but {_a(type(factory).__name__)}.")
+    try:
+        inspect.signature(factory).bind()
+    except TypeError as error:
+        raise AppError(
+            f"--factory: {location} can't be called without arguments: {error}"
+        ) from None
+    except ValueError:
+        pass  # No signature to look at: the call will tell.
+    app = factory()
+    if inspect.iscoroutine(app):
+        app.close()
+        raise AppError(
+            f"--factory: {location} is an async function; a factory must be a plain one."
+        )
+    return app
+
+
+def detect_interface(app: Any) -> str:
+    """Gives "turboapi", "fastapi", "asgi" or "wsgi"; what is none for sure counts as ASGI."""
+    from turboapi._fastapi_bridge import is_fastapi
+    from turboapi.applications import FastAPI
+
+    if isinstance(app, FastAPI):
+        return "turboapi"
+    if is_fastapi(app):
+        return "fastapi"
+    call = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
+    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(inspect.unwrap(call)):
+        return "asgi"
+    try:
+        parameters = inspect.signature(app).parameters.values()
+    except (TypeError, ValueError):
+        return "asgi"
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    required = [p for p in positional if p.default is p.empty]
+    return "wsgi" if len(required) <= 2 <= len(positional) else "asgi"
+
+
+def _public_names(owner: Any) -> list[str]:
+    return [name for name in dir(owner) if not name.startswith("_")]
+
+
+def _similar(name: str, among: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, list(among), n=3, cutoff=0.6)
+
+
+def _did_you_mean(names: list[str]) -> str:
+    if not names:
+        return ""
+    return f" Did you mean {' or '.join(repr(name) for name in names)}?"
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

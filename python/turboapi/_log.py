@@ -1,0 +1,165 @@
+"""The server's log: coloured lines on a terminal, in uvicorn's form, so that tools read them.
+
+Loggers: `turboapi` (the framework), `turboapi.server`, `turboapi.supervisor`, and
+`turboapi.access`, whose records have the arguments (client, method, path with query,
+HTTP version, status), as those of `uvicorn.access`.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+import logging
+import logging.config
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from turboapi.config import ConfigError
+
+if TYPE_CHECKING:
+    from turboapi.config import Config
+
+TRACE = 5
+ACCESS_FORMAT = '%s - "%s %s HTTP/%s" %d'
+
+access_logger = logging.getLogger("turboapi.access")
+server_logger = logging.getLogger("turboapi.server")
+supervisor_logger = logging.getLogger("turboapi.supervisor")
+
+_FORMAT = "%(levelprefix)s %(message)s"
+
+_RESET = "\033[0m"
+_BOLD = "\033[1m"
+_LEVEL_COLOURS = {
+    TRACE: "\033[34m",
+    logging.DEBUG: "\033[36m",
+    logging.INFO: "\033[32m",
+    logging.WARNING: "\033[33m",
+    logging.ERROR: "\033[31m",
+    logging.CRITICAL: "\033[91m",
+}
+# By the first digit of the status.
+_STATUS_COLOURS = {1: "\033[97m", 2: "\033[32m", 3: "\033[33m", 4: "\033[31m", 5: "\033[91m"}
+
+
+class Formatter(logging.Formatter):
+    """`LEVEL:    message`, the level in colour where colours are wanted.
+
+    The attributes `levelprefix`, and for access records `client_addr`, `request_line` and
+    `status_code`, can be used in formats of one's own.
+    """
+
+    def __init__(
+        self,
+        fmt: str | None = None,
+        datefmt: str | None = None,
+        style: Literal["%", "{", "$"] = "%",
+        *,
+        use_colors: bool | None = None,
+    ) -> None:
+        super().__init__(fmt or _FORMAT, datefmt, style)
+        self.use_colors = sys.stderr.isatty() if use_colors is None else use_colors
+        self.is_plain = fmt in (None, _FORMAT) and style == "%"
+
+    def access_parts(self) -> tuple[str, str, str]:
+        """What an access line of a plain format has before it and round the request line."""
+        prefix = self._level_prefix("INFO", logging.INFO) + " "
+        return (prefix, _BOLD, _RESET) if self.use_colors else (prefix, "", "")
+
+    def outcome(self, status: int) -> str:
+        """A status with its phrase."""
+        text = f"{status} {_phrase(status)}".rstrip()
+        return self._colour(text, _STATUS_COLOURS.get(int(status) // 100))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        """Adds our attributes, and writes the line."""
+        record.levelprefix = self._level_prefix(record.levelname, record.levelno)
+        arguments = record.args
+        if record.name.endswith(".access") and isinstance(arguments, tuple) and len(arguments) == 5:
+            self._spread(record, arguments)
+        return super().formatMessage(record)
+
+    def _level_prefix(self, name: str, number: int) -> str:
+        level = f"{name}:"
+        return self._colour(level, _LEVEL_COLOURS.get(number)) + " " * (9 - len(level))
+
+    def _spread(self, record: logging.LogRecord, arguments: tuple[Any, ...]) -> None:
+        client, method, path, version, status = arguments
+        line = f"{method} {path} HTTP/{version}"
+        record.client_addr = client
+        line = self._colour(line, _BOLD)
+        outcome = self.outcome(status)
+        record.request_line, record.status_code = line, outcome
+        record.message = f'{client} - "{line}" {outcome}'
+
+    def _colour(self, text: str, colour: str | None) -> str:
+        return f"{colour}{text}{_RESET}" if self.use_colors and colour else text
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def configure(config: Config) -> None:
+    """Sets up logging as the configuration says; a file in `log_config` decides levels too.
+
+    Raises:
+        ConfigError: the file of `log_config` can't be used.
+    """
+    logging.addLevelName(TRACE, "TRACE")
+    if config.log_config is not None:
+        _configure_from(config.log_config)
+    else:
+        logging.config.dictConfig(_dictionary(config))
+    if not config.access_log:
+        access_logger.handlers.clear()
+        access_logger.propagate = False
+        access_logger.setLevel(logging.CRITICAL + 1)
+
+
+def _dictionary(config: Config) -> dict[str, Any]:
+    def handler(stream: str) -> dict[str, Any]:
+        return {
+            "class": "logging.StreamHandler",
+            "formatter": stream,
+            "stream": f"ext://sys.{stream}",
+        }
+
+    level = config.log_level.upper()
+
+    def formatter(stream: Any) -> dict[str, Any]:
+        colours = stream.isatty() if config.use_colors is None else config.use_colors
+        return {"()": Formatter, "use_colors": colours}
+
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"stderr": formatter(sys.stderr), "stdout": formatter(sys.stdout)},
+        "handlers": {"stderr": handler("stderr"), "stdout": handler("stdout")},
+        "loggers": {
+            "turboapi": {"handlers": ["stderr"], "level": level, "propagate": False},
+            "turboapi.access": {"handlers": ["stdout"], "level": level, "propagate": False},
+        },
+    }
+
+
+def _configure_from(path: str) -> None:
+    file = Path(path)
+    try:
+        match file.suffix.lower():
+            case ".json":
+                logging.config.dictConfig(json.loads(file.read_text("utf-8")))
+            case ".yaml" | ".yml":
+                import yaml  # type: ignore[import-untyped]
+
+                logging.config.dictConfig(yaml.safe_load(file.read_text("utf-8")))
+            case _:
+                logging.config.fileConfig(file, disable_existing_loggers=False)
+    except ImportError:
+        raise ConfigError("log_config", "YAML needs a package: pip install pyyaml") from None
+    except Exception as error:
+        raise ConfigError("log_config", f"{path} can't be used: {error}") from error

@@ -1,0 +1,162 @@
+"""The compiler: a `Dependant` and a route's settings become the spec of a `_core.Plan`.
+
+docs/engine.md is the contract. Everything that can be known before a request is decided here;
+what Python has to do during one is in the hooks (_hooks.py).
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from starlette.convertors import PathConvertor, StringConvertor
+
+from turboapi._compat import ModelField
+from turboapi.dependencies._slots import body_slot, bound_validator, param_slots
+from turboapi.dependencies.models import (
+    Dependant,
+    _get_computed_scope,
+    _get_oauth_scopes,
+    _is_async_gen_callable,
+    _is_coroutine_callable,
+    _is_gen_callable,
+)
+
+if TYPE_CHECKING:
+    from turboapi._hooks import RequestHooks
+
+Spec = dict[str, Any]
+
+
+class _Compiler:
+    def __init__(self, hooks: "RequestHooks", overrides: Mapping[Any, Any] | None) -> None:
+        self.hooks = hooks
+        self.overrides = overrides
+        self.nodes: list[Spec] = []
+        # The Dependant of each node, for hooks that get a node's index.
+        self.dependants: list[Dependant] = []
+        self.slots: dict[Any, int] = {}
+        self.scopes_cache: dict[int, tuple[Any, bool]] = {}
+        # Other convertors make objects of the text: those are in path_params.
+        self.path_positions = {
+            name: position
+            for position, (name, convertor) in enumerate(hooks.param_convertors.items())
+            if type(convertor) in (StringConvertor, PathConvertor)
+        }
+
+    def compile(self) -> None:
+        self._add(self.hooks.dependant, used=self.hooks.dependant, is_endpoint=True)
+
+    def _add(self, declared: Dependant, *, used: Dependant, is_endpoint: bool = False) -> int:
+        """Add `used` and what it depends on; `declared` is what stood there before overrides."""
+        children = [self._add(child, used=self._overridden(child)) for child in used.dependencies]
+        index = len(self.nodes)
+        for child_index in children:
+            self.nodes[child_index]["parent"] = index
+        node: Spec = {
+            "call": used.call,
+            "kind": _kind(used),
+            "run": self.hooks.run_mode if is_endpoint else None,
+            "name": declared.name,
+            "parent": -1,
+            "cache": -1 if is_endpoint else self._slot(declared),
+            "use_cache": declared.use_cache,
+            "scope": None if is_endpoint else _get_computed_scope(dependant=used),
+            "params": param_slots(used, self.path_positions),
+            "inject": _inject(used, self.hooks),
+            "body": body_slot(
+                used.body_params, self.hooks.embed_body_fields, is_form=self.hooks.is_form
+            ),
+            "concurrency": None if is_endpoint else used.concurrency,
+        }
+        self.nodes.append(node)
+        self.dependants.append(used)
+        return index
+
+    def _overridden(self, dependant: Dependant) -> Dependant:
+        if not self.overrides:
+            return dependant
+        # What is not overridden itself may have something below it that is.
+        return self.hooks.analyse(
+            path=dependant.path or "",
+            call=self.overrides.get(dependant.call, dependant.call),
+            name=dependant.name,
+            parent_oauth_scopes=_get_oauth_scopes(dependant=dependant),
+            scope=dependant.scope,
+            concurrency=dependant.concurrency,
+        )
+
+    def _slot(self, dependant: Dependant) -> int:
+        key = self.hooks.cache_key(dependant, self.scopes_cache)
+        return self.slots.setdefault(key, len(self.slots))
+
+
+def compile_spec(
+    hooks: "RequestHooks", overrides: Mapping[Any, Any] | None = None
+) -> tuple[Spec, list[Dependant]]:
+    """The keywords for `_core.Plan`, and the Dependant of each of its nodes."""
+    compiler = _Compiler(hooks, overrides)
+    compiler.compile()
+    spec: Spec = {
+        "nodes": compiler.nodes,
+        "body": (("form" if hooks.is_form else "json") if hooks.body_field else None),
+        "strict_content_type": hooks.strict_content_type,
+        "max_body_size": hooks.max_body_size,
+        "status_code": hooks.status_code,
+        "response": _response(hooks),
+        "hooks": hooks,
+    }
+    return spec, compiler.dependants
+
+
+def _response(hooks: "RequestHooks") -> Spec:
+    call = hooks.dependant.call
+    coroutine = _is_coroutine_callable(call)
+    if hooks.streams:
+        return {"kind": "python", "is_coroutine": coroutine}
+    field = hooks.response_field
+    if field is None:
+        return {"kind": "json" if hooks.plain_json else "class", "is_coroutine": coroutine}
+    if not hooks.dumps_json:
+        return {"kind": "class", "is_coroutine": coroutine}
+    return {
+        "kind": "field",
+        "validator": bound_validator(field),
+        "to_json": _dumper(field, hooks.dump_options),
+        "is_coroutine": coroutine,
+    }
+
+
+def _kind(dependant: Dependant) -> str:
+    call = dependant.call
+    if _is_async_gen_callable(call):
+        return "asyncgen"
+    if _is_gen_callable(call):
+        return "gen"
+    return "async" if _is_coroutine_callable(call) else "sync"
+
+
+def _inject(dependant: Dependant, hooks: "RequestHooks") -> list[tuple[str, Any]]:
+    names = [
+        (dependant.http_connection_param_name, "connection"),
+        # The other kind of connection is not there: the call misses an argument.
+        (dependant.websocket_param_name, "websocket")
+        if hooks.is_websocket
+        else (dependant.request_param_name, "request"),
+        (dependant.background_tasks_param_name, "background"),
+        (dependant.response_param_name, "response"),
+    ]
+    found: list[tuple[str, Any]] = [(name, what) for name, what in names if name]
+    if dependant.security_scopes_param_name:
+        scopes = hooks.security_scopes(scopes=_get_oauth_scopes(dependant=dependant))
+        found.append((dependant.security_scopes_param_name, ("const", scopes)))
+    return found
+
+
+def _dumper(field: ModelField, options: Mapping[str, Any]) -> Callable[[Any], bytes]:
+    from pydantic_core import SchemaSerializer
+
+    serializer = field._type_adapter.serializer
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    if type(serializer) is SchemaSerializer:
+        return partial(serializer.to_json, **given)
+    return partial(field.serialize_json, **options)

@@ -1,0 +1,258 @@
+"""One worker that is started anew when a source file changes: for development.
+
+The worker shares the terminal, so that a debugger works in it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from turboapi import _importer, _sockets
+from turboapi._log import supervisor_logger as log
+from turboapi._signals import Signals
+from turboapi._worker import Process
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from turboapi.config import Config
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+class Filter:
+    """Decides by name which files and folders count."""
+
+    def __init__(self, include: tuple[str, ...], exclude: tuple[str, ...]) -> None:
+        self._include = include
+        self._exclude = exclude
+
+    def enters(self, folder: str) -> bool:
+        """Whether a folder of this name is looked into."""
+        return not _matches(folder, self._exclude)
+
+    def wants(self, path: Path, root: Path) -> bool:
+        """Whether this file, somewhere below `root`, counts."""
+        if not _matches(path.name, self._include) or _matches(path.name, self._exclude):
+            return False
+        return all(self.enters(part) for part in path.relative_to(root).parts[:-1])
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+class Watcher(Protocol):
+    """Finds out which files changed."""
+
+    def changes(self) -> set[Path]:
+        """Gives what changed since the last call; does not wait."""
+
+    def close(self) -> None:
+        """Stops watching."""
+
+
+class StatWatcher:
+    """Compares the time and size of every file: works everywhere, costs a walk each time."""
+
+    def __init__(self, roots: list[Path], wanted: Filter) -> None:
+        self._roots = roots
+        self._wanted = wanted
+        self._known = dict(self._look())
+
+    def _look(self) -> Iterator[tuple[Path, tuple[int, int]]]:
+        for root in self._roots:
+            for folder, folders, files in os.walk(root):
+                folders[:] = [name for name in folders if self._wanted.enters(name)]
+                for name in files:
+                    path = Path(folder, name)
+                    if not self._wanted.wants(path, root):
+                        continue
+                    try:
+                        status = path.stat()
+                    except OSError:
+                        continue
+                    yield path, (status.st_mtime_ns, status.st_size)
+
+    def changes(self) -> set[Path]:
+        """Walks the folders again."""
+        found = dict(self._look())
+        changed = {path for path, _ in found.items() ^ self._known.items()}
+        self._known = found
+        return changed
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+class NotifyWatcher:
+    """Has the system report changes, through `watchfiles`."""
+
+    def __init__(self, roots: list[Path], wanted: Filter) -> None:
+        from watchfiles import watch
+
+        self._roots = roots
+        self._wanted = wanted
+        # Each step takes 1 ms: what was reported before is there at once.
+        self._steps = watch(
+            *roots,
+            watch_filter=self._counts,
+            debounce=1,
+            step=1,
+            rust_timeout=1,
+            yield_on_timeout=True,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+        )
+        # The first step starts the watching.
+        next(self._steps)
+
+    def _counts(self, change: object, name: str) -> bool:
+        path = Path(name)
+        return any(
+            path.is_relative_to(root) and self._wanted.wants(path, root) for root in self._roots
+        )
+
+    def changes(self) -> set[Path]:
+        """Takes what was reported."""
+        return {Path(name) for _, name in next(self._steps, ())}
+
+    def close(self) -> None:
+        """Stops the watching thread."""
+        self._steps.close()
+
+
+def make_watcher(config: Config) -> Watcher:
+    """Gives the best watcher there is for the folders of a configuration."""
+    roots = watched_folders(config)
+    wanted = Filter(config.reload_include, config.reload_exclude)
+    log.info("Watching %s for changes", ", ".join(map(str, roots)))
+    try:
+        return NotifyWatcher(roots, wanted)
+    except (ImportError, TypeError, OSError, RuntimeError):
+        # Not installed, of another version, or the system has no watches left.
+        return StatWatcher(roots, wanted)
+
+
+def watched_folders(config: Config) -> list[Path]:
+    """Gives the folders to watch, without those inside of others."""
+    if config.reload_dir:
+        folders = [Path(name) for name in config.reload_dir]
+        for folder in folders:
+            if not folder.is_dir():
+                raise _importer.AppError(f"reload_dir: there is no folder {folder}")
+    else:
+        folders = [Path.cwd(), _importer.locate(config.app, config.app_dir).folder]
+    resolved = sorted({folder.resolve() for folder in folders})
+    return [
+        folder
+        for folder in resolved
+        if not any(folder != other and folder.is_relative_to(other) for other in resolved)
+    ]
+
+
+class Reloader:
+    """Runs the worker, and again after each change; `run()` returns when told to stop."""
+
+    def __init__(self, config: Config) -> None:
+        """Binds the address.
+
+        Raises:
+            BindError: can't listen there.
+        """
+        self._config = config
+        self._socket: socket.socket = _sockets.bind(config)
+        self.address = _sockets.describe(self._socket)
+        self._exit_code = 0
+
+    def run(self) -> int:
+        """Serves until told to stop; gives the exit code of the last worker."""
+        watcher = make_watcher(self._config)
+        try:
+            with Signals(_SIGNALS) as signals:
+                log.info("Listening on %s, reloading on changes", self.address)
+                self._run(signals, watcher)
+        finally:
+            watcher.close()
+            self._socket.close()
+            if self._config.uds is not None:
+                Path(self._config.uds).unlink(missing_ok=True)
+        return self._exit_code
+
+    def _run(self, signals: Signals, watcher: Watcher) -> None:
+        worker = self._start()
+        told_of_end = False
+        while True:
+            for number in signals.wait(self._config.reload_delay):
+                if number in (signal.SIGTERM, signal.SIGINT):
+                    self._stop(worker, signals, number)
+                    return
+                if number is signal.SIGHUP:
+                    log.info("SIGHUP: starting anew")
+                    self._replace(worker)
+                    worker, told_of_end = self._start(), False
+            if worker.exit_code is not None and not told_of_end:
+                log.warning("The server %s; it starts again on a change", worker.how_it_ended())
+                told_of_end = True
+            if changed := watcher.changes():
+                # Editors write several files, or one in several steps: let them finish.
+                while more := self._settle(signals, watcher):
+                    changed |= more
+                log.info("Changed: %s; starting anew", ", ".join(sorted(map(_short, changed))))
+                self._replace(worker)
+                worker, told_of_end = self._start(), False
+
+    def _settle(self, signals: Signals, watcher: Watcher) -> set[Path]:
+        signals.pause(0.05)
+        return watcher.changes()
+
+    def _start(self) -> Process:
+        return Process(self._config, self._socket, own_group=False)
+
+    def _replace(self, worker: Process) -> None:
+        """Ends the old worker, at once if it takes its time."""
+        worker.send(signal.SIGTERM)
+        if not worker.wait(self._config.timeout_graceful_shutdown or None):
+            worker.send(signal.SIGTERM)
+        if not worker.wait(2):
+            worker.send(signal.SIGKILL)
+            worker.wait(None)
+        worker.close()
+
+    def _stop(self, worker: Process, signals: Signals, number: signal.Signals) -> None:
+        log.info("%s: stopping", number.name)
+        # Ctrl+C goes to all processes of the terminal's foreground: the worker knows already.
+        told = number is signal.SIGINT and _in_foreground()
+        if not told:
+            worker.send(signal.SIGTERM)
+        grace = self._config.timeout_graceful_shutdown
+        waited = 0.0
+        while not worker.wait(0.1):
+            waited += 0.1
+            again = [n for n in signals.wait(0) if n in (signal.SIGTERM, signal.SIGINT)]
+            if again and not (again == [signal.SIGINT] and told):
+                worker.send(signal.SIGTERM)
+            if grace and waited > grace + 5:
+                worker.send(signal.SIGKILL)
+        self._exit_code = max(worker.exit_code or 0, 0)
+        worker.close()
+
+
+def _in_foreground() -> bool:
+    try:
+        return os.isatty(sys.stdin.fileno()) and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (OSError, ValueError):
+        return False
+
+
+def _short(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

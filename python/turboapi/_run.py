@@ -1,0 +1,153 @@
+"""From settings to a running server: in this process, in several, or with reloading.
+
+`run()` is what `app.run()` and the command line call.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turboapi import _importer, _log, _sockets
+from turboapi._worker import EXIT_NO_APP
+from turboapi.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+EXIT_USAGE = 2
+
+
+def run(app: Any, **settings: Any) -> None:
+    """Serves an application until a signal ends it.
+
+    Args:
+        app: the application, or its import string (`package.module:attribute`), which several
+            workers and reloading need.
+        settings: those of `turboapi.config.Config`; what is not given comes from the environment.
+
+    Raises:
+        ConfigError: a setting can't be used.
+        BindError: can't listen there.
+        SystemExit: with the exit code of the server, unless it is 0.
+    """
+    if isinstance(app, str):
+        code = serve_config(Config.load({**settings, "app": app}))
+    else:
+        config = Config.load(settings)
+        if config.workers > 1 or config.reload:
+            setting = "reload" if config.reload else "workers"
+            raise ConfigError(
+                setting,
+                "needs the application as an import string, as other processes must import it: "
+                "run('package.module:attribute')",
+            )
+        _log.configure(config)
+        code = _bind_and_serve(_sockets.from_systemd(config), app)
+    if code:
+        sys.exit(code)
+
+
+def serve_config(config: Config) -> int:
+    """Serves the application that `config.app` names; gives the exit code.
+
+    Raises:
+        ConfigError: a setting can't be used.
+        AppError: no application is found; before anything is started.
+        BindError: can't listen there.
+    """
+    _log.configure(config)
+    # What is wrong with the name is told now, not by each worker.
+    _importer.locate(config.app, config.app_dir)
+    config = _sockets.from_systemd(config)
+    if config.reload:
+        from turboapi._reload import Reloader
+
+        return Reloader(config).run()
+    if config.workers > 1:
+        from turboapi._supervisor import Supervisor
+
+        return Supervisor(config).run()
+    return _bind_and_serve(config, None)
+
+
+def run_here(config: Config) -> int:
+    """Serves in this process, on the socket in `config.fd`; what a worker does."""
+    _log.configure(config)
+    app = _load(config)
+    return EXIT_NO_APP if app is None else _serve(app, config)
+
+
+def load_env_file(path: str) -> None:
+    """Reads environment variables from a file; what is set already stays.
+
+    Raises:
+        ConfigError: there is no such file, or the package that reads it is missing.
+    """
+    if not Path(path).is_file():
+        raise ConfigError("env_file", f"there is no file {path}")
+    try:
+        from dotenv import load_dotenv
+    except ImportError:
+        raise ConfigError("env_file", "needs a package: pip install python-dotenv") from None
+    load_dotenv(path)
+
+
+def _bind_and_serve(config: Config, app: Any) -> int:
+    # Bound before the import, which may take long: an address in use is told at once.
+    shared = config.threads > 1
+    bound = _sockets.bind(_sockets.claim(config) if shared else config, shared_port=shared)
+    try:
+        if app is None and (app := _load(config)) is None:
+            return EXIT_NO_APP
+        # From here the descriptor is the server's.
+        return _serve(app, config.replace(uds=None, fd=bound.detach()))
+    finally:
+        bound.close()
+        if config.uds is not None:
+            Path(config.uds).unlink(missing_ok=True)
+
+
+def _load(config: Config) -> Any:
+    """The application, or None after the log said why there is none."""
+    try:
+        return _importer.load(config)
+    except _importer.AppError as error:
+        _log.server_logger.error("%s", error)
+    except Exception as error:
+        _log.server_logger.error(
+            "The application can't be imported\n%s", _traceback_of(error).rstrip()
+        )
+    return None
+
+
+def _traceback_of(error: BaseException) -> str:
+    """The traceback from the application's first frame on."""
+    trace: TracebackType | None = error.__traceback__
+    while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
+        trace = trace.tb_next
+    return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _is_ours(file: str) -> bool:
+    return file == _importer.__file__ or file == __file__ or "importlib" in file
+
+
+def _serve(app: Any, config: Config) -> int:
+    from turboapi._server import serve
+
+    if config.interface == "auto":
+        config = config.replace(interface=_importer.detect_interface(app))
+    if config.threads > 1 and getattr(sys, "_is_gil_enabled", lambda: True)():
+        _log.server_logger.warning(
+            "threads=%d: this Python has the GIL, so that one thread runs at a time; "
+            "use workers instead",
+            config.threads,
+        )
+    try:
+        return serve(app, config) or 0
+    finally:
+        logging.shutdown()

@@ -1,0 +1,338 @@
+"""One process that serves: event loops, listeners, lifespan and signals round `_core.Server`.
+
+`serve(app, config)` blocks until a signal ends it.  With `config.threads` above one (free-threaded
+Python) each thread has a loop, a listener and a lifespan of its own; the application is shared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+
+from turboapi import _core, _sockets
+from turboapi._access import access_writer
+from turboapi._fastapi_bridge import native_app
+from turboapi._lifespan import Lifespan, LifespanError
+from turboapi._proxy import ProxyHeaders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from turboapi.config import Config
+
+logger = logging.getLogger("turboapi.server")
+access_logger = logging.getLogger("turboapi.access")
+
+# The application does not start (as for one that can't be found: to try again is of no use).
+EXIT_STARTUP = 3
+# A second signal ended what was in flight.
+EXIT_FORCED = 1
+
+_CANCELLED = "Task cancelled, timeout graceful shutdown exceeded"
+# For handlers that were cancelled to end, and threads to be seen ending.
+_CANCEL_GRACE = 1.0
+# What anyio's limiter has at first, and what "unlimited" means here.
+_ANYIO_THREADS = 40
+_MOST_THREADS = 4096
+
+
+def serve(app: Any, config: Config) -> int:
+    """Serves an application until SIGINT or SIGTERM; gives the exit code.
+
+    The first signal stops accepting and lets requests in flight finish, for at most
+    `config.timeout_graceful_shutdown` seconds; a second one ends everything at once.
+
+    Args:
+        app: an ASGI application, one of ours, or with `config.interface` "wsgi" a WSGI one.
+        config: the settings; the socket in `config.fd` becomes the server's.
+
+    Raises:
+        BindError: can't listen there.
+    """
+    if config.interface == "wsgi":
+        from turboapi._wsgi import WSGIAdapter
+
+        app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
+    listening = _listening_sockets(config)
+    try:
+        if len(listening) == 1:
+            return LoopThread(app, config, listening[0], followers=[]).run()
+        return _serve_threads(app, config, listening)
+    finally:
+        for each in listening:
+            each.close()
+
+
+class LoopThread:
+    """An event loop and what it serves; `run` is called in the thread that it belongs to."""
+
+    def __init__(
+        self,
+        app: Any,
+        config: Config,
+        bound: socket.socket,
+        *,
+        followers: list[LoopThread] | None = None,
+    ) -> None:
+        """`followers`: None for a thread that is told by another one what to do.
+
+        The one that has them (maybe none) takes signals, passes them on, and tells the supervisor
+        that we are ready.
+        """
+        self.exit_code: int | None = None
+        self.ready = threading.Event()
+        self.server: _core.Server | None = None
+        self._app = app
+        self._config = config
+        self._bound = bound
+        self._followers = followers
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._force: asyncio.Event | None = None
+
+    def run(self) -> int:
+        """Serves until `stop` is called or a signal comes; gives the exit code."""
+        selector = _core.Selector()
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._new_loop(selector)) as runner:
+                self.exit_code = runner.run(self._serve(selector))
+        except BaseException:
+            self.exit_code = EXIT_FORCED
+            raise
+        finally:
+            selector.close()
+            self._loop = None
+            self.ready.set()
+        return self.exit_code
+
+    def stop(self) -> None:
+        """Ends it gracefully, a second time at once; from any thread."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # closed meanwhile
+                loop.call_soon_threadsafe(self._stop_here)
+
+    def _new_loop(self, selector: _core.Selector) -> asyncio.AbstractEventLoop:
+        if self._config.loop == "uvloop":
+            import uvloop
+
+            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+            return loop
+        return asyncio.SelectorEventLoop(selector)
+
+    def _stop_here(self) -> None:
+        assert self._stop is not None
+        assert self._force is not None
+        if self._stop.is_set():
+            self._force.set()
+        self._stop.set()
+
+    async def _serve(self, selector: _core.Selector) -> int:
+        self._loop = loop = asyncio.get_running_loop()
+        self._stop, self._force = asyncio.Event(), asyncio.Event()
+        selector.attach(loop)
+        if self._followers is not None:
+            self._watch_signals(loop)
+        lifespan = Lifespan(self._app, self._config.lifespan)
+        starting = asyncio.create_task(lifespan.startup())
+        try:
+            await self._unless_stopped(starting)
+        except LifespanError:
+            return EXIT_STARTUP
+        if not starting.done():  # a signal came first
+            starting.cancel()
+            return 0
+        code = await self._serve_requests(selector, lifespan.state)
+        if code == 0:
+            try:
+                await lifespan.shutdown()
+            except LifespanError:
+                code = EXIT_STARTUP
+        return code
+
+    async def _unless_stopped(self, task: asyncio.Task[None]) -> None:
+        assert self._stop is not None
+        stopped = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if task.done():
+            task.result()
+
+    async def _serve_requests(self, selector: _core.Selector, state: dict[str, Any]) -> int:
+        assert self._stop is not None
+        self.server = server = _make_server(selector, self._app, self._config, state)
+        try:
+            # A socket that threads share: one connection at a time, so that all get some.
+            # Now, not before: what is accepted is served.
+            _sockets.listen(self._bound, self._config.backlog)
+            address = _sockets.describe(self._bound)
+            server.listen(self._bound.fileno(), 1 if self._config.threads > 1 else 0)
+            self._bound.detach()  # it is the server's now
+            self.ready.set()
+            if self._followers is not None:
+                self._tell_ready(address)
+            await self._stop.wait()
+            return await self._shut_down(server)
+        finally:
+            server.close()
+
+    def _tell_ready(self, address: str) -> None:
+        """Tells the supervisor, or without one the log."""
+        if self._config.ready_fd is not None:
+            _tell_supervisor(self._config.ready_fd)
+        else:
+            logger.info("Listening on %s (process %d)", address, os.getpid())
+
+    async def _shut_down(self, server: _core.Server) -> int:
+        assert self._force is not None
+        logger.info("Shutting down")
+        done = asyncio.Event()
+        server.shutdown(done.set)
+        waits = [asyncio.create_task(each.wait()) for each in (done, self._force)]
+        try:
+            timeout = self._config.timeout_graceful_shutdown or None
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if done.is_set():
+                return 0
+            if self._force.is_set():
+                return EXIT_FORCED
+            logger.error(
+                "Cancel %d running task(s), timeout graceful shutdown exceeded", server.tasks
+            )
+            server.cancel(_CANCELLED)
+            await asyncio.wait(waits, timeout=_CANCEL_GRACE, return_when=asyncio.FIRST_COMPLETED)
+            return EXIT_FORCED if self._force.is_set() else 0
+        finally:
+            for each in waits:
+                each.cancel()
+
+    def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._on_signal)
+
+    def _on_signal(self) -> None:
+        self._stop_here()
+        for each in self._followers or ():
+            each.stop()
+
+
+def _make_server(
+    selector: _core.Selector, app: Any, config: Config, state: dict[str, Any]
+) -> _core.Server:
+    proxy = None
+    if config.proxy_headers and config.forwarded_allow_ips:
+        proxy = ProxyHeaders(config.forwarded_allow_ips)
+    access_log = _access_log(config)
+    return _core.Server(
+        selector,
+        native_app(app, compile_fastapi=config.interface != "asgi"),
+        limits=config.http_limits(),
+        server_header="turboapi" if config.server_header else None,
+        date_header=config.date_header,
+        root_path=config.root_path,
+        state=state,
+        access_log=access_log,
+        access_writer=access_writer() if access_log is not None else None,
+        logger=logger,
+        log_level=logger.getEffectiveLevel(),
+        threads=_thread_limit(config),
+        ws_deflate=config.ws_per_message_deflate,
+        proxy=proxy,
+    )
+
+
+def _thread_limit(config: Config) -> int:
+    """The setting, unless start-up code has changed anyio's limiter, as one does under FastAPI."""
+    tokens = anyio.to_thread.current_default_thread_limiter().total_tokens
+    return config.thread_pool if tokens == _ANYIO_THREADS else int(min(tokens, _MOST_THREADS))
+
+
+def _access_log(config: Config) -> Callable[..., None] | None:
+    if not config.access_log or not access_logger.isEnabledFor(logging.INFO):
+        return None
+    return access_logger.info if access_logger.hasHandlers() else None
+
+
+def _listening_sockets(config: Config) -> list[socket.socket]:
+    """One for each thread."""
+    first = _sockets.bind(config, shared_port=config.threads > 1)
+    if config.fd is not None:
+        # `bind` made a copy, and this one was given to us.
+        os.close(config.fd)
+    first.setblocking(False)
+    listening = [first]
+    for _ in range(1, config.threads):
+        listening.append(_another(first) or first.dup())
+    return listening
+
+
+def _another(first: socket.socket) -> socket.socket | None:
+    """A further socket on the same port, so that the kernel spreads connections over threads."""
+    if first.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    if not first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
+        return None
+    bound = socket.socket(first.family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if first.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(first.getsockname())
+        bound.setblocking(False)
+    except OSError:
+        bound.close()
+        return None
+    return bound
+
+
+def _serve_threads(app: Any, config: Config, listening: list[socket.socket]) -> int:
+    others = [LoopThread(app, config, bound) for bound in listening[1:]]
+    main = LoopThread(app, config, listening[0], followers=others)
+    threads = [
+        threading.Thread(target=_follow, args=(each, main), name=f"turboapi-loop-{number}")
+        for number, each in enumerate(others, 1)
+    ]
+    for thread in threads:
+        thread.start()
+    code = 0
+    try:
+        for each in others:
+            each.ready.wait()
+        if not any(each.exit_code for each in others):
+            code = main.run()
+    finally:
+        for each in others:
+            each.stop()
+        for thread in threads:
+            thread.join()
+    return code or next((each.exit_code for each in others if each.exit_code), 0)
+
+
+def _follow(each: LoopThread, main: LoopThread) -> None:
+    try:
+        each.run()
+    except BaseException:
+        logger.exception("A thread of the server ended")
+    finally:
+        if each.exit_code:
+            main.stop()
+
+
+def _tell_supervisor(fd: int) -> None:
+    """One byte: connections are accepted."""
+    with suppress(OSError):
+        os.write(fd, b"1")
+    os.close(fd)

@@ -1,0 +1,220 @@
+"""Settings as dataclass fields: each with its parser, its range and the words that explain it.
+
+`config.py` declares the server's settings with `setting()`; the command line, the environment
+variables and the checks are all derived from what is declared there, so that they agree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+METADATA_KEY = "turboapi.setting"
+
+_UNITS_OF_SIZE = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
+_UNITS_OF_TIME = {"": 1.0, "s": 1.0, "ms": 0.001, "m": 60.0, "h": 3600.0}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+
+class ConfigError(ValueError):
+    """A setting has a value that can't be used.
+
+    Attributes:
+        setting: the name of the setting as the user wrote it (`port`, `--port`, `TURBOAPI_PORT`).
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, setting: str, reason: str) -> None:
+        super().__init__(f"{setting}: {reason}")
+        self.setting = setting
+        self.reason = reason
+
+
+class Kind(Protocol):
+    """How a value is read from text and checked."""
+
+    @property
+    def metavar(self) -> str:
+        """What usage texts show for a value."""
+
+    def parse(self, value: Any) -> Any:
+        """Gives the typed value of a text or a typed value; ValueError says what is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A whole number, or any number, within bounds (both included)."""
+
+    low: float = 0
+    high: float = math.inf
+    whole: bool = True
+    metavar: str = "NUMBER"
+
+    def parse(self, value: Any) -> int | float:
+        """Takes numbers and their decimal text."""
+        return self._bounded(self._read(value))
+
+    def _read(self, value: Any) -> int | float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError(f"must be a number, got {value!r}")
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f"must be a number, got {value!r}") from None
+        if not self.whole:
+            return number
+        if not number.is_integer():
+            raise ValueError(f"must be a whole number, got {value!r}")
+        return int(value)
+
+    def _bounded(self, number: float) -> int | float:
+        if math.isnan(number):
+            raise ValueError("must be a number, got nan")
+        if not self.low <= number <= self.high:
+            wanted = (
+                f"at least {self.low:g}"
+                if self.high == math.inf
+                else f"between {self.low:g} and {self.high:.15g}"
+            )
+            raise ValueError(f"must be {wanted}, got {number:.15g}")
+        return number
+
+
+@dataclasses.dataclass(frozen=True)
+class Size(Number):
+    """A number of bytes: `65536`, `64K`, `64KB`, `64KiB`, `10M`, `1G` (powers of 1,024)."""
+
+    metavar: str = "BYTES"
+
+    def _read(self, value: Any) -> int | float:
+        if not isinstance(value, str):
+            return super()._read(value)
+        match = re.fullmatch(r"\s*(\d+)\s*([kmg]?)(?:i?b)?\s*", value, re.IGNORECASE)
+        if match is None:
+            raise ValueError(f"must be a number of bytes such as 65536, 64K or 10M, got {value!r}")
+        return int(match[1]) * _UNITS_OF_SIZE[match[2].lower()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration(Number):
+    """Seconds: `5`, `0.5`, or with a unit `500ms`, `5s`, `2m`, `1h`."""
+
+    whole: bool = False
+    metavar: str = "SECONDS"
+
+    def _read(self, value: Any) -> int | float:
+        if not isinstance(value, str):
+            return super()._read(value)
+        match = re.fullmatch(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(ms|s|m|h|)\s*", value, re.IGNORECASE)
+        if match is None:
+            raise ValueError(f"must be a time such as 5, 0.5, 500ms or 2m, got {value!r}")
+        return float(match[1]) * _UNITS_OF_TIME[match[2].lower()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flag:
+    """Yes or no."""
+
+    metavar: str = ""
+
+    def parse(self, value: Any) -> bool:
+        """Takes booleans and 1/0, true/false, yes/no, on/off."""
+        if isinstance(value, bool):
+            return value
+        word = str(value).strip().lower()
+        if word in _TRUE:
+            return True
+        if word in _FALSE:
+            return False
+        raise ValueError(f"must be true or false, got {value!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def metavar(self) -> str:
+        """The words, as usage texts show them."""
+        return "[" + "|".join(self.words) + "]"
+
+    def parse(self, value: Any) -> str:
+        """Takes a word, in any case."""
+        word = str(value).strip().lower()
+        if word not in self.words:
+            raise ValueError(f"must be one of {', '.join(self.words)}, got {value!r}")
+        return word
+
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A string."""
+
+    metavar: str = "TEXT"
+    check: Callable[[str], str] | None = None
+
+    def parse(self, value: Any) -> str:
+        """Takes strings and paths."""
+        text = str(value)
+        return self.check(text) if self.check else text
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """A list of strings: repeated on the command line, with commas between in the environment."""
+
+    metavar: str = "TEXT"
+
+    def parse(self, value: Any) -> tuple[str, ...]:
+        """Takes sequences of strings and texts with commas."""
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(word for part in parts if (word := str(part).strip()))
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is known of a setting besides its name and default value.
+
+    Attributes:
+        kind: reads and checks values.
+        help: one sentence for `--help`.
+        panel: the heading it stands under there.
+        optional: None is a value ("not set").
+        command_line: offered as an option (the application's path is an argument, for one).
+        aliases: further option names.
+        c_field: the member of `ta_http_limits` (src/http/http.h) that it sets.
+        also_env: environment variables that are read after the setting's own.
+    """
+
+    kind: Kind
+    help: str
+    panel: str
+    optional: bool = False
+    command_line: bool = True
+    aliases: tuple[str, ...] = ()
+    c_field: str | None = None
+    also_env: tuple[str, ...] = ()
+
+    def parse(self, name: str, value: Any) -> Any:
+        """Gives the typed value, or raises ConfigError in the name of `name`."""
+        if value is None and self.optional:
+            return None
+        try:
+            return self.kind.parse(value)
+        except ValueError as error:
+            raise ConfigError(name, str(error)) from None
+
+
+def setting(default: Any, kind: Kind, help: str, panel: str, **more: Any) -> Any:
+    """Declares a dataclass field that is a setting."""
+    more.setdefault("optional", default is None)
+    metadata = {METADATA_KEY: Setting(kind, help, panel, **more)}
+    return dataclasses.field(default=default, metadata=metadata)

@@ -1,0 +1,74 @@
+"""Signals as events: handlers only note them, and a loop that waits for descriptors wakes up."""
+
+from __future__ import annotations
+
+import math
+import os
+import select
+import signal
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import FrameType, TracebackType
+    from typing import Protocol, Self
+
+    class _HasFileno(Protocol):
+        def fileno(self) -> int: ...
+
+
+def readable(descriptors: Iterable[int], timeout: float | None) -> bool:
+    """Waits for one of the descriptors to be readable (or hung up)."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else math.ceil(timeout * 1000)))
+
+
+class Signals:
+    """While entered, the given signals are collected instead of acted upon; main thread only."""
+
+    def __init__(self, numbers: Iterable[signal.Signals]) -> None:
+        self._numbers = tuple(numbers)
+        self._came: list[signal.Signals] = []
+
+    def __enter__(self) -> Self:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        os.set_blocking(self._write, False)
+        self._old_wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+        self._old = {number: signal.signal(number, self._note) for number in self._numbers}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._old_wakeup)
+        os.close(self._read)
+        os.close(self._write)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.append(signal.Signals(number))
+
+    def wait(
+        self, timeout: float | None, sources: Iterable[_HasFileno] = ()
+    ) -> list[signal.Signals]:
+        """Waits for a signal or for one of `sources` to be readable; gives what came so far."""
+        if not self._came:
+            readable([self._read, *(source.fileno() for source in sources)], timeout)
+        with suppress(BlockingIOError):
+            while os.read(self._read, 512):
+                pass
+        came, self._came = self._came, []
+        return came
+
+    def pause(self, seconds: float) -> None:
+        """Sleeps, at most until a signal comes; what came stays for `wait`."""
+        if not self._came:
+            readable([self._read], seconds)

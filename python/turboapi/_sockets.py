@@ -1,0 +1,221 @@
+"""Listening sockets, bound before anything else so that errors come first and are clear."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from turboapi.config import Config
+
+# The first descriptor that systemd passes (sd_listen_fds(3)).
+_SYSTEMD_FIRST_FD = 3
+
+
+class BindError(Exception):
+    """Can't listen there; the message says why and which setting to change."""
+
+
+def bind(config: Config, *, shared_port: bool = False, listening: bool = True) -> socket.socket:
+    """Gives a socket for a configuration; the caller closes it.
+
+    Args:
+        config: where to listen.
+        shared_port: set SO_REUSEPORT, so that each worker can have a socket of its own.
+        listening: False leaves it to `listen`; until then clients are refused. Only for addresses:
+            unix sockets listen at once, inherited ones are as they are.
+
+    Raises:
+        BindError: the address is taken, not this machine's, not allowed, or no socket.
+    """
+    if config.fd is not None:
+        return _inherited(config.fd)
+    if config.uds is not None:
+        return _bind_unix(config.uds, config.backlog)
+    bound = _bind_inet(config, shared_port)
+    if listening:
+        try:
+            listen(bound, config.backlog)
+        except BindError:
+            bound.close()
+            raise
+    return bound
+
+
+def claim(config: Config) -> Config:
+    """Gives the configuration after a look whether its port is free; port 0 becomes a real one.
+
+    To be called before sockets share a port: with SO_REUSEPORT another server's can be shared too,
+    and nobody would be told.
+
+    Raises:
+        BindError: as `bind`.
+    """
+    if config.fd is not None or config.uds is not None:
+        return config
+    with bind(config) as probe:
+        return config.replace(port=probe.getsockname()[1])
+
+
+def listen(bound: socket.socket, backlog: int) -> None:
+    """Lets a socket listen, if it does not yet.
+
+    Raises:
+        BindError: another one began to listen there since ours was bound.
+    """
+    if bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        return
+    try:
+        bound.listen(backlog)
+    except OSError as error:
+        raise BindError(f"Can't listen on {describe(bound)}: {error.strerror}.") from None
+
+
+def from_systemd(config: Config) -> Config:
+    """Gives the configuration with the socket that systemd started us for, if it did.
+
+    See sd_listen_fds(3). What the user named himself goes before. Our own variables are removed,
+    so that no process of ours takes them for its own.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return config
+    count = os.environ.get("LISTEN_FDS", "")
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    if not count.isdecimal() or int(count) < 1 or config.fd is not None or config.uds is not None:
+        return config
+    return config.replace(fd=_SYSTEMD_FIRST_FD)
+
+
+def describe(bound: socket.socket) -> str:
+    """Gives where a socket listens, as a URL where there is one."""
+    name = bound.getsockname()
+    if bound.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host, port = name[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _inherited(fd: int) -> socket.socket:
+    try:
+        # A copy: closing it leaves the caller's descriptor alone.
+        bound = socket.socket(fileno=os.dup(fd))
+        kind = bound.type
+    except OSError as error:
+        raise BindError(f"Descriptor {fd} (fd) is no open socket: {error.strerror}.") from None
+    if kind != socket.SOCK_STREAM:
+        bound.close()
+        raise BindError(f"Descriptor {fd} (fd) is a socket of another kind than stream.")
+    bound.set_inheritable(False)
+    return bound
+
+
+def _bind_unix(path: str, backlog: int) -> socket.socket:
+    _remove_stale(path)
+    bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        bound.bind(path)
+        # Proxies usually run as another user.
+        Path(path).chmod(0o666)
+        bound.listen(backlog)
+    except OSError as error:
+        bound.close()
+        raise BindError(f"Can't listen on {path} (uds): {error.strerror or error}.") from None
+    return bound
+
+
+def _remove_stale(path: str) -> None:
+    """Removes the socket that a server left which is no more."""
+    try:
+        if not stat.S_ISSOCK(Path(path).lstat().st_mode):
+            raise BindError(f"{path} (uds) is there already, and is no socket.")
+    except OSError:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except OSError:
+            Path(path).unlink(missing_ok=True)
+            return
+    raise BindError(f"A server is listening on {path} already: set uds to another path.")
+
+
+def _bind_inet(config: Config, shared_port: bool) -> socket.socket:
+    family, address = _resolve(config.host, config.port)
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # "::" serves IPv4 too, whatever the system's default.
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        raise BindError(_explain(config, error)) from None
+    return bound
+
+
+def _resolve(host: str, port: int) -> tuple[int, Any]:
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BindError(
+            f"The host {host!r} (--host, TURBOAPI_HOST) is unknown: {reason}."
+        ) from None
+    # A name such as localhost may have both kinds; IPv4 is what clients are told about.
+    found.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    family, _, _, _, address = found[0]
+    return family, address
+
+
+def _explain(config: Config, error: OSError) -> str:
+    where = f"{config.host}:{config.port}"
+    if error.errno == errno.EADDRINUSE:
+        owner = _owner_of_port(config.port)
+        return (
+            f"Port {config.port} on {config.host} is in use{owner}. Stop what uses it, or choose "
+            "another with --port (TURBOAPI_PORT); 0 takes a free one."
+        )
+    if error.errno == errno.EADDRNOTAVAIL:
+        return (
+            f"{config.host} is no address of this machine: change --host (TURBOAPI_HOST); "
+            "0.0.0.0 stands for all."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return (
+            f"Not allowed to listen on {where}: ports below 1024 are for root. Choose another "
+            "with --port (TURBOAPI_PORT)."
+        )
+    return f"Can't listen on {where} (--host, --port): {error.strerror or error}."
+
+
+def _owner_of_port(port: int) -> str:
+    """` by NAME (process PID)` as far as /proc tells; empty elsewhere and for others' processes."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                columns = line.split()
+                listening = columns[3] == "0A"
+                if listening and int(columns[1].rpartition(":")[2], 16) == port:
+                    inodes.add(f"socket:[{columns[9]}]")
+    if not inodes:
+        return ""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            for descriptor in (process / "fd").iterdir():
+                if str(descriptor.readlink()) in inodes:
+                    name = (process / "comm").read_text().strip()
+                    return f" by {name} (process {process.name})"
+    return ""

@@ -1,0 +1,312 @@
+"""Several processes that serve one address.
+
+Each worker has a place with a socket of its own (SO_REUSEPORT). The worker lets it listen when it
+is ready; from then on it stays open while workers come and go, so that connections which wait to
+be accepted are not lost with a worker. Only when successors die as well it is given up, and
+clients go to the other places.
+
+SIGTERM, SIGINT  finish what is in flight, then stop; the second one stops at once
+SIGHUP           replace the workers one by one, each when its successor is ready
+SIGTTIN, SIGTTOU one worker more, one less
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import deque
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from turboapi import _sockets
+from turboapi._log import supervisor_logger as log
+from turboapi._signals import Signals
+from turboapi._worker import EXIT_NO_APP, Process
+
+if TYPE_CHECKING:
+    import socket
+
+    from turboapi.config import Config
+
+_SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+
+# Pauses before a worker that keeps dying is started again, in seconds.
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+# One that served as long as this had no trouble starting: pauses begin anew.
+_STEADY_AFTER = 10.0
+# What a worker may take longer than the server's own grace period, to clean up.
+_EXTRA_GRACE = 5.0
+# How long it may take after being told to stop at once.
+_LAST_GRACE = 2.0
+
+
+class _Place:
+    """A worker's place: its socket, who serves it, and who is to take over."""
+
+    def __init__(self, number: int, bound: socket.socket) -> None:
+        self.number = number
+        self.socket = bound  # owned
+        self.worker: Process | None = None
+        self.successor: Process | None = None
+        self.pause = 0.0
+        self.start_at = 0.0
+
+
+class Supervisor:
+    """Starts, watches, replaces and stops workers; `run()` returns when all have ended."""
+
+    def __init__(self, config: Config) -> None:
+        """Binds the address.
+
+        Raises:
+            BindError: can't listen there.
+        """
+        self._config = config
+        # A unix socket, or one that was given to us, is one for all workers.
+        self._shared: socket.socket | None = None
+        if config.fd is not None or config.uds is not None:
+            self._shared = _sockets.bind(config)
+            self.address = _sockets.describe(self._shared)
+        else:
+            self._config = _sockets.claim(config)
+            self.address = self._config.address()
+        self._places: list[_Place] = []
+        self._leaving: dict[Process, float] = {}
+        self._rolling: deque[_Place] = deque()
+        self._served = False
+        self._stopping = False
+        self._at_once = False
+        self._exit_code = 0
+        self._sockets = [self._bind() for _ in range(config.workers)]
+
+    def run(self) -> int:
+        """Serves until told to stop; gives the exit code of the whole."""
+        with Signals(_SIGNALS) as signals:
+            log.info("Listening on %s with %d workers", self.address, self._config.workers)
+            log.info("Supervisor is process %d", os.getpid())
+            for bound in self._sockets:
+                self._add_place(bound)
+            while self._places or self._leaving:
+                sources = [w for w in self._everyone() if w.fileno() >= 0]
+                for number in signals.wait(self._patience(), sources):
+                    self._on_signal(number)
+                self._check()
+        self._close()
+        log.info("All workers have ended")
+        return self._exit_code
+
+    # -- Signals
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT):
+            self._stop(number.name)
+        elif self._stopping:
+            return
+        elif number is signal.SIGHUP:
+            log.info("SIGHUP: replacing the workers one by one")
+            self._rolling = deque(self._places)
+        elif number is signal.SIGTTIN:
+            self._add_one()
+        elif number is signal.SIGTTOU:
+            if len(self._places) == 1:
+                log.warning("SIGTTOU: the last worker stays")
+                return
+            log.info("SIGTTOU: %d workers from now on", len(self._places) - 1)
+            self._remove_place(self._places[-1])
+
+    def _stop(self, why: str) -> None:
+        """Once: what is in flight may end.  Twice: at once."""
+        if self._at_once:
+            return
+        if self._stopping:
+            log.warning("%s again: stopping at once", why)
+            self._at_once = True
+            for worker in self._leaving:
+                worker.send(signal.SIGTERM)
+                self._leaving[worker] = time.monotonic() + _LAST_GRACE
+            return
+        log.info("%s: stopping the workers", why)
+        self._stopping = True
+        self._rolling.clear()
+        # First all of ours: a worker that still accepts takes what waits, and then closes the last.
+        if self._shared is not None:
+            self._shared.close()
+        for place in self._places:
+            place.socket.close()
+        for place in list(self._places):
+            self._remove_place(place)
+
+    # -- Places
+
+    def _bind(self) -> socket.socket:
+        """A socket for a place; nobody can connect to it until its worker listens."""
+        if self._shared is not None:
+            return self._shared.dup()
+        return _sockets.bind(self._config, shared_port=True, listening=False)
+
+    def _add_one(self) -> None:
+        try:
+            bound = self._bind()
+        except _sockets.BindError as error:
+            log.error("SIGTTIN: no further worker: %s", error)
+            return
+        log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
+        self._add_place(bound)
+
+    def _add_place(self, bound: socket.socket) -> None:
+        place = _Place(len(self._places) + 1, bound)
+        self._places.append(place)
+        self._start(place)
+
+    def _remove_place(self, place: _Place) -> None:
+        self._places.remove(place)
+        with suppress(ValueError):
+            self._rolling.remove(place)
+        # Before the worker closes its own: a socket that nobody accepts from must not stay.
+        place.socket.close()
+        for worker in (place.successor, place.worker):
+            if worker is not None:
+                self._dismiss(worker)
+
+    def _start(self, place: _Place) -> None:
+        place.worker = Process(self._config, place.socket, own_group=True)
+        log.info("Worker %d is process %d", place.number, place.worker.pid)
+
+    def _dismiss(self, worker: Process) -> None:
+        worker.send(signal.SIGTERM)
+        grace = self._config.timeout_graceful_shutdown
+        self._leaving[worker] = time.monotonic() + grace + _EXTRA_GRACE if grace else float("inf")
+
+    # -- What happened meanwhile
+
+    def _everyone(self) -> list[Process]:
+        found = list(self._leaving)
+        for place in self._places:
+            found += [worker for worker in (place.worker, place.successor) if worker is not None]
+        return found
+
+    def _patience(self) -> float | None:
+        """Seconds until something is due without a signal or a word of a worker."""
+        due = [place.start_at for place in self._places if place.worker is None]
+        due += [limit for limit in self._leaving.values() if limit != float("inf")]
+        if self._config.timeout_worker_start:
+            due += [
+                place.successor.started + self._config.timeout_worker_start
+                for place in self._places
+                if place.successor is not None
+            ]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _check(self) -> None:
+        now = time.monotonic()
+        for worker in self._everyone():
+            if worker.has_news():
+                worker.read_ready()
+                self._served = self._served or worker.ready
+        for place in list(self._places):
+            self._check_place(place, now)
+        for worker, limit in list(self._leaving.items()):
+            if worker.exit_code is not None:
+                del self._leaving[worker]
+                worker.close()
+            elif now >= limit:
+                log.warning("Process %d does not end: killing it", worker.pid)
+                worker.send(signal.SIGKILL)
+                self._leaving[worker] = float("inf")
+        self._roll_on()
+
+    def _check_place(self, place: _Place, now: float) -> None:
+        if place.successor is not None:
+            self._check_successor(place, place.successor, now)
+        worker = place.worker
+        if worker is None:
+            if now >= place.start_at:
+                self._start(place)
+        elif worker.exit_code is not None:
+            self._on_death(place, worker, now)
+
+    def _on_death(self, place: _Place, worker: Process, now: float) -> None:
+        worker.close()
+        place.worker = None
+        if worker.exit_code == EXIT_NO_APP and not self._served:
+            # It never worked: to keep trying would hide the message of why.
+            log.error("Worker %d could not start the application", place.number)
+            self._exit_code = EXIT_NO_APP
+            self._stop("No application")
+            return
+        if now - worker.started >= _STEADY_AFTER:
+            place.pause = 0.0
+        place.start_at = now + place.pause
+        if place.pause and self._shared is None:
+            self._give_up_socket(place)
+        log.error(
+            "Worker %d (process %d) %s; starting another%s",
+            place.number,
+            worker.pid,
+            worker.how_it_ended(),
+            f" in {place.pause:g} s" if place.pause else "",
+        )
+        place.pause = min(max(2 * place.pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    def _give_up_socket(self, place: _Place) -> None:
+        """Nobody will accept from it for a while: clients are better off elsewhere."""
+        try:
+            bound = self._bind()
+        except _sockets.BindError as error:
+            log.error("Worker %d keeps its socket: %s", place.number, error)
+            return
+        place.socket.close()
+        place.socket = bound
+
+    # -- Replacing one by one
+
+    def _roll_on(self) -> None:
+        if any(place.successor for place in self._places):
+            return
+        while self._rolling:
+            place = self._rolling.popleft()
+            if place in self._places and place.worker is not None:
+                place.successor = Process(self._config, place.socket, own_group=True)
+                log.info(
+                    "Worker %d: process %d is to replace %d",
+                    place.number,
+                    place.successor.pid,
+                    place.worker.pid,
+                )
+                return
+
+    def _check_successor(self, place: _Place, successor: Process, now: float) -> None:
+        if successor.ready:
+            if place.worker is not None:
+                self._dismiss(place.worker)
+            place.worker, place.successor = successor, None
+            place.pause = 0.0
+            return
+        longest = self._config.timeout_worker_start
+        late = longest and now >= successor.started + longest
+        if successor.exit_code is None and not late:
+            return
+        reason = "is not ready in time" if successor.exit_code is None else successor.how_it_ended()
+        log.error(
+            "Worker %d: process %d %s; the old workers go on", place.number, successor.pid, reason
+        )
+        place.successor = None
+        self._rolling.clear()
+        successor.send(signal.SIGKILL)
+        self._leaving[successor] = float("inf")
+
+    def _close(self) -> None:
+        if self._shared is not None:
+            self._shared.close()
+        if self._config.uds is not None:
+            Path(self._config.uds).unlink(missing_ok=True)

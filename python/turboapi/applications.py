@@ -1,0 +1,575 @@
+"""The application class, under two names: `FastAPI` and `TurboAPI`."""
+
+import os
+import warnings
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+
+from starlette.applications import Starlette
+from starlette.datastructures import State
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware, _MiddlewareFactory
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from typing_extensions import Unpack, deprecated
+
+from turboapi import routing
+from turboapi._body_limit import AppBodyLimitMiddleware
+from turboapi._form_limits import _FormLimits
+from turboapi.datastructures import Default
+from turboapi.exception_handlers import (
+    http_exception_handler,
+    request_validation_exception_handler,
+    websocket_request_validation_exception_handler,
+)
+from turboapi.exceptions import (
+    FastAPIDeprecationWarning,
+    RequestValidationError,
+    WebSocketRequestValidationError,
+)
+from turboapi.middleware._http import Inside, accelerate
+from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from turboapi.openapi import assets
+from turboapi.openapi.docs import (
+    get_redoc_html,
+    get_swagger_ui_html,
+    get_swagger_ui_oauth2_redirect_html,
+)
+from turboapi.openapi.utils import get_openapi
+from turboapi.params import Depends
+from turboapi.routing._frontend import Directory, Fallback, resolve_check_dir
+from turboapi.routing._options import (
+    APP_ADD_ROUTE,
+    APP_API_ROUTE,
+    APP_INCLUDE,
+    ROUTE,
+    AppAddRouteOptions,
+    IncludeOptions,
+    RouteOptions,
+    RunMode,
+    takes_options,
+)
+from turboapi.routing._router import _ON_EVENT_WARNING
+from turboapi.telemetry import TelemetryConfig
+from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry, _legacy_otel
+from turboapi.types import DecoratedCallable
+from turboapi.utils import generate_unique_id
+
+AppType = TypeVar("AppType", bound="FastAPI")
+_P = ParamSpec("_P")
+_Decorator = Callable[[DecoratedCallable], DecoratedCallable]
+
+_ROUTES_WARNING = """
+You normally wouldn't use this parameter with FastAPI, it is inherited
+from Starlette and supported for compatibility.
+
+In FastAPI, you normally would use the *path operation methods*,
+like `app.get()`, `app.post()`, etc.
+"""
+_ROOT_PATH_WARNING = (
+    "The `root_path` parameter is deprecated. Configure the server's root path instead, "
+    "for example with `fastapi run --root-path /api/v1`."
+)
+_TELEMETRY_DEFAULTS: TelemetryConfig = {
+    "tracer_provider": None,
+    "meter_provider": None,
+    "logger_provider": None,
+    "tracing": True,
+    "metrics": True,
+    "logs": True,
+    "operation_spans": True,
+    "exclude": None,
+}
+
+
+class FastAPI(Starlette):
+    """The application. https://fastapi.tiangolo.com/reference/fastapi/
+
+        from turboapi import FastAPI
+
+        app = FastAPI()
+
+    Parameters are FastAPI's; besides them `run` ("inline" or "thread") decides where all `def`
+    endpoints run (by default the server finds out which of them are quick), and
+    `docs_assets="local"` serves the files of the documentation pages from here instead of a CDN.
+
+    Raises:
+        AssertionError: without a title or version, when there is an `openapi_url`.
+        ValueError: for a negative `max_body_size`.
+        pydantic.ValidationError: for unknown or wrong `form_limits`.
+    """
+
+    def __init__(
+        self: AppType,
+        *,
+        telemetry: TelemetryConfig | None = None,
+        debug: bool = False,
+        routes: Annotated[list[BaseRoute] | None, deprecated(_ROUTES_WARNING)] = None,
+        title: str = "FastAPI",
+        summary: str | None = None,
+        description: str = "",
+        version: str = "0.1.0",
+        openapi_url: str | None = "/openapi.json",
+        openapi_tags: list[dict[str, Any]] | None = None,
+        servers: list[dict[str, str | Any]] | None = None,
+        dependencies: Sequence[Depends] | None = None,
+        default_response_class: type[Response] = Default(JSONResponse),
+        redirect_slashes: bool = True,
+        docs_url: str | None = "/docs",
+        redoc_url: str | None = "/redoc",
+        swagger_ui_oauth2_redirect_url: str | None = "/docs/oauth2-redirect",
+        swagger_ui_init_oauth: dict[str, Any] | None = None,
+        middleware: Sequence[Middleware] | None = None,
+        exception_handlers: dict[
+            int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]
+        ]
+        | None = None,
+        on_startup: Sequence[Callable[[], Any]] | None = None,
+        on_shutdown: Sequence[Callable[[], Any]] | None = None,
+        lifespan: Lifespan[AppType] | None = None,
+        terms_of_service: str | None = None,
+        contact: dict[str, str | Any] | None = None,
+        license_info: dict[str, str | Any] | None = None,
+        root_path: Annotated[str, deprecated(_ROOT_PATH_WARNING)] = "",
+        root_path_in_servers: bool = True,
+        responses: dict[int | str, dict[str, Any]] | None = None,
+        callbacks: list[BaseRoute] | None = None,
+        webhooks: routing.APIRouter | None = None,
+        deprecated: bool | None = None,
+        include_in_schema: bool = True,
+        swagger_ui_parameters: dict[str, Any] | None = None,
+        generate_unique_id_function: Callable[[routing.APIRoute], str] = Default(
+            generate_unique_id
+        ),
+        separate_input_output_schemas: bool = True,
+        openapi_external_docs: dict[str, Any] | None = None,
+        strict_content_type: bool = True,
+        max_body_size: int | None = None,
+        form_limits: _FormLimits | None = None,
+        run: RunMode | None = None,
+        docs_assets: assets.DocsAssets | None = None,
+    ) -> None:
+        self.debug = debug
+        self.max_body_size = max_body_size
+        # What the OpenAPI document says of the API.
+        self.title = title
+        self.summary = summary
+        self.description = description
+        self.version = version
+        self.terms_of_service = terms_of_service
+        self.contact = contact
+        self.license_info = license_info
+        self.openapi_tags = openapi_tags
+        self.openapi_external_docs = openapi_external_docs
+        self.servers = servers or []
+        self.root_path_in_servers = root_path_in_servers
+        self.separate_input_output_schemas = separate_input_output_schemas
+        self.openapi_version: str = "3.1.0"
+        self.openapi_schema: dict[str, Any] | None = None
+        self._openapi_routes_version: int | None = None
+        # Where it and its pages are served.
+        self.openapi_url = openapi_url
+        self.docs_url = docs_url
+        self.redoc_url = redoc_url
+        self.swagger_ui_oauth2_redirect_url = swagger_ui_oauth2_redirect_url
+        self.swagger_ui_init_oauth = swagger_ui_init_oauth
+        self.swagger_ui_parameters = swagger_ui_parameters
+        self.docs_assets = assets.choose(docs_assets)
+        if openapi_url:
+            assert title, "A title must be provided for OpenAPI, e.g.: 'My API'"
+            assert version, "A version must be provided for OpenAPI, e.g.: '2.1.0'"
+        if root_path:
+            warnings.warn(_ROOT_PATH_WARNING, category=FastAPIDeprecationWarning, stacklevel=2)
+        self.root_path = root_path
+        self.state: State = State()
+        self.dependency_overrides: dict[Callable[..., Any], Callable[..., Any]] = {}
+        self.webhooks: routing.APIRouter = webhooks or routing.APIRouter()
+        self.router: routing.APIRouter = routing.APIRouter(
+            routes=routes,
+            redirect_slashes=redirect_slashes,
+            dependency_overrides_provider=self,
+            on_startup=on_startup,
+            on_shutdown=on_shutdown,
+            lifespan=lifespan,
+            default_response_class=default_response_class,
+            dependencies=dependencies,
+            callbacks=callbacks,
+            deprecated=deprecated,
+            include_in_schema=include_in_schema,
+            responses=responses,
+            generate_unique_id_function=generate_unique_id_function,
+            strict_content_type=strict_content_type,
+            max_body_size=max_body_size,
+            form_limits=form_limits,
+            run=run,
+        )
+        self.exception_handlers: dict[Any, Callable[[Any, Any], Any]] = {
+            HTTPException: http_exception_handler,
+            RequestValidationError: request_validation_exception_handler,
+            WebSocketRequestValidationError: websocket_request_validation_exception_handler,
+            **(exception_handlers or {}),
+        }
+        self.user_middleware: list[Middleware] = list(middleware or [])
+        self.middleware_stack: ASGIApp | None = None
+        automatic = os.getenv("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
+        self._telemetry: TelemetryConfig = {
+            **_TELEMETRY_DEFAULTS,
+            "auto_configure": automatic,
+            **(telemetry or {}),
+        }
+        self._native_telemetry = NativeTelemetry(self._telemetry)
+        self.setup()
+
+    # -- serving ------------------------------------------------------------------------------
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """The application as one ASGI callable: the routers inside of all middleware."""
+        return self._wrap_middleware(self.router)
+
+    def _wrap_middleware(self, app: ASGIApp) -> ASGIApp:
+        handlers = dict(self.exception_handlers)
+        on_error = None
+        for key in self.exception_handlers:
+            if key in (500, Exception):
+                on_error = handlers.pop(key)
+        stack: list[Middleware] = [
+            Middleware(ServerErrorMiddleware, handler=on_error, debug=self.debug),
+            Middleware(ExceptionTelemetryMiddleware),
+            Middleware(AppBodyLimitMiddleware, max_body_size=self.max_body_size),
+            *self.user_middleware,
+            Middleware(ExceptionMiddleware, handlers=handlers, debug=self.debug),
+            Middleware(AsyncExitStackMiddleware),
+        ]
+        inside: Inside | None = None
+        for cls, args, kwargs in reversed(stack):
+            below, app = app, cls(app, *args, **kwargs)
+            if type(app) is ExceptionMiddleware:
+                inside = Inside.of(self.router, below, app)
+            elif cls is not AsyncExitStackMiddleware:
+                app, inside = accelerate(app, inside)
+        return app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, a WebSocket or the lifespan (ASGI 3)."""
+        if self.root_path:
+            scope["root_path"] = self.root_path
+        serve = super().__call__
+        if scope["type"] == "lifespan":
+            from turboapi.telemetry._runtime import lifespan
+
+            await lifespan(
+                config=self._telemetry, app=serve, scope=scope, receive=receive, send=send
+            )
+        elif (
+            scope["type"] not in ("http", "websocket")
+            or "fastapi.telemetry" in scope
+            or not self._native_telemetry.enabled()
+        ):
+            await serve(scope, receive, send)
+        else:
+            if self.middleware_stack is None:
+                self.middleware_stack = self.build_middleware_stack()
+            scope["app"] = self
+            legacy = _legacy_otel(self.middleware_stack)
+            await self._native_telemetry(
+                app=serve, scope=scope, receive=receive, send=send, legacy_otel=legacy
+            )
+
+    def run(self, **settings: Any) -> None:
+        """Serve the application until a signal ends it.
+
+        Settings are those of `turboapi.config.Config` (`host`, `port`, `log_level`, ...); what is
+        not given comes from the environment. Several workers need an import string:
+        `turboapi run module:app --workers 4`.
+
+        Raises:
+            ConfigError: a setting can't be used.
+            BindError: the address can't be listened on.
+        """
+        from turboapi._run import run
+
+        run(self, **settings)
+
+    def _native_app(self) -> Any:
+        """The `_core.App` that the native server serves: see docs/engine.md."""
+        from turboapi._native import native_app
+
+        return native_app(self)
+
+    # -- the OpenAPI document -----------------------------------------------------------------
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, made anew when routes were added.
+
+        May be replaced: https://fastapi.tiangolo.com/how-to/extending-openapi/
+        """
+        version = self.router._get_routes_version()
+        if not self.openapi_schema or self._openapi_routes_version != version:
+            self.openapi_schema = get_openapi(
+                title=self.title,
+                version=self.version,
+                openapi_version=self.openapi_version,
+                summary=self.summary,
+                description=self.description,
+                terms_of_service=self.terms_of_service,
+                contact=self.contact,
+                license_info=self.license_info,
+                routes=self.routes,
+                webhooks=self.webhooks.routes,
+                tags=self.openapi_tags,
+                servers=self.servers,
+                separate_input_output_schemas=self.separate_input_output_schemas,
+                external_docs=self.openapi_external_docs,
+            )
+            self._openapi_routes_version = version
+        return self.openapi_schema
+
+    def setup(self) -> None:
+        """Add the routes of the OpenAPI document and of the pages that show it."""
+        if not self.openapi_url:
+            return
+        pages = [
+            (self.openapi_url, self._openapi_endpoint()),
+            (self.docs_url, self._swagger_ui_endpoint()),
+            (
+                self.docs_url and self.swagger_ui_oauth2_redirect_url,
+                self._oauth2_redirect_endpoint(),
+            ),
+            (self.redoc_url, self._redoc_endpoint()),
+        ]
+        if self.docs_assets == "local" and (self.docs_url or self.redoc_url):
+            pages.append((f"{self._assets_url()}/{{name}}", assets.endpoint()))
+        for url, endpoint in pages:
+            if url:
+                self.add_route(url, endpoint, include_in_schema=False)
+
+    def _openapi_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
+        async def openapi(req: Request) -> JSONResponse:
+            schema = self.openapi()
+            root_path = _root_path(req)
+            if root_path and self.root_path_in_servers:
+                servers = schema.get("servers", [])
+                if all(server.get("url") != root_path for server in servers):
+                    schema = {**schema, "servers": [{"url": root_path}, *servers]}
+            return JSONResponse(schema)
+
+        return openapi
+
+    def _assets_url(self) -> str:
+        return assets.url_of(self.docs_url, self.redoc_url)
+
+    def _swagger_ui_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
+        async def swagger_ui_html(req: Request) -> HTMLResponse:
+            root_path = _root_path(req)
+            redirect = self.swagger_ui_oauth2_redirect_url
+            files: assets.SwaggerUIUrls = {}
+            if self.docs_assets == "local":
+                files = assets.swagger_ui_urls(root_path + self._assets_url())
+            return get_swagger_ui_html(
+                openapi_url=f"{root_path}{self.openapi_url}",
+                title=f"{self.title} - Swagger UI",
+                oauth2_redirect_url=root_path + redirect if redirect else redirect,
+                init_oauth=self.swagger_ui_init_oauth,
+                swagger_ui_parameters=self.swagger_ui_parameters,
+                **files,
+            )
+
+        return swagger_ui_html
+
+    def _oauth2_redirect_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
+        async def swagger_ui_redirect(req: Request) -> HTMLResponse:
+            return get_swagger_ui_oauth2_redirect_html()
+
+        return swagger_ui_redirect
+
+    def _redoc_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
+        async def redoc_html(req: Request) -> HTMLResponse:
+            root_path = _root_path(req)
+            files: assets.RedocUrls = {}
+            if self.docs_assets == "local":
+                files = assets.redoc_urls(root_path + self._assets_url())
+            return get_redoc_html(
+                openapi_url=f"{root_path}{self.openapi_url}",
+                title=f"{self.title} - ReDoc",
+                **files,
+            )
+
+        return redoc_html
+
+    # -- declaring routes ---------------------------------------------------------------------
+
+    @takes_options(APP_ADD_ROUTE)
+    def add_api_route(
+        self, path: str, endpoint: Callable[..., Any], **options: Unpack[AppAddRouteOptions]
+    ) -> None:
+        """Add a path operation; as the decorators, for an endpoint that exists."""
+        self.router.add_api_route(path, endpoint=endpoint, **options)
+
+    @takes_options(APP_API_ROUTE)
+    def api_route(
+        self, path: str, **options: Unpack[AppAddRouteOptions]
+    ) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a path operation with any `methods`."""
+
+        def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
+            self.router.add_api_route(path, endpoint, **options)
+            return endpoint
+
+        return decorate
+
+    def add_api_websocket_route(
+        self,
+        path: str,
+        endpoint: Callable[..., Any],
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+    ) -> None:
+        """Add a WebSocket endpoint with dependencies."""
+        self.router.add_api_websocket_route(path, endpoint, name=name, dependencies=dependencies)
+
+    def websocket(
+        self,
+        path: str,
+        name: str | None = None,
+        *,
+        dependencies: Sequence[Depends] | None = None,
+    ) -> _Decorator[DecoratedCallable]:
+        """Decorate a WebSocket endpoint."""
+
+        def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
+            self.add_api_websocket_route(path, endpoint, name=name, dependencies=dependencies)
+            return endpoint
+
+        return decorate
+
+    def websocket_route(self, path: str, name: str | None = None) -> _Decorator[DecoratedCallable]:
+        """Decorate a plain Starlette WebSocket endpoint."""
+
+        def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
+            self.router.add_websocket_route(path, endpoint, name=name)
+            return endpoint
+
+        return decorate
+
+    def frontend(
+        self,
+        path: str,
+        *,
+        directory: Directory,
+        fallback: Fallback | None = "auto",
+        check_dir: bool | Literal["auto"] = "auto",
+    ) -> None:
+        """Serve a built single-page application below `path`, where no other route matches.
+
+        https://fastapi.tiangolo.com/tutorial/frontend/
+
+        Raises:
+            AssertionError: for a path that is empty or does not start with a slash.
+            RuntimeError: when the directory or the fallback page is missing and `check_dir` holds.
+        """
+        # Here, so that its warning names the line of the caller.
+        check_dir = resolve_check_dir(directory=directory, check_dir=check_dir)
+        self.router.frontend(path, directory=directory, fallback=fallback, check_dir=check_dir)
+
+    @takes_options(APP_INCLUDE)
+    def include_router(self, router: routing.APIRouter, **options: Unpack[IncludeOptions]) -> None:
+        """Include a router: its routes, now and later, its event handlers and lifespan."""
+        self.router.include_router(router, **options)
+
+    @takes_options(ROUTE)
+    def get(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with GET."""
+        return self.router.get(path, **options)
+
+    @takes_options(ROUTE)
+    def put(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with PUT."""
+        return self.router.put(path, **options)
+
+    @takes_options(ROUTE)
+    def post(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with POST."""
+        return self.router.post(path, **options)
+
+    @takes_options(ROUTE)
+    def delete(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with DELETE."""
+        return self.router.delete(path, **options)
+
+    @takes_options(ROUTE)
+    def options(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with OPTIONS."""
+        return self.router.options(path, **options)
+
+    @takes_options(ROUTE)
+    def head(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with HEAD."""
+        return self.router.head(path, **options)
+
+    @takes_options(ROUTE)
+    def patch(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with PATCH."""
+        return self.router.patch(path, **options)
+
+    @takes_options(ROUTE)
+    def trace(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+        """Decorate the endpoint of a *path operation* with TRACE."""
+        return self.router.trace(path, **options)
+
+    # -- events, middleware, errors -----------------------------------------------------------
+
+    @deprecated(_ON_EVENT_WARNING)
+    def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
+        """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
+        return self.router.on_event(event_type)
+
+    def add_middleware(
+        self, middleware_class: _MiddlewareFactory[_P], *args: _P.args, **kwargs: _P.kwargs
+    ) -> None:
+        """Put a middleware round the application, outside of those that are there.
+
+        Raises:
+            RuntimeError: once the application has started.
+        """
+        super().add_middleware(middleware_class, *args, **kwargs)
+        self.router._tell_watchers()
+
+    def add_exception_handler(
+        self, exc_class_or_status_code: int | type[Exception], handler: Any
+    ) -> None:
+        """Let `handler(request, exc)` answer for such an exception or status."""
+        super().add_exception_handler(exc_class_or_status_code, handler)
+        self.router._tell_watchers()
+
+    def middleware(self, middleware_type: str) -> _Decorator[DecoratedCallable]:
+        """Decorate a function `(request, call_next)`; `middleware_type` is "http"."""
+
+        def decorate(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_middleware(BaseHTTPMiddleware, dispatch=func)
+            return func
+
+        return decorate
+
+    def exception_handler(
+        self, exc_class_or_status_code: int | type[Exception]
+    ) -> _Decorator[DecoratedCallable]:
+        """Decorate a function `(request, exc)` that answers for such an exception or status."""
+
+        def decorate(func: DecoratedCallable) -> DecoratedCallable:
+            self.add_exception_handler(exc_class_or_status_code, func)
+            return func
+
+        return decorate
+
+
+TurboAPI = FastAPI
+
+
+def _root_path(request: Request) -> str:
+    return request.scope.get("root_path", "").rstrip("/")  # type: ignore[no-any-return]

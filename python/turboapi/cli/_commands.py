@@ -1,0 +1,216 @@
+"""The commands."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+import turboapi
+from turboapi._importer import USUAL_FILES, AppError
+from turboapi._run import EXIT_USAGE, load_env_file, serve_config
+from turboapi._sockets import BindError
+from turboapi.cli._options import option_name, with_settings
+from turboapi.config import ENV_PREFIX, Config, ConfigError, settings
+
+app = typer.Typer(
+    name="turboapi",
+    help="Serve [bold]TurboAPI[/bold], FastAPI, and other ASGI and WSGI applications.",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+_RUN_DEFAULTS: dict[str, Any] = {"host": "0.0.0.0"}  # noqa: S104 (as `fastapi run`)
+_DEV_DEFAULTS: dict[str, Any] = {"host": "127.0.0.1", "reload": True}
+
+_APP = inspect.Parameter(
+    "name",
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[APP]",
+            help="The application: [cyan]package.module:attribute[/cyan], a module, or a file. "
+            f"Default: what pyproject.toml names, else the first of {', '.join(USUAL_FILES)}.",
+            show_default=False,
+        ),
+    ],
+)
+_ATTRIBUTE = inspect.Parameter(
+    "attribute",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Option(
+            "--app",
+            metavar="NAME",
+            help="Name of the application in its module.",
+            rich_help_panel="Application",
+            show_default=False,
+        ),
+    ],
+)
+_ENTRYPOINT = inspect.Parameter(
+    "entrypoint",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Option(
+            "--entrypoint",
+            "-e",
+            metavar="APP",
+            help="The application, as [cyan]package.module:attribute[/cyan].",
+            rich_help_panel="Application",
+            show_default=False,
+        ),
+    ],
+)
+_LEADING = (_APP, _ATTRIBUTE, _ENTRYPOINT)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"turboapi {turboapi.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", "-V", help="Show the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def version() -> None:
+    """Show the versions of TurboAPI, Python and what it builds on."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as version_of
+
+    typer.echo(f"turboapi {turboapi.__version__}")
+    typer.echo(
+        f"{platform.python_implementation()} {platform.python_version()} on {platform.platform()}"
+    )
+    for package in ("starlette", "pydantic", "pydantic-core", "anyio", "uvloop", "watchfiles"):
+        try:
+            typer.echo(f"{package} {version_of(package)}")
+        except PackageNotFoundError:
+            typer.echo(f"{package} (not installed)")
+
+
+@app.command("docs-assets")
+def docs_assets(
+    to: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Default: the installed package.", show_default=False),
+    ] = None,
+) -> None:
+    """Get the files of Swagger UI and ReDoc from npm, to serve them yourself.
+
+    An application serves them with docs_assets="local", or TURBOAPI_DOCS_ASSETS=local.
+    """
+    from turboapi.openapi import assets
+
+    target = to or assets.folder()
+    try:
+        assets.fetch(target)
+    except (RuntimeError, OSError) as error:
+        _fail(str(error), 1)
+    typer.echo(f"Swagger UI and ReDoc are in {target}")
+
+
+def run(
+    name: str | None, attribute: str | None, entrypoint: str | None, values: dict[str, Any]
+) -> None:
+    """Serve an application.
+
+    Every option has an environment variable, shown in brackets. Sizes take K, M, G; times are in
+    seconds, or take ms, s, m, h.
+    """
+    _serve(name, attribute, entrypoint, values, _RUN_DEFAULTS)
+
+
+def dev(
+    name: str | None, attribute: str | None, entrypoint: str | None, values: dict[str, Any]
+) -> None:
+    """Serve an application during development: as `run`, but reloading, on 127.0.0.1."""
+    # A production setting in the environment: reloading has one worker.
+    if values.get("reload", True):
+        values.setdefault("workers", 1)
+    _serve(name, attribute, entrypoint, values, _DEV_DEFAULTS)
+
+
+app.command("run")(with_settings(run, _RUN_DEFAULTS, _LEADING))
+app.command("dev")(with_settings(dev, _DEV_DEFAULTS, _LEADING))
+
+
+def _serve(
+    name: str | None,
+    attribute: str | None,
+    entrypoint: str | None,
+    values: dict[str, Any],
+    defaults: dict[str, Any],
+) -> None:
+    try:
+        env_file = values.get("env_file") or os.environ.get(ENV_PREFIX + "ENV_FILE")
+        if env_file:
+            load_env_file(env_file)
+        config = Config.load(
+            {**values, "app": _named(name, attribute, entrypoint)}, defaults=defaults
+        )
+        code = serve_config(config)
+    except ConfigError as error:
+        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+    except (AppError, BindError) as error:
+        _fail(str(error), 1)
+    sys.exit(code)
+
+
+def _named(name: str | None, attribute: str | None, entrypoint: str | None) -> str | None:
+    if entrypoint is not None:
+        if name is not None or attribute is not None:
+            raise ConfigError("--entrypoint", "can't be used together with APP or --app")
+        return entrypoint
+    if attribute is None:
+        return name
+    if name is not None and ":" in name:
+        raise ConfigError("--app", f"{name} names an attribute already")
+    if name is None:
+        from turboapi._importer import locate
+
+        found = locate(None)
+        return f"{found.folder / found.module.replace('.', os.sep)}.py:{attribute}"
+    return f"{name}:{attribute}"
+
+
+def _as_written(setting: str, values: dict[str, Any]) -> str:
+    """The name of a setting where the user gave it: the option, or the variable."""
+    if setting in values:
+        return option_name(setting)
+    if setting in settings() and os.environ.get(ENV_PREFIX + setting.upper()):
+        return ENV_PREFIX + setting.upper()
+    return option_name(setting) if setting in settings() else setting
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console.print(f"[bold red]Error:[/] {escape(message)}")
+    raise typer.Exit(code)

@@ -1,0 +1,352 @@
+"""The server's settings.
+
+`Config` is what the command line, `app.run()` and the environment are turned into, and all that
+the server (`turboapi._server.serve(app, config)`) and the supervisor are told.  It is immutable,
+checked when it is made, and pickles.
+
+    Config(port=9000)                 checked, the environment not read
+    Config.load({"port": "9000"})     values as text or typed; then TURBOAPI_*; then defaults
+
+Every setting has an environment variable, `TURBOAPI_` and its name in upper case, and (but for
+those of the application itself) an option of `turboapi run`, its name with dashes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+from turboapi._settings import (
+    METADATA_KEY,
+    Choice,
+    ConfigError,
+    Duration,
+    Flag,
+    Number,
+    Setting,
+    Size,
+    Text,
+    Words,
+    setting,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+__all__ = ["Config", "ConfigError"]
+
+ENV_PREFIX = "TURBOAPI_"
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
+
+_UINT32 = 2**32 - 1
+_UINT64 = 2**64 - 1
+_LONGEST_TIMEOUT = _UINT32 // 1000
+
+_count = Number(0, _UINT32)
+_size = Size(0, _UINT32)
+_duration = Duration(0, _LONGEST_TIMEOUT)
+
+# Headings of --help, in their order.
+APPLICATION = "Application"
+BINDING = "Where it listens"
+PROCESSES = "Processes and threads"
+RELOADING = "Reloading"
+LOGGING = "Logging"
+HTTP = "HTTP"
+LIMITS = "Limits (0: none)"
+TIMEOUTS = "Timeouts (0: none)"
+WEBSOCKETS = "WebSockets (0: no limit, none)"
+
+
+def _root_path(text: str) -> str:
+    if text and not text.startswith("/"):
+        raise ValueError(f"must start with '/', got {text!r}")
+    return text.rstrip("/")
+
+
+def _limit(default: int, help: str, c_field: str, kind: Any = _count) -> Any:
+    return setting(default, kind, help, LIMITS, c_field=c_field)
+
+
+def _websocket(default: float, help: str, c_field: str, kind: Any) -> Any:
+    return setting(default, kind, help, WEBSOCKETS, c_field=c_field)
+
+
+def _timeout(default: float, help: str, c_field: str, *aliases: str) -> Any:
+    return setting(default, _duration, help, TIMEOUTS, c_field=c_field, aliases=aliases)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """The settings of one server; see the module.
+
+    Raises:
+        ConfigError: a value is of the wrong type, out of its range or at odds with another.
+            Its message begins with the name of the setting.
+    """
+
+    # -- The application
+    app: str | None = setting(
+        None,
+        Text("APP"),
+        "Import string of the application: `package.module:attribute`.",
+        APPLICATION,
+        command_line=False,
+    )
+    app_dir: str | None = setting(
+        None, Text("DIR"), "Folder that modules are looked for in; default: the current one.",
+        APPLICATION,
+    )  # fmt: skip
+    factory: bool = setting(
+        False, Flag(), "The attribute is a function that returns the application.", APPLICATION
+    )
+    interface: str = setting(
+        "auto",
+        Choice(("auto", "asgi", "wsgi", "turboapi", "fastapi")),
+        "What the application is; auto finds out. asgi: a FastAPI one is not compiled.",
+        APPLICATION,
+    )
+    lifespan: str = setting(
+        "auto",
+        Choice(("auto", "on", "off")),
+        "Startup and shutdown events; auto: an application without them is served all the same.",
+        APPLICATION,
+    )
+    root_path: str = setting(
+        "",
+        Text("PATH", _root_path),
+        "Prefix under which a proxy in front serves the application.",
+        APPLICATION,
+    )
+    env_file: str | None = setting(
+        None, Text("FILE"), "File of environment variables, read first; needs python-dotenv.",
+        APPLICATION,
+    )  # fmt: skip
+
+    # -- Listening
+    host: str = setting("127.0.0.1", Text("ADDRESS"), "Address or name to listen on.", BINDING)
+    port: int = setting(
+        8000, Number(0, 65535), "Port to listen on; 0 takes a free one.", BINDING,
+        also_env=("PORT",),
+    )  # fmt: skip
+    uds: str | None = setting(
+        None, Text("PATH"), "Unix domain socket to listen on instead of host and port.", BINDING
+    )
+    fd: int | None = setting(
+        None, Number(0, _UINT32), "Descriptor of a listening socket that was inherited.", BINDING
+    )
+    backlog: int = setting(
+        2048, Number(1, 2**31 - 1), "Connections that may wait to be accepted.", BINDING
+    )
+
+    # -- Processes and threads
+    workers: int = setting(
+        1, Number(1, 1024), "Processes that serve, supervised and restarted.", PROCESSES,
+        also_env=("WEB_CONCURRENCY",),
+    )  # fmt: skip
+    threads: int = setting(
+        1,
+        Number(1, 1024),
+        "Event loops per process, each in its own thread; for free-threaded Python.",
+        PROCESSES,
+    )
+    thread_pool: int = setting(
+        40, Number(1, 4096), "Threads for `def` handlers that may block.", PROCESSES
+    )
+    loop: str = setting("asyncio", Choice(("asyncio", "uvloop")), "Event loop.", PROCESSES)
+
+    # -- Reloading
+    reload: bool = setting(False, Flag(), "Start anew when a source file changes.", RELOADING)
+    reload_dir: tuple[str, ...] = setting(
+        (), Words("DIR"), "Folder to watch; default: the application's. May be repeated.", RELOADING
+    )
+    reload_include: tuple[str, ...] = setting(
+        ("*.py",), Words("GLOB"), "Names of files to watch. May be repeated.", RELOADING
+    )
+    reload_exclude: tuple[str, ...] = setting(
+        (".*", "__pycache__", "node_modules", "*.egg-info"),
+        Words("GLOB"),
+        "Names of files and folders not to watch. May be repeated.",
+        RELOADING,
+    )
+    reload_delay: float = setting(
+        0.25, Duration(0.01, 3600), "Pause between two looks at the files.", RELOADING
+    )
+
+    # -- Logging
+    log_level: str = setting("info", Choice(LOG_LEVELS), "Least severe messages shown.", LOGGING)
+    access_log: bool = setting(True, Flag(), "One line for each request.", LOGGING)
+    log_config: str | None = setting(
+        None, Text("FILE"), "Python's logging configuration: .json, .yaml or .ini.", LOGGING
+    )
+    use_colors: bool | None = setting(
+        None, Flag(), "Coloured log; default: on a terminal.", LOGGING
+    )
+
+    # -- HTTP
+    server_header: bool = setting(True, Flag(), "Send `server: turboapi`.", HTTP)
+    date_header: bool = setting(True, Flag(), "Send `date`.", HTTP)
+    proxy_headers: bool = setting(
+        True, Flag(), "Believe X-Forwarded-For and -Proto of trusted proxies.", HTTP
+    )
+    forwarded_allow_ips: tuple[str, ...] = setting(
+        ("127.0.0.1", "::1"),
+        Words("ADDRESSES"),
+        "Trusted proxies: addresses, networks, '*' for all; with commas between.",
+        HTTP,
+        also_env=("FORWARDED_ALLOW_IPS",),
+    )
+
+    # -- Limits: ta_http_limits in src/http/http.h
+    limit_request_line: int = _limit(8190, "Bytes of the request line.", "request_line", _size)
+    limit_header_bytes: int = _limit(65536, "Bytes of all header fields.", "header_bytes", _size)
+    limit_header_count: int = _limit(100, "Header fields.", "header_count")
+    limit_body_bytes: int = _limit(0, "Bytes of a request's body.", "body_bytes", Size(0, _UINT64))
+    limit_trailer_bytes: int = _limit(8192, "Bytes of trailer fields.", "trailer_bytes", _size)
+    limit_chunk_ext_bytes: int = _limit(
+        4096, "Bytes of a chunk-size line with extensions.", "chunk_ext_bytes", _size
+    )
+    limit_pipelined: int = _limit(
+        64, "Pipelined requests answered before others get their turn.", "pipelined"
+    )
+    limit_body_buffer: int = _limit(
+        262144, "Bytes of a body held before reading pauses.", "body_buffer", _size
+    )
+    limit_write_buffer: int = _limit(
+        262144, "Bytes of a response held before writers must wait.", "write_buffer", _size
+    )
+    limit_connections: int = _limit(0, "Connections open at once, per worker.", "connections")
+    limit_requests_per_conn: int = _limit(
+        0, "Requests on one connection before it is closed.", "requests_per_conn"
+    )
+
+    # -- Timeouts: ta_http_limits, but the last
+    timeout_header: float = _timeout(
+        10.0, "For a request's head, from its first byte.", "timeout_header_ms"
+    )
+    timeout_body: float = _timeout(30.0, "Between two reads of a body.", "timeout_body_ms")
+    timeout_idle: float = _timeout(
+        5.0, "Of a connection between two requests.", "timeout_idle_ms", "--timeout-keep-alive"
+    )
+    timeout_write: float = _timeout(30.0, "Of a response that is not taken.", "timeout_write_ms")
+    timeout_graceful_shutdown: float = setting(
+        30.0, _duration, "For what is in flight when the server is told to stop.", TIMEOUTS
+    )
+    timeout_worker_start: float = setting(
+        60.0, _duration, "For a new worker to be ready in a reload on SIGHUP.", TIMEOUTS
+    )
+
+    # -- WebSockets: ta_http_limits, but the last
+    ws_max_size: int = _websocket(
+        16 * 1024 * 1024, "Bytes of a message received, decompressed.", "ws_max_size", _size
+    )
+    ws_max_queue: int = _websocket(
+        32, "Messages that may wait for the application.", "ws_max_queue", _count
+    )
+    ws_ping_interval: float = _websocket(
+        20.0, "Between two pings to a client.", "ws_ping_interval_ms", _duration
+    )
+    ws_ping_timeout: float = _websocket(
+        20.0, "For a client's answer to a ping.", "ws_ping_timeout_ms", _duration
+    )
+    ws_close_timeout: float = _websocket(
+        10.0, "For a client's answer to a close.", "ws_close_timeout_ms", _duration
+    )
+    ws_per_message_deflate: bool = setting(
+        True, Flag(), "Compress messages with clients that can.", WEBSOCKETS
+    )
+
+    # -- Set by the supervisor for its workers
+    ready_fd: int | None = setting(
+        None,
+        Number(0, _UINT32),
+        "Pipe: the server writes one byte once it accepts connections, then closes it.",
+        PROCESSES,
+        command_line=False,
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = described(field).parse(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.uds is not None and self.fd is not None:
+            raise ConfigError("uds", "can't be used together with fd: give one of them")
+        if self.reload and self.workers > 1:
+            raise ConfigError("reload", "can't be used with more than one worker")
+        if self.limit_request_line and self.limit_request_line < 16:
+            raise ConfigError("limit_request_line", "below 16 bytes no request fits")
+
+    @classmethod
+    def load(
+        cls,
+        values: Mapping[str, Any],
+        environ: Mapping[str, str] | None = None,
+        *,
+        defaults: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Makes a Config of given values, then the environment, then defaults.
+
+        Args:
+            values: by name of the setting; a value of None counts as not given.
+            environ: default `os.environ`.
+            defaults: replace the defaults of the settings.
+
+        Raises:
+            ConfigError: naming the setting, or the environment variable that holds it.
+        """
+        environ = os.environ if environ is None else environ
+        known = settings()
+        for name in values:
+            if name not in known:
+                raise ConfigError(name, "there is no such setting")
+        chosen: dict[str, Any] = dict(defaults or {})
+        for name, one in known.items():
+            if (value := values.get(name)) is not None:
+                chosen[name] = one.parse(name, value)
+                continue
+            for variable in (ENV_PREFIX + name.upper(), *one.also_env):
+                if (text := environ.get(variable)) not in (None, ""):
+                    chosen[name] = one.parse(variable, text)
+                    break
+        return cls(**chosen)
+
+    def replace(self, **changes: Any) -> Self:
+        """Gives a copy with other values, checked again."""
+        return dataclasses.replace(self, **changes)
+
+    def http_limits(self) -> dict[str, int]:
+        """Gives the members of `ta_http_limits` by name; times in milliseconds, rounded up."""
+        limits: dict[str, int] = {}
+        for name, one in settings().items():
+            if one.c_field is None:
+                continue
+            value = getattr(self, name)
+            limits[one.c_field] = (
+                -int(-value * 1000 // 1) if one.c_field.endswith("_ms") else int(value)
+            )
+        return limits
+
+    def address(self) -> str:
+        """Gives where the server listens, for messages."""
+        if self.fd is not None:
+            return f"descriptor {self.fd}"
+        if self.uds is not None:
+            return f"unix:{self.uds}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+
+def described(field: dataclasses.Field[Any]) -> Setting:
+    """Gives what is declared about a field of `Config`."""
+    found: Setting = field.metadata[METADATA_KEY]
+    return found
+
+
+def settings() -> dict[str, Setting]:
+    """Gives all settings by name, in the order of their declaration."""
+    return {field.name: described(field) for field in dataclasses.fields(Config)}

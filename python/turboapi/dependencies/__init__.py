@@ -1,0 +1,1 @@
+"""Dependencies and parameters: what a callable declares, and how a request gives it."""

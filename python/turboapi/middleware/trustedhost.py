@@ -1,0 +1,3 @@
+"""Starlette's `TrustedHostMiddleware`."""
+
+from starlette.middleware.trustedhost import TrustedHostMiddleware as TrustedHostMiddleware

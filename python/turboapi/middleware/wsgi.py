@@ -1,0 +1,3 @@
+"""Starlette's `WSGIMiddleware` (deprecated there: a2wsgi is its successor)."""
+
+from starlette.middleware.wsgi import WSGIMiddleware as WSGIMiddleware

@@ -1,0 +1,1 @@
+"""The OpenAPI description of an application and the pages that show it."""

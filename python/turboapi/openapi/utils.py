@@ -1,0 +1,212 @@
+"""The OpenAPI document of an application's routes.
+
+`get_openapi()` is what `app.openapi()` calls; the other functions give parts of a document.
+See https://fastapi.tiangolo.com/how-to/extending-openapi/.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from turboapi import routing
+from turboapi.dependencies.utils import get_flat_params
+from turboapi.encoders import jsonable_encoder
+from turboapi.exceptions import FastAPIDeprecationWarning
+from turboapi.openapi import _operation
+from turboapi.openapi._responses import STATUS_PATTERNS as status_code_ranges  # noqa: N811
+from turboapi.openapi._schemas import Schemas
+from turboapi.openapi.models import OpenAPI
+from turboapi.utils import generate_operation_id_for_path
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from starlette.routing import BaseRoute
+
+    from turboapi._compat import ModelField
+    from turboapi.openapi._schemas import FieldMapping
+    from turboapi.types import ModelNameMap
+
+__all__ = [
+    "generate_operation_id",
+    "generate_operation_summary",
+    "get_fields_from_routes",
+    "get_openapi",
+    "get_openapi_operation_metadata",
+    "get_openapi_operation_request_body",
+    "get_openapi_path",
+    "status_code_ranges",
+    "validation_error_definition",
+    "validation_error_response_definition",
+]
+
+validation_error_definition = _operation.VALIDATION_ERROR
+validation_error_response_definition = _operation.HTTP_VALIDATION_ERROR
+
+
+def get_openapi(
+    *,
+    title: str,
+    version: str,
+    openapi_version: str = "3.1.0",
+    summary: str | None = None,
+    description: str | None = None,
+    routes: Sequence[BaseRoute | routing.RouteContext],
+    webhooks: Sequence[BaseRoute | routing.RouteContext] | None = None,
+    tags: list[dict[str, Any]] | None = None,
+    servers: list[dict[str, str | Any]] | None = None,
+    terms_of_service: str | None = None,
+    contact: dict[str, str | Any] | None = None,
+    license_info: dict[str, str | Any] | None = None,
+    separate_input_output_schemas: bool = True,
+    external_docs: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Gives the document as a dict that is ready for JSON.
+
+    Args:
+        title: of the API.
+        version: of the API.
+        openapi_version: of the specification; tools look at it.
+        summary: in one line.
+        description: in Markdown.
+        routes: those that are not path operations are left out.
+        webhooks: routes that describe requests which the application makes.
+        tags: descriptions of tags, in the order to show them.
+        servers: where the API is served.
+        terms_of_service: a URL.
+        contact: `name`, `url`, `email`.
+        license_info: `name`, and `url` or `identifier`.
+        separate_input_output_schemas: False shows one schema for a model although it differs as
+            input and as output.
+        external_docs: `url` and `description`.
+
+    Raises:
+        pydantic.ValidationError: metadata of the application's is not valid OpenAPI.
+    """
+    webhooks = webhooks or []
+    schemas, definitions = Schemas.generate(
+        get_fields_from_routes([*routes, *webhooks]), separate_input_output_schemas
+    )
+    operation_ids: set[str] = set()
+    security_schemes: dict[str, Any] = {}
+
+    def describe(group: Sequence[BaseRoute | routing.RouteContext]) -> dict[str, Any]:
+        paths: dict[str, Any] = {}
+        for route in _path_operations(group):
+            described = _operation.describe_route(route, schemas, operation_ids)
+            if described.operations:
+                paths.setdefault(route.path_format, {}).update(described.operations)
+            security_schemes.update(described.security_schemes)
+            definitions.update(described.definitions)
+        return paths
+
+    paths = describe(routes)
+    webhook_paths = describe(webhooks)
+    components = {
+        "securitySchemes": security_schemes,
+        "schemas": dict(sorted(definitions.items())),
+    }
+    info = {
+        "title": title,
+        "version": version,
+        "summary": summary,
+        "description": description,
+        "termsOfService": terms_of_service,
+        "contact": contact,
+        "license": license_info,
+    }
+    document = {
+        "openapi": openapi_version,
+        "info": _without_empty(info, keep=("title", "version")),
+        "servers": servers,
+        "components": _without_empty(components),
+        "paths": paths,
+        "webhooks": webhook_paths,
+        "tags": tags,
+        "externalDocs": external_docs,
+    }
+    checked = OpenAPI.model_validate(_without_empty(document, keep=("openapi", "paths")))
+    return jsonable_encoder(checked, by_alias=True, exclude_none=True)  # type: ignore[no-any-return]
+
+
+def _without_empty(members: dict[str, Any], keep: tuple[str, ...] = ()) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if value or name in keep}
+
+
+def _path_operations(routes: Sequence[BaseRoute | routing.RouteContext]) -> Iterator[Any]:
+    """The contexts of API routes; the other kinds have nothing to describe."""
+    for context in routing.iter_route_contexts(routes):
+        if isinstance(context.original_route, routing.APIRoute):
+            yield context
+
+
+def get_fields_from_routes(
+    routes: Sequence[BaseRoute | routing.RouteContext],
+) -> list[ModelField]:
+    """Gives all fields of the routes that are shown: those whose schemas a document needs."""
+    of_callbacks: list[ModelField] = []
+    of_bodies: list[ModelField] = []
+    of_responses: list[ModelField] = []
+    of_requests: list[ModelField] = []
+    for route in _path_operations(routes):
+        if not route.include_in_schema:
+            continue
+        if route.body_field:
+            of_bodies.append(route.body_field)
+        responses = [route.response_field, *route.response_fields.values(), route.stream_item_field]
+        of_responses += [field for field in responses if field]
+        of_callbacks += get_fields_from_routes(route.callbacks or [])
+        of_requests += get_flat_params(route.dependant)
+    return of_callbacks + of_bodies + of_responses + of_requests
+
+
+def get_openapi_path(
+    *,
+    route: Any,
+    operation_ids: set[str],
+    model_name_map: ModelNameMap,
+    field_mapping: FieldMapping,
+    separate_input_output_schemas: bool = True,
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Gives a route's path item, security schemes and definitions; adds to `operation_ids`."""
+    schemas = Schemas(model_name_map, field_mapping, separate_input_output_schemas)
+    described = _operation.describe_route(route, schemas, operation_ids)
+    return described.operations, described.security_schemes, described.definitions
+
+
+def get_openapi_operation_request_body(
+    *,
+    body_field: ModelField | None,
+    model_name_map: ModelNameMap,
+    field_mapping: FieldMapping,
+    separate_input_output_schemas: bool = True,
+) -> dict[str, Any] | None:
+    """Gives an operation's `requestBody`, or None for a route without a body."""
+    schemas = Schemas(model_name_map, field_mapping, separate_input_output_schemas)
+    return _operation.describe_body(body_field, schemas)
+
+
+def get_openapi_operation_metadata(
+    *, route: Any, method: str, operation_ids: set[str]
+) -> dict[str, Any]:
+    """Gives an operation's tags, texts and id; adds the id to `operation_ids`."""
+    return _operation.describe_metadata(route, method, operation_ids)
+
+
+def generate_operation_summary(*, route: Any, method: str) -> str:
+    """Gives an operation's `summary`."""
+    return _operation.summary_of(route)
+
+
+def generate_operation_id(*, route: Any, method: str) -> str:
+    """Deprecated: operation ids come from `generate_unique_id_function`."""
+    warnings.warn(
+        "fastapi.openapi.utils.generate_operation_id() was deprecated, "
+        "it is not used internally, and will be removed soon",
+        FastAPIDeprecationWarning,
+        stacklevel=2,
+    )
+    return route.operation_id or generate_operation_id_for_path(
+        name=route.name, path=route.path_format, method=method
+    )

@@ -1,0 +1,200 @@
+"""Endpoints that yield: JSON Lines, Server-Sent Events, and chunks for a streaming response."""
+
+import json
+import math
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from starlette.concurrency import iterate_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from turboapi.dependencies.models import _is_async_gen_callable
+from turboapi.encoders import jsonable_encoder
+from turboapi.exceptions import ResponseValidationError
+from turboapi.sse import KEEPALIVE_COMMENT, ServerSentEvent, format_sse_event
+
+if TYPE_CHECKING:
+    from turboapi._hooks import RequestHooks
+
+
+async def stream_response(route: "RequestHooks", request: Request, solved: Any) -> Response:
+    """The response of an endpoint that yields, started but not sent."""
+    items = route.call(**solved.values)
+    is_async = _is_async_gen_callable(route.call)
+    encode = _ItemEncoder(route, request)
+    given = response_arguments(route.status_code, solved)
+    response: Response
+    if route.is_sse:
+        events = await _start_events(request, items, is_async=is_async, encode=encode)
+        response = StreamingResponse(events, media_type="text/event-stream", **given)
+        response.headers["Cache-Control"] = "no-cache"
+        # nginx would hold the events back.
+        response.headers["X-Accel-Buffering"] = "no"
+    elif route.is_json_stream:
+        lines: Any = _lines_async(items, encode) if is_async else _lines(items, encode)
+        response = StreamingResponse(lines, media_type="application/jsonl", **given)
+    else:
+        response = route.response_class(content=_chunks(items) if is_async else items, **given)
+    response.headers.raw.extend(solved.response.headers.raw)
+    return response
+
+
+def response_arguments(status_code: int | None, solved: Any) -> dict[str, Any]:
+    """Keywords for a response class: the background tasks and, when one was set, the status.
+
+    The status that a dependency or the endpoint set on its `response` parameter wins.
+    """
+    given: dict[str, Any] = {"background": solved.background_tasks}
+    status = solved.response.status_code or status_code
+    if status is not None:
+        given["status_code"] = status
+    return given
+
+
+class _ItemEncoder:
+    """One item as JSON bytes: through the item's model when the endpoint declares one."""
+
+    def __init__(self, route: "RequestHooks", request: Request) -> None:
+        self.route = route
+        self.request = request
+
+    def __call__(self, item: Any) -> bytes:
+        field = self.route.stream_item_field
+        if field is None:
+            return _dumps(item).encode()
+        value, errors = field.validate(item, {}, loc=("response",))
+        if errors:
+            raise ResponseValidationError(
+                errors=errors, body=item, endpoint_ctx=self.route.endpoint_context(self.request)
+            )
+        return field.serialize_json(value, **self.route.dump_options)
+
+    def event(self, item: Any) -> bytes:
+        """One item as an event of the stream."""
+        if not isinstance(item, ServerSentEvent):
+            return format_sse_event(data_str=self(item).decode())
+        data = item.raw_data
+        if data is None and item.data is not None:
+            dump = getattr(item.data, "model_dump_json", None)
+            data = dump() if dump is not None else _dumps(item.data)
+        return format_sse_event(
+            data_str=data, event=item.event, id=item.id, retry=item.retry, comment=item.comment
+        )
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(_finite(jsonable_encoder(value)))
+
+
+def _finite(value: Any) -> Any:
+    """NaN and the infinities have no JSON: null stands for them."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, list) else value
+
+
+def _lines(items: Iterator[Any], encode: _ItemEncoder) -> Iterator[bytes]:
+    for item in items:
+        yield encode(item) + b"\n"
+
+
+async def _lines_async(items: AsyncIterator[Any], encode: _ItemEncoder) -> AsyncIterator[bytes]:
+    async for item in items:
+        yield encode(item) + b"\n"
+        await _let_others_run()
+
+
+async def _chunks(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for item in items:
+        yield item
+        await _let_others_run()
+
+
+async def _let_others_run() -> None:
+    """An endpoint that never waits must still be cancelled when its client is gone."""
+    await anyio.sleep(0)
+
+
+class _Mailbox:
+    """Room for one event between the endpoint's task and the response's."""
+
+    def __init__(self) -> None:
+        self._event: bytes | None = None
+        self._closed = False
+        self._filled = anyio.Event()
+        self._emptied = anyio.Event()
+
+    async def put(self, event: bytes) -> None:
+        while self._event is not None:
+            await self._emptied.wait()
+        self._event = event
+        self._filled.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._filled.set()
+
+    async def wait(self) -> None:
+        """Wait until `take` has an answer; may be cancelled without losing an event."""
+        await self._filled.wait()
+
+    def take(self) -> bytes | None:
+        """The event; None: there will be no further one. Only after `wait`."""
+        event, self._event = self._event, None
+        if not self._closed:
+            self._filled = anyio.Event()
+        self._emptied.set()
+        self._emptied = anyio.Event()
+        return event
+
+
+async def _start_events(
+    request: Request, items: Any, *, is_async: bool, encode: _ItemEncoder
+) -> AsyncIterator[bytes]:
+    """Start a task that runs the endpoint; it ends with the request.
+
+    A task of its own lets the pings go on while the endpoint waits, and runs the endpoint's body
+    in one context from start to end.
+    """
+    stack = request.scope["fastapi_inner_astack"]
+    assert isinstance(stack, AsyncExitStack)
+    source = items if is_async else iterate_in_threadpool(items)
+    mailbox = _Mailbox()
+
+    async def produce() -> None:
+        try:
+            async for item in source:
+                await mailbox.put(encode.event(item))
+        finally:
+            mailbox.close()
+
+    @asynccontextmanager
+    async def running() -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(produce)
+            yield
+            tasks.cancel_scope.cancel()
+
+    await stack.enter_async_context(running())
+    return _events(mailbox)
+
+
+async def _events(mailbox: _Mailbox) -> AsyncIterator[bytes]:
+    from turboapi import routing
+
+    while True:
+        with anyio.move_on_after(routing._PING_INTERVAL) as waiting:
+            await mailbox.wait()
+        if waiting.cancelled_caught:
+            yield KEEPALIVE_COMMENT
+        else:
+            event = mailbox.take()
+            if event is None:
+                return
+            yield event
+        await _let_others_run()

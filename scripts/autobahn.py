@@ -1,0 +1,125 @@
+"""Autobahn's WebSocket test suite against the native server, on loopback.
+
+    python scripts/autobahn.py --python2 /path/to/python2.7 [--cases '1.*' '13.*'] [--out FOLDER]
+
+Makes a virtual environment of Python 2.7 (which `wstest` needs; its interpreter must be there
+already) in FOLDER, installs autobahntestsuite from PyPI, serves an echo application with this
+interpreter's turboapi, runs the cases and prints a table of the results.  Exits with 1 when a case
+failed.  All cases take about twenty minutes; FOLDER/reports/index.html has the details.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# What counts as passed; INFORMATIONAL: the suite only notes what happened.
+PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
+AGENT = "turboapi"
+
+
+async def app(scope, receive, send):
+    """Sends back what it gets."""
+    assert scope["type"] == "websocket", "no lifespan"
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+
+
+def serve(port: int) -> int:
+    """Serves `app` until a signal comes."""
+    from turboapi._server import serve
+    from turboapi.config import Config
+
+    config = Config(port=port, log_level="warning", access_log=False, interface="asgi")
+    return serve(app, config)
+
+
+def wstest(python2: str, folder: Path) -> Path:
+    """Installs the suite, unless it is there; gives its program."""
+    program = folder / "python2" / "bin" / "wstest"
+    if not program.exists():
+        tool = folder / "tool"
+        subprocess.run([sys.executable, "-m", "venv", tool], check=True)
+        # The last releases of virtualenv that make environments of Python 2.7.
+        pip = [tool / "bin" / "pip", "install", "-q"]
+        subprocess.run([*pip, "virtualenv<20.22"], check=True)
+        made = program.parents[1]
+        subprocess.run([tool / "bin" / "virtualenv", "-q", "-p", python2, made], check=True)
+        subprocess.run([made / "bin" / "pip", "install", "-q", "autobahntestsuite"], check=True)
+    return program
+
+
+def run(program: Path, folder: Path, cases: list[str], timeout: float) -> dict[str, dict[str, str]]:
+    """Runs the cases; gives the suite's index by number of the case."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    reports = folder / "reports"
+    spec = {
+        "outdir": str(reports),
+        "servers": [{"agent": AGENT, "url": f"ws://127.0.0.1:{port}"}],
+        "cases": cases,
+        "exclude-cases": [],
+        "exclude-agent-cases": {},
+    }
+    (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
+    try:
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except OSError:
+                time.sleep(0.05)
+        command = [program, "-m", "fuzzingclient", "-s", "spec.json"]
+        log = (folder / "wstest.log").open("w", encoding="utf-8")
+        with log:
+            subprocess.run(command, cwd=folder, stdout=log, stderr=log, timeout=timeout, check=True)
+    finally:
+        server.terminate()
+        server.wait(30)
+    found: dict[str, dict[str, str]] = json.loads((reports / "index.json").read_bytes())[AGENT]
+    return found
+
+
+def report(index: dict[str, dict[str, str]]) -> bool:
+    """Prints a table of the outcomes; gives whether all passed."""
+    table: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    bad = []
+    for number, result in index.items():
+        table[int(number.split(".")[0])][result["behavior"]] += 1
+        if not {result["behavior"], result["behaviorClose"]} <= PASSED:
+            bad.append(f"{number}: {result['behavior']}, close: {result['behaviorClose']}")
+    for section, counts in sorted(table.items()):
+        print(f"{section:3}  " + ", ".join(f"{n} {what}" for what, n in sorted(counts.items())))
+    print(f"{len(index)} cases, {len(bad)} failed")
+    print("".join(f"  {line}\n" for line in sorted(bad)), end="")
+    return bool(index) and not bad
+
+
+def main() -> int:
+    """Reads the arguments; gives the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--python2", default="python2.7", help="interpreter for the suite")
+    parser.add_argument("--cases", nargs="+", default=["*"])
+    parser.add_argument("--out", type=Path, default=Path("build/autobahn"))
+    parser.add_argument("--timeout", type=float, default=3600, help="seconds for all cases")
+    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        return serve(arguments.serve)
+    folder = arguments.out.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    program = wstest(arguments.python2, folder)
+    return 0 if report(run(program, folder, arguments.cases, arguments.timeout)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

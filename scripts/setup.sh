@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Sets up what a make target needs, from a bare Debian 12 (root or sudo) on.  Safe to run again.
+#
+#   scripts/setup.sh run     system headers, .venv, the package (editable), the example's packages
+#   scripts/setup.sh test    the same, and everything the tests and checks need
+#   scripts/setup.sh fuzz    the same as test, and clang
+#
+# Settings: PYTHON (default python3, 3.11 or newer), VENV (default .venv).
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+goal=${1:-run}
+venv=${VENV:-.venv}
+
+say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
+
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+
+packages=(build-essential pkg-config libssl-dev libnghttp2-dev libwslay-dev zlib1g-dev libbrotli-dev libzstd-dev)
+if ! command -v "${PYTHON:-python3}" >/dev/null; then
+    packages+=(python3 python3-venv python3-dev)
+elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then
+    packages+=(python3-venv python3-dev)
+fi
+if [ "$goal" = fuzz ]; then
+    packages+=(clang libclang-rt-14-dev)
+fi
+
+missing=()
+if command -v dpkg-query >/dev/null; then
+    for package in "${packages[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+    done
+fi
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ -n "$sudo" ] && ! command -v sudo >/dev/null; then
+        echo "setup: these packages are missing and there is no sudo; as root: apt-get install ${missing[*]}" >&2
+        exit 1
+    fi
+    say "installing ${missing[*]}"
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+python=${PYTHON:-python3}
+"$python" - <<'PY' || exit 1
+import sys
+if sys.version_info < (3, 11):
+    sys.exit(f"setup: TurboAPI needs Python 3.11 or newer, this is {sys.version.split()[0]}; set PYTHON=...")
+PY
+
+if [ ! -x "$venv/bin/python" ]; then
+    say "making $venv"
+    "$python" -m venv "$venv"
+fi
+pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+export PATH="$PWD/$venv/bin:$PATH" # meson and ninja, for the build without isolation
+
+# A stamp a goal: nothing is installed twice while the lists are the same.
+stamp() { cat "$@" | sha256sum | cut -c1-16; }
+constraints=tests/conformance/constraints.txt
+
+build_stamp=$(stamp pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
+if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
+    say "installing the build tools"
+    "${pip[@]}" -r requirements/build.txt
+    say "building TurboAPI and installing it with what the example needs"
+    "${pip[@]}" --no-build-isolation --config-settings=setup-args=-Dbuildtype=release \
+        -e . -r requirements/example.txt -c "$constraints"
+    echo "$build_stamp" >"$venv/.stamp-run"
+fi
+if [ "$goal" != run ]; then
+    test_stamp=$(stamp requirements/test.txt tests/conformance/requirements.txt "$constraints")
+    if [ "$(cat "$venv/.stamp-test" 2>/dev/null)" != "$test_stamp" ]; then
+        say "installing what the tests need"
+        "${pip[@]}" -r requirements/test.txt -r tests/conformance/requirements.txt -c "$constraints"
+        echo "$test_stamp" >"$venv/.stamp-test"
+    fi
+fi

@@ -1,0 +1,112 @@
+/* resp.c -- see resp.h. */
+#include "http/resp.h"
+
+#include "http/headers.h"
+#include "http/status.h"
+
+int ta_resp_stamp_init(ta_resp_stamp *stamp, ta_str server)
+{
+    static const char name[] = "server: ";
+    if (server.len > 100 || !ta_is_field_value(server))
+        return TA_EINVAL;
+    memset(stamp, 0, sizeof *stamp);
+    stamp->second = INT64_MIN;
+    if (server.len) {
+        char *p = stamp->server;
+        memcpy(p, name, sizeof name - 1);
+        memcpy(p + sizeof name - 1, server.ptr, server.len);
+        memcpy(p + sizeof name - 1 + server.len, "\r\n", 2);
+        stamp->server_len = (uint32_t)(sizeof name - 1 + server.len + 2);
+    }
+    memcpy(stamp->date, "date: ", 6);
+    memcpy(stamp->date + 6 + TA_DATE_LEN, "\r\n", 2);
+    ta_resp_stamp_update(stamp, 0);
+    return TA_OK;
+}
+
+void ta_resp_stamp_update(ta_resp_stamp *stamp, int64_t unix_seconds)
+{
+    if (TA_LIKELY(stamp->second == unix_seconds))
+        return;
+    stamp->second = unix_seconds;
+    ta_date_format(stamp->date + 6, unix_seconds);
+}
+
+char *ta_resp_put_uint(char *out, uint64_t v)
+{
+    static const char pairs[] = "00010203040506070809101112131415161718192021222324"
+                                "25262728293031323334353637383940414243444546474849"
+                                "50515253545556575859606162636465666768697071727374"
+                                "75767778798081828384858687888990919293949596979899";
+    char digits[20];
+    char *p = digits + sizeof digits;
+    while (v >= 100) {
+        p -= 2;
+        memcpy(p, pairs + v % 100 * 2, 2);
+        v /= 100;
+    }
+    if (v >= 10) {
+        p -= 2;
+        memcpy(p, pairs + v * 2, 2);
+    } else {
+        *--p = (char)('0' + v);
+    }
+    size_t n = (size_t)(digits + sizeof digits - p);
+    memcpy(out, p, n);
+    return out + n;
+}
+
+char *ta_resp_put_hex(char *out, uint64_t v)
+{
+    int shift = v ? (63 - __builtin_clzll(v)) & ~3 : 0;
+    for (; shift >= 0; shift -= 4)
+        *out++ = "0123456789abcdef"[v >> shift & 15];
+    return out;
+}
+
+size_t ta_resp_head_bound(const ta_resp_head *head)
+{
+    /* status line of an unknown code; date and server; framing; connection; blank line */
+    return 64 + TA_RESP_DATE_LINE + (head->stamp ? head->stamp->server_len : 0) +
+           head->headers.len + 48 + 32 + 2;
+}
+
+static inline char *put(char *out, const char *text, size_t n)
+{
+    memcpy(out, text, n);
+    return out + n;
+}
+
+#define PUT(out, literal) put((out), (literal), sizeof(literal) - 1)
+
+char *ta_resp_head_write(char *out, const ta_resp_head *head)
+{
+    ta_str line = ta_status_line(head->status);
+    if (TA_LIKELY(line.len != 0)) {
+        out = put(out, line.ptr, line.len);
+    } else {
+        out = PUT(out, "HTTP/1.1 ");
+        out = ta_resp_put_uint(out, (uint64_t)head->status);
+        out = PUT(out, " \r\n");
+    }
+    if (head->stamp) {
+        if (!(head->flags & TA_RESP_HAS_DATE))
+            out = put(out, head->stamp->date, TA_RESP_DATE_LINE);
+        if (!(head->flags & TA_RESP_HAS_SERVER))
+            out = put(out, head->stamp->server, head->stamp->server_len);
+    }
+    if (head->headers.len)
+        out = put(out, head->headers.ptr, head->headers.len);
+    if (head->framing == TA_FRAME_LENGTH) {
+        out = PUT(out, "content-length: ");
+        out = ta_resp_put_uint(out, head->length);
+        out = PUT(out, "\r\n");
+    } else if (head->framing == TA_FRAME_CHUNKED) {
+        out = PUT(out, "transfer-encoding: chunked\r\n");
+    }
+    if (head->connection == TA_CONN_CLOSE)
+        out = PUT(out, "connection: close\r\n");
+    else if (head->connection == TA_CONN_KEEP_ALIVE)
+        out = PUT(out, "connection: keep-alive\r\n");
+    return PUT(out, "\r\n");
+}

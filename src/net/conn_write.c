@@ -1,0 +1,484 @@
+/*
+ * The output of a connection.
+ *
+ * Ordinary bytes gather in c->out, which is sent at the end of the batch.  What is not copied (a
+ * file, a long body) stands as a segment in the list c->segs, which goes before c->out: when one
+ * is appended, the bytes in c->out become a segment of their own, so that order is kept.
+ */
+#include <errno.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "net/conn_int.h"
+
+enum {
+    SEND_NOW = 16384,      /* so much is sent at once from the caller's memory */
+    REF_MIN = 4096,        /* less is copied, whoever owns it */
+    SEND_BUDGET = 1 << 20, /* bytes sent for one connection before others get their turn */
+    FILE_CHUNK = 65536,    /* of a file that must be read */
+};
+
+typedef enum seg_kind { SEG_BYTES, SEG_REF, SEG_FILE } seg_kind;
+
+struct ta_conn_seg {
+    ta_conn_seg *next; /* owned */
+    seg_kind kind;
+    ta_buf buf; /* SEG_BYTES: the bytes; SEG_FILE: what was read of it and not sent */
+    union {
+        struct {
+            ta_str data; /* borrowed until released */
+            void (*release)(void *arg);
+        } ref;
+        struct {
+            int fd; /* borrowed, or owned when there is no `done` */
+            int64_t at;
+            uint64_t left; /* without what is in buf */
+            void (*done)(void *arg, int error);
+        } file;
+    };
+    void *arg; /* borrowed: for release or done */
+};
+
+/* -- the queue ------------------------------------------------------------------------------ */
+
+static bool writable(const ta_conn *c)
+{
+    return c->state == CONN_OPEN || c->state == CONN_OPENING;
+}
+
+static void finish_file(int fd, void (*done)(void *arg, int error), void *arg, int error)
+{
+    if (done)
+        done(arg, error);
+    else
+        close(fd);
+}
+
+/* Takes the first segment off and tells its owner; which may call back into the connection. */
+static void pop_seg(ta_conn *c, int error)
+{
+    ta_conn_seg *seg = c->segs;
+    c->segs = seg->next;
+    if (!c->segs)
+        c->segs_tail = NULL;
+    ta_bufpool_give(&c->group->pool, &seg->buf);
+    if (seg->kind == SEG_REF)
+        seg->ref.release(seg->arg);
+    else if (seg->kind == SEG_FILE)
+        finish_file(seg->file.fd, seg->file.done, seg->arg, error);
+    ta_free(seg);
+}
+
+void ta_conn_drop_queue(ta_conn *c)
+{
+    c->queued = 0;
+    while (c->segs)
+        pop_seg(c, TA_ECLOSED);
+    ta_bufpool_give(&c->group->pool, &c->out);
+}
+
+static ta_conn_seg *push_seg(ta_conn *c, seg_kind kind, void *arg)
+{
+    ta_conn_seg *seg = ta_malloc(sizeof(*seg));
+    if (!seg)
+        return NULL;
+    *seg = (ta_conn_seg){.kind = kind, .arg = arg};
+    if (c->segs_tail)
+        c->segs_tail->next = seg;
+    else
+        c->segs = seg;
+    c->segs_tail = seg;
+    return seg;
+}
+
+/* c->out goes behind the segments, so that another can follow it. */
+static int seal_out(ta_conn *c)
+{
+    if (c->out.len == 0)
+        return TA_OK;
+    ta_conn_seg *seg = push_seg(c, SEG_BYTES, NULL);
+    if (!seg)
+        return TA_ENOMEM;
+    seg->buf = c->out;
+    ta_buf_init(&c->out);
+    return TA_OK;
+}
+
+static int no_memory(ta_conn *c)
+{
+    ta_conn_fail(c, TA_ENOMEM, true);
+    return TA_ENOMEM;
+}
+
+/* -- sending -------------------------------------------------------------------------------- */
+
+static bool plain(const ta_conn *c)
+{
+    return c->stream == &c->tcp;
+}
+
+static int blocked(ta_conn *c)
+{
+    uint32_t ms = ta_conn_group_cfg(c->group)->write_timeout_ms;
+    c->write_blocked = true;
+    if (ms != UINT32_MAX && !ta_timer_armed(&c->progress))
+        ta_loop_set_timer(c->loop, &c->progress, ms);
+    ta_conn_update_events(c);
+    return c->closed ? TA_ECLOSED : TA_AGAIN;
+}
+
+/* n more bytes went out. */
+static void progressed(ta_conn *c, size_t n)
+{
+    c->bytes_out += n;
+    if (TA_UNLIKELY(ta_timer_armed(&c->progress)))
+        ta_loop_set_timer(c->loop, &c->progress, ta_conn_group_cfg(c->group)->write_timeout_ms);
+}
+
+/* Bytes at the front of the queue that can go in one call; total in *len. */
+static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
+{
+    int n = 0;
+    size_t total = 0;
+    const ta_conn_seg *seg = c->segs;
+    for (; seg && n < TA_STREAM_IOV; seg = seg->next) {
+        ta_str s = seg->kind == SEG_REF ? seg->ref.data : ta_buf_str(&seg->buf);
+        if (s.len) {
+            iov[n++] = (struct iovec){(void *)s.ptr, s.len};
+            total += s.len;
+        }
+        if (seg->kind == SEG_FILE)
+            break; /* the rest of the file comes before what follows it */
+    }
+    if (!seg && n < TA_STREAM_IOV && c->out.len) {
+        ta_str s = ta_buf_str(&c->out);
+        iov[n++] = (struct iovec){(void *)s.ptr, s.len};
+        total += s.len;
+    }
+    *len = total;
+    return n;
+}
+
+/* Takes n sent bytes off the front of the queue. */
+static void advance(ta_conn *c, size_t n)
+{
+    c->queued -= n;
+    while (c->segs) {
+        ta_conn_seg *seg = c->segs;
+        if (seg->kind == SEG_REF) {
+            size_t k = TA_MIN(n, seg->ref.data.len);
+            seg->ref.data.ptr += k;
+            seg->ref.data.len -= k;
+            n -= k;
+            if (seg->ref.data.len)
+                return;
+        } else {
+            size_t k = TA_MIN(n, seg->buf.len);
+            ta_buf_consume(&seg->buf, k);
+            n -= k;
+            if (seg->buf.len || (seg->kind == SEG_FILE && seg->file.left))
+                return;
+        }
+        pop_seg(c, TA_OK);
+        if (c->closed)
+            return;
+    }
+    ta_buf_consume(&c->out, n);
+}
+
+/* A file that sendfile(2) or the stream can't do: its next bytes into the segment's buffer.  The
+ * stream may have waited with a part of the bytes, so they must stay the same until sent. */
+static int read_file(ta_conn_seg *seg)
+{
+    size_t want = (size_t)TA_MIN(seg->file.left, (uint64_t)FILE_CHUNK);
+    char *to = ta_buf_reserve(&seg->buf, want);
+    if (!to)
+        return TA_ENOMEM;
+    ssize_t n;
+    do
+        n = pread(seg->file.fd, to, want, (off_t)seg->file.at);
+    while (n < 0 && errno == EINTR);
+    if (n <= 0)
+        return TA_ESYS;
+    ta_buf_commit(&seg->buf, (size_t)n);
+    seg->file.at += n;
+    seg->file.left -= (uint64_t)n;
+    return TA_OK;
+}
+
+/* The front of the queue is a file with nothing read ahead.  > 0: bytes sent; 0: bytes were read
+ * into the segment instead; else an error.  */
+static ssize_t send_file(ta_conn *c, ta_conn_seg *seg)
+{
+    ssize_t n = TA_EUNSUPPORTED;
+    if (c->stream->ops->sendfile)
+        n = c->stream->ops->sendfile(c->stream, seg->file.fd, seg->file.at,
+                                     (size_t)TA_MIN(seg->file.left, (uint64_t)SEND_BUDGET));
+    if (n > 0) {
+        seg->file.at += n;
+        seg->file.left -= (uint64_t)n;
+        return n;
+    }
+    if (n == 0)
+        return TA_ESYS; /* the file is shorter than promised */
+    return n == TA_EUNSUPPORTED ? read_file(seg) : n;
+}
+
+/* An error of the front segment: its owner hears it, the connection ends. */
+static int send_failed(ta_conn *c, int error)
+{
+    /* A response cut short must not look whole: RST, unless the peer did that already. */
+    if (error != TA_ECLOSED && c->segs && c->segs->kind == SEG_FILE) {
+        c->queued = 0;
+        pop_seg(c, error);
+    }
+    ta_conn_fail(c, error, true);
+    return TA_ECLOSED;
+}
+
+static int send_loop(ta_conn *c)
+{
+    size_t budget = SEND_BUDGET;
+    while (c->queued) {
+        ssize_t n;
+        size_t want = SIZE_MAX;
+        ta_conn_seg *seg = c->segs;
+        if (seg && seg->kind == SEG_FILE && seg->buf.len == 0) {
+            n = send_file(c, seg);
+            if (n == 0)
+                continue;
+            if (n > 0) {
+                progressed(c, (size_t)n);
+                c->queued -= (size_t)n;
+                if (seg->file.left == 0)
+                    pop_seg(c, TA_OK);
+            }
+        } else {
+            struct iovec iov[TA_STREAM_IOV];
+            int count = gather(c, iov, &want);
+            n = c->stream->ops->writev(c->stream, iov, count);
+            if (n > 0) {
+                progressed(c, (size_t)n);
+                advance(c, (size_t)n);
+            }
+        }
+        if (n == TA_AGAIN)
+            return blocked(c);
+        if (n < 0)
+            return send_failed(c, (int)n);
+        if (c->closed)
+            return TA_ECLOSED; /* by what pop_seg called */
+        /* A plain socket that took a part is full: asking again would only say so. */
+        if (plain(c) && want != SIZE_MAX && (size_t)n < want)
+            return blocked(c);
+        if ((size_t)n >= budget)
+            return c->queued ? blocked(c) : TA_OK; /* it is not: goes on in the next batch */
+        budget -= (size_t)n;
+    }
+    return TA_OK;
+}
+
+int ta_conn_send_queue(ta_conn *c)
+{
+    if (c->closed)
+        return TA_ECLOSED;
+    if (c->sending || c->state == CONN_OPENING)
+        return c->queued ? TA_AGAIN : TA_OK;
+    c->sending = true;
+    int err = send_loop(c);
+    c->sending = false;
+    if (err != TA_OK)
+        return err;
+    ta_bufpool_give(&c->group->pool, &c->out);
+    ta_timer_disarm(&c->progress);
+    if (c->write_blocked) {
+        c->write_blocked = false;
+        ta_conn_update_events(c);
+        if (c->closed)
+            return TA_ECLOSED;
+    }
+    /* on_drain may be due, and this may not be the place for upcalls */
+    if (c->want_drain)
+        ta_conn_schedule(c);
+    return TA_OK;
+}
+
+void ta_conn_tell_drain(ta_conn *c)
+{
+    if (c->want_drain && c->state == CONN_OPEN &&
+        c->queued <= ta_conn_group_cfg(c->group)->write_low) {
+        c->want_drain = false;
+        if (c->ops->on_drain)
+            c->ops->on_drain(c);
+    }
+}
+
+/* Something was queued: what the caller is told. */
+static int queued(ta_conn *c)
+{
+    const ta_conn_cfg *cfg = ta_conn_group_cfg(c->group);
+    if (c->queued >= cfg->write_high && !c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
+        return TA_ECLOSED;
+    if (c->queued && !c->write_blocked)
+        ta_conn_schedule(c);
+    if (c->queued >= cfg->write_high) {
+        c->want_drain = true;
+        return TA_AGAIN;
+    }
+    return TA_OK;
+}
+
+/* -- what the protocol calls ---------------------------------------------------------------- */
+
+char *ta_conn_reserve(ta_conn *c, size_t n)
+{
+    if (!writable(c))
+        return NULL;
+    if (!c->out.data && n <= c->group->pool.size && ta_bufpool_take(&c->group->pool, &c->out) < 0)
+        goto fail;
+    char *to = ta_buf_reserve(&c->out, n);
+    if (to)
+        return to;
+fail:
+    (void)no_memory(c);
+    return NULL;
+}
+
+int ta_conn_commit(ta_conn *c, size_t n)
+{
+    if (!writable(c))
+        return TA_ECLOSED;
+    ta_buf_commit(&c->out, n);
+    c->queued += n;
+    return queued(c);
+}
+
+/* Sends from the caller's memory if nothing stands before it.  Returns how much went, or < 0. */
+static ssize_t send_direct(ta_conn *c, const struct iovec *iov, int n)
+{
+    if (c->queued || c->write_blocked || c->sending || c->state != CONN_OPEN)
+        return 0;
+    ssize_t sent = c->stream->ops->writev(c->stream, iov, n);
+    if (sent == TA_AGAIN)
+        return 0; /* the queue will find out again, and watch for it */
+    if (sent < 0)
+        return send_failed(c, (int)sent);
+    progressed(c, (size_t)sent);
+    return sent;
+}
+
+int ta_conn_writev(ta_conn *c, const ta_str *parts, int n)
+{
+    size_t total = 0, sent = 0;
+    bool full = false;
+    if (!writable(c))
+        return TA_ECLOSED;
+    for (int i = 0; i < n; i++)
+        total += parts[i].len;
+    if (total == 0)
+        return TA_OK;
+    /* Only a plain stream may be given other memory at the next try (TLS wants the same bytes). */
+    if (total >= SEND_NOW && plain(c)) {
+        if (c->queued && !c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
+            return TA_ECLOSED;
+        struct iovec iov[TA_STREAM_IOV];
+        int k = 0;
+        size_t given = 0;
+        for (int i = 0; i < n && k < TA_STREAM_IOV; i++) {
+            if (parts[i].len)
+                iov[k++] = (struct iovec){(void *)parts[i].ptr, parts[i].len};
+            given += parts[i].len;
+        }
+        ssize_t rc = send_direct(c, iov, k);
+        if (rc < 0)
+            return (int)rc;
+        sent = (size_t)rc;
+        if (sent == total)
+            return TA_OK;
+        full = sent > 0 && sent < given;
+    }
+    char *to = ta_conn_reserve(c, total - sent);
+    if (!to)
+        return TA_ENOMEM;
+    for (int i = 0; i < n; i++) {
+        size_t skip = TA_MIN(sent, parts[i].len);
+        sent -= skip;
+        if (parts[i].len > skip) {
+            memcpy(to, parts[i].ptr + skip, parts[i].len - skip);
+            to += parts[i].len - skip;
+        }
+    }
+    size_t rest = (size_t)(to - (c->out.data + c->out.off + c->out.len));
+    if (full) { /* the socket need not be asked again to know */
+        ta_buf_commit(&c->out, rest);
+        c->queued += rest;
+        return blocked(c) == TA_ECLOSED ? TA_ECLOSED : queued(c);
+    }
+    return ta_conn_commit(c, rest);
+}
+
+int ta_conn_write(ta_conn *c, const void *data, size_t len)
+{
+    ta_str part = {data, len};
+    return ta_conn_writev(c, &part, 1);
+}
+
+int ta_conn_write_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg)
+{
+    if (!writable(c)) {
+        release(arg);
+        return TA_ECLOSED;
+    }
+    if (data.len < REF_MIN) {
+        int err = ta_conn_write(c, data.ptr, data.len);
+        release(arg);
+        return err;
+    }
+    ta_conn_seg *seg = seal_out(c) == TA_OK ? push_seg(c, SEG_REF, arg) : NULL;
+    if (!seg) {
+        release(arg);
+        return no_memory(c);
+    }
+    seg->ref.data = data;
+    seg->ref.release = release;
+    c->queued += data.len;
+    if (!c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
+        return TA_ECLOSED;
+    return queued(c);
+}
+
+int ta_conn_sendfile(ta_conn *c, int fd, int64_t offset, uint64_t len,
+                     void (*done)(void *arg, int error), void *arg)
+{
+    if (!writable(c)) {
+        finish_file(fd, done, arg, TA_ECLOSED);
+        return TA_ECLOSED;
+    }
+    if (len == 0) {
+        finish_file(fd, done, arg, TA_OK);
+        return TA_OK;
+    }
+    ta_conn_seg *seg = seal_out(c) == TA_OK ? push_seg(c, SEG_FILE, arg) : NULL;
+    if (!seg) {
+        finish_file(fd, done, arg, TA_ECLOSED);
+        return no_memory(c);
+    }
+    seg->file.fd = fd;
+    seg->file.at = offset;
+    seg->file.left = len;
+    seg->file.done = done;
+    c->queued += (size_t)len;
+    return queued(c);
+}
+
+int ta_conn_flush(ta_conn *c)
+{
+    if (c->closed)
+        return TA_ECLOSED;
+    return c->write_blocked ? TA_AGAIN : ta_conn_send_queue(c);
+}
+
+size_t ta_conn_queued(const ta_conn *c)
+{
+    return c->queued;
+}

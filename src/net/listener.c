@@ -1,0 +1,224 @@
+/*
+ * Accepting connections, a bounded number a turn.
+ *
+ * Out of descriptors (EMFILE, ENFILE) or memory the kernel keeps reporting the socket readable:
+ * watching on would be a busy loop.  So a spare descriptor is kept: it is given up, the waiting
+ * connection is accepted and closed at once (its client learns it now instead of at a timeout), the
+ * spare is taken again, and accepting pauses for a moment.
+ */
+#include "net/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+
+enum { BATCH = 64, RETRY_MS = 100 };
+
+struct ta_listener {
+    ta_io io;
+    ta_loop *loop;              /* borrowed: outlives us */
+    const ta_listener_ops *ops; /* borrowed: static */
+    void *ctx;                  /* borrowed */
+    ta_timer retry;             /* armed while exhausted */
+    unsigned batch;
+    int spare; /* a descriptor to give up when there is no other; -1: lost */
+    bool own, paused, is_tcp, watched;
+    bool *freed; /* set when we are freed within our own accept loop */
+};
+
+static int open_spare(void)
+{
+    return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+static void update(ta_listener *l)
+{
+    bool want = !l->paused && !ta_timer_armed(&l->retry);
+    if (want == l->watched)
+        return;
+    if (want) {
+        if (ta_loop_add(l->loop, &l->io, TA_EV_READ) == TA_OK)
+            l->watched = true;
+        else /* no memory in the kernel: once more, later */
+            ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
+    } else {
+        ta_loop_del(l->loop, &l->io);
+        l->watched = false;
+    }
+}
+
+static void on_retry(ta_timer *t)
+{
+    ta_listener *l = TA_CONTAINER_OF(t, ta_listener, retry);
+    if (l->spare < 0)
+        l->spare = open_spare();
+    update(l);
+}
+
+/* Nothing can be accepted now.  Sheds one waiting connection if that is possible. */
+static void exhausted(ta_listener *l, int error_number)
+{
+    if (l->spare >= 0 && (error_number == EMFILE || error_number == ENFILE)) {
+        close(l->spare);
+        int fd = accept4(l->io.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0)
+            close(fd);
+        l->spare = open_spare();
+    }
+    ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
+    update(l);
+    if (l->ops->on_exhausted)
+        l->ops->on_exhausted(l, error_number);
+}
+
+/* One connection failed, others may not: it was reset in the backlog, or its network is down. */
+static bool only_that_one(int err)
+{
+    switch (err) {
+    case EINTR:
+    case ECONNABORTED:
+    case EPROTO:
+    case EPERM: /* a firewall rule */
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case EOPNOTSUPP:
+    case ENETUNREACH:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static void on_event(ta_io *io, unsigned events)
+{
+    (void)events;
+    ta_listener *l = TA_CONTAINER_OF(io, ta_listener, io);
+    bool freed = false;
+    l->freed = &freed;
+    for (unsigned i = 0; i < l->batch && l->watched; i++) {
+        if (l->ops->may_accept && !l->ops->may_accept(l)) {
+            if (freed)
+                return;
+            ta_listener_pause(l);
+            break;
+        }
+        union {
+            struct sockaddr sa;
+            struct sockaddr_storage storage;
+        } peer;
+        socklen_t len = sizeof(peer);
+        int fd = accept4(io->fd, &peer.sa, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0) {
+            if (errno == EAGAIN || errno == EWOULDBLOCK)
+                break;
+            if (only_that_one(errno))
+                continue;
+            exhausted(l, errno); /* EMFILE, ENFILE, ENOBUFS, ENOMEM, and what we do not know */
+            if (freed)
+                return;
+            break;
+        }
+        if (l->is_tcp) {
+            int on = 1;
+            (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+        }
+        l->ops->on_accept(l, fd, &peer.sa, TA_MIN(len, (socklen_t)sizeof(peer)));
+        if (freed)
+            return;
+    }
+    l->freed = NULL;
+}
+
+ta_listener *ta_listener_new(ta_loop *loop, int fd, bool own, unsigned batch,
+                             const ta_listener_ops *ops, void *ctx)
+{
+    ta_listener *l = ta_calloc(1, sizeof(*l));
+    if (!l) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    struct sockaddr_storage addr = {0};
+    socklen_t len = sizeof(addr);
+    *l = (ta_listener){.io = {.on_event = on_event, .fd = fd},
+                       .loop = loop,
+                       .ops = ops,
+                       .ctx = ctx,
+                       .retry = {.on_expire = on_retry},
+                       .batch = batch ? batch : BATCH,
+                       .own = own,
+                       .spare = -1};
+    if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
+        goto fail;
+    l->is_tcp = addr.ss_family == AF_INET || addr.ss_family == AF_INET6;
+    l->spare = open_spare();
+    int err = ta_loop_add(loop, &l->io, TA_EV_READ);
+    if (err < 0) {
+        errno = err == TA_ENOMEM ? ENOMEM : err == TA_EINVAL ? EINVAL : errno;
+        goto fail;
+    }
+    l->watched = true;
+    return l;
+fail:;
+    int saved = errno;
+    if (l->spare >= 0)
+        close(l->spare);
+    ta_free(l);
+    errno = saved;
+    return NULL;
+}
+
+void ta_listener_free(ta_listener *l)
+{
+    if (!l)
+        return;
+    if (l->freed)
+        *l->freed = true;
+    ta_timer_cancel(ta_loop_timers(l->loop), &l->retry);
+    if (l->watched)
+        ta_loop_del(l->loop, &l->io);
+    if (l->spare >= 0)
+        close(l->spare);
+    if (l->own)
+        close(l->io.fd);
+    ta_free(l);
+}
+
+void ta_listener_pause(ta_listener *l)
+{
+    l->paused = true;
+    update(l);
+}
+
+void ta_listener_resume(ta_listener *l)
+{
+    l->paused = false;
+    update(l);
+}
+
+void ta_listener_drain(ta_listener *l, unsigned max)
+{
+    l->batch = max;
+    on_event(&l->io, TA_EV_READ);
+}
+
+bool ta_listener_active(const ta_listener *l)
+{
+    return l->watched;
+}
+
+void *ta_listener_ctx(const ta_listener *l)
+{
+    return l->ctx;
+}
+
+int ta_listener_fd(const ta_listener *l)
+{
+    return l->io.fd;
+}

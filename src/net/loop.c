@@ -1,0 +1,439 @@
+/*
+ * The loop: who owns which descriptor, and how one batch is served.
+ *
+ * Stale events.  A callback may close descriptors whose events wait further on in the same batch,
+ * and new ones may get the same numbers.  Each registration has a generation, which comes back
+ * with its events; one that differs from the slot's is dropped.
+ */
+#include "net/loop.h"
+
+#include <errno.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "net/loop_int.h"
+
+enum {
+    MAX_FD = 1 << 26, /* far above any RLIMIT_NOFILE */
+    DEFER_ROUNDS = 4, /* of deferred calls that were deferred by deferred calls */
+    BUDGET_US = 5000, /* of one batch, see ta_loop_set_budget */
+    CLOCK_EVERY = 4,  /* callbacks between two looks at the clock */
+};
+
+static uint64_t clock_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static uint64_t clock_ms(void)
+{
+    return clock_us() / 1000;
+}
+
+ta_loop *ta_loop_new(ta_backend backend)
+{
+    ta_loop *loop = ta_calloc(1, sizeof(*loop));
+    if (!loop)
+        goto no_memory;
+    loop->fd = loop->timer_fd = -1;
+    ta_list_init(&loop->deferred);
+    loop->budget_us = BUDGET_US;
+    loop->now = clock_ms();
+    loop->timers = ta_timers_new(loop->now);
+    if (!loop->timers)
+        goto no_memory;
+    loop->ops = backend == TA_BACKEND_POLL ? &ta_loop_poll_ops : &ta_loop_epoll;
+    int err = loop->ops->init(loop);
+    if (err < 0) {
+        int saved = err == TA_ENOMEM ? ENOMEM : errno;
+        ta_timers_free(loop->timers);
+        ta_free(loop);
+        errno = saved;
+        return NULL;
+    }
+    return loop;
+no_memory:
+    ta_free(loop);
+    errno = ENOMEM;
+    return NULL;
+}
+
+void ta_loop_free(ta_loop *loop)
+{
+    if (!loop)
+        return;
+    while (!ta_list_empty(&loop->deferred))
+        ta_list_remove(loop->deferred.next);
+    if (loop->timer_fd >= 0)
+        close(loop->timer_fd);
+    loop->ops->free(loop);
+    ta_timers_free(loop->timers);
+    ta_free(loop->slots);
+    ta_free(loop);
+}
+
+/* -- registration --------------------------------------------------------------------------- */
+
+static ta_slot *slot_of(const ta_loop *loop, int fd, ta_slot_kind kind)
+{
+    if (fd < 0 || (unsigned)fd >= loop->nslots || loop->slots[fd].kind != kind)
+        return NULL;
+    return &loop->slots[fd];
+}
+
+static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
+{
+    if (fd < 0 || fd >= MAX_FD)
+        return TA_EINVAL;
+    if ((unsigned)fd >= loop->nslots) {
+        unsigned n = TA_MAX(64u, loop->nslots);
+        while (n <= (unsigned)fd)
+            n *= 2;
+        ta_slot *slots = ta_realloc(loop->slots, n * sizeof(*slots));
+        if (!slots)
+            return TA_ENOMEM;
+        memset(slots + loop->nslots, 0, (n - loop->nslots) * sizeof(*slots));
+        loop->slots = slots;
+        loop->nslots = n;
+    }
+    ta_slot *slot = &loop->slots[fd];
+    bool foreign = io == NULL;
+    /* A number of ours in use is a mistake of ours.  A foreign one whose owner closed it without a
+     * word comes back with a new descriptor: the old registration is void. */
+    if (slot->kind == TA_SLOT_OWN || (slot->kind == TA_SLOT_FOREIGN && foreign))
+        return TA_EINVAL;
+    if (slot->kind == TA_SLOT_FOREIGN) {
+        (void)loop->ops->del(loop, fd);
+        slot->kind = TA_SLOT_FREE;
+    }
+    int err = loop->ops->add(loop, fd, slot->gen + 1, events, foreign);
+    if (err < 0)
+        return err;
+    slot->io = io;
+    slot->gen++;
+    slot->kind = foreign ? TA_SLOT_FOREIGN : TA_SLOT_OWN;
+    slot->events = (uint8_t)events;
+    return TA_OK;
+}
+
+static int mod(ta_loop *loop, int fd, ta_slot *slot, unsigned events)
+{
+    if (slot->events == events)
+        return TA_OK;
+    int err = loop->ops->mod(loop, fd, slot->gen, events, slot->kind == TA_SLOT_FOREIGN);
+    if (err < 0)
+        return err;
+    slot->events = (uint8_t)events;
+    return TA_OK;
+}
+
+static int del(ta_loop *loop, int fd, ta_slot *slot)
+{
+    slot->kind = TA_SLOT_FREE;
+    slot->io = NULL;
+    slot->gen++;
+    return loop->ops->del(loop, fd);
+}
+
+enum { EV_ASKABLE = TA_EV_READ | TA_EV_WRITE | TA_EV_HUP };
+
+int ta_loop_add(ta_loop *loop, ta_io *io, unsigned events)
+{
+    if (events & ~(unsigned)EV_ASKABLE)
+        return TA_EINVAL;
+    int err = add(loop, io, io->fd, events);
+    if (err == TA_OK)
+        io->events = events;
+    return err;
+}
+
+int ta_loop_mod(ta_loop *loop, ta_io *io, unsigned events)
+{
+    ta_slot *slot = slot_of(loop, io->fd, TA_SLOT_OWN);
+    if (!slot || slot->io != io || events & ~(unsigned)EV_ASKABLE)
+        return TA_EINVAL;
+    int err = mod(loop, io->fd, slot, events);
+    if (err == TA_OK)
+        io->events = events;
+    return err;
+}
+
+void ta_loop_del(ta_loop *loop, ta_io *io)
+{
+    ta_slot *slot = slot_of(loop, io->fd, TA_SLOT_OWN);
+    if (slot && slot->io == io)
+        (void)del(loop, io->fd, slot);
+    io->events = 0;
+}
+
+int ta_loop_add_foreign(ta_loop *loop, int fd, unsigned events)
+{
+    if (events & ~(unsigned)(TA_EV_READ | TA_EV_WRITE))
+        return TA_EINVAL;
+    return add(loop, NULL, fd, events);
+}
+
+int ta_loop_mod_foreign(ta_loop *loop, int fd, unsigned events)
+{
+    if (events & ~(unsigned)(TA_EV_READ | TA_EV_WRITE))
+        return TA_EINVAL;
+    ta_slot *slot = slot_of(loop, fd, TA_SLOT_FOREIGN);
+    return slot ? mod(loop, fd, slot, events) : TA_ENOTFOUND;
+}
+
+int ta_loop_del_foreign(ta_loop *loop, int fd)
+{
+    ta_slot *slot = slot_of(loop, fd, TA_SLOT_FOREIGN);
+    return slot ? del(loop, fd, slot) : TA_ENOTFOUND;
+}
+
+/* -- deferred calls, timers ----------------------------------------------------------------- */
+
+/* Nested under another loop: when must that one call us, though no descriptor is ready? */
+static void arm_timer_fd(ta_loop *loop)
+{
+    if (loop->timer_fd < 0)
+        return;
+    uint64_t at = 0;
+    if (!ta_list_empty(&loop->deferred) || loop->nleft) {
+        at = 1; /* long past: at once */
+    } else {
+        int ms = ta_timers_next(loop->timers, loop->now);
+        if (ms >= 0)
+            at = loop->now + (uint64_t)ms;
+    }
+    if (at == loop->timer_fd_at)
+        return;
+    struct itimerspec spec = {
+        .it_value = {.tv_sec = (time_t)(at / 1000), .tv_nsec = (long)(at % 1000) * 1000000}};
+    if (timerfd_settime(loop->timer_fd, TFD_TIMER_ABSTIME, &spec, NULL) == 0)
+        loop->timer_fd_at = at;
+}
+
+int ta_loop_set_nested(ta_loop *loop, bool nested)
+{
+    if (nested == (loop->timer_fd >= 0))
+        return TA_OK;
+    if (!nested) {
+        (void)ta_loop_del_foreign(loop, loop->timer_fd);
+        close(loop->timer_fd);
+        loop->timer_fd = -1;
+        return TA_OK;
+    }
+    if (loop->fd < 0)
+        return TA_EUNSUPPORTED;
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    if (fd < 0)
+        return TA_ESYS;
+    int err = ta_loop_add_foreign(loop, fd, TA_EV_READ);
+    if (err < 0) {
+        int saved = errno;
+        close(fd);
+        errno = saved;
+        return err;
+    }
+    loop->timer_fd = fd;
+    loop->timer_fd_at = 0;
+    arm_timer_fd(loop);
+    return TA_OK;
+}
+
+void ta_loop_defer(ta_loop *loop, ta_defer *item)
+{
+    if (ta_list_linked(&item->node))
+        return;
+    ta_list_push_back(&loop->deferred, &item->node);
+    if (TA_UNLIKELY(!loop->in_poll))
+        arm_timer_fd(loop);
+}
+
+void ta_loop_undefer(ta_loop *loop, ta_defer *item)
+{
+    (void)loop;
+    ta_list_remove(&item->node);
+}
+
+static unsigned run_deferred(ta_loop *loop)
+{
+    unsigned ran = 0;
+    for (int round = 0; round < DEFER_ROUNDS && !ta_list_empty(&loop->deferred); round++) {
+        /* A marker ends the round: what is deferred from here on comes behind it. */
+        ta_list_node marker;
+        ta_list_push_back(&loop->deferred, &marker);
+        while (loop->deferred.next != &marker) {
+            ta_defer *item = TA_CONTAINER_OF(loop->deferred.next, ta_defer, node);
+            ta_list_remove(&item->node);
+            ran++;
+            item->fn(item);
+        }
+        ta_list_remove(&marker);
+    }
+    return ran;
+}
+
+void ta_loop_set_timer(ta_loop *loop, ta_timer *t, uint64_t ms)
+{
+    ta_timer_set(loop->timers, t, loop->now + ms);
+    if (TA_UNLIKELY(!loop->in_poll))
+        arm_timer_fd(loop);
+}
+
+/* -- a batch -------------------------------------------------------------------------------- */
+
+void ta_loop_set_hooks(ta_loop *loop, const ta_loop_hooks *hooks)
+{
+    loop->hooks = hooks ? *hooks : (ta_loop_hooks){0};
+}
+
+static int wait_blocking(ta_loop *loop, int timeout_ms, ta_event *events, int cap)
+{
+    void *token = NULL;
+    if (loop->hooks.before_block)
+        token = loop->hooks.before_block(loop->hooks.ctx);
+    int n = loop->ops->wait(loop, timeout_ms, events, cap);
+    int saved = errno;
+    if (loop->hooks.after_block)
+        loop->hooks.after_block(loop->hooks.ctx, token);
+    errno = saved;
+    return n;
+}
+
+void ta_loop_set_budget(ta_loop *loop, unsigned us)
+{
+    loop->budget_us = us;
+}
+
+/* What a batch has found and done so far. */
+typedef struct batch {
+    ta_ready *ready;
+    int cap, count;
+    unsigned ran;
+} batch;
+
+static void dispatch_one(ta_loop *loop, const ta_event *ev, batch *b)
+{
+    /* looked up anew each time: callbacks may have moved the table */
+    const ta_slot *slot = &loop->slots[ev->fd];
+    if (TA_UNLIKELY(slot->gen != ev->gen || slot->kind == TA_SLOT_FREE))
+        return;
+    /* Errors wake whoever asked for anything; what is no longer asked for is left out. */
+    unsigned what = ev->events;
+    if (what & TA_EV_ERR)
+        what |= TA_EV_READ | TA_EV_WRITE;
+    else if (what & TA_EV_HUP)
+        what |= TA_EV_READ;
+    what &= slot->events | TA_EV_ERR | (slot->events & TA_EV_READ ? TA_EV_HUP : 0);
+    if (!what)
+        return;
+    if (slot->kind == TA_SLOT_OWN) {
+        b->ran++;
+        slot->io->on_event(slot->io, what);
+    } else if (ev->fd == loop->timer_fd) {
+        uint64_t ticks;
+        (void)!read(loop->timer_fd, &ticks, sizeof(ticks));
+        loop->timer_fd_at = 0;
+    } else if (b->count < b->cap && (what & (TA_EV_READ | TA_EV_WRITE))) {
+        b->ready[b->count++] = (ta_ready){ev->fd, what & (TA_EV_READ | TA_EV_WRITE)};
+    }
+}
+
+/*
+ * Serves events until the batch's time is over; foreign ones cost none.  The rest is kept for the
+ * next call, which serves it first: asking the system again would give those served now once more,
+ * and perhaps never those at the end.
+ */
+static void dispatch(ta_loop *loop, const ta_event *events, int n, batch *b)
+{
+    uint64_t end = loop->budget_us ? clock_us() + loop->budget_us : UINT64_MAX;
+    bool over = false;
+    for (int i = 0; i < n; i++) {
+        if (!over && b->ran % CLOCK_EVERY == CLOCK_EVERY - 1)
+            over = clock_us() >= end;
+        if (over && loop->slots[events[i].fd].kind == TA_SLOT_OWN)
+            loop->left[loop->nleft++] = events[i];
+        else
+            dispatch_one(loop, &events[i], b);
+    }
+}
+
+/* The last batch's rest.  True: there still is one. */
+static bool dispatch_left(ta_loop *loop, batch *b)
+{
+    ta_event events[TA_LOOP_BATCH];
+    int n = loop->nleft;
+    memcpy(events, loop->left, (size_t)n * sizeof(*events));
+    loop->nleft = 0;
+    loop->now = clock_ms();
+    dispatch(loop, events, n, b);
+    return loop->nleft != 0;
+}
+
+int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsigned *served)
+{
+    ta_event events[TA_LOOP_BATCH];
+    int max = cap > 0 && cap < TA_LOOP_BATCH ? cap : TA_LOOP_BATCH;
+    batch b = {.ready = ready, .cap = cap};
+
+    loop->in_poll = true;
+    /* What was deferred outside of a batch (a response written by a Task).  It may have scheduled
+     * work of the caller's: no blocking after it. */
+    b.ran = run_deferred(loop);
+
+    /* Behind it this call serves foreign descriptors only: ours are reported again. */
+    bool rest = loop->nleft && dispatch_left(loop, &b);
+
+    int n = loop->ops->wait(loop, 0, events, max);
+    if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && ta_list_empty(&loop->deferred)) {
+        loop->now = clock_ms();
+        int next = ta_timers_next(loop->timers, loop->now);
+        if (next >= 0 && (timeout_ms < 0 || next < timeout_ms))
+            timeout_ms = next;
+        if (timeout_ms != 0)
+            n = wait_blocking(loop, timeout_ms, events, max);
+    }
+    if (n == TA_ESYS && errno == EINTR)
+        n = 0;
+    if (n < 0) {
+        loop->in_poll = false;
+        return n;
+    }
+    loop->now = clock_ms();
+    if (!rest) {
+        dispatch(loop, events, n, &b);
+    } else {
+        for (int i = 0; i < n; i++)
+            if (loop->slots[events[i].fd].kind == TA_SLOT_FOREIGN)
+                dispatch_one(loop, &events[i], &b);
+    }
+    b.ran += ta_timers_run(loop->timers, loop->now);
+    b.ran += run_deferred(loop);
+    loop->in_poll = false;
+    arm_timer_fd(loop);
+    if (served)
+        *served = b.ran;
+    return b.count;
+}
+
+uint64_t ta_loop_now(const ta_loop *loop)
+{
+    return loop->now;
+}
+
+uint64_t ta_loop_refresh(ta_loop *loop)
+{
+    return loop->now = clock_ms();
+}
+
+ta_timers *ta_loop_timers(ta_loop *loop)
+{
+    return loop->timers;
+}
+
+int ta_loop_fd(const ta_loop *loop)
+{
+    return loop->fd;
+}

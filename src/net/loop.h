@@ -1,0 +1,106 @@
+/*
+ * loop.h -- one set of watched descriptors, dispatched in bounded batches.
+ *
+ * Layer: net (L1).  A ta_loop belongs to one thread.  Our own descriptors (listeners, connections,
+ * wake-ups) carry a callback and are served inside ta_loop_poll; foreign ones (registered by
+ * asyncio through the selector) are handed back to the caller.
+ */
+#ifndef TA_NET_LOOP_H
+#define TA_NET_LOOP_H
+
+#include "base/list.h"
+#include "base/ta_base.h"
+#include "base/timer.h"
+
+/*
+ * READ and WRITE are asked for and reported.  HUP is reported when the peer ended its side; asked
+ * for without READ it watches for that alone.  ERR is reported only, always: a reset, or both sides
+ * are closed.  HUP or ERR come with READ and WRITE as far as those were asked for.
+ */
+enum { TA_EV_READ = 1, TA_EV_WRITE = 2, TA_EV_HUP = 4, TA_EV_ERR = 8 };
+/* Events taken from the system by one ta_loop_poll. */
+enum { TA_LOOP_BATCH = 256 };
+
+typedef struct ta_loop ta_loop;
+typedef struct ta_io ta_io;
+
+/* A watched descriptor of ours; embed it in the owner, who sets on_event and fd. */
+struct ta_io {
+    void (*on_event)(ta_io *io, unsigned events); /* may close and free its owner */
+    int fd;
+    unsigned events; /* read-only: what is watched now */
+};
+
+typedef enum ta_backend { TA_BACKEND_AUTO, TA_BACKEND_EPOLL, TA_BACKEND_POLL } ta_backend;
+
+/* A foreign descriptor that is ready; events: READ and WRITE as registered (errors set both). */
+typedef struct ta_ready {
+    int fd;
+    unsigned events;
+} ta_ready;
+
+TA_MUST_CHECK ta_loop *
+ta_loop_new(ta_backend backend); /* NULL: errno tells; free with ta_loop_free */
+void ta_loop_free(ta_loop *loop);
+
+/* TA_OK, TA_ESYS (errno), TA_ENOMEM, TA_EINVAL (already added, or a bad fd).  `io` is borrowed
+ * until ta_loop_del, which must come before its fd is closed. */
+TA_MUST_CHECK int ta_loop_add(ta_loop *loop, ta_io *io, unsigned events);
+/* No system call when nothing changes. */
+TA_MUST_CHECK int ta_loop_mod(ta_loop *loop, ta_io *io, unsigned events);
+/* Safe within any callback of the same batch: no event of it is dispatched any more, and its fd
+ * number may be reused at once.  No-op when not added. */
+void ta_loop_del(ta_loop *loop, ta_io *io);
+
+/* The same for descriptors that asyncio registered.  Further: TA_ENOTFOUND (not registered); a
+ * regular file gives TA_ESYS with EPERM, as epoll does. */
+TA_MUST_CHECK int ta_loop_add_foreign(ta_loop *loop, int fd, unsigned events);
+TA_MUST_CHECK int ta_loop_mod_foreign(ta_loop *loop, int fd, unsigned events);
+int ta_loop_del_foreign(ta_loop *loop, int fd);
+
+/* Hooks round a wait that may block (the Python layer releases the GIL there). */
+typedef struct ta_loop_hooks {
+    void *(*before_block)(void *ctx);
+    void (*after_block)(void *ctx, void *token);
+    void *ctx;
+} ta_loop_hooks;
+void ta_loop_set_hooks(ta_loop *loop, const ta_loop_hooks *hooks); /* copied */
+
+/*
+ * Waits at most timeout_ms (-1: for ever; our timers shorten it), then serves one batch: our
+ * descriptors through their callbacks, expired timers, the deferred calls below; foreign ready
+ * ones are written to `ready`.  Returns how many those are, or TA_ESYS.  *served (may be NULL)
+ * tells how many callbacks, timers and deferred calls of ours ran.  Both 0: the time is over, a
+ * timer of ours was only looked at, or a signal came (EINTR): the caller looks at its own clock.
+ * With cap < TA_LOOP_BATCH the batch is that much smaller; no ready descriptor is lost or starved.
+ */
+int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsigned *served);
+
+/* A batch of ours stops after so many microseconds of callbacks, so that the caller's own work and
+ * the foreign descriptors get their turn; the rest comes first in the next one.  Default 5000;
+ * 0: no bound. */
+void ta_loop_set_budget(ta_loop *loop, unsigned us);
+
+/* Runs fn(item) at the end of the current batch, or at the start of the next ta_loop_poll; never
+ * within the call.  Used to flush writes.  Zero it at first.  An item that defers itself again and
+ * again does not keep a batch from ending. */
+typedef struct ta_defer {
+    ta_list_node node; /* private */
+    void (*fn)(struct ta_defer *self);
+} ta_defer;
+void ta_loop_defer(ta_loop *loop, ta_defer *item); /* no-op when it is queued already */
+void ta_loop_undefer(ta_loop *loop, ta_defer *item);
+
+/* Monotonic milliseconds, read once a batch; _refresh reads the clock anew (after long work). */
+uint64_t ta_loop_now(const ta_loop *loop);
+uint64_t ta_loop_refresh(ta_loop *loop);
+ta_timers *ta_loop_timers(ta_loop *loop); /* borrowed */
+/* ta_timer_set on the loop's timers, `ms` from its clock on. */
+void ta_loop_set_timer(ta_loop *loop, ta_timer *t, uint64_t ms);
+/* The epoll descriptor, for nesting under another loop; -1 when the backend has none. */
+int ta_loop_fd(const ta_loop *loop);
+/* For a loop nested under another one: makes ta_loop_fd readable also when a timer of ours is due
+ * or deferred work waits (a timerfd; epoll backend only, else TA_EUNSUPPORTED). */
+TA_MUST_CHECK int ta_loop_set_nested(ta_loop *loop, bool nested);
+
+#endif

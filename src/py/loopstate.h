@@ -1,0 +1,73 @@
+/*
+ * loopstate.h -- what belongs to one event loop: our ta_loop, the asyncio loop round it, the Tasks.
+ *
+ * Layer: py (L4).  Embedded in a Selector object (selector.c), which owns everything here; all
+ * fields belong to the loop's thread.
+ */
+#ifndef TA_PY_LOOPSTATE_H
+#define TA_PY_LOOPSTATE_H
+
+#include "base/list.h"
+#include "net/loop.h"
+#include "net/wake.h"
+#include "py/state.h"
+
+struct ta_tramp; /* task.c */
+struct ta_pool;  /* pool.c */
+
+typedef struct ta_loopstate {
+    ta_state *st;      /* borrowed: the Selector's type keeps the module */
+    ta_loop *loop;     /* owned; NULL once closed */
+    ta_wake *wake;     /* owned: completions of other threads */
+    PyObject *aioloop; /* owned: the running asyncio (or uvloop) loop; NULL until attached */
+    PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
+    PyObject *fatal;  /* owned: KeyboardInterrupt/SystemExit out of a handler; select() raises it */
+    bool in_batch;    /* inside ta_loop_poll */
+    uint64_t batch;   /* counts them */
+    unsigned running; /* > 0 while Python code that C started in this batch runs */
+    bool direct;      /* a plan runs that has no Task (yet) */
+    bool busy;        /* Python code ran: something may have been scheduled on aioloop */
+    bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
+    bool peek;        /* aioloop has the private attributes that tell whether it was */
+
+    /* task.c */
+    struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
+    ta_list_node idle_tasks;  /* parked; the list owns a reference to each */
+    ta_list_node live_tasks;  /* started and not ended; the same */
+    unsigned nidle, nlive;
+    unsigned max_idle;
+    bool task_factory;    /* the loop has one: no pooling */
+    Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
+    uint64_t task_seq;    /* for their names */
+
+    struct ta_pool *pool; /* owned: threads; NULL until first used */
+    /* promote.c: state of this thread at the first inline call of a batch */
+    struct {
+        uint64_t batch;
+        int64_t start_ns, cpu_ns;
+        long switches;
+    } watch;
+} ta_loopstate;
+
+/*
+ * True when Python code of ours may be started right here: inside a batch, on the loop's thread,
+ * with no Task current.  Else it has to wait: ta_loop_defer.
+ */
+static inline bool ta_ls_may_start(const ta_loopstate *ls)
+{
+    return ls->in_batch && ls->running == 0;
+}
+
+/*
+ * An exception out of Python code that C started in a batch, set now: KeyboardInterrupt and
+ * SystemExit are kept for select() to raise, others go to the loop's exception handler.
+ */
+void ta_ls_unhandled(ta_loopstate *ls, const char *message);
+
+/*
+ * The loopstate whose loop is running in this thread, or NULL (a foreign loop, or none).  Borrowed:
+ * lives as long as that loop runs.  Sets no exception.
+ */
+ta_loopstate *ta_ls_running(ta_state *st);
+
+#endif

@@ -1,0 +1,43 @@
+/*
+ * pool.h -- `def` handlers: a pool of threads, and the promotion of quick ones to run inline.
+ *
+ * Layer: py (L4).  See docs/loop.md.
+ */
+#ifndef TA_PY_POOL_H
+#define TA_PY_POOL_H
+
+#include "py/loopstate.h"
+
+typedef struct ta_pool ta_pool;
+
+enum { TA_RUN_AUTO = 0, TA_RUN_INLINE = 1, TA_RUN_THREAD = 2 };
+
+/*
+ * What is known about one callable: one for each sync node of a plan (owned by it), counted as
+ * running calls refer to it too.  Shared by all threads without a lock.
+ */
+typedef struct ta_callstat ta_callstat;    /* promote.h */
+ta_callstat *ta_callstat_new(void);        /* NULL: no memory, no exception set */
+void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
+
+/*
+ * Calls func (vectorcall convention, without the PY_VECTORCALL_ARGUMENTS_OFFSET promise being
+ * needed). 1: done, *result is a new reference, or NULL with the exception set; 0: *result is a new
+ * awaitable: its result or exception is the call's. `ls` must not be NULL (under a foreign loop the
+ * engine's hook run_sync is the way). `stat` NULL: as TA_RUN_THREAD unless TA_RUN_INLINE.  Must be
+ * called on the loop's thread. With TA_RUN_INLINE the caller's context is used, as by an awaited
+ * `async def`; else a copy of it, inline or in a thread alike.
+ */
+int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                 PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
+
+/* Threads: 0 means anyio's default limiter decides (40). */
+int ta_pool_configure(ta_loopstate *ls, unsigned max_threads);
+unsigned ta_pool_active(const ta_loopstate *ls); /* jobs queued or running */
+/* Ends idle threads; those that run a job end after it.  Waits at most wait_ms for them. */
+void ta_pool_close(ta_loopstate *ls, unsigned wait_ms);
+int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+
+int ta_pool_init(PyObject *module, ta_state *st);
+
+#endif

@@ -1,0 +1,21 @@
+/*
+ * selector.h -- `_core.Selector`: hosts our ta_loop inside a standard asyncio loop.
+ *
+ * Layer: py (L4).  See docs/loop.md.
+ */
+#ifndef TA_PY_SELECTOR_H
+#define TA_PY_SELECTOR_H
+
+#include "py/loopstate.h"
+
+/* The loopstate in a Selector; NULL with TypeError for anything else.  Borrowed from `selector`. */
+ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector);
+/*
+ * Binds it to the loop that is running now (and to the current context), once; checks that they
+ * belong together.  0, or -1 with an exception.
+ */
+int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop);
+
+int ta_selector_init(PyObject *module, ta_state *st);
+
+#endif

@@ -1,0 +1,920 @@
+/*
+ * server.c -- the Server type: sockets, the upcalls of the protocol, how a request begins and ends.
+ *
+ * Layer: py (L4).  A Server belongs to one loop and its thread.
+ */
+#include "py/native_int.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "py/exc.h"
+#include "py/pool.h"
+#include "py/py_router.h"
+#include "py/selector.h"
+#include "py/task.h"
+
+/* -- ends of a request --------------------------------------------------------------------------
+ */
+
+static void maybe_done(ta_server *server)
+{
+    if (server->on_done == NULL || !server->h1_done || server->tasks > 0)
+        return;
+    PyObject *fn = server->on_done;
+    server->on_done = NULL;
+    ta_loopstate *ls = server->ls;
+    PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->o.names.call_soon, fn);
+    ls->busy = true;
+    if (res == NULL)
+        ta_ls_unhandled(ls, "Exception while the server ended");
+    Py_XDECREF(res);
+    Py_DECREF(fn);
+}
+
+/* The exception that is set is logged; then 500, or the connection is ended. */
+static void fail(ta_native *x, PyObject *exc /* borrowed */)
+{
+    if (x->ws != NULL) {
+        ta_websock_done(x, NULL, exc);
+        return;
+    }
+    ta_exc_log(x->st, "Exception in ASGI application\n", exc);
+    if (x->req == NULL)
+        return;
+    if (!x->base.response_started)
+        ta_native_plain(x, 500, "Internal Server Error");
+    else if (!x->complete)
+        ta_resp_abort(x->req);
+    x->complete = true;
+    x->head_waits = false;
+}
+
+/* The application has returned: what it left undone. */
+static void finish(ta_native *x, PyObject *result /* borrowed */)
+{
+    if (TA_UNLIKELY(x->ws != NULL)) {
+        ta_websock_done(x, result, NULL);
+        return;
+    }
+    if (TA_LIKELY(x->complete && (result == NULL || Py_IsNone(result))))
+        return;
+    if (result != NULL && !Py_IsNone(result)) {
+        PyObject *text =
+            PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
+        const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
+        if (utf8 != NULL)
+            ta_exc_log(x->st, utf8, NULL);
+        else
+            PyErr_Clear();
+        Py_XDECREF(text);
+    } else if (!x->disconnected) {
+        ta_exc_log(x->st,
+                   x->base.response_started ? "ASGI callable returned without completing response."
+                                            : "ASGI callable returned without starting response.",
+                   NULL);
+    }
+    if (x->req == NULL || x->complete)
+        return;
+    if (!x->base.response_started && !x->disconnected)
+        ta_native_plain(x, 500, "Internal Server Error");
+    else
+        ta_resp_abort(x->req);
+    x->complete = true;
+    x->head_waits = false;
+}
+
+/*
+ * What an ASGI application gives when called, as something a Task can run: a coroutine, or the
+ * iterator of another awaitable.  New reference.
+ */
+static PyObject *call_asgi(ta_native *x, PyObject *app)
+{
+    const ta_xch_ops *ops = x->base.ops;
+    PyObject *res = NULL;
+    PyObject *scope = ops->scope(&x->base);
+    PyObject *receive = scope ? ops->receive(&x->base) : NULL;
+    PyObject *send = receive ? ops->send(&x->base) : NULL;
+    if (send != NULL) {
+        PyObject *args[] = {NULL, scope, receive, send};
+        res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(send);
+    Py_XDECREF(receive);
+    Py_XDECREF(scope);
+    if (res == NULL || PyCoro_CheckExact(res))
+        return res;
+    PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;
+    if (async == NULL || async->am_await == NULL) {
+        PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression",
+                     Py_TYPE(res)->tp_name);
+        Py_DECREF(res);
+        return NULL;
+    }
+    PyObject *it = async->am_await(res);
+    Py_DECREF(res);
+    return it;
+}
+
+/* The coroutine of error_app for the exception (borrowed); NULL: it has to be logged instead. */
+static PyObject *ask_error_app(ta_native *x, PyObject *exc)
+{
+    ta_filters_drop(x);
+    /* Nobody can answer any more: as ServerErrorMiddleware does then, which calls no handler. */
+    if (x->base.response_started)
+        return NULL;
+    if (!x->matched || x->app->error_app == NULL || x->error_asked ||
+        !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
+        return NULL;
+    x->error_asked = true;
+    /* That application has the middleware round it. */
+    x->filters = NULL;
+    PyObject *coro = NULL;
+    PyObject *scope = x->base.ops->scope(&x->base);
+    if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0)
+        coro = call_asgi(x, x->app->error_app);
+    Py_XDECREF(scope);
+    if (coro == NULL) {
+        PyObject *other = PyErr_GetRaisedException();
+        ta_exc_log(x->st, "Exception in ASGI application\n", other);
+        Py_XDECREF(other);
+    }
+    return coro;
+}
+
+static void release(ta_native *x)
+{
+    ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
+    server->tasks--;
+    Py_DECREF(x);
+    if (TA_UNLIKELY(server->stopping))
+        maybe_done(server);
+    Py_DECREF(server);
+}
+
+int ta_server_done(void *arg, PyObject *result, PyObject **next)
+{
+    ta_native *x = arg;
+    ta_filters_drop(x); /* a head that no body followed was never sent */
+    if (TA_LIKELY(result != NULL)) {
+        finish(x, result);
+        release(x);
+        return 0;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *coro = ask_error_app(x, exc);
+    if (coro != NULL) {
+        Py_DECREF(exc);
+        *next = coro;
+        return 1;
+    }
+    int rc = 0;
+    if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->o.exc.cancelled_error)) {
+        /* Shutdown, or the handler cancelled itself. */
+        if (x->req != NULL && !x->base.response_started)
+            ta_native_plain(x, 500, "Internal Server Error");
+        finish(x, NULL);
+    } else {
+        fail(x, exc);
+    }
+    /* SystemExit ends its request, as under uvicorn; Ctrl+C without a signal handler ends the loop.
+     */
+    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
+        PyErr_SetRaisedException(exc);
+        exc = NULL;
+        rc = -1;
+    }
+    Py_XDECREF(exc);
+    release(x);
+    return rc;
+}
+
+/* -- its beginning ------------------------------------------------------------------------------
+ */
+
+/* Runs the coroutine (steals) in a Task. */
+static void run_task(ta_native *x, PyObject *coro)
+{
+    Py_INCREF(x);
+    x->server->tasks++;
+    if (ta_task_start(x->base.ls, coro, ta_server_done, x) < 0) {
+        PyObject *exc = PyErr_GetRaisedException();
+        fail(x, exc);
+        Py_DECREF(exc);
+        release(x);
+    }
+}
+
+/* An exception is set, outside of any Task. */
+static void failed(ta_native *x)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *coro = ask_error_app(x, exc);
+    if (coro != NULL) {
+        Py_DECREF(exc);
+        run_task(x, coro);
+        return;
+    }
+    fail(x, exc);
+    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
+        PyErr_SetRaisedException(exc);
+        ta_ls_unhandled(x->base.ls, "");
+        return;
+    }
+    Py_DECREF(exc);
+}
+
+static void start_asgi(ta_native *x)
+{
+    ta_loopstate *ls = x->base.ls;
+    ls->running++;
+    PyObject *coro = call_asgi(x, x->app->asgi);
+    ls->running--;
+    if (coro == NULL)
+        failed(x);
+    else
+        run_task(x, coro);
+}
+
+/* The path below root_path, as Starlette's get_route_path has it. */
+static ta_str route_path(const ta_native *x)
+{
+    ta_str path = x->base.path;
+    ta_str root = x->server->root;
+    if (x->app->root_len > 0)
+        root = ta_str_of(x->app->root, x->app->root_len);
+    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
+        memcmp(path.ptr, root.ptr, root.len) != 0)
+        return path;
+    if (path.len == root.len || path.ptr[root.len] == '/')
+        return ta_str_of(path.ptr + root.len, path.len - root.len);
+    return path;
+}
+
+/* Runs the plan of the matched entry.  False: the ASGI application has to decide. */
+static bool start_direct(ta_native *x)
+{
+    ta_app *app = x->app;
+    ta_xch *base = &x->base;
+    ta_match match;
+    if (ta_router_match(app->router, base->method_id, base->method, route_path(x), &match) != TA_OK)
+        return false;
+    PyObject *plan = ta_router_target(app->router, match.index);
+    if (plan == NULL || Py_IsNone(plan) || !ta_plan_is_native(&x->st->engine, plan))
+        return false;
+    if (app->filters != NULL && !ta_filters_admit(app->filters, x))
+        return false;
+    x->filters = app->filters;
+    x->matched = true;
+    x->entry = match.index;
+    base->nparams = match.nparams;
+    for (uint32_t i = 0; i < match.nparams; i++)
+        base->param_values[i] = match.values[i];
+    base->scope_items = Py_XNewRef(ta_router_scope_items(app->router, match.index));
+    PyObject *run = NULL;
+    ta_loopstate *ls = base->ls;
+    ls->running++;
+    ls->busy = ls->direct = true;
+    int rc = ta_plan_run(&x->st->engine, plan, base, &run);
+    ls->direct = false;
+    ls->running--;
+    if (TA_LIKELY(rc == 1))
+        finish(x, NULL);
+    else if (rc == 0)
+        run_task(x, run);
+    else
+        failed(x);
+    return true;
+}
+
+/* Routes or middleware have changed.  -1 with an exception. */
+static int rebuild(ta_server *server)
+{
+    ta_app *app = server->app;
+    if (app->rebuild == NULL) {
+        atomic_store(&app->stale, false);
+        return 0;
+    }
+    PyObject *made = PyObject_CallNoArgs(app->rebuild);
+    if (made == NULL)
+        return -1;
+    if (!Py_IS_TYPE(made, server->st->o.server.app_type)) {
+        PyErr_Format(PyExc_TypeError, "rebuild() must give an App, not %.100s",
+                     Py_TYPE(made)->tp_name);
+        Py_DECREF(made);
+        return -1;
+    }
+    if (server->app == app)
+        Py_SETREF(server->app, (ta_app *)made);
+    else
+        Py_DECREF(made);
+    return 0;
+}
+
+static void start(ta_native *x)
+{
+    ta_server *server = x->server;
+    if (TA_UNLIKELY(server->max_requests > 0 && server->active > server->max_requests)) {
+        ta_exc_log(x->st, "Exceeded concurrency limit.", NULL);
+        ta_native_plain(x, 503, "Service Unavailable");
+        return;
+    }
+    if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
+        server->ls->running++;
+        int rc = rebuild(server);
+        server->ls->running--;
+        if (rc < 0) {
+            failed(x);
+            return;
+        }
+    }
+    if (x->app != server->app)
+        Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
+    if (x->ws != NULL || !x->app->direct || !start_direct(x))
+        start_asgi(x);
+}
+
+static void start_later(ta_defer *defer)
+{
+    ta_native *x = TA_CONTAINER_OF(defer, ta_native, later);
+    if (x->req == NULL)
+        return;
+    if (ta_ls_may_start(x->base.ls)) {
+        Py_INCREF(x);
+        start(x);
+        Py_DECREF(x);
+    } else {
+        ta_loop_defer(x->base.ls->loop, defer);
+    }
+}
+
+/* "upgrade: websocket" */
+static bool wants_websocket(const ta_native *x)
+{
+    return ta_ws_field_lists(x->base.headers, x->base.nheaders, TA_STR("upgrade"),
+                             TA_STR("websocket"));
+}
+
+/* -- upcalls of the protocol --------------------------------------------------------------------
+ */
+
+static void on_request(void *ctx, ta_req *req)
+{
+    ta_server *server = ctx;
+    ta_native *x = ta_native_new(server, req);
+    req->user = x;
+    server->served++;
+    if (x == NULL) {
+        ta_exc_report(server->st, server->ls->aioloop, "A request could not be taken");
+        ta_resp_abort(req);
+        return;
+    }
+    server->active++;
+    if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
+        int rc = ta_websock_open(x);
+        if (rc < 0)
+            failed(x);
+        if (rc <= 0)
+            return;
+    }
+    if (TA_LIKELY(ta_ls_may_start(server->ls))) {
+        start(x); /* req->user keeps x: there is no on_close from within */
+    } else {
+        x->later.fn = start_later;
+        ta_loop_defer(server->ls->loop, &x->later);
+    }
+}
+
+static void on_body(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x != NULL)
+        ta_waiters_wake(&x->readers);
+}
+
+static void on_drain(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x == NULL)
+        return;
+    if (x->ws != NULL)
+        ta_websock_drained(x);
+    ta_waiters_wake(&x->writers);
+}
+
+static void on_raw(ta_req *req, const char *data, size_t len)
+{
+    ta_native *x = req->user;
+    if (x != NULL)
+        ta_websock_input(x, data, len);
+}
+
+static void on_disconnect(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x == NULL)
+        return;
+    x->disconnected = true;
+    if (x->ws != NULL) {
+        ta_websock_gone(x);
+        return;
+    }
+    ta_waiters_wake(&x->readers);
+    ta_waiters_wake(&x->writers);
+}
+
+static void on_close(ta_req *req)
+{
+    ta_native *x = req->user;
+    req->user = NULL;
+    if (x == NULL)
+        return;
+    x->server->active--;
+    ta_native_closed(x);
+    Py_DECREF(x);
+}
+
+static const ta_http_ops http_ops = {
+    .on_request = on_request,
+    .on_body = on_body,
+    .on_drain = on_drain,
+    .on_disconnect = on_disconnect,
+    .on_close = on_close,
+    .on_raw = on_raw,
+};
+
+void ta_native_started(ta_native *x, int status)
+{
+    ta_server *server = x->server;
+    x->status = status;
+    if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
+        ta_access_note(x, status);
+}
+
+/* What the protocol has to say, to a Python logger. */
+static void write_log(void *ctx, ta_log_level level, ta_str line)
+{
+    static const int levels[] = {10, 20, 30, 40, 50};
+    ta_server *server = ctx;
+    if (server->logger == NULL)
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    server->ls->running++;
+    PyObject *res = PyObject_CallMethod(server->logger, "log", "iss#", levels[level], "%s",
+                                        line.ptr, (Py_ssize_t)line.len);
+    server->ls->running--;
+    if (res == NULL)
+        ta_exc_report(server->st, NULL, "Exception in the server's log");
+    Py_XDECREF(res);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
+/* -- listening ----------------------------------------------------------------------------------
+ */
+
+static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    ta_server *server = ta_listener_ctx(l);
+    int rc = ta_h1_server_accept(server->h1, fd, peer, len, NULL);
+    if (rc < 0)
+        ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
+}
+
+static bool may_accept(ta_listener *l)
+{
+    ta_server *server = ta_listener_ctx(l);
+    return !ta_h1_server_full(server->h1);
+}
+
+static void on_exhausted(ta_listener *l, int error_number)
+{
+    ta_server *server = ta_listener_ctx(l);
+    ta_log_printf(&server->log, TA_LOG_ERROR, "Cannot accept connections for now: %s",
+                  strerror(error_number));
+}
+
+static const ta_listener_ops listener_ops = {on_accept, may_accept, on_exhausted};
+
+static void on_room(void *ctx)
+{
+    ta_server *server = ctx;
+    for (unsigned i = 0; i < server->nlisteners; i++)
+        ta_listener_resume(server->listeners[i]);
+}
+
+static int check_open(ta_server *server)
+{
+    if (server->h1 != NULL)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "the server is closed");
+    return -1;
+}
+
+static PyObject *server_listen(PyObject *self, PyObject *args)
+{
+    ta_server *server = (ta_server *)self;
+    int fd;
+    unsigned batch = 0;
+    if (!PyArg_ParseTuple(args, "i|I:listen", &fd, &batch) || check_open(server) < 0)
+        return NULL;
+    if (server->stopping) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is shutting down");
+        return NULL;
+    }
+    ta_listener **list =
+        PyMem_Realloc(server->listeners, (server->nlisteners + 1) * sizeof(ta_listener *));
+    if (list == NULL)
+        return PyErr_NoMemory();
+    server->listeners = list;
+    /* Ours from here on: it must be closed at once after the last accept. */
+    ta_listener *l = ta_listener_new(server->ls->loop, fd, true, batch, &listener_ops, server);
+    if (l == NULL)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    list[server->nlisteners++] = l;
+    Py_RETURN_NONE;
+}
+
+/* More than any backlog. */
+enum { DRAIN_MAX = 1 << 16 };
+
+static void stop_listening(ta_server *server)
+{
+    for (unsigned i = 0; i < server->nlisteners; i++) {
+        /* Whoever connected before now is served; nothing may come between the two. */
+        if (server->stopping)
+            ta_listener_drain(server->listeners[i], DRAIN_MAX);
+        ta_listener_free(server->listeners[i]);
+    }
+    PyMem_Free(server->listeners);
+    server->listeners = NULL;
+    server->nlisteners = 0;
+}
+
+/* -- ending -------------------------------------------------------------------------------------
+ */
+
+static void h1_done(void *arg)
+{
+    ta_server *server = arg;
+    server->h1_done = true;
+    maybe_done(server);
+}
+
+static PyObject *server_shutdown(PyObject *self, PyObject *on_done)
+{
+    ta_server *server = (ta_server *)self;
+    if (check_open(server) < 0)
+        return NULL;
+    if (server->stopping) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is shutting down already");
+        return NULL;
+    }
+    server->stopping = true;
+    server->on_done = Py_NewRef(on_done);
+    stop_listening(server);
+    ta_websock_shutdown_all(server);
+    ta_h1_server_shutdown(server->h1, h1_done, server);
+    Py_RETURN_NONE;
+}
+
+static PyObject *server_cancel(PyObject *self, PyObject *msg)
+{
+    if (ta_task_cancel_all(((ta_server *)self)->ls, msg) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static void shut(ta_server *server)
+{
+    stop_listening(server);
+    ta_h1_server *h1 = server->h1;
+    server->h1 = NULL;
+    if (h1 != NULL && server->ls->loop != NULL)
+        ta_h1_server_free(h1); /* each open request gets its on_close */
+    Py_CLEAR(server->on_done);
+}
+
+static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ta_server *server = (ta_server *)self;
+    if (server->ls->in_batch) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is in use");
+        return NULL;
+    }
+    shut(server);
+    Py_RETURN_NONE;
+}
+
+/* -- the type -----------------------------------------------------------------------------------
+ */
+
+static int server_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_server *s = (ta_server *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(s->selector);
+    Py_VISIT((PyObject *)s->app);
+    Py_VISIT(s->logger);
+    Py_VISIT(s->proxy);
+    Py_VISIT(s->scope_hook);
+    Py_VISIT(s->access);
+    Py_VISIT(s->state);
+    Py_VISIT(s->asgi_info);
+    Py_VISIT(s->extensions);
+    Py_VISIT(s->ws_info);
+    Py_VISIT(s->ws_extensions);
+    Py_VISIT(s->on_done);
+    return 0;
+}
+
+static int server_clear(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    if (s->ls != NULL)
+        shut(s);
+    Py_CLEAR(s->app);
+    Py_CLEAR(s->logger);
+    Py_CLEAR(s->proxy);
+    Py_CLEAR(s->scope_hook);
+    Py_CLEAR(s->access);
+    ta_access *log = s->access_log;
+    s->access_log = NULL;
+    ta_access_free(log);
+    Py_CLEAR(s->state);
+    Py_CLEAR(s->on_done);
+    return 0;
+}
+
+static void server_dealloc(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)server_clear(self);
+    Py_CLEAR(s->asgi_info);
+    Py_CLEAR(s->extensions);
+    Py_CLEAR(s->ws_info);
+    Py_CLEAR(s->ws_extensions);
+    Py_CLEAR(s->access_format);
+    Py_CLEAR(s->root_path);
+    Py_CLEAR(s->selector);
+    ta_gzip_free(s->gzip);
+    for (size_t i = 0; i < TA_COUNTOF(s->names); i++)
+        Py_CLEAR(s->names[i]);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* limits[name] -> *out, if it is there. */
+static int read_limit(PyObject *limits, const char *name, uint64_t max, uint64_t *out)
+{
+    PyObject *value = PyDict_GetItemString(limits, name); /* borrowed */
+    if (value == NULL)
+        return 0;
+    unsigned long long n = PyLong_AsUnsignedLongLong(value);
+    if (n == (unsigned long long)-1 && PyErr_Occurred())
+        return -1;
+    if (n > max) {
+        PyErr_Format(PyExc_OverflowError, "limit %s is too large", name);
+        return -1;
+    }
+    *out = n;
+    return 1;
+}
+
+static int read_limits(PyObject *dict, ta_http_limits *limits)
+{
+    ta_http_limits_default(limits);
+    if (dict == NULL)
+        return 0;
+#define FIELD(name)                                                                                \
+    do {                                                                                           \
+        uint64_t value;                                                                            \
+        int rc = read_limit(dict, #name, UINT32_MAX, &value);                                      \
+        if (rc < 0)                                                                                \
+            return -1;                                                                             \
+        if (rc > 0)                                                                                \
+            limits->name = (uint32_t)value;                                                        \
+        known += rc;                                                                               \
+    } while (0)
+    Py_ssize_t known = 0;
+    FIELD(request_line);
+    FIELD(header_bytes);
+    FIELD(header_count);
+    FIELD(trailer_bytes);
+    FIELD(chunk_ext_bytes);
+    FIELD(pipelined);
+    FIELD(body_buffer);
+    FIELD(write_buffer);
+    FIELD(connections);
+    FIELD(requests_per_conn);
+    FIELD(timeout_header_ms);
+    FIELD(timeout_body_ms);
+    FIELD(timeout_idle_ms);
+    FIELD(timeout_write_ms);
+    FIELD(ws_max_size);
+    FIELD(ws_max_queue);
+    FIELD(ws_ping_interval_ms);
+    FIELD(ws_ping_timeout_ms);
+    FIELD(ws_close_timeout_ms);
+#undef FIELD
+    int rc = read_limit(dict, "body_bytes", UINT64_MAX, &limits->body_bytes);
+    if (rc < 0)
+        return -1;
+    if (known + rc != PyDict_Size(dict)) {
+        PyErr_SetString(PyExc_ValueError, "unknown name among the limits");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *or_null(PyObject *obj)
+{
+    return obj == NULL || Py_IsNone(obj) ? NULL : Py_NewRef(obj);
+}
+
+/* ASGI's versions and what we offer besides. */
+static int make_infos(ta_server *s, const char *spec_version)
+{
+    s->asgi_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", spec_version);
+    s->extensions = Py_BuildValue("{s:{}}", "http.response.pathsend");
+    s->access_format = PyUnicode_FromString("%s - \"%s %s HTTP/%s\" %d");
+    s->errors_on_send = strcmp(spec_version, "2.4") >= 0;
+    s->ws_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
+    s->ws_extensions = Py_BuildValue("{s:{}}", "websocket.http.response");
+    return s->asgi_info && s->extensions && s->access_format && s->ws_info && s->ws_extensions ? 0
+                                                                                               : -1;
+}
+
+static int take_root(ta_server *s, PyObject *root_path)
+{
+    Py_ssize_t len;
+    s->root_path = root_path ? Py_NewRef(root_path) : PyUnicode_FromString("");
+    const char *utf8 = s->root_path ? PyUnicode_AsUTF8AndSize(s->root_path, &len) : NULL;
+    if (utf8 == NULL)
+        return -1;
+    s->root = ta_str_of(utf8, (size_t)len);
+    return 0;
+}
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {
+        "selector",     "app",        "limits",     "server_header", "date_header",  "root_path",
+        "state",        "access_log", "logger",     "log_level",     "max_requests", "threads",
+        "spec_version", "proxy",      "scope_hook", "access_writer", "ws_deflate",   NULL};
+    PyObject *selector, *app, *limits_obj = NULL, *root = NULL, *state = NULL, *access = NULL,
+                              *logger = NULL, *proxy = NULL, *hook = NULL, *writer = NULL;
+    const char *header = "turboapi", *spec_version = "2.3";
+    int date = 1, level = 30, ws_deflate = 1;
+    unsigned max_requests = 0, threads = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords,
+                                     &selector, ta_state_of(type)->o.server.app_type, &app,
+                                     &PyDict_Type, &limits_obj, &header, &date, &root, &state,
+                                     &access, &logger, &level, &max_requests, &threads,
+                                     &spec_version, &proxy, &hook, &writer, &ws_deflate))
+        return NULL;
+    ta_state *st = ta_state_of(type);
+    ta_loopstate *ls = ta_selector_state_of(st, selector);
+    ta_http_limits limits;
+    if (ls == NULL || read_limits(limits_obj, &limits) < 0)
+        return NULL;
+    if (ls->loop == NULL || ls->aioloop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
+        return NULL;
+    }
+    if (ta_task_check_factory(ls) < 0 || ta_pool_configure(ls, threads) < 0)
+        return NULL;
+    ta_server *s = (ta_server *)type->tp_alloc(type, 0);
+    if (s == NULL)
+        return NULL;
+    s->st = st;
+    s->ls = ls;
+    ta_list_init(&s->websocks);
+    s->selector = Py_NewRef(selector);
+    s->app = (ta_app *)Py_NewRef(app);
+    s->state = or_null(state);
+    s->access = or_null(access);
+    s->logger = or_null(logger);
+    s->proxy = or_null(proxy);
+    s->scope_hook = or_null(hook);
+    s->max_requests = max_requests;
+    s->ws_cfg = (ta_ws_cfg){
+        .max_size = limits.ws_max_size,
+        .ping_interval_ms = limits.ws_ping_interval_ms,
+        .ping_timeout_ms = limits.ws_ping_timeout_ms,
+        .close_timeout_ms = limits.ws_close_timeout_ms,
+    };
+    s->ws_queue = limits.ws_max_queue;
+    s->ws_buffer = limits.body_buffer;
+    s->ws_deflate = ws_deflate;
+    s->base_flags = date ? 0 : TA_RESP_HAS_DATE;
+    s->log = (ta_log){level <= 10   ? TA_LOG_DEBUG
+                      : level <= 20 ? TA_LOG_INFO
+                      : level <= 30 ? TA_LOG_WARNING
+                                    : TA_LOG_ERROR,
+                      write_log, s};
+    if (make_infos(s, spec_version) < 0 || take_root(s, root) < 0)
+        goto error;
+    if (writer != NULL && !Py_IsNone(writer)) {
+        if ((s->access_log = ta_access_new(s, writer)) == NULL)
+            goto error;
+        s->access_quick = true;
+    }
+    ta_mem_tune();
+    ta_h1_cfg cfg = {
+        .limits = &limits,
+        .ops = &http_ops,
+        .ctx = s,
+        .server_name = header ? ta_str_of(header, strlen(header)) : (ta_str){NULL, 0},
+        .log = &s->log,
+        .on_room = on_room,
+    };
+    s->h1 = ta_h1_server_new(ls->loop, &cfg);
+    if (s->h1 == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
+                                          "server_header is no field value");
+        goto error;
+    }
+    return (PyObject *)s;
+error:
+    Py_DECREF(s);
+    return NULL;
+}
+
+static PyObject *get_count(PyObject *self, void *closure)
+{
+    ta_server *s = (ta_server *)self;
+    switch ((intptr_t)closure) {
+    case 0:
+        return PyLong_FromUnsignedLongLong(s->served);
+    case 1:
+        return PyLong_FromUnsignedLongLong(s->active);
+    case 2:
+        return PyLong_FromSize_t(s->h1 ? ta_h1_server_connections(s->h1) : 0);
+    default:
+        return PyLong_FromUnsignedLongLong(s->tasks);
+    }
+}
+
+static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
+{
+    return Py_NewRef((PyObject *)((ta_server *)self)->app);
+}
+
+static PyMethodDef methods[] = {
+    {"listen", server_listen, METH_VARARGS,
+     "listen(fd, batch=0, /)\n--\n\n"
+     "Accepts connections from a listening, non-blocking socket, which becomes the server's; at\n"
+     "most `batch` in a turn (0: 64)."},
+    {"shutdown", server_shutdown, METH_O,
+     "shutdown(on_done, /)\n--\n\n"
+     "Stops accepting; requests in flight are served; then on_done() is called, once."},
+    {"cancel", server_cancel, METH_O, "cancel(msg, /)\n--\n\nCancels the Tasks of requests."},
+    {"close", server_close, METH_NOARGS, "close()\n--\n\nEnds all connections at once."},
+    {NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"requests", get_count, NULL, "Requests so far.", (void *)0},
+    {"active", get_count, NULL, "Requests whose response is not complete.", (void *)1},
+    {"connections", get_count, NULL, "Open connections.", (void *)2},
+    {"tasks", get_count, NULL, "Requests that a Task works on.", (void *)3},
+    {"app", get_app, NULL, "The App that serves now.", NULL},
+    {NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc,
+     "Server(selector, app, *, limits={}, server_header='turboapi', date_header=True,\n"
+     "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
+     "       max_requests=0, threads=0, spec_version='2.3', proxy=None, scope_hook=None,\n"
+     "       access_writer=None, ws_deflate=True)\n--\n\n"
+     "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
+     "limits: members of ta_http_limits by name (src/http/http.h).  access_log: called with\n"
+     "(format, client, method, path, version, status).  threads: for `def` handlers; 0: 40.\n"
+     "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
+     "it.\n"
+     "access_writer: see turboapi._access; used in place of access_log as long as it wants.\n"
+     "scope_hook: called with every scope that is made, to change it (for tests).\n"
+     "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it."},
+    {Py_tp_new, server_new},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_traverse, server_traverse},
+    {Py_tp_clear, server_clear},
+    {Py_tp_dealloc, server_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Server",
+    .basicsize = sizeof(ta_server),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+int ta_server_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
+}

@@ -1,0 +1,87 @@
+/*
+ * tree.h -- the route table: a radix tree over Starlette's path formats.
+ *
+ * Layer: route (over http and base).  Semantics are those of Starlette's Router: entries stand in
+ * declaration order and the first that matches path *and* method wins, however specific a later
+ * one is.  A path format is literal text with "{name}" or "{name:convertor}"; the pattern is
+ * anchored at both ends, and as Python's "$" does, its end also matches before a final "\n".
+ *
+ * A tree is built once (new, add..., finish) and immutable afterwards: any number of threads may
+ * match in it at once.
+ */
+#ifndef TA_ROUTE_TREE_H
+#define TA_ROUTE_TREE_H
+
+#include "base/ta_base.h"
+#include "http/http.h"
+
+#define TA_ROUTE_MAX_PARAMS 32   /* of one path format; one with more is opaque */
+#define TA_ROUTE_MAX_PATH   2048 /* bytes of a path format; a longer one is opaque */
+
+typedef struct ta_route_tree ta_route_tree;
+
+typedef enum ta_route_kind {
+    TA_ROUTE_ROUTE = 0, /* matches its path format as a whole */
+    TA_ROUTE_MOUNT,     /* opaque: matches below its path ("/{path:path}" is added) */
+    TA_ROUTE_ANY        /* opaque: may match anything */
+} ta_route_kind;
+
+typedef enum ta_route_conv {
+    TA_CONV_STR = 0, /* [^/]+ */
+    TA_CONV_INT,     /* [0-9]+ */
+    TA_CONV_FLOAT,   /* [0-9]+(\.[0-9]+)? */
+    TA_CONV_UUID,    /* 8-4-4-4-12 hexadecimal digits, each hyphen optional */
+    TA_CONV_PATH     /* .* : anything but a line feed, or nothing */
+} ta_route_conv;
+
+/* A parameter of an entry, in the order of its path. */
+typedef struct ta_route_param {
+    ta_str name; /* slice of the tree's own memory */
+    ta_route_conv conv;
+} ta_route_param;
+
+typedef struct ta_route_match {
+    uint32_t index; /* of the entry, in declaration order */
+    uint32_t nparams;
+    ta_str
+        values[TA_ROUTE_MAX_PARAMS]; /* slices of the path that was matched; not NUL-terminated */
+} ta_route_match;
+
+/* NULL when memory is out. */
+TA_MUST_CHECK ta_route_tree *ta_route_tree_new(void);
+void ta_route_tree_free(ta_route_tree *tree); /* NULL is fine */
+
+/*
+ * Adds an entry behind the others; its index is the number of entries before it.  `methods` are
+ * exact (case counts, HEAD is not implied by GET); nmethods == 0: every method.  Everything is
+ * copied.  A path with an unknown convertor, too many parameters or too long a text becomes
+ * TA_ROUTE_ANY. Results: TA_OK; TA_ENOMEM; TA_EINVAL: a name twice in one path, or the tree is
+ * finished.
+ */
+TA_MUST_CHECK int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_str path,
+                                    const ta_str *methods, size_t nmethods);
+/* Makes it ready to match.  TA_OK or TA_ENOMEM. */
+TA_MUST_CHECK int ta_route_tree_finish(ta_route_tree *tree);
+
+/* The ta_method of a name (TA_METHOD_OTHER: none of its own). */
+ta_method ta_route_method(ta_str name);
+
+/* Number of entries; and what an entry became (an opaque one has no parameters). */
+uint32_t ta_route_tree_count(const ta_route_tree *tree);
+ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index);
+const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t index,
+                                           uint32_t *count);
+
+/*
+ * The first entry that matches fully.  `path` is the decoded path (UTF-8, not checked) without
+ * root_path; `method` is looked at only when method_id is TA_METHOD_OTHER.  No allocation.
+ *   TA_OK           *out is set
+ *   TA_ENOTFOUND    no entry matches (another method may: that is for the caller to find out)
+ *   TA_EUNSUPPORTED undecided: an opaque entry stands before every match, or the path makes the
+ *                   patterns backtrack beyond reason
+ * *out is undefined unless the result is TA_OK; of out->values only the first nparams are set.
+ */
+int ta_route_tree_match(const ta_route_tree *tree, ta_method method_id, ta_str method, ta_str path,
+                        ta_route_match *out);
+
+#endif

@@ -1,0 +1,385 @@
+/* The output of connections: order, backpressure, files; and running out of memory. */
+#include "conn_fixture.h"
+
+/* -- writing ---------------------------------------------------------------------------------- */
+
+TA_TEST(sent_at_the_end_of_the_batch)
+{
+    start((ta_conn_cfg){0});
+    proto p;
+    char buf[16];
+    open_pair(&p);
+    CHECK_INT(ta_conn_write(&p.c, "a", 1), ==, TA_OK);
+    CHECK_INT(ta_conn_write(&p.c, "", 0), ==, TA_OK);
+    ta_str parts[3] = {TA_STR("b"), TA_STR(""), TA_STR("cd")};
+    CHECK_INT(ta_conn_writev(&p.c, parts, 3), ==, TA_OK);
+    char *to = ta_conn_reserve(&p.c, 100);
+    CHECK(to != NULL);
+    memcpy(to, "ef", 2);
+    CHECK_INT(ta_conn_commit(&p.c, 2), ==, TA_OK);
+    CHECK_INT(ta_conn_queued(&p.c), ==, 6);
+    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, -1);
+    turn(0);
+    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 6); /* in one piece */
+    CHECK_MEM(buf, "abcdef", 6);
+    /* or when told */
+    CHECK_INT(ta_conn_write(&p.c, "now", 3), ==, TA_OK);
+    CHECK_INT(ta_conn_flush(&p.c), ==, TA_OK);
+    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 3);
+    CHECK_INT(ta_conn_queued(&p.c), ==, 0);
+    done(&p);
+    stop();
+}
+
+TA_TEST(backpressure)
+{
+    start((ta_conn_cfg){.write_high = 100000, .write_low = 20000});
+    proto p;
+    open_tcp(&p, true);
+    char block[10000], *all = malloc(2000000);
+    size_t n = 0;
+    int err = TA_OK;
+    while (n < 2000000 && err == TA_OK) {
+        for (size_t i = 0; i < sizeof(block); i++)
+            block[i] = all[n + i] = (char)((n + i) * 13 >> 4);
+        err = ta_conn_write(&p.c, block, sizeof(block));
+        n += sizeof(block);
+    }
+    CHECK_INT(err, ==, TA_AGAIN);
+    CHECK_INT(ta_conn_queued(&p.c), >=, 100000);
+    CHECK_INT(ta_conn_queued(&p.c), <=, 110000);
+    check_idle();
+    CHECK_INT(p.drains, ==, 0);
+    char *got = malloc(n);
+    CHECK_INT(drain_peer(&p, got, n), ==, n);
+    CHECK_MEM(got, all, n);
+    UNTIL(p.drains == 1);
+    CHECK_INT(ta_conn_queued(&p.c), ==, 0);
+    check_idle();
+    CHECK_INT(p.drains, ==, 1);
+    free(got);
+    free(all);
+    done(&p);
+    stop();
+}
+
+/* At the edge: one byte below the high mark is fine, the mark itself is not. */
+TA_TEST(high_mark_is_exact)
+{
+    start((ta_conn_cfg){.write_high = 1000, .write_low = 400});
+    proto p;
+    open_tcp(&p, true);
+    /* fill the socket, so that nothing goes out */
+    char block[10000] = {0};
+    while (send(ta_conn_fd(&p.c), block, sizeof(block), MSG_DONTWAIT) > 0)
+        ;
+    CHECK_INT(ta_conn_write(&p.c, block, 999), ==, TA_OK);
+    CHECK_INT(ta_conn_write(&p.c, block, 1), ==, TA_AGAIN);
+    CHECK_INT(ta_conn_write(&p.c, block, 1), ==, TA_AGAIN);
+    char buf[65536];
+    while (ta_conn_queued(&p.c)) {
+        (void)!recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT);
+        turn(1);
+    }
+    UNTIL(p.drains == 1);
+    check_idle();
+    CHECK_INT(p.drains, ==, 1);
+    done(&p);
+    stop();
+}
+
+TA_TEST(write_ref)
+{
+    start((ta_conn_cfg){0});
+    proto p;
+    open_tcp(&p, true);
+    enum { N = 700000 };
+    char *data = malloc(N), *got = malloc(N + 20);
+    for (int i = 0; i < N; i++)
+        data[i] = (char)(i * 11 >> 2);
+    CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
+    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, N), release, &released), ==, TA_AGAIN);
+    CHECK_INT(released, ==, 0);
+    CHECK_INT(ta_conn_write(&p.c, "tail", 4), ==, TA_AGAIN);
+    CHECK_INT(ta_conn_write_ref(&p.c, TA_STR("little"), release, &released), ==, TA_AGAIN);
+    CHECK_INT(released, ==, 1); /* copied */
+    CHECK_INT(p.c.out.cap, <, 20000);
+    CHECK_INT(drain_peer(&p, got, N + 14), ==, N + 14);
+    CHECK_MEM(got, "head", 4);
+    CHECK_MEM(got + 4, data, N);
+    CHECK_MEM(got + 4 + N, "taillittle", 10);
+    CHECK_INT(released, ==, 2);
+    /* released when the connection ends, and when it had ended before */
+    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, N), release, &released), ==, TA_AGAIN);
+    ta_conn_close(&p.c);
+    CHECK_INT(released, ==, 3);
+    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, N), release, &released), ==, TA_ECLOSED);
+    CHECK_INT(released, ==, 4);
+    UNTIL(p.closes == 1);
+    free(data);
+    free(got);
+    done(&p);
+    stop();
+}
+
+/* The peer is gone, and so much is written that it is tried at once. */
+TA_TEST(much_to_gone_peer)
+{
+    static char data[100000];
+    for (int way = 0; way < 3; way++) {
+        start((ta_conn_cfg){0});
+        proto p;
+        open_pair(&p);
+        close(p.fd);
+        p.fd = -1;
+        released = 0;
+        if (way == 0)
+            CHECK_INT(ta_conn_write(&p.c, data, sizeof(data)), ==, TA_ECLOSED);
+        if (way == 1)
+            CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, sizeof(data)), release, &released),
+                      ==, TA_ECLOSED);
+        if (way == 2) { /* with something before it */
+            CHECK_INT(ta_conn_write(&p.c, "x", 1), ==, TA_OK);
+            CHECK_INT(ta_conn_write(&p.c, data, sizeof(data)), ==, TA_ECLOSED);
+        }
+        CHECK_INT(released, ==, way == 1);
+        CHECK(p.c.closed);
+        UNTIL(p.closes == 1);
+        CHECK_INT(p.reason, ==, TA_ECLOSED);
+        done(&p);
+        stop();
+    }
+}
+
+/* Release functions that call back. */
+static proto *re_proto;
+static void release_closes(void *arg)
+{
+    released++;
+    ta_conn_close(&re_proto->c);
+}
+static void release_writes(void *arg)
+{
+    released++;
+    (void)ta_conn_write(&re_proto->c, "more", 4);
+}
+
+/* A release function that fills the queue: what it was promised comes, though all is sent at once.
+ */
+static char much[300000];
+static int much_result;
+static void release_writes_much(void *arg)
+{
+    much_result = ta_conn_write(&re_proto->c, much, sizeof(much));
+}
+
+TA_TEST(drain_after_release_wrote_much)
+{
+    static char data[8192], got[8192 + sizeof(much)];
+    start((ta_conn_cfg){.write_high = 1000});
+    proto p;
+    re_proto = &p;
+    open_tcp(&p, false);
+    int err = ta_conn_write_ref(&p.c, ta_str_of(data, sizeof(data)), release_writes_much, NULL);
+    CHECK(err == TA_OK || err == TA_AGAIN);
+    CHECK_INT(much_result, ==, TA_AGAIN);
+    CHECK_INT(drain_peer(&p, got, sizeof(got)), ==, sizeof(got));
+    UNTIL(p.drains == 1);
+    done(&p);
+    stop();
+}
+
+TA_TEST(release_calls_back)
+{
+    static char data[8192];
+    start((ta_conn_cfg){0});
+    proto p;
+    re_proto = &p;
+    open_pair(&p);
+    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, sizeof(data)), release_writes, NULL), ==,
+              TA_OK);
+    char got[8192];
+    CHECK_INT(drain_peer(&p, got, sizeof(got)), ==, sizeof(got));
+    expect(&p, "more");
+    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(data, sizeof(data)), release_closes, NULL), ==,
+              TA_ECLOSED);
+    UNTIL(p.closes == 1);
+    CHECK_INT(released, ==, 2);
+    done(&p);
+    stop();
+}
+
+/* -- files ------------------------------------------------------------------------------------ */
+
+static void check_file_bytes(const char *got, size_t from, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (got[i] != (char)((from + i) * 5 >> 1))
+            FAIL("byte %zu of the file differs", from + i);
+}
+
+static void sendfile_run(ta_stream *stream)
+{
+    start((ta_conn_cfg){0});
+    proto p;
+    enum { N = 2500000, FROM = 1000, LEN = N - 2000 };
+    int fd = make_file(N);
+    char *got = malloc(N);
+    dones = 0;
+    open_tcp(&p, true);
+    if (stream) {
+        stream->fd = ta_conn_fd(&p.c);
+        p.c.stream = stream;
+    }
+    CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
+    CHECK_INT(ta_conn_sendfile(&p.c, fd, FROM, LEN, file_done, &dones), ==, TA_AGAIN);
+    CHECK_INT(ta_conn_write(&p.c, "mid", 3), ==, TA_AGAIN);
+    CHECK_INT(ta_conn_sendfile(&p.c, dup(fd), 0, 10, NULL, NULL), ==, TA_AGAIN);
+    CHECK_INT(ta_conn_write(&p.c, "tail", 4), ==, TA_AGAIN);
+    CHECK_INT(drain_peer(&p, got, LEN + 21), ==, LEN + 21);
+    CHECK_MEM(got, "head", 4);
+    check_file_bytes(got + 4, FROM, LEN);
+    CHECK_MEM(got + 4 + LEN, "mid", 3);
+    check_file_bytes(got + 7 + LEN, 0, 10);
+    CHECK_MEM(got + 17 + LEN, "tail", 4);
+    UNTIL(p.drains == 1);
+    CHECK_INT(dones, ==, 1);
+    CHECK_INT(done_error, ==, TA_OK);
+    CHECK_INT(p.c.bytes_out, ==, LEN + 21);
+    CHECK_INT(ta_conn_sendfile(&p.c, fd, 0, 0, file_done, &dones), ==, TA_OK);
+    CHECK_INT(dones, ==, 2);
+    ta_conn_close(&p.c);
+    CHECK_INT(ta_conn_sendfile(&p.c, fd, 0, 10, file_done, &dones), ==, TA_ECLOSED);
+    CHECK_INT(dones, ==, 3);
+    CHECK_INT(done_error, ==, TA_ECLOSED);
+    free(got);
+    close(fd);
+    done(&p);
+    stop();
+}
+
+TA_TEST(sendfile)
+{
+    sendfile_run(NULL);
+}
+
+static ssize_t refuse_sendfile(ta_stream *s, int fd, int64_t offset, size_t len)
+{
+    return TA_EUNSUPPORTED;
+}
+
+/* A stream without sendfile, or a file that cannot be sent so: it is read. */
+TA_TEST(sendfile_by_reading)
+{
+    for (int i = 0; i < 2; i++) {
+        ta_stream s;
+        ta_tcp_init(&s, -1);
+        ta_stream_ops other = *s.ops;
+        other.sendfile = i ? refuse_sendfile : NULL;
+        s.ops = &other;
+        sendfile_run(&s);
+    }
+}
+
+/* A file shorter than promised: the peer must not take the response for complete. */
+TA_TEST(file_too_short)
+{
+    for (int by_reading = 0; by_reading < 2; by_reading++) {
+        start((ta_conn_cfg){0});
+        proto p;
+        ta_stream s;
+        ta_stream_ops no_sendfile;
+        int fd = make_file(1000);
+        char got[4000];
+        dones = 0;
+        open_tcp(&p, false);
+        if (by_reading) {
+            s = p.c.tcp;
+            no_sendfile = *s.ops;
+            no_sendfile.sendfile = NULL;
+            s.ops = &no_sendfile;
+            p.c.stream = &s;
+        }
+        CHECK_INT(ta_conn_sendfile(&p.c, fd, 0, 2000, file_done, &dones), ==, TA_OK);
+        UNTIL(p.closes == 1);
+        CHECK_INT(p.reason, ==, TA_ESYS);
+        CHECK_INT(dones, ==, 1);
+        CHECK_INT(done_error, ==, TA_ESYS);
+        ssize_t n;
+        while ((n = recv(p.fd, got, sizeof(got), 0)) > 0)
+            ;
+        CHECK_INT(n, ==, -1);
+        CHECK_INT(errno, ==, ECONNRESET);
+        close(fd);
+        done(&p);
+        stop();
+    }
+}
+
+TA_TEST(file_dropped_by_close)
+{
+    start((ta_conn_cfg){0});
+    proto p;
+    int fd = make_file(1000);
+    open_pair(&p);
+    CHECK_INT(ta_conn_sendfile(&p.c, fd, 0, 1000, file_done, &dones), ==, TA_OK);
+    ta_conn_close(&p.c);
+    CHECK_INT(dones, ==, 1);
+    CHECK_INT(done_error, ==, TA_ECLOSED);
+    CHECK(fcntl(fd, F_GETFD) >= 0); /* borrowed */
+    close(fd);
+    done(&p);
+    stop();
+}
+
+static void scenario(void)
+{
+    loop = ta_loop_new(test_backend());
+    if (!loop)
+        return;
+    group = ta_conn_group_new(loop, &(ta_conn_cfg){.read_size = 4096, .write_high = 20000});
+    if (!group) {
+        ta_loop_free(loop);
+        return;
+    }
+    static char big[60000];
+    proto p = {.consume = 0};
+    int fds[2], fd = make_file(3000);
+    dones = released = 0;
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
+    p.fd = fds[1];
+    if (ta_conn_open(&p.c, group, fds[0], NULL, 0, NULL, &ops, &p) == TA_OK) {
+        (void)!write(p.fd, big, 9000);
+        (void)ta_conn_write(&p.c, big, 100);
+        (void)ta_conn_write(&p.c, big, sizeof(big));
+        (void)ta_conn_write_ref(&p.c, ta_str_of(big, 5000), release, &released);
+        (void)ta_conn_sendfile(&p.c, fd, 0, 3000, file_done, &dones);
+        (void)ta_conn_write(&p.c, big, 100);
+        ta_ready ready[1];
+        for (int i = 0; i < 8; i++) {
+            (void)!recv(p.fd, big, sizeof(big), MSG_DONTWAIT);
+            if (ta_loop_poll(loop, 0, ready, TA_LOOP_BATCH, NULL) < 0)
+                FAIL("poll");
+        }
+        if (p.closes == 0)
+            ta_conn_close(&p.c);
+        else if (p.reason != TA_ENOMEM)
+            FAIL("closed for %d", p.reason);
+    } else {
+        close(fds[0]);
+        dones = released = 1;
+        p.closes = 1;
+    }
+    ta_conn_group_free(group);
+    if (p.closes != 1 || dones != 1 || released != 1)
+        FAIL("on_close %d, done %d, release %d times", p.closes, dones, released);
+    ta_loop_free(loop);
+    close(fd);
+    close(p.fd);
+    ta_buf_free(&p.got);
+}
+
+TA_TEST(no_memory)
+{
+    ta_failmalloc_all(scenario);
+}

@@ -1,0 +1,71 @@
+"""The conformance ratchet: what passed once must not fail again.
+
+    python tests/conformance/ratchet.py             run; fail when a test of passing.txt fails
+    python tests/conformance/ratchet.py --update    run; write what passes now to passing.txt
+
+`passing.txt` lists FastAPI's own tests (part dev) that TurboAPI passes, one node id a line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+DOORS = {"asgi": "passing.txt", "native": "passing-native.txt"}
+
+
+def run_suite(door: str, processes: int) -> dict[str, str]:
+    """Runs the whole dev part; gives each counted test's outcome."""
+    env = dict(os.environ)
+    env.setdefault("CONFORMANCE_CACHE", str(ROOT / ".cache" / "conformance"))
+    if door == "native":
+        env["TURBOAPI_TESTCLIENT"] = "native"
+    with tempfile.TemporaryDirectory() as folder:
+        result = pathlib.Path(folder, "result.json")
+        subprocess.run(
+            [sys.executable, str(HERE / "run.py"), "--package", "turboapi", "--part", "dev",
+             "-n", str(processes), "--json", str(result), "--show", "60"],
+            env=env,
+            check=False,
+        )
+        if not result.exists():
+            sys.exit("ratchet: the conformance run left no result")
+        data = json.loads(result.read_text(encoding="utf-8"))
+    return {test: row["outcome"] for test, row in data["tests"].items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true", help="write the list anew")
+    parser.add_argument("--door", choices=sorted(DOORS), default="asgi",
+                        help="asgi: TestClient as it is; native: every request over a socket")
+    parser.add_argument("-n", type=int, default=2, help="processes (default 2)")
+    args = parser.parse_args()
+    listing = HERE / DOORS[args.door]
+    outcomes = run_suite(args.door, args.n)
+    passed = sorted(test for test, outcome in outcomes.items() if outcome == "passed")
+    if args.update:
+        listing.write_text("".join(test + "\n" for test in passed), encoding="utf-8")
+        print(f"ratchet: {listing.name} now lists {len(passed)} of {len(outcomes)} tests")
+        return 0
+    known = listing.read_text(encoding="utf-8").split("\n")[:-1] if listing.exists() else []
+    lost = [test for test in known if outcomes.get(test) != "passed"]
+    gained = len(set(passed) - set(known))
+    for test in lost:
+        print(f"ratchet: {outcomes.get(test, 'missing')}: {test}")
+    if gained:
+        print(f"ratchet: {gained} tests pass that {listing.name} does not list; run with --update")
+    print(f"{len(passed)} passed, {len(outcomes) - len(passed)} failed, {len(lost)} of the ratchet lost")
+    return 1 if lost or not known else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""Several loops in one process share an application: `--threads`, on free-threaded Python too."""
+
+import asyncio
+import contextlib
+import http.client
+import json
+import socket
+import sys
+import threading
+import time
+
+import pytest
+
+from turboapi import FastAPI
+from turboapi._server import LoopThread, _another, _follow
+from turboapi.config import Config
+
+
+@contextlib.contextmanager
+def threaded(app, count):
+    """As `_server._serve_threads`, but for the signals: the address."""
+    first = socket.socket()
+    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    first.bind(("127.0.0.1", 0))
+    first.setblocking(False)
+    address = first.getsockname()
+    socks = [first] + [_another(first) for _ in range(count - 1)]
+    config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5)
+    loops = [LoopThread(app, config, sock) for sock in socks]
+    threads = [threading.Thread(target=_follow, args=(each, loops[0])) for each in loops]
+    for thread in threads:
+        thread.start()
+    try:
+        for each in loops:
+            assert each.ready.wait(10)
+        yield address
+    finally:
+        for each in loops:
+            each.stop()
+        for thread in threads:
+            thread.join(10)
+        for sock in socks:
+            sock.close()
+    assert not any(thread.is_alive() for thread in threads)
+    assert [each.exit_code for each in loops] == [0] * count
+
+
+def make_app(seen):
+    app = FastAPI()
+
+    @app.get("/sync")
+    def sync(n: int):
+        seen.add(threading.get_ident())
+        return {"n": n}
+
+    @app.get("/async")
+    async def async_(n: int):
+        seen.add(threading.get_ident())
+        return {"n": n}
+
+    @app.get("/wait")
+    async def wait(n: int):
+        task = asyncio.current_task()
+        async with asyncio.timeout(10):
+            await asyncio.sleep(0.0005)
+        assert asyncio.current_task() is task
+        return {"n": n}
+
+    @app.post("/body")
+    async def body(item: dict):
+        return item
+
+    @app.get("/fail")
+    async def fail(n: int):
+        raise ValueError(n)
+
+    return app
+
+
+def work(address, errors, stop, offset):
+    client = http.client.HTTPConnection(*address, timeout=10)
+    n = offset
+    try:
+        while time.monotonic() < stop:
+            n += 1
+            kind = ("sync", "async", "wait", "body")[n % 4]
+            if n % 50 == 0:  # another connection, maybe another thread
+                client.close()
+            if kind == "body":
+                client.request(
+                    "POST", "/body", json.dumps({"n": n}), {"content-type": "application/json"}
+                )
+            else:
+                client.request("GET", f"/{kind}?n={n}")
+            response = client.getresponse()
+            answer = json.loads(response.read())
+            if answer != {"n": n}:
+                errors.append(answer)
+    except BaseException as error:  # noqa: BLE001
+        errors.append(error)
+    finally:
+        client.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_threads_under_load(count):
+    seen, errors = set(), []
+    with threaded(make_app(seen), count) as address:
+        stop = time.monotonic() + 2
+        clients = [
+            threading.Thread(target=work, args=(address, errors, stop, i * 1_000_000))
+            for i in range(8)
+        ]
+        for client in clients:
+            client.start()
+        for client in clients:
+            client.join(20)
+    assert errors == []
+    assert len(seen) >= count  # the loops' threads, and workers
+
+
+def test_routes_change_under_load():
+    app = make_app(set())
+    errors = []
+    with threaded(app, 2) as address:
+        stop = time.monotonic() + 1.5
+        clients = [
+            threading.Thread(target=work, args=(address, errors, stop, i * 1_000_000))
+            for i in range(4)
+        ]
+        for client in clients:
+            client.start()
+        for n in range(10):
+            app.add_api_route(f"/added/{n}", lambda: "added")
+            time.sleep(0.05)
+        for client in clients:
+            client.join(20)
+        client = http.client.HTTPConnection(*address, timeout=10)
+        client.request("GET", "/added/9")
+        assert client.getresponse().read() == b'"added"'
+        client.close()
+    assert errors == []
+
+
+@pytest.mark.skipif(
+    getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this Python has the GIL"
+)
+def test_the_module_leaves_the_gil_off():
+    assert not sys._is_gil_enabled()

@@ -1,0 +1,201 @@
+"""What names an application, and what is said when it is not there."""
+
+import itertools
+import sys
+
+import pytest
+
+from turboapi import _importer
+from turboapi._importer import AppError, locate
+from turboapi.config import Config
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Writes a module of a new name into a folder; gives the name."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    known = set(sys.modules)
+
+    def write(text: str) -> str:
+        name = f"unit_app_{next(_numbers)}"
+        (tmp_path / f"{name}.py").write_text(text)
+        return name
+
+    yield write
+    for name in set(sys.modules) - known:
+        if name.startswith("unit_app"):
+            del sys.modules[name]
+
+
+def load(name, tmp_path, **more):
+    return _importer.load(Config(app=name, app_dir=str(tmp_path), **more))
+
+
+APP = "async def app(scope, receive, send): ...\n"
+
+
+def test_names_of_all_kinds(tmp_path):
+    (tmp_path / "pkg" / "sub").mkdir(parents=True)
+    for folder in ("pkg", "pkg/sub"):
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "pkg" / "sub" / "mod.py").touch()
+    (tmp_path / "single.py").touch()
+    base = str(tmp_path)
+    for name, expected in {
+        "pkg.sub.mod:app": "pkg.sub.mod:app",
+        "pkg.sub.mod:a.b": "pkg.sub.mod:a.b",
+        "pkg.sub.mod": "pkg.sub.mod",
+        "pkg/sub/mod.py": "pkg.sub.mod",
+        "pkg/sub/mod.py:app": "pkg.sub.mod:app",
+        "pkg/sub/__init__.py": "pkg.sub",
+        "pkg": "pkg",
+        "single.py": "single",
+        "single": "single",
+        str(tmp_path / "single.py"): "single",
+    }.items():
+        found = locate(name, base)
+        assert (str(found), found.folder) == (expected, tmp_path.resolve()), name
+
+
+@pytest.mark.parametrize("name", ["", ":", ":app", "main:"])
+def test_names_that_say_nothing(name, tmp_path):
+    with pytest.raises(AppError, match="does not name an application"):
+        locate(name, str(tmp_path))
+
+
+def test_usual_files_in_their_order(tmp_path):
+    base = str(tmp_path)
+    with pytest.raises(AppError, match=r"none of the usual files \(main\.py, app\.py"):
+        locate(None, base)
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "main.py").touch()
+    assert str(locate(None, base)) == "main"
+    (tmp_path / "app" / "__init__.py").touch()
+    assert str(locate(None, base)) == "app.main"
+    (tmp_path / "api.py").touch()
+    assert str(locate(None, base)) == "api"
+    (tmp_path / "pyproject.toml").write_text('[tool.fastapi]\nentrypoint = "x.y:z"\n')
+    assert str(locate(None, base)) == "x.y:z"
+
+
+@pytest.mark.parametrize(
+    "text", ["[tool.turboapi]\nentrypoint = 1", "[tool.fastapi]\nentrypoint='m'", "["]
+)
+def test_bad_pyproject(tmp_path, text):
+    (tmp_path / "pyproject.toml").write_text(text)
+    with pytest.raises(AppError, match="pyproject"):
+        locate(None, str(tmp_path))
+
+
+def test_missing_files(tmp_path):
+    (tmp_path / "main.py").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(AppError, match=r"There is no file .*mian\.py\. Did you mean 'main\.py'\?"):
+        locate("mian.py", str(tmp_path))
+    with pytest.raises(AppError, match=r"without __init__\.py"):
+        locate("folder", str(tmp_path))
+    with pytest.raises(AppError, match="--app-dir does not exist"):
+        locate("main", str(tmp_path / "nowhere"))
+
+
+def test_loads(tmp_path, module):
+    name = module(APP + "class Holder: inner = app\n")
+    app = load(f"{name}:app", tmp_path)
+    assert app.__name__ == "app"
+    assert load(f"{name}:Holder.inner", tmp_path) is app
+    assert load(name, tmp_path) is app
+
+
+def test_module_missing(tmp_path, module):
+    name = module(APP)
+    with pytest.raises(
+        AppError, match=f"There is no module '{name}x' in .* Did you mean .*'{name}'"
+    ):
+        load(f"{name}x:app", tmp_path)
+    with pytest.raises(AppError, match=f"There is no module '{name}.sub' in package '{name}'"):
+        load(f"{name}.sub:app", tmp_path)
+    with pytest.raises(AppError, match="--app-dir"):
+        load("zzzzzzzzz:app", tmp_path)
+
+
+def test_module_that_it_imports_missing(tmp_path, module):
+    name = module("import surely_not_installed\n")
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        load(f"{name}:app", tmp_path)
+
+
+def test_attribute_missing(tmp_path, module):
+    name = module("async def aplication(s, r, n): ...\n")
+    with pytest.raises(
+        AppError,
+        match=rf"no attribute 'application' in module '{name}'\. Did you mean 'aplication'\?",
+    ):
+        load(f"{name}:application", tmp_path)
+    with pytest.raises(AppError, match="is a call"):
+        load(f"{name}:create()", tmp_path)
+
+
+def test_attribute_missing_names_applications(tmp_path, module):
+    name = module("from starlette.applications import Starlette\nshop = Starlette()\n")
+    with pytest.raises(AppError, match="Did you mean 'shop'"):
+        load(f"{name}:app", tmp_path)
+    assert load(name, tmp_path) is sys.modules[name].shop
+
+
+def test_no_application_in_module(tmp_path, module):
+    name = module("def create_app(): return lambda s, r, n: None\n")
+    with pytest.raises(
+        AppError, match=r"looked for app, api, application.*--factory for create_app"
+    ):
+        load(name, tmp_path)
+    assert callable(load(name, tmp_path, factory=True))
+
+
+def test_not_callable(tmp_path, module):
+    name = module("app = 5\n")
+    with pytest.raises(AppError, match="is no application but an int"):
+        load(f"{name}:app", tmp_path)
+
+
+def test_bad_factories(tmp_path, module):
+    name = module("def f(x): ...\nasync def g(): ...\nh = 3\ndef k(): raise KeyError('mine')\n")
+    for attribute, message in {
+        "f": "can't be called without arguments",
+        "g": "is an async function",
+        "h": "is no function but an int",
+    }.items():
+        with pytest.raises(AppError, match=message):
+            load(f"{name}:{attribute}", tmp_path, factory=True)
+    with pytest.raises(KeyError, match="mine"):
+        load(f"{name}:k", tmp_path, factory=True)
+
+
+def test_interfaces():
+    from starlette.applications import Starlette
+
+    from turboapi import FastAPI
+
+    async def asgi(scope, receive, send): ...
+
+    def asgi_by_hand(scope, receive, send): ...
+
+    def wsgi(environ, start_response): ...
+
+    class Wsgi:
+        def __call__(self, environ, start_response): ...
+
+    class Asgi:
+        async def __call__(self, scope, receive, send): ...
+
+    for app, expected in [
+        (FastAPI(), "turboapi"),
+        (Starlette(), "asgi"),
+        (asgi, "asgi"),
+        (asgi_by_hand, "asgi"),
+        (Asgi(), "asgi"),
+        (wsgi, "wsgi"),
+        (Wsgi(), "wsgi"),
+    ]:
+        assert _importer.detect_interface(app) == expected

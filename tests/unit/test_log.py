@@ -1,0 +1,94 @@
+"""The log's lines."""
+
+import logging
+
+import pytest
+
+from turboapi import _log
+from turboapi.config import Config, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def restore():
+    names = ("turboapi", "turboapi.access")
+    before = {
+        name: (list(logger.handlers), logger.level, logger.propagate)
+        for name in names
+        for logger in [logging.getLogger(name)]
+    }
+    yield
+    for name, (handlers, level, propagate) in before.items():
+        logger = logging.getLogger(name)
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
+
+
+def record(name, level, message, *args):
+    return logging.LogRecord(name, level, "", 0, message, args, None)
+
+
+def access(status=200):
+    return record(
+        "turboapi.access",
+        logging.INFO,
+        _log.ACCESS_FORMAT,
+        "1.2.3.4:5",
+        "GET",
+        "/a?b",
+        "1.1",
+        status,
+    )
+
+
+def test_plain_lines():
+    plain = _log.Formatter(use_colors=False)
+    assert plain.format(record("turboapi.server", logging.INFO, "x %d", 1)) == "INFO:     x 1"
+    assert plain.format(record("turboapi", logging.CRITICAL, "x")) == "CRITICAL: x"
+    assert plain.format(access()) == 'INFO:     1.2.3.4:5 - "GET /a?b HTTP/1.1" 200 OK'
+    assert plain.format(access(599)) == 'INFO:     1.2.3.4:5 - "GET /a?b HTTP/1.1" 599'
+
+
+def test_coloured_lines():
+    coloured = _log.Formatter(use_colors=True)
+    line = coloured.format(access(404))
+    assert line.startswith("\033[32mINFO:\033[0m     1.2.3.4:5")
+    assert "\033[31m404 Not Found\033[0m" in line
+    assert "\033[1mGET /a?b HTTP/1.1\033[0m" in line
+
+
+def test_own_format():
+    own = _log.Formatter("%(client_addr)s|%(request_line)s|%(status_code)s", use_colors=False)
+    assert own.format(access()) == "1.2.3.4:5|GET /a?b HTTP/1.1|200 OK"
+
+
+def test_streams_and_levels(capsys):
+    _log.configure(Config(log_level="info"))
+    _log.server_logger.info("to stderr")
+    _log.server_logger.debug("nowhere")
+    _log.access_logger.handle(access())
+    captured = capsys.readouterr()
+    assert captured.err == "INFO:     to stderr\n"
+    assert captured.out == 'INFO:     1.2.3.4:5 - "GET /a?b HTTP/1.1" 200 OK\n'
+
+
+def test_access_log_off():
+    _log.configure(Config(access_log=False))
+    assert not _log.access_logger.isEnabledFor(logging.INFO)
+    _log.configure(Config())
+    assert _log.access_logger.isEnabledFor(logging.INFO)
+    _log.configure(Config(log_level="warning"))
+    assert not _log.access_logger.isEnabledFor(logging.INFO)
+
+
+def test_log_config_file(tmp_path):
+    good = tmp_path / "log.json"
+    good.write_text('{"version": 1, "loggers": {"turboapi": {"level": "ERROR"}}}')
+    _log.configure(Config(log_config=str(good)))
+    assert logging.getLogger("turboapi").level == logging.ERROR
+    for name in ("log.json2", "missing.json", "bad.json"):
+        path = tmp_path / name
+        if name == "bad.json":
+            path.write_text("{")
+        with pytest.raises(ConfigError, match="^log_config: "):
+            _log.configure(Config(log_config=str(path)))

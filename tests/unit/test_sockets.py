@@ -1,0 +1,123 @@
+"""Binding: what works, and what is said when it does not."""
+
+import os
+import socket
+
+import pytest
+
+from turboapi._sockets import BindError, bind, claim, describe, listen
+from turboapi.config import Config
+
+
+def test_free_port_and_address():
+    with bind(Config(port=0)) as bound:
+        port = bound.getsockname()[1]
+        assert port > 0
+        assert describe(bound) == f"http://127.0.0.1:{port}"
+        assert not bound.get_inheritable()
+
+
+def test_port_in_use_names_the_setting_and_who():
+    with bind(Config(port=0)) as bound:
+        port = bound.getsockname()[1]
+        with pytest.raises(BindError) as caught:
+            bind(Config(port=port))
+    message = str(caught.value)
+    assert f"Port {port} on 127.0.0.1 is in use" in message
+    assert f"(process {os.getpid()})" in message
+    assert "--port (TURBOAPI_PORT)" in message
+
+
+def test_shared_port():
+    with bind(Config(port=0), shared_port=True) as first:
+        port = first.getsockname()[1]
+        with bind(Config(port=port), shared_port=True) as second:
+            assert second.getsockname() == first.getsockname()
+
+
+def test_claimed_ports_are_nobody_elses():
+    claimed = claim(Config(port=0))
+    assert claimed.port > 0
+    with bind(claimed, shared_port=True):
+        with pytest.raises(BindError, match="is in use"):
+            claim(claimed)
+        # Who does not look may share it.
+        bind(claimed, shared_port=True).close()
+    assert claim(Config(uds="/nowhere")).uds == "/nowhere"
+
+
+def test_listening_comes_later():
+    with bind(Config(port=0), listening=False) as bound:
+        address = bound.getsockname()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(address, 5)
+        with bind(Config(fd=bound.fileno())) as inherited:
+            listen(inherited, 10)
+            listen(inherited, 10)
+        socket.create_connection(address, 5).close()
+
+
+def test_two_that_were_bound_to_the_same_port():
+    with bind(Config(port=0), listening=False) as first:
+        port = first.getsockname()[1]
+        with bind(Config(port=port), listening=False) as second:
+            listen(first, 10)
+            with pytest.raises(BindError, match=f"Can't listen on http://127.0.0.1:{port}"):
+                listen(second, 10)
+
+
+def test_foreign_address_and_unknown_name():
+    with pytest.raises(
+        BindError, match=r"192\.0\.2\.1 is no address of this machine: change --host"
+    ):
+        bind(Config(host="192.0.2.1"))
+    with pytest.raises(BindError, match="--host, TURBOAPI_HOST"):
+        bind(Config(host="no such host"))
+
+
+def test_localhost_is_ipv4_and_ipv6_works():
+    with bind(Config(host="localhost", port=0)) as bound:
+        assert bound.family == socket.AF_INET
+    try:
+        bound = bind(Config(host="::1", port=0))
+    except BindError:
+        pytest.skip("no IPv6 here")
+    with bound:
+        assert describe(bound).startswith("http://[::1]:")
+
+
+def test_unix_socket(tmp_path):
+    path = str(tmp_path / "s")
+    with bind(Config(uds=path)) as bound:
+        assert describe(bound) == f"unix:{path}"
+        with pytest.raises(BindError, match="A server is listening on"):
+            bind(Config(uds=path))
+    # What a dead server left is replaced.
+    with bind(Config(uds=path)):
+        pass
+
+
+def test_unix_socket_never_removes_a_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("keep")
+    with pytest.raises(BindError, match="is no socket"):
+        bind(Config(uds=str(path)))
+    assert path.read_text() == "keep"
+    with pytest.raises(BindError, match="Can't listen on"):
+        bind(Config(uds=str(tmp_path / "no" / "folder")))
+
+
+def test_inherited_descriptor():
+    with bind(Config(port=0)) as first:
+        with bind(Config(fd=first.fileno())) as second:
+            assert second.getsockname() == first.getsockname()
+        assert first.fileno() >= 0
+        first.getsockname()
+    with socket.socket(type=socket.SOCK_DGRAM) as other:
+        with pytest.raises(BindError, match="of another kind than stream"):
+            bind(Config(fd=other.fileno()))
+    read, write = os.pipe()
+    with pytest.raises(BindError, match="is no open socket"):
+        bind(Config(fd=read))
+    os.close(read)
+    os.close(write)

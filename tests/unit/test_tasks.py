@@ -1,0 +1,568 @@
+"""Pooled Tasks: whatever a coroutine can observe is as in a Task of its own."""
+
+import asyncio
+import contextlib
+import contextvars
+import gc
+import inspect
+import sys
+import types
+import weakref
+
+import anyio
+import pytest
+
+from turboapi import _core
+
+var = contextvars.ContextVar("var", default="unset")
+
+
+class Host:
+    """A loop that our selector hosts; `run` gives (result, exception) of pooled Tasks."""
+
+    def __init__(self, selector):
+        self.selector = selector
+        self.left = []
+
+    async def run(self, *coros):
+        """All are started in one batch; results in the order given."""
+        results = [None] * len(coros)
+        done = asyncio.Event()
+        missing = len(coros)
+
+        def finish(i, result, exc):
+            nonlocal missing
+            results[i] = (result, exc)
+            missing -= 1
+            if not missing:
+                done.set()
+
+        for i, coro in enumerate(coros):
+            self.selector.spawn(coro, lambda r, e, i=i: finish(i, r, e))
+        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.sleep(0)
+        return results
+
+    async def one(self, coro):
+        result, exc = (await self.run(coro))[0]
+        if exc is not None:
+            raise exc
+        return result
+
+
+def hosted(test):
+    """Turns `async def test(host)` into a test; nothing may reach the loop's exception handler."""
+
+    def run():
+        selector = _core.Selector()
+        reported = []
+
+        async def main():
+            loop = asyncio.get_running_loop()
+            loop.set_exception_handler(lambda loop, context: reported.append(context))
+            selector.attach(loop)
+            await asyncio.sleep(0)
+            await test(Host(selector))
+
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+            runner.run(main())
+        gc.collect()
+        assert reported == []
+
+    run.__name__ = test.__name__
+    return run
+
+
+async def ident():
+    return id(asyncio.current_task())
+
+
+# -- what the first line sees ---------------------------------------------------------------------
+
+
+@hosted
+async def test_current_task_in_the_first_step_and_after(host):
+    async def work():
+        first = asyncio.current_task()
+        assert isinstance(first, asyncio.Task)
+        assert first.get_loop() is asyncio.get_running_loop()
+        assert not first.done()
+        await asyncio.sleep(0)
+        assert asyncio.current_task() is first
+        await asyncio.sleep(0.001)
+        assert asyncio.current_task() is first
+        assert first in asyncio.all_tasks()
+        return first.get_name()
+
+    assert (await host.one(work())).startswith("turboapi-")
+    assert asyncio.current_task() in asyncio.all_tasks()
+
+
+@hosted
+async def test_idle_tasks_are_not_among_all_tasks(host):
+    await host.run(*(ident() for _ in range(5)))
+    await host.run(*(asyncio.sleep(0.001) for _ in range(5)))
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@hosted
+async def test_a_task_is_used_again(host):
+    ids = {await host.one(ident()) for _ in range(10)}
+    assert len(ids) == 1
+
+    async def waits():
+        await asyncio.sleep(0.001)
+        return id(asyncio.current_task())
+
+    ids |= {await host.one(waits()) for _ in range(10)}
+    ids |= {await host.one(ident()) for _ in range(10)}
+    assert len(ids) <= 2
+
+
+@hosted
+async def test_concurrent_ones_have_tasks_of_their_own(host):
+    async def work():
+        await asyncio.sleep(0.01)
+        return id(asyncio.current_task())
+
+    results = await host.run(*(work() for _ in range(50)))
+    assert len({result for result, _ in results}) == 50
+
+
+# -- a Task that somebody could tell from a new one is not used again -----------------------------
+
+
+def marks():
+    kept = []
+    refs = weakref.WeakKeyDictionary()
+
+    async def by_reference(task):
+        kept.append(task)
+
+    async def by_weak_reference(task):
+        refs[task] = 1
+
+    async def by_name(task):
+        task.set_name("mine")
+
+    async def by_callback(task):
+        task.add_done_callback(lambda task: None)
+
+    async def by_attribute(task):
+        task.mine = 1
+
+    async def by_cancel(task):
+        task.cancel()
+
+    async def by_swallowed_cancel(task):
+        asyncio.get_running_loop().call_soon(task.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(1)
+
+    return [value for value in locals().values() if inspect.iscoroutinefunction(value)]
+
+
+@pytest.mark.parametrize("mark", marks(), ids=lambda f: f.__name__)
+@pytest.mark.parametrize("wait", [False, True])
+def test_marked_tasks_are_not_used_again(mark, wait):
+    @hosted
+    async def test(host):
+        async def work():
+            task = asyncio.current_task()
+            if wait:
+                await asyncio.sleep(0.001)
+            await mark(task)
+
+        async def look():
+            task = asyncio.current_task()
+            assert not task.cancelling()
+            assert not hasattr(task, "mine")
+            assert task.get_name().startswith("turboapi-")
+            return weakref.ref(task)
+
+        await host.one(look())
+        await host.run(work())
+        for _ in range(3):
+            await host.one(look())
+
+    test()
+
+
+@hosted
+async def test_a_kept_task_ends_as_tasks_do(host):
+    kept = []
+
+    async def work(wait):
+        kept.append(asyncio.current_task())
+        if wait:
+            await asyncio.sleep(0.001)
+        kept[-1].add_done_callback(kept.append)
+        return 5
+
+    for wait in (False, True):
+        kept.clear()
+        assert await host.one(work(wait)) == 5
+        await asyncio.sleep(0.01)
+        assert kept[0].done()
+        assert not kept[0].cancelled()
+        assert kept[1] is kept[0]
+
+
+# -- results and exceptions -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize(
+    "what", [ValueError, asyncio.CancelledError, GeneratorExit, StopAsyncIteration]
+)
+def test_exceptions_come_out(wait, what):
+    @hosted
+    async def test(host):
+        async def work():
+            if wait:
+                await asyncio.sleep(0.001)
+            raise what("x")
+
+        for _ in range(3):
+            ((_, exc),) = await host.run(work())
+            assert type(exc) is what
+            assert exc.args == ("x",)
+        assert await host.one(ident())
+
+    test()
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("wait", [False, True])
+def test_fatal_exceptions_end_the_loop(what, wait):
+    selector = _core.Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    loop.set_exception_handler(lambda loop, context: None)  # nobody asks the Task
+
+    async def work():
+        if wait:
+            await asyncio.sleep(0.001)
+        raise what
+
+    async def main():
+        selector.attach(loop)
+        selector.spawn(work())
+        await asyncio.sleep(5)
+
+    try:
+        with pytest.raises(what):
+            loop.run_until_complete(main())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+    finally:
+        loop.close()
+
+
+@hosted
+async def test_tuple_and_exception_as_result(host):
+    async def give(value, wait):
+        if wait:
+            await asyncio.sleep(0)
+        return value
+
+    for value in ((1, 2), ValueError("a value"), StopIteration(3), None):
+        for wait in (False, True):
+            assert await host.one(give(value, wait)) is value
+
+
+@hosted
+async def test_awaitables_that_are_no_coroutines(host):
+    class Thing:
+        def __await__(self):
+            yield from asyncio.sleep(0.001).__await__()
+            return 6
+
+    @types.coroutine
+    def generator():
+        yield
+        return 7
+
+    assert await host.one(Thing().__await__()) == 6
+    assert await host.one(generator()) == 7
+
+
+@hosted
+async def test_bad_yield_is_thrown_back(host):
+    @types.coroutine
+    def bad():
+        with pytest.raises(RuntimeError, match="Task got bad yield"):
+            yield 5
+        return "survived"
+
+    async def work():
+        return await bad()
+
+    assert await host.one(work()) == "survived"
+
+
+# -- cancellation ---------------------------------------------------------------------------------
+
+
+@hosted
+async def test_cancel_in_the_first_step_hits_the_first_wait(host):
+    async def work():
+        task = asyncio.current_task()
+        assert task.cancel("why")
+        assert task.cancelling() == 1
+        try:
+            await asyncio.sleep(1)
+        except asyncio.CancelledError as exc:
+            assert exc.args == ("why",)
+            assert task.uncancel() == 0
+            await asyncio.sleep(0.001)
+            return "went on"
+
+    assert await host.one(work()) == "went on"
+
+
+@hosted
+async def test_cancel_by_another_task(host):
+    tasks = []
+
+    async def work(swallow):
+        tasks.append(asyncio.current_task())
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            if not swallow:
+                raise
+            return "swallowed"
+
+    running = asyncio.ensure_future(host.run(work(False), work(True)))
+    await asyncio.sleep(0.01)
+    for task in tasks:
+        assert task.cancel()
+    (_, exc), (result, _) = await running
+    assert isinstance(exc, asyncio.CancelledError)
+    assert result == "swallowed"
+    await asyncio.sleep(0.01)
+    assert tasks[0].cancelled()
+    assert tasks[1].done()
+    assert not tasks[1].cancelled()
+
+
+@hosted
+async def test_cancel_all(host):
+    running = asyncio.ensure_future(host.run(*(asyncio.sleep(10) for _ in range(5))))
+    await asyncio.sleep(0.01)
+    for task in asyncio.all_tasks():
+        if task.get_name().startswith("turboapi-"):
+            task.cancel()
+    assert all(isinstance(exc, asyncio.CancelledError) for _, exc in await running)
+    assert await host.one(ident())
+
+
+@hosted
+async def test_timeout(host):
+    async def work(inner, outer):
+        try:
+            async with asyncio.timeout(outer):
+                await asyncio.sleep(inner)
+                return "in time"
+        except TimeoutError:
+            assert asyncio.current_task().cancelling() == 0
+            return "late"
+
+    for _ in range(3):
+        assert await host.run(work(0, 1), work(0.001, 1), work(1, 0.001), work(1, 0)) == [
+            ("in time", None), ("in time", None), ("late", None), ("late", None),
+        ]  # fmt: skip
+
+
+@hosted
+async def test_wait_for_gather_shield(host):
+    async def work():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.sleep(1), 0.001)
+        inner = asyncio.ensure_future(asyncio.sleep(0.01, "inner"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(inner), 0.001)
+        return await asyncio.gather(inner, asyncio.sleep(0, 2))
+
+    assert await host.one(work()) == ["inner", 2]
+
+
+@hosted
+async def test_task_group(host):
+    async def fails():
+        await asyncio.sleep(0.001)
+        raise ValueError("child")
+
+    async def work(child):
+        async with asyncio.TaskGroup() as tg:
+            task = tg.create_task(asyncio.sleep(0.002, 5))
+            if child is not None:
+                tg.create_task(child())
+        return task.result()
+
+    (good, bad) = await host.run(work(None), work(fails))
+    assert good == (5, None)
+    assert [str(exc) for exc in bad[1].exceptions] == ["child"]
+
+
+@hosted
+async def test_anyio(host):
+    async def work():
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(anyio.sleep, 0.001)
+            with anyio.move_on_after(0.001) as scope:
+                await anyio.sleep(1)
+            assert scope.cancelled_caught
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anyio.sleep(1)
+            assert scope.cancelled_caught
+            tg.start_soon(anyio.sleep, 10)
+            tg.cancel_scope.cancel()
+        with pytest.raises(TimeoutError):
+            with anyio.fail_after(0.001):
+                await anyio.sleep(1)
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0)
+        assert anyio.get_current_task().id == id(asyncio.current_task())
+        return await anyio.to_thread.run_sync(lambda: 7)
+
+    for _ in range(3):
+        assert await host.one(work()) == 7
+
+
+@hosted
+async def test_anyio_cancels_from_the_first_line(host):
+    async def work():
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+        return scope.cancelled_caught
+
+    assert await host.one(work()) is True
+
+
+# -- contextvars ----------------------------------------------------------------------------------
+
+
+@hosted
+async def test_contexts_are_apart(host):
+    async def work(n):
+        seen = [var.get()]
+        var.set(n)
+        await asyncio.sleep(0.001)
+        seen.append(var.get())
+        await asyncio.create_task(check(n))
+        return seen
+
+    async def check(n):
+        assert var.get() == n
+        var.set("child")
+
+    results = await host.run(*(work(n) for n in range(5)))
+    assert [r for r, _ in results] == [["unset", n] for n in range(5)]
+    assert await host.one(work("again")) == ["unset", "again"]
+    assert var.get() == "unset"
+
+
+@hosted
+async def test_token_can_be_reset_after_a_wait(host):
+    async def work():
+        token = var.set(1)
+        await asyncio.sleep(0.001)
+        var.reset(token)
+        return var.get()
+
+    assert await host.one(work()) == "unset"
+
+
+# -- introspection --------------------------------------------------------------------------------
+
+
+@hosted
+async def test_introspection(host):
+    async def work():
+        task = asyncio.current_task()
+        coro = task.get_coro()
+        assert asyncio.iscoroutine(coro)
+        assert coro.__name__ == "work"
+        assert inspect.getcoroutinestate(coro) == inspect.CORO_RUNNING
+        task.get_stack()
+        task.print_stack(file=types.SimpleNamespace(write=lambda text: None))
+        assert "work" in repr(task)
+        await asyncio.sleep(0.01)
+        return "fine"
+
+    running = asyncio.ensure_future(host.one(work()))
+    await asyncio.sleep(0.002)
+    (task,) = (t for t in asyncio.all_tasks() if t.get_name().startswith("turboapi-"))
+    coro = task.get_coro()
+    assert inspect.getcoroutinestate(coro) == inspect.CORO_SUSPENDED
+    assert coro.cr_await is not None
+    assert task.get_stack()[0].f_code.co_name == "work"
+    assert "work" in repr(task)
+    assert await running == "fine"
+
+
+@hosted
+async def test_loop_debug_mode(host):
+    asyncio.get_running_loop().set_debug(True)
+
+    async def work():
+        await asyncio.sleep(0.001)
+        return repr(asyncio.current_task())
+
+    await host.one(ident())
+    assert "work" in await host.one(work())
+
+
+# -- task factories -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
+def test_eager_task_factory_of_the_application():
+    @hosted
+    async def test(host):
+        asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
+
+        async def work():
+            return await asyncio.gather(*(asyncio.create_task(ident()) for _ in range(3)))
+
+        assert len(await host.one(work())) == 3
+
+    test()
+
+
+# -- leaks ----------------------------------------------------------------------------------------
+
+
+@hosted
+async def test_nothing_is_left_behind(host):
+    class Thing:
+        pass
+
+    alive = weakref.WeakSet()
+
+    async def work(wait, fail):
+        thing = Thing()
+        alive.add(thing)
+        if wait:
+            await asyncio.sleep(0)
+            await asyncio.sleep(0.0001)
+        if fail:
+            raise ValueError
+        return thing
+
+    async def round():
+        await host.run(*(work(n % 2, n % 3 == 0) for n in range(30)))
+
+    for _ in range(3):
+        await round()
+    gc.collect()
+    assert len(alive) == 0
+    before = len(gc.get_objects())
+    for _ in range(10):
+        await round()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 100
