@@ -34,6 +34,12 @@ static inline ta_str ta_str_of(const char *ptr, size_t len)
     return (ta_str){ptr, len};
 }
 
+/* What follows the first n bytes (n <= s.len); an empty slice may have a NULL ptr, which stays. */
+static inline ta_str ta_str_skip(ta_str s, size_t n)
+{
+    return (ta_str){n ? s.ptr + n : s.ptr, s.len - n};
+}
+
 static inline bool ta_str_eq(ta_str a, ta_str b)
 {
     return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);

@@ -99,8 +99,7 @@ int ta_gzip_write(ta_gzip *gz, ta_str data, ta_gzip_end end, ta_buf *out)
         gz->z.next_in = (z_const Bytef *)data.ptr;
         gz->z.avail_in = (uInt)n;
         rc = run(gz, Z_NO_FLUSH, out);
-        data.ptr += n;
-        data.len -= n;
+        data = ta_str_skip(data, n);
     } while (rc == TA_OK && data.len > 0);
     gz->z.next_in = NULL;
     gz->z.avail_in = 0;

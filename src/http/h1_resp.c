@@ -61,8 +61,7 @@ static int64_t declared_length(ta_str headers)
             }
             return value;
         }
-        headers.ptr += n;
-        headers.len -= n;
+        headers = ta_str_skip(headers, n);
     }
     return -1;
 }

@@ -80,8 +80,7 @@ bool ta_list_next(ta_str *list, ta_str *element)
         size_t n = comma ? (size_t)(comma - list->ptr) : list->len;
         ta_str e = ta_str_trim(ta_str_of(list->ptr, n));
         size_t skip = comma ? n + 1 : n;
-        list->ptr += skip;
-        list->len -= skip;
+        *list = ta_str_skip(*list, skip);
         if (e.len) {
             *element = e;
             return true;

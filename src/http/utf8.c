@@ -29,6 +29,8 @@ static bool begin(ta_utf8 *s, unsigned char c)
 
 bool ta_utf8_feed(ta_utf8 *s, ta_str piece)
 {
+    if (!piece.len) /* its ptr may be NULL, to which nothing may be added */
+        return true;
     const unsigned char *p = (const unsigned char *)piece.ptr, *end = p + piece.len;
     while (p < end) {
         if (s->need) {

@@ -271,7 +271,7 @@ static void close_received(ta_ws *ws)
             fail(ws, TA_WS_PROTOCOL, "invalid close code");
             return;
         }
-        reason = ta_str_of(payload.ptr + 2, payload.len - 2);
+        reason = ta_str_skip(payload, 2);
         if (!whole_utf8(reason)) {
             fail(ws, TA_WS_BAD_DATA, "invalid UTF-8 in close reason");
             return;
@@ -354,9 +354,7 @@ static void data_piece(ta_ws *ws, ta_str piece, bool whole, bool last)
             fail_rc(ws, rc);
             return;
         }
-        fresh = ta_buf_str(&ws->message);
-        fresh.ptr += before;
-        fresh.len -= before;
+        fresh = ta_str_skip(ta_buf_str(&ws->message), before);
     }
     if (ws->text && (!ta_utf8_feed(&ws->utf8, fresh) || (last && ws->utf8.need))) {
         fail(ws, TA_WS_BAD_DATA, "invalid UTF-8");

@@ -129,8 +129,7 @@ int ta_ws_inflate_piece(ta_ws_deflate *z, ta_str piece, bool last, uint64_t max,
         int rc = unpack(z, max, out);
         if (rc != TA_OK)
             return rc;
-        piece.ptr += n;
-        piece.len -= n;
+        piece = ta_str_skip(piece, n);
     }
     if (!last)
         return TA_OK;
@@ -182,8 +181,7 @@ int ta_ws_deflate_message(ta_ws_deflate *z, ta_str message, ta_buf *out)
         uInt n = (uInt)TA_MIN(message.len, (size_t)PIECE);
         z->out.next_in = (const Bytef *)message.ptr;
         z->out.avail_in = n;
-        message.ptr += n;
-        message.len -= n;
+        message = ta_str_skip(message, n);
         int rc = pack(z, message.len ? Z_NO_FLUSH : Z_SYNC_FLUSH, out);
         if (rc != TA_OK)
             return rc;

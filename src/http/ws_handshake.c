@@ -55,8 +55,7 @@ static ta_str next_item(ta_str *list)
     const char *comma = memchr(list->ptr, ',', list->len);
     ta_str item = {list->ptr, comma ? (size_t)(comma - list->ptr) : list->len};
     size_t used = item.len + (comma != NULL);
-    list->ptr += used;
-    list->len -= used;
+    *list = ta_str_skip(*list, used);
     return trim(item);
 }
 
@@ -130,10 +129,10 @@ static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
     *has_value = false;
     if (!i)
         return false;
-    *s = trim(ta_str_of(s->ptr + i, s->len - i));
+    *s = trim(ta_str_skip(*s, i));
     if (!s->len || s->ptr[0] != '=')
         return true;
-    *s = trim(ta_str_of(s->ptr + 1, s->len - 1));
+    *s = trim(ta_str_skip(*s, 1));
     *has_value = true;
     i = 0;
     if (s->len && s->ptr[0] == '"') {
@@ -148,7 +147,7 @@ static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
             i++;
         *value = ta_str_of(s->ptr, i);
     }
-    *s = trim(ta_str_of(s->ptr + i, s->len - i));
+    *s = trim(ta_str_skip(*s, i));
     return value->len > 0;
 }
 
@@ -216,7 +215,7 @@ static int take_offer(ta_ws_handshake *hs, ta_str *list)
     hs->tell_client_bits = false;
     good = same_word(name, TA_STR("permessage-deflate")) && !has_value;
     while (list->len && list->ptr[0] == ';') {
-        *list = ta_str_of(list->ptr + 1, list->len - 1);
+        *list = ta_str_skip(*list, 1);
         if (!read_param(list, &name, &value, &has_value))
             return -1;
         if (good)
@@ -225,7 +224,7 @@ static int take_offer(ta_ws_handshake *hs, ta_str *list)
     if (list->len && list->ptr[0] != ',')
         return -1;
     if (list->len)
-        *list = ta_str_of(list->ptr + 1, list->len - 1);
+        *list = ta_str_skip(*list, 1);
     return good;
 }
 

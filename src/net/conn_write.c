@@ -167,8 +167,7 @@ static void advance(ta_conn *c, size_t n)
         ta_conn_seg *seg = c->segs;
         if (seg->kind == SEG_REF) {
             size_t k = TA_MIN(n, seg->ref.data.len);
-            seg->ref.data.ptr += k;
-            seg->ref.data.len -= k;
+            seg->ref.data = ta_str_skip(seg->ref.data, k);
             n -= k;
             if (seg->ref.data.len)
                 return;

@@ -51,8 +51,7 @@ static bool has_token(ta_str list, const char *lower, size_t n)
     while (list.len > 0) {
         const char *comma = memchr(list.ptr, ',', list.len);
         ta_str item = ta_str_of(list.ptr, comma ? (size_t)(comma - list.ptr) : list.len);
-        list.ptr += item.len + (comma != NULL);
-        list.len -= item.len + (comma != NULL);
+        list = ta_str_skip(list, item.len + (comma != NULL));
         while (item.len > 0 && (*item.ptr == ' ' || *item.ptr == '\t')) {
             item.ptr++;
             item.len--;
@@ -93,7 +92,7 @@ unsigned ta_head_scan(ta_str lines)
         flags |= field_flag(ta_str_of(lines.ptr, (size_t)(colon - lines.ptr)),
                             ta_str_of(colon + 2, (size_t)(end - colon - 2)));
         size_t used = (size_t)(end - lines.ptr) + 1;
-        lines = ta_str_of(lines.ptr + used, lines.len - used);
+        lines = ta_str_skip(lines, used);
     }
     return flags;
 }

@@ -246,7 +246,7 @@ static ta_str route_path(const ta_native *x)
         memcmp(path.ptr, root.ptr, root.len) != 0)
         return path;
     if (path.len == root.len || path.ptr[root.len] == '/')
-        return ta_str_of(path.ptr + root.len, path.len - root.len);
+        return ta_str_skip(path, root.len);
     return path;
 }
 

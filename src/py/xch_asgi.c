@@ -310,7 +310,7 @@ static PyObject *header_list(int status, ta_str lines, size_t body_len)
         if (append_pair(list, ta_str_of(lines.ptr, (size_t)(colon - lines.ptr)), value) < 0)
             goto error;
         size_t used = (size_t)(end - lines.ptr) + 2;
-        lines = ta_str_of(lines.ptr + used, lines.len - used);
+        lines = ta_str_skip(lines, used);
     }
     return list;
 error:

@@ -88,7 +88,7 @@ static int tokenize(ta_str path, token *tokens, size_t *ntokens)
         from = i;
     }
     if (path.len > from)
-        tokens[n++] = (token){ta_str_of(path.ptr + from, path.len - from), -1};
+        tokens[n++] = (token){ta_str_skip(path, from), -1};
     *ntokens = n;
     return rc;
 }
@@ -138,12 +138,12 @@ static ta_node *literal_child(ta_route_tree *tree, ta_node *node, ta_str text)
             upper->next = child->next;
             upper->lit_list = child;
             upper->nlits = 1;
-            child->label = ta_str_of(child->label.ptr + common, child->label.len - common);
+            child->label = ta_str_skip(child->label, common);
             child->next = NULL;
             *at = upper;
             child = upper;
         }
-        text = ta_str_of(text.ptr + common, text.len - common);
+        text = ta_str_skip(text, common);
         node = child;
     }
     return node;
