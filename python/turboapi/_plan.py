@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.convertors import PathConvertor, StringConvertor
 
+from turboapi import _core
 from turboapi._compat import ModelField
+from turboapi._shape import shape_of
 from turboapi.dependencies._slots import body_slot, bound_validator, param_slots
 from turboapi.dependencies.models import (
     Dependant,
@@ -122,6 +124,7 @@ def _response(hooks: "RequestHooks") -> Spec:
         "kind": "field",
         "validator": bound_validator(field),
         "to_json": _dumper(field, hooks.dump_options),
+        "shape": _shape(field, hooks.dump_options),
         "is_coroutine": coroutine,
     }
 
@@ -156,7 +159,14 @@ def _dumper(field: ModelField, options: Mapping[str, Any]) -> Callable[[Any], by
     from pydantic_core import SchemaSerializer
 
     serializer = field._type_adapter.serializer
-    given = {name: value for name, value in options.items() if value not in (None, False)}
+    given = {name: v for name, v in options.items() if v not in (None, False) or name == "by_alias"}
     if type(serializer) is SchemaSerializer:
         return partial(serializer.to_json, **given)
     return partial(field.serialize_json, **options)
+
+
+def _shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
+    """What C can dump by itself: all fields, and what pydantic takes for granted."""
+    if any(value for name, value in options.items() if name != "by_alias"):
+        return None
+    return shape_of(field._type_adapter.core_schema, by_alias=options["by_alias"])

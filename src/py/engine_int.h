@@ -128,6 +128,7 @@ typedef struct ta_plan {
      */
     bool strict_content_type, needs_stacks, alone, direct, isolate, is_coroutine;
     PyObject *resp_validator, *resp_to_json; /* owned or NULL */
+    PyObject *resp_shape;                    /* owned or NULL: tried before those two */
 } ta_plan;
 
 /* plan_read.c: fills a zeroed plan.  0, or -1 with an exception that names the key. */

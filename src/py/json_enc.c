@@ -11,8 +11,9 @@
 #include <datetime.h>
 #include <math.h>
 
+#include "py/json_out.h"
+#include "py/shape.h"
 #include "py/state.h"
-#include "json/escape.h"
 #include "json/num.h"
 
 /*
@@ -21,160 +22,23 @@
  */
 enum { MAX_DEPTH = 200 };
 
-/* Strings up to here are written in one go. */
-enum { SHORT_STRING = 512 };
-
 typedef struct enc {
+    ta_out o;
     const ta_json_state *js; /* borrowed */
-    ta_buf *out;             /* borrowed */
-    char *from, *at, *end;   /* written from..at, not committed to `out` yet; room up to end */
     int depth;
 } enc;
 
 static int encode(enc *e, PyObject *v);
 
-/* -- output ------------------------------------------------------------------------------------ */
-
-/* Makes what was written known to `out`. */
-static inline void commit(enc *e)
-{
-    ta_buf_commit(e->out, (size_t)(e->at - e->from));
-    e->from = e->at;
-}
-
-/* Takes up writing behind what `out` holds. */
-static inline void resume(enc *e)
-{
-    ta_buf *out = e->out;
-    e->from = e->at = out->data ? out->data + out->off + out->len : NULL;
-    e->end = out->data ? out->data + out->cap : NULL;
-}
-
-static int grow(enc *e, size_t n)
-{
-    commit(e);
-    char *p = ta_buf_reserve(e->out, n);
-    resume(e);
-    if (!p) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 1;
-}
-
-/* Room for n bytes at e->at; 1, or -1 with an exception. */
-static inline int room(enc *e, size_t n)
-{
-    if (TA_LIKELY((size_t)(e->end - e->at) >= n))
-        return 1;
-    return grow(e, n);
-}
-
-static inline int put(enc *e, char c)
-{
-    if (room(e, 1) < 0)
-        return -1;
-    *e->at++ = c;
-    return 1;
-}
-
-static inline int put_text(enc *e, const char *text, size_t n)
-{
-    if (room(e, n) < 0)
-        return -1;
-    memcpy(e->at, text, n);
-    e->at += n;
-    return 1;
-}
-
-/* A failed call: memory and interrupts go up, anything else is raised again by Python's own run. */
-static int refuse(void)
-{
-    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
-        PyErr_Clear();
-        return 0;
-    }
-    return -1;
-}
-
 /* -- scalars ----------------------------------------------------------------------------------- */
-
-/* A string that need not fit into the room at hand. */
-static int encode_long_str(enc *e, PyObject *s, size_t len)
-{
-    const void *data = PyUnicode_DATA(s);
-    int err;
-    commit(e);
-    if (PyUnicode_IS_ASCII(s))
-        err = ta_json_string_utf8(e->out, data, len);
-    else if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
-        err = ta_json_string_latin1(e->out, data, len);
-    else if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
-        err = ta_json_string_ucs2(e->out, data, len);
-    else
-        err = ta_json_string_ucs4(e->out, data, len);
-    resume(e);
-    if (TA_LIKELY(err == TA_OK))
-        return 1;
-    if (err == TA_ENOMEM) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    return 0; /* a lone surrogate */
-}
-
-static inline int encode_str(enc *e, PyObject *s)
-{
-#if PY_VERSION_HEX < 0x030c0000
-    if (PyUnicode_READY(s) < 0)
-        return -1;
-#endif
-    size_t len = (size_t)PyUnicode_GET_LENGTH(s);
-    if (TA_UNLIKELY(len > SHORT_STRING || PyUnicode_KIND(s) != PyUnicode_1BYTE_KIND))
-        return encode_long_str(e, s, len);
-    if (room(e, TA_JSON_STRING_ROOM(len)) < 0)
-        return -1;
-    if (TA_LIKELY(PyUnicode_IS_ASCII(s)))
-        e->at = ta_json_write_utf8(e->at, (const char *)PyUnicode_DATA(s), len);
-    else
-        e->at = ta_json_write_latin1(e->at, (const uint8_t *)PyUnicode_DATA(s), len);
-    return 1;
-}
-
-/* Any exact int, without quotation marks. */
-static int encode_int(enc *e, PyObject *v)
-{
-    int overflow = 0;
-    long long n;
-#if PY_VERSION_HEX >= 0x030c0000
-    if (TA_LIKELY(PyUnstable_Long_IsCompact((PyLongObject *)v)))
-        n = PyUnstable_Long_CompactValue((PyLongObject *)v);
-    else
-#endif
-        n = PyLong_AsLongLongAndOverflow(v, &overflow);
-    if (TA_LIKELY(!overflow)) {
-        if (room(e, TA_JSON_INT_MAX) < 0)
-            return -1;
-        e->at = ta_json_write_i64(e->at, n);
-        return 1;
-    }
-    PyObject *text = PyObject_Repr(v);
-    if (!text) /* more digits than sys.get_int_max_str_digits() */
-        return refuse();
-    Py_ssize_t len;
-    const char *s = PyUnicode_AsUTF8AndSize(text, &len);
-    int rc = s ? put_text(e, s, (size_t)len) : -1;
-    Py_DECREF(text);
-    return rc;
-}
 
 static int encode_double(enc *e, double v)
 {
     if (TA_UNLIKELY(!isfinite(v)))
         return 0;
-    if (room(e, TA_JSON_DOUBLE_MAX) < 0)
+    if (ta_out_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
-    e->at = ta_json_write_double(e->at, v);
+    e->o.at = ta_json_write_double(e->o.at, v);
     return 1;
 }
 
@@ -183,15 +47,15 @@ static inline int encode_scalar(enc *e, PyObject *v)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
-        return encode_str(e, v);
+        return ta_out_str(&e->o, v);
     if (type == &PyLong_Type)
-        return encode_int(e, v);
+        return ta_out_int(&e->o, v);
     if (v == Py_None)
-        return put_text(e, "null", 4);
+        return ta_out_text(&e->o, "null", 4);
     if (v == Py_True)
-        return put_text(e, "true", 4);
+        return ta_out_text(&e->o, "true", 4);
     if (v == Py_False)
-        return put_text(e, "false", 5);
+        return ta_out_text(&e->o, "false", 5);
     if (type == &PyFloat_Type)
         return encode_double(e, PyFloat_AS_DOUBLE(v));
     return 2;
@@ -201,7 +65,7 @@ static inline int encode_scalar(enc *e, PyObject *v)
 static int encode_result(enc *e, PyObject *text)
 {
     if (!text)
-        return refuse();
+        return ta_out_refuse();
     int rc = encode_scalar(e, text);
     Py_DECREF(text);
     return rc == 2 ? 0 : rc;
@@ -214,7 +78,7 @@ static bool is_hidden_key(PyObject *key)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(key) < 0) {
-        PyErr_Clear(); /* encode_str meets it again */
+        PyErr_Clear(); /* ta_out_str meets it again */
         return false;
     }
 #endif
@@ -232,17 +96,17 @@ static int encode_key(enc *e, PyObject *key)
 {
     int rc;
     if (TA_LIKELY(PyUnicode_CheckExact(key))) {
-        rc = encode_str(e, key);
+        rc = ta_out_str(&e->o, key);
     } else {
-        if (put(e, '"') < 0)
+        if (ta_out_put(&e->o, '"') < 0)
             return -1;
         rc = encode_scalar(e, key);
         if (rc == 2)
             return 0;
         if (rc == 1)
-            rc = put(e, '"');
+            rc = ta_out_put(&e->o, '"');
     }
-    return rc == 1 ? put(e, ':') : rc;
+    return rc == 1 ? ta_out_put(&e->o, ':') : rc;
 }
 
 static int encode_dict_locked(enc *e, PyObject *dict)
@@ -258,7 +122,7 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             continue;
         Py_INCREF(key);
         Py_INCREF(value);
-        int rc = put(e, before);
+        int rc = ta_out_put(&e->o, before);
         if (rc == 1)
             rc = encode_key(e, key);
         if (rc == 1)
@@ -271,9 +135,9 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             return 0; /* changed under us */
         before = ',';
     }
-    if (before == '{' && put(e, '{') < 0)
+    if (before == '{' && ta_out_put(&e->o, '{') < 0)
         return -1;
-    return put(e, '}');
+    return ta_out_put(&e->o, '}');
 }
 
 static int encode_dict(enc *e, PyObject *dict)
@@ -291,10 +155,10 @@ static int encode_dict(enc *e, PyObject *dict)
 
 static int encode_list(enc *e, PyObject *list)
 {
-    if (put(e, '[') < 0)
+    if (ta_out_put(&e->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (i > 0 && put(e, ',') < 0)
+        if (i > 0 && ta_out_put(&e->o, ',') < 0)
             return -1;
 #ifdef Py_GIL_DISABLED
         PyObject *item = PyList_GetItemRef(list, i);
@@ -310,22 +174,22 @@ static int encode_list(enc *e, PyObject *list)
         if (rc != 1)
             return rc;
     }
-    return put(e, ']');
+    return ta_out_put(&e->o, ']');
 }
 
 static int encode_tuple(enc *e, PyObject *tuple)
 {
-    if (put(e, '[') < 0)
+    if (ta_out_put(&e->o, '[') < 0)
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     for (Py_ssize_t i = 0; i < n; i++) {
-        if (i > 0 && put(e, ',') < 0)
+        if (i > 0 && ta_out_put(&e->o, ',') < 0)
             return -1;
         int rc = encode(e, PyTuple_GET_ITEM(tuple, i)); /* the caller holds the tuple */
         if (rc != 1)
             return rc;
     }
-    return put(e, ']');
+    return ta_out_put(&e->o, ']');
 }
 
 /* set, frozenset, deque: in the order of their iterators. */
@@ -333,12 +197,12 @@ static int encode_iterable(enc *e, PyObject *v)
 {
     PyObject *iter = PyObject_GetIter(v);
     if (!iter)
-        return refuse();
+        return ta_out_refuse();
     char before = '[';
     PyObject *item;
     int rc = 1;
     while (rc == 1 && (item = PyIter_Next(iter)) != NULL) {
-        rc = put(e, before);
+        rc = ta_out_put(&e->o, before);
         if (rc == 1)
             rc = encode(e, item);
         Py_DECREF(item);
@@ -348,74 +212,20 @@ static int encode_iterable(enc *e, PyObject *v)
     if (rc != 1)
         return rc;
     if (PyErr_Occurred())
-        return refuse(); /* changed while iterated over */
-    if (before == '[' && put(e, '[') < 0)
+        return ta_out_refuse(); /* changed while iterated over */
+    if (before == '[' && ta_out_put(&e->o, '[') < 0)
         return -1;
-    return put(e, ']');
+    return ta_out_put(&e->o, ']');
 }
 
 /* -- types of the standard library ---------------------------------------------------------------
  */
 
-static char *two(char *p, int v)
-{
-    p[0] = (char)('0' + v / 10);
-    p[1] = (char)('0' + v % 10);
-    return p + 2;
-}
-
-static char *write_date(char *p, int year, int month, int day)
-{
-    p = two(two(p, year / 100), year % 100);
-    *p++ = '-';
-    p = two(p, month);
-    *p++ = '-';
-    return two(p, day);
-}
-
-static char *write_time(char *p, int hour, int minute, int second, int us)
-{
-    p = two(p, hour);
-    *p++ = ':';
-    p = two(p, minute);
-    *p++ = ':';
-    p = two(p, second);
-    if (us) {
-        *p++ = '.';
-        p = two(two(two(p, us / 10000), us / 100 % 100), us % 100);
-    }
-    return p;
-}
-
 /* date, time and datetime; what has a time zone other than UTC asks Python's isoformat. */
-static int encode_moment(enc *e, PyObject *v, PyTypeObject *type)
+static int encode_moment(enc *e, PyObject *v)
 {
-    const ta_json_state *js = e->js;
-    char text[40];
-    char *p = text;
-    PyObject *tz = Py_None;
-    *p++ = '"';
-    if (type == js->date_type) {
-        p = write_date(p, PyDateTime_GET_YEAR(v), PyDateTime_GET_MONTH(v), PyDateTime_GET_DAY(v));
-    } else if (type == js->datetime_type) {
-        tz = PyDateTime_DATE_GET_TZINFO(v);
-        p = write_date(p, PyDateTime_GET_YEAR(v), PyDateTime_GET_MONTH(v), PyDateTime_GET_DAY(v));
-        *p++ = 'T';
-        p = write_time(p, PyDateTime_DATE_GET_HOUR(v), PyDateTime_DATE_GET_MINUTE(v),
-                       PyDateTime_DATE_GET_SECOND(v), PyDateTime_DATE_GET_MICROSECOND(v));
-    } else {
-        tz = PyDateTime_TIME_GET_TZINFO(v);
-        p = write_time(p, PyDateTime_TIME_GET_HOUR(v), PyDateTime_TIME_GET_MINUTE(v),
-                       PyDateTime_TIME_GET_SECOND(v), PyDateTime_TIME_GET_MICROSECOND(v));
-    }
-    if (tz == js->utc) {
-        memcpy(p, "+00:00", 6);
-        p += 6;
-    } else if (tz != Py_None) {
-        return encode_result(e, PyObject_CallMethodNoArgs(v, js->str_isoformat));
-    }
-    *p++ = '"';
-    return put_text(e, text, (size_t)(p - text));
+    int rc = ta_out_moment(&e->o, e->js, v, "+00:00");
+    return rc == 2 ? encode_result(e, PyObject_CallMethodNoArgs(v, e->js->str_isoformat)) : rc;
 }
 
 /* total_seconds(): whole microseconds over a million, rounded once. */
@@ -430,56 +240,16 @@ static int encode_timedelta(enc *e, PyObject *v)
     return encode_result(e, PyObject_CallMethodNoArgs(v, e->js->str_total_seconds));
 }
 
-/* The number's 16 bytes, or 0 when it is not what a UUID keeps there. */
-static int uuid_bytes(PyObject *number, unsigned char raw[16])
-{
-    if (!PyLong_CheckExact(number))
-        return 0;
-#if PY_VERSION_HEX >= 0x030d0000
-    Py_ssize_t n = PyLong_AsNativeBytes(
-        number, raw, 16, Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER);
-    if (n < 0)
-        return refuse();
-    return n <= 16;
-#else
-    return _PyLong_AsByteArray((PyLongObject *)number, raw, 16, 0, 0) < 0 ? refuse() : 1;
-#endif
-}
-
-static int encode_uuid(enc *e, PyObject *v)
-{
-    PyObject *number = PyObject_GetAttr(v, e->js->str_int);
-    if (!number)
-        return refuse();
-    unsigned char raw[16];
-    int rc = uuid_bytes(number, raw);
-    Py_DECREF(number);
-    if (rc != 1)
-        return rc;
-    static const char hex[16] = "0123456789abcdef";
-    char text[38];
-    char *p = text;
-    *p++ = '"';
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *p++ = '-';
-        *p++ = hex[raw[i] >> 4];
-        *p++ = hex[raw[i] & 15];
-    }
-    *p = '"';
-    return put_text(e, text, sizeof text);
-}
-
 /* An int when there is no fraction in its notation, else a float. */
 static int encode_decimal(enc *e, PyObject *v)
 {
     PyObject *parts = PyObject_CallMethodNoArgs(v, e->js->str_as_tuple);
     if (!parts)
-        return refuse();
+        return ta_out_refuse();
     PyObject *exponent = PyObject_GetAttr(parts, e->js->str_exponent);
     Py_DECREF(parts);
     if (!exponent)
-        return refuse();
+        return ta_out_refuse();
     bool whole = false;
     if (PyLong_Check(exponent)) {
         int overflow;
@@ -515,6 +285,17 @@ static int encode_converted(enc *e, PyObject *v)
 static int encode_model(enc *e, PyObject *v)
 {
     const ta_json_state *js = e->js;
+    PyObject *shape = ta_shape_of_model(js, Py_TYPE(v));
+    if (shape != NULL) {
+        ta_out_commit(&e->o);
+        int rc = ta_shape_encode(shape, js, v, true, e->o.buf);
+        ta_out_resume(&e->o);
+        Py_DECREF(shape);
+        if (rc != 0)
+            return rc;
+    } else if (PyErr_Occurred()) {
+        return -1;
+    }
     /* self, mode, include, exclude, by_alias, exclude_unset, exclude_none, exclude_defaults */
     PyObject *args[8] = {v, js->dump_mode, Py_None, Py_None, Py_True, Py_False, Py_False, Py_False};
     return encode_converted(
@@ -530,7 +311,7 @@ static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
     PyObject *fields;
     int dataclass = PyObject_GetOptionalAttr((PyObject *)type, js->str_dataclass_fields, &fields);
     if (dataclass < 0)
-        return refuse();
+        return ta_out_refuse();
     Py_XDECREF(fields);
     if (dataclass)
         return encode_converted(e, PyObject_CallOneArg(js->asdict, v));
@@ -546,9 +327,9 @@ static int encode_other(enc *e, PyObject *v, PyTypeObject *type)
 {
     const ta_json_state *js = e->js;
     if (type == js->datetime_type || type == js->date_type || type == js->time_type)
-        return encode_moment(e, v, type);
+        return encode_moment(e, v);
     if (type == js->uuid_type)
-        return encode_uuid(e, v);
+        return ta_out_uuid(&e->o, js, v);
     if (type == js->decimal_type)
         return encode_decimal(e, v);
     if (type == js->timedelta_type)
@@ -584,10 +365,9 @@ static int encode(enc *e, PyObject *v)
 int ta_json_encode(const ta_json_state *js, PyObject *value, ta_buf *out)
 {
     size_t start = out->len;
-    enc e = {.js = js, .out = out, .depth = 0};
-    resume(&e);
+    enc e = {.o = ta_out_begin(out), .js = js, .depth = 0};
     int rc = encode(&e, value);
-    commit(&e);
+    ta_out_commit(&e.o);
     if (rc != 1)
         out->len = start;
     return rc;

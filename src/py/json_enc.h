@@ -20,6 +20,8 @@ typedef struct ta_json_state {
     PyTypeObject *model_type; /* pydantic.BaseModel; NULL without pydantic */
     PyObject *utc;            /* datetime.timezone.utc */
     PyObject *asdict;         /* dataclasses.asdict */
+    PyTypeObject *shape_type; /* shape.c */
+    PyObject *shapes;         /* dict: model class -> its Shape, or None; see ta_shape_of_model */
     PyObject *dump_kwnames;   /* the keywords with which jsonable_encoder calls model_dump, */
     PyObject *dump_mode;      /* and the one value among theirs that is not True, False or None */
     PyObject *str_int, *str_value, *str_isoformat, *str_as_tuple, *str_exponent, *str_model_dump,

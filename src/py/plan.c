@@ -41,6 +41,7 @@ static int plan_clear(PyObject *self)
     Py_CLEAR(plan->hooks_obj);
     Py_CLEAR(plan->resp_validator);
     Py_CLEAR(plan->resp_to_json);
+    Py_CLEAR(plan->resp_shape);
     return 0;
 }
 
@@ -72,6 +73,7 @@ static int plan_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(plan->hooks_obj);
     Py_VISIT(plan->resp_validator);
     Py_VISIT(plan->resp_to_json);
+    Py_VISIT(plan->resp_shape);
     return 0;
 }
 

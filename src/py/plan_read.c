@@ -581,9 +581,24 @@ static int read_hooks(ta_plan *plan, const ta_spec *rd)
     return 0;
 }
 
+static int read_shape(ta_plan *plan, const ta_spec *resp)
+{
+    PyObject *value;
+    int rc = ta_spec_get(resp, "shape", &value);
+    if (rc <= 0)
+        return rc;
+    if (!Py_IS_TYPE(value, plan->es->json->shape_type)) {
+        ta_spec_bad_type(resp, "shape", "a Shape or None");
+        return -1;
+    }
+    plan->resp_shape = Py_NewRef(value);
+    return 0;
+}
+
 static int read_response(ta_plan *plan, const ta_spec *rd)
 {
-    static const char *const known[] = {"kind", "validator", "to_json", "is_coroutine", NULL};
+    static const char *const known[] = {"kind",  "validator",    "to_json",
+                                        "shape", "is_coroutine", NULL};
     PyObject *value;
     int choice;
     plan->resp = RESP_JSON;
@@ -596,7 +611,7 @@ static int read_response(ta_plan *plan, const ta_spec *rd)
         ta_spec_check_keys(&resp, known) < 0 ||
         ta_spec_choice(&resp, "kind", resp_names, TA_COUNTOF(resp_names), -1, &choice) < 0 ||
         ta_spec_callable(&resp, "validator", &plan->resp_validator) < 0 ||
-        ta_spec_callable(&resp, "to_json", &plan->resp_to_json) < 0)
+        ta_spec_callable(&resp, "to_json", &plan->resp_to_json) < 0 || read_shape(plan, &resp) < 0)
         return -1;
     plan->resp = (uint8_t)choice;
     if (plan->resp_validator != NULL && plan->resp_to_json == NULL) {

@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "py/json_enc.h"
+#include "py/shape.h"
 
 #define JSON_HEADERS TA_STR("content-type: application/json\r\n")
 
@@ -344,6 +345,16 @@ ta_step ta_reply_content(ta_run *r, PyObject *bytes)
     return step;
 }
 
+/* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
+static ta_step send_encoded(ta_run *r, int rc, ta_buf *buf)
+{
+    ta_step step = TA_STEP_ERROR;
+    if (rc > 0 && ta_operation_leave(r) == 0)
+        step = send_json(r, ta_buf_str(buf), NULL);
+    ta_buf_free(buf);
+    return step;
+}
+
 static ta_step encode(ta_run *r, PyObject *value)
 {
     ta_engine_state *es = r->plan->es;
@@ -352,12 +363,8 @@ static ta_step encode(ta_run *r, PyObject *value)
         ta_buf_init(&buf);
         int rc = ta_json_encode(es->json, value, &buf);
         if (rc != 0) {
-            ta_step step = TA_STEP_ERROR;
             Py_DECREF(value);
-            if (rc > 0 && ta_operation_leave(r) == 0)
-                step = send_json(r, ta_buf_str(&buf), NULL);
-            ta_buf_free(&buf);
-            return step;
+            return send_encoded(r, rc, &buf);
         }
         ta_buf_free(&buf);
     }
@@ -367,31 +374,45 @@ static ta_step encode(ta_run *r, PyObject *value)
     return bytes ? ta_reply_content(r, bytes) : TA_STEP_ERROR;
 }
 
-static ta_step serialize(ta_run *r, PyObject *value)
+/* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
+static PyObject *dump(ta_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
-    PyObject *bytes = NULL;
     if (plan->resp_validator != NULL) {
         PyObject *valid;
         int rc = ta_validate(plan->es, plan->resp_validator, value, &valid);
-        if (rc < 0) {
-            Py_DECREF(value);
-            return TA_STEP_ERROR;
-        }
+        if (rc < 0)
+            return NULL;
         if (rc == 1) {
-            bytes = PyObject_CallOneArg(plan->resp_to_json, valid);
+            PyObject *bytes = PyObject_CallOneArg(plan->resp_to_json, valid);
             Py_DECREF(valid);
-            Py_DECREF(value);
-            return bytes ? ta_reply_content(r, bytes) : TA_STEP_ERROR;
+            return bytes;
         }
     }
     PyObject *hook = ta_plan_hook(plan, H_serialize_field);
     PyObject *request = hook ? ta_deps_request(r) : NULL;
-    if (request != NULL) {
-        PyObject *args[] = {NULL, value, request};
-        bytes = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(request);
+    if (request == NULL)
+        return NULL;
+    PyObject *args[] = {NULL, value, request};
+    PyObject *bytes = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(request);
+    return bytes;
+}
+
+static ta_step serialize(ta_run *r, PyObject *value)
+{
+    ta_plan *plan = r->plan;
+    if (plan->resp_shape != NULL) {
+        ta_buf buf;
+        ta_buf_init(&buf);
+        int rc = ta_shape_encode(plan->resp_shape, plan->es->json, value, false, &buf);
+        if (rc != 0) {
+            Py_DECREF(value);
+            return send_encoded(r, rc, &buf);
+        }
+        ta_buf_free(&buf);
     }
+    PyObject *bytes = dump(r, value);
     Py_DECREF(value);
     if (bytes == NULL)
         return TA_STEP_ERROR;

@@ -1,0 +1,201 @@
+"""Shapes: the core schemas whose values C can write as JSON without asking pydantic.
+
+A `_core.Shape` is made of what pydantic's core schema says about types, if neither validating nor
+dumping such a value runs anybody's code. The encoder (src/py/shape.c) looks at exact types only:
+what it writes is what pydantic would have written; for any other value it declines, and pydantic
+decides. So a schema that is not understood here costs speed, never a result.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from turboapi import _core
+
+_Schema: TypeAlias = Mapping[str, Any]
+_Node: TypeAlias = tuple[Any, ...]
+
+_LEAVES = frozenset(
+    {"str", "int", "float", "bool", "none", "any", "uuid", "date", "time", "datetime", "decimal"}
+)
+# What a schema may say without changing which values are valid, or how they are dumped.
+_SILENT = frozenset({"type", "metadata", "ref", "schema"})
+_SILENT_VALUES = {"microseconds_precision": "truncate", "strict": False, "frozen": None}
+# Settings of a model that change neither (but for those, nothing of its config is known here).
+_SILENT_CONFIG = frozenset(
+    {"title", "from_attributes", "frozen", "hide_input_in_errors", "validate_assignment"}
+)
+# Functions that validate: what they give is dumped as the schema below them says.
+_VALIDATORS = frozenset({"function-after", "function-before", "function-wrap"})
+_MODEL_KEYS = frozenset(
+    {"type", "cls", "schema", "config", "custom_init", "root_model", "metadata", "ref"}
+    | {"generic_origin", "post_init", "frozen"}
+)
+_FIELDS_KEYS = frozenset({"type", "fields", "model_name", "computed_fields"})
+_FIELD_KEYS = frozenset(
+    {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
+    | {"serialization_exclude"}
+)
+
+
+class _UnknownError(Exception):
+    """A schema that no shape is known for."""
+
+
+def shape_of(schema: _Schema, *, by_alias: bool = True) -> _core.Shape | None:
+    """The shape of a core schema; None when pydantic has to do the work.
+
+    by_alias: whether fields are dumped under their aliases.
+    """
+    try:
+        return _core.Shape(_Compiler(by_alias).node(schema))
+    except (_UnknownError, LookupError, RecursionError):
+        return None
+
+
+def shape_of_model(model: type[Any]) -> _core.Shape | None:
+    """The shape that dumps instances of a model as jsonable_encoder has them dumped.
+
+    None when there is none, or when the model has a `model_dump` of its own.
+    """
+    from pydantic import BaseModel
+
+    if not issubclass(model, BaseModel) or model.model_dump is not BaseModel.model_dump:
+        return None
+    schema = model.__dict__.get("__pydantic_core_schema__")
+    # Until all that a model refers to is defined, there is something else in its place.
+    return shape_of(schema) if isinstance(schema, dict) else None
+
+
+class _Compiler:
+    def __init__(self, by_alias: bool) -> None:
+        self.by_alias = by_alias
+        self.definitions: dict[str, _Schema] = {}
+        self.open: set[str] = set()
+
+    def node(self, schema: _Schema) -> _Node:
+        if "serialization" in schema:
+            raise _UnknownError
+        kind = schema["type"]
+        if kind in _LEAVES:
+            return (kind, not _is_silent(schema))
+        if kind in _VALIDATORS:
+            return _validating(self.node(schema["schema"]))
+        method = getattr(self, "_" + kind.replace("-", "_"), None)
+        if method is None:
+            raise _UnknownError
+        node: _Node = method(schema)
+        return node
+
+    def _nullable(self, schema: _Schema) -> _Node:
+        return ("nullable", not _is_silent(schema), self.node(schema["schema"]))
+
+    def _list(self, schema: _Schema) -> _Node:
+        items = schema.get("items_schema", {"type": "any"})
+        return ("list", not _is_silent(schema, "items_schema"), self.node(items))
+
+    def _dict(self, schema: _Schema) -> _Node:
+        values = schema.get("values_schema", {"type": "any"})
+        keys = schema.get("keys_schema", {"type": "any"})
+        # Of other keys nothing is said here: the encoder takes exact strings only.
+        if self.node(keys)[0] not in ("str", "any"):
+            raise _UnknownError
+        silent = _is_silent(keys) and _is_silent(schema, "keys_schema", "values_schema")
+        return ("dict", not silent, self.node(values))
+
+    def _enum(self, schema: _Schema) -> _Node:
+        members = schema["members"]
+        if any(type(member.value) not in (str, int) for member in members):
+            raise _UnknownError
+        return ("choice", False, tuple((member, _dumps(member.value)) for member in members))
+
+    def _literal(self, schema: _Schema) -> _Node:
+        expected = schema["expected"]
+        if any(type(value) not in (str, int, bool, type(None)) for value in expected):
+            raise _UnknownError
+        if len(set(map(type, expected))) > 1 or "strict" in schema:
+            raise _UnknownError  # 1 and True are equal
+        return ("choice", False, tuple((value, _dumps(value)) for value in expected))
+
+    def _default(self, schema: _Schema) -> _Node:
+        return self.node(schema["schema"])
+
+    def _definitions(self, schema: _Schema) -> _Node:
+        for definition in schema["definitions"]:
+            self.definitions[definition["ref"]] = definition
+        return self.node(schema["schema"])
+
+    def _definition_ref(self, schema: _Schema) -> _Node:
+        ref = schema["schema_ref"]
+        if ref in self.open or ref not in self.definitions:
+            raise _UnknownError  # a model that has itself in it
+        self.open.add(ref)
+        try:
+            return self.node(self.definitions[ref])
+        finally:
+            self.open.discard(ref)
+
+    def _model(self, schema: _Schema) -> _Node:
+        fields = schema["schema"]
+        config = schema.get("config") or {}
+        if not (
+            schema.keys() <= _MODEL_KEYS
+            and not schema.get("root_model")
+            and fields["type"] == "model-fields"
+            and fields.keys() <= _FIELDS_KEYS
+            and not fields.get("computed_fields")
+            and not config.keys() - _SILENT_CONFIG - {"extra_fields_behavior"}
+            and config.get("extra_fields_behavior", "ignore") in ("ignore", "forbid")
+        ):
+            raise _UnknownError
+        # An instance is taken as it is; only a dict would meet these.
+        from_dict = not (
+            schema.get("custom_init")
+            or schema.get("post_init")
+            or config.get("extra_fields_behavior") == "forbid"
+        )
+        rows = tuple(self._field(name, field) for name, field in fields["fields"].items())
+        return ("model", False, schema["cls"], from_dict, rows)
+
+    def _field(self, name: str, field: _Schema) -> _Node:
+        if not field.keys() <= _FIELD_KEYS:
+            raise _UnknownError
+        key = field.get("validation_alias", name)
+        alias = field.get("serialization_alias", name) if self.by_alias else name
+        if alias.startswith("_sa"):
+            raise _UnknownError  # jsonable_encoder drops it
+        schema = field["schema"]
+        node = self.node(schema)
+        text = None if field.get("serialization_exclude") else _dumps(alias) + b":"
+        return (name, key if isinstance(key, str) else None, node, text, _default_of(schema, node))
+
+
+def _is_silent(schema: _Schema, *parts: str) -> bool:
+    """Whether a schema says nothing but its type (and these parts, looked at elsewhere)."""
+    return all(
+        key in _SILENT or key in parts or _SILENT_VALUES.get(key, ...) == value
+        for key, value in schema.items()
+    )
+
+
+def _validating(node: _Node) -> _Node:
+    return (node[0], True, *node[2:])
+
+
+def _default_of(schema: _Schema, node: _Node) -> bytes | None:
+    """The JSON of what a field has whose key is absent; None when pydantic must decide."""
+    if schema["type"] != "default" or not _is_silent(
+        schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
+    ):
+        return None
+    factory = schema.get("default_factory")
+    if factory is not None:
+        value = factory() if factory in (list, dict) else ...
+    else:
+        value = schema.get("default", ...)
+    # What is neither validated nor of the type makes pydantic warn.
+    return None if value is ... else _core.Shape(node).encode(value, trusted=True)
+
+
+def _dumps(value: str | int | None) -> bytes:
+    return json.dumps(value, ensure_ascii=False).encode()
