@@ -530,6 +530,7 @@ static void on_later(ta_defer *item)
     }
     if (c->state == CONN_OPENING)
         return;
+    c->turn = 0;
     if (!c->write_blocked)
         send_output(c);
     if (!c->closed && reading(c) && pending(c))

@@ -117,6 +117,7 @@ struct ta_conn {
     ta_conn_seg *segs; /* owned: queue of what cannot be in `out` */
     ta_conn_seg *segs_tail;
     size_t queued; /* bytes in out and segs */
+    size_t turn;   /* bytes sent at once, without queueing, since others had their turn */
     ta_buf *sink;  /* borrowed: until reset */
     uint64_t sink_left;
     uint32_t linger_left;
@@ -189,7 +190,8 @@ uint64_t ta_conn_sink_left(const ta_conn *c);
 /*
  * What is written is sent at the end of the batch in one system call, or at once when it is much.
  * Results of all: TA_OK; TA_AGAIN: taken, but on_drain should be awaited before more is written
- * (memory is only bounded if the caller does); TA_ECLOSED: closed, or finish was called;
+ * (memory is only bounded if the caller does, and only so do others get their turn while a fast
+ * peer takes all there is); TA_ECLOSED: closed, or finish was called;
  * TA_ENOMEM: the connection has closed itself.  The bytes are in order of the calls.
  */
 int ta_conn_write(ta_conn *c, const void *data, size_t len); /* copies what it cannot send */

@@ -366,6 +366,17 @@ static ssize_t send_direct(ta_conn *c, const struct iovec *iov, int n)
     return sent;
 }
 
+/* All was sent at once: a peer that reads as fast must not keep the others from their turn. */
+static int sent_at_once(ta_conn *c, size_t n)
+{
+    c->turn += n;
+    if (c->turn < SEND_BUDGET)
+        return TA_OK;
+    c->want_drain = true;
+    ta_conn_schedule(c);
+    return TA_AGAIN;
+}
+
 int ta_conn_writev(ta_conn *c, const ta_str *parts, int n)
 {
     size_t total = 0, sent = 0;
@@ -393,7 +404,7 @@ int ta_conn_writev(ta_conn *c, const ta_str *parts, int n)
             return (int)rc;
         sent = (size_t)rc;
         if (sent == total)
-            return TA_OK;
+            return sent_at_once(c, sent);
         full = sent > 0 && sent < given;
     }
     char *to = ta_conn_reserve(c, total - sent);

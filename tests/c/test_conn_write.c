@@ -88,6 +88,28 @@ TA_TEST(high_mark_is_exact)
     stop();
 }
 
+/* A peer that reads as fast as we write must not keep the others from their turn. */
+TA_TEST(much_at_once_ends_the_turn)
+{
+    start((ta_conn_cfg){0});
+    proto p;
+    open_tcp(&p, false);
+    static char block[65536], got[65536];
+    for (int turns = 1; turns <= 2; turns++) {
+        for (size_t sent = sizeof(block); sent <= 1 << 20; sent += sizeof(block)) {
+            int expected = sent < 1 << 20 ? TA_OK : TA_AGAIN;
+            CHECK_INT(ta_conn_write(&p.c, block, sizeof(block)), ==, expected);
+            CHECK_INT(recv(p.fd, got, sizeof(got), MSG_WAITALL), ==, sizeof(got));
+        }
+        CHECK_INT(ta_conn_queued(&p.c), ==, 0);
+        CHECK_INT(p.drains, ==, turns - 1);
+        turn(0);
+        CHECK_INT(p.drains, ==, turns);
+    }
+    done(&p);
+    stop();
+}
+
 TA_TEST(write_ref)
 {
     start((ta_conn_cfg){0});
