@@ -77,6 +77,14 @@ def build() -> Any:
     async def post_model(item: Item):
         return item
 
+    @app.post("/form")
+    async def form(
+        name: Annotated[str, framework.Form()],
+        price: Annotated[float, framework.Form()],
+        tags: Annotated[list[str], framework.Form()],
+    ):
+        return {"name": name, "price": price, "tags": tags}
+
     @app.get("/rows", response_model=list[Row])
     async def rows():
         return ROWS

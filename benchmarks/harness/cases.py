@@ -62,6 +62,15 @@ CASES = [
         equals({"user_id": 42, "q": "x", "limit": 5}),
     ),
     Case("post", "POST of a model", "/items", equals(ITEM), "POST", JSON, json.dumps(ITEM)),
+    Case(
+        "form",
+        "form, urlencoded",
+        "/form",
+        equals(ITEM),
+        "POST",
+        {"Content-Type": "application/x-www-form-urlencoded"},
+        "name=Widget&price=9.5&tags=a&tags=b&tags=c",
+    ),
     Case("rows", "response_model, 100 rows", "/rows", hundred_rows),
     Case("deps", "5 dependencies, one yield", "/deps", equals({"user": "user-t-10"})),
     Case(

@@ -15,6 +15,7 @@ ALL = [
     "async",
     "path",
     "post",
+    "form",
     "rows",
     "deps",
     "middleware",
@@ -132,14 +133,14 @@ SERVERS = [
         "blacksheep",
         "BlackSheep + uvicorn",
         uvicorn("blacksheep_app:app"),
-        [c for c in ALL if c not in ("deps", "middleware", "cors")],
+        [c for c in ALL if c not in ("form", "deps", "middleware", "cors")],
         "blacksheep",
     ),
     Server(
         "litestar",
         "Litestar + uvicorn",
         uvicorn("litestar_app:{}"),
-        [c for c in ALL if c != "middleware"],
+        [c for c in ALL if c not in ("form", "middleware")],
         "litestar",
     ),
     Server(
@@ -163,6 +164,7 @@ BY_KEY = {server.key: server for server in SERVERS}
 # Distributions, each installed by its name: one that does not install is reported and left out.
 PEERS = [
     "fastapi",
+    "python-multipart",
     "uvicorn[standard]",
     "granian",
     "robyn",
