@@ -100,6 +100,7 @@ static char *write_time(char *p, int hour, int minute, int second, int us)
 
 int ta_out_moment(ta_out *o, const ta_json_state *js, PyObject *v, const char *utc)
 {
+    (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
     const PyTypeObject *type = Py_TYPE(v);
     char text[40];
     char *p = text;
