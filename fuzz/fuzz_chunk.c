@@ -4,21 +4,9 @@
  *
  * Input: one byte (low half: size of the pieces; bit 4: small limits), then the body.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #include "http/h1_chunk.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond)                                                                              \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* Decodes `len` bytes that were accepted, by the book; the result must be `body`. */
 static void check_accepted(const char *p, size_t len, const char *body, size_t body_len)

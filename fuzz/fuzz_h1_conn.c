@@ -5,24 +5,13 @@
  * Input: one byte (how large the pieces are), then what the client sends.  The method's first
  * letter chooses how a request is answered.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
+
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "http/h1_conn.h"
 #include "http/headers.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond)                                                                              \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 static ta_req *open_req;
 static bool answered;

@@ -3,21 +3,12 @@
  *
  * Input: one byte chooses the writer, the rest is its argument.
  */
+#include "fuzz.h"
+
 #include <math.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 #include "json/escape.h"
 #include "json/num.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int ok)
-{
-    if (!ok)
-        abort();
-}
 
 static void check_number(const uint8_t *data)
 {
@@ -26,24 +17,24 @@ static void check_number(const uint8_t *data)
     memcpy(&bits, data, 8);
 
     char *end = ta_json_write_u64(text, bits);
-    require(end - text <= TA_JSON_INT_MAX);
+    REQUIRE(end - text <= TA_JSON_INT_MAX);
     *end = '\0';
-    require(strtoull(text, NULL, 10) == bits);
+    REQUIRE(strtoull(text, NULL, 10) == bits);
 
     end = ta_json_write_i64(text, (int64_t)bits);
-    require(end - text <= TA_JSON_INT_MAX);
+    REQUIRE(end - text <= TA_JSON_INT_MAX);
     *end = '\0';
-    require(strtoll(text, NULL, 10) == (int64_t)bits);
+    REQUIRE(strtoll(text, NULL, 10) == (int64_t)bits);
 
     double v;
     memcpy(&v, data, 8);
     if (!isfinite(v))
         return;
     end = ta_json_write_double(text, v);
-    require(end - text <= TA_JSON_DOUBLE_MAX);
+    REQUIRE(end - text <= TA_JSON_DOUBLE_MAX);
     *end = '\0';
     double back = strtod(text, NULL);
-    require(memcmp(&back, &v, 8) == 0);
+    REQUIRE(memcmp(&back, &v, 8) == 0);
 
     /* No shorter text reads back as v: C's rounding to one digit less does not. */
     if (v != 0) {
@@ -54,7 +45,7 @@ static void check_number(const uint8_t *data)
         if (n > 1) {
             char shorter[40];
             snprintf(shorter, sizeof shorter, "%.*e", n - 2, v);
-            require(strtod(shorter, NULL) != v);
+            REQUIRE(strtod(shorter, NULL) != v);
         }
     }
 }
@@ -63,19 +54,19 @@ static void check_number(const uint8_t *data)
 static const unsigned char *read_one(const unsigned char *p, const unsigned char *end,
                                      uint32_t *out)
 {
-    require(p < end);
+    REQUIRE(p < end);
     uint32_t c = *p++;
-    require(c >= 0x20 && c != '"');
+    REQUIRE(c >= 0x20 && c != '"');
     if (c == '\\') {
-        require(p < end);
+        REQUIRE(p < end);
         static const char letters[] = "\"\"\\\\b\bt\tn\nf\fr\r";
         unsigned char letter = *p++;
         if (letter == 'u') {
-            require(end - p >= 4 && p[0] == '0' && p[1] == '0');
+            REQUIRE(end - p >= 4 && p[0] == '0' && p[1] == '0');
             char hex[3] = {(char)p[2], (char)p[3], 0};
             char *stop;
             *out = (uint32_t)strtoul(hex, &stop, 16);
-            require(*stop == 0 && *out < 0x20);
+            REQUIRE(*stop == 0 && *out < 0x20);
             return p + 4;
         }
         for (size_t i = 0; i + 1 < sizeof letters; i += 2) {
@@ -93,7 +84,7 @@ static const unsigned char *read_one(const unsigned char *p, const unsigned char
     int more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
     c &= 0x3f >> more;
     while (more-- > 0) {
-        require(p < end && (*p & 0xc0) == 0x80);
+        REQUIRE(p < end && (*p & 0xc0) == 0x80);
         c = c << 6 | (*p++ & 0x3f);
     }
     *out = c;
@@ -105,7 +96,7 @@ static void check_string(unsigned width, const uint8_t *data, size_t size)
     size_t n = size / width;
     uint32_t *units = calloc(n + 1, sizeof *units);
     void *copy = malloc(n * width + 1);
-    require(units && copy);
+    REQUIRE(units && copy);
     memcpy(copy, data, n * width);
     int valid = 1;
     for (size_t i = 0; i < n; i++) {
@@ -124,25 +115,25 @@ static void check_string(unsigned width, const uint8_t *data, size_t size)
 
     ta_buf out;
     ta_buf_init(&out);
-    require(ta_buf_append(&out, "before", 6) == TA_OK);
+    REQUIRE(ta_buf_append(&out, "before", 6) == TA_OK);
     int rc = width == 1   ? ta_json_string_latin1(&out, copy, n)
              : width == 2 ? ta_json_string_ucs2(&out, copy, n)
                           : ta_json_string_ucs4(&out, copy, n);
     ta_str text = ta_buf_str(&out);
-    require(text.len >= 6 && memcmp(text.ptr, "before", 6) == 0);
+    REQUIRE(text.len >= 6 && memcmp(text.ptr, "before", 6) == 0);
     if (!valid) {
-        require(rc == TA_EBAD && text.len == 6);
+        REQUIRE(rc == TA_EBAD && text.len == 6);
     } else {
-        require(rc == TA_OK && text.len >= 8);
+        REQUIRE(rc == TA_OK && text.len >= 8);
         const unsigned char *p = (const unsigned char *)text.ptr + 6;
         const unsigned char *end = (const unsigned char *)text.ptr + text.len - 1;
-        require(*p++ == '"' && *end == '"');
+        REQUIRE(*p++ == '"' && *end == '"');
         for (size_t i = 0; i < n; i++) {
             uint32_t c;
             p = read_one(p, end, &c);
-            require(c == units[i]);
+            REQUIRE(c == units[i]);
         }
-        require(p == end);
+        REQUIRE(p == end);
     }
     ta_buf_free(&out);
     free(copy);
@@ -154,13 +145,13 @@ static void check_bytes(const char *s, size_t size)
 {
     ta_buf out;
     ta_buf_init(&out);
-    require(ta_json_string_utf8(&out, s, size) == TA_OK);
+    REQUIRE(ta_json_string_utf8(&out, s, size) == TA_OK);
     ta_str text = ta_buf_str(&out);
     size_t clean = ta_json_clean_prefix(s, size);
-    require(clean <= size && text.len >= size + 2 && memcmp(text.ptr + 1, s, clean) == 0);
-    require(clean == size ? text.len == size + 2 : text.ptr[1 + clean] == '\\');
+    REQUIRE(clean <= size && text.len >= size + 2 && memcmp(text.ptr + 1, s, clean) == 0);
+    REQUIRE(clean == size ? text.len == size + 2 : text.ptr[1 + clean] == '\\');
     for (size_t i = 1; i + 1 < text.len; i++)
-        require((unsigned char)text.ptr[i] >= 0x20);
+        REQUIRE((unsigned char)text.ptr[i] >= 0x20);
     ta_buf_free(&out);
 }
 

@@ -5,13 +5,10 @@
  * Input: lines.  "R path", "M path" and "A" add entries ("R:POST path" one for a method); the rest,
  * from the first line that is none of them on, is matched as one path.
  */
-#include <stdint.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #include "route/convert.h"
 #include "route/tree.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { MAX_ENTRIES = 24, MAX_TEXT = 300, BUDGET = 20000 };
 
@@ -29,12 +26,6 @@ typedef struct attempt {
     uint32_t nvalues;
     unsigned budget;
 } attempt;
-
-static void require(int ok)
-{
-    if (!ok)
-        abort();
-}
 
 static int is_word(char c, int first)
 {
@@ -152,7 +143,7 @@ static int add(ta_route_tree *tree, plain *entry, const char *line, size_t len)
     int rc = ta_route_tree_add(tree, entry->kind, path, &entry->method, entry->method.len > 0);
     if (rc == TA_EINVAL)
         return 1; /* a name twice: not added */
-    require(rc == TA_OK);
+    REQUIRE(rc == TA_OK);
     uint32_t index = ta_route_tree_count(tree) - 1;
     if (entry->kind == TA_ROUTE_MOUNT) {
         while (path.len > 0 && path.ptr[path.len - 1] == '/')
@@ -175,7 +166,7 @@ static void compare(const ta_route_tree *tree, const plain *entries, ta_str path
     ta_route_match got;
     int rc = ta_route_tree_match(tree, ta_route_method(method), method, path, &got);
     attempt *a = malloc(sizeof *a);
-    require(a != NULL);
+    REQUIRE(a != NULL);
     int want = TA_ENOTFOUND;
     uint32_t index = 0;
     for (; index < ta_route_tree_count(tree); index++) {
@@ -195,15 +186,15 @@ static void compare(const ta_route_tree *tree, const plain *entries, ta_str path
             goto done; /* too much work for the plain way */
     }
     if (rc == TA_EUNSUPPORTED && want != rc)
-        require(path.len > 10); /* it may give up, but not where there are few ways to try */
+        REQUIRE(path.len > 10); /* it may give up, but not where there are few ways to try */
     else
-        require(rc == want);
+        REQUIRE(rc == want);
     if (rc == TA_OK) {
         uint32_t n;
         (void)ta_route_tree_params(tree, got.index, &n);
-        require(got.index == index && got.nparams == a->nvalues && got.nparams == n);
+        REQUIRE(got.index == index && got.nparams == a->nvalues && got.nparams == n);
         for (uint32_t i = 0; i < n; i++)
-            require(got.values[i].ptr == a->values[i].ptr && got.values[i].len == a->values[i].len);
+            REQUIRE(got.values[i].ptr == a->values[i].ptr && got.values[i].len == a->values[i].len);
     }
 done:
     free(a);
@@ -214,7 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *s = (const char *)data;
     plain *entries = calloc(MAX_ENTRIES + 1, sizeof *entries);
     ta_route_tree *tree = ta_route_tree_new();
-    require(entries && tree);
+    REQUIRE(entries && tree);
     while (size > 0) {
         const char *feed = memchr(s, '\n', size);
         size_t len = feed ? (size_t)(feed - s) : size;
@@ -224,7 +215,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         s += len + (feed != NULL);
         size -= len + (feed != NULL);
     }
-    require(ta_route_tree_finish(tree) == TA_OK);
+    REQUIRE(ta_route_tree_finish(tree) == TA_OK);
     ta_str path = {s, TA_MIN(size, (size_t)MAX_TEXT)};
     compare(tree, entries, path, TA_STR("GET"));
     compare(tree, entries, path, TA_STR("PURGE"));

@@ -6,23 +6,11 @@
  * same bytes in one piece must give the same messages and (but for compressed ones, of which a
  * piece may be too large, no data and no UTF-8 at the same time) the same end.
  */
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
+#include "fuzz.h"
 
 #include "http/utf8.h"
 #include "http/ws_conn.h"
 #include "http/ws_handshake.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-#define REQUIRE(cond)                                                                              \
-    do {                                                                                           \
-        if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #cond);                             \
-            abort();                                                                               \
-        }                                                                                          \
-    } while (0)
 
 typedef struct outcome {
     ta_ws *ws;
