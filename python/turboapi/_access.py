@@ -72,4 +72,4 @@ def _plain_handler() -> logging.StreamHandler[Any] | None:
         or type(_logger) is not logging.Logger
     ):
         return None
-    return handler
+    return handler  # pyright: ignore[reportUnknownVariableType]

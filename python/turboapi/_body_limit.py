@@ -1,6 +1,6 @@
 """The ``max_body_size`` setting: over Starlette's middleware, which counts and answers 413."""
 
-from typing import Any
+from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 from starlette.middleware import body_limit
@@ -32,12 +32,13 @@ def get_body_limit_error(exc: Exception) -> Exception | None:
     """The limiter's own exception: ``exc``, or in a group that holds nothing else."""
     if isinstance(exc, ExceptionGroup):
         # Middleware that reads and sends in tasks of a group raises a group.
-        if exc.split(_SIGNALS)[1] is not None:
+        group = cast("ExceptionGroup[Exception]", exc)
+        if group.split(_SIGNALS)[1] is not None:
             return None
         # "Answered" wins: there must not be a second response.
-        found: Exception = exc.subgroup(_ANSWERED) or exc
+        found: Exception = group.subgroup(_ANSWERED) or group
         while isinstance(found, ExceptionGroup):
-            found = found.exceptions[0]
+            found = cast("ExceptionGroup[Exception]", found).exceptions[0]
         return found
     return exc if isinstance(exc, _SIGNALS) else None
 

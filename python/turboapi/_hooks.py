@@ -339,7 +339,7 @@ class RequestHooks:
 
 async def _handled(handler: Callable[..., Any], request: Any, exc: Exception) -> Any:
     if is_async_callable(handler):
-        response = await handler(request, exc)
+        response: Any = await handler(request, exc)
     else:
         response = await run_in_threadpool(handler, request, exc)
     # An exception object that is raised again and again would keep every traceback.

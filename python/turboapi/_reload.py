@@ -53,6 +53,7 @@ class Watcher(Protocol):
 
     def changes(self) -> set[Path]:
         """Gives what changed since the last call; does not wait."""
+        ...
 
     def close(self) -> None:
         """Stops watching."""

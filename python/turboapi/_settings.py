@@ -42,6 +42,7 @@ class Kind(Protocol):
     @property
     def metavar(self) -> str:
         """What usage texts show for a value."""
+        ...
 
     def parse(self, value: Any) -> Any:
         """Gives the typed value of a text or a typed value; ValueError says what is wrong."""

@@ -202,7 +202,7 @@ def _explain(config: Config, error: OSError) -> str:
 
 def _owner_of_port(port: int) -> str:
     """` by NAME (process PID)` as far as /proc tells; empty elsewhere and for others' processes."""
-    inodes = set()
+    inodes: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with suppress(OSError):
             for line in Path(table).read_text().splitlines()[1:]:

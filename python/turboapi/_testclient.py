@@ -13,7 +13,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Self
 
 import anyio
@@ -220,7 +220,7 @@ class NativeTestClient(testclient.TestClient):
         return self
 
     @contextlib.contextmanager
-    def _native_server(self) -> Iterator[_Server]:
+    def _native_server(self) -> Generator[_Server]:
         if self.portal is not None:
             yield self._running_server(self.portal)
             return

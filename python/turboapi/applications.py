@@ -3,7 +3,7 @@
 import os
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.datastructures import State
@@ -56,6 +56,7 @@ from turboapi.routing._options import (
 )
 from turboapi.routing._router import _ON_EVENT_WARNING
 from turboapi.telemetry import TelemetryConfig
+from turboapi.telemetry._api import CompleteConfig
 from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry, _legacy_otel
 from turboapi.types import DecoratedCallable
 from turboapi.utils import generate_unique_id
@@ -217,11 +218,10 @@ class FastAPI(Starlette):
         self.user_middleware: list[Middleware] = list(middleware or [])
         self.middleware_stack: ASGIApp | None = None
         automatic = os.getenv("FASTAPI_OTEL_AUTO_CONFIGURE", "").lower() == "true"
-        self._telemetry: TelemetryConfig = {
-            **_TELEMETRY_DEFAULTS,
-            "auto_configure": automatic,
-            **(telemetry or {}),
-        }
+        self._telemetry = cast(
+            "CompleteConfig",
+            {**_TELEMETRY_DEFAULTS, "auto_configure": automatic, **(telemetry or {})},
+        )
         self._native_telemetry = NativeTelemetry(self._telemetry)
         self.setup()
 
@@ -249,7 +249,7 @@ class FastAPI(Starlette):
         for cls, args, kwargs in reversed(stack):
             below, app = app, cls(app, *args, **kwargs)
             if type(app) is ExceptionMiddleware:
-                inside = Inside.of(self.router, below, app)
+                inside = Inside.of(self.router, below, cast("Any", app))
             elif cls is not AsyncExitStackMiddleware:
                 app, inside = accelerate(app, inside)
         return app
@@ -527,7 +527,7 @@ class FastAPI(Starlette):
     @deprecated(_ON_EVENT_WARNING)
     def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
         """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
-        return self.router.on_event(event_type)
+        return self.router.on_event(event_type)  # pyright: ignore[reportDeprecated]
 
     def add_middleware(
         self, middleware_class: _MiddlewareFactory[_P], *args: _P.args, **kwargs: _P.kwargs

@@ -11,7 +11,9 @@ from anyio import CancelScope, CapacityLimiter, Semaphore
 from anyio.lowlevel import RunVar, checkpoint_if_cancelled
 from starlette.concurrency import iterate_in_threadpool as iterate_in_threadpool
 from starlette.concurrency import run_in_threadpool as run_in_threadpool
-from starlette.concurrency import run_until_first_complete as run_until_first_complete
+from starlette.concurrency import (
+    run_until_first_complete as run_until_first_complete,  # pyright: ignore[reportUnknownVariableType]
+)
 
 _T = TypeVar("_T")
 
@@ -73,7 +75,7 @@ class _DependencyConcurrency:
         try:
             semaphores = _dependency_semaphores.get()
         except LookupError:
-            semaphores = WeakKeyDictionary()
+            semaphores = WeakKeyDictionary[_DependencyConcurrency, Semaphore]()
             _dependency_semaphores.set(semaphores)
         semaphore = semaphores.get(self)
         if semaphore is None:

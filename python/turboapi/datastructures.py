@@ -27,7 +27,7 @@ class UploadFile(StarletteUploadFile):
     filename: str | None
     size: int | None
     headers: Headers
-    content_type: str | None
+    content_type: str | None  # pyright: ignore[reportIncompatibleMethodOverride]
 
     async def write(self, data: bytes) -> None:
         """Write ``data`` at the current position."""

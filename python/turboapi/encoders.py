@@ -20,7 +20,7 @@ from ipaddress import (
 from pathlib import Path, PurePath
 from re import Pattern
 from types import GeneratorType
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel
@@ -69,9 +69,9 @@ ENCODERS_BY_TYPE: dict[type[Any], Callable[[Any], Any]] = {
 
 def _add_colors() -> None:
     try:
-        from pydantic.color import Color  # deprecated, but some still have it
+        from pydantic import color  # deprecated, but some still have it
 
-        ENCODERS_BY_TYPE[Color] = str
+        ENCODERS_BY_TYPE[color.Color] = str  # pyright: ignore[reportDeprecated]
     except ImportError:
         pass
     try:
@@ -124,7 +124,7 @@ class _Encoder:
         self.sqlalchemy_safe = sqlalchemy_safe
 
     def encode(self, obj: Any, include: Any = None, exclude: Any = None) -> Any:
-        kind = type(obj)
+        kind = type(obj)  # pyright: ignore[reportUnknownVariableType]
         if self.custom:
             if kind in self.custom:
                 return self.custom[kind](obj)
@@ -147,9 +147,16 @@ class _Encoder:
         if isinstance(obj, PydanticUndefinedType):
             return None
         if isinstance(obj, dict):
-            return self._dict(obj, include, exclude)
+            return self._dict(
+                obj,  # pyright: ignore[reportUnknownArgumentType]
+                include,
+                exclude,
+            )
         if isinstance(obj, (list, set, frozenset, GeneratorType, tuple, deque)):
-            return [self.encode(item, include, exclude) for item in obj]
+            return [
+                self.encode(item, include, exclude)
+                for item in obj  # pyright: ignore[reportUnknownVariableType]
+            ]
         if kind in ENCODERS_BY_TYPE:
             return ENCODERS_BY_TYPE[kind](obj)
         for encoder, classes in encoders_by_class_tuples.items():
@@ -175,7 +182,7 @@ class _Encoder:
         encode = self.encode
         included = None if include is None else set(include)
         excluded = () if exclude is None else set(exclude)
-        result = {}
+        result: dict[Any, Any] = {}
         for key, value in obj.items():
             if (
                 (value is None and self.none)
@@ -191,7 +198,9 @@ class _Encoder:
 
 
 def _as_incex(keys: Any) -> Any:
-    return keys if keys is None or isinstance(keys, (set, dict)) else set(keys)
+    if keys is None or isinstance(keys, (set, dict)):
+        return keys  # pyright: ignore[reportUnknownVariableType]
+    return set(keys)
 
 
 def _as_dict(obj: Any) -> Any:
@@ -204,7 +213,7 @@ def _as_dict(obj: Any) -> Any:
         return dict(obj)
     except Exception as not_a_mapping:
         try:
-            return vars(obj)
+            return vars(cast("object", obj))
         except Exception as no_attributes:
             raise ValueError([not_a_mapping, no_attributes]) from no_attributes
 

@@ -48,7 +48,7 @@ class Result:
     old: str
     new: str
     encoding: str
-    notes: list[Note] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list[Note])
 
 
 def rewrite(source: str) -> tuple[str, list[Note]]:

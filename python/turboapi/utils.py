@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from pydantic.fields import FieldInfo
 
@@ -94,7 +94,7 @@ def deep_dict_update(main_dict: dict[Any, Any], update_dict: dict[Any, Any]) -> 
     for key, value in update_dict.items():
         old = main_dict.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
-            deep_dict_update(old, value)
+            deep_dict_update(cast("Any", old), cast("Any", value))
         elif isinstance(old, list) and isinstance(value, list):
             main_dict[key] = old + value
         else:

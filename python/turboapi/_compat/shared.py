@@ -96,14 +96,14 @@ def field_annotation_is_scalar_sequence(annotation: object) -> bool:
     return field_annotation_is_sequence(annotation) and all(map(field_annotation_is_scalar, args))
 
 
-def _is_or_none(annotation: Any, kind: type) -> bool:
+def _is_or_none(annotation: Any, kind: type[Any]) -> bool:
     """``kind``, or a union that has it."""
     return lenient_issubclass(annotation, kind) or (
         _is_union(annotation) and any(lenient_issubclass(a, kind) for a in get_args(annotation))
     )
 
 
-def _is_sequence_of(annotation: Any, kind: type) -> bool:
+def _is_sequence_of(annotation: Any, kind: type[Any]) -> bool:
     """A sequence of ``kind`` (also one of nothing in particular), or a union that has one."""
     args = get_args(annotation)
     if _is_union(annotation):

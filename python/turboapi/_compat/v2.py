@@ -292,7 +292,7 @@ def is_scalar_field(field: ModelField) -> bool:
 
 def copy_field_info(*, field_info: FieldInfo, annotation: Any) -> FieldInfo:
     """A copy of ``field_info`` with all that the metadata of ``annotation`` says merged into it."""
-    merged = type(field_info).from_annotation(annotation)
+    merged: Any = type(field_info).from_annotation(annotation)
     result = copy(field_info)
     for name, value in _attributes(merged).items():
         setattr(result, name, value)

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 from starlette._utils import get_route_path
 from starlette.types import Receive, Scope, Send
@@ -100,7 +100,8 @@ class Bridge:
         if not table.compiled or not _theirs.stack_is_plain(app):
             return _core.App(app)
         # The application's own middleware, round what raises the exception of a direct run.
-        errors = type(app).build_middleware_stack(_WithRouter(app, _raise_again))
+        kind = cast("Any", type(app))
+        errors = kind.build_middleware_stack(_WithRouter(app, _raise_again))
         made = _core.App(
             app,
             router=table.router,
@@ -128,10 +129,11 @@ class Bridge:
     def _is_between(self) -> bool:
         """Whether the router may be replaced by `serve`: nobody else did something to it."""
         router = self.router
+        kind = cast("Any", type(router))
         return (
             router.middleware_stack in (router.app, self.serve)
             and "app" not in vars(router)
-            and type(router).app is _theirs.module("fastapi.routing").APIRouter.app
+            and kind.app is _theirs.module("fastapi.routing").APIRouter.app
             and not router.form_limits
         )
 

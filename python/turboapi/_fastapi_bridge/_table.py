@@ -1,7 +1,7 @@
 """FastAPI's tree of routes as a table for `_core.Router`: as _engine.py, over its classes."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from starlette import routing as starlette_routing
 from starlette.types import Receive, Scope, Send
@@ -72,7 +72,7 @@ class Table:
         routing = _theirs.module("fastapi.routing")
         router = included.original_router
         self.routers.append(router)
-        if not _inherits(type(router), routing.APIRouter, "matches", "handle"):
+        if not _inherits(router, routing.APIRouter, "matches", "handle"):
             self.left.append((included.include_context.prefix or "/", "a custom router class"))
             yield _OPAQUE, None
             return
@@ -87,7 +87,7 @@ class Table:
         self, route: Any, effective: Any | None, included: Any | None, limited: bool
     ) -> Iterator[tuple[Entry, Target | None]]:
         routing = _theirs.module("fastapi.routing")
-        kind = type(route)
+        kind = cast("Any", type(route))
         serving = (effective.starlette_route or effective) if effective is not None else route
         if isinstance(route, starlette_routing.WebSocketRoute) and kind.matches in (
             starlette_routing.WebSocketRoute.matches,
@@ -102,7 +102,7 @@ class Table:
         why = None
         if (
             not isinstance(route, base)
-            or not _inherits(kind, base, "matches", "handle")
+            or not _inherits(route, base, "matches", "handle")
             or vars(route).keys() & {"matches", "handle"}
         ):
             why = "a custom route class"
@@ -131,7 +131,7 @@ class Table:
     ) -> Target:
         routing = _theirs.module("fastapi.routing")
         serving = effective if effective is not None else route
-        if not _inherits(type(route), routing.APIRoute, "get_route_handler") or (
+        if not _inherits(route, routing.APIRoute, "get_route_handler") or (
             "get_route_handler" in vars(route)
         ):
             raise CannotTranslate("a custom route class")
@@ -150,8 +150,8 @@ class Table:
             raise CannotTranslate(f"{type(error).__name__}: {error}") from error
 
 
-def _inherits(kind: type, base: type, *names: str) -> bool:
-    return all(getattr(kind, name) is getattr(base, name) for name in names)
+def _inherits(made: object, base: type, *names: str) -> bool:
+    return all(getattr(type(made), name) is getattr(base, name) for name in names)
 
 
 def _label(serving: Any) -> str:

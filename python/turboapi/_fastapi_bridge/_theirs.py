@@ -7,7 +7,7 @@ instrumentation does, wants it to be called.
 import sys
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 from starlette import _exception_handler, concurrency
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -89,8 +89,9 @@ def _replaced() -> Iterator[str]:
             yield f"fastapi.routing.{name}"
     for cls in (routing.APIRoute, routing.APIRouter, routing._IncludedRouter):
         for name in ("matches", "handle", "get_route_handler", "app"):
-            function = vars(cls).get(name)
-            if function is not None and not _is_from(function, "fastapi.routing"):
+            own: dict[str, Any] = cls.__dict__
+            found = own.get(name)
+            if found is not None and not _is_from(found, "fastapi.routing"):
                 yield f"{cls.__name__}.{name}"
 
 
@@ -110,14 +111,16 @@ def stack_is_plain(app: Any) -> bool:
 
     `app.middleware_stack` must have been made.
     """
-    kind = type(app)
+    kind = cast("Any", type(app))
     applications = module("fastapi.applications")
     theirs = applications.FastAPI
     if any(getattr(kind, name) is not getattr(theirs, name) for name in _APP_METHODS):
         return False
     if not all(_is_from(getattr(theirs, name), "fastapi.applications") for name in _APP_METHODS):
         return False
-    if vars(app).keys() & {*_APP_METHODS, "app"} or vars(app.router).keys() & {"app", "__call__"}:
+    own: dict[str, Any] = app.__dict__
+    routers: dict[str, Any] = app.router.__dict__
+    if own.keys() & {*_APP_METHODS, "app"} or routers.keys() & {"app", "__call__"}:
         return False
     if type(app.router).__call__ is not Router.__call__:
         return False

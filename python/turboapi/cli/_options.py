@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -83,7 +83,7 @@ def _shown(default: Any) -> str:
     if isinstance(default, bool):
         text = "yes" if default else "no"
     elif isinstance(default, tuple):
-        text = ",".join(default)
+        text = ",".join(cast("tuple[str, ...]", default))
     else:
         text = f"{default:g}" if isinstance(default, float) else str(default)
     return f"\\[default: {text}] "

@@ -86,12 +86,12 @@ async def request_body_to_args(
         field = body_fields[0]
         if form is not None:
             received_body = await _read_form_items(body_fields, form)
-        value, errors = _validate_value_with_model_field(
+        value, problems = _validate_value_with_model_field(
             field=field, value=received_body, values={}, loc=("body",)
         )
-        return {field.name: value}, errors
+        return {field.name: value}, problems
     values: dict[str, Any] = {}
-    errors = []
+    errors: list[dict[str, Any]] = []
     is_object = (
         received_body is Undefined
         or isinstance(received_body, bytes)
@@ -198,7 +198,7 @@ def _form_aliases(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, l
     """Names in a model's schema that are not, or not the only ones, in its form."""
     properties = schema.get("properties", {})
     required = schema.get("required", [])
-    result = {}
+    result: dict[str, list[str]] = {}
     for field in get_cached_model_fields(model):
         alias = field.field_info.validation_alias
         known = alias.choices[0] if isinstance(alias, AliasChoices) else get_validation_alias(field)
@@ -223,11 +223,12 @@ def _get_form_model_schema(
     result["properties"] = {
         aliases.get(name, [name])[0]: value for name, value in result["properties"].items()
     }
-    result["required"] = []
+    needed: list[str] = []
+    result["required"] = needed
     for required in resolved.get("required", []):
         names = aliases.get(required, [required])
         if len(names) == 1:
-            result["required"].append(names[0])
+            needed.append(names[0])
         else:
             alternatives = [{"required": [name]} for name in names]
             result.setdefault("allOf", []).append({"anyOf": alternatives})

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Union, cast, get_args, get_origin
 from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, BeforeValidator, Tag
@@ -67,7 +67,7 @@ def ensure_multipart_is_installed() -> None:
                 parse_options_header,
             )
 
-            if parse_options_header:
+            if parse_options_header:  # pyright: ignore[reportUnnecessaryComparison]
                 return
     except ImportError:
         pass
@@ -144,18 +144,19 @@ def _with_form_validator(choice: Any) -> Any:
 def _normalize_form_model(value: Any, *, model: type[BaseModel]) -> Any:
     if not isinstance(value, dict):
         return value
+    items_by_key = cast("dict[str, Any]", value)
     form = FormData(
         [
             (key, item)
-            for key, items in value.items()
-            for item in (items if isinstance(items, list) else [items])
+            for key, items in items_by_key.items()
+            for item in cast("Any", items if isinstance(items, list) else [items])
         ]
     )
     result = {
         alias: item for alias, item, _ in _extract_form_items(get_cached_model_fields(model), form)
     }
     # No browser sends these, but another validator can have put them in.
-    result.update((key, item) for key, item in value.items() if item is None or item == [])
+    result.update((key, item) for key, item in items_by_key.items() if item is None or item == [])
     return result
 
 
@@ -206,7 +207,7 @@ async def _read_form_items(
     body_fields: Sequence[ModelField], received_body: FormData
 ) -> dict[str, Any]:
     """What a form has for these fields and beside them, by alias."""
-    result = {}
+    result: dict[str, Any] = {}
     for alias, value, field in _extract_form_items(body_fields, received_body):
         result[alias] = value if field is None else await _as_declared(field, value)
     return result

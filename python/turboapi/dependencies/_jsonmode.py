@@ -5,9 +5,9 @@ differs in places: strict types accept text, members of unions weigh differently
 the digits.  Only schemas made of the types named here are known to give the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import BuiltinFunctionType
-from typing import Any
+from typing import Any, cast
 
 from turboapi._compat import PYDANTIC_VERSION_MINOR_TUPLE
 
@@ -50,13 +50,14 @@ _NOT_VALIDATION = frozenset(
 def _children(value: Any) -> Iterator[_Schema]:
     """The schemas in the value of a key: one, a list of them, or a dict of them by name."""
     if isinstance(value, dict):
-        if isinstance(value.get("type"), str):
-            yield value
+        schema = cast("dict[str, Any]", value)
+        if isinstance(schema.get("type"), str):
+            yield schema
         else:
-            for item in value.values():
+            for item in schema.values():
                 yield from _children(item)
     elif isinstance(value, (list, tuple)):
-        for item in value:
+        for item in cast("Sequence[Any]", value):
             yield from _children(item)
 
 
@@ -92,7 +93,7 @@ def _has_object(schema: _Schema) -> bool:
 
 def _is_equal(schema: _Schema, *, native: bool) -> bool:
     kind = schema["type"]
-    config = schema.get("config") or {}
+    config: dict[str, Any] = schema.get("config") or {}
     if any(schema.get(key) or config.get(key) for key in _UNEQUAL):
         return False
     if kind in _NATIVE_LEAVES or (kind in _OTHER_LEAVES and not native):

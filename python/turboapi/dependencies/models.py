@@ -23,12 +23,12 @@ else:
 class Dependant:
     """The parameters and sub-dependencies of ``call``; a tree with the endpoint at its root."""
 
-    path_params: list[ModelField] = field(default_factory=list)
-    query_params: list[ModelField] = field(default_factory=list)
-    header_params: list[ModelField] = field(default_factory=list)
-    cookie_params: list[ModelField] = field(default_factory=list)
-    body_params: list[ModelField] = field(default_factory=list)
-    dependencies: list["Dependant"] = field(default_factory=list)
+    path_params: list[ModelField] = field(default_factory=list[ModelField])
+    query_params: list[ModelField] = field(default_factory=list[ModelField])
+    header_params: list[ModelField] = field(default_factory=list[ModelField])
+    cookie_params: list[ModelField] = field(default_factory=list[ModelField])
+    body_params: list[ModelField] = field(default_factory=list[ModelField])
+    dependencies: list["Dependant"] = field(default_factory=list["Dependant"])
     name: str | None = None
     call: Callable[..., Any] | None = None
     request_param_name: str | None = None

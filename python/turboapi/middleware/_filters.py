@@ -90,7 +90,7 @@ def _within(stack: Any) -> Iterator[Any]:
 
 def _cors(each: CORSMiddleware) -> list[tuple[Any, ...]]:
     for value in each.simple_headers.values():
-        if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):
+        if not isinstance(value, str) or not _FIELD_VALUE.fullmatch(value):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise _UnknownError
     origins: Any = None
     if not each.allow_all_origins:
@@ -98,7 +98,7 @@ def _cors(each: CORSMiddleware) -> list[tuple[Any, ...]]:
         if type(origins) not in _CONTAINERS:
             raise _UnknownError
     pattern = each.allow_origin_regex
-    if pattern is not None and not isinstance(pattern.pattern, str):
+    if pattern is not None and not isinstance(pattern.pattern, str):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise _UnknownError
     fields = tuple(
         (name.lower().encode("latin-1"), value.encode("latin-1"))

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from starlette._utils import get_route_path
+from starlette.background import BackgroundTask
 from starlette.middleware.base import BaseHTTPMiddleware, _CachedRequest
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
@@ -46,7 +47,7 @@ class Inside:
         """`errors` round `app`; None when that is not just the router with its exit stack."""
         from turboapi.routing import APIRouter
 
-        own = type(app) is AsyncExitStackMiddleware and app.app is router
+        own = type(app) is AsyncExitStackMiddleware and cast("Any", app).app is router
         plain = type(router).app is APIRouter.app and type(router).__call__ is APIRouter.__call__
         if not own or not plain or router.middleware_stack != router.app:
             return None
@@ -159,7 +160,7 @@ class PassedResponse(Response):
         self.status_code = original.status_code
         self.raw_headers = original.raw_headers
         self.media_type = None
-        self.background = None
+        self.background: BackgroundTask | None = None
         self._exchange = (scope, receive, send)
         self._iterator: Any = None
         self._running: _Running | None = None
@@ -211,7 +212,7 @@ class _Running(Response):
     def __init__(self) -> None:
         self.status_code = 200
         self.raw_headers = []
-        self.background = None
+        self.background: BackgroundTask | None = None
         self._sending, self._receiving = anyio.create_memory_object_stream[Message]()
         self._sent = anyio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -304,7 +305,7 @@ async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
     async for chunk in response.body_iterator:
         if isinstance(chunk, MutableMapping):
             complete = True
-            await send(chunk)
+            await send(cast("Message", chunk))
         else:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
     if not complete:

@@ -45,7 +45,7 @@ class Needs:
             for place in (ParamTypes.path, ParamTypes.query, ParamTypes.header, ParamTypes.cookie)
         }
     )
-    security: list[tuple[SecurityBase, list[str]]] = field(default_factory=list)
+    security: list[tuple[SecurityBase, list[str]]] = field(default_factory=lambda: [])
 
     @classmethod
     def of(cls, root: Dependant) -> Needs:

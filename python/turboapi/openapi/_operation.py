@@ -56,9 +56,9 @@ class Described:
         definitions: for `components.schemas`.
     """
 
-    operations: dict[str, Any] = field(default_factory=dict)
-    security_schemes: dict[str, Any] = field(default_factory=dict)
-    definitions: dict[str, Any] = field(default_factory=dict)
+    operations: dict[str, Any] = field(default_factory=dict[str, Any])
+    security_schemes: dict[str, Any] = field(default_factory=dict[str, Any])
+    definitions: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 def describe_route(route: Any, schemas: Schemas, operation_ids: set[str]) -> Described:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import http
 import inspect
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.responses import JSONResponse
 
@@ -43,7 +43,8 @@ def describe_responses(route: Any, schemas: Schemas) -> dict[str, Any]:
         content := _content(route, response_class, schemas)
     ):
         own["content"] = content
-    for status, declared in (route.responses or {}).items():
+    declarations: dict[int | str, Any] = route.responses or {}
+    for status, declared in declarations.items():
         _add_declared(responses, route, status, declared, response_class.media_type, schemas)
     return responses
 
@@ -104,14 +105,14 @@ def _add_declared(
     responses: dict[str, Any],
     route: Any,
     status: int | str,
-    declared: dict[str, Any],
+    declared: Any,
     media_type: str | None,
     schemas: Schemas,
 ) -> None:
     """Merges an entry of `responses={...}` into what is there for its status."""
     if not isinstance(declared, dict):
         raise AssertionError("An additional response must be a dict")
-    added = copy.deepcopy(declared)
+    added = copy.deepcopy(cast("dict[str, Any]", declared))
     added.pop("model", None)
     key = str(status).upper()
     shown = responses.setdefault("default" if key == "DEFAULT" else key, {})

@@ -17,7 +17,7 @@ import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict, cast
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
@@ -64,14 +64,15 @@ def choose(asked: DocsAssets | None) -> DocsAssets:
     chosen = asked or os.environ.get(_SETTING) or "cdn"
     if chosen not in ("cdn", "local"):
         raise ValueError(f"docs_assets ({_SETTING}) must be 'cdn' or 'local', not {chosen!r}")
-    if chosen == "local":
-        missing = sorted(name for name in _SERVED if not (folder() / name).is_file())
-        if missing:
-            raise FileNotFoundError(
-                f"docs_assets='local': {', '.join(missing)} not found in {folder()}. "
-                "Get them with: turboapi docs-assets"
-            )
-    return cast("DocsAssets", chosen)
+    if chosen == "cdn":
+        return "cdn"
+    missing = sorted(name for name in _SERVED if not (folder() / name).is_file())
+    if missing:
+        raise FileNotFoundError(
+            f"docs_assets='local': {', '.join(missing)} not found in {folder()}. "
+            "Get them with: turboapi docs-assets"
+        )
+    return "local"
 
 
 def folder() -> Path:

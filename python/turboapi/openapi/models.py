@@ -375,7 +375,7 @@ class HTTPBase(SecurityBase):
 
 
 class HTTPBearer(HTTPBase):
-    scheme: Literal["bearer"] = "bearer"
+    scheme: Literal["bearer"] = "bearer"  # pyright: ignore[reportIncompatibleVariableOverride]
     bearerFormat: str | None = None
 
 

@@ -27,10 +27,10 @@ from turboapi.routing._included import _RouterIncludeContext as _RouterIncludeCo
 from turboapi.routing._included import iter_route_contexts as iter_route_contexts
 from turboapi.routing._route import APIRoute as APIRoute
 from turboapi.routing._route import APIWebSocketRoute as APIWebSocketRoute
-from turboapi.routing._route import effective_route as _effective_route_context_var  # noqa: F401
+from turboapi.routing._route import effective_route as _effective_route_context_var  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from turboapi.routing._router import APIRouter as APIRouter
-from turboapi.routing._scope import restore_key as _restore_fastapi_scope_key  # noqa: F401
-from turboapi.routing._state import OperationState as _APIRouteLike  # noqa: F401
+from turboapi.routing._scope import restore_key as _restore_fastapi_scope_key  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from turboapi.routing._state import OperationState as _APIRouteLike  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 # Applications also import these from here, where FastAPI only uses them.

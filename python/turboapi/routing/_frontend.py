@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import warnings
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -238,7 +238,7 @@ class _Guard:
         )
 
     @asynccontextmanager
-    async def solved(self, scope: Scope, receive: Receive, send: Send) -> AsyncIterator[Any]:
+    async def solved(self, scope: Scope, receive: Receive, send: Send) -> AsyncGenerator[Any]:
         """The solved dependencies; those with `yield` are closed at the end of the block."""
         names = ("fastapi_inner_astack", "fastapi_function_astack")
         previous = {name: scope[name] for name in names if name in scope}

@@ -44,11 +44,11 @@ class _RouterIncludeContext:
 
     included_router: "APIRouter"
     prefix: str = ""
-    tags: list[str | Enum] = field(default_factory=list)
-    dependencies: list[params.Depends] = field(default_factory=list)
+    tags: list[str | Enum] = field(default_factory=list[str | Enum])
+    dependencies: list[params.Depends] = field(default_factory=list[params.Depends])
     default_response_class: Any = field(default_factory=lambda: Default(JSONResponse))
-    responses: dict[int | str, dict[str, Any]] = field(default_factory=dict)
-    callbacks: list[BaseRoute] = field(default_factory=list)
+    responses: dict[int | str, dict[str, Any]] = field(default_factory=lambda: {})
+    callbacks: list[BaseRoute] = field(default_factory=list[BaseRoute])
     deprecated: bool | None = None
     include_in_schema: bool = True
     generate_unique_id_function: Any = field(default_factory=lambda: Default(generate_unique_id))

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -69,7 +69,7 @@ def merged_lifespan(outer: Lifespan[Any], inner: Lifespan[Any]) -> Lifespan[Any]
     """One lifespan of two: `outer` starts first and ends last, and its state wins."""
 
     @asynccontextmanager
-    async def both(app: Any) -> AsyncIterator[Mapping[str, Any] | None]:
+    async def both(app: Any) -> AsyncGenerator[Mapping[str, Any] | None]:
         async with outer(app) as outer_state, inner(app) as inner_state:
             if outer_state is None and inner_state is None:
                 yield None

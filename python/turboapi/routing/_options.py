@@ -136,18 +136,11 @@ ADD_API_ROUTE = _insert(
     "generate_unique_id_function",
 )
 APP_ADD_ROUTE = APP_API_ROUTE = _drop(API_ROUTE, "callbacks")
-ROUTE_INIT = _insert(
-    _insert(
-        _insert(
-            _insert(_drop(_ROUTE, "name", "callbacks"), "name", "deprecated"), "methods", "name"
-        ),
-        "dependency_overrides_provider",
-        "response_class",
-    ),
-    "callbacks",
-    "dependency_overrides_provider",
-)
-ROUTE_INIT = _insert(ROUTE_INIT, "strict_content_type", "generate_unique_id_function")
+_route_init = _insert(_drop(_ROUTE, "name", "callbacks"), "name", "deprecated")
+_route_init = _insert(_route_init, "methods", "name")
+_route_init = _insert(_route_init, "dependency_overrides_provider", "response_class")
+_route_init = _insert(_route_init, "callbacks", "dependency_overrides_provider")
+ROUTE_INIT = _insert(_route_init, "strict_content_type", "generate_unique_id_function")
 INCLUDE = tuple(IncludeOptions.__annotations__)
 APP_INCLUDE = (
     "prefix",

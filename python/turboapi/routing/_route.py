@@ -38,7 +38,7 @@ class APIRoute(OperationState, routing.Route):
         AssertionError, FastAPIError: when it is made, for declarations that can't work.
     """
 
-    endpoint: Callable[..., Any]
+    endpoint: Callable[..., Any]  # pyright: ignore[reportIncompatibleVariableOverride]
     methods: set[str]
     form_limits: _FormLimits
 
@@ -46,8 +46,9 @@ class APIRoute(OperationState, routing.Route):
     def __init__(
         self, path: str, endpoint: Callable[..., Any], **options: Unpack[RouteInitOptions]
     ) -> None:
-        self.form_limits = _validate_form_limits(options["form_limits"])
-        self._configure(path, endpoint, options)
+        given: dict[str, Any] = {**options}
+        self.form_limits = _validate_form_limits(given["form_limits"])
+        self._configure(path, endpoint, given)
         self.app = operation_app(self, self)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

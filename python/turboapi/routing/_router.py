@@ -216,7 +216,7 @@ class APIRouter(routing.Router):
         self.strict_content_type = strict_content_type
         self.max_body_size = max_body_size
         self.form_limits = _validate_form_limits(form_limits)
-        self.run_mode = run
+        self.run_mode: RunMode | None = run
         self._low_priority_routes: list[BaseRoute] = []
         self._frontend_routes: _FrontendRouteGroup | None = None
 
@@ -436,26 +436,27 @@ class APIRouter(routing.Router):
         self, path: str, endpoint: Callable[..., Any], **options: Unpack[AddRouteOptions]
     ) -> None:
         """Add a path operation; as the decorators, for an endpoint that exists."""
-        route_class = options.pop("route_class_override") or self.route_class
+        given: dict[str, Any] = {**options}
+        route_class = given.pop("route_class_override") or self.route_class
         merged: dict[str, Any] = {
-            **options,
-            "tags": self.tags + (options["tags"] or []),
-            "dependencies": [*self.dependencies, *(options["dependencies"] or [])],
-            "responses": {**self.responses, **(options["responses"] or {})},
-            "callbacks": self.callbacks + (options["callbacks"] or []),
-            "deprecated": options["deprecated"] or self.deprecated,
-            "include_in_schema": options["include_in_schema"] and self.include_in_schema,
+            **given,
+            "tags": self.tags + (given["tags"] or []),
+            "dependencies": [*self.dependencies, *(given["dependencies"] or [])],
+            "responses": {**self.responses, **(given["responses"] or {})},
+            "callbacks": self.callbacks + (given["callbacks"] or []),
+            "deprecated": given["deprecated"] or self.deprecated,
+            "include_in_schema": given["include_in_schema"] and self.include_in_schema,
             "response_class": get_value_or_default(
-                options["response_class"], self.default_response_class
+                given["response_class"], self.default_response_class
             ),
             "generate_unique_id_function": get_value_or_default(
-                options["generate_unique_id_function"], self.generate_unique_id_function
+                given["generate_unique_id_function"], self.generate_unique_id_function
             ),
             "strict_content_type": get_value_or_default(
-                options["strict_content_type"], self.strict_content_type
+                given["strict_content_type"], self.strict_content_type
             ),
-            "max_body_size": get_body_size_limit(options["max_body_size"], self.max_body_size),
-            "run": options["run"] or self.run_mode,
+            "max_body_size": get_body_size_limit(given["max_body_size"], self.max_body_size),
+            "run": given["run"] or self.run_mode,
             "dependency_overrides_provider": self.dependency_overrides_provider,
         }
         for name in ("form_limits", "run"):
@@ -599,11 +600,12 @@ class APIRouter(routing.Router):
             "Cannot include an APIRouter instance that already includes this router. "
             "Did you mean to include a different router?"
         )
-        prefix = options["prefix"]
+        given: dict[str, Any] = {**options}
+        prefix = given["prefix"]
         _check_prefix(prefix)
         if not prefix:
             _check_no_empty_path(router)
-        context = _RouterIncludeContext.for_include(self, router, options)  # type: ignore[arg-type]
+        context = _RouterIncludeContext.for_include(self, router, given)
         router._including.append(weakref.ref(self))
         self.routes.append(_IncludedRouter(router, context))
         for handler in router.on_startup:

@@ -1,6 +1,6 @@
 """What the routers keep in the ASGI scope, under the one key "fastapi"."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,7 +23,7 @@ def own_scope(scope: Scope) -> dict[str, Any]:
     """Our part of the scope, made when it is not there yet."""
     own = scope.setdefault(FASTAPI, {})
     assert isinstance(own, dict)
-    return own
+    return own  # pyright: ignore[reportUnknownVariableType]
 
 
 def peek(scope: Scope, key: str) -> Any:
@@ -37,13 +37,13 @@ def restore_key(scope: Scope, key: str, previous: Any) -> None:
     if not isinstance(own, dict):
         return
     if previous is MISSING:
-        own.pop(key, None)
+        own.pop(key, None)  # pyright: ignore[reportUnknownMemberType]
     else:
         own[key] = previous
 
 
 @contextmanager
-def key_set(scope: Scope, key: str, value: Any) -> Iterator[None]:
+def key_set(scope: Scope, key: str, value: Any) -> Generator[None]:
     """`key` is `value` inside of the block."""
     own = own_scope(scope)
     previous = own.get(key, MISSING)
@@ -60,7 +60,7 @@ def merge_child(scope: Scope, child: Scope) -> None:
         child = dict(child)
         ours = child.pop(FASTAPI)
         if isinstance(ours, dict):
-            own_scope(scope).update(ours)
+            own_scope(scope).update(ours)  # pyright: ignore[reportUnknownArgumentType]
     scope.update(child)
 
 

@@ -2,9 +2,9 @@
 
 import json
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from starlette.concurrency import iterate_in_threadpool
@@ -94,8 +94,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, list) else value
+        return {key: _finite(each) for key, each in cast("Any", value).items()}
+    return [_finite(each) for each in cast("Any", value)] if isinstance(value, list) else value
 
 
 def _lines(items: Iterator[Any], encode: _ItemEncoder) -> Iterator[bytes]:
@@ -174,13 +174,13 @@ async def _start_events(
             mailbox.close()
 
     @asynccontextmanager
-    async def running() -> AsyncIterator[None]:
+    async def running() -> AsyncGenerator[None]:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(produce)
             yield
             tasks.cancel_scope.cancel()
 
-    await stack.enter_async_context(running())
+    await stack.enter_async_context(running())  # pyright: ignore[reportUnknownMemberType]
     return _events(mailbox)
 
 

@@ -4,7 +4,7 @@ Needs only the API package. The state of a request is an object in the OpenTelem
 that tasks and threads started by the endpoint find it too.
 """
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import time_ns
@@ -64,6 +64,20 @@ class TelemetryConfig(TypedDict, total=False):
     exclude: Callable[[MutableMapping[str, Any]], bool] | None
 
 
+class CompleteConfig(TypedDict):
+    """`TelemetryConfig` with every setting in it."""
+
+    tracer_provider: TracerProvider | None
+    meter_provider: MeterProvider | None
+    logger_provider: LoggerProvider | None
+    tracing: bool
+    metrics: bool
+    logs: bool
+    operation_spans: bool
+    auto_configure: bool
+    exclude: Callable[[MutableMapping[str, Any]], bool] | None
+
+
 @dataclass(kw_only=True)
 class TelemetryData:
     """What is known of the request now, for span and log processors of the same process.
@@ -96,7 +110,7 @@ class _RequestTelemetry:
     status_code: int | None = None
     data: TelemetryData | None = field(default_factory=TelemetryData)
     _mount_prefix: str = ""
-    _exceptions: list[BaseException] = field(default_factory=list, repr=False)
+    _exceptions: list[BaseException] = field(default_factory=list, repr=False)  # pyright: ignore[reportUnknownVariableType]
 
 
 _REQUEST_TELEMETRY_KEY: Final = otel_context.create_key("fastapi.request")
@@ -164,8 +178,8 @@ def _operation(
 
 
 @contextmanager
-def _span(tracer: Tracer, name: str, function: Callable[..., Any] | None) -> Iterator[None]:
-    attributes = {}
+def _span(tracer: Tracer, name: str, function: Callable[..., Any] | None) -> Generator[None]:
+    attributes: dict[str, str] = {}
     if function is not None:
         kind = type(function)
         module = getattr(function, "__module__", kind.__module__)
@@ -220,6 +234,6 @@ _PLACEHOLDERS: Final = frozenset(
 )
 
 
-def _unconfigured(provider: Any) -> bool:
+def _unconfigured(provider: object) -> bool:
     kind = type(provider)
     return (kind.__module__, kind.__name__) in _PLACEHOLDERS

@@ -24,7 +24,7 @@ from turboapi.telemetry._api import (
     _HTTP_METHODS,
     _REQUEST_TELEMETRY_KEY,
     SCOPE_KEY,
-    TelemetryConfig,
+    CompleteConfig,
     _exception_type,
     _normal_websocket_disconnect,
     _RequestTelemetry,
@@ -89,7 +89,7 @@ def _legacy_otel(stack: Any) -> bool:
     seen: set[int] = set()
     while stack is not None and id(stack) not in seen:
         seen.add(id(stack))
-        kind = type(stack)
+        kind = type(stack)  # pyright: ignore[reportUnknownVariableType]
         if (kind.__module__, kind.__name__) == (
             "opentelemetry.instrumentation.asgi",
             "OpenTelemetryMiddleware",
@@ -171,7 +171,7 @@ class ExceptionTelemetryMiddleware:
 class NativeTelemetry:
     """The telemetry of one application; does nothing until a provider is configured."""
 
-    def __init__(self, config: TelemetryConfig) -> None:
+    def __init__(self, config: CompleteConfig) -> None:
         self.config = config
         known = os.getenv("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "")
         names = frozenset(name for part in known.split(",") if (name := part.strip()))

@@ -5,7 +5,7 @@ import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from anyio.to_thread import run_sync
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turboapi.exceptions import FastAPIError
 from turboapi.logger import logger
-from turboapi.telemetry._api import TelemetryConfig, _unconfigured
+from turboapi.telemetry._api import CompleteConfig, _unconfigured
 
 _lock = threading.RLock()
 # What was made here, and must be flushed and shut down here.
@@ -84,7 +84,7 @@ def _export_endpoint(signal: str) -> str | None:
 
 def _registration_provider(provider: Any) -> Any:
     """The provider that takes readers: older Logfire wraps it without passing that on."""
-    kind = type(provider)
+    kind = type(cast("object", provider))
     wraps = (kind.__module__, kind.__name__) == (
         "logfire._internal.metrics",
         "ProxyMeterProvider",
@@ -154,7 +154,7 @@ def _signals() -> dict[str, _Signal]:
     }
 
 
-def _configure_from_environment(config: TelemetryConfig) -> None:
+def _configure_from_environment(config: CompleteConfig) -> None:
     """Add an OTLP exporter for each signal that the environment names, once per provider.
 
     Providers that exist, and their exporters, stay as they are.
@@ -223,7 +223,7 @@ def _add_exporter(key: str, signal: _Signal, explicit: Any, endpoint: str) -> No
 
 
 async def lifespan(
-    *, config: TelemetryConfig, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    *, config: CompleteConfig, app: ASGIApp, scope: Scope, receive: Receive, send: Send
 ) -> None:
     """Run the lifespan of `app` with exporters set up before it and flushed after it."""
 
