@@ -29,7 +29,7 @@ from turboapi.telemetry._api import _route_selected
 if TYPE_CHECKING:
     from turboapi.routing._router import APIRouter
 
-_CONVERTORS = (StringConvertor, IntegerConvertor, FloatConvertor, UUIDConvertor, PathConvertor)
+CONVERTORS = (StringConvertor, IntegerConvertor, FloatConvertor, UUIDConvertor, PathConvertor)
 
 _WEBSOCKET_MATCHES = (starlette_routing.WebSocketRoute.matches, APIWebSocketRoute.matches)
 
@@ -107,7 +107,7 @@ class RouteTable:
         self.match = self.router.match
 
 
-_OPAQUE: Entry = ("any", "", None, None, {})
+OPAQUE: Entry = ("any", "", None, None, {})
 
 
 def _walk(router: "APIRouter") -> Iterator[tuple[Entry, Target | None]]:
@@ -122,7 +122,7 @@ def _walk_included(
     included: _IncludedRouter, limits: _FormLimits
 ) -> Iterator[tuple[Entry, Target | None]]:
     if _is_custom(included.original_router):
-        yield _OPAQUE, None
+        yield OPAQUE, None
         return
     limits = {**limits, **included.include_context.form_limits}
     for candidate in included.effective_candidates():
@@ -160,9 +160,9 @@ def _entries(
     if (
         not isinstance(route, base)
         or any(getattr(kind, name) is not getattr(base, name) for name in ("matches", "handle"))
-        or any(type(each) not in _CONVERTORS for each in serving.param_convertors.values())
+        or any(type(each) not in CONVERTORS for each in serving.param_convertors.values())
     ):
-        yield _OPAQUE, None
+        yield OPAQUE, None
         return
     target = Target(route, effective, included, limits)
     methods = frozenset(serving.methods) if serving.methods else None

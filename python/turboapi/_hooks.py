@@ -27,13 +27,14 @@ from turboapi._request import EngineRequest
 from turboapi.background import BackgroundTasks
 from turboapi.datastructures import DefaultPlaceholder
 from turboapi.dependencies._forms import read_form
+from turboapi.dependencies._solve import open_generator
 from turboapi.dependencies.models import (
     Dependant,
     _get_cache_key,
     _is_async_gen_callable,
     _is_gen_callable,
 )
-from turboapi.dependencies.utils import _open_generator, _solve_generator, get_dependant
+from turboapi.dependencies.utils import _solve_generator, get_dependant
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import (
     EndpointContext,
@@ -380,7 +381,7 @@ class _Bound:
         )
 
     def open_generator(self, index: int, values: dict[str, Any], scope: Any) -> Any:
-        return _open_generator(self._dependants[index], values, scope)
+        return open_generator(self._dependants[index], values, scope)
 
     async def solve_limited(self, index: int, values: dict[str, Any]) -> Any:
         from turboapi.dependencies.models import _is_coroutine_callable

@@ -28,7 +28,7 @@ def native_app(app: "FastAPI") -> Any:
     if not runs_directly(app):
         return _core.App(app)
     try:
-        errors = app._wrap_middleware(_raise_again)
+        errors = app._wrap_middleware(raise_again)
     except Exception:  # of a middleware's making: it shows when the application starts
         return _core.App(app)
     filters = filters_of(errors, len(app.user_middleware))
@@ -47,12 +47,12 @@ def native_app(app: "FastAPI") -> Any:
         app,
         router=table.router,
         direct=True,
-        error_app=_Errors(app, errors),
+        error_app=Errors(app, errors),
         rebuild=lambda: native_app(app),
         scope_items={
             "app": app,
             "router": app.router,
-            "starlette.exception_handlers": _handlers(errors),
+            "starlette.exception_handlers": handlers_of(errors),
         },
         root_path=app.root_path,
         filters=filters,
@@ -62,7 +62,7 @@ def native_app(app: "FastAPI") -> Any:
     return made
 
 
-class _Errors:
+class Errors:
     """The middleware that answers for an exception which no handler of the route wanted."""
 
     def __init__(self, app: "FastAPI", stack: Any) -> None:
@@ -74,11 +74,11 @@ class _Errors:
         await self.stack(scope, receive, send)
 
 
-async def _raise_again(scope: Scope, receive: Receive, send: Send) -> None:
+async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
     raise scope["turboapi.exception"]
 
 
-def _handlers(stack: Any) -> tuple[Any, Any]:
+def handlers_of(stack: Any) -> tuple[Any, Any]:
     while type(stack) is not ExceptionMiddleware:
         stack = stack.app
     return stack._exception_handlers, stack._status_handlers

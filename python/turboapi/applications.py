@@ -54,7 +54,7 @@ from turboapi.routing._options import (
     RunMode,
     takes_options,
 )
-from turboapi.routing._router import _ON_EVENT_WARNING
+from turboapi.routing._router import ON_EVENT_WARNING
 from turboapi.telemetry import TelemetryConfig
 from turboapi.telemetry._api import CompleteConfig
 from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry, _legacy_otel
@@ -524,7 +524,7 @@ class FastAPI(Starlette):
 
     # -- events, middleware, errors -----------------------------------------------------------
 
-    @deprecated(_ON_EVENT_WARNING)
+    @deprecated(ON_EVENT_WARNING)
     def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
         """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
         return self.router.on_event(event_type)  # pyright: ignore[reportDeprecated]

@@ -33,7 +33,7 @@ def lenient_issubclass(
     return isinstance(cls, type) and issubclass(cls, class_or_tuple)  # type: ignore[arg-type]
 
 
-def _is_union(annotation: object) -> bool:
+def is_union(annotation: object) -> bool:
     origin = get_origin(annotation)
     return origin is Union or origin is UnionType
 
@@ -48,7 +48,7 @@ def field_annotation_is_sequence(annotation: object) -> bool:
     origin = get_origin(annotation)
     if origin is Annotated:
         return field_annotation_is_sequence(get_args(annotation)[0])
-    if _is_union(annotation):
+    if is_union(annotation):
         return any(map(field_annotation_is_sequence, get_args(annotation)))
     return _is_sequence_class(annotation) or _is_sequence_class(origin)
 
@@ -67,7 +67,7 @@ def _is_complex_class(annotation: object) -> bool:
 
 def field_annotation_is_complex(annotation: object) -> bool:
     origin = get_origin(annotation)
-    if _is_union(annotation):
+    if is_union(annotation):
         return any(map(field_annotation_is_complex, get_args(annotation)))
     if origin is Annotated:
         return field_annotation_is_complex(get_args(annotation)[0])
@@ -88,7 +88,7 @@ def field_annotation_is_scalar_sequence(annotation: object) -> bool:
     if get_origin(annotation) is Annotated:
         return field_annotation_is_scalar_sequence(get_args(annotation)[0])
     args = get_args(annotation)
-    if _is_union(annotation):
+    if is_union(annotation):
         sequences = [arg for arg in args if field_annotation_is_scalar_sequence(arg)]
         return bool(sequences) and all(
             field_annotation_is_scalar(arg) for arg in args if arg not in sequences
@@ -99,14 +99,14 @@ def field_annotation_is_scalar_sequence(annotation: object) -> bool:
 def _is_or_none(annotation: Any, kind: type[Any]) -> bool:
     """``kind``, or a union that has it."""
     return lenient_issubclass(annotation, kind) or (
-        _is_union(annotation) and any(lenient_issubclass(a, kind) for a in get_args(annotation))
+        is_union(annotation) and any(lenient_issubclass(a, kind) for a in get_args(annotation))
     )
 
 
 def _is_sequence_of(annotation: Any, kind: type[Any]) -> bool:
     """A sequence of ``kind`` (also one of nothing in particular), or a union that has one."""
     args = get_args(annotation)
-    if _is_union(annotation):
+    if is_union(annotation):
         return any(_is_sequence_of(arg, kind) for arg in args)
     return field_annotation_is_sequence(annotation) and all(_is_or_none(a, kind) for a in args)
 
@@ -150,6 +150,6 @@ def annotation_is_pydantic_v1(annotation: Any) -> bool:
     if is_pydantic_v1_model_class(annotation):
         return True
     args = get_args(annotation)
-    if _is_union(annotation) and any(map(is_pydantic_v1_model_class, args)):
+    if is_union(annotation) and any(map(is_pydantic_v1_model_class, args)):
         return True
     return field_annotation_is_sequence(annotation) and any(map(annotation_is_pydantic_v1, args))

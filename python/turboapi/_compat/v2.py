@@ -136,7 +136,7 @@ def _is_shared_type(annotation: Any) -> bool:
 def _adapter_key(info: FieldInfo) -> _AdapterKey | None:
     # The members of a union in their order: it may decide.  A model that is built anew gets
     # another validator, so that tells whether an adapter is still right.
-    union = shared._is_union(info.annotation)
+    union = shared.is_union(info.annotation)
     types = get_args(info.annotation) if union else (info.annotation,)
     if not all(map(_is_shared_type, types)):
         return None
@@ -305,7 +305,7 @@ def copy_field_info(*, field_info: FieldInfo, annotation: Any) -> FieldInfo:
 def serialize_sequence_value(*, field: ModelField, value: Any) -> Sequence[Any]:
     """``value`` as the kind of sequence that the annotation asks for."""
     annotation = field.field_info.annotation
-    if shared._is_union(annotation):
+    if shared.is_union(annotation):
         annotation = next(arg for arg in get_args(annotation) if arg is not type(None))
     kind = get_origin(annotation) or annotation
     assert issubclass(kind, shared.sequence_types)  # type: ignore[arg-type]

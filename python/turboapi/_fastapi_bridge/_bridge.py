@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from turboapi import _core
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._table import Table
-from turboapi._native import _Errors, _handlers, _raise_again
-from turboapi.routing._router import _RouteList
+from turboapi._native import Errors, handlers_of, raise_again
+from turboapi.routing._router import RouteList
 
 logger = logging.getLogger("turboapi.server")
 
@@ -64,8 +64,8 @@ class Bridge:
     def _watch(self, router: Any) -> None:
         routes = router.routes
         ours: Any = self
-        if not (type(routes) is _RouteList and routes._router() is ours):
-            router.routes = _RouteList(routes, ours)
+        if not (type(routes) is RouteList and routes._router() is ours):
+            router.routes = RouteList(routes, ours)
 
     def _mark_routes_changed(self) -> None:
         """Called by the lists of routes."""
@@ -101,17 +101,17 @@ class Bridge:
             return _core.App(app)
         # The application's own middleware, round what raises the exception of a direct run.
         kind = cast("Any", type(app))
-        errors = kind.build_middleware_stack(_WithRouter(app, _raise_again))
+        errors = kind.build_middleware_stack(_WithRouter(app, raise_again))
         made = _core.App(
             app,
             router=table.router,
             direct=True,
-            error_app=_Errors(app, errors),
+            error_app=Errors(app, errors),
             rebuild=self.native_app,
             scope_items={
                 "app": app,
                 "router": self.router,
-                "starlette.exception_handlers": _handlers(app.middleware_stack),
+                "starlette.exception_handlers": handlers_of(app.middleware_stack),
             },
             root_path=app.root_path,
         )

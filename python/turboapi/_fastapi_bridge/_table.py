@@ -7,7 +7,7 @@ from starlette import routing as starlette_routing
 from starlette.types import Receive, Scope, Send
 
 from turboapi import _core
-from turboapi._engine import _CONVERTORS, _OPAQUE, Entry
+from turboapi._engine import CONVERTORS, OPAQUE, Entry
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._hooks import BridgeHooks
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator
@@ -74,7 +74,7 @@ class Table:
         self.routers.append(router)
         if not _inherits(router, routing.APIRouter, "matches", "handle"):
             self.left.append((included.include_context.prefix or "/", "a custom router class"))
-            yield _OPAQUE, None
+            yield OPAQUE, None
             return
         limited = limited or bool(included.include_context.form_limits)
         for candidate in included.effective_candidates():
@@ -106,12 +106,12 @@ class Table:
             or vars(route).keys() & {"matches", "handle"}
         ):
             why = "a custom route class"
-        elif any(type(each) not in _CONVERTORS for each in serving.param_convertors.values()):
+        elif any(type(each) not in CONVERTORS for each in serving.param_convertors.values()):
             why = "a convertor of its own"
         if why is not None:
             if is_operation:
                 self.left.append((_label(serving), why))
-            yield _OPAQUE, None
+            yield OPAQUE, None
             return
         target = None
         if is_operation:

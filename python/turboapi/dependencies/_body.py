@@ -19,19 +19,19 @@ from turboapi._compat import (
     lenient_issubclass,
 )
 from turboapi.dependencies._extract import (
-    _lookup,
     _validate_value_with_model_field,
     get_validation_alias,
+    lookup_of,
 )
 from turboapi.dependencies._forms import (
     _extract_form_model,
     _get_form_model,
     _get_form_models,
-    _is_nullable,
-    _own_names,
-    _read_form_field,
-    _read_form_items,
-    _takes_extras,
+    is_nullable,
+    own_names,
+    read_form_field,
+    read_form_items,
+    takes_extras,
 )
 from turboapi.utils import create_model_field
 
@@ -85,7 +85,7 @@ async def request_body_to_args(
     if is_single_body(body_fields, embed_body_fields):
         field = body_fields[0]
         if form is not None:
-            received_body = await _read_form_items(body_fields, form)
+            received_body = await read_form_items(body_fields, form)
         value, problems = _validate_value_with_model_field(
             field=field, value=received_body, values={}, loc=("body",)
         )
@@ -101,7 +101,7 @@ async def request_body_to_args(
         loc: tuple[str, ...] = ("body",)
         if not is_object:
             # An array, number or null has no keys; even optional fields need an object.
-            first = _lookup(field).aliases[0].validation
+            first = lookup_of(field).aliases[0].validation
             errors.append(get_missing_field_error(("body", first)))
             continue
         if form is None:
@@ -109,7 +109,7 @@ async def request_body_to_args(
         elif models := _get_form_models(field):
             value = await _extract_form_model(field, models, form)
         else:
-            alias, value = await _read_form_field(field, form)
+            alias, value = await read_form_field(field, form)
             loc = ("body", alias)
         value, problems = _validate_value_with_model_field(
             field=field, value=value, values=values, loc=loc
@@ -123,7 +123,7 @@ async def request_body_to_args(
 
 def _embedded(field: ModelField, content: Any) -> tuple[tuple[str, ...], Any]:
     """Where in a JSON object a field is, and its value; Undefined when it is not there."""
-    aliases = _lookup(field).aliases
+    aliases = lookup_of(field).aliases
     if content is not Undefined and not isinstance(content, bytes):
         for alias, _ in aliases:
             value = content.get(alias, Undefined)
@@ -143,7 +143,7 @@ def _get_body_field(
         return None
     first = body_params[0]
     if not embed_body_fields and not any(
-        _get_form_models(field) and _is_nullable(field) for field in body_params
+        _get_form_models(field) and is_nullable(field) for field in body_params
     ):
         return first
     fields = body_params
@@ -204,7 +204,7 @@ def _form_aliases(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, l
         known = alias.choices[0] if isinstance(alias, AliasChoices) else get_validation_alias(field)
         if not isinstance(known, str) or known not in properties:
             continue
-        names = [each.validation for each in _lookup(field).aliases]
+        names = [each.validation for each in lookup_of(field).aliases]
         if names[0] != known or (len(names) > 1 and known in required):
             result[known] = names
     return result
@@ -249,7 +249,7 @@ def _apply_form_body_schema(body_params: list[ModelField], schema: dict[str, Any
             own.pop("default", None)
             conditions += _form_model_conditions(field, models, own)
             continue
-        alias = _lookup(field).aliases[0].validation
+        alias = lookup_of(field).aliases[0].validation
         if alias in properties:
             conditions.append({"properties": {alias: own}})
         else:
@@ -267,14 +267,14 @@ def _form_model_conditions(
     field: ModelField, models: list[type[BaseModel]], own: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """What a form must be for the models of one parameter; none of it for an absent one."""
-    if not _is_nullable(field):
+    if not is_nullable(field):
         return [own]
     # An absent model has no key in the form: there is no null.
     own["anyOf"] = [choice for choice in own["anyOf"] if choice.get("type") != "null"]
     absent: dict[str, Any] = {}
-    if _takes_extras(models):
+    if takes_extras(models):
         absent = {"maxProperties": 0}
-    elif names := sorted(_own_names(models)):
+    elif names := sorted(own_names(models)):
         absent = {"not": {"anyOf": [{"required": [name]} for name in names]}}
     if field.field_info.is_required():
         return [{"not": absent}, own]

@@ -22,7 +22,7 @@ from turboapi._compat import (
     get_missing_field_error,
     lenient_issubclass,
 )
-from turboapi._compat.shared import _is_union
+from turboapi._compat.shared import is_union
 
 _Result = tuple[Any, list[Any]]
 
@@ -75,7 +75,7 @@ def _is_json_field(field: ModelField) -> bool:
 
 def _get_model_type(annotation: Any) -> type[BaseModel] | None:
     """The model that an annotation is, or that it makes optional."""
-    if _is_union(annotation):
+    if is_union(annotation):
         args = get_args(annotation)
         if len(args) == 2 and type(None) in args:
             annotation = next(arg for arg in args if arg is not type(None))
@@ -131,7 +131,7 @@ class _Member:
     __slots__ = ("aliases", "hidden", "lookup", "own_names")
 
     def __init__(self, field: ModelField, is_header: bool, convert_underscores: bool) -> None:
-        self.lookup = _lookup(field)
+        self.lookup = lookup_of(field)
         convert = is_header and getattr(
             field.field_info, "convert_underscores", convert_underscores
         )
@@ -146,7 +146,7 @@ class _Member:
         }
 
 
-def _lookup(field: ModelField) -> _Lookup:
+def lookup_of(field: ModelField) -> _Lookup:
     lookup = field._lookup
     if lookup is None:
         lookup = field._lookup = _Lookup(field)
@@ -159,7 +159,7 @@ def _is_empty_file_input(value: Any) -> bool:
 
 
 def _get_multidict_value(field: ModelField, values: Mapping[str, Any], alias: str) -> Any:
-    return _lookup(field).take(values, alias)
+    return lookup_of(field).take(values, alias)
 
 
 def _get_multidict_extras(
@@ -241,7 +241,7 @@ def _read_model(lookup: _Lookup, info: params.Param, received: Mapping[str, Any]
 
 def read_param(field: ModelField, received: Mapping[str, Any]) -> _Result:
     """The value of one parameter out of the container for its place, and its errors."""
-    lookup = _lookup(field)
+    lookup = lookup_of(field)
     info = field.field_info
     assert isinstance(info, params.Param), "Params must be subclasses of Param"
     if lookup.model is not None:

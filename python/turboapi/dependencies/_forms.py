@@ -20,12 +20,12 @@ from turboapi._compat import (
     serialize_sequence_value,
     value_is_sequence,
 )
-from turboapi._compat.shared import _is_union
+from turboapi._compat.shared import is_union
 from turboapi.dependencies._extract import (
     _get_model_type,
     _get_multidict_extras,
     _is_json_field,
-    _lookup,
+    lookup_of,
 )
 from turboapi.logger import logger
 
@@ -77,7 +77,7 @@ def ensure_multipart_is_installed() -> None:
 
 def _get_form_union_models(annotation: Any) -> list[type[BaseModel]]:
     """The models of a union of several models (and None); else nothing."""
-    if not _is_union(annotation):
+    if not is_union(annotation):
         return []
     choices = [arg for arg in get_args(annotation) if arg is not type(None)]
     models = [get_args(c)[0] if get_origin(c) is Annotated else c for c in choices]
@@ -88,7 +88,7 @@ def _get_form_union_models(annotation: Any) -> list[type[BaseModel]]:
 
 def _get_form_models(field: ModelField) -> list[type[BaseModel]]:
     """The models that take the whole form for this parameter; none for an ordinary one."""
-    lookup = _lookup(field)
+    lookup = lookup_of(field)
     if lookup.form_models is None:
         info = field.field_info
         if not isinstance(info, params.Form) or info.embed or _is_json_field(field):
@@ -105,21 +105,21 @@ def _get_form_model(field: ModelField) -> type[BaseModel] | None:
     return models[0] if len(models) == 1 else None
 
 
-def _is_nullable(field: ModelField) -> bool:
+def is_nullable(field: ModelField) -> bool:
     return type(None) in get_args(field.field_info.annotation)
 
 
-def _own_names(models: Sequence[type[BaseModel]]) -> set[str]:
+def own_names(models: Sequence[type[BaseModel]]) -> set[str]:
     """All keys by which a form can give something to one of ``models``."""
     return {
         alias.validation
         for model in models
         for field in get_cached_model_fields(model)
-        for alias in _lookup(field).aliases
+        for alias in lookup_of(field).aliases
     }
 
 
-def _takes_extras(models: Sequence[type[BaseModel]]) -> bool:
+def takes_extras(models: Sequence[type[BaseModel]]) -> bool:
     return any(model.model_config.get("extra") in ("allow", "forbid") for model in models)
 
 
@@ -166,7 +166,7 @@ def _extract_form_items(
     """(alias, value, field) of each field that is there, then the extras with field None."""
     tried: set[str] = set()
     for field in body_fields:
-        lookup = _lookup(field)
+        lookup = lookup_of(field)
         for alias, _ in lookup.aliases:
             tried.add(alias)
             value = lookup.take(received_body, alias)
@@ -203,7 +203,7 @@ async def _as_declared(field: ModelField, value: Any) -> Any:
     return value
 
 
-async def _read_form_items(
+async def read_form_items(
     body_fields: Sequence[ModelField], received_body: FormData
 ) -> dict[str, Any]:
     """What a form has for these fields and beside them, by alias."""
@@ -213,9 +213,9 @@ async def _read_form_items(
     return result
 
 
-async def _read_form_field(field: ModelField, received_body: FormData) -> tuple[str, Any]:
+async def read_form_field(field: ModelField, received_body: FormData) -> tuple[str, Any]:
     """The alias by which the form has a field, and its value; Undefined when it does not."""
-    lookup = _lookup(field)
+    lookup = lookup_of(field)
     for alias, _ in lookup.aliases:
         value = lookup.take(received_body, alias)
         if value is not Undefined:
@@ -227,14 +227,14 @@ async def _extract_form_model(
     field: ModelField, models: list[type[BaseModel]], received_body: FormData
 ) -> Any:
     """What a parameter that takes the whole form is validated from; Undefined: it is absent."""
-    if _is_nullable(field):
-        supplied = any(name in received_body for name in _own_names(models))
+    if is_nullable(field):
+        supplied = any(name in received_body for name in own_names(models))
         # Asked of the raw form: an empty text counts as given although it is dropped below.
-        if not supplied and not (_takes_extras(models) and received_body):
+        if not supplied and not (takes_extras(models) and received_body):
             return Undefined
     # The choices of a union read the items themselves.
     fields = get_cached_model_fields(models[0]) if len(models) == 1 else []
-    return await _read_form_items(fields, received_body)
+    return await read_form_items(fields, received_body)
 
 
 _URLENCODED = frozenset(

@@ -17,8 +17,8 @@ from turboapi import params
 from turboapi._compat import ModelField
 from turboapi.dependencies._body import is_single_body, request_body_to_args
 from turboapi.dependencies._extract import (
-    _lookup,
     _validate_value_with_model_field,
+    lookup_of,
     read_param,
 )
 from turboapi.dependencies._jsonmode import json_mode_is_equal, runs_user_code
@@ -92,7 +92,7 @@ def _validate_as(field: ModelField, loc: tuple[str, ...]) -> _Validate:
 
 def _validate_json_text(field: ModelField, loc: tuple[str, ...]) -> _Validate:
     """For JSON of a sequence: an empty text counts as absent."""
-    lookup, alias = _lookup(field), loc[-1]
+    lookup, alias = lookup_of(field), loc[-1]
 
     def validate(raw: Any, values: dict[str, Any]) -> tuple[Any, list[Any]]:
         value = lookup.take({alias: raw}, alias) if isinstance(raw, str) else raw
@@ -126,7 +126,7 @@ def param_slots(
 
 
 def _param_slot(source: str, field: ModelField, positions: Mapping[str, int]) -> Slot:
-    lookup = _lookup(field)
+    lookup = lookup_of(field)
     alias = lookup.aliases[0].request
     slot: Slot = {
         "name": field.name,

@@ -63,10 +63,10 @@ async def _solve_generator(
 ) -> Any:
     """What the generator yields; ``stack`` runs the rest of it when it is closed."""
     scope = _cleanup_scope(request) if _is_async_gen_callable(dependant.call) else None
-    return await stack.enter_async_context(_open_generator(dependant, sub_values, scope))
+    return await stack.enter_async_context(open_generator(dependant, sub_values, scope))
 
 
-def _open_generator(
+def open_generator(
     dependant: Dependant, values: dict[str, Any], scope: CancelScope | None
 ) -> AbstractAsyncContextManager[Any]:
     """A generator as a context manager; ``scope`` shields the exit of an asynchronous one."""

@@ -48,7 +48,6 @@ from turboapi.dependencies._signature import (
 )
 from turboapi.dependencies._signature import get_typed_signature as get_typed_signature
 from turboapi.dependencies._solve import SolvedDependency as SolvedDependency
-from turboapi.dependencies._solve import _open_generator as _open_generator
 from turboapi.dependencies._solve import _solve_generator as _solve_generator
 from turboapi.dependencies._solve import solve_dependencies as solve_dependencies
 from turboapi.dependencies.models import Dependant as Dependant

@@ -65,7 +65,7 @@ from Starlette and supported for compatibility.
 In FastAPI, you normally would use the *path operation methods*,
 like `router.get()`, `router.post()`, etc.
 """
-_ON_EVENT_WARNING = """
+ON_EVENT_WARNING = """
 on_event is deprecated, use lifespan event handlers instead.
 
 Read more about it in the
@@ -73,7 +73,7 @@ Read more about it in the
 """
 
 
-class _RouteList(list[BaseRoute]):
+class RouteList(list[BaseRoute]):
     """The routes of a router, which learns of every change."""
 
     def __init__(self, routes: Iterable[BaseRoute], router: "APIRouter") -> None:
@@ -229,7 +229,7 @@ class APIRouter(routing.Router):
 
     @routes.setter
     def routes(self, routes: Iterable[BaseRoute]) -> None:
-        self._routes = _RouteList(routes, self)
+        self._routes = RouteList(routes, self)
         self._mark_routes_changed()
 
     def _mark_routes_changed(self) -> None:
@@ -670,7 +670,7 @@ class APIRouter(routing.Router):
         handlers = self.on_startup if event_type == "startup" else self.on_shutdown
         handlers.append(func)
 
-    @deprecated(_ON_EVENT_WARNING)
+    @deprecated(ON_EVENT_WARNING)
     def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
         """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
 
