@@ -17,6 +17,9 @@ check "clang-format" clang-format --dry-run -Werror $(c_files)
 check "ruff format" ruff format --check --quiet .
 check "ruff" ruff check --quiet .
 check "mypy" mypy
+check "pyright" pyright --pythonpath "$venv/bin/python"
+check "stubtest" python -m mypy.stubtest turboapi._core --concise \
+    --mypy-config-file pyproject.toml --allowlist scripts/stubtest_allowlist.txt
 if [ ${#failed[@]} -gt 0 ]; then
     echo "lint failed: ${failed[*]}   (scripts/format.sh mends the formats)" >&2
     exit 1

@@ -4,12 +4,14 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from logging import Logger
 from selectors import BaseSelector, SelectorKey
-from typing import Any, Final, final
+from typing import Any, Final, Self, final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 MISSING: Final[Any]
+
+class ClientDisconnected(OSError): ...  # noqa: N818
 
 def encode_json(value: object, /) -> bytes | None: ...
 
@@ -35,7 +37,7 @@ class Shape:
 
 @final
 class Plan:
-    def __init__(self, **spec: Any) -> None: ...
+    def __new__(cls, **spec: Any) -> Self: ...
     @property
     def spec(self) -> dict[str, Any]: ...
     @property
@@ -50,20 +52,20 @@ class Plan:
 
 @final
 class Router:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         entries: Sequence[
             tuple[str, str, frozenset[str] | None, Plan | None, dict[str, Any] | None]
         ],
-        /,
-    ) -> None: ...
+    ) -> Self: ...
     def match(self, method: str, path: str, /) -> tuple[int, dict[str, Any]] | None: ...
     def target(self, index: int, /) -> Plan | None: ...
+    def __len__(self) -> int: ...
 
 @final
 class App:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         asgi: ASGIApp,
         *,
         router: Router | None = None,
@@ -73,7 +75,7 @@ class App:
         scope_items: dict[str, Any] | None = None,
         root_path: str = "",
         filters: tuple[tuple[Any, ...], ...] = (),
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def asgi(self) -> ASGIApp: ...
     @property
@@ -86,7 +88,7 @@ class App:
 
 @final
 class Selector(BaseSelector):
-    def __init__(self, backend: str = ...) -> None: ...
+    def __new__(cls, backend: str = "auto") -> Self: ...
     def attach(self, loop: AbstractEventLoop, /) -> None: ...
     def fileno(self) -> int: ...
     def turn(self) -> None: ...
@@ -107,8 +109,8 @@ class Selector(BaseSelector):
 
 @final
 class Server:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         selector: Selector,
         app: App,
         *,
@@ -127,7 +129,7 @@ class Server:
         scope_hook: Callable[[Scope], object] | None = None,
         ws_deflate: bool = True,
         access_writer: Any = None,
-    ) -> None: ...
+    ) -> Self: ...
     @property
     def app(self) -> App: ...
     @property

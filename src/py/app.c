@@ -130,7 +130,7 @@ static PyObject *app_get_direct(PyObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"invalidate", app_invalidate, METH_NOARGS,
-     "invalidate()\n--\n\n"
+     "invalidate($self, /)\n--\n\n"
      "Routes, handlers or middleware have changed: the next request is served by rebuild()."},
     {NULL},
 };

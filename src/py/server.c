@@ -864,14 +864,15 @@ static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"listen", server_listen, METH_VARARGS,
-     "listen(fd, batch=0, /)\n--\n\n"
+     "listen($self, fd, batch=0, /)\n--\n\n"
      "Accepts connections from a listening, non-blocking socket, which becomes the server's; at\n"
      "most `batch` in a turn (0: 64)."},
     {"shutdown", server_shutdown, METH_O,
-     "shutdown(on_done, /)\n--\n\n"
+     "shutdown($self, on_done, /)\n--\n\n"
      "Stops accepting; requests in flight are served; then on_done() is called, once."},
-    {"cancel", server_cancel, METH_O, "cancel(msg, /)\n--\n\nCancels the Tasks of requests."},
-    {"close", server_close, METH_NOARGS, "close()\n--\n\nEnds all connections at once."},
+    {"cancel", server_cancel, METH_O,
+     "cancel($self, msg, /)\n--\n\nCancels the Tasks of requests."},
+    {"close", server_close, METH_NOARGS, "close($self, /)\n--\n\nEnds all connections at once."},
     {NULL},
 };
 

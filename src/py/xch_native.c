@@ -705,7 +705,7 @@ static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyMethodDef methods[] = {
     {"gather", native_gather, METH_NOARGS,
-     "gather()\n--\n\n"
+     "gather($self, /)\n--\n\n"
      "The whole body: bytes when it is here, else an awaitable of it; None when receive() was\n"
      "called for it before."},
     {NULL},
