@@ -42,7 +42,7 @@ static void respond(ta_req *req)
         ta_resp_abort(req);
     } else if (kind == 'L') {
         ta_resp_send(req, 200, TA_STR("content-length: 3\r\n"), TA_RESP_HAS_LENGTH, TA_STR("abcd"));
-    } else if (req->upgrade && ta_resp_upgrade(req, TA_STR("upgrade: x\r\n")) == TA_OK) {
+    } else if (req->upgrade && ta_resp_upgrade(req, TA_STR("upgrade: x\r\n"), 0) == TA_OK) {
         ta_raw_write(req, TA_STR("raw"));
     } else {
         ta_resp_send(req, 200, TA_STR(""), 0, ta_buf_str(&req->body));

@@ -408,7 +408,7 @@ void ta_req_consume(ta_req *req, size_t n)
 /* -- upgraded connections
  * ------------------------------------------------------------------------------------ */
 
-int ta_resp_upgrade(ta_req *req, ta_str headers)
+int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
 {
     h1_req *rq = req->proto;
     h1_conn *h = rq->conn;
@@ -418,7 +418,8 @@ int ta_resp_upgrade(ta_req *req, ta_str headers)
     h->keep = false;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    ta_resp_head head = {.status = 101, .headers = headers, .stamp = h1_stamp(h->server)};
+    ta_resp_head head = {
+        .status = 101, .headers = headers, .flags = flags, .stamp = h1_stamp(h->server)};
     int rc = written(rq, write_copied(rq, &head, TA_STR("")));
     h1_poke(h);
     return rc;

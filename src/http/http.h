@@ -165,12 +165,12 @@ void ta_resp_abort(ta_req *req);
 /* Writes what is buffered now instead of at the end of the batch. */
 void ta_resp_flush(ta_req *req);
 /*
- * Answers 101 with `headers` (connection and upgrade among them): from now on bytes go to
- * ops->on_raw and come from ta_raw_write (results and on_drain as above) until ta_raw_close, which
- * sends what is queued first.  TA_EINVAL: the client did not ask for it, its body is not read, or a
- * response was begun.  ta_raw_read(false) pauses on_raw.
+ * Answers 101 with `headers` (connection and upgrade among them; flags: TA_RESP_HAS_DATE and
+ * _SERVER): from now on bytes go to ops->on_raw and come from ta_raw_write (results and on_drain as
+ * above) until ta_raw_close, which sends what is queued first.  TA_EINVAL: the client did not ask
+ * for it, its body is not read, or a response was begun.  ta_raw_read(false) pauses on_raw.
  */
-int ta_resp_upgrade(ta_req *req, ta_str headers);
+int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags);
 int ta_raw_write(ta_req *req, ta_str data);
 void ta_raw_read(ta_req *req, bool on);
 void ta_raw_close(ta_req *req);

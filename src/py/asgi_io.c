@@ -183,6 +183,13 @@ static int begin_stream(ta_native *x)
     return ta_resp_start(x->req, x->head.status, ta_buf_str(&x->head.lines), head_flags(x));
 }
 
+void ta_native_break(ta_native *x)
+{
+    if (x->head_waits) /* the client shall see what the application has begun, as under uvicorn */
+        (void)begin_stream(x);
+    ta_resp_abort(x->req);
+}
+
 /* End of the batch, and no body came after the head: whoever waits for it shall see it. */
 static void send_head_later(ta_defer *defer)
 {

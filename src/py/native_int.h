@@ -147,6 +147,8 @@ int ta_asgi_send_start(ta_native *x, PyObject *message);
 int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_native_plain(ta_native *x, int status, const char *text);
+/* The application has left its response incomplete: sends what there is, ends the connection. */
+void ta_native_break(ta_native *x);
 /* Called when a response begins: notes the status, writes the access log. */
 void ta_native_started(ta_native *x, int status);
 

@@ -44,9 +44,8 @@ static void fail(ta_native *x, PyObject *exc /* borrowed */)
     if (!x->base.response_started)
         ta_native_plain(x, 500, "Internal Server Error");
     else if (!x->complete)
-        ta_resp_abort(x->req);
+        ta_native_break(x);
     x->complete = true;
-    x->head_waits = false;
 }
 
 /* The application has returned: what it left undone. */
@@ -78,9 +77,8 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
     if (!x->base.response_started && !x->disconnected)
         ta_native_plain(x, 500, "Internal Server Error");
     else
-        ta_resp_abort(x->req);
+        ta_native_break(x);
     x->complete = true;
-    x->head_waits = false;
 }
 
 /*

@@ -131,7 +131,7 @@ static void on_end(void *ctx, uint16_t code, ta_str reason)
 {
     ta_websock *w = ctx;
     if (code == TA_WS_ABNORMAL) {
-        set_end(w, TA_WS_NO_STATUS, NULL); /* lost after it was accepted: what uvicorn says */
+        set_end(w, TA_WS_ABNORMAL, NULL); /* lost: RFC 6455, 7.1.5 */
     } else {
         PyObject *text = ta_native_text(reason);
         if (text == NULL)
@@ -185,7 +185,7 @@ void ta_websock_drained(ta_native *x)
 void ta_websock_gone(ta_native *x)
 {
     ta_websock *w = x->ws;
-    set_end(w, w->phase == OPEN ? TA_WS_NO_STATUS : TA_WS_ABNORMAL, NULL);
+    set_end(w, TA_WS_ABNORMAL, NULL);
     w->gone = true;
     if (x->req == NULL) { /* on_close */
         ta_list_remove(&w->node);
@@ -437,7 +437,8 @@ static int send_accept(ta_websock *w, PyObject *message)
         PyErr_NoMemory();
         return -1;
     }
-    int rc = ta_resp_upgrade(x->req, ta_buf_str(&x->head.lines));
+    int rc =
+        ta_resp_upgrade(x->req, ta_buf_str(&x->head.lines), x->head.flags | x->server->base_flags);
     ta_buf_free(&x->head.lines);
     if (rc != TA_OK && rc != TA_AGAIN) {
         ta_ws_free(w->conn);
@@ -674,7 +675,7 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
         break;
     case DENYING:
         if (x->req != NULL && !x->complete)
-            ta_resp_abort(x->req);
+            ta_native_break(x);
         x->complete = true;
         break;
     case OPEN:

@@ -293,7 +293,7 @@ static void handle_by_path(ta_req *req)
         CHECK_INT(ta_resp_start(req, 200, TA_STR("a: b\r\n"), TA_RESP_HAS_LENGTH), ==, TA_EINVAL);
         CHECK_INT(ta_resp_data(req, TA_STR("x")), ==, TA_EINVAL);
         CHECK_INT(ta_resp_file(req, 0, 0, 1), ==, TA_EINVAL);
-        CHECK_INT(ta_resp_upgrade(req, TA_STR("")), ==, TA_EINVAL);
+        CHECK_INT(ta_resp_upgrade(req, TA_STR(""), 0), ==, TA_EINVAL);
         CHECK_INT(ta_raw_write(req, TA_STR("x")), ==, TA_EINVAL);
         CHECK_INT(answer(req, "ok"), ==, TA_OK);
         CHECK_INT(answer(req, "twice"), ==, TA_EINVAL);
@@ -544,8 +544,9 @@ TA_TEST(endless_head)
 static void handle_upgrade(ta_req *req)
 {
     CHECK(req->upgrade);
-    CHECK_INT(ta_resp_upgrade(req, TA_STR("connection: upgrade\r\nupgrade: raw\r\n")), ==, TA_OK);
-    CHECK_INT(ta_resp_upgrade(req, TA_STR("")), ==, TA_EINVAL);
+    CHECK_INT(ta_resp_upgrade(req, TA_STR("connection: upgrade\r\nupgrade: raw\r\n"), 0), ==,
+              TA_OK);
+    CHECK_INT(ta_resp_upgrade(req, TA_STR(""), 0), ==, TA_EINVAL);
     CHECK_INT(ta_raw_write(req, TA_STR("hello")), ==, TA_OK);
 }
 

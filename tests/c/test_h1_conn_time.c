@@ -318,7 +318,7 @@ static void raw_more(ta_req *req)
 
 static void handle_raw(ta_req *req)
 {
-    CHECK_INT(ta_resp_upgrade(req, TA_STR("upgrade: x\r\n")), ==, TA_OK);
+    CHECK_INT(ta_resp_upgrade(req, TA_STR("upgrade: x\r\n"), 0), ==, TA_OK);
     raw_more(req);
 }
 

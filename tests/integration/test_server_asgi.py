@@ -517,6 +517,11 @@ async def start_only(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
 
 
+async def start_and_fail(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    raise ValueError("broken")
+
+
 async def something(scope, receive, send):
     await send_text(send, "fine")
     return 5
@@ -534,7 +539,8 @@ def not_async(scope, receive, send):
     ("function", "status", "message"),
     [
         (nothing, b"500", "ASGI callable returned without starting response."),
-        (start_only, b"", "ASGI callable returned without completing response."),
+        (start_only, b"200", "ASGI callable returned without completing response."),
+        (start_and_fail, b"200", "Exception in ASGI application"),
         (something, b"200", "ASGI callable should return None, but returned '5'."),
         (something_first, b"500", "ASGI callable should return None, but returned '5'."),
         (not_async, b"500", "Exception in ASGI application"),
@@ -551,6 +557,7 @@ def test_what_an_application_leaves_undone(function, status, message, caplog):
     with running(switch) as server:
         answer = server.exchange(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
     assert answer[9:12] == status
+    assert b"0\r\n\r\n" not in answer
     assert errors_of(caplog) == [message]
 
 

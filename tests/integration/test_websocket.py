@@ -130,6 +130,20 @@ def test_accept_with_subprotocol_and_headers():
         assert ws.response.headers["set-cookie"] == "a=b"
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_the_date_can_be_left_out_or_replaced(given):
+    @websocket_app
+    async def app(scope, receive, send):
+        await receive()
+        headers = [(b"date", b"today"), (b"server", b"mine")] if given else []
+        await send({"type": "websocket.accept", "headers": headers})
+
+    with running(app, server_header=given, date_header=given) as server:
+        answer = server.exchange(upgrade()).partition(b"\r\n\r\n")[0]
+    assert answer.count(b"date:") == answer.count(b"server:") == int(given)
+    assert (b"date: today" in answer) is given
+
+
 @pytest.mark.parametrize(
     ("request_bytes", "status", "field"),
     [
@@ -273,7 +287,7 @@ def test_wrong_order_of_messages():
         (struct.pack("!H", 1000), {"code": 1000, "reason": ""}),
         (struct.pack("!H", 4999) + "grün".encode(), {"code": 4999, "reason": "grün"}),
         (b"", {"code": 1005, "reason": ""}),
-        (None, {"code": 1005}),
+        (None, {"code": 1006}),
     ],
     ids=["normal", "with reason", "no code", "lost"],
 )
@@ -530,7 +544,7 @@ def test_a_client_that_never_reads_is_left():
     with running(app, timeout_write=0.5) as server, RawClient(server):
         wait_for(lambda: seen)
         wait_for(lambda: server.server.connections == 0)
-    assert seen == [{"type": "websocket.disconnect", "code": 1005}]
+    assert seen == [{"type": "websocket.disconnect", "code": 1006}]
 
 
 def test_a_client_that_leaves_while_it_is_sent_to():
@@ -553,7 +567,7 @@ def test_a_client_that_leaves_while_it_is_sent_to():
             ws.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         wait_for(lambda: seen)
         wait_for(lambda: server.server.tasks == 0)
-    assert seen[0]["code"] == 1005
+    assert seen[0]["code"] == 1006
 
 
 def test_pings_that_are_answered():
