@@ -126,7 +126,7 @@ class Server:
         threads: int = 0,
         spec_version: str = "2.3",
         proxy: Any = None,
-        scope_hook: Callable[[Scope], object] | None = None,
+        watch: Callable[[Any, tuple[str, int] | None], Any] | None = None,
         ws_deflate: bool = True,
         access_writer: Any = None,
     ) -> Self: ...

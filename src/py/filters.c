@@ -228,7 +228,7 @@ static bool is_secure(ta_native *x)
 {
     ta_str value;
     const ta_server *server = x->server;
-    if (server->scope_hook == NULL &&
+    if (x->watch == NULL &&
         (server->proxy == NULL || !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
         return x->secure;
     PyObject *scope = x->base.ops->scope(&x->base);

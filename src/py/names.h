@@ -72,6 +72,7 @@
     TA_NAME2(http_disconnect, "http.disconnect")                                                   \
     TA_NAME2(http_request, "http.request")                                                         \
     TA_NAME2(http_response_body, "http.response.body")                                             \
+    TA_NAME2(http_response_debug, "http.response.debug")                                           \
     TA_NAME2(http_response_pathsend, "http.response.pathsend")                                     \
     TA_NAME2(http_response_start, "http.response.start")                                           \
     TA_NAME2(http_response_trailers, "http.response.trailers")                                     \

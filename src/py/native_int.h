@@ -8,6 +8,7 @@
  * ends xch_native.c  the exchange: scope, body, respond asgi_io.c     receive() and send() ws.c the
  * same of WebSockets head_out.c    header fields of a response, from Python objects to lines
  *   filters.c     what middleware that runs natively does to it
+ *   watch.c       what a test client in the same process learns besides the response
  */
 #ifndef TA_PY_NATIVE_INT_H
 #define TA_PY_NATIVE_INT_H
@@ -69,6 +70,7 @@ typedef struct ta_native {
     ta_app *app;       /* owned: that which serves it */
     ta_req *req;       /* borrowed: NULL once closed, after on_close */
     ta_websock *ws;    /* owned: NULL unless the request opens a WebSocket */
+    PyObject *watch;   /* owned: of a test, until the application is done; or NULL */
     ta_defer later; /* a start that had to wait, or a head that is not followed by a body at once */
     ta_waiters readers; /* receive() and body() wait for input or the peer's end */
     ta_waiters writers; /* send() waits for room */
@@ -96,6 +98,7 @@ typedef struct ta_native {
     bool streaming;    /* ta_resp_start was called */
     bool replay;       /* body() has gathered the body: receive() gives it once more */
     bool error_asked;  /* error_app was started */
+    bool running;      /* a Task works on it */
     uint8_t packing;   /* ta_packing */
 } ta_native;
 
@@ -111,6 +114,8 @@ void ta_native_closed(ta_native *x);
 int ta_native_check_size(ta_native *x, uint64_t size);
 /* A new awaitable for input, after asking for `want` bytes of it. */
 PyObject *ta_native_await_input(ta_native *x, size_t want);
+/* (host, port) of the peer, or None; new reference. */
+PyObject *ta_native_peer(ta_native *x);
 /* host:port of the peer, for the log; new str. */
 PyObject *ta_native_client_text(ta_native *x);
 /* A slice as str; bytes that are no UTF-8 become U+FFFD. */
@@ -160,6 +165,20 @@ PyObject *ta_native_send_packed(ta_native *x, PyObject *job);
 
 int ta_asgi_io_init(PyObject *module, ta_state *st);
 
+/* -- watch.c ----------------------------------------------------------------------------------- */
+
+/* The request is about to be started.  -1 with an exception. */
+int ta_watch_begin(ta_native *x);
+int ta_watch_scope(ta_native *x, PyObject *scope); /* only with x->watch */
+/* The coroutine of app(scope, receive, send); only with x->watch. */
+PyObject *ta_watch_call(ta_native *x, PyObject *app, PyObject *scope, PyObject *receive,
+                        PyObject *send);
+/* The application has sent a message that the client can't see. */
+int ta_watch_aside(ta_native *x, PyObject *message);
+void ta_watch_ended(ta_native *x);
+/* To the log of errors, or to whoever watches the request.  exc: borrowed, NULL: none. */
+void ta_native_log(ta_native *x, const char *text, PyObject *exc);
+
 /* -- access_log.c ------------------------------------------------------------------------------ */
 
 ta_access *ta_access_new(ta_server *server, PyObject *writer); /* NULL with an exception */
@@ -208,7 +227,7 @@ struct ta_server {
     ta_access *access_log;   /* owned, or NULL */
     bool access_quick;       /* access_log is in use, not `access` */
     PyObject *proxy;         /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
-    PyObject *scope_hook;    /* owned: called with every scope that is made, or NULL */
+    PyObject *watch;         /* owned: of a test client, see watch.c; or NULL */
     PyObject *root_path;     /* owned str */
     ta_str root;             /* slice of root_path */
     PyObject *state;         /* owned dict: lifespan state, copied into each scope; or NULL */

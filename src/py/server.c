@@ -38,7 +38,7 @@ static void fail(ta_native *x, PyObject *exc /* borrowed */)
         ta_websock_done(x, NULL, exc);
         return;
     }
-    ta_exc_log(x->st, "Exception in ASGI application\n", exc);
+    ta_native_log(x, "Exception in ASGI application\n", exc);
     if (x->req == NULL)
         return;
     if (!x->base.response_started)
@@ -62,15 +62,16 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
             PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
         const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
         if (utf8 != NULL)
-            ta_exc_log(x->st, utf8, NULL);
+            ta_native_log(x, utf8, NULL);
         else
             PyErr_Clear();
         Py_XDECREF(text);
     } else if (!x->disconnected) {
-        ta_exc_log(x->st,
-                   x->base.response_started ? "ASGI callable returned without completing response."
-                                            : "ASGI callable returned without starting response.",
-                   NULL);
+        ta_native_log(x,
+                      x->base.response_started
+                          ? "ASGI callable returned without completing response."
+                          : "ASGI callable returned without starting response.",
+                      NULL);
     }
     if (x->req == NULL || x->complete)
         return;
@@ -94,7 +95,10 @@ static PyObject *call_asgi(ta_native *x, PyObject *app)
     PyObject *send = receive ? ops->send(&x->base) : NULL;
     if (send != NULL) {
         PyObject *args[] = {NULL, scope, receive, send};
-        res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        if (TA_LIKELY(x->watch == NULL || x->ws == NULL))
+            res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        else
+            res = ta_watch_call(x, app, scope, receive, send);
     }
     Py_XDECREF(send);
     Py_XDECREF(receive);
@@ -133,7 +137,7 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
     Py_XDECREF(scope);
     if (coro == NULL) {
         PyObject *other = PyErr_GetRaisedException();
-        ta_exc_log(x->st, "Exception in ASGI application\n", other);
+        ta_native_log(x, "Exception in ASGI application\n", other);
         Py_XDECREF(other);
     }
     return coro;
@@ -143,6 +147,8 @@ static void release(ta_native *x)
 {
     ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
     server->tasks--;
+    x->running = false;
+    ta_watch_ended(x);
     Py_DECREF(x);
     if (TA_UNLIKELY(server->stopping))
         maybe_done(server);
@@ -194,6 +200,7 @@ static void run_task(ta_native *x, PyObject *coro)
 {
     Py_INCREF(x);
     x->server->tasks++;
+    x->running = true;
     if (ta_task_start(x->base.ls, coro, ta_server_done, x) < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         fail(x, exc);
@@ -327,8 +334,14 @@ static void start(ta_native *x)
     }
     if (x->app != server->app)
         Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
+    if (ta_watch_begin(x) < 0) {
+        failed(x);
+        return;
+    }
     if (x->ws != NULL || !x->app->direct || !start_direct(x))
         start_asgi(x);
+    if (TA_UNLIKELY(x->watch != NULL) && !x->running)
+        ta_watch_ended(x);
 }
 
 static void start_later(ta_defer *defer)
@@ -614,7 +627,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT((PyObject *)s->app);
     Py_VISIT(s->logger);
     Py_VISIT(s->proxy);
-    Py_VISIT(s->scope_hook);
+    Py_VISIT(s->watch);
     Py_VISIT(s->access);
     Py_VISIT(s->state);
     Py_VISIT(s->asgi_info);
@@ -633,7 +646,7 @@ static int server_clear(PyObject *self)
     Py_CLEAR(s->app);
     Py_CLEAR(s->logger);
     Py_CLEAR(s->proxy);
-    Py_CLEAR(s->scope_hook);
+    Py_CLEAR(s->watch);
     Py_CLEAR(s->access);
     ta_access *log = s->access_log;
     s->access_log = NULL;
@@ -758,11 +771,11 @@ static int take_root(ta_server *s, PyObject *root_path)
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {
-        "selector",     "app",        "limits",     "server_header", "date_header",  "root_path",
-        "state",        "access_log", "logger",     "log_level",     "max_requests", "threads",
-        "spec_version", "proxy",      "scope_hook", "access_writer", "ws_deflate",   NULL};
+        "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
+        "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
+        "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   NULL};
     PyObject *selector, *app, *limits_obj = NULL, *root = NULL, *state = NULL, *access = NULL,
-                              *logger = NULL, *proxy = NULL, *hook = NULL, *writer = NULL;
+                              *logger = NULL, *proxy = NULL, *watch = NULL, *writer = NULL;
     const char *header = "turboapi", *spec_version = "2.3";
     int date = 1, level = 30, ws_deflate = 1;
     unsigned max_requests = 0, threads = 0;
@@ -770,7 +783,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                      &selector, ta_state_of(type)->o.server.app_type, &app,
                                      &PyDict_Type, &limits_obj, &header, &date, &root, &state,
                                      &access, &logger, &level, &max_requests, &threads,
-                                     &spec_version, &proxy, &hook, &writer, &ws_deflate))
+                                     &spec_version, &proxy, &watch, &writer, &ws_deflate))
         return NULL;
     ta_state *st = ta_state_of(type);
     ta_loopstate *ls = ta_selector_state_of(st, selector);
@@ -795,7 +808,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     s->access = or_null(access);
     s->logger = or_null(logger);
     s->proxy = or_null(proxy);
-    s->scope_hook = or_null(hook);
+    s->watch = or_null(watch);
     s->max_requests = max_requests;
     s->ws_cfg = (ta_ws_cfg){
         .max_size = limits.ws_max_size,
@@ -887,7 +900,7 @@ static PyType_Slot slots[] = {
     {Py_tp_doc,
      "Server(selector, app, *, limits={}, server_header='turboapi', date_header=True,\n"
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
-     "       max_requests=0, threads=0, spec_version='2.3', proxy=None, scope_hook=None,\n"
+     "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http.h).  access_log: called with\n"
@@ -895,7 +908,8 @@ static PyType_Slot slots[] = {
      "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
      "it.\n"
      "access_writer: see turboapi._access; used in place of access_log as long as it wants.\n"
-     "scope_hook: called with every scope that is made, to change it (for tests).\n"
+     "watch: called with (exchange, address of the client) of each request: gives None, or what "
+     "learns more of it (for tests; src/py/watch.c).\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},

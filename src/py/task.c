@@ -579,7 +579,8 @@ unsigned ta_task_live(const ta_loopstate *ls)
     return ls->nlive;
 }
 
-int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
+/* arg NULL: all of them. */
+int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg)
 {
     int rc = 0;
     PyObject *tasks = PyList_New(0);
@@ -587,7 +588,7 @@ int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
         return -1;
     for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
         ta_tramp *t = ta_tramp_of_node(n);
-        if (t->task != NULL && PyList_Append(tasks, t->task) < 0)
+        if (t->task != NULL && (arg == NULL || t->arg == arg) && PyList_Append(tasks, t->task) < 0)
             rc = -1;
     }
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(tasks); i++) {
@@ -598,6 +599,11 @@ int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
     }
     Py_DECREF(tasks);
     return rc;
+}
+
+int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
+{
+    return ta_task_cancel(ls, NULL, msg);
 }
 
 /* -- of a loop ----------------------------------------------------------------------------------

@@ -562,6 +562,8 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
         if (ta_asgi_same_text(type, n->websocket_accept))
             return send_accept(w, message);
         if (ta_asgi_same_text(type, n->websocket_close)) {
+            if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+                return -1;
             deny(w);
             return 0;
         }
@@ -645,17 +647,17 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
     if (exc != NULL) {
         if (!PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected) &&
             !PyErr_GivenExceptionMatches(exc, st->o.exc.cancelled_error))
-            ta_exc_log(st, "Exception in ASGI application\n", exc);
+            ta_native_log(w->x, "Exception in ASGI application\n", exc);
     } else if (w->phase == CONNECTING && !w->gone) {
-        ta_exc_log(st, "ASGI callable returned without completing handshake.", NULL);
+        ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
     } else if (w->phase == DENYING && !w->gone) {
-        ta_exc_log(st, "ASGI callable returned without completing response.", NULL);
+        ta_native_log(w->x, "ASGI callable returned without completing response.", NULL);
     } else if (!Py_IsNone(result)) {
         PyObject *text =
             PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
         const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
         if (utf8 != NULL)
-            ta_exc_log(st, utf8, NULL);
+            ta_native_log(w->x, utf8, NULL);
         else
             PyErr_Clear();
         Py_XDECREF(text);

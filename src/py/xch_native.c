@@ -10,6 +10,7 @@
 
 #include "py/co.h"
 #include "py/py_router.h"
+#include "py/task.h"
 
 /* -- waiters ------------------------------------------------------------------------------------
  */
@@ -128,7 +129,7 @@ static PyObject *address(ta_str host, uint16_t port)
     return text ? Py_BuildValue("(NI)", text, (unsigned)port) : NULL;
 }
 
-static PyObject *peer_address(ta_native *x)
+PyObject *ta_native_peer(ta_native *x)
 {
     ta_str host = {NULL, 0};
     uint16_t port = 0;
@@ -152,7 +153,7 @@ PyObject *ta_native_client_text(ta_native *x)
     if (x->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
         client = Py_XNewRef(PyDict_GetItemWithError(x->base.scope_dict, x->st->o.names.client));
     if (client == NULL && !PyErr_Occurred())
-        client = peer_address(x);
+        client = ta_native_peer(x);
     if (client == NULL)
         return NULL;
     if (PyTuple_Check(client) && PyTuple_GET_SIZE(client) == 2)
@@ -197,12 +198,8 @@ static PyObject *method_text(ta_native *x)
 static int correct(ta_native *x, PyObject *scope)
 {
     ta_str value;
-    if (x->server->scope_hook != NULL) {
-        PyObject *changed = PyObject_CallOneArg(x->server->scope_hook, scope);
-        if (changed == NULL)
-            return -1;
-        Py_DECREF(changed);
-    }
+    if (TA_UNLIKELY(x->watch != NULL) && ta_watch_scope(x, scope) < 0)
+        return -1;
     if (x->server->proxy == NULL || (!ta_xch_header(&x->base, "x-forwarded-for", 15, &value) &&
                                      !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
         return 0;
@@ -222,7 +219,8 @@ static PyObject *plain_scope(ta_native *x)
     if (PyDict_SetItem(scope, n->type, n->http) < 0 ||
         put(scope, n->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
         PyDict_SetItem(scope, n->http_version, x->version_minor ? n->v1_1 : n->v1_0) < 0 ||
-        put(scope, n->server, local_address(x)) < 0 || put(scope, n->client, peer_address(x)) < 0 ||
+        put(scope, n->server, local_address(x)) < 0 ||
+        put(scope, n->client, ta_native_peer(x)) < 0 ||
         PyDict_SetItem(scope, n->scheme, x->secure ? n->https : n->http) < 0 ||
         PyDict_SetItem(scope, n->root_path, server->root_path) < 0 ||
         put(scope, n->headers, header_list(x)) < 0 ||
@@ -658,6 +656,7 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)x->server);
     Py_VISIT((PyObject *)x->app);
+    Py_VISIT(x->watch);
     int rc = ta_waiters_traverse(&x->readers, visit, arg);
     if (rc == 0)
         rc = ta_waiters_traverse(&x->writers, visit, arg);
@@ -671,6 +670,7 @@ static int native_clear(PyObject *self)
     ta_native *x = (ta_native *)self;
     ta_waiters_clear(&x->readers);
     ta_waiters_clear(&x->writers);
+    Py_CLEAR(x->watch);
     ta_xch_clear(&x->base);
     return 0;
 }
@@ -703,11 +703,21 @@ static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
     return native_body_op(&x->base, &out) < 0 ? NULL : out;
 }
 
+static PyObject *native_cancel(PyObject *self, PyObject *msg)
+{
+    ta_native *x = (ta_native *)self;
+    if (x->running && ta_task_cancel(x->base.ls, x, msg) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef methods[] = {
     {"gather", native_gather, METH_NOARGS,
      "gather($self, /)\n--\n\n"
      "The whole body: bytes when it is here, else an awaitable of it; None when receive() was\n"
      "called for it before."},
+    {"cancel", native_cancel, METH_O,
+     "cancel(msg, /)\n--\n\nCancels the Task that works on it, if one does."},
     {NULL},
 };
 

@@ -1,0 +1,84 @@
+/*
+ * watch.c -- what a test client in the same process sees of a request besides its response.
+ *
+ * Layer: py (L4).  Server(watch=...) is asked for an object when a request is started; the methods
+ * of that object are called in the loop's thread:
+ *   scope(scope)                     a scope was made, and may be changed
+ *   call(app, scope, receive, send)  runs the application for a WebSocket
+ *   aside(message)                   a message that no client could see
+ *   failed(text, exc, answered)      what would have been logged; answered: a response has begun
+ *   ended()                          the application has nothing more to do for it
+ */
+#include "py/native_int.h"
+
+#include "py/exc.h"
+
+/* Steals res, which may be NULL with an exception: it has no caller. */
+static void done_with(ta_native *x, PyObject *res)
+{
+    if (res == NULL)
+        ta_exc_report(x->st, x->base.ls->aioloop, "Exception in a test's watch");
+    Py_XDECREF(res);
+}
+
+int ta_watch_begin(ta_native *x)
+{
+    if (TA_LIKELY(x->server->watch == NULL))
+        return 0;
+    PyObject *address = ta_native_peer(x);
+    PyObject *made = NULL;
+    if (address != NULL) {
+        PyObject *args[] = {NULL, (PyObject *)x, address};
+        made = PyObject_Vectorcall(x->server->watch, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                   NULL);
+        Py_DECREF(address);
+    }
+    if (made == NULL)
+        return -1;
+    if (Py_IsNone(made))
+        Py_DECREF(made);
+    else
+        x->watch = made;
+    return 0;
+}
+
+int ta_watch_scope(ta_native *x, PyObject *scope)
+{
+    PyObject *res = PyObject_CallMethod(x->watch, "scope", "O", scope);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+PyObject *ta_watch_call(ta_native *x, PyObject *app, PyObject *scope, PyObject *receive,
+                        PyObject *send)
+{
+    return PyObject_CallMethod(x->watch, "call", "OOOO", app, scope, receive, send);
+}
+
+int ta_watch_aside(ta_native *x, PyObject *message)
+{
+    if (TA_LIKELY(x->watch == NULL))
+        return 0;
+    PyObject *res = PyObject_CallMethod(x->watch, "aside", "O", message);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+void ta_native_log(ta_native *x, const char *text, PyObject *exc)
+{
+    if (TA_LIKELY(x->watch == NULL))
+        ta_exc_log(x->st, text, exc);
+    else
+        done_with(x, PyObject_CallMethod(x->watch, "failed", "sOO", text, exc ? exc : Py_None,
+                                         x->base.response_started ? Py_True : Py_False));
+}
+
+void ta_watch_ended(ta_native *x)
+{
+    PyObject *watch = x->watch;
+    x->watch = NULL;
+    if (TA_LIKELY(watch == NULL))
+        return;
+    done_with(x, PyObject_CallMethod(watch, "ended", NULL));
+    Py_DECREF(watch);
+}
