@@ -40,6 +40,8 @@ typedef struct ta_loopstate {
     Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
     uint64_t task_seq;    /* for their names */
 
+    ta_list_node servers; /* server.c: those on this loop that are not closed */
+
     struct ta_pool *pool; /* owned: threads; NULL until first used */
     /* promote.c: state of this thread at the first inline call of a batch */
     struct {
@@ -63,6 +65,10 @@ static inline bool ta_ls_may_start(const ta_loopstate *ls)
  * SystemExit are kept for select() to raise, others go to the loop's exception handler.
  */
 void ta_ls_unhandled(ta_loopstate *ls, const char *message);
+
+/* server.c: closes the servers of a loop that ends; visits those that the loop keeps alive. */
+void ta_server_shut_all(ta_loopstate *ls);
+int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg);
 
 /*
  * The loopstate whose loop is running in this thread, or NULL (a foreign loop, or none).  Borrowed:

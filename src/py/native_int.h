@@ -238,6 +238,8 @@ struct ta_server {
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */
     uint32_t ws_buffer;                /* bytes of them, 0: no limit */
     bool ws_deflate;                   /* offer permessage-deflate */
+    ta_list_node in_loop;              /* in ls->servers, until it is closed */
+    bool kept;                         /* the loop owns a reference: from listen() until closed */
     ta_list_node websocks;             /* those whose connection is not done with them */
     PyObject *on_done;                 /* owned: called once after shutdown */
     ta_gzip *gzip;                     /* owned: a stream to use again, or NULL */

@@ -151,6 +151,7 @@ static void shut(ta_selector *self)
     ta_loopstate *ls = &self->ls;
     if (ls->loop == NULL)
         return;
+    ta_server_shut_all(ls);
     if (ls->nested) {
         PyObject *res =
             PyObject_CallMethod(ls->aioloop, "remove_reader", "i", ta_loop_fd(ls->loop));
@@ -538,7 +539,9 @@ static int traverse_loopstate(ta_loopstate *ls, visitproc visit, void *arg)
     Py_VISIT(ls->aioloop);
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
-    int rc = ta_task_traverse(ls, visit, arg);
+    int rc = ta_server_traverse_all(ls, visit, arg);
+    if (rc == 0)
+        rc = ta_task_traverse(ls, visit, arg);
     return rc ? rc : ta_pool_traverse(ls, visit, arg);
 }
 
@@ -595,6 +598,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         return NULL;
     ta_loopstate *ls = &self->ls;
     ls->st = st;
+    ta_list_init(&ls->servers);
     if ((ls->loop = ta_loop_new(which)) == NULL || (ls->wake = ta_wake_new(ls->loop)) == NULL) {
         PyErr_SetFromErrno(PyExc_OSError);
         goto error;

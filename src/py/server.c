@@ -542,6 +542,11 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
     if (l == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
     list[server->nlisteners++] = l;
+    if (!server->kept) {
+        /* A connection's upcalls need it, whoever else forgets it. */
+        server->kept = true;
+        Py_INCREF(server);
+    }
     Py_RETURN_NONE;
 }
 
@@ -595,14 +600,40 @@ static PyObject *server_cancel(PyObject *self, PyObject *msg)
     Py_RETURN_NONE;
 }
 
+/* The caller has a reference, since the loop's goes. */
 static void shut(ta_server *server)
 {
     stop_listening(server);
     ta_h1_server *h1 = server->h1;
     server->h1 = NULL;
-    if (h1 != NULL && server->ls->loop != NULL)
+    if (h1 != NULL)
         ta_h1_server_free(h1); /* each open request gets its on_close */
     Py_CLEAR(server->on_done);
+    ta_list_remove(&server->in_loop);
+    if (server->kept) {
+        server->kept = false;
+        Py_DECREF(server);
+    }
+}
+
+void ta_server_shut_all(ta_loopstate *ls)
+{
+    while (!ta_list_empty(&ls->servers)) {
+        ta_server *server = TA_CONTAINER_OF(ls->servers.next, ta_server, in_loop);
+        Py_INCREF(server);
+        shut(server);
+        Py_DECREF(server);
+    }
+}
+
+int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    for (ta_list_node *node = ls->servers.next; node != &ls->servers; node = node->next) {
+        ta_server *server = TA_CONTAINER_OF(node, ta_server, in_loop);
+        if (server->kept)
+            Py_VISIT(server);
+    }
+    return 0;
 }
 
 static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -847,6 +878,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                           "server_header is no field value");
         goto error;
     }
+    ta_list_push_back(&ls->servers, &s->in_loop);
     return (PyObject *)s;
 error:
     Py_DECREF(s);
