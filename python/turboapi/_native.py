@@ -13,7 +13,7 @@ from starlette.middleware import errors as starlette_errors
 from starlette.middleware import exceptions as starlette_exceptions
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from turboapi import _core
 from turboapi.middleware._filters import are_known, filters_of
@@ -21,6 +21,9 @@ from turboapi.routing._instrumented import is_instrumented
 
 if TYPE_CHECKING:
     from turboapi.applications import FastAPI
+
+# Key of the scope: the response had begun when the exception was raised.
+_STARTED = "turboapi.response_started"
 
 
 def native_app(app: "FastAPI") -> Any:
@@ -71,11 +74,20 @@ class Errors:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["app"] = self.app
+        if _STARTED in scope:
+            send = _send_nothing
         await self.stack(scope, receive, send)
 
 
 async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
+    if _STARTED in scope:
+        # Middleware has to know that it can't answer any more.
+        await send({"type": "http.response.start", "status": 500, "headers": []})
     raise scope["turboapi.exception"]
+
+
+async def _send_nothing(message: Message) -> None:
+    """In place of `send` when the response, or a part of it, was sent before the exception."""
 
 
 def handlers_of(stack: Any) -> tuple[Any, Any]:

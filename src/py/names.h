@@ -77,6 +77,7 @@
     TA_NAME2(http_response_start, "http.response.start")                                           \
     TA_NAME2(http_response_trailers, "http.response.trailers")                                     \
     TA_NAME2(turboapi_exception, "turboapi.exception")                                             \
+    TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \
     TA_NAME2(v1_0, "1.0")                                                                          \
     TA_NAME2(v1_1, "1.1")                                                                          \
     TA_NAME2(websocket_accept, "websocket.accept")                                                 \

@@ -121,9 +121,6 @@ static PyObject *call_asgi(ta_native *x, PyObject *app)
 static PyObject *ask_error_app(ta_native *x, PyObject *exc)
 {
     ta_filters_drop(x);
-    /* Nobody can answer any more: as ServerErrorMiddleware does then, which calls no handler. */
-    if (x->base.response_started)
-        return NULL;
     if (!x->matched || x->app->error_app == NULL || x->error_asked ||
         !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
         return NULL;
@@ -132,7 +129,10 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
     x->filters = NULL;
     PyObject *coro = NULL;
     PyObject *scope = x->base.ops->scope(&x->base);
-    if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0)
+    /* Handlers are called when nobody can answer any more, too: they may report the exception. */
+    if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0 &&
+        (!x->base.response_started ||
+         PyDict_SetItem(scope, x->st->o.names.turboapi_response_started, Py_True) == 0))
         coro = call_asgi(x, x->app->error_app);
     Py_XDECREF(scope);
     if (coro == NULL) {

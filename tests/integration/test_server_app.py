@@ -18,7 +18,9 @@ from pydantic import BaseModel
 from server_kit import read_all, read_until, running, wait_for
 
 from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
-from turboapi.responses import StreamingResponse
+from turboapi.middleware.cors import CORSMiddleware
+from turboapi.middleware.gzip import GZipMiddleware
+from turboapi.responses import PlainTextResponse, StreamingResponse
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -836,24 +838,75 @@ def test_memory_is_flat(kind):
         assert server.call(lambda: len(gc.get_objects())) - before < 200
 
 
-def test_an_error_after_the_response_asks_no_handler(caplog):
+@pytest.mark.parametrize("filtered", [False, True])
+@pytest.mark.parametrize("path", ["/exit", "/background", "/stream"])
+def test_an_error_after_the_response_is_told_to_the_handler(caplog, path, filtered):
     asked = []
     app = FastAPI()
+    if filtered:
+        app.add_middleware(GZipMiddleware, minimum_size=1)
+        app.add_middleware(CORSMiddleware, allow_origins=["*"])
+
+    @app.exception_handler(Exception)
+    async def on_error(request, error):
+        asked.append((request.url.path, str(error)))
+        return PlainTextResponse("nobody sees this", 500)
+
+    def broken():
+        yield 1
+        raise ValueError("too late")
+
+    def fail():
+        raise ValueError("too late")
+
+    @app.get("/exit")
+    async def leave(value: Annotated[int, Depends(broken)]):
+        return value
+
+    @app.get("/background")
+    async def later(tasks: BackgroundTasks):
+        tasks.add_task(fail)
+        return 1
+
+    @app.get("/stream")
+    async def stream():
+        async def parts():
+            yield b"1"
+            fail()
+
+        return StreamingResponse(parts())
+
+    with serving(app) as server:
+        request = f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+        answer = server.exchange(request.encode())
+        assert answer.startswith(b"HTTP/1.1 200")
+        assert answer.count(b"HTTP/1.1") == 1
+        assert b"nobody" not in answer
+        wait_for(lambda: asked and "ValueError: too late" in caplog.text)
+    assert asked == [(path, "too late")]
+    assert "RuntimeError" not in caplog.text
+
+
+def test_a_handled_error_after_the_response(caplog):
+    asked = []
+    app = FastAPI()
+
+    @app.exception_handler(ValueError)
+    async def on_value_error(request, error):
+        raise AssertionError("must not be called")
 
     @app.exception_handler(Exception)
     async def on_error(request, error):
         asked.append(error)
 
-    def broken():
-        yield 1
-        raise ValueError("after the response")
-
     @app.get("/")
-    async def read(value: Annotated[int, Depends(broken)]):
-        return value
+    async def later(tasks: BackgroundTasks):
+        tasks.add_task(int, "x")
+        return 1
 
     with serving(app) as server:
         assert server.get("/")[2] == b"1"
-        wait_for(lambda: "after the response" in caplog.text)
-    assert asked == []
-    assert "RuntimeError" not in caplog.text
+        wait_for(lambda: asked)
+    (error,) = asked
+    assert str(error) == "Caught handled exception, but response already started."
+    assert isinstance(error.__cause__, ValueError)
