@@ -8,7 +8,7 @@ decides. So a schema that is not understood here costs speed, never a result.
 
 import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from turboapi import _core
 
@@ -64,7 +64,7 @@ def shape_of_model(model: type[Any]) -> _core.Shape | None:
         return None
     schema = model.__dict__.get("__pydantic_core_schema__")
     # Until all that a model refers to is defined, there is something else in its place.
-    return shape_of(schema) if isinstance(schema, dict) else None
+    return shape_of(cast("_Schema", schema)) if isinstance(schema, dict) else None
 
 
 class _Compiler:
@@ -137,7 +137,7 @@ class _Compiler:
 
     def _model(self, schema: _Schema) -> _Node:
         fields = schema["schema"]
-        config = schema.get("config") or {}
+        config: _Schema = schema.get("config") or {}
         if not (
             schema.keys() <= _MODEL_KEYS
             and not schema.get("root_model")
@@ -188,11 +188,10 @@ def _default_of(schema: _Schema, node: _Node) -> bytes | None:
         schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
     ):
         return None
+    value: Any = schema.get("default", ...)
     factory = schema.get("default_factory")
     if factory is not None:
         value = factory() if factory in (list, dict) else ...
-    else:
-        value = schema.get("default", ...)
     # What is neither validated nor of the type makes pydantic warn.
     return None if value is ... else _core.Shape(node).encode(value, trusted=True)
 

@@ -120,8 +120,9 @@ def test_requests_in_flight_are_finished(loop, path):
         time.sleep(0.2)
         server.popen.send_signal(signal.SIGTERM)
         waiting.join(10)
-        assert answers in ([b'"waited"'], [b'"blocked"'])
-        assert server.end()[0] == 0
+        code, log = server.end()
+        assert answers in ([b'"waited"'], [b'"blocked"']), log
+        assert code == 0
 
 
 def test_second_signal_does_not_wait():

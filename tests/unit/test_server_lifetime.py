@@ -115,8 +115,7 @@ def test_a_server_that_was_forgotten_goes_on():
         await loop.shutdown_default_executor()
 
     loop.run_until_complete(main())
-    del app
+    app = None
     loop.close()
     gc.collect()
     assert alive() is None, "the loop's end did not let go of the server"
-

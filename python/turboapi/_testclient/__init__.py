@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -66,7 +66,7 @@ class NativeTestClient(testclient.TestClient):
         return self
 
     @contextlib.contextmanager
-    def serving(self) -> Iterator[Server]:
+    def serving(self) -> Generator[Server]:
         """The server: that of our portal, or one for this request only."""
         if self.portal is not None:
             with self._starting:

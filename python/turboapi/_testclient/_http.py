@@ -129,6 +129,8 @@ class Transport(testclient._TestClientTransport):
             super().handle_request(request)
         except testclient._Upgrade as upgrade:
             scope = upgrade.session.scope
+        else:
+            raise RuntimeError(f"Starlette's client takes {request.url} for no WebSocket")
         session = WebSocketSession(self._client, request, scope, self._editor(request.url))
         raise testclient._Upgrade(session)
 

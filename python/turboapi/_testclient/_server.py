@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -123,7 +123,7 @@ class Server:
         return watch
 
     @contextlib.contextmanager
-    def expecting(self, port: int, watch: Watch) -> Iterator[None]:
+    def expecting(self, port: int, watch: Watch) -> Generator[None]:
         """The request that comes from this port is the one to watch."""
         self._expected[port] = watch
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -215,7 +215,7 @@ class WebSocketSession(testclient.WebSocketTestSession):
         self.scope = scope
 
     @contextlib.contextmanager
-    def _portal(self) -> Iterator[anyio.from_thread.BlockingPortal]:
+    def _portal(self) -> Generator[anyio.from_thread.BlockingPortal]:
         with self._client.serving() as self._server:
             yield self._server.portal
 
