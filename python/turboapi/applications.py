@@ -15,7 +15,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
+from starlette.types import ASGIApp, ExceptionHandler, Lifespan, Receive, Scope, Send
 from typing_extensions import Unpack, deprecated
 
 from turboapi import routing
@@ -54,7 +54,6 @@ from turboapi.routing._options import (
     RunMode,
     takes_options,
 )
-from turboapi.routing._router import ON_EVENT_WARNING
 from turboapi.telemetry import TelemetryConfig
 from turboapi.telemetry._api import CompleteConfig
 from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry, _legacy_otel
@@ -62,8 +61,7 @@ from turboapi.types import DecoratedCallable
 from turboapi.utils import generate_unique_id
 
 AppType = TypeVar("AppType", bound="FastAPI")
-_P = ParamSpec("_P")
-_Decorator = Callable[[DecoratedCallable], DecoratedCallable]
+P = ParamSpec("P")
 
 _ROUTES_WARNING = """
 You normally wouldn't use this parameter with FastAPI, it is inherited
@@ -209,10 +207,14 @@ class FastAPI(Starlette):
             form_limits=form_limits,
             run=run,
         )
-        self.exception_handlers: dict[Any, Callable[[Any, Any], Any]] = {
+        self.exception_handlers: dict[
+            Any, Callable[[Request, Any], Response | Awaitable[Response]]
+        ] = {
             HTTPException: http_exception_handler,
             RequestValidationError: request_validation_exception_handler,
-            WebSocketRequestValidationError: websocket_request_validation_exception_handler,
+            WebSocketRequestValidationError: cast(
+                "Any", websocket_request_validation_exception_handler
+            ),
             **(exception_handlers or {}),
         }
         self.user_middleware: list[Middleware] = list(middleware or [])
@@ -413,7 +415,7 @@ class FastAPI(Starlette):
     @takes_options(APP_API_ROUTE)
     def api_route(
         self, path: str, **options: Unpack[AppAddRouteOptions]
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a path operation with any `methods`."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -439,7 +441,7 @@ class FastAPI(Starlette):
         name: str | None = None,
         *,
         dependencies: Sequence[Depends] | None = None,
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a WebSocket endpoint."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -448,7 +450,9 @@ class FastAPI(Starlette):
 
         return decorate
 
-    def websocket_route(self, path: str, name: str | None = None) -> _Decorator[DecoratedCallable]:
+    def websocket_route(
+        self, path: str, name: str | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a plain Starlette WebSocket endpoint."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -483,54 +487,78 @@ class FastAPI(Starlette):
         self.router.include_router(router, **options)
 
     @takes_options(ROUTE)
-    def get(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def get(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with GET."""
         return self.router.get(path, **options)
 
     @takes_options(ROUTE)
-    def put(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def put(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with PUT."""
         return self.router.put(path, **options)
 
     @takes_options(ROUTE)
-    def post(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def post(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with POST."""
         return self.router.post(path, **options)
 
     @takes_options(ROUTE)
-    def delete(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def delete(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with DELETE."""
         return self.router.delete(path, **options)
 
     @takes_options(ROUTE)
-    def options(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def options(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with OPTIONS."""
         return self.router.options(path, **options)
 
     @takes_options(ROUTE)
-    def head(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def head(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with HEAD."""
         return self.router.head(path, **options)
 
     @takes_options(ROUTE)
-    def patch(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def patch(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with PATCH."""
         return self.router.patch(path, **options)
 
     @takes_options(ROUTE)
-    def trace(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def trace(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with TRACE."""
         return self.router.trace(path, **options)
 
     # -- events, middleware, errors -----------------------------------------------------------
 
-    @deprecated(ON_EVENT_WARNING)
-    def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
+    # A literal: type checkers show no other message.
+    @deprecated(
+        """
+on_event is deprecated, use lifespan event handlers instead.
+
+Read more about it in the
+[FastAPI docs for Lifespan Events](https://fastapi.tiangolo.com/advanced/events/).
+"""
+    )
+    def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
         return self.router.on_event(event_type)  # pyright: ignore[reportDeprecated]
 
     def add_middleware(
-        self, middleware_class: _MiddlewareFactory[_P], *args: _P.args, **kwargs: _P.kwargs
+        self, middleware_class: _MiddlewareFactory[P], *args: P.args, **kwargs: P.kwargs
     ) -> None:
         """Put a middleware round the application, outside of those that are there.
 
@@ -541,13 +569,13 @@ class FastAPI(Starlette):
         self.router._tell_watchers()
 
     def add_exception_handler(
-        self, exc_class_or_status_code: int | type[Exception], handler: Any
+        self, exc_class_or_status_code: int | type[Exception], handler: ExceptionHandler
     ) -> None:
         """Let `handler(request, exc)` answer for such an exception or status."""
         super().add_exception_handler(exc_class_or_status_code, handler)
         self.router._tell_watchers()
 
-    def middleware(self, middleware_type: str) -> _Decorator[DecoratedCallable]:
+    def middleware(self, middleware_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function `(request, call_next)`; `middleware_type` is "http"."""
 
         def decorate(func: DecoratedCallable) -> DecoratedCallable:
@@ -558,7 +586,7 @@ class FastAPI(Starlette):
 
     def exception_handler(
         self, exc_class_or_status_code: int | type[Exception]
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a function `(request, exc)` that answers for such an exception or status."""
 
         def decorate(func: DecoratedCallable) -> DecoratedCallable:

@@ -152,7 +152,7 @@ def _warn_deprecated(name: str, instead: str) -> None:
 class _Declaration(FieldInfo):  # type: ignore[misc]
     """What parameters and bodies have in common: options made into a pydantic FieldInfo."""
 
-    example: Any
+    example: Any | None
     include_in_schema: bool
     openapi_examples: "dict[str, Example] | None"
 
@@ -271,7 +271,7 @@ class Form(Body):  # type: ignore[misc]
         media_type: str = "application/x-www-form-urlencoded",
         **options: Unpack[InfoOptions],
     ) -> None:
-        self.embed = None
+        self.embed: bool | None = None
         self.media_type = media_type
         self._init(default, options)  # type: ignore[arg-type]
 
@@ -287,7 +287,7 @@ class File(Form):  # type: ignore[misc]
         media_type: str = "multipart/form-data",
         **options: Unpack[InfoOptions],
     ) -> None:
-        self.embed = None
+        self.embed: bool | None = None
         self.media_type = media_type
         self._init(default, options)  # type: ignore[arg-type]
 

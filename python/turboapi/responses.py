@@ -26,16 +26,18 @@ def _optional(name: str) -> Any:
 ujson = _optional("ujson")
 orjson = _optional("orjson")
 
-_DEPRECATED = (
-    "{} is deprecated, FastAPI now serializes data directly to JSON "
+# The messages are literals: type checkers show no other.
+
+
+@deprecated(
+    "UJSONResponse is deprecated, FastAPI now serializes data directly to JSON "
     "bytes via Pydantic when a return type or response model is set, which is "
     "faster and doesn't need a custom response class. Read more in the FastAPI "
     "docs: https://fastapi.tiangolo.com/advanced/custom-response/#orjson-or-response-model "
-    "and https://fastapi.tiangolo.com/tutorial/response-model/"
+    "and https://fastapi.tiangolo.com/tutorial/response-model/",
+    category=FastAPIDeprecationWarning,
+    stacklevel=2,
 )
-
-
-@deprecated(_DEPRECATED.format("UJSONResponse"), category=FastAPIDeprecationWarning, stacklevel=2)
 class UJSONResponse(JSONResponse):
     """JSON by the ``ujson`` package, which must be installed.  Deprecated."""
 
@@ -45,7 +47,15 @@ class UJSONResponse(JSONResponse):
         return ujson.dumps(content, ensure_ascii=False).encode("utf-8")  # type: ignore[no-any-return]
 
 
-@deprecated(_DEPRECATED.format("ORJSONResponse"), category=FastAPIDeprecationWarning, stacklevel=2)
+@deprecated(
+    "ORJSONResponse is deprecated, FastAPI now serializes data directly to JSON "
+    "bytes via Pydantic when a return type or response model is set, which is "
+    "faster and doesn't need a custom response class. Read more in the FastAPI "
+    "docs: https://fastapi.tiangolo.com/advanced/custom-response/#orjson-or-response-model "
+    "and https://fastapi.tiangolo.com/tutorial/response-model/",
+    category=FastAPIDeprecationWarning,
+    stacklevel=2,
+)
 class ORJSONResponse(JSONResponse):
     """JSON by the ``orjson`` package, which must be installed.  Deprecated."""
 

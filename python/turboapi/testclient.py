@@ -4,8 +4,11 @@ With TURBOAPI_TESTCLIENT=native in the environment requests go over a socket to 
 """
 
 import os
+from typing import TYPE_CHECKING
 
-if os.environ.get("TURBOAPI_TESTCLIENT") == "native":
+if TYPE_CHECKING:
+    from starlette.testclient import TestClient as TestClient
+elif os.environ.get("TURBOAPI_TESTCLIENT") == "native":
     from turboapi._testclient import NativeTestClient as TestClient
 else:
-    from starlette.testclient import TestClient as TestClient  # type: ignore[assignment]
+    from starlette.testclient import TestClient as TestClient

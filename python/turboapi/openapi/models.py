@@ -4,7 +4,7 @@
 metadata is checked here, and unknown members (specification extensions) are let through.
 
 Member names are those of the specification.  Where one is no Python identifier (`$ref`, `in`,
-`not`, ...) the attribute differs from the member; the tables of aliases say how.
+`not`, ...) the attribute differs from the member, which is its alias.
 
 References: https://spec.openapis.org/oas/v3.1.0 and
 https://json-schema.org/draft/2020-12/json-schema-validation.
@@ -13,7 +13,7 @@ https://json-schema.org/draft/2020-12/json-schema-validation.
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AnyUrl, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -21,49 +21,12 @@ from typing_extensions import deprecated as marked_deprecated
 
 from turboapi.openapi._email import EmailStr
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-# Members that are Python keywords or would hide something of pydantic's.
-_KEYWORD_MEMBERS = {
-    "schema_": "schema",
-    "in_": "in",
-    "type_": "type",
-    "ref": "$ref",
-}
-
-# JSON Schema's core vocabulary, and its applicators that are Python keywords.
-_SCHEMA_MEMBERS = {
-    "schema_": "$schema",
-    "vocabulary": "$vocabulary",
-    "id": "$id",
-    "anchor": "$anchor",
-    "dynamicAnchor": "$dynamicAnchor",
-    "ref": "$ref",
-    "dynamicRef": "$dynamicRef",
-    "defs": "$defs",
-    "comment": "$comment",
-    "not_": "not",
-    "if_": "if",
-    "else_": "else",
-}
-
-
-def _members(table: Mapping[str, str]) -> Callable[[str], str]:
-    """A pydantic alias generator that renames what is in `table` and nothing else."""
-    return lambda attribute: table.get(attribute, attribute)
-
-
-_strict = ConfigDict(alias_generator=_members(_KEYWORD_MEMBERS), defer_build=True)
-
 
 class BaseModelWithConfig(BaseModel):
     """An object of the document that may carry further members."""
 
     # Built at the first use: most processes that import this module never describe themselves.
-    model_config = ConfigDict(
-        extra="allow", alias_generator=_members(_KEYWORD_MEMBERS), defer_build=True
-    )
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
 
 # -- The document's head ---------------------------------------------------------------------
@@ -115,9 +78,9 @@ class Server(BaseModelWithConfig):
 
 
 class Reference(BaseModel):
-    model_config = _strict
+    model_config = ConfigDict(defer_build=True)
 
-    ref: str
+    ref: str = Field(alias="$ref")
 
 
 # -- Schemas ---------------------------------------------------------------------------------
@@ -143,26 +106,24 @@ _Count: TypeAlias = Annotated[int | None, Field(ge=0)]
 class Schema(BaseModelWithConfig):
     """JSON Schema 2020-12 with OpenAPI's additions, vocabulary by vocabulary."""
 
-    model_config = ConfigDict(alias_generator=_members(_SCHEMA_MEMBERS))
-
     # Core
-    schema_: str | None = None
-    vocabulary: str | None = None
-    id: str | None = None
-    anchor: str | None = None
-    dynamicAnchor: str | None = None
-    ref: str | None = None
-    dynamicRef: str | None = None
-    defs: dict[str, SchemaOrBool] | None = None
-    comment: str | None = None
+    schema_: str | None = Field(default=None, alias="$schema")
+    vocabulary: str | None = Field(default=None, alias="$vocabulary")
+    id: str | None = Field(default=None, alias="$id")
+    anchor: str | None = Field(default=None, alias="$anchor")
+    dynamicAnchor: str | None = Field(default=None, alias="$dynamicAnchor")
+    ref: str | None = Field(default=None, alias="$ref")
+    dynamicRef: str | None = Field(default=None, alias="$dynamicRef")
+    defs: dict[str, SchemaOrBool] | None = Field(default=None, alias="$defs")
+    comment: str | None = Field(default=None, alias="$comment")
     # Applicators, those for unevaluated locations among them
     allOf: list[SchemaOrBool] | None = None
     anyOf: list[SchemaOrBool] | None = None
     oneOf: list[SchemaOrBool] | None = None
-    not_: SchemaOrBool | None = None
-    if_: SchemaOrBool | None = None
+    not_: SchemaOrBool | None = Field(default=None, alias="not")
+    if_: SchemaOrBool | None = Field(default=None, alias="if")
     then: SchemaOrBool | None = None
-    else_: SchemaOrBool | None = None
+    else_: SchemaOrBool | None = Field(default=None, alias="else")
     dependentSchemas: dict[str, SchemaOrBool] | None = None
     prefixItems: list[SchemaOrBool] | None = None
     items: SchemaOrBool | None = None
@@ -255,7 +216,7 @@ class Encoding(BaseModelWithConfig):
 
 
 class MediaType(BaseModelWithConfig):
-    schema_: Schema | Reference | None = None
+    schema_: Schema | Reference | None = Field(default=None, alias="schema")
     example: Any | None = None
     examples: dict[str, Example | Reference] | None = None
     encoding: dict[str, Encoding] | None = None
@@ -270,7 +231,7 @@ class ParameterBase(BaseModelWithConfig):
     style: str | None = None
     explode: bool | None = None
     allowReserved: bool | None = None
-    schema_: Schema | Reference | None = None
+    schema_: Schema | Reference | None = Field(default=None, alias="schema")
     example: Any | None = None
     examples: dict[str, Example | Reference] | None = None
     content: dict[str, MediaType] | None = None
@@ -278,7 +239,7 @@ class ParameterBase(BaseModelWithConfig):
 
 class Parameter(ParameterBase):
     name: str
-    in_: ParameterInType
+    in_: ParameterInType = Field(alias="in")
 
 
 class Header(ParameterBase):
@@ -327,7 +288,7 @@ class Operation(BaseModelWithConfig):
 
 
 class PathItem(BaseModelWithConfig):
-    ref: str | None = None
+    ref: str | None = Field(default=None, alias="$ref")
     summary: str | None = None
     description: str | None = None
     get: Operation | None = None
@@ -353,7 +314,7 @@ class SecuritySchemeType(Enum):
 
 
 class SecurityBase(BaseModelWithConfig):
-    type_: SecuritySchemeType
+    type_: SecuritySchemeType = Field(alias="type")
     description: str | None = None
 
 
@@ -364,13 +325,13 @@ class APIKeyIn(Enum):
 
 
 class APIKey(SecurityBase):
-    type_: SecuritySchemeType = SecuritySchemeType.apiKey
-    in_: APIKeyIn
+    type_: SecuritySchemeType = Field(default=SecuritySchemeType.apiKey, alias="type")
+    in_: APIKeyIn = Field(alias="in")
     name: str
 
 
 class HTTPBase(SecurityBase):
-    type_: SecuritySchemeType = SecuritySchemeType.http
+    type_: SecuritySchemeType = Field(default=SecuritySchemeType.http, alias="type")
     scheme: str
 
 
@@ -409,12 +370,12 @@ class OAuthFlows(BaseModelWithConfig):
 
 
 class OAuth2(SecurityBase):
-    type_: SecuritySchemeType = SecuritySchemeType.oauth2
+    type_: SecuritySchemeType = Field(default=SecuritySchemeType.oauth2, alias="type")
     flows: OAuthFlows
 
 
 class OpenIdConnect(SecurityBase):
-    type_: SecuritySchemeType = SecuritySchemeType.openIdConnect
+    type_: SecuritySchemeType = Field(default=SecuritySchemeType.openIdConnect, alias="type")
     openIdConnectUrl: str
 
 

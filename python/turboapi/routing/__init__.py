@@ -11,6 +11,7 @@ from turboapi.dependencies.utils import solve_dependencies as solve_dependencies
 from turboapi.sse import _PING_INTERVAL as _PING_INTERVAL
 
 # isort: split
+from turboapi.routing import _route, _scope, _state
 from turboapi.routing._handler import get_request_handler as get_request_handler
 from turboapi.routing._handler import get_websocket_app as get_websocket_app
 from turboapi.routing._handler import request_response as request_response
@@ -27,10 +28,7 @@ from turboapi.routing._included import _RouterIncludeContext as _RouterIncludeCo
 from turboapi.routing._included import iter_route_contexts as iter_route_contexts
 from turboapi.routing._route import APIRoute as APIRoute
 from turboapi.routing._route import APIWebSocketRoute as APIWebSocketRoute
-from turboapi.routing._route import effective_route as _effective_route_context_var  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from turboapi.routing._router import APIRouter as APIRouter
-from turboapi.routing._scope import restore_key as _restore_fastapi_scope_key  # noqa: F401  # pyright: ignore[reportUnusedImport]
-from turboapi.routing._state import OperationState as _APIRouteLike  # noqa: F401  # pyright: ignore[reportUnusedImport]
 
 # isort: split
 # Applications also import these from here, where FastAPI only uses them.
@@ -88,6 +86,11 @@ from turboapi.utils import create_model_field as create_model_field
 from turboapi.utils import generate_unique_id as generate_unique_id
 from turboapi.utils import get_value_or_default as get_value_or_default
 from turboapi.utils import is_body_allowed_for_status_code as is_body_allowed_for_status_code
+
+# FastAPI's private names of these.
+_APIRouteLike = _state.OperationState
+_effective_route_context_var = _route.effective_route
+_restore_fastapi_scope_key = _scope.restore_key
 
 __all__ = [
     "APIRoute",

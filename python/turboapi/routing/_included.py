@@ -7,7 +7,7 @@ place: its path, tags, dependencies and other settings as they are there.
 
 import copy
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -280,7 +280,7 @@ class RouteContext:
         return getattr(self._effective_route, "methods", None)
 
     @property
-    def endpoint(self) -> Any | None:
+    def endpoint(self) -> Callable[..., Any] | None:
         return getattr(self._effective_route, "endpoint", None)
 
     def __getattr__(self, name: str) -> Any:

@@ -39,7 +39,7 @@ class APIRoute(OperationState, routing.Route):
     """
 
     endpoint: Callable[..., Any]  # pyright: ignore[reportIncompatibleVariableOverride]
-    methods: set[str]
+    methods: set[str] | None
     form_limits: _FormLimits
 
     @takes_options(ROUTE_INIT)

@@ -56,7 +56,6 @@ from turboapi.utils import generate_unique_id, get_value_or_default
 if TYPE_CHECKING:
     from turboapi._engine import RouteTable
 
-_Decorator = Callable[[DecoratedCallable], DecoratedCallable]
 
 _ROUTES_WARNING = """
 You normally wouldn't use this parameter with FastAPI, it is inherited
@@ -64,12 +63,6 @@ from Starlette and supported for compatibility.
 
 In FastAPI, you normally would use the *path operation methods*,
 like `router.get()`, `router.post()`, etc.
-"""
-ON_EVENT_WARNING = """
-on_event is deprecated, use lifespan event handlers instead.
-
-Read more about it in the
-[FastAPI docs for Lifespan Events](https://fastapi.tiangolo.com/advanced/events/).
 """
 
 
@@ -468,7 +461,7 @@ class APIRouter(routing.Router):
     @takes_options(API_ROUTE)
     def api_route(
         self, path: str, **options: Unpack[MethodsOptions]
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a path operation with any `methods`."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -502,7 +495,7 @@ class APIRouter(routing.Router):
         name: str | None = None,
         *,
         dependencies: Sequence[params.Depends] | None = None,
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a WebSocket endpoint."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -511,7 +504,9 @@ class APIRouter(routing.Router):
 
         return decorate
 
-    def websocket_route(self, path: str, name: str | None = None) -> _Decorator[DecoratedCallable]:
+    def websocket_route(
+        self, path: str, name: str | None = None
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a plain Starlette WebSocket endpoint."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -526,7 +521,7 @@ class APIRouter(routing.Router):
         methods: Collection[str] | None = None,
         name: str | None = None,
         include_in_schema: bool = True,
-    ) -> _Decorator[DecoratedCallable]:
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a plain Starlette endpoint: it gets the request and gives a response."""
 
         def decorate(endpoint: DecoratedCallable) -> DecoratedCallable:
@@ -617,42 +612,58 @@ class APIRouter(routing.Router):
     # -- one method for each HTTP method ------------------------------------------------------
 
     @takes_options(ROUTE)
-    def get(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def get(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with GET."""
         return self.api_route(path=path, methods=["GET"], **options)
 
     @takes_options(ROUTE)
-    def put(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def put(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with PUT."""
         return self.api_route(path=path, methods=["PUT"], **options)
 
     @takes_options(ROUTE)
-    def post(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def post(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with POST."""
         return self.api_route(path=path, methods=["POST"], **options)
 
     @takes_options(ROUTE)
-    def delete(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def delete(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with DELETE."""
         return self.api_route(path=path, methods=["DELETE"], **options)
 
     @takes_options(ROUTE)
-    def options(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def options(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with OPTIONS."""
         return self.api_route(path=path, methods=["OPTIONS"], **options)
 
     @takes_options(ROUTE)
-    def head(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def head(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with HEAD."""
         return self.api_route(path=path, methods=["HEAD"], **options)
 
     @takes_options(ROUTE)
-    def patch(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def patch(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with PATCH."""
         return self.api_route(path=path, methods=["PATCH"], **options)
 
     @takes_options(ROUTE)
-    def trace(self, path: str, **options: Unpack[RouteOptions]) -> _Decorator[DecoratedCallable]:
+    def trace(
+        self, path: str, **options: Unpack[RouteOptions]
+    ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a *path operation* with TRACE."""
         return self.api_route(path=path, methods=["TRACE"], **options)
 
@@ -670,8 +681,16 @@ class APIRouter(routing.Router):
         handlers = self.on_startup if event_type == "startup" else self.on_shutdown
         handlers.append(func)
 
-    @deprecated(ON_EVENT_WARNING)
-    def on_event(self, event_type: str) -> _Decorator[DecoratedCallable]:
+    # A literal: type checkers show no other message.
+    @deprecated(
+        """
+on_event is deprecated, use lifespan event handlers instead.
+
+Read more about it in the
+[FastAPI docs for Lifespan Events](https://fastapi.tiangolo.com/advanced/events/).
+"""
+    )
+    def on_event(self, event_type: str) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate a handler of "startup" or "shutdown"; a lifespan is the better way."""
 
         def decorate(func: DecoratedCallable) -> DecoratedCallable:

@@ -5,10 +5,12 @@ it for one place where that router is included.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from starlette.convertors import Convertor
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, compile_path, get_name
 
@@ -79,10 +81,10 @@ class OperationState:
     tags: list[str | Enum]
     responses: dict[int | str, dict[str, Any]]
     name: str = ""
-    path_regex: Any = None
+    path_regex: re.Pattern[str]
     path_format: str = ""
-    param_convertors: dict[str, Any]
-    methods: set[str]
+    param_convertors: dict[str, Convertor[Any]]
+    methods: set[str] | None
     unique_id: str = ""
     status_code: int | None = None
     response_field: ModelField | None = None

@@ -39,10 +39,7 @@ class ChallengingScheme(SecurityBase):
 
     def make_not_authenticated_error(self) -> HTTPException:
         """Gives the exception to raise; override it for another status or challenge."""
-        # Here, as schemes are imported by the modules that turboapi.exceptions needs.
-        from turboapi.exceptions import HTTPException
-
-        return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
+        raise NotImplementedError
 
     def _refuse(self) -> None:
         """Raises, or returns None where credentials are optional (`auto_error=False`)."""

@@ -3,7 +3,7 @@
 See https://fastapi.tiangolo.com/reference/security/#oauth2-authentication.
 """
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from starlette.requests import HTTPConnection
 
@@ -12,6 +12,9 @@ from turboapi.openapi.models import OAuthFlows as OAuthFlowsModel
 from turboapi.param_functions import Form
 from turboapi.security.base import ChallengingScheme
 from turboapi.security.utils import get_authorization_scheme_param
+
+if TYPE_CHECKING:
+    from turboapi.exceptions import HTTPException
 
 _PASSWORD_FORMAT = {"format": "password"}
 
@@ -72,8 +75,6 @@ class OAuth2(ChallengingScheme):
     Override `make_not_authenticated_error()` for another.
     """
 
-    model: OAuth2Model
-
     def __init__(
         self,
         *,
@@ -92,6 +93,13 @@ class OAuth2(ChallengingScheme):
         """
         model = OAuth2Model.model_validate({"flows": flows, "description": description})
         self._describe(model, scheme_name, auto_error)
+
+    def make_not_authenticated_error(self) -> "HTTPException":
+        """Gives the 401 of a request without the header."""
+        # Here, as schemes are imported by the modules that turboapi.exceptions needs.
+        from turboapi.exceptions import HTTPException
+
+        return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         """Gives the header's value."""

@@ -13,8 +13,6 @@ from turboapi.security.base import ChallengingScheme
 class OpenIdConnect(ChallengingScheme):
     """Describes the scheme and gives the Authorization header; verify it in a subclass."""
 
-    model: OpenIdConnectModel
-
     def __init__(
         self,
         *,
