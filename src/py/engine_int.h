@@ -124,7 +124,8 @@ typedef struct ta_plan {
     /*
      * needs_stacks: respond and solve need exit stacks in the scope; alone: asgi and the native
      * entry do all of the route; direct: may be answered without a Task; isolate: code besides
-     * `def` functions, which get contexts of their own, may set context variables.
+     * `def` functions that get contexts of their own (not with run="inline") may set context
+     * variables.
      */
     bool strict_content_type, needs_stacks, alone, direct, isolate, is_coroutine;
     PyObject *resp_validator, *resp_to_json; /* owned or NULL */

@@ -26,6 +26,7 @@ typedef struct ta_loopstate {
     uint64_t batch;   /* counts them */
     unsigned running; /* > 0 while Python code that C started in this batch runs */
     bool direct;      /* a plan runs that has no Task (yet) */
+    bool bare;        /* and that is in no context of its own */
     bool busy;        /* Python code ran: something may have been scheduled on aioloop */
     bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
     bool peek;        /* aioloop has the private attributes that tell whether it was */
@@ -58,6 +59,13 @@ typedef struct ta_loopstate {
 static inline bool ta_ls_may_start(const ta_loopstate *ls)
 {
     return ls->in_batch && ls->running == 0;
+}
+
+/* A context for a call in another thread, or here but apart.  New reference, or NULL. */
+static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
+{
+    /* What is current in a batch is not the context in which the server was started. */
+    return ls->bare ? PyContext_Copy(ls->context) : PyContext_CopyCurrent();
 }
 
 /*

@@ -488,10 +488,10 @@ static int make_enter(ta_plan *plan, ta_node *node)
     return node->enter ? 0 : -1;
 }
 
-/* Whether more than the `call` of a `def` may run code that sets context variables. */
+/* Whether code may run that sets context variables, other than in the context of a `def` call. */
 static bool runs_user_code(const ta_node *node)
 {
-    if (node->kind == KIND_INLINE || node->body_use != BODY_NONE)
+    if (node->kind == KIND_INLINE || node->run_mode == RUN_INLINE || node->body_use != BODY_NONE)
         return true;
     for (uint16_t i = 0; i < node->nparams; i++) {
         if (node->params[i].conv == CONV_NONE)

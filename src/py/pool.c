@@ -139,10 +139,10 @@ static void job_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static ta_job *job_new(ta_state *st, ta_callstat *stat, PyObject *func, PyObject *const *args,
-                       Py_ssize_t nargs, PyObject *kwnames)
+static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func,
+                       PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyTypeObject *type = st->o.pool.job_type;
+    PyTypeObject *type = ls->st->o.pool.job_type;
     Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
     ta_job *job = (ta_job *)type->tp_alloc(type, total); /* zeroed */
     if (job == NULL)
@@ -154,7 +154,7 @@ static ta_job *job_new(ta_state *st, ta_callstat *stat, PyObject *func, PyObject
     job->ntotal = total;
     for (Py_ssize_t i = 0; i < total; i++)
         job->args[i] = Py_NewRef(args[i]);
-    job->context = PyContext_CopyCurrent();
+    job->context = ta_ls_copy_context(ls);
     if (job->context == NULL)
         Py_CLEAR(job);
     return job;
@@ -480,7 +480,7 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
     *result = NULL;
     if (ls->pool == NULL && (ls->pool = pool_new(ls)) == NULL)
         return 1;
-    ta_job *job = job_new(ls->st, run_mode == TA_RUN_AUTO ? stat : NULL, func, args,
+    ta_job *job = job_new(ls, run_mode == TA_RUN_AUTO ? stat : NULL, func, args,
                           PyVectorcall_NARGS(nargsf), kwnames);
     if (job == NULL)
         return 1;

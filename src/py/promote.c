@@ -110,7 +110,7 @@ static void stalled(ta_loopstate *ls, ta_callstat *stat, int64_t start)
 PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
                           PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    PyObject *context = PyContext_CopyCurrent();
+    PyObject *context = ta_ls_copy_context(ls);
     if (context == NULL || PyContext_Enter(context) < 0) {
         Py_XDECREF(context);
         return NULL;

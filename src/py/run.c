@@ -7,6 +7,7 @@
  * references are dropped.
  */
 #include "py/engine_int.h"
+#include "py/loopstate.h"
 
 /* -- life
  * ------------------------------------------------------------------------------------------ */
@@ -499,15 +500,17 @@ int ta_plan_run(ta_engine_state *es, PyObject *obj, ta_xch *x, PyObject **run)
     /* Nothing here may wait, most likely: no Task. */
     PyObject *context = NULL;
     if (plan->isolate) {
-        context = PyContext_CopyCurrent();
+        context = PyContext_Copy(x->ls->context);
         if (context == NULL || PyContext_Enter(context) < 0) {
             Py_XDECREF(context);
             Py_DECREF(r);
             return -1;
         }
     }
+    x->ls->bare = context == NULL;
     ta_co_enter(&r->co);
     ta_step step = ta_run_advance(&r->co, NULL);
+    x->ls->bare = false;
     r->co.finished = step != TA_STEP_AWAIT;
     ta_co_leave(&r->co);
     if (context != NULL && leave_context(context) < 0) {
