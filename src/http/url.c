@@ -194,12 +194,28 @@ static bool is_port(const char *p, const char *end)
     return true;
 }
 
-/* Inside of the brackets: an IPv6 address; IPvFuture and zones are refused (nobody sends them). */
+/* RFC 3986 section 3.2.2: "v" 1*HEXDIG "." 1*( unreserved / sub-delims / ":" ). */
+static bool is_ip_future(const char *p, const char *end)
+{
+    const char *digits = ++p; /* behind the "v" */
+    while (p < end && hex(*p) >= 0)
+        p++;
+    if (p == digits || p == end || *p++ != '.')
+        return false;
+    const char *start = p;
+    while (p < end && (*p == ':' || is_unreserved_or_sub_delim((unsigned char)*p)))
+        p++;
+    return p > start && p == end;
+}
+
+/* Inside of the brackets: an IPv6 address or IPvFuture; zones are refused (nobody sends them). */
 static bool is_ip_literal(const char *p, const char *end)
 {
     char text[INET6_ADDRSTRLEN];
     struct in6_addr addr;
     size_t n = (size_t)(end - p);
+    if (n > 0 && (*p | 0x20) == 'v')
+        return is_ip_future(p, end);
     if (n == 0 || n >= sizeof text || memchr(p, 0, n))
         return false;
     memcpy(text, p, n);

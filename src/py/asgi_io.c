@@ -413,14 +413,16 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);
     } else if (x->complete) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "Unexpected ASGI message '%S' sent, after response already completed.", type);
+        if (ta_asgi_same_text(type, n->http_response_trailers))
+            rc = 0; /* their place; not sent on, for nothing announced them */
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "Unexpected ASGI message '%S' sent, after response already completed.",
+                         type);
     } else if (ta_asgi_same_text(type, n->http_response_body)) {
         rc = ta_asgi_send_body(x, message, job);
     } else if (ta_asgi_same_text(type, n->http_response_pathsend)) {
         rc = send_path(x, message);
-    } else if (ta_asgi_same_text(type, n->http_response_trailers)) {
-        rc = 0; /* not sent on: nothing announced them */
     } else {
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'http.response.body', but got '%S'.", type);

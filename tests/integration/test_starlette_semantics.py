@@ -151,3 +151,42 @@ def test_handlers_see_the_context_in_which_the_server_was_started():
                 assert client.get(path).json() == "set by the one who starts it"
     finally:
         var.reset(token)
+
+
+# -- the protocol ---------------------------------------------------------------------------------
+
+
+def test_trailers_that_nothing_announced_are_not_sent():
+    returned = []
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": [], "trailers": True})
+        await send({"type": "http.response.body", "body": b"body"})
+        await send({"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]})
+        returned.append("trailers" in str(scope["extensions"]))
+        try:
+            await send({"type": "http.response.body", "body": b"more"})
+        except RuntimeError as exc:
+            returned.append(str(exc))
+
+    with running(app) as server:
+        status, headers, body = server.get("/")
+        assert (status, body, "grpc-status" in headers) == (200, b"body", False)
+        wait_for(lambda: len(returned) == 2)
+    assert returned == [
+        False,
+        "Unexpected ASGI message 'http.response.body' sent, after response already completed.",
+    ]
+
+
+def test_an_address_of_the_future_is_a_host():
+    app = FastAPI()
+
+    @app.get("/")
+    async def host(request_host: str = Depends(lambda: "")):
+        return request_host
+
+    with running(app, interface="turboapi") as server:
+        for host, status in (("[v1.foo]", 200), ("[v1.foo]:80", 200), ("[v1.]", 400)):
+            request = f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+            assert server.exchange(request.encode()).startswith(b"HTTP/1.1 %d " % status)
