@@ -95,15 +95,16 @@ char *ta_resp_head_write(char *out, const ta_resp_head *head)
         if (!(head->flags & TA_RESP_HAS_SERVER))
             out = put(out, head->stamp->server, head->stamp->server_len);
     }
-    if (head->headers.len)
-        out = put(out, head->headers.ptr, head->headers.len);
+    /* Before the application's fields, as its own responses have it. */
     if (head->framing == TA_FRAME_LENGTH) {
         out = PUT(out, "content-length: ");
         out = ta_resp_put_uint(out, head->length);
         out = PUT(out, "\r\n");
-    } else if (head->framing == TA_FRAME_CHUNKED) {
-        out = PUT(out, "transfer-encoding: chunked\r\n");
     }
+    if (head->headers.len)
+        out = put(out, head->headers.ptr, head->headers.len);
+    if (head->framing == TA_FRAME_CHUNKED)
+        out = PUT(out, "transfer-encoding: chunked\r\n");
     if (head->connection == TA_CONN_CLOSE)
         out = PUT(out, "connection: close\r\n");
     else if (head->connection == TA_CONN_KEEP_ALIVE)

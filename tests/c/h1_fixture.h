@@ -299,7 +299,7 @@ static char *undated(char *text)
 #define OK_HEAD            "HTTP/1.1 200 OK\r\n"
 #define OK(body_len, body) OK_HEAD "content-length: " body_len "\r\n\r\n" body
 #define ERROR(line, len, text)                                                                     \
-    "HTTP/1.1 " line "\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: " len         \
+    "HTTP/1.1 " line "\r\ncontent-length: " len "\r\ncontent-type: text/plain; charset=utf-8"      \
     "\r\nconnection: close\r\n\r\n" text
 
 static int answer(ta_req *req, const char *text)

@@ -180,7 +180,7 @@ TA_TEST(application_closes)
     fx_start(handle_app_close);
     fx_serve();
     say(REQ("GET", "/", ""));
-    EXPECT(OK_HEAD "connection: close\r\ncontent-length: 1\r\n\r\nx");
+    EXPECT(OK_HEAD "content-length: 1\r\nconnection: close\r\n\r\nx");
     CHECK(fx.got_eof);
     fx_stop();
 }
@@ -366,8 +366,8 @@ TA_TEST(interim_and_missing_responses)
     say("GET /hints HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     EXPECT(OK_HEAD "content-length: 1\r\nconnection: keep-alive\r\n\r\nx");
     say(REQ("GET", "/end", ""));
-    EXPECT("HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
-           "content-length: 21\r\n\r\nInternal Server Error");
+    EXPECT("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 21\r\n"
+           "content-type: text/plain; charset=utf-8\r\n\r\nInternal Server Error");
     say(REQ("GET", "/wrong", ""));
     EXPECT(OK("2", "ok"));
     fx_stop();
@@ -490,8 +490,8 @@ static const struct {
     {"PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n",
      ERROR("413 Content Too Large", "22", "request body too large")},
     {"HEAD / HTTP/1.1\r\n\r\n",
-     "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n"
-     "content-length: 13\r\nconnection: close\r\n\r\n"},
+     "HTTP/1.1 400 Bad Request\r\ncontent-length: 13\r\n"
+     "content-type: text/plain; charset=utf-8\r\nconnection: close\r\n\r\n"},
 };
 
 TA_TEST(refused_requests)

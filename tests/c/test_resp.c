@@ -23,7 +23,7 @@ TA_TEST(heads)
                          .stamp = &stamp};
     CHECK_STR(write_head(out, sizeof out, &head),
               "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: turboapi\r\n"
-              "content-type: text/plain\r\ncontent-length: 12345678901\r\n\r\n");
+              "content-length: 12345678901\r\ncontent-type: text/plain\r\n\r\n");
     head.flags = TA_RESP_HAS_DATE | TA_RESP_HAS_SERVER;
     head.framing = TA_FRAME_CHUNKED;
     head.connection = TA_CONN_CLOSE;
