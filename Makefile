@@ -27,6 +27,10 @@ conformance: ## FastAPI's own tests against turboapi (ARGS: files, --json F ...)
 	@scripts/setup.sh test
 	$(PY) tests/conformance/run.py --package turboapi --part dev $(ARGS)
 
+starlette: ## Starlette's own tests against turboapi (ARGS: --door plans, files ...)
+	@scripts/setup.sh test
+	$(PY) tests/conformance/starlette.py $(ARGS)
+
 bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh test
 	$(PY) benchmarks/run.py $(ARGS)
@@ -49,4 +53,4 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .cache
 
-.PHONY: help run test lint conformance bench asan tsan fuzz free-threaded clean
+.PHONY: help run test lint conformance starlette bench asan tsan fuzz free-threaded clean

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 
+import suite
+
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 DOORS = {"asgi": "passing.txt", "native": "passing-native.txt"}
@@ -51,20 +53,7 @@ def main() -> int:
     args = parser.parse_args()
     listing = HERE / DOORS[args.door]
     outcomes = run_suite(args.door, args.n)
-    passed = sorted(test for test, outcome in outcomes.items() if outcome == "passed")
-    if args.update:
-        listing.write_text("".join(test + "\n" for test in passed), encoding="utf-8")
-        print(f"ratchet: {listing.name} now lists {len(passed)} of {len(outcomes)} tests")
-        return 0
-    known = listing.read_text(encoding="utf-8").split("\n")[:-1] if listing.exists() else []
-    lost = [test for test in known if outcomes.get(test) != "passed"]
-    gained = len(set(passed) - set(known))
-    for test in lost:
-        print(f"ratchet: {outcomes.get(test, 'missing')}: {test}")
-    if gained:
-        print(f"ratchet: {gained} tests pass that {listing.name} does not list; run with --update")
-    print(f"{len(passed)} passed, {len(outcomes) - len(passed)} failed, {len(lost)} of the ratchet lost")
-    return 1 if lost or not known else 0
+    return suite.ratchet(listing, outcomes, args.update)
 
 
 if __name__ == "__main__":
