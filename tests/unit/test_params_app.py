@@ -233,6 +233,60 @@ def test_solve_dependencies_from_python() -> None:
     assert [error["loc"] for error in solved[1].errors] == [("query", "n")]
 
 
+def test_solve_dependencies_hands_on_the_objects_of_the_caller() -> None:
+    def sub(tasks: BackgroundTasks, response: Response) -> None:
+        tasks.add_task(print, "sub")
+        response.headers["x-sub"] = "1"
+
+    def call(tasks: BackgroundTasks, response: Response, _: Annotated[None, Depends(sub)]) -> None:
+        pass
+
+    solved: list[Any] = []
+    given = Response(), BackgroundTasks()
+    other = FastAPI()
+
+    @other.get("/")
+    async def route(request: Request) -> None:
+        stack = AsyncExitStack()
+        solved.append(
+            await solve_dependencies(
+                request=request,
+                dependant=get_dependant(path="/", call=call),
+                response=given[0],
+                background_tasks=given[1],
+                async_exit_stack=stack,
+                embed_body_fields=False,
+            )
+        )
+
+    TestClient(other).get("/")
+    [result] = solved
+    assert result.values["response"] is result.response is given[0]
+    assert result.values["tasks"] is result.background_tasks is given[1]
+    assert given[0].headers["x-sub"] == "1"
+    assert len(given[1].tasks) == 1
+
+
+def test_private_names_that_libraries_import() -> None:
+    from turboapi import APIRouter, routing
+
+    router = APIRouter()
+
+    @router.get("/x")
+    async def x(request: Request) -> Any:
+        return routing._get_scope_effective_route_context(request.scope).path
+
+    other = FastAPI(openapi_url=None)
+    other.include_router(router, prefix="/p")
+    other.add_route("/plain", lambda request: Response())
+    found = list(routing._iter_routes_with_context(other.routes))
+    assert [(route.path, at and at.path) for route, at in found] == [  # type: ignore[attr-defined]
+        ("/x", "/p/x"),
+        ("/plain", None),
+    ]
+    assert TestClient(other).get("/p/x").json() == "/p/x"
+
+
 def test_logging_configured_for_fastapi(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, logger="fastapi"):
         logger.warning("seen")

@@ -112,14 +112,13 @@ async def solve_dependencies(
         embed_body_fields=embed_body_fields,
         is_websocket=isinstance(request, WebSocket),
     )
-    solved = await hooks.plan.solve(request, body)
-    # The plan has a response and tasks of its own; those of the caller get what was added.
+    # Parameters get the caller's own objects: what is done to them later counts too.
+    own: Any = hooks
     if response is not None:
-        response.headers.raw.extend(solved.response.headers.raw)
-        if solved.response.status_code is not None:
-            response.status_code = solved.response.status_code
-    if background_tasks is not None and solved.background_tasks is not None:
-        background_tasks.tasks.extend(solved.background_tasks.tasks)
+        own.new_response = lambda: response
+    if background_tasks is not None:
+        own.new_background = lambda: background_tasks
+    solved = await hooks.plan.solve(request, body)
     keys = list(_cache_keys(dependant, {}))
     return SolvedDependency(
         values=solved.values,

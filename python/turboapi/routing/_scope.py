@@ -31,6 +31,11 @@ def peek(scope: Scope, key: str) -> Any:
     return scope.get(FASTAPI, {}).get(key)
 
 
+def effective_route_context(scope: Scope) -> Any:
+    """The effective route of a request below an included router, or None."""
+    return peek(scope, EFFECTIVE_ROUTE)
+
+
 def restore_key(scope: Scope, key: str, previous: Any) -> None:
     """Put back what `key` held before; `MISSING`: nothing."""
     own = scope.get(FASTAPI)
