@@ -1,19 +1,23 @@
 """The C core. docs/engine.md and docs/loop.md are the contracts."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextvars import Context
 from logging import Logger
 from selectors import BaseSelector, SelectorKey
-from typing import Any, Final, Self, final
+from typing import Any, Final, Self, TypeVar, final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+_T = TypeVar("_T")
 
 MISSING: Final[Any]
 
 class ClientDisconnected(OSError): ...  # noqa: N818
 
 def encode_json(value: object, /) -> bytes | None: ...
+def in_context(context: Context, awaitable: Awaitable[_T], /) -> Coroutine[Any, Any, _T]: ...
 
 @final
 class Solved:

@@ -92,6 +92,11 @@ typedef struct ta_ws_state {
     PyObject *client_disconnected; /* the exception class */
 } ta_ws_state;
 
+/* in_context.c */
+typedef struct ta_in_context_state {
+    PyTypeObject *type;
+} ta_in_context_state;
+
 /* app.c, server.c */
 typedef struct ta_server_state {
     PyTypeObject *app_type;
@@ -108,6 +113,7 @@ typedef struct ta_objects {
     ta_pool_state pool;
     ta_xch_native_state xch_native;
     ta_ws_state ws;
+    ta_in_context_state in_context;
     ta_server_state server;
     ta_json_state json;
     ta_router_state router;

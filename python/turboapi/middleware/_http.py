@@ -4,14 +4,17 @@ Starlette's `BaseHTTPMiddleware` runs what is inside of it as an ASGI applicatio
 own and gets the response back, message by message, through a memory stream. When all that is
 inside are such middlewares and then the application's own routers, and the routers' table knows
 a plan for the request, none of that is needed: `call_next` asks the plan for its response and hands
-that to the function. Everything else goes Starlette's way, by Starlette's own class.
+that to the function. All of the inside runs in a copy of the context: context variables that
+are set there stay there, as in a task. Everything else goes Starlette's way, by its own class.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any, cast
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import anyio
 from starlette._utils import get_route_path
@@ -22,6 +25,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from turboapi._core import in_context
 from turboapi._request import EngineRequest
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.routing._instrumented import is_instrumented
@@ -29,7 +33,11 @@ from turboapi.routing._instrumented import is_instrumented
 if TYPE_CHECKING:
     from turboapi.routing import APIRouter
 
-Respond = Callable[[Scope, Receive, Send], Awaitable[Response]]
+# (exception, whether the response has begun) -> the answer of a handler: RequestHooks.handle_error
+OnError = Callable[[Exception, bool], Awaitable[Response] | None]
+# The responses of one request, inner ones first, to be finished when its response was sent.
+_Inner: TypeAlias = "list[PassedResponse | _Running]"
+Respond = Callable[[Scope, Receive, Send, _Inner], Awaitable["PassedResponse | _Running"]]
 _PLAIN_CALL = Response.__call__
 
 
@@ -78,24 +86,34 @@ class Inside:
             return None
         return target, found[1]
 
-    async def _endpoint(self, scope: Scope, receive: Receive, send: Send) -> Response:
+    async def _endpoint(
+        self, scope: Scope, receive: Receive, send: Send, inner: _Inner
+    ) -> PassedResponse | _Running:
         found = self._target(scope)
         if found is None:  # the middleware has changed the request
-            return await _Running.start(self.app, scope, receive, send)
+            return await _Running.start(self.app, scope, receive, send, inner)
         target, path_params = found
+        assert target.hooks is not None
         scope["starlette.exception_handlers"] = self.errors
         if "router" not in scope:
             scope["router"] = self.router
         target.enter(scope, path_params)
         request = EngineRequest(scope, receive, send)
+        on_error = partial(target.hooks.handle_error, request)
         try:
-            response = await target.plan.respond(request)
+            response: Response = await target.plan.respond(request)
+            if _is_plain(response) or _is_stream(response):
+                return PassedResponse(response, inner, on_error)
+            # It may set its headers, or fail, only when it is sent: a file does.
+            return await _Running.start(response, scope, receive, send, inner, on_error)
         except Exception as exc:
-            handled = target.hooks.handle_error(request, exc, False)
+            handled = on_error(exc, False)
             if handled is None:
                 raise
             response = await handled
-        return PassedResponse(response, scope, receive, send)
+        if response is None:
+            raise RuntimeError("No response returned.")
+        return await _passed(response, scope, receive, send, inner)
 
     def within(self, middleware: FastHTTPMiddleware) -> Inside:
         """The same with `middleware` round it."""
@@ -121,21 +139,33 @@ class FastHTTPMiddleware:
             await self.original(scope, receive, send)
             return
         request = _CachedRequest(scope, receive, send)
-        response = await self._dispatch(request, send)
-        await response(scope, request.wrapped_receive, send)
+        inner: _Inner = []
+        try:
+            response = await self._dispatch(request, send, inner)
+            await response(scope, request.wrapped_receive, send)
+            while inner:
+                await inner.pop().finish()
+        finally:
+            for each in inner:
+                each.abandon()
 
-    async def respond(self, scope: Scope, receive: Receive, send: Send) -> Response:
+    async def respond(
+        self, scope: Scope, receive: Receive, send: Send, inner: _Inner
+    ) -> PassedResponse | _Running:
         """The response of the function, not sent yet: for the middleware outside of this one."""
         request = _CachedRequest(scope, receive, send)
-        response = await self._dispatch(request, send)
-        return PassedResponse(response, scope, request.wrapped_receive, send)
+        response = await self._dispatch(request, send, inner)
+        return await _passed(response, scope, request.wrapped_receive, send, inner)
 
-    async def _dispatch(self, request: _CachedRequest, send: Send) -> Response:
+    async def _dispatch(self, request: _CachedRequest, send: Send, inner: _Inner) -> Response:
         respond = self.inside.respond
         receive = request.wrapped_receive
 
         async def call_next(_: Request) -> Response:
-            return await respond(request.scope, receive, send)
+            context = copy_context()
+            response = await in_context(context, respond(request.scope, receive, send, inner))
+            response.context = context
+            return response
 
         return await self.dispatch_func(request, call_next)
 
@@ -148,22 +178,54 @@ def _in_asyncio() -> bool:
     return True
 
 
+def _is_plain(response: Response) -> bool:
+    return type(response).__call__ is _PLAIN_CALL
+
+
+def _is_stream(response: Response) -> bool:
+    """Whether it is a stream that gives the status and headers that it has now."""
+    cls = type(response)
+    return (
+        issubclass(cls, StreamingResponse)
+        and cls.__call__ is StreamingResponse.__call__
+        and cls.stream_response is StreamingResponse.stream_response
+    )
+
+
+async def _passed(
+    response: Response, scope: Scope, receive: Receive, send: Send, inner: _Inner
+) -> PassedResponse | _Running:
+    """The response as its outer middleware gets it."""
+    known = isinstance(response, PassedResponse | _Running)
+    if known or _is_plain(response) or _is_stream(response):
+        return PassedResponse(response, inner)
+    return await _Running.start(response, scope, receive, send, inner)
+
+
 class PassedResponse(Response):
     """What `call_next` gives: a response of the inside, to be looked at, changed and replaced.
 
     As with Starlette's, its body is `body_iterator`, to be iterated or set. While nobody does
-    so, the original response sends itself.
+    so, the original response sends itself. If it does not, its background is left to `finish`.
+
+    Attributes:
+        context: that of the inside; the original is sent in it, too.
     """
 
-    def __init__(self, original: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    context: Context
+
+    def __init__(self, original: Response, inner: _Inner, on_error: OnError | None = None) -> None:
         self.original = original
         self.status_code = original.status_code
         self.raw_headers = original.raw_headers
         self.media_type = None
         self.background: BackgroundTask | None = None
-        self._exchange = (scope, receive, send)
+        self._on_error = on_error
         self._iterator: Any = None
-        self._running: _Running | None = None
+        self._plain = _is_plain(original)
+        self._sent = False
+        if original.background is not None:
+            inner.append(self)
 
     @property
     def body_iterator(self) -> Any:
@@ -178,50 +240,99 @@ class PassedResponse(Response):
 
     async def _chunks(self) -> AsyncIterator[bytes | memoryview | MutableMapping[str, Any]]:
         original = self.original
-        if type(original).__call__ is _PLAIN_CALL:
+        if self._plain:
             if original.body:
                 yield original.body
-        elif type(original).__call__ is StreamingResponse.__call__:
-            async for chunk in original.body_iterator:  # type: ignore[attr-defined]
-                yield chunk.encode(original.charset) if isinstance(chunk, str) else chunk
-        else:
-            # It knows itself how to send its body (a file, a page of the user's making).
-            self._running = await _Running.start(original, *self._exchange)
-            async for chunk in self._running.body_iterator:
-                yield chunk
+            return
+        iterator = original.body_iterator.__aiter__()  # type: ignore[attr-defined]
+        # A stream that sends itself does so in a task, beside one that waits for the disconnect.
+        context = self.context.copy()
+        while True:
+            try:
+                chunk = await in_context(context, iterator.__anext__())
+            except StopAsyncIteration:
+                return
+            except Exception as exc:
+                self._too_late(exc)
+                raise
+            yield chunk.encode(original.charset) if isinstance(chunk, str) else chunk
+
+    def _sends_itself(self) -> bool:
+        original = self.original
+        if self._iterator is not None or self.background is not None:
+            return False
+        # A plain one may be somebody's constant: not to be changed.
+        return not self._plain or (
+            self.status_code == original.status_code and self.raw_headers is original.raw_headers
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it (ASGI 3)."""
-        if self._iterator is None:
-            self.original.status_code = self.status_code
-            self.original.raw_headers = self.raw_headers
-            await self.original(scope, receive, send)
-        else:
+        if not self._sends_itself():
             await _send_chunks(self, send)
-            if self._running is not None:
-                await self._running.finish()
-            elif self.original.background is not None:
-                await self.original.background()
-        if self.background is not None:
-            await self.background()
+            if self.background is not None:
+                await self.background()
+            return
+        self._sent = True
+        original = self.original
+        if self._plain and original.background is None:
+            await original(scope, receive, send)  # runs no code of the inside
+            return
+        original.status_code = self.status_code
+        original.raw_headers = self.raw_headers
+        try:
+            await in_context(self.context, original(scope, receive, send))
+        except Exception as exc:
+            self._too_late(exc)
+            raise
+
+    async def finish(self) -> None:
+        """Do what the original does after it was sent, unless it was, and did."""
+        background = None if self._sent else self.original.background
+        self._sent = True
+        if background is not None:
+            try:
+                await in_context(self.context, background())
+            except Exception as exc:
+                self._too_late(exc)
+                raise
+
+    def abandon(self) -> None:
+        """The request has failed."""
+
+    def _too_late(self, exc: Exception) -> None:
+        """Raises what a handler of the exception can't answer any more, if there is one."""
+        if self._on_error is not None:
+            self._on_error(exc, True)
 
 
 class _Running(Response):
     """A response that an ASGI application is sending, in a task of its own."""
 
-    def __init__(self) -> None:
+    context: Context
+
+    def __init__(self, on_error: OnError | None) -> None:
         self.status_code = 200
         self.raw_headers = []
         self.background: BackgroundTask | None = None
+        self._on_error = on_error
         self._sending, self._receiving = anyio.create_memory_object_stream[Message]()
         self._sent = anyio.Event()
         self._task: asyncio.Task[None] | None = None
         self.body_iterator: Any = self._chunks()
 
     @classmethod
-    async def start(cls, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> _Running:
+    async def start(
+        cls,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        inner: _Inner,
+        on_error: OnError | None = None,
+    ) -> _Running:
         """Run `app` until it begins its response."""
-        self = cls()
+        self = cls(on_error)
         self._task = asyncio.create_task(self._run(app, scope, receive))
         try:
             while True:
@@ -234,10 +345,11 @@ class _Running(Response):
                     break
                 await send(message)
         except BaseException:
-            self._stop()
+            self.abandon()
             raise
         self.status_code = message["status"]
         self.raw_headers = message.get("headers", [])
+        inner.append(self)
         return self
 
     async def _run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
@@ -255,11 +367,6 @@ class _Running(Response):
         with self._sending:
             await app(scope, receive, send)
 
-    def _stop(self) -> None:
-        self._receiving.close()
-        if self._task is not None:
-            self._task.cancel()
-
     async def _chunks(self) -> AsyncIterator[bytes | MutableMapping[str, Any]]:
         async for message in self._receiving:
             if message["type"] == "http.response.pathsend":
@@ -270,6 +377,12 @@ class _Running(Response):
             if not message.get("more_body", False):
                 return
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it (ASGI 3)."""
+        await _send_chunks(self, send)
+        if self.background is not None:
+            await self.background()
+
     async def finish(self) -> None:
         """Let the application do what it does after the response; raise what it raises."""
         self._sent.set()
@@ -278,19 +391,18 @@ class _Running(Response):
         try:
             await self._task
         except asyncio.CancelledError:
-            self._stop()
+            self.abandon()
+            raise
+        except Exception as exc:
+            if self._on_error is not None:
+                self._on_error(exc, True)
             raise
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it (ASGI 3)."""
-        try:
-            await _send_chunks(self, send)
-        except BaseException:
-            self._stop()
-            raise
-        await self.finish()
-        if self.background is not None:
-            await self.background()
+    def abandon(self) -> None:
+        """The request has failed: end the application."""
+        self._receiving.close()
+        if self._task is not None:
+            self._task.cancel()
 
 
 async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
