@@ -49,6 +49,7 @@ from turboapi.routing._options import (
     APP_INCLUDE,
     ROUTE,
     AppAddRouteOptions,
+    AppMethodsOptions,
     IncludeOptions,
     RouteOptions,
     RunMode,
@@ -414,7 +415,7 @@ class FastAPI(Starlette):
 
     @takes_options(APP_API_ROUTE)
     def api_route(
-        self, path: str, **options: Unpack[AppAddRouteOptions]
+        self, path: str, **options: Unpack[AppMethodsOptions]
     ) -> Callable[[DecoratedCallable], DecoratedCallable]:
         """Decorate the endpoint of a path operation with any `methods`."""
 

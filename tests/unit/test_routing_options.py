@@ -5,7 +5,7 @@ import inspect
 import pytest
 
 from turboapi import APIRouter, FastAPI
-from turboapi.routing import APIRoute
+from turboapi.routing import APIRoute, _options
 from turboapi.testclient import TestClient
 
 
@@ -40,6 +40,23 @@ def test_all_methods_have_one_signature(owner, method):
 def test_an_unknown_keyword_is_an_error_at_the_call(call):
     with pytest.raises(TypeError, match="unexpected keyword argument 'no_such'"):
         call(FastAPI())
+
+
+@pytest.mark.parametrize(
+    ("names", "seen_by_type_checkers"),
+    [
+        (_options.ROUTE, _options.RouteOptions),
+        (_options.API_ROUTE, _options.MethodsOptions),
+        (_options.ADD_API_ROUTE, _options.AddRouteOptions),
+        (_options.APP_API_ROUTE, _options.AppMethodsOptions),
+        (_options.APP_ADD_ROUTE, _options.AppAddRouteOptions),
+        (_options.ROUTE_INIT, _options.RouteInitOptions),
+        (_options.INCLUDE, _options.IncludeOptions),
+        (_options.APP_INCLUDE, _options.IncludeOptions),
+    ],
+)
+def test_type_checkers_see_the_keywords_that_there_are(names, seen_by_type_checkers):
+    assert sorted(names) == sorted(seen_by_type_checkers.__annotations__)
 
 
 def test_options_are_keywords_only():

@@ -16,7 +16,7 @@ from starlette.routing import BaseRoute
 
 from turboapi import params
 from turboapi._form_limits import _FormLimits
-from turboapi.datastructures import Default
+from turboapi.datastructures import Default, DefaultPlaceholder
 from turboapi.types import IncEx
 from turboapi.utils import generate_unique_id
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 RunMode = Literal["inline", "thread"]
 
 
-class RouteOptions(TypedDict, total=False):
-    """What `get`, `post` and the other methods take. https://fastapi.tiangolo.com/reference/apirouter/."""
+class _CommonOptions(TypedDict, total=False):
+    """What every way to declare a *path operation* takes."""
 
     response_model: Any
     status_code: int | None
@@ -46,41 +46,67 @@ class RouteOptions(TypedDict, total=False):
     response_model_exclude_defaults: bool
     response_model_exclude_none: bool
     include_in_schema: bool
-    response_class: type[Response]
     name: str | None
-    callbacks: list[BaseRoute] | None
     openapi_extra: dict[str, Any] | None
-    generate_unique_id_function: Callable[["APIRoute"], str]
     max_body_size: int | None
     form_limits: _FormLimits | None
     run: RunMode | None
     """Ours: where a `def` endpoint runs; None lets the server find out (see docs/loop.md)."""
 
 
+class RouteOptions(_CommonOptions, total=False):
+    """What `get`, `post` and the other methods take. https://fastapi.tiangolo.com/reference/apirouter/."""
+
+    response_class: type[Response]
+    callbacks: list[BaseRoute] | None
+    generate_unique_id_function: Callable[["APIRoute"], str]
+
+
 class MethodsOptions(RouteOptions, total=False):
     """`RouteOptions` of `api_route`, which also takes the methods."""
 
-    methods: list[str] | set[str] | None
+    methods: list[str] | None
 
 
-class AddRouteOptions(MethodsOptions, total=False):
-    """Options of `add_api_route`."""
-
-    route_class_override: type["APIRoute"] | None
-    strict_content_type: bool
-
-
-class RouteInitOptions(MethodsOptions, total=False):
-    """Options of `APIRoute`."""
-
-    dependency_overrides_provider: Any | None
-    strict_content_type: bool
-
-
-class AppAddRouteOptions(RouteOptions, total=False):
-    """Options of the application's `api_route` and `add_api_route`."""
+class AppMethodsOptions(_CommonOptions, total=False):
+    """Options of the application's `api_route`."""
 
     methods: list[str] | None
+    response_class: type[Response]
+    generate_unique_id_function: Callable[["APIRoute"], str]
+
+
+# Those that are not decorators may get what a route or router has: also defaults that nobody set.
+
+
+class AddRouteOptions(_CommonOptions, total=False):
+    """Options of `add_api_route`."""
+
+    methods: list[str] | set[str] | None
+    response_class: type[Response] | DefaultPlaceholder
+    generate_unique_id_function: Callable[["APIRoute"], str] | DefaultPlaceholder
+    route_class_override: type["APIRoute"] | None
+    callbacks: list[BaseRoute] | None
+    strict_content_type: bool | DefaultPlaceholder
+
+
+class RouteInitOptions(_CommonOptions, total=False):
+    """Options of `APIRoute`."""
+
+    methods: list[str] | set[str] | None
+    response_class: type[Response] | DefaultPlaceholder
+    generate_unique_id_function: Callable[["APIRoute"], str] | DefaultPlaceholder
+    dependency_overrides_provider: Any | None
+    callbacks: list[BaseRoute] | None
+    strict_content_type: bool | DefaultPlaceholder
+
+
+class AppAddRouteOptions(_CommonOptions, total=False):
+    """Options of the application's `add_api_route`."""
+
+    methods: list[str] | None
+    response_class: type[Response] | DefaultPlaceholder
+    generate_unique_id_function: Callable[["APIRoute"], str]
 
 
 class IncludeOptions(TypedDict, total=False):
@@ -115,8 +141,6 @@ DEFAULTS: Mapping[str, Any] = {
 }
 """Every option that is not here defaults to None."""
 
-_ROUTE = tuple(RouteOptions.__annotations__)
-
 
 def _insert(names: tuple[str, ...], new: str, after: str) -> tuple[str, ...]:
     at = names.index(after) + 1
@@ -128,15 +152,17 @@ def _drop(names: tuple[str, ...], *gone: str) -> tuple[str, ...]:
 
 
 # The order in which FastAPI's signatures have them.
-ROUTE = _ROUTE
-API_ROUTE = _insert(_ROUTE, "methods", "deprecated")
+_common = _insert(tuple(_CommonOptions.__annotations__), "response_class", "include_in_schema")
+_common = _insert(_common, "generate_unique_id_function", "openapi_extra")
+ROUTE = _insert(_common, "callbacks", "name")
+API_ROUTE = _insert(ROUTE, "methods", "deprecated")
 ADD_API_ROUTE = _insert(
     _insert(API_ROUTE, "route_class_override", "name"),
     "strict_content_type",
     "generate_unique_id_function",
 )
-APP_ADD_ROUTE = APP_API_ROUTE = _drop(API_ROUTE, "callbacks")
-_route_init = _insert(_drop(_ROUTE, "name", "callbacks"), "name", "deprecated")
+APP_ADD_ROUTE = APP_API_ROUTE = _insert(_common, "methods", "deprecated")
+_route_init = _insert(_drop(_common, "name"), "name", "deprecated")
 _route_init = _insert(_route_init, "methods", "name")
 _route_init = _insert(_route_init, "dependency_overrides_provider", "response_class")
 _route_init = _insert(_route_init, "callbacks", "dependency_overrides_provider")
@@ -201,6 +227,6 @@ def takes_options(names: Sequence[str]) -> Callable[[_Method], _Method]:
 def _annotations() -> dict[str, Any]:
     names: dict[str, Any] = {"APIRoute": Any}
     found: dict[str, Any] = {}
-    for options in (AddRouteOptions, RouteInitOptions, IncludeOptions):
+    for options in (AddRouteOptions, RouteInitOptions, RouteOptions, IncludeOptions):
         found.update(get_type_hints(options, localns=names))
     return found
