@@ -188,10 +188,10 @@ def _default_of(schema: _Schema, node: _Node) -> bytes | None:
         schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
     ):
         return None
-    value: Any = schema.get("default", ...)
-    factory = schema.get("default_factory")
+    value = schema.get("default", ...)
+    factory: Any = schema.get("default_factory")
     if factory is not None:
-        value = factory() if factory in (list, dict) else ...
+        value = cast("Any", factory()) if factory in (list, dict) else ...
     # What is neither validated nor of the type makes pydantic warn.
     return None if value is ... else _core.Shape(node).encode(value, trusted=True)
 

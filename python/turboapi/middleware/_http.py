@@ -111,7 +111,7 @@ class Inside:
             if handled is None:
                 raise
             response = await handled
-        if response is None:
+        if cast("Response | None", response) is None:  # a handler may give anything
             raise RuntimeError("No response returned.")
         return await _passed(response, scope, receive, send, inner)
 
@@ -244,7 +244,7 @@ class PassedResponse(Response):
             if original.body:
                 yield original.body
             return
-        iterator = original.body_iterator.__aiter__()  # type: ignore[attr-defined]
+        iterator: AsyncIterator[Any] = cast("Any", original).body_iterator.__aiter__()
         # A stream that sends itself does so in a task, beside one that waits for the disconnect.
         context = self.context.copy()
         while True:
