@@ -555,8 +555,10 @@ static int send_close(ta_websock *w, PyObject *message)
 static int take_message(ta_websock *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->o.names;
-    if (w->gone && w->phase != CLOSED)
-        return client_disconnected(w);
+    if (w->phase != CLOSED && (w->gone || (w->phase == OPEN && w->conn == NULL))) {
+        /* Closing what the client has closed is no error: many do it in a `finally`. */
+        return ta_asgi_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
+    }
     switch ((phase)w->phase) {
     case CONNECTING:
         if (ta_asgi_same_text(type, n->websocket_accept))
@@ -585,8 +587,6 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
                      "Expected ASGI message 'websocket.http.response.body' but got '%S'.", type);
         return -1;
     case OPEN:
-        if (w->conn == NULL)
-            return client_disconnected(w);
         if (ta_asgi_same_text(type, n->websocket_send))
             return send_data(w, message);
         if (ta_asgi_same_text(type, n->websocket_close))

@@ -157,6 +157,35 @@ def test_a_send_to_one_that_has_gone_raises_websocket_disconnect():
     assert app.left == [1006]
 
 
+def test_closing_what_the_client_has_closed_is_no_error(caplog):
+    app = FastAPI()
+    ended = []
+
+    @app.websocket("/{how}")
+    async def talk(websocket: WebSocket, how: str):
+        await websocket.accept()
+        try:
+            await websocket.receive_text()
+        finally:
+            try:
+                if how == "sends":
+                    await websocket.send_text("too late")
+                await websocket.close(1001)
+                ended.append("closed")
+            except BaseException as error:
+                ended.append((type(error).__name__, error.code))
+
+    with running(app, interface="auto") as server:
+        for how in ("closes", "sends"):
+            with client(server, f"/{how}"):
+                pass
+        with server.raw(upgrade().replace(b"GET / ", b"GET /lost ")) as sock:
+            read_until(sock, b"\r\n\r\n")
+        wait_for(lambda: len(ended) == 3)
+        wait_for(lambda: server.server.tasks == 0)
+    assert ended == ["closed", ("WebSocketDisconnect", 1006), "closed"]
+
+
 # -- many
 
 
