@@ -404,11 +404,11 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
     if (type == NULL)
         return -1;
     int rc = -1;
-    if (!x->base.response_started) {
+    if (TA_UNLIKELY(x->watch != NULL) && ta_asgi_same_text(type, n->http_response_debug)) {
+        rc = ta_watch_aside(x, message);
+    } else if (!x->base.response_started) {
         if (ta_asgi_same_text(type, n->http_response_start))
             rc = ta_asgi_send_start(x, message);
-        else if (x->watch != NULL && ta_asgi_same_text(type, n->http_response_debug))
-            rc = ta_watch_aside(x, message);
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);

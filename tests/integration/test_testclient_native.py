@@ -62,6 +62,7 @@ def scope_app(**options):
         {},
         {"base_url": "https://example.org"},
         {"base_url": "http://example.org:8080"},
+        {"base_url": "http://example.org:0"},
         {"base_url": "http://bücher.example"},
         {"client": ("10.1.2.3", 4)},
         {"cookies": {"a": "b"}},
@@ -89,6 +90,26 @@ def test_it_goes_over_a_socket():
 
     extensions = NativeTestClient(app).get("/").json()
     assert extensions == ["http.response.debug", "http.response.pathsend"]
+
+
+@pytest.mark.parametrize("first", ["http.response.debug", "http.response.start"])
+def test_what_an_application_says_aside(first):
+    messages = [
+        {"type": "http.response.debug", "info": {"template": "a page", "context": {"a": 1}}},
+        {"type": "http.response.start", "status": 200, "headers": []},
+    ]
+
+    async def app(scope, receive, send):
+        for message in sorted(messages, key=lambda each: each["type"] != first):
+            await send(message)
+        await send({"type": "http.response.body", "body": b"body"})
+
+    def use(client):
+        response = client.get("/")
+        return response.text, response.template, response.context
+
+    seen = both(once(app, use))
+    assert seen == ("body", "a page", {"a": 1})
 
 
 @pytest.mark.parametrize("path", ["/scope/x", "/api/scope/x", "/apiary/scope/x"])

@@ -180,7 +180,7 @@ class Transport(testclient._TestClientTransport):
             raise watch.error
 
     def _editor(self, url: httpx.URL) -> Callable[[Scope], None]:
-        port = url.port or _DEFAULT_PORTS[url.scheme]
+        port = _DEFAULT_PORTS[url.scheme] if url.port is None else url.port
 
         def edit(scope: Scope) -> None:
             scope["client"] = self.client
