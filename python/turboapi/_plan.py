@@ -13,7 +13,12 @@ from starlette.convertors import PathConvertor, StringConvertor
 from turboapi import _core
 from turboapi._compat import ModelField
 from turboapi._shape import shape_of
-from turboapi.dependencies._slots import body_slot, bound_validator, param_slots
+from turboapi.dependencies._slots import (
+    body_slot,
+    bound_validator,
+    core_schema_of,
+    param_slots,
+)
 from turboapi.dependencies.models import (
     Dependant,
     _get_computed_scope,
@@ -169,4 +174,5 @@ def _shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
     """What C can dump by itself: all fields, and what pydantic takes for granted."""
     if any(value for name, value in options.items() if name != "by_alias"):
         return None
-    return shape_of(field._type_adapter.core_schema, by_alias=options["by_alias"])
+    schema = core_schema_of(field)
+    return None if schema is None else shape_of(schema, by_alias=options["by_alias"])

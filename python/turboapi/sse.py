@@ -72,7 +72,7 @@ class ServerSentEvent(BaseModel):
     comment: str | None = None
 
     @model_validator(mode="after")
-    def _check_one_payload(self) -> "ServerSentEvent":
+    def _check_data_exclusive(self) -> "ServerSentEvent":
         if self.data is None or self.raw_data is None:
             return self
         raise ValueError(

@@ -342,3 +342,18 @@ def test_member_names_of_the_models():
         Schema(maxLength=-1)
     with pytest.raises(pydantic.ValidationError, match="info"):
         OpenAPI(openapi="3.1.0")
+
+
+def test_tags_and_callbacks_may_be_any_sequence() -> None:
+    from turboapi import APIRouter, FastAPI
+
+    callbacks = APIRouter()
+    router = APIRouter()
+
+    @router.get("/", tags=("a", "b"), callbacks=tuple(callbacks.routes))  # type: ignore[arg-type]
+    async def read() -> int:
+        return 1
+
+    app = FastAPI()
+    app.include_router(router, tags=("c",))  # type: ignore[arg-type]
+    assert app.openapi()["paths"]["/"]["get"]["tags"] == ["c", "a", "b"]

@@ -465,6 +465,31 @@ def test_responses_of_an_application() -> None:
     }
 
 
+def test_a_model_that_cannot_be_built_fails_when_it_is_used() -> None:
+    app = FastAPI()
+
+    class Later(BaseModel):
+        model_config = ConfigDict(defer_build=True)
+        a: "NowhereDefined"  # type: ignore[name-defined]  # noqa: F821
+
+    @app.get("/", response_model=Later)
+    async def get() -> Any:
+        return {"a": 1}
+
+    @app.post("/")
+    async def post(later: Later) -> Any:
+        return 1
+
+    @app.get("/other")
+    async def other() -> int:
+        return 1
+
+    client = TestClient(app, raise_server_exceptions=False)
+    assert client.get("/other").json() == 1
+    assert client.get("/").status_code == 500
+    assert client.post("/", json={"a": 1}).status_code == 500
+
+
 def test_by_alias_false_wins_over_the_models_own_setting() -> None:
     app = FastAPI()
 

@@ -41,11 +41,25 @@ _TRANSPARENT = {
 _NO_CONSTRAINTS = frozenset({"type", "metadata"})
 
 
+def core_schema_of(field: ModelField) -> Any:
+    """The schema that is validated; None while there is none.
+
+    The type may name what is not defined yet, or be of `defer_build` and prove impossible: then
+    those requests fail that have a value for it, not the route.
+    """
+    schema: Any = field._type_adapter.core_schema
+    try:
+        schema["type"]  # pydantic puts it together now if it did not before
+    except Exception:
+        return None
+    return field._type_adapter.core_schema
+
+
 def conversion(field: ModelField) -> str | None:
     """What C may make of a text that is plainly valid, with the same result as the validator."""
-    if field.config:
+    schema = core_schema_of(field)
+    if field.config or schema is None:
         return None
-    schema: Any = field._type_adapter.core_schema
     while (known := _TRANSPARENT.get(schema["type"])) is not None:
         if not schema.keys() <= known:
             return None
@@ -67,7 +81,8 @@ def _quick_validator(field: ModelField) -> Any:
     """The validator to try first.  A failure is repeated by `validate`, so nobody's code may be
     in it that could notice.
     """
-    if runs_user_code(field._type_adapter.core_schema):
+    schema = core_schema_of(field)
+    if schema is None or runs_user_code(schema):
         return None
     return bound_validator(field)
 
@@ -184,8 +199,8 @@ def body_slot(
 
 
 def _json_validator(field: ModelField) -> Any:
-    schema = field._type_adapter.core_schema
-    if runs_user_code(schema) or not json_mode_is_equal(schema):
+    schema = core_schema_of(field)
+    if schema is None or runs_user_code(schema) or not json_mode_is_equal(schema):
         return None
     return bound_validator(field, "validate_json")
 

@@ -68,13 +68,13 @@ class _RouterIncludeContext:
         return cls(
             included_router=included,
             prefix=parent.prefix + options["prefix"],
-            tags=parent.tags + (options["tags"] or []),
+            tags=[*parent.tags, *(options["tags"] or ())],
             dependencies=[*parent.dependencies, *(options["dependencies"] or [])],
             default_response_class=get_value_or_default(
                 options["default_response_class"], parent.default_response_class
             ),
             responses={**parent.responses, **(options["responses"] or {})},
-            callbacks=parent.callbacks + (options["callbacks"] or []),
+            callbacks=[*parent.callbacks, *(options["callbacks"] or ())],
             deprecated=options["deprecated"] or parent.deprecated,
             include_in_schema=parent.include_in_schema and options["include_in_schema"],
             generate_unique_id_function=get_value_or_default(
@@ -128,8 +128,8 @@ class _RouterIncludeContext:
             "methods": route.methods,
             "name": route.name,
             "description": route.description,
-            "tags": self.tags + route.tags,
-            "dependencies": self.dependencies + route.dependencies,
+            "tags": [*self.tags, *route.tags],
+            "dependencies": [*self.dependencies, *route.dependencies],
             "responses": {**self.responses, **route.responses},
             "deprecated": route.deprecated or self.deprecated,
             "include_in_schema": route.include_in_schema and self.include_in_schema,

@@ -433,10 +433,10 @@ class APIRouter(routing.Router):
         route_class = given.pop("route_class_override") or self.route_class
         merged: dict[str, Any] = {
             **given,
-            "tags": self.tags + (given["tags"] or []),
+            "tags": [*self.tags, *(given["tags"] or ())],
             "dependencies": [*self.dependencies, *(given["dependencies"] or [])],
             "responses": {**self.responses, **(given["responses"] or {})},
-            "callbacks": self.callbacks + (given["callbacks"] or []),
+            "callbacks": [*self.callbacks, *(given["callbacks"] or ())],
             "deprecated": given["deprecated"] or self.deprecated,
             "include_in_schema": given["include_in_schema"] and self.include_in_schema,
             "response_class": get_value_or_default(
