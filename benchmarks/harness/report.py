@@ -87,7 +87,7 @@ def goals(data: dict[str, Any]) -> list[list[str]]:
             _ratio(table, "turboapi", case, "fastapi-uvicorn", case),
             least,
         )
-    for case in ("deps", "middleware", "rows", "ws"):
+    for case in ("form", "deps", "middleware", "rows", "ws"):
         at_least(
             f"{case}: at least 5 times less CPU than FastAPI + uvicorn",
             _ratio(table, "turboapi", case, "fastapi-uvicorn", case),
