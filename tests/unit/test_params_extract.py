@@ -13,7 +13,8 @@ from starlette.datastructures import UploadFile as StarletteUploadFile
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from turboapi import Body, Cookie, File, Form, Header, Path, Query, UploadFile
+from turboapi import Body, Cookie, FastAPI, File, Form, Header, Path, Query, UploadFile
+from turboapi._testclient import NativeTestClient
 from turboapi.dependencies._body import is_single_body
 from turboapi.dependencies._forms import read_form
 from turboapi.dependencies.utils import (
@@ -23,6 +24,7 @@ from turboapi.dependencies.utils import (
     request_body_to_args,
     request_params_to_args,
 )
+from turboapi.testclient import TestClient
 
 Taken = tuple[dict[str, Any], list[Any]]
 
@@ -431,3 +433,30 @@ def test_a_form_is_read_once() -> None:
         assert await request.form() is first
 
     asyncio.run(twice())
+
+
+@pytest.mark.parametrize("client_class", [TestClient, NativeTestClient])
+def test_urlencoded_forms_of_an_application_need_no_parser_of_parts(
+    monkeypatch: pytest.MonkeyPatch, client_class: Any
+) -> None:
+    monkeypatch.setattr("starlette.requests.FormParser", None)
+    app = FastAPI()
+
+    @app.post("/")
+    async def read(
+        request: Request,
+        name: Annotated[str, Form()],
+        tags: Annotated[list[str], Form()],
+        number: Annotated[int, Form()] = 1,
+    ) -> Any:
+        return [name, tags, number, (await request.form()).multi_items()]
+
+    with client_class(app) as client:
+        reply = client.post("/", content="name=a%20b&tags=x&tags=y+z", headers=FORM_TYPE)
+        assert reply.json() == [
+            "a b", ["x", "y z"], 1, [["name", "a b"], ["tags", "x"], ["tags", "y z"]],
+        ]  # fmt: skip
+        assert client.post("/", content="tags=x", headers=FORM_TYPE).status_code == 422
+
+
+FORM_TYPE = {"content-type": "application/x-www-form-urlencoded"}

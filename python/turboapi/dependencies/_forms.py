@@ -21,6 +21,7 @@ from turboapi._compat import (
     value_is_sequence,
 )
 from turboapi._compat.shared import is_union
+from turboapi._request import EngineRequest
 from turboapi.dependencies._extract import (
     _get_model_type,
     _get_multidict_extras,
@@ -255,7 +256,11 @@ async def read_form(
     HTTPException 400 for a form beyond the limits or one that can't be parsed.
     """
     # Only a plain request whose body nobody has begun to read is known to give the same.
-    if type(request) is Request and request._form is None and not request._stream_consumed:
+    if (
+        type(request) in (EngineRequest, Request)
+        and request._form is None
+        and not request._stream_consumed
+    ):
         headers = request.headers
         length = headers.get("content-length", "")
         if (
