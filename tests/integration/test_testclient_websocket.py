@@ -736,6 +736,7 @@ def test_trio_goes_through_asgi():
 
 
 def test_uvloop():
+    pytest.importorskip("uvloop")
     client = NativeTestClient(websocket_app(echo), backend_options={"use_uvloop": True})
     with client, client.websocket_connect("/ws") as session:
         session.send_text("x")
