@@ -287,7 +287,9 @@ def test_exception_of_a_plain_signal_handler_leaves_select():
 
 def test_keyboard_interrupt_is_prompt():
     code = (
-        "import asyncio, turboapi._core as c\n"
+        "import asyncio, signal, turboapi._core as c\n"
+        # Shells start what runs in the background with the signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "async def main():\n"
         "    print('up', flush=True)\n"
         "    await asyncio.sleep(30)\n"
