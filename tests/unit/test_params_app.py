@@ -1,5 +1,6 @@
 """Parameters and bodies through a whole application: what C does is what Python would do."""
 
+import importlib
 import json
 import logging
 from contextlib import AsyncExitStack
@@ -285,6 +286,19 @@ def test_private_names_that_libraries_import() -> None:
         ("/plain", None),
     ]
     assert TestClient(other).get("/p/x").json() == "/p/x"
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("dependencies.utils", "lenient_issubclass ModelField create_model_field _get_cache_key"),
+        ("openapi.utils", "get_definitions get_model_name_map deep_dict_update BaseRoute"),
+        ("routing", "_get_body_field _get_flat_body_params _is_coroutine_callable"),
+    ],
+)
+def test_names_that_libraries_import_where_fastapi_uses_them(module: str, names: str) -> None:
+    found = vars(importlib.import_module(f"turboapi.{module}"))
+    assert not [name for name in names.split() if name not in found]
 
 
 def test_logging_configured_for_fastapi(caplog: pytest.LogCaptureFixture) -> None:

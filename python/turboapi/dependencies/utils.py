@@ -51,3 +51,57 @@ from turboapi.dependencies._solve import SolvedDependency as SolvedDependency
 from turboapi.dependencies._solve import _solve_generator as _solve_generator
 from turboapi.dependencies._solve import solve_dependencies as solve_dependencies
 from turboapi.dependencies.models import Dependant as Dependant
+
+# isort: split
+# Libraries also import these from here, where FastAPI only uses them.
+from pydantic import BaseModel as BaseModel
+from pydantic.fields import FieldInfo as FieldInfo
+from starlette.concurrency import run_in_threadpool as run_in_threadpool
+from starlette.datastructures import FormData as FormData
+from starlette.datastructures import Headers as Headers
+from starlette.datastructures import ImmutableMultiDict as ImmutableMultiDict
+from starlette.datastructures import QueryParams as QueryParams
+from starlette.datastructures import UploadFile as UploadFile
+from starlette.requests import HTTPConnection as HTTPConnection
+from starlette.requests import Request as Request
+from starlette.responses import Response as Response
+from starlette.websockets import WebSocket as WebSocket
+
+from turboapi._compat import ModelField as ModelField
+from turboapi._compat import RequiredParam as RequiredParam
+from turboapi._compat import Undefined as Undefined
+from turboapi._compat import copy_field_info as copy_field_info
+from turboapi._compat import create_body_model as create_body_model
+from turboapi._compat import evaluate_forwardref as evaluate_forwardref
+from turboapi._compat import field_annotation_is_scalar as field_annotation_is_scalar
+from turboapi._compat import (
+    field_annotation_is_scalar_sequence as field_annotation_is_scalar_sequence,
+)
+from turboapi._compat import field_annotation_is_sequence as field_annotation_is_sequence
+from turboapi._compat import get_cached_model_fields as get_cached_model_fields
+from turboapi._compat import get_missing_field_error as get_missing_field_error
+from turboapi._compat import (
+    is_bytes_or_nonable_bytes_annotation as is_bytes_or_nonable_bytes_annotation,
+)
+from turboapi._compat import is_bytes_sequence_annotation as is_bytes_sequence_annotation
+from turboapi._compat import is_scalar_field as is_scalar_field
+from turboapi._compat import (
+    is_uploadfile_or_nonable_uploadfile_annotation as is_uploadfile_or_nonable_uploadfile_annotation,  # noqa: E501
+)
+from turboapi._compat import is_uploadfile_sequence_annotation as is_uploadfile_sequence_annotation
+from turboapi._compat import lenient_issubclass as lenient_issubclass
+from turboapi._compat import serialize_sequence_value as serialize_sequence_value
+from turboapi._compat import value_is_sequence as value_is_sequence
+from turboapi.background import BackgroundTasks as BackgroundTasks
+from turboapi.concurrency import contextmanager_in_threadpool as contextmanager_in_threadpool
+from turboapi.dependencies.models import _get_cache_key as _get_cache_key
+from turboapi.dependencies.models import _get_computed_scope as _get_computed_scope
+from turboapi.dependencies.models import _get_oauth_scopes as _get_oauth_scopes
+from turboapi.dependencies.models import _is_async_gen_callable as _is_async_gen_callable
+from turboapi.dependencies.models import _is_coroutine_callable as _is_coroutine_callable
+from turboapi.dependencies.models import _is_gen_callable as _is_gen_callable
+from turboapi.exceptions import DependencyScopeError as DependencyScopeError
+from turboapi.logger import logger as logger
+from turboapi.security import SecurityScopes as SecurityScopes
+from turboapi.utils import create_model_field as create_model_field
+from turboapi.utils import get_path_param_names as get_path_param_names

@@ -19,12 +19,35 @@ from turboapi.openapi._schemas import Schemas
 from turboapi.openapi.models import OpenAPI
 from turboapi.utils import generate_operation_id_for_path
 
+# isort: split
+# Libraries also import these from here, where FastAPI only uses them.
+from starlette.responses import JSONResponse as JSONResponse
+from starlette.responses import Response as Response
+from starlette.routing import BaseRoute as BaseRoute
+
+from turboapi._compat import ModelField as ModelField
+from turboapi._compat import get_definitions as get_definitions
+from turboapi._compat import get_flat_models_from_fields as get_flat_models_from_fields
+from turboapi._compat import get_model_name_map as get_model_name_map
+from turboapi._compat import get_schema_from_model_field as get_schema_from_model_field
+from turboapi._compat import lenient_issubclass as lenient_issubclass
+from turboapi.datastructures import DefaultPlaceholder as DefaultPlaceholder
+from turboapi.dependencies.models import Dependant as Dependant
+from turboapi.dependencies.models import _get_cache_key as _get_cache_key
+from turboapi.dependencies.models import _get_oauth_scopes as _get_oauth_scopes
+from turboapi.dependencies.models import _get_security_scheme as _get_security_scheme
+from turboapi.dependencies.models import _is_security_scheme as _is_security_scheme
+from turboapi.dependencies.utils import _get_flat_fields_from_params as _get_flat_fields_from_params
+from turboapi.dependencies.utils import _get_param_aliases as _get_param_aliases
+from turboapi.dependencies.utils import _get_param_model as _get_param_model
+from turboapi.params import Body as Body
+from turboapi.params import ParamTypes as ParamTypes
+from turboapi.utils import deep_dict_update as deep_dict_update
+from turboapi.utils import is_body_allowed_for_status_code as is_body_allowed_for_status_code
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from starlette.routing import BaseRoute
-
-    from turboapi._compat import ModelField
     from turboapi.openapi._schemas import FieldMapping
     from turboapi.types import ModelNameMap
 

@@ -57,11 +57,18 @@ from turboapi._body_limit import get_body_size_limit as get_body_size_limit
 from turboapi._body_limit import validate_max_body_size as validate_max_body_size
 from turboapi._body_limit import wrap_app_with_body_limit as wrap_app_with_body_limit
 from turboapi._compat import ModelField as ModelField
+from turboapi._compat import Undefined as Undefined
 from turboapi._compat import lenient_issubclass as lenient_issubclass
 from turboapi.datastructures import Default as Default
 from turboapi.datastructures import DefaultPlaceholder as DefaultPlaceholder
 from turboapi.dependencies.models import Dependant as Dependant
+from turboapi.dependencies.models import _is_async_gen_callable as _is_async_gen_callable
+from turboapi.dependencies.models import _is_coroutine_callable as _is_coroutine_callable
+from turboapi.dependencies.models import _is_gen_callable as _is_gen_callable
 from turboapi.dependencies.utils import SolvedDependency as SolvedDependency
+from turboapi.dependencies.utils import _get_body_field as _get_body_field
+from turboapi.dependencies.utils import _get_flat_body_params as _get_flat_body_params
+from turboapi.dependencies.utils import _should_embed_body_fields as _should_embed_body_fields
 from turboapi.dependencies.utils import get_dependant as get_dependant
 from turboapi.dependencies.utils import (
     get_parameterless_sub_dependant as get_parameterless_sub_dependant,
@@ -82,6 +89,8 @@ from turboapi.sse import EventSourceResponse as EventSourceResponse
 from turboapi.sse import ServerSentEvent as ServerSentEvent
 from turboapi.sse import format_sse_event as format_sse_event
 from turboapi.telemetry import get_telemetry_data as get_telemetry_data
+from turboapi.types import DecoratedCallable as DecoratedCallable
+from turboapi.types import IncEx as IncEx
 from turboapi.utils import create_model_field as create_model_field
 from turboapi.utils import generate_unique_id as generate_unique_id
 from turboapi.utils import get_value_or_default as get_value_or_default
