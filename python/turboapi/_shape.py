@@ -6,7 +6,6 @@ what it writes is what pydantic would have written; for any other value it decli
 decides. So a schema that is not understood here costs speed, never a result.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeAlias, cast
 
@@ -197,4 +196,7 @@ def _default_of(schema: _Schema, node: _Node) -> bytes | None:
 
 
 def _dumps(value: str | int | None) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
+    text = _core.encode_json(value)
+    if text is None:  # a lone surrogate
+        raise _UnknownError
+    return text
