@@ -23,10 +23,6 @@ lint: ## formats, lint, layering, sizes and types
 	@scripts/setup.sh test
 	scripts/lint.sh
 
-fastapi: ## unchanged FastAPI applications, and parity: the tests that need FastAPI itself
-	@scripts/setup.sh test
-	scripts/test_fastapi.sh $(ARGS)
-
 conformance: ## FastAPI's own tests against turboapi (ARGS: files, --json F ...)
 	@scripts/setup.sh test
 	$(PY) tests/conformance/run.py --package turboapi --part dev $(ARGS)
