@@ -27,6 +27,10 @@ conformance: ## FastAPI's own tests against turboapi (ARGS: files, --json F ...)
 	@scripts/setup.sh test
 	$(PY) tests/conformance/run.py --package turboapi --part dev $(ARGS)
 
+conformance-native: ## the same with every request over a socket, as a ratchet (passing-native.txt)
+	@scripts/setup.sh test
+	$(PY) tests/conformance/ratchet.py --door native
+
 starlette: ## Starlette's own tests against turboapi (ARGS: --door plans, files ...)
 	@scripts/setup.sh test
 	$(PY) tests/conformance/starlette.py $(ARGS)
@@ -53,4 +57,4 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .cache
 
-.PHONY: help run test lint conformance starlette bench asan tsan fuzz free-threaded clean
+.PHONY: help run test lint conformance conformance-native starlette bench asan tsan fuzz free-threaded clean

@@ -167,14 +167,15 @@ int ta_asgi_io_init(PyObject *module, ta_state *st);
 
 /* -- watch.c ----------------------------------------------------------------------------------- */
 
-/* The request is about to be started.  -1 with an exception. */
+/* The request is about to be started; only with server->watch.  -1 with an exception. */
 int ta_watch_begin(ta_native *x);
 int ta_watch_scope(ta_native *x, PyObject *scope); /* only with x->watch */
 /* The coroutine of app(scope, receive, send); only with x->watch. */
 PyObject *ta_watch_call(ta_native *x, PyObject *app, PyObject *scope, PyObject *receive,
                         PyObject *send);
-/* The application has sent a message that the client can't see. */
+/* The application has sent a message that the client can't see.  -1 with an exception. */
 int ta_watch_aside(ta_native *x, PyObject *message);
+/* The application is done; only with x->watch, which is NULL then. */
 void ta_watch_ended(ta_native *x);
 /* To the log of errors, or to whoever watches the request.  exc: borrowed, NULL: none. */
 void ta_native_log(ta_native *x, const char *text, PyObject *exc);

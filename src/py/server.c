@@ -148,7 +148,8 @@ static void release(ta_native *x)
     ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
     server->tasks--;
     x->running = false;
-    ta_watch_ended(x);
+    if (TA_UNLIKELY(x->watch != NULL))
+        ta_watch_ended(x);
     Py_DECREF(x);
     if (TA_UNLIKELY(server->stopping))
         maybe_done(server);
@@ -334,7 +335,7 @@ static void start(ta_native *x)
     }
     if (x->app != server->app)
         Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
-    if (ta_watch_begin(x) < 0) {
+    if (TA_UNLIKELY(server->watch != NULL) && ta_watch_begin(x) < 0) {
         failed(x);
         return;
     }

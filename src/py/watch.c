@@ -23,8 +23,6 @@ static void done_with(ta_native *x, PyObject *res)
 
 int ta_watch_begin(ta_native *x)
 {
-    if (TA_LIKELY(x->server->watch == NULL))
-        return 0;
     PyObject *address = ta_native_peer(x);
     PyObject *made = NULL;
     if (address != NULL) {
@@ -77,8 +75,6 @@ void ta_watch_ended(ta_native *x)
 {
     PyObject *watch = x->watch;
     x->watch = NULL;
-    if (TA_LIKELY(watch == NULL))
-        return;
     done_with(x, PyObject_CallMethod(watch, "ended", NULL));
     Py_DECREF(watch);
 }

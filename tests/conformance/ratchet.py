@@ -3,7 +3,10 @@
     python tests/conformance/ratchet.py             run; fail when a test of passing.txt fails
     python tests/conformance/ratchet.py --update    run; write what passes now to passing.txt
 
+    ... --door native                               the same over sockets, with passing-native.txt
+
 `passing.txt` lists FastAPI's own tests (part dev) that TurboAPI passes, one node id a line.
+A test that fails must have a line in `failing.md` that says why.
 """
 
 from __future__ import annotations
@@ -43,6 +46,17 @@ def run_suite(door: str, processes: int) -> dict[str, str]:
     return {test: row["outcome"] for test, row in data["tests"].items()}
 
 
+def explained(door: str) -> set[str]:
+    """The tests that `failing.md` has a reason for."""
+    tests = set()
+    for line in (HERE / "failing.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("| `"):
+            _, test, doors, reason, _ = line.split("|", 4)
+            if door in doors.replace(",", " ").split() and reason.strip():
+                tests.add(test.strip().strip("`"))
+    return tests
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -53,7 +67,14 @@ def main() -> int:
     args = parser.parse_args()
     listing = HERE / DOORS[args.door]
     outcomes = run_suite(args.door, args.n)
-    return suite.ratchet(listing, outcomes, args.update)
+    reasons = explained(args.door)
+    failing = {test for test, outcome in outcomes.items() if outcome != "passed"}
+    unexplained = sorted(failing - reasons)
+    for test in unexplained:
+        print(f"ratchet: fails, and failing.md does not say why: {test}")
+    for test in sorted(reasons - failing):
+        print(f"ratchet: passes, and failing.md has a line for it: {test}")
+    return suite.ratchet(listing, outcomes, args.update) or bool(unexplained)
 
 
 if __name__ == "__main__":
