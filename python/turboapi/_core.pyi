@@ -79,6 +79,7 @@ class App:
         scope_items: dict[str, Any] | None = None,
         root_path: str = "",
         filters: tuple[tuple[Any, ...], ...] = (),
+        pathsend: bool = False,
     ) -> Self: ...
     @property
     def asgi(self) -> ASGIApp: ...

@@ -59,6 +59,8 @@ def native_app(app: "FastAPI") -> Any:
         },
         root_path=app.root_path,
         filters=filters,
+        # No middleware but that of `filters`, which lets it pass.
+        pathsend=True,
     )
     if app.router._table is not table:
         made.invalidate()

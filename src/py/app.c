@@ -74,13 +74,13 @@ static PyObject *keep(PyObject *obj)
 static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"asgi",        "router",    "direct",  "error_app", "rebuild",
-                               "scope_items", "root_path", "filters", NULL};
+                               "scope_items", "root_path", "filters", "pathsend",  NULL};
     PyObject *asgi, *router = NULL, *error_app = NULL, *rebuild = NULL, *items = NULL, *root = NULL;
     PyObject *filters = NULL;
-    int direct = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!:App", keywords, &asgi, &router,
+    int direct = 0, pathsend = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!p:App", keywords, &asgi, &router,
                                      &direct, &error_app, &rebuild, &items, &root, &PyTuple_Type,
-                                     &filters))
+                                     &filters, &pathsend))
         return NULL;
     ta_state *st = ta_state_of(type);
     if (st == NULL || check(st, asgi, router, items, direct) < 0)
@@ -94,6 +94,7 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->error_app = keep(error_app);
     app->rebuild = keep(rebuild);
     app->direct = direct != 0;
+    app->pathsend = pathsend != 0;
     app->root_path = root ? Py_NewRef(root) : PyUnicode_FromString("");
     if (app->root_path == NULL ||
         (app->root = PyUnicode_AsUTF8AndSize(app->root_path, &len)) == NULL)
@@ -147,7 +148,7 @@ static PyGetSetDef getset[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc,
      "App(asgi, *, router=None, direct=False, error_app=None, rebuild=None, scope_items=None,\n"
-     "    root_path='', filters=())\n--\n\n"
+     "    root_path='', filters=(), pathsend=False)\n--\n\n"
      "What the native server serves; see docs/engine.md, App."},
     {Py_tp_new, app_new},
     {Py_tp_methods, methods},

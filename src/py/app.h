@@ -22,6 +22,7 @@ typedef struct ta_app {
     const char *root;      /* borrowed from root_path: UTF-8 */
     size_t root_len;
     bool direct;       /* matched plans run without the ASGI application */
+    bool pathsend;     /* scopes offer http.response.pathsend */
     atomic_bool stale; /* the next request asks rebuild() */
 } ta_app;
 

@@ -16,11 +16,14 @@ import anyio.from_thread
 import pytest
 from pydantic import BaseModel
 from server_kit import read_all, read_until, running, wait_for
+from starlette import routing
+from starlette.middleware import Middleware
 
 from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from turboapi.middleware.cors import CORSMiddleware
 from turboapi.middleware.gzip import GZipMiddleware
-from turboapi.responses import PlainTextResponse, StreamingResponse
+from turboapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from turboapi.staticfiles import StaticFiles
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -910,3 +913,70 @@ def test_a_handled_error_after_the_response(caplog):
     (error,) = asked
     assert str(error) == "Caught handled exception, but response already started."
     assert isinstance(error.__cause__, ValueError)
+
+
+def test_files_are_paths_only_where_nobody_else_sees_them(tmp_path, monkeypatch):
+    """The extension http.response.pathsend: middleware of the user gets the file's bytes."""
+    file = tmp_path / "file.txt"
+    file.write_bytes(b"0123456789" * 20_000)
+    seen = []
+
+    class Watched:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def watching(message):
+                seen.append(message["type"])
+                await send(message)
+
+            await self.app(scope, receive, watching)
+
+    opened = []
+    original = FileResponse._open_file
+    monkeypatch.setattr(FileResponse, "_open_file", lambda self: opened.append(1) or original(self))
+
+    def make(*middleware):
+        app = FastAPI(middleware=[Middleware(each) for each in middleware])
+        app.get("/plan")(lambda: FileResponse(file))
+        app.mount("/static", StaticFiles(directory=tmp_path))
+        app.mount("/watched", Watched(StaticFiles(directory=tmp_path)))
+        app.mount(
+            "/mount",
+            routing.Router(
+                [
+                    routing.Mount(
+                        "/", StaticFiles(directory=tmp_path), middleware=[Middleware(Watched)]
+                    )
+                ]
+            ),
+        )
+        app.router.routes.append(
+            routing.Route(
+                "/route", lambda request: FileResponse(file), middleware=[Middleware(Watched)]
+            )
+        )
+
+        @app.middleware("http") if middleware else lambda function: function
+        async def whole(request, call_next):
+            response = await call_next(request)
+            parts = [part async for part in response.body_iterator]
+            return Response(b"".join(parts))
+
+        return app
+
+    for app, by_path in ((make(), {"/plan", "/static/file.txt"}), (make(Watched), set())):
+        with serving(app) as server:
+            for path in (
+                "/plan",
+                "/static/file.txt",
+                "/watched/file.txt",
+                "/mount/file.txt",
+                "/route",
+            ):
+                opened.clear()
+                status, _, body = server.get(path)
+                assert (status, body) == (200, file.read_bytes()), path
+                assert bool(opened) is (path not in by_path), path
+    assert "http.response.pathsend" not in seen
+    assert "http.response.body" in seen

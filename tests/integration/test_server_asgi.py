@@ -76,7 +76,6 @@ def test_scope():
             read_all(client)
         server.exchange(b"POST / HTTP/1.0\r\ncontent-length: 0\r\n\r\n")
     scope = scopes[0]
-    assert scope.pop("extensions") == {"http.response.pathsend": {}}
     client = scope.pop("client")
     assert client[0] == "127.0.0.1"
     assert isinstance(client[1], int)
@@ -108,7 +107,7 @@ def test_scopes_share_nothing_that_is_mutable():
 
     @handler
     async def app(scope, receive, send):
-        scope["state"]["n"] = scope["asgi"]["n"] = scope["extensions"]["n"] = len(scopes)
+        scope["state"]["n"] = scope["asgi"]["n"] = len(scopes)
         scopes.append(scope)
         await send_text(send, "x")
 

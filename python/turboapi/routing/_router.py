@@ -13,6 +13,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from typing_extensions import Unpack, deprecated
@@ -55,6 +56,12 @@ from turboapi.utils import generate_unique_id, get_value_or_default
 
 if TYPE_CHECKING:
     from turboapi._engine import RouteTable
+
+
+
+def _is_static(route: BaseRoute) -> bool:
+    app = route.app if isinstance(route, routing.Mount) else None
+    return isinstance(app, StaticFiles) and type(app).__call__ is StaticFiles.__call__
 
 
 _ROUTES_WARNING = """
@@ -298,6 +305,8 @@ class APIRouter(routing.Router):
             found = table.match(scope["method"], get_route_path(scope))
             target = None if found is None else table.targets[found[0]]
             if found is not None and target is not None:
+                if target.plan is None:
+                    _scope.hide_pathsend(scope)
                 target.enter(scope, found[1])
                 await target.serve(scope, receive, send)
                 return
@@ -327,6 +336,8 @@ class APIRouter(routing.Router):
         self, route: BaseRoute, child: Scope, scope: Scope, receive: Receive, send: Send
     ) -> None:
         _scope.merge_child(scope, child)
+        if not _is_static(route):
+            _scope.hide_pathsend(scope)
         _route_selected(
             scope=scope,
             path=getattr(route, "path_format", None),

@@ -18,6 +18,8 @@ FRONTEND_SPECIFICITY = "frontend_specificity"
 
 MISSING: Any = object()
 
+_PATHSEND = "http.response.pathsend"
+
 
 def own_scope(scope: Scope) -> dict[str, Any]:
     """Our part of the scope, made when it is not there yet."""
@@ -67,6 +69,15 @@ def merge_child(scope: Scope, child: Scope) -> None:
         if isinstance(ours, dict):
             own_scope(scope).update(ours)  # pyright: ignore[reportUnknownArgumentType]
     scope.update(child)
+
+
+def hide_pathsend(scope: Scope) -> None:
+    """Files shall be sent as bytes: what comes next may have middleware, which expects those."""
+    extensions = scope.get("extensions")
+    if extensions is not None and _PATHSEND in extensions:
+        scope["extensions"] = {
+            name: value for name, value in extensions.items() if name != _PATHSEND
+        }
 
 
 def form_limits(scope: Scope, overrides: _FormLimits | None = None) -> _FormLimits:
