@@ -35,6 +35,10 @@ starlette: ## Starlette's own tests against turboapi (ARGS: --door plans, files 
 	@scripts/setup.sh test
 	$(PY) tests/conformance/starlette.py $(ARGS)
 
+fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of the surface
+	@scripts/setup.sh test
+	scripts/test_fastapi.sh $(ARGS)
+
 bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh test
 	$(PY) benchmarks/run.py $(ARGS)
@@ -55,6 +59,6 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 	scripts/test_free_threaded.sh
 
 clean: ## remove what was built
-	rm -rf build build-* $(VENV) .cache
+	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
-.PHONY: help run test lint conformance conformance-native starlette bench asan tsan fuzz free-threaded clean
+.PHONY: help run test lint conformance conformance-native starlette fastapi bench asan tsan fuzz free-threaded clean

@@ -6,16 +6,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 venv=${VENV:-.venv}
 own=.venv-fastapi
-version=$(sed -n 's/.*pip install fastapi==\([0-9.]*\)`.*/\1/p' tests/compat/README.md)
-if [ ! -d "$own/lib" ] || [ "$(cat "$own/.stamp" 2>/dev/null)" != "$version" ]; then
+list=requirements/fastapi.txt
+if ! cmp -s "$list" "$own/.stamp"; then
     rm -rf "$own"
     "$venv/bin/python" -m venv "$own"
     where=$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     mine=$("$own/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
     echo "import site; site.addsitedir('$where')" >"$mine/beside.pth"
     "$own/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
-        "fastapi==$version"
-    echo "$version" >"$own/.stamp"
+        -r "$list"
+    cp "$list" "$own/.stamp"
 fi
 # meson and ninja, when the extension has to be built again
 PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest \

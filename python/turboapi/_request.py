@@ -33,3 +33,8 @@ class EngineRequest(Request):
                 raise
             self._stream_consumed = True
         return self._body
+
+
+# Its name is in what applications print and log.
+EngineRequest.__name__ = EngineRequest.__qualname__ = Request.__name__
+EngineRequest.__module__ = Request.__module__

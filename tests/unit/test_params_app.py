@@ -268,6 +268,17 @@ def test_solve_dependencies_hands_on_the_objects_of_the_caller() -> None:
     assert len(given[1].tasks) == 1
 
 
+def test_a_request_is_shown_as_starlettes() -> None:
+    other = FastAPI()
+
+    @other.get("/shown")
+    async def shown(request: Request) -> str:
+        assert isinstance(request, Request)
+        return repr(request)
+
+    assert TestClient(other).get("/shown").json().startswith("<starlette.requests.Request object")
+
+
 def test_private_names_that_libraries_import() -> None:
     from turboapi import APIRouter, routing
 

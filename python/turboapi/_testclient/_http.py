@@ -189,6 +189,6 @@ class Transport(testclient._TestClientTransport):
             if self.root_path:
                 scope["root_path"] = self.root_path
             if scope["type"] == "http":
-                scope["extensions"]["http.response.debug"] = {}
+                scope.setdefault("extensions", {})["http.response.debug"] = {}
 
         return edit
