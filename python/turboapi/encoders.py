@@ -182,6 +182,10 @@ class _Encoder:
         encode = self.encode
         included = None if include is None else set(include)
         excluded = () if exclude is None else set(exclude)
+        if type(obj) is not dict:
+            # Of a subclass, only what both of its methods tell of.
+            known = set(obj.keys())
+            included = known if included is None else included & known
         result: dict[Any, Any] = {}
         for key, value in obj.items():
             if (

@@ -172,3 +172,16 @@ def test_classes_by_encoder() -> None:
         str: (int, float),
         tuple: (list,),
     }
+
+
+def test_a_dict_that_tells_of_more_than_its_keys() -> None:
+    """As FastAPI: what `items()` gives and `keys()` does not is left out."""
+
+    class More(dict[str, int]):
+        def items(self) -> Any:
+            return [*super().items(), ("more", 2)]
+
+    assert jsonable_encoder(More(one=1)) == {"one": 1}
+    assert jsonable_encoder(More(one=1), include={"more", "one"}) == {"one": 1}
+    assert jsonable_encoder(More(one=1), exclude={"one"}) == {}
+    assert jsonable_encoder(OrderedDict(one=1, two=2), exclude={"one"}) == {"two": 2}
