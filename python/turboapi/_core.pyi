@@ -17,6 +17,9 @@ MISSING: Final[Any]
 class ClientDisconnected(OSError): ...  # noqa: N818
 
 def encode_json(value: object, /) -> bytes | None: ...
+def respond(
+    response: ASGIApp, scope: Scope, receive: Receive, send: Send, /
+) -> Awaitable[None]: ...
 def in_context(context: Context, awaitable: Awaitable[_T], /) -> Coroutine[Any, Any, _T]: ...
 
 @final

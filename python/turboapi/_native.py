@@ -59,8 +59,8 @@ def native_app(app: "FastAPI") -> Any:
         },
         root_path=app.root_path,
         filters=filters,
-        # No middleware but that of `filters`, which lets it pass.
-        pathsend=True,
+        # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
+        pathsend=all(name != "gzip" for name, *_ in filters),
     )
     if app.router._table is not table:
         made.invalidate()

@@ -209,23 +209,17 @@ static void head_ready(ta_native *x)
     ta_native_started(x, x->head.status);
 }
 
-int ta_asgi_send_start(ta_native *x, PyObject *message)
+/* headers: NULL: none. */
+int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers)
 {
-    const ta_names_state *n = &x->st->o.names;
-    PyObject *headers = NULL;
-    PyObject *status = ta_asgi_need_item(message, n->status);
-    long code = status ? PyLong_AsLong(status) : -1;
-    Py_XDECREF(status);
+    long code = PyLong_AsLong(status);
     if (code == -1 && PyErr_Occurred())
         return -1;
     if (code < 200 || code > 999) {
         PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code %ld.", code);
         return -1;
     }
-    int rc = ta_asgi_get_item(message, n->headers, &headers);
-    if (rc > 0)
-        rc = ta_head_add(&x->head, headers);
-    Py_XDECREF(headers);
+    int rc = headers ? ta_head_add(&x->head, headers) : 0;
     if (rc >= 0)
         rc = x->filters ? ta_filters_start(x, (int)code) : 1;
     if (rc < 0) {
@@ -237,6 +231,21 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
     if (rc > 0)
         head_ready(x);
     return 0;
+}
+
+int ta_asgi_send_start(ta_native *x, PyObject *message)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *headers = NULL;
+    PyObject *status = ta_asgi_need_item(message, n->status);
+    if (status == NULL)
+        return -1;
+    int rc = ta_asgi_get_item(message, n->headers, &headers);
+    if (rc >= 0)
+        rc = ta_native_begin(x, status, headers);
+    Py_XDECREF(headers);
+    Py_DECREF(status);
+    return rc;
 }
 
 /* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
@@ -300,8 +309,8 @@ static int send_filtered(ta_native *x, bool held, ta_str data, bool more)
     return rc;
 }
 
-/* `owner` (borrowed) keeps the data alive, or NULL.  As send_bytes; 2: *job has to run first. */
-static int filter_bytes(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job)
+/* 1: taken, but wait for room; 0: taken; 2: *job has to run first; -1. */
+int ta_native_send_piece(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job)
 {
     if (TA_LIKELY(x->packing == TA_PACK_NONE))
         return send_bytes(x, data, more);
@@ -324,15 +333,16 @@ int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
     if (is_more < 0)
         goto done;
     if (body == NULL) {
-        rc = filter_bytes(x, TA_STR(""), NULL, is_more, job);
+        rc = ta_native_send_piece(x, TA_STR(""), NULL, is_more, job);
     } else if (PyBytes_CheckExact(body)) {
-        rc = filter_bytes(x, ta_str_of(PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)),
-                          body, is_more, job);
+        rc = ta_native_send_piece(
+            x, ta_str_of(PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)), body, is_more,
+            job);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0)
             goto done;
-        rc = filter_bytes(x, ta_str_of(view.buf, (size_t)view.len), body, is_more, job);
+        rc = ta_native_send_piece(x, ta_str_of(view.buf, (size_t)view.len), body, is_more, job);
         PyBuffer_Release(&view);
     }
 done:
@@ -518,6 +528,13 @@ PyObject *ta_native_receive(ta_xch *x)
 PyObject *ta_native_send(ta_xch *x)
 {
     return PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
+}
+
+ta_native *ta_native_of_send(PyObject *send)
+{
+    if (!PyCFunction_CheckExact(send) || PyCFunction_GET_FUNCTION(send) != send_call)
+        return NULL;
+    return (ta_native *)PyCFunction_GET_SELF(send);
 }
 
 void ta_native_plain(ta_native *x, int status, const char *text)

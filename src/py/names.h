@@ -14,11 +14,14 @@
     TA_NAME(PUT)                                                                                   \
     TA_NAME(add_done_callback)                                                                     \
     TA_NAME(asgi)                                                                                  \
+    TA_NAME(background)                                                                            \
     TA_NAME(body)                                                                                  \
+    TA_NAME(body_iterator)                                                                         \
     TA_NAME(bytes)                                                                                 \
     TA_NAME(call_exception_handler)                                                                \
     TA_NAME(call_soon)                                                                             \
     TA_NAME(call_soon_threadsafe)                                                                  \
+    TA_NAME(charset)                                                                               \
     TA_NAME(cancel)                                                                                \
     TA_NAME(client)                                                                                \
     TA_NAME(close)                                                                                 \
@@ -30,6 +33,7 @@
     TA_NAME(cr_running)                                                                            \
     TA_NAME(create_task)                                                                           \
     TA_NAME(data)                                                                                  \
+    TA_NAME(encode)                                                                                \
     TA_NAME(events)                                                                                \
     TA_NAME(extensions)                                                                            \
     TA_NAME(fd)                                                                                    \
@@ -40,11 +44,13 @@
     TA_NAME(http)                                                                                  \
     TA_NAME(http_version)                                                                          \
     TA_NAME(https)                                                                                 \
+    TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
     TA_NAME(path)                                                                                  \
     TA_NAME(path_params)                                                                           \
     TA_NAME(query_string)                                                                          \
+    TA_NAME(raw_headers)                                                                           \
     TA_NAME(raw_path)                                                                              \
     TA_NAME(reason)                                                                                \
     TA_NAME(root_path)                                                                             \
@@ -53,11 +59,14 @@
     TA_NAME(server)                                                                                \
     TA_NAME(state)                                                                                 \
     TA_NAME(status)                                                                                \
+    TA_NAME(status_code)                                                                           \
+    TA_NAME(stream_response)                                                                       \
     TA_NAME(subprotocol)                                                                           \
     TA_NAME(subprotocols)                                                                          \
     TA_NAME(text)                                                                                  \
     TA_NAME(throw)                                                                                 \
     TA_NAME(type)                                                                                  \
+    TA_NAME(uncancel)                                                                              \
     TA_NAME(value)                                                                                 \
     TA_NAME(websocket)                                                                             \
     TA_NAME(ws)                                                                                    \
@@ -67,6 +76,7 @@
     TA_NAME2(_scheduled, "_scheduled")                                                             \
     TA_NAME2(_selector, "_selector")                                                               \
     TA_NAME2(_stopping, "_stopping")                                                               \
+    TA_NAME2(dunder_call, "__call__")                                                              \
     TA_NAME2(dunder_name, "__name__")                                                              \
     TA_NAME2(dunder_qualname, "__qualname__")                                                      \
     TA_NAME2(http_disconnect, "http.disconnect")                                                   \

@@ -1,12 +1,14 @@
 /*
- * native_int.h -- what the files of the native server share: server.c, xch_native.c, asgi_io.c,
- * ws.c.
+ * native_int.h -- what the files of the native server share.
  *
  * Layer: py (L4).  Nobody else includes it.
  *
- *   server.c      the Server type: listeners, upcalls of the protocol, how a request is started and
- * ends xch_native.c  the exchange: scope, body, respond asgi_io.c     receive() and send() ws.c the
- * same of WebSockets head_out.c    header fields of a response, from Python objects to lines
+ *   server.c      the Server type: listeners, upcalls of the protocol, start and end of a request
+ *   xch_native.c  the exchange: scope, body, respond
+ *   asgi_io.c     receive() and send()
+ *   stream.c      a StreamingResponse without them
+ *   ws.c          receive() and send() of WebSockets
+ *   head_out.c    header fields of a response, from Python objects to lines
  *   filters.c     what middleware that runs natively does to it
  *   watch.c       what a test client in the same process learns besides the response
  */
@@ -61,16 +63,18 @@ void ta_waiters_wake(ta_waiters *w); /* and forget all */
 int ta_waiters_traverse(ta_waiters *w, visitproc visit, void *arg);
 void ta_waiters_clear(ta_waiters *w);
 
-typedef struct ta_websock ta_websock; /* ws.c */
+typedef struct ta_websock ta_websock;   /* ws.c */
+typedef struct ta_streamer ta_streamer; /* stream.c */
 
 typedef struct ta_native {
     ta_xch base;
-    ta_state *st;      /* borrowed: the type keeps the module */
-    ta_server *server; /* owned */
-    ta_app *app;       /* owned: that which serves it */
-    ta_req *req;       /* borrowed: NULL once closed, after on_close */
-    ta_websock *ws;    /* owned: NULL unless the request opens a WebSocket */
-    PyObject *watch;   /* owned: of a test, until the application is done; or NULL */
+    ta_state *st;        /* borrowed: the type keeps the module */
+    ta_server *server;   /* owned */
+    ta_app *app;         /* owned: that which serves it */
+    ta_req *req;         /* borrowed: NULL once closed, after on_close */
+    ta_websock *ws;      /* owned: NULL unless the request opens a WebSocket */
+    ta_streamer *stream; /* borrowed: iterates over a streamed response, or NULL */
+    PyObject *watch;     /* owned: of a test, until the application is done; or NULL */
     ta_defer later; /* a start that had to wait, or a head that is not followed by a body at once */
     ta_waiters readers; /* receive() and body() wait for input or the peer's end */
     ta_waiters writers; /* send() waits for room */
@@ -127,6 +131,8 @@ int ta_native_init(PyObject *module, ta_state *st);
 
 PyObject *ta_native_receive(ta_xch *x);
 PyObject *ta_native_send(ta_xch *x);
+/* The exchange (borrowed) that such a `send` belongs to; NULL: it is another callable. */
+ta_native *ta_native_of_send(PyObject *send);
 
 /* One call of receive() or send(message). */
 typedef struct ta_asgi_io {
@@ -150,6 +156,10 @@ bool ta_asgi_same_text(PyObject *a, PyObject *b);
  */
 int ta_asgi_send_start(ta_native *x, PyObject *message);
 int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
+/* The same without messages: the head; a piece of the body, which `owner` (borrowed) keeps alive.
+ */
+int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers);
+int ta_native_send_piece(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_native_plain(ta_native *x, int status, const char *text);
 /* The application has left its response incomplete: sends what there is, ends the connection. */
@@ -165,14 +175,22 @@ PyObject *ta_native_send_packed(ta_native *x, PyObject *job);
 
 int ta_asgi_io_init(PyObject *module, ta_state *st);
 
+/* -- stream.c ---------------------------------------------------------------------------------- */
+
+/* See ta_xch_ops.stream. */
+PyObject *ta_native_stream(ta_xch *base, PyObject *response);
+/* The client has gone, or ended its side. */
+void ta_streamer_left(ta_native *x);
+
+int ta_streamer_init(PyObject *module, ta_state *st);
+
 /* -- watch.c ----------------------------------------------------------------------------------- */
 
 /* The request is about to be started; only with server->watch.  -1 with an exception. */
 int ta_watch_begin(ta_native *x);
 int ta_watch_scope(ta_native *x, PyObject *scope); /* only with x->watch */
-/* The coroutine of app(scope, receive, send); only with x->watch. */
-PyObject *ta_watch_call(ta_native *x, PyObject *app, PyObject *scope, PyObject *receive,
-                        PyObject *send);
+/* As ta_xch_call, for a WebSocket; only with x->watch. */
+PyObject *ta_watch_call(ta_native *x, PyObject *app);
 /* The application has sent a message that the client can't see.  -1 with an exception. */
 int ta_watch_aside(ta_native *x, PyObject *message);
 /* The application is done; only with x->watch, which is NULL then. */

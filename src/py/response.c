@@ -193,17 +193,9 @@ static ta_step send_response(ta_run *r, PyObject *response)
         Py_DECREF(response);
         return rc < 0 ? TA_STEP_ERROR : step;
     }
-    PyObject *scope = x->ops->scope(x);
-    PyObject *receive = scope ? x->ops->receive(x) : NULL;
-    PyObject *send = receive ? x->ops->send(x) : NULL;
-    PyObject *aw = NULL;
-    if (send != NULL) {
-        PyObject *args[] = {NULL, scope, receive, send};
-        aw = PyObject_Vectorcall(response, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
-    Py_XDECREF(send);
-    Py_XDECREF(receive);
-    Py_XDECREF(scope);
+    PyObject *aw = x->ops->stream != NULL ? x->ops->stream(x, response) : NULL;
+    if (aw == NULL && !PyErr_Occurred())
+        aw = ta_xch_call(x, response);
     Py_DECREF(response);
     if (aw == NULL)
         return TA_STEP_ERROR;

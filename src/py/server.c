@@ -88,21 +88,8 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
  */
 static PyObject *call_asgi(ta_native *x, PyObject *app)
 {
-    const ta_xch_ops *ops = x->base.ops;
-    PyObject *res = NULL;
-    PyObject *scope = ops->scope(&x->base);
-    PyObject *receive = scope ? ops->receive(&x->base) : NULL;
-    PyObject *send = receive ? ops->send(&x->base) : NULL;
-    if (send != NULL) {
-        PyObject *args[] = {NULL, scope, receive, send};
-        if (TA_LIKELY(x->watch == NULL || x->ws == NULL))
-            res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        else
-            res = ta_watch_call(x, app, scope, receive, send);
-    }
-    Py_XDECREF(send);
-    Py_XDECREF(receive);
-    Py_XDECREF(scope);
+    PyObject *res =
+        x->watch != NULL && x->ws != NULL ? ta_watch_call(x, app) : ta_xch_call(&x->base, app);
     if (res == NULL || PyCoro_CheckExact(res))
         return res;
     PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;
@@ -430,6 +417,7 @@ static void on_disconnect(ta_req *req)
         ta_websock_gone(x);
         return;
     }
+    ta_streamer_left(x);
     ta_waiters_wake(&x->readers);
     ta_waiters_wake(&x->writers);
 }

@@ -87,6 +87,14 @@ typedef struct ta_xch_native_state {
     PyTypeObject *body_type, *receive_type, *send_type;
 } ta_xch_native_state;
 
+/* stream.c */
+typedef struct ta_streamer_state {
+    PyTypeObject *type;
+    PyObject *response_type; /* starlette.responses.StreamingResponse, and its functions */
+    PyObject *call, *stream_response, *listen_for_disconnect;
+    PyObject *current_task; /* asyncio.current_task */
+} ta_streamer_state;
+
 /* ws.c */
 typedef struct ta_ws_state {
     PyObject *client_disconnected; /* the exception class */
@@ -112,6 +120,7 @@ typedef struct ta_objects {
     ta_task_state task;
     ta_pool_state pool;
     ta_xch_native_state xch_native;
+    ta_streamer_state stream;
     ta_ws_state ws;
     ta_in_context_state in_context;
     ta_server_state server;

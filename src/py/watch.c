@@ -4,7 +4,7 @@
  * Layer: py (L4).  Server(watch=...) is asked for an object when a request is started; the methods
  * of that object are called in the loop's thread:
  *   scope(scope)                     a scope was made, and may be changed
- *   call(app, scope, receive, send)  runs the application for a WebSocket
+ *   wrap(app)                        the application to be called in its place for a WebSocket
  *   aside(message)                   a message that no client could see
  *   failed(text, exc, answered)      what would have been logged; answered: a response has begun
  *   ended()                          the application has nothing more to do for it
@@ -47,10 +47,12 @@ int ta_watch_scope(ta_native *x, PyObject *scope)
     return res ? 0 : -1;
 }
 
-PyObject *ta_watch_call(ta_native *x, PyObject *app, PyObject *scope, PyObject *receive,
-                        PyObject *send)
+PyObject *ta_watch_call(ta_native *x, PyObject *app)
 {
-    return PyObject_CallMethod(x->watch, "call", "OOOO", app, scope, receive, send);
+    PyObject *wrapped = PyObject_CallMethod(x->watch, "wrap", "O", app);
+    PyObject *res = wrapped ? ta_xch_call(&x->base, wrapped) : NULL;
+    Py_XDECREF(wrapped);
+    return res;
 }
 
 int ta_watch_aside(ta_native *x, PyObject *message)

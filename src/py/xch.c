@@ -70,3 +70,19 @@ PyObject *ta_xch_request(ta_xch *x, PyObject *new_request)
     x->request = request;
     return Py_NewRef(request);
 }
+
+PyObject *ta_xch_call(ta_xch *x, PyObject *app)
+{
+    PyObject *scope = x->ops->scope(x);
+    PyObject *receive = scope ? x->ops->receive(x) : NULL;
+    PyObject *send = receive ? x->ops->send(x) : NULL;
+    PyObject *res = NULL;
+    if (send != NULL) {
+        PyObject *args[] = {NULL, scope, receive, send};
+        res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(send);
+    Py_XDECREF(receive);
+    Py_XDECREF(scope);
+    return res;
+}

@@ -50,6 +50,11 @@ typedef struct ta_xch_ops {
      */
     int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers, ta_str body,
                    PyObject *body_owner, PyObject **awaitable);
+    /*
+     * A new awaitable that sends a plain StreamingResponse and runs its background, or NULL: it
+     * has to be called (an exception may be set then).  May be NULL.
+     */
+    PyObject *(*stream)(ta_xch *x, PyObject *response);
     /* Puts what was sent on the wire before slow work (background tasks) starts; may be NULL. */
     void (*flush)(ta_xch *x);
 } ta_xch_ops;
@@ -87,6 +92,9 @@ void ta_xch_clear(ta_xch *x); /* also the end of a native exchange whose slices 
 
 /* First header of that lower-case name; false when there is none. */
 bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out);
+
+/* app(scope, receive, send): what it returns, or NULL with an exception. */
+PyObject *ta_xch_call(ta_xch *x, PyObject *app);
 
 /*
  * The Request of the exchange, made by `new_request(scope, receive, send)` when first asked for

@@ -501,6 +501,7 @@ static const ta_xch_ops native_ops = {
     .path_params = native_path_params,
     .body = native_body_op,
     .respond = native_respond,
+    .stream = ta_native_stream,
     .flush = native_flush,
 };
 
@@ -646,6 +647,7 @@ void ta_native_closed(ta_native *x)
     x->file = -1;
     if (x->ws != NULL)
         ta_websock_gone(x);
+    ta_streamer_left(x);
     ta_waiters_wake(&x->readers);
     ta_waiters_wake(&x->writers);
 }

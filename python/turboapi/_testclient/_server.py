@@ -55,10 +55,14 @@ class Watch:
         """A scope was made: put in what Starlette's client would."""
         self._edit(scope)
 
-    async def call(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application for a WebSocket, so that it can be cancelled as Starlette does."""
-        with anyio.CancelScope() as self._cancel_scope:
-            await app(scope, receive, send)
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """The application for a WebSocket, so that it can be cancelled as Starlette does."""
+
+        async def cancellable(scope: Scope, receive: Receive, send: Send) -> None:
+            with anyio.CancelScope() as self._cancel_scope:
+                await app(scope, receive, send)
+
+        return cancellable
 
     def aside(self, message: Message) -> None:
         """Take a message that the client does not get."""

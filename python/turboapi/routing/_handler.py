@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from turboapi import _core
 from turboapi._compat import ModelField
 from turboapi._form_limits import _FormLimits
 from turboapi._hooks import RequestHooks
@@ -65,7 +66,7 @@ def request_response(func: Callable[[Request], Awaitable[Response] | Response]) 
             async with AsyncExitStack() as stack:
                 scope["fastapi_inner_astack"] = stack
                 response = await _in_function_stack(scope, call, request)
-                await response(scope, receive, send)
+                await _core.respond(response, scope, receive, send)
                 sent = True
             if not sent:
                 raise FastAPIError(SWALLOWED)

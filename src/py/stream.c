@@ -1,0 +1,440 @@
+/*
+ * stream.c -- a StreamingResponse over the native server, without an ASGI message a piece.
+ *
+ * Layer: py (L4).  What Starlette's StreamingResponse.__call__ does, as an awaitable of C: the
+ * head, then each piece of the iterator, and the background at last.  Starlette runs the iterator
+ * in a task beside one that listens for the client's going, and cancels it then; here the request's
+ * own Task iterates, and on_disconnect cancels it at the end of the batch.  A cancellation that is
+ * ours ends here (Task.uncancel), and the background runs, as there.
+ *
+ * Whatever is not plain (a response with methods of its own, a body that has not been read, a
+ * client that has gone) is Starlette's code to do, with scope, receive and send.
+ */
+#include "py/native_int.h"
+
+#include "py/exc.h"
+
+enum { BEGIN, THEIRS, NEXT, ROOM, ENDING, BACKGROUND };
+
+struct ta_streamer {
+    ta_co co;
+    ta_native *x;       /* owned until it is over; x->stream is this one while it iterates */
+    PyObject *response; /* owned, the same */
+    PyObject *iterator; /* owned: what __aiter__ gave */
+    PyObject *task;     /* owned: that which iterates */
+    ta_defer leaving;   /* the client has gone: cancel the task */
+    uint8_t state;
+    bool cancelled; /* it was cancelled by us, and has not been told of it */
+};
+
+/* -- the client goes ---------------------------------------------------------------------------
+ */
+
+static void cancel_later(ta_defer *defer)
+{
+    ta_streamer *s = TA_CONTAINER_OF(defer, ta_streamer, leaving);
+    ta_native *x = s->x;
+    if (!ta_ls_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
+        ta_loop_defer(x->base.ls->loop, defer);
+        return;
+    }
+    Py_INCREF(s);
+    s->cancelled = true;
+    PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->o.names.cancel);
+    if (res == NULL)
+        ta_ls_unhandled(x->base.ls, "Exception while a stream was cancelled");
+    Py_XDECREF(res);
+    Py_DECREF(s);
+}
+
+void ta_streamer_left(ta_native *x)
+{
+    ta_streamer *s = x->stream;
+    if (s == NULL || s->cancelled)
+        return;
+    s->leaving.fn = cancel_later;
+    ta_loop_defer(x->base.ls->loop, &s->leaving);
+}
+
+/* Nothing is sent from here on. */
+static void end_iteration(ta_streamer *s)
+{
+    if (s->x->stream == s) {
+        s->x->stream = NULL;
+        ta_loop_undefer(s->x->base.ls->loop, &s->leaving);
+    }
+    Py_CLEAR(s->iterator);
+    Py_CLEAR(s->task);
+}
+
+/* 1: it was us who cancelled the task, and nobody else, which is taken back; 0; -1: exception. */
+static int take_back(ta_streamer *s)
+{
+    if (TA_LIKELY(!s->cancelled))
+        return 0;
+    s->cancelled = false;
+    PyObject *others = PyObject_CallMethodNoArgs(s->task, s->x->st->o.names.uncancel);
+    if (others == NULL)
+        return -1;
+    long n = PyLong_AsLong(others);
+    Py_DECREF(others);
+    return n == -1 && PyErr_Occurred() ? -1 : n == 0;
+}
+
+/* -- steps -------------------------------------------------------------------------------------
+ */
+
+/* Starlette's own code. */
+static ta_step theirs(ta_streamer *s)
+{
+    PyObject *awaitable = ta_xch_call(&s->x->base, s->response);
+    s->state = THEIRS;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+static ta_step ask_next(ta_streamer *s)
+{
+    PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
+    PyObject *awaitable = async->am_anext(s->iterator);
+    s->state = NEXT;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+/* `async for` over response.body_iterator.  0 or -1. */
+static int open_iterator(ta_streamer *s)
+{
+    const ta_names_state *n = &s->x->st->o.names;
+    PyObject *iterable = PyObject_GetAttr(s->response, n->body_iterator);
+    if (iterable == NULL)
+        return -1;
+    PyAsyncMethods *async = Py_TYPE(iterable)->tp_as_async;
+    if (async == NULL || async->am_aiter == NULL)
+        PyErr_Format(PyExc_TypeError,
+                     "'async for' requires an object with __aiter__ method, got %.100s",
+                     Py_TYPE(iterable)->tp_name);
+    else
+        s->iterator = async->am_aiter(iterable);
+    Py_DECREF(iterable);
+    if (s->iterator == NULL)
+        return -1;
+    async = Py_TYPE(s->iterator)->tp_as_async;
+    if (async != NULL && async->am_anext != NULL)
+        return 0;
+    PyErr_Format(PyExc_TypeError,
+                 "'async for' received an object from __aiter__ that does not implement "
+                 "__anext__: %.100s",
+                 Py_TYPE(s->iterator)->tp_name);
+    return -1;
+}
+
+static ta_step begin(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    const ta_names_state *n = &x->st->o.names;
+    if (x->base.response_started || x->req == NULL || x->disconnected || !x->req->body_eof ||
+        x->server->errors_on_send)
+        return theirs(s);
+    PyObject *status = PyObject_GetAttr(s->response, n->status_code);
+    PyObject *headers = status ? PyObject_GetAttr(s->response, n->raw_headers) : NULL;
+    int rc = headers ? ta_native_begin(x, status, headers) : -1;
+    Py_XDECREF(headers);
+    Py_XDECREF(status);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    s->task = PyObject_CallNoArgs(x->st->o.stream.current_task);
+    if (s->task == NULL || open_iterator(s) < 0)
+        return TA_STEP_ERROR;
+    x->stream = s;
+    return ask_next(s);
+}
+
+/* The response is sent, or nobody wants it any more. */
+static ta_step background(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    end_iteration(s);
+    PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
+    if (job == NULL)
+        return TA_STEP_ERROR;
+    if (Py_IsNone(job)) {
+        Py_DECREF(job);
+        return TA_STEP_DONE;
+    }
+    if (x->req != NULL)
+        ta_resp_flush(x->req);
+    PyObject *awaitable = PyObject_CallNoArgs(job);
+    Py_DECREF(job);
+    s->state = BACKGROUND;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+/*
+ * A piece is sent, or (`more` false) the end: goes on with `then`.  `owner` (borrowed) keeps the
+ * data alive.
+ */
+static ta_step send_piece(ta_streamer *s, ta_str data, PyObject *owner, bool more)
+{
+    ta_native *x = s->x;
+    PyObject *job = NULL, *awaitable = NULL;
+    if (x->gone)
+        return background(s);
+    int rc = ta_native_send_piece(x, data, owner, more, &job);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    if (rc == 0) {
+        if (!more || x->gone)
+            return background(s);
+        return ask_next(s);
+    }
+    awaitable = rc == 2 ? ta_native_send_packed(x, job)
+                        : (PyObject *)ta_waiters_add(&x->writers, x->base.ls);
+    s->state = more ? ROOM : ENDING;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+/* What the iterator gave: bytes, a memoryview, or something to encode. */
+static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
+{
+    const ta_names_state *n = &s->x->st->o.names;
+    ta_step step = TA_STEP_ERROR;
+    s->state = ROOM;
+    if (!PyBytes_Check(piece) && !PyMemoryView_Check(piece)) {
+        PyObject *charset = PyObject_GetAttr(s->response, n->charset);
+        PyObject *encoded = charset ? PyObject_CallMethodOneArg(piece, n->encode, charset) : NULL;
+        Py_XDECREF(charset);
+        Py_SETREF(piece, encoded);
+        if (piece == NULL)
+            return TA_STEP_ERROR;
+    }
+    if (TA_LIKELY(PyBytes_CheckExact(piece))) {
+        step = send_piece(s, ta_str_of(PyBytes_AS_STRING(piece), (size_t)PyBytes_GET_SIZE(piece)),
+                          piece, true);
+    } else {
+        Py_buffer view;
+        if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) == 0) {
+            step = send_piece(s, ta_str_of(view.buf, (size_t)view.len), piece, true);
+            PyBuffer_Release(&view);
+        }
+    }
+    Py_DECREF(piece);
+    return step;
+}
+
+/* An exception is set. */
+static ta_step failed(ta_streamer *s)
+{
+    if (s->state == NEXT && PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
+        PyErr_Clear();
+        int cut = take_back(s);
+        if (cut < 0)
+            return TA_STEP_ERROR;
+        return cut ? background(s) : send_piece(s, TA_STR(""), NULL, false);
+    }
+    if (s->cancelled) {
+        bool cancelled = PyErr_ExceptionMatches(s->x->st->o.exc.cancelled_error);
+        PyObject *exc = PyErr_GetRaisedException();
+        int cut = take_back(s);
+        if (cut < 0 || (cancelled && cut)) {
+            Py_DECREF(exc);
+            return cut < 0 ? TA_STEP_ERROR : background(s);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    return TA_STEP_ERROR;
+}
+
+static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
+{
+    int cut;
+    switch (s->state) {
+    case BEGIN:
+        Py_XDECREF(value);
+        return begin(s);
+    case NEXT:
+        if (TA_LIKELY(!s->cancelled))
+            return take_piece(s, value);
+        /* the iterator made nothing of its cancellation */
+        Py_XDECREF(value);
+        cut = take_back(s);
+        return cut < 0 ? TA_STEP_ERROR : background(s);
+    case ROOM:
+        Py_XDECREF(value);
+        return s->x->gone ? background(s) : ask_next(s);
+    case ENDING:
+        Py_XDECREF(value);
+        return background(s);
+    default:
+        Py_XDECREF(value);
+        return TA_STEP_DONE;
+    }
+}
+
+/* -- the awaitable -----------------------------------------------------------------------------
+ */
+
+static void let_go(ta_streamer *s)
+{
+    if (s->x == NULL)
+        return;
+    end_iteration(s);
+    Py_CLEAR(s->response);
+    Py_CLEAR(s->x);
+}
+
+static ta_step stream_advance(ta_co *co, PyObject *value)
+{
+    ta_streamer *s = (ta_streamer *)co;
+    ta_step step = value == NULL && PyErr_Occurred() ? TA_STEP_ERROR : go_on(s, value);
+    if (step == TA_STEP_ERROR)
+        step = failed(s);
+    if (step == TA_STEP_DONE || step == TA_STEP_ERROR) {
+        PyObject *exc = PyErr_GetRaisedException();
+        let_go(s);
+        if (exc != NULL)
+            PyErr_SetRaisedException(exc);
+    }
+    return step;
+}
+
+/* -- what is plain -----------------------------------------------------------------------------
+ */
+
+/* Is it Starlette's `name` that a call would find? */
+static bool own(PyObject *response, PyObject *name, PyObject *function)
+{
+    PyObject *method;
+    if (PyObject_GetOptionalAttr(response, name, &method) <= 0) {
+        PyErr_Clear();
+        return false;
+    }
+    bool same = PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == function;
+    Py_DECREF(method);
+    return same;
+}
+
+static bool is_plain(ta_state *st, PyObject *response)
+{
+    const ta_names_state *n = &st->o.names;
+    if (!PyObject_TypeCheck(response, (PyTypeObject *)st->o.stream.response_type))
+        return false;
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), n->dunder_call);
+    Py_XDECREF(call);
+    if (call == NULL)
+        PyErr_Clear();
+    return call == st->o.stream.call &&
+           own(response, n->stream_response, st->o.stream.stream_response) &&
+           own(response, n->listen_for_disconnect, st->o.stream.listen_for_disconnect);
+}
+
+PyObject *ta_native_stream(ta_xch *base, PyObject *response)
+{
+    ta_native *x = ta_native_of(base);
+    if (x->ws != NULL || !is_plain(x->st, response))
+        return NULL;
+    ta_streamer *s = PyObject_GC_New(ta_streamer, x->st->o.stream.type);
+    if (s == NULL)
+        return NULL;
+    ta_co_init(&s->co, stream_advance);
+    s->x = (ta_native *)Py_NewRef((PyObject *)x);
+    s->response = Py_NewRef(response);
+    s->iterator = s->task = NULL;
+    s->leaving = (ta_defer){0};
+    s->state = BEGIN;
+    s->cancelled = false;
+    PyObject_GC_Track((PyObject *)s);
+    return (PyObject *)s;
+}
+
+PyDoc_STRVAR(respond_doc,
+             "respond(response, scope, receive, send, /)\n--\n\n"
+             "As response(scope, receive, send), to be awaited; by C where it can be.");
+
+static PyObject *respond(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs != 4) {
+        PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments, got %zd", nargs);
+        return NULL;
+    }
+    ta_native *x = ta_native_of_send(args[3]);
+    PyObject *awaitable = x ? ta_native_stream(&x->base, args[0]) : NULL;
+    if (awaitable != NULL || PyErr_Occurred())
+        return awaitable;
+    return PyObject_Vectorcall(args[0], args + 1, 3, NULL);
+}
+
+/* -- the type ----------------------------------------------------------------------------------
+ */
+
+static int stream_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_streamer *s = (ta_streamer *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)s->x);
+    Py_VISIT(s->response);
+    Py_VISIT(s->iterator);
+    Py_VISIT(s->task);
+    return ta_co_traverse(&s->co, visit, arg);
+}
+
+static int stream_clear(PyObject *self)
+{
+    ta_streamer *s = (ta_streamer *)self;
+    s->co.finished = true;
+    ta_co_clear(&s->co);
+    let_go(s);
+    return 0;
+}
+
+static void stream_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)stream_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {TA_CO_METHODS, {NULL}};
+static PyGetSetDef getset[] = {TA_CO_GETSET, {NULL}};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Awaits the end of a streamed response."},
+    TA_CO_SLOTS,
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},
+    {Py_tp_dealloc, stream_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Stream",
+    .basicsize = sizeof(ta_streamer),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+static PyMethodDef functions[] = {
+    {"respond", (PyCFunction)(void (*)(void))respond, METH_FASTCALL, respond_doc},
+    {NULL},
+};
+
+int ta_streamer_init(PyObject *module, ta_state *st)
+{
+    ta_streamer_state *o = &st->o.stream;
+    PyObject *type = ta_import_attr("starlette.responses", "StreamingResponse");
+    if (type == NULL)
+        return -1;
+    o->response_type = type;
+    o->current_task = ta_import_attr("asyncio", "current_task");
+    o->call = PyObject_GetAttrString(type, "__call__");
+    o->stream_response = PyObject_GetAttrString(type, "stream_response");
+    o->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
+    if (o->current_task == NULL || o->call == NULL || o->stream_response == NULL ||
+        o->listen_for_disconnect == NULL)
+        return -1;
+    if (ta_add_type(module, &spec, NULL, &o->type) < 0)
+        return -1;
+    return PyModule_AddFunctions(module, functions);
+}

@@ -1,0 +1,391 @@
+"""StreamingResponse by C (src/py/stream.c): what Starlette's would do, over a socket."""
+
+import asyncio
+import contextvars
+import gc
+import threading
+
+import pytest
+from server_kit import read_all, read_until, running, wait_for
+
+from turboapi import BackgroundTasks, FastAPI, Request
+from turboapi.responses import StreamingResponse
+
+var = contextvars.ContextVar("var", default="unset")
+
+
+def serving(app, **settings):
+    return running(app, interface="turboapi", **settings)
+
+
+def streaming(make, response=StreamingResponse, **given):
+    """An application that streams what `make()` gives."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def index():
+        return response(make(), **given)
+
+    @app.get("/other")
+    async def other():
+        return "other"
+
+    return app
+
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
+LAST = b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+
+
+class Pieces:
+    """An asynchronous iterator that is no generator."""
+
+    def __init__(self, *pieces):
+        self.pieces = list(pieces)
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        if not self.pieces:
+            raise StopAsyncIteration
+        await asyncio.sleep(0)
+        return self.pieces.pop(0)
+
+
+def test_pieces_of_every_kind():
+    def make():
+        return Pieces(b"bytes,", "text \xe9,", memoryview(b"-view-")[1:-1], b"", bytes(3))
+
+    with serving(streaming(make, media_type="text/plain", headers={"x-a": "b"})) as server:
+        status, headers, body = server.get("/")
+        assert (status, headers["x-a"]) == (200, "b")
+        assert headers["content-type"] == "text/plain; charset=utf-8"
+        assert headers["transfer-encoding"] == "chunked"
+        assert body == "bytes,text \xe9,view".encode() + bytes(3)
+
+
+def test_text_is_encoded_with_the_charset():
+    class Latin(StreamingResponse):
+        charset = "latin-1"
+
+    with serving(streaming(lambda: Pieces("\xe9"), Latin, media_type="text/plain")) as server:
+        _, headers, body = server.get("/")
+        assert (headers["content-type"], body) == ("text/plain; charset=latin-1", b"\xe9")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Pieces(b"a", bytearray(b"b")), "'bytearray' object has no attribute 'encode'"),
+        (lambda: Pieces(b"a", "\ud800"), "surrogates not allowed"),
+        (lambda: Pieces(b"a", None), "'NoneType' object has no attribute 'encode'"),
+    ],
+)
+def test_pieces_that_are_none(make, message, caplog):
+    with serving(streaming(make)) as server:
+        data = server.exchange(LAST)
+        assert data.endswith(b"1\r\na\r\n"), data  # cut off: no last chunk
+    assert message in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("iterator", "message"),
+    [
+        ([b"a"], "'async for' requires an object with __aiter__ method, got list"),
+        (
+            type("Half", (), {"__aiter__": lambda self: object()})(),
+            "'async for' received an object from __aiter__ that does not implement __anext__",
+        ),
+    ],
+)
+def test_what_cannot_be_iterated(iterator, message, caplog):
+    def response(content):
+        made = StreamingResponse(Pieces())
+        made.body_iterator = content
+        return made
+
+    with serving(streaming(lambda: iterator, response)) as server:
+        assert server.exchange(LAST).startswith(b"HTTP/1.1 200 ")
+    assert message in caplog.text
+
+
+def test_errors_after_some_pieces(caplog):
+    async def make():
+        yield b"some"
+        await asyncio.sleep(0)
+        raise ValueError("and no more")
+
+    with serving(streaming(make)) as server:
+        data = server.exchange(GET)
+        assert data.endswith(b"4\r\nsome\r\n"), data
+    assert "ValueError: and no more" in caplog.text
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_the_length_that_was_told_is_kept(length, caplog):
+    app = streaming(lambda: Pieces(b"ab", b"cd"), headers={"content-length": str(length)})
+    with serving(app) as server:
+        data = server.exchange(GET)
+        assert data.endswith(b"\r\n\r\nab" if length == 3 else b"\r\n\r\nabcd"), data
+    assert f"Response content {'longer' if length == 3 else 'shorter'}" in caplog.text
+
+
+def test_methods_of_its_own():
+    class Shouting(StreamingResponse):
+        async def stream_response(self, send):
+            self.body_iterator = Pieces(*[piece.upper() for piece in self.body_iterator.pieces])
+            await super().stream_response(send)
+
+    with serving(streaming(lambda: Pieces("a", "b"), Shouting)) as server:
+        assert server.get("/")[2] == b"AB"
+
+    def patched(content):
+        response = StreamingResponse(content)
+        original = response.stream_response
+
+        async def stream_response(send):
+            response.headers["x-patched"] = "yes"
+            await original(send)
+
+        response.stream_response = stream_response
+        return response
+
+    with serving(streaming(lambda: Pieces("a"), patched)) as server:
+        assert server.get("/")[1]["x-patched"] == "yes"
+
+
+def test_the_background_runs_at_last():
+    app = FastAPI()
+    events = []
+    release = threading.Event()
+
+    @app.get("/")
+    async def index(tasks: BackgroundTasks):
+        async def pieces():
+            yield b"piece"
+            events.append("pieces")
+
+        async def later():
+            events.append("background")
+            while not release.is_set():
+                await asyncio.sleep(0.001)
+
+        tasks.add_task(later)
+        return StreamingResponse(pieces())
+
+    with serving(app) as server:
+        assert server.get("/")[2] == b"piece"  # its end does not wait for the background
+        wait_for(lambda: len(events) == 2)
+        release.set()
+    assert events == ["pieces", "background"]
+
+
+def test_the_context_is_the_handlers():
+    app = FastAPI()
+
+    @app.get("/")
+    async def index():
+        var.set("handler")
+
+        async def pieces():
+            yield var.get()
+            await asyncio.sleep(0)
+            async with asyncio.timeout(5):
+                yield asyncio.current_task().get_coro().__name__ and var.get()
+
+        return StreamingResponse(pieces())
+
+    with serving(app) as server:
+        assert server.get("/")[2] == b"handlerhandler"
+        assert server.call(var.get) == "unset"
+
+
+def test_def_handlers_stream_in_a_task():
+    app = FastAPI()
+
+    class Asking(Pieces):
+        def __anext__(self):
+            assert asyncio.current_task() is not None
+            return super().__anext__()
+
+    @app.get("/")
+    def index():
+        return StreamingResponse(Asking(b"a", b"b"))
+
+    with serving(app) as server, server.client() as conn:
+        for _ in range(200):  # by then promoted: run without a Task
+            conn.request("GET", "/")
+            assert conn.getresponse().read() == b"ab"
+
+
+# -- clients that go -----------------------------------------------------------------------------
+
+
+def test_the_iterator_is_cancelled_once_and_the_background_runs(caplog):
+    events = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def index(tasks: BackgroundTasks):
+        async def pieces():
+            try:
+                yield b"piece"
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                events.append("cancelled")
+                raise
+            finally:
+                await asyncio.sleep(0.001)
+                events.append("cleaned up")
+
+        async def later():
+            await asyncio.sleep(0.001)
+            events.append(("background", asyncio.current_task().cancelling()))
+
+        tasks.add_task(later)
+        return StreamingResponse(pieces())
+
+    with serving(app) as server:
+        for _ in range(3):
+            events.clear()
+            with server.raw(GET) as sock:
+                read_until(sock, b"piece")
+            wait_for(lambda: len(events) == 3)
+            assert events == ["cancelled", "cleaned up", ("background", 0)]
+            wait_for(lambda: server.server.tasks == 0)
+    assert not caplog.records
+
+
+def test_an_iterator_that_does_not_heed_its_cancellation(caplog):
+    events = []
+
+    async def make():
+        try:
+            yield b"piece"
+            while True:
+                try:
+                    await asyncio.sleep(10)
+                except asyncio.CancelledError:
+                    events.append("cancelled")
+                yield b"more"
+        finally:
+            events.append("closed")
+
+    with serving(streaming(make)) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"piece")
+        wait_for(lambda: events == ["cancelled", "closed"])
+        wait_for(lambda: server.server.tasks == 0)
+    assert not caplog.records
+
+
+def test_an_iterator_that_fails_when_cancelled(caplog):
+    async def make():
+        yield b"piece"
+        try:
+            await asyncio.sleep(10)
+        finally:
+            raise ValueError("in the end")
+
+    with serving(streaming(make)) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"piece")
+        wait_for(lambda: "in the end" in caplog.text)
+        wait_for(lambda: server.server.tasks == 0)
+        assert server.get("/other")[2] == b'"other"'
+
+
+def test_an_iterator_that_ends_when_cancelled(caplog):
+    ended = threading.Event()
+
+    async def make():
+        yield b"piece"
+        try:
+            await asyncio.sleep(10)
+        except asyncio.CancelledError:
+            ended.set()
+
+    with serving(streaming(make)) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"piece")
+        assert ended.wait(5)
+        wait_for(lambda: server.server.tasks == 0)
+        assert server.get("/other")[2] == b'"other"'
+    assert not caplog.records
+
+
+def test_an_endless_iterator_that_never_waits():
+    """It waits when the client does not read, and ends when the client has gone."""
+    made = []
+    closed = threading.Event()
+
+    async def make():
+        try:
+            while True:
+                made.append(1)
+                yield bytes(65536)
+        finally:
+            closed.set()
+
+    with serving(streaming(make)) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, bytes(1000))
+            wait_for(lambda: server.get("/other")[2] == b'"other"')
+            before = len(made)
+            assert server.get("/other")[2] == b'"other"'
+            assert len(made) <= before + 1 < 1000
+        assert closed.wait(5)
+        wait_for(lambda: server.server.tasks == 0)
+
+
+def test_the_end_of_the_clients_side_is_its_going():
+    """As with uvicorn: a client that has nothing more to say is taken for gone."""
+    closed = threading.Event()
+
+    async def make():
+        try:
+            yield b"piece"
+            await asyncio.sleep(10)
+        finally:
+            closed.set()
+
+    with serving(streaming(make)) as server, server.raw(GET) as sock:
+        read_until(sock, b"piece")
+        sock.shutdown(1)
+        assert closed.wait(5)
+
+
+def test_a_body_that_nobody_has_read():
+    """Starlette's own code, which takes the body in to see the client go."""
+    app = FastAPI()
+
+    @app.post("/")
+    async def index(request: Request):
+        return StreamingResponse(Pieces(b"a", b"b"))
+
+    with serving(app) as server, server.raw() as sock:
+        sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n")
+        data = read_until(sock, b"a")
+        sock.sendall(b"12345")
+        assert b"b" in data + read_all(sock)
+
+
+def test_nothing_is_left_behind():
+    async def make():
+        for _ in range(3):
+            yield b"piece"
+            await asyncio.sleep(0)
+
+    with serving(streaming(make)) as server, server.client() as conn:
+
+        def ask(times):
+            for _ in range(times):
+                conn.request("GET", "/")
+                assert conn.getresponse().read() == b"piece" * 3
+            gc.collect()
+            return len(gc.get_objects())
+
+        ask(100)
+        before = ask(1)
+        assert ask(300) < before + 100
