@@ -70,6 +70,8 @@ if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
         -e . -r requirements/example.txt -c "$constraints"
     echo "$build_stamp" >"$venv/.stamp-run"
 fi
+# What has changed since is built now, where meson and ninja are found and errors are seen once.
+"$venv/bin/python" -c 'import turboapi._core'
 if [ "$goal" != run ]; then
     test_stamp=$(stamp requirements/test.txt tests/conformance/requirements.txt "$constraints")
     if [ "$(cat "$venv/.stamp-test" 2>/dev/null)" != "$test_stamp" ]; then
