@@ -4,8 +4,7 @@
 #include "base/mem.h"
 #include "http/url.h"
 
-/* -- small parts ----------------------------------------------------------------------------------
- */
+/* -- small parts ------------------------------------------------------------------------------ */
 
 void h1_arm(h1_conn *h, h1_armed kind)
 {
@@ -61,8 +60,7 @@ void h1_fail(h1_conn *h, int status, const char *reason)
         h->state = H1_DONE;
 }
 
-/* -- requests
- * -------------------------------------------------------------------------------------- */
+/* -- requests --------------------------------------------------------------------------------- */
 
 static bool decode_path(h1_req *rq)
 {
@@ -159,8 +157,7 @@ static bool end_request(h1_conn *h)
     return h->state != H1_DONE;
 }
 
-/* -- the states: each returns whether there is more to do at once
- * ---------------------------------- */
+/* -- the states: each returns whether there is more to do at once ----------------------------- */
 
 /* Nothing of a next request is here. */
 static void idle(h1_conn *h)
@@ -340,8 +337,7 @@ void h1_run(h1_conn *h)
         h1_conn_destroy(h);
 }
 
-/* -- what the connection tells
- * ---------------------------------------------------------------------- */
+/* -- what the connection tells ---------------------------------------------------------------- */
 
 static void on_data(ta_conn *c)
 {

@@ -117,16 +117,14 @@ struct ta_h1_server {
     ta_defer done;
 };
 
-/* -- h1_server.c --------------------------------------------------------------------------------
- */
+/* -- h1_server.c ------------------------------------------------------------------------------ */
 h1_req *h1_req_take(ta_h1_server *server); /* NULL: out of memory */
 void h1_req_give(ta_h1_server *server, h1_req *rq);
 const ta_resp_stamp *h1_stamp(ta_h1_server *server);
 /* Takes a connection off the list and frees it. */
 void h1_conn_destroy(h1_conn *h);
 
-/* -- h1_conn.c ----------------------------------------------------------------------------------
- */
+/* -- h1_conn.c -------------------------------------------------------------------------------- */
 extern const ta_conn_ops h1_conn_ops;
 /* Serves what can be served; frees the connection when it is dead. */
 void h1_run(h1_conn *h);
@@ -138,8 +136,7 @@ void h1_arm(h1_conn *h, h1_armed kind);
  * response (its on_close is due).  Only the connection ends when the response was begun. */
 void h1_fail(h1_conn *h, int status, const char *reason);
 
-/* -- h1_body.c ----------------------------------------------------------------------------------
- */
+/* -- h1_body.c -------------------------------------------------------------------------------- */
 /* After the head: takes what has arrived of the body.  false: h1_fail was called. */
 bool h1_body_begin(h1_conn *h);
 /* Takes more of it as far as it is wanted.  false: h1_fail was called. */
@@ -149,8 +146,7 @@ int h1_body_drain(h1_conn *h);
 /* Whether the rest of the body may be dropped instead of ending the connection. */
 bool h1_body_can_drain(const h1_req *rq);
 
-/* -- h1_resp.c ----------------------------------------------------------------------------------
- */
+/* -- h1_resp.c -------------------------------------------------------------------------------- */
 /* Writes a small response of our own with connection: close. */
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
 

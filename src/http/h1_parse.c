@@ -130,8 +130,7 @@ static int parse_request_line(ta_h1_head *head, const char *data, const char *en
     return TA_OK;
 }
 
-/* -- fields that the protocol itself needs ------------------------------------------------------
- */
+/* -- fields that the protocol itself needs ---------------------------------------------------- */
 
 static int read_host(ta_h1_head *head, ta_str value)
 {
@@ -226,8 +225,7 @@ static int read_known(ta_h1_head *head, ta_str name, ta_str value)
 #undef IS
 }
 
-/* -- fields --------------------------------------------------------------------------------------
- */
+/* -- fields ----------------------------------------------------------------------------------- */
 
 /* Room for one more field, and for the Host that finish() may add. */
 static int reserve_header(ta_h1_head *head)
@@ -286,8 +284,7 @@ static int parse_field(ta_h1_head *head, char *data, char *end)
     return rc;
 }
 
-/* -- the whole head -------------------------------------------------------------------------------
- */
+/* -- the whole head --------------------------------------------------------------------------- */
 
 /* The authority of an absolute-form target replaces the Host field (RFC 9112 section 3.2.2). */
 static int set_host(ta_h1_head *head, ta_str authority)

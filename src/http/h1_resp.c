@@ -18,8 +18,7 @@ static int written(h1_req *rq, int rc)
     return rc;
 }
 
-/* -- heads
- * ------------------------------------------------------------------------------------------ */
+/* -- heads ------------------------------------------------------------------------------------ */
 
 /* Whether another request may follow this response. */
 static bool may_keep(const h1_req *rq, unsigned flags)
@@ -105,8 +104,7 @@ static int write_chunk(h1_req *rq, ta_str data)
     return ta_conn_commit(c, (size_t)(end + 2 - out));
 }
 
-/* -- ends
- * -------------------------------------------------------------------------------------------- */
+/* -- ends ------------------------------------------------------------------------------------- */
 
 static void complete(h1_req *rq)
 {
@@ -154,8 +152,7 @@ static size_t cut_to_length(h1_req *rq, size_t n)
     return n;
 }
 
-/* -- whole responses
- * ----------------------------------------------------------------------------------- */
+/* -- whole responses -------------------------------------------------------------------------- */
 
 int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body)
 {
@@ -237,8 +234,7 @@ void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
     ta_conn_commit(&h->net, (size_t)(end - out));
 }
 
-/* -- streamed responses
- * ---------------------------------------------------------------------------------- */
+/* -- streamed responses ----------------------------------------------------------------------- */
 
 int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
 {
@@ -382,8 +378,7 @@ void ta_resp_flush(ta_req *req)
         ta_conn_flush(&rq->conn->net);
 }
 
-/* -- request bodies
- * ---------------------------------------------------------------------------------------- */
+/* -- request bodies --------------------------------------------------------------------------- */
 
 void ta_req_want_body(ta_req *req, size_t upto)
 {
@@ -405,8 +400,7 @@ void ta_req_consume(ta_req *req, size_t n)
         h1_poke(rq->conn);
 }
 
-/* -- upgraded connections
- * ------------------------------------------------------------------------------------ */
+/* -- upgraded connections --------------------------------------------------------------------- */
 
 int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
 {
@@ -460,9 +454,7 @@ void ta_raw_close(ta_req *req)
         complete(rq);
 }
 
-/* -- addresses
- * ------------------------------------------------------------------------------------------------
- */
+/* -- addresses -------------------------------------------------------------------------------- */
 
 void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port)
 {

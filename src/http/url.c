@@ -172,8 +172,7 @@ size_t ta_cookie_unquote(char *dst, ta_str src)
     return (size_t)(out - dst);
 }
 
-/* -- authorities and request-targets ------------------------------------------------------------
- */
+/* -- authorities and request-targets ---------------------------------------------------------- */
 
 static bool is_unreserved_or_sub_delim(unsigned char c)
 {

@@ -59,8 +59,7 @@ bool ta_cookie_next(ta_str *rest, ta_cookie_pair *pair);
  * writes at most src.len bytes and returns how many. */
 size_t ta_cookie_unquote(char *dst, ta_str src);
 
-/* -- request-targets ----------------------------------------------------------------------------
- */
+/* -- request-targets -------------------------------------------------------------------------- */
 
 typedef struct ta_target {
     ta_str authority; /* absolute-form and authority-form; else empty */

@@ -52,8 +52,7 @@ void ta_ws_deflate_free(ta_ws_deflate *z)
     ta_free(z);
 }
 
-/* -- unpacking ------------------------------------------------------------------------------------
- */
+/* -- unpacking -------------------------------------------------------------------------------- */
 
 /* A block said that it is the last one (RFC 7692 7.2.3.5): what follows is a new stream, which may
  * refer back to the old one's data. */
@@ -149,8 +148,7 @@ int ta_ws_inflate_piece(ta_ws_deflate *z, ta_str piece, bool last, uint64_t max,
     return TA_OK;
 }
 
-/* -- packing --------------------------------------------------------------------------------------
- */
+/* -- packing ---------------------------------------------------------------------------------- */
 
 static int pack(ta_ws_deflate *z, int flush, ta_buf *out)
 {

@@ -7,8 +7,7 @@
 /* What we ask for unless the client wants less: small windows, as each open socket has two. */
 enum { SERVER_BITS = 12, CLIENT_BITS = 12 };
 
-/* -- words of a field -----------------------------------------------------------------------------
- */
+/* -- words of a field ------------------------------------------------------------------------- */
 
 static bool is_space(char c)
 {
@@ -114,8 +113,7 @@ bool ta_ws_next_protocol(const ta_header *headers, uint32_t n, size_t *at, ta_st
     return false;
 }
 
-/* -- permessage-deflate ---------------------------------------------------------------------------
- */
+/* -- permessage-deflate ----------------------------------------------------------------------- */
 
 /* Reads "name", "name=value" or 'name="value"' off *s, which begins there.  False: broken. */
 static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
@@ -249,8 +247,7 @@ static void agree_on_deflate(const ta_req *req, ta_ws_handshake *hs)
     memset(&hs->deflate, 0, sizeof hs->deflate);
 }
 
-/* -- the check ------------------------------------------------------------------------------------
- */
+/* -- the check -------------------------------------------------------------------------------- */
 
 /* 16 bytes in base64: 22 characters, the last with four bits unused, and "==". */
 static bool key_ok(ta_str key)
@@ -296,8 +293,7 @@ int ta_ws_handshake_check(const ta_req *req, bool deflate, ta_ws_handshake *out)
     return TA_OK;
 }
 
-/* -- the answer -----------------------------------------------------------------------------------
- */
+/* -- the answer ------------------------------------------------------------------------------- */
 
 static int put_accept(ta_str key, ta_buf *out)
 {

@@ -20,8 +20,7 @@ struct ta_access {
     ta_defer flush;
 };
 
-/* -- the general way ----------------------------------------------------------------------------
- */
+/* -- the general way -------------------------------------------------------------------------- */
 
 static void call_logger(ta_native *x, int status)
 {
@@ -50,8 +49,7 @@ static void call_logger(ta_native *x, int status)
     Py_XDECREF(query);
 }
 
-/* -- the quick way ------------------------------------------------------------------------------
- */
+/* -- the quick way ---------------------------------------------------------------------------- */
 
 /* Writes what has been gathered.  A writer that gives False wants no more: the general way is left.
  */
@@ -164,8 +162,7 @@ void ta_access_note(ta_native *x, int status)
         ta_loop_defer(server->ls->loop, &log->flush);
 }
 
-/* -- life ---------------------------------------------------------------------------------------
- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 void ta_access_free(ta_access *log)
 {

@@ -28,8 +28,7 @@ ta_asgi_io *ta_asgi_io_new(ta_native *x, PyTypeObject *type, PyObject *message,
     return io;
 }
 
-/* -- receive ------------------------------------------------------------------------------------
- */
+/* -- receive ---------------------------------------------------------------------------------- */
 
 static PyObject *disconnect_message(ta_native *x)
 {
@@ -120,8 +119,7 @@ static PyObject *receive_call(PyObject *self, PyObject *Py_UNUSED(ignored))
     return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
 }
 
-/* -- send ---------------------------------------------------------------------------------------
- */
+/* -- send ------------------------------------------------------------------------------------- */
 
 int ta_asgi_get_item(PyObject *mapping, PyObject *key, PyObject **out)
 {
@@ -512,8 +510,7 @@ PyObject *ta_native_send_packed(ta_native *x, PyObject *job)
     return (PyObject *)io;
 }
 
-/* -- the callables ------------------------------------------------------------------------------
- */
+/* -- the callables ---------------------------------------------------------------------------- */
 
 static PyMethodDef receive_def = {"receive", receive_call, METH_NOARGS,
                                   "receive()\n--\n\nAwaits the next ASGI message."};
@@ -549,8 +546,7 @@ void ta_native_plain(ta_native *x, int status, const char *text)
     (void)completed(x);
 }
 
-/* -- types --------------------------------------------------------------------------------------
- */
+/* -- types ------------------------------------------------------------------------------------ */
 
 static int io_traverse(PyObject *self, visitproc visit, void *arg)
 {

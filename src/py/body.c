@@ -122,8 +122,7 @@ static int is_json(ta_run *r)
     return rc;
 }
 
-/* -- bytes to value
- * ---------------------------------------------------------------------------------- */
+/* -- bytes to value --------------------------------------------------------------------------- */
 
 static ta_step have_body(ta_run *r, PyObject *value /* steals */)
 {
@@ -248,8 +247,7 @@ PyObject *ta_body_parsed(ta_run *r)
     return Py_XNewRef(r->body);
 }
 
-/* -- errors
- * --------------------------------------------------------------------------------------------- */
+/* -- errors ----------------------------------------------------------------------------------- */
 
 /* What the hook makes of an error (borrowed); json_invalid is also told the request. */
 static PyObject *ask(ta_run *r, int which, PyObject *error)

@@ -15,8 +15,7 @@ PyObject *ta_deps_request(ta_run *r)
     return hook ? ta_xch_request(r->x, hook) : NULL;
 }
 
-/* -- injected objects
- * ------------------------------------------------------------------------------ */
+/* -- injected objects ------------------------------------------------------------------------- */
 
 static PyObject *lazy(ta_run *r, PyObject **place, int which)
 {
@@ -59,8 +58,7 @@ static int inject(ta_run *r, const ta_node *n)
     return 0;
 }
 
-/* -- calls
- * -------------------------------------------------------------------------------------------- */
+/* -- calls ------------------------------------------------------------------------------------ */
 
 PyObject *ta_deps_values(ta_run *r, const ta_node *n)
 {
@@ -148,8 +146,7 @@ static int call_node(ta_run *r, const ta_node *n, PyObject **out)
     return *out ? 0 : -1;
 }
 
-/* -- the walk
- * --------------------------------------------------------------------------------------------- */
+/* -- the walk --------------------------------------------------------------------------------- */
 
 /* The arguments of a node that was called are no longer needed. */
 static void drop_args(ta_run *r, const ta_node *n)
@@ -382,9 +379,7 @@ ta_step ta_deps_value(ta_run *r, PyObject *value)
     return TA_STEP_GO;
 }
 
-/* -- Solved
- * --------------------------------------------------------------------------------------------------
- */
+/* -- Solved ----------------------------------------------------------------------------------- */
 
 static PyObject *cache_dict(ta_run *r)
 {

@@ -27,8 +27,7 @@ struct ta_filters {
     filter items[]; /* innermost first */
 };
 
-/* -- making ---------------------------------------------------------------------------------------
- */
+/* -- making ----------------------------------------------------------------------------------- */
 
 static int check_texts(PyObject *tuple)
 {
@@ -179,8 +178,7 @@ int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg)
     return 0;
 }
 
-/* -- requests -------------------------------------------------------------------------------------
- */
+/* -- requests --------------------------------------------------------------------------------- */
 
 static ta_str bytes_str(PyObject *bytes)
 {
@@ -275,8 +273,7 @@ bool ta_filters_admit(const ta_filters *f, ta_native *x)
     return true;
 }
 
-/* -- field lines ----------------------------------------------------------------------------------
- */
+/* -- field lines ------------------------------------------------------------------------------ */
 
 /*
  * The next line of that name from *at on: *at and *end are its place; `value` its value.  Names in
@@ -354,8 +351,7 @@ static int add_vary(ta_buf *lines, ta_str what)
     return rc;
 }
 
-/* -- CORS -----------------------------------------------------------------------------------------
- */
+/* -- CORS ------------------------------------------------------------------------------------- */
 
 /* 1, 0, -1 */
 static int origin_allowed(const filter *f, ta_str origin)
@@ -394,8 +390,7 @@ static int cors_apply(const filter *f, ta_native *x)
     return add_vary(lines, TA_STR("Origin"));
 }
 
-/* -- GZip: whether
- * ---------------------------------------------------------------------------------- */
+/* -- GZip: whether ---------------------------------------------------------------------------- */
 
 /* What str.strip() takes off, as far as a field value may have it. */
 static bool is_space(char c)
@@ -475,8 +470,7 @@ static int packed_fields(ta_head_out *head, int64_t length)
     return 0;
 }
 
-/* -- GZip: doing it
- * --------------------------------------------------------------------------------- */
+/* -- GZip: doing it --------------------------------------------------------------------------- */
 
 /* A stream of that level: the one that the server keeps, or a new one. */
 static ta_gzip *take_stream(ta_server *server, int level)

@@ -60,8 +60,7 @@ int ta_filters_body(struct ta_native *x, ta_str *data, PyObject *owner, bool mor
 /* The held head goes out as it is: what follows is not for GZip (a path). */
 int ta_filters_release(struct ta_native *x);
 
-/* -- compression in a thread: a callable without arguments that is called there once
- * --------------- */
+/* -- compression in a thread: a callable without arguments that is called there once ---------- */
 
 /* The awaitable of the offload. */
 PyObject *ta_filters_offload(const struct ta_native *x, PyObject *job);

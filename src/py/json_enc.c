@@ -218,8 +218,7 @@ static int encode_iterable(enc *e, PyObject *v)
     return ta_out_put(&e->o, ']');
 }
 
-/* -- types of the standard library ---------------------------------------------------------------
- */
+/* -- types of the standard library ------------------------------------------------------------ */
 
 /* date, time and datetime; what has a time zone other than UTC asks Python's isoformat. */
 static int encode_moment(enc *e, PyObject *v)
@@ -269,8 +268,7 @@ static int encode_bytes(enc *e, PyObject *v)
     return encode_result(e, PyUnicode_DecodeUTF8(PyBytes_AS_STRING(v), PyBytes_GET_SIZE(v), NULL));
 }
 
-/* -- types of the application --------------------------------------------------------------------
- */
+/* -- types of the application ----------------------------------------------------------------- */
 
 /* Steals v; NULL with an exception: that is what Python's run would raise as well. */
 static int encode_converted(enc *e, PyObject *v)

@@ -3,7 +3,8 @@
  *
  * Layer: py (L4).  Nobody else includes it.
  *
- *   server.c      the Server type: listeners, upcalls of the protocol, start and end of a request
+ *   server.c      the Server type: listeners, upcalls of the protocol
+ *   dispatch.c    how a request begins and ends
  *   xch_native.c  the exchange: scope, body, respond
  *   asgi_io.c     receive() and send()
  *   stream.c      a StreamingResponse without them
@@ -273,8 +274,12 @@ struct ta_server {
     bool h1_done;    /* after shutdown: no connection is left */
 };
 
-/* The coroutine of x ended, see ta_task_done. */
-int ta_server_done(void *arg, PyObject *result, PyObject **next);
+/* Calls on_done when the server has shut down and nothing is left. */
+void ta_server_maybe_done(ta_server *server);
+/* Starts the request now, or as soon as Python code may be started (dispatch.c). */
+void ta_native_start(ta_native *x);
+/* An exception is set, outside of any Task: the application's handlers, or 500. */
+void ta_native_failed(ta_native *x);
 
 int ta_server_init(PyObject *module, ta_state *st);
 

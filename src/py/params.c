@@ -172,8 +172,7 @@ static PyObject *plain(uint8_t conv, ta_str s)
     }
 }
 
-/* -- validation
- * ------------------------------------------------------------------------------------ */
+/* -- validation ------------------------------------------------------------------------------- */
 
 int ta_validate(ta_engine_state *es, PyObject *validator, PyObject *value, PyObject **out)
 {
@@ -295,8 +294,7 @@ static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text
     return rc;
 }
 
-/* -- containers: request.query_params and the like
- * --------------------------------------------------- */
+/* -- containers: request.query_params and the like -------------------------------------------- */
 
 static PyObject *container(ta_run *r, uint8_t source)
 {
@@ -348,8 +346,7 @@ static int from_container(ta_run *r, const ta_node *n, const ta_param *p)
     return rc;
 }
 
-/* -- the four sources
- * ------------------------------------------------------------------------------------ */
+/* -- the four sources ------------------------------------------------------------------------- */
 
 static int path_param(ta_run *r, const ta_node *n, const ta_param *p)
 {

@@ -7,8 +7,7 @@
 
 #include "py/pool.h"
 
-/* -- the type
- * ------------------------------------------------------------------------------------------- */
+/* -- the type --------------------------------------------------------------------------------- */
 
 static void clear_node(ta_node *node)
 {
@@ -117,9 +116,7 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)plan;
 }
 
-/* -- methods
- * -----------------------------------------------------------------------------------------------
- */
+/* -- methods ---------------------------------------------------------------------------------- */
 
 static PyObject *start_run(ta_plan *plan, ta_xch *x /* steals, may be NULL */, ta_mode mode,
                            PyObject *body)

@@ -349,8 +349,7 @@ static int read_injects(ta_node *node, const ta_spec *rd, arg_list *args)
     return rc;
 }
 
-/* -- nodes
- * ------------------------------------------------------------------------------------------ */
+/* -- nodes ------------------------------------------------------------------------------------ */
 
 static int read_node_head(ta_plan *plan, uint32_t index, const ta_spec *rd)
 {
@@ -555,8 +554,7 @@ done:
     return rc;
 }
 
-/* -- the rest of the spec
- * ---------------------------------------------------------------------------- */
+/* -- the rest of the spec --------------------------------------------------------------------- */
 
 static int read_hooks(ta_plan *plan, const ta_spec *rd)
 {

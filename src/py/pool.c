@@ -63,8 +63,7 @@ typedef struct ta_token {
     bool used;
 } ta_token;
 
-/* -- the shared part ----------------------------------------------------------------------------
- */
+/* -- the shared part -------------------------------------------------------------------------- */
 
 static ta_pool *pool_new(ta_loopstate *ls)
 {
@@ -113,8 +112,7 @@ static struct timespec in_seconds(time_t seconds, long ns)
     return ts;
 }
 
-/* -- jobs ---------------------------------------------------------------------------------------
- */
+/* -- jobs ------------------------------------------------------------------------------------- */
 
 static void job_clear_call(ta_job *job)
 {
@@ -239,8 +237,7 @@ static PyType_Spec job_spec = {
     .slots = job_slots,
 };
 
-/* -- workers ------------------------------------------------------------------------------------
- */
+/* -- workers ---------------------------------------------------------------------------------- */
 
 /* The next job, or NULL: this thread ends (it is counted off already). */
 static ta_job *take(ta_pool *pool)
@@ -377,8 +374,7 @@ static int start_thread(ta_loopstate *ls)
     return res ? 0 : -1;
 }
 
-/* -- the token ----------------------------------------------------------------------------------
- */
+/* -- the token -------------------------------------------------------------------------------- */
 
 static PyObject *token_backend(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -421,8 +417,7 @@ static PyType_Spec token_spec = {
     .slots = token_slots,
 };
 
-/* -- calls --------------------------------------------------------------------------------------
- */
+/* -- calls ------------------------------------------------------------------------------------ */
 
 /*
  * The Task is inside a cancel scope of anyio (or we cannot tell): its own thread pool knows about
@@ -511,8 +506,7 @@ PyObject *ta_no_stop_iteration(PyObject *exc)
     return other;
 }
 
-/* -- of a loop ----------------------------------------------------------------------------------
- */
+/* -- of a loop -------------------------------------------------------------------------------- */
 
 int ta_pool_configure(ta_loopstate *ls, unsigned max_threads)
 {

@@ -233,8 +233,7 @@ ta_step ta_reply_pending(ta_run *r)
     return after_respond(r, rc, awaitable);
 }
 
-/* -- making
- * ---------------------------------------------------------------------------------------- */
+/* -- making ----------------------------------------------------------------------------------- */
 
 /* A Response that the endpoint gave. */
 static ta_step own_response(ta_run *r, PyObject *response)
@@ -316,8 +315,7 @@ error:
     return TA_STEP_ERROR;
 }
 
-/* -- content
- * ------------------------------------------------------------------------------------------- */
+/* -- content ---------------------------------------------------------------------------------- */
 
 ta_step ta_reply_content(ta_run *r, PyObject *bytes)
 {

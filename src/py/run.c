@@ -9,8 +9,7 @@
 #include "py/engine_int.h"
 #include "py/loopstate.h"
 
-/* -- life
- * ------------------------------------------------------------------------------------------ */
+/* -- life ------------------------------------------------------------------------------------- */
 
 int ta_run_use_plan(ta_run *r, ta_plan *plan)
 {
@@ -151,8 +150,7 @@ static void run_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* -- operations (telemetry)
- * --------------------------------------------------------------------------- */
+/* -- operations (telemetry) ------------------------------------------------------------------- */
 
 int ta_operation_enter(ta_run *r, int name)
 {
@@ -215,8 +213,7 @@ int ta_observe(ta_run *r, int what, PyObject *value)
     return res ? 0 : -1;
 }
 
-/* -- beginning
- * ------------------------------------------------------------------------------------------- */
+/* -- beginning -------------------------------------------------------------------------------- */
 
 /* Goes over to the plan of the current overrides, if there are any. */
 static int apply_overrides(ta_run *r)
@@ -263,9 +260,7 @@ static ta_step start(ta_run *r)
     return ta_body_begin(r);
 }
 
-/* -- end
- * ---------------------------------------------------------------------------------------------------
- */
+/* -- end -------------------------------------------------------------------------------------- */
 
 /* Closes the form, then ends with r->exc or the result. */
 static ta_step finish(ta_run *r)
@@ -382,9 +377,7 @@ static ta_step failed(ta_run *r)
     return finish(r);
 }
 
-/* -- the machine
- * -----------------------------------------------------------------------------------------------
- */
+/* -- the machine ------------------------------------------------------------------------------ */
 
 static ta_step handled(ta_run *r, PyObject *response)
 {
@@ -465,9 +458,7 @@ ta_step ta_run_advance(ta_co *co, PyObject *value)
     }
 }
 
-/* -- native entry
- * --------------------------------------------------------------------------------------------------
- */
+/* -- native entry ----------------------------------------------------------------------------- */
 
 bool ta_plan_is_native(ta_engine_state *es, PyObject *obj)
 {
@@ -525,9 +516,7 @@ int ta_plan_run(ta_engine_state *es, PyObject *obj, ta_xch *x, PyObject **run)
     return step == TA_STEP_DONE ? 1 : -1;
 }
 
-/* -- the type
- * ----------------------------------------------------------------------------------------------------------
- */
+/* -- the type --------------------------------------------------------------------------------- */
 
 static PyObject *run_get_name(PyObject *self, void *Py_UNUSED(ignored))
 {

@@ -24,8 +24,7 @@ static inline ta_state *state_of(PyObject *self)
     return cast(self)->ls.st;
 }
 
-/* -- loopstate ----------------------------------------------------------------------------------
- */
+/* -- loopstate -------------------------------------------------------------------------------- */
 
 void ta_ls_unhandled(ta_loopstate *ls, const char *message)
 {
@@ -171,8 +170,7 @@ static void shut(ta_selector *self)
     ls->loop = NULL;
 }
 
-/* -- registering
- * ----------------------------------------------------------------------------------- */
+/* -- registering ------------------------------------------------------------------------------ */
 
 static int check_open(ta_selector *self)
 {
@@ -350,8 +348,7 @@ static PyObject *selector_close(PyObject *obj, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* -- select -------------------------------------------------------------------------------------
- */
+/* -- select ----------------------------------------------------------------------------------- */
 
 /* What asyncio looks at after select(): has it changed since? */
 typedef struct peeked {
@@ -514,8 +511,7 @@ static PyObject *selector_turn(PyObject *obj, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* -- the type -----------------------------------------------------------------------------------
- */
+/* -- the type --------------------------------------------------------------------------------- */
 
 static PyObject *selector_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
 {

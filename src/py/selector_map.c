@@ -9,8 +9,7 @@ typedef struct ta_selector_map {
     PyObject_HEAD PyObject *keys; /* owned: the Selector's */
 } ta_selector_map;
 
-/* -- file objects and keys ----------------------------------------------------------------------
- */
+/* -- file objects and keys -------------------------------------------------------------------- */
 
 static int fileobj_to_fd(PyObject *fileobj)
 {
@@ -96,8 +95,7 @@ PyObject *ta_selector_key_error(const char *format, PyObject *fileobj)
     return NULL;
 }
 
-/* -- the mapping --------------------------------------------------------------------------------
- */
+/* -- the mapping ------------------------------------------------------------------------------ */
 
 static PyObject *map_keys(PyObject *self)
 {

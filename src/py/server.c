@@ -1,22 +1,17 @@
 /*
- * server.c -- the Server type: sockets, the upcalls of the protocol, how a request begins and ends.
+ * server.c -- the Server type: settings, listening sockets, the upcalls of the protocol, its end.
  *
  * Layer: py (L4).  A Server belongs to one loop and its thread.
  */
 #include "py/native_int.h"
 
 #include "base/err.h"
-#include "base/mem.h"
 #include "py/exc.h"
 #include "py/pool.h"
-#include "py/py_router.h"
 #include "py/selector.h"
 #include "py/task.h"
 
-/* -- ends of a request --------------------------------------------------------------------------
- */
-
-static void maybe_done(ta_server *server)
+void ta_server_maybe_done(ta_server *server)
 {
     if (server->on_done == NULL || !server->h1_done || server->tasks > 0)
         return;
@@ -31,321 +26,6 @@ static void maybe_done(ta_server *server)
     Py_DECREF(fn);
 }
 
-/* The exception that is set is logged; then 500, or the connection is ended. */
-static void fail(ta_native *x, PyObject *exc /* borrowed */)
-{
-    if (x->ws != NULL) {
-        ta_websock_done(x, NULL, exc);
-        return;
-    }
-    ta_native_log(x, "Exception in ASGI application\n", exc);
-    if (x->req == NULL)
-        return;
-    if (!x->base.response_started)
-        ta_native_plain(x, 500, "Internal Server Error");
-    else if (!x->complete)
-        ta_native_break(x);
-    x->complete = true;
-}
-
-/* The application has returned: what it left undone. */
-static void finish(ta_native *x, PyObject *result /* borrowed */)
-{
-    if (TA_UNLIKELY(x->ws != NULL)) {
-        ta_websock_done(x, result, NULL);
-        return;
-    }
-    if (TA_LIKELY(x->complete && (result == NULL || Py_IsNone(result))))
-        return;
-    if (result != NULL && !Py_IsNone(result)) {
-        PyObject *text =
-            PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
-        const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
-        if (utf8 != NULL)
-            ta_native_log(x, utf8, NULL);
-        else
-            PyErr_Clear();
-        Py_XDECREF(text);
-    } else if (!x->disconnected) {
-        ta_native_log(x,
-                      x->base.response_started
-                          ? "ASGI callable returned without completing response."
-                          : "ASGI callable returned without starting response.",
-                      NULL);
-    }
-    if (x->req == NULL || x->complete)
-        return;
-    if (!x->base.response_started && !x->disconnected)
-        ta_native_plain(x, 500, "Internal Server Error");
-    else
-        ta_native_break(x);
-    x->complete = true;
-}
-
-/*
- * What an ASGI application gives when called, as something a Task can run: a coroutine, or the
- * iterator of another awaitable.  New reference.
- */
-static PyObject *call_asgi(ta_native *x, PyObject *app)
-{
-    PyObject *res =
-        x->watch != NULL && x->ws != NULL ? ta_watch_call(x, app) : ta_xch_call(&x->base, app);
-    if (res == NULL || PyCoro_CheckExact(res))
-        return res;
-    PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;
-    if (async == NULL || async->am_await == NULL) {
-        PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression",
-                     Py_TYPE(res)->tp_name);
-        Py_DECREF(res);
-        return NULL;
-    }
-    PyObject *it = async->am_await(res);
-    Py_DECREF(res);
-    return it;
-}
-
-/* The coroutine of error_app for the exception (borrowed); NULL: it has to be logged instead. */
-static PyObject *ask_error_app(ta_native *x, PyObject *exc)
-{
-    ta_filters_drop(x);
-    if (!x->matched || x->app->error_app == NULL || x->error_asked ||
-        !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
-        return NULL;
-    x->error_asked = true;
-    /* That application has the middleware round it. */
-    x->filters = NULL;
-    PyObject *coro = NULL;
-    PyObject *scope = x->base.ops->scope(&x->base);
-    /* Handlers are called when nobody can answer any more, too: they may report the exception. */
-    if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0 &&
-        (!x->base.response_started ||
-         PyDict_SetItem(scope, x->st->o.names.turboapi_response_started, Py_True) == 0))
-        coro = call_asgi(x, x->app->error_app);
-    Py_XDECREF(scope);
-    if (coro == NULL) {
-        PyObject *other = PyErr_GetRaisedException();
-        ta_native_log(x, "Exception in ASGI application\n", other);
-        Py_XDECREF(other);
-    }
-    return coro;
-}
-
-static void release(ta_native *x)
-{
-    ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
-    server->tasks--;
-    x->running = false;
-    if (TA_UNLIKELY(x->watch != NULL))
-        ta_watch_ended(x);
-    Py_DECREF(x);
-    if (TA_UNLIKELY(server->stopping))
-        maybe_done(server);
-    Py_DECREF(server);
-}
-
-int ta_server_done(void *arg, PyObject *result, PyObject **next)
-{
-    ta_native *x = arg;
-    ta_filters_drop(x); /* a head that no body followed was never sent */
-    if (TA_LIKELY(result != NULL)) {
-        finish(x, result);
-        release(x);
-        return 0;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *coro = ask_error_app(x, exc);
-    if (coro != NULL) {
-        Py_DECREF(exc);
-        *next = coro;
-        return 1;
-    }
-    int rc = 0;
-    if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->o.exc.cancelled_error)) {
-        /* Shutdown, or the handler cancelled itself. */
-        if (x->req != NULL && !x->base.response_started)
-            ta_native_plain(x, 500, "Internal Server Error");
-        finish(x, NULL);
-    } else {
-        fail(x, exc);
-    }
-    /* SystemExit ends its request, as under uvicorn; Ctrl+C without a signal handler ends the loop.
-     */
-    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
-        PyErr_SetRaisedException(exc);
-        exc = NULL;
-        rc = -1;
-    }
-    Py_XDECREF(exc);
-    release(x);
-    return rc;
-}
-
-/* -- its beginning ------------------------------------------------------------------------------
- */
-
-/* Runs the coroutine (steals) in a Task. */
-static void run_task(ta_native *x, PyObject *coro)
-{
-    Py_INCREF(x);
-    x->server->tasks++;
-    x->running = true;
-    if (ta_task_start(x->base.ls, coro, ta_server_done, x) < 0) {
-        PyObject *exc = PyErr_GetRaisedException();
-        fail(x, exc);
-        Py_DECREF(exc);
-        release(x);
-    }
-}
-
-/* An exception is set, outside of any Task. */
-static void failed(ta_native *x)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    PyObject *coro = ask_error_app(x, exc);
-    if (coro != NULL) {
-        Py_DECREF(exc);
-        run_task(x, coro);
-        return;
-    }
-    fail(x, exc);
-    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
-        PyErr_SetRaisedException(exc);
-        ta_ls_unhandled(x->base.ls, "");
-        return;
-    }
-    Py_DECREF(exc);
-}
-
-static void start_asgi(ta_native *x)
-{
-    ta_loopstate *ls = x->base.ls;
-    ls->running++;
-    PyObject *coro = call_asgi(x, x->app->asgi);
-    ls->running--;
-    if (coro == NULL)
-        failed(x);
-    else
-        run_task(x, coro);
-}
-
-/* The path below root_path, as Starlette's get_route_path has it. */
-static ta_str route_path(const ta_native *x)
-{
-    ta_str path = x->base.path;
-    ta_str root = x->server->root;
-    if (x->app->root_len > 0)
-        root = ta_str_of(x->app->root, x->app->root_len);
-    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
-        memcmp(path.ptr, root.ptr, root.len) != 0)
-        return path;
-    if (path.len == root.len || path.ptr[root.len] == '/')
-        return ta_str_skip(path, root.len);
-    return path;
-}
-
-/* Runs the plan of the matched entry.  False: the ASGI application has to decide. */
-static bool start_direct(ta_native *x)
-{
-    ta_app *app = x->app;
-    ta_xch *base = &x->base;
-    ta_match match;
-    if (ta_router_match(app->router, base->method_id, base->method, route_path(x), &match) != TA_OK)
-        return false;
-    PyObject *plan = ta_router_target(app->router, match.index);
-    if (plan == NULL || Py_IsNone(plan) || !ta_plan_is_native(&x->st->engine, plan))
-        return false;
-    if (app->filters != NULL && !ta_filters_admit(app->filters, x))
-        return false;
-    x->filters = app->filters;
-    x->matched = true;
-    x->entry = match.index;
-    base->nparams = match.nparams;
-    for (uint32_t i = 0; i < match.nparams; i++)
-        base->param_values[i] = match.values[i];
-    base->scope_items = Py_XNewRef(ta_router_scope_items(app->router, match.index));
-    PyObject *run = NULL;
-    ta_loopstate *ls = base->ls;
-    ls->running++;
-    ls->busy = ls->direct = true;
-    int rc = ta_plan_run(&x->st->engine, plan, base, &run);
-    ls->direct = false;
-    ls->running--;
-    if (TA_LIKELY(rc == 1))
-        finish(x, NULL);
-    else if (rc == 0)
-        run_task(x, run);
-    else
-        failed(x);
-    return true;
-}
-
-/* Routes or middleware have changed.  -1 with an exception. */
-static int rebuild(ta_server *server)
-{
-    ta_app *app = server->app;
-    if (app->rebuild == NULL) {
-        atomic_store(&app->stale, false);
-        return 0;
-    }
-    PyObject *made = PyObject_CallNoArgs(app->rebuild);
-    if (made == NULL)
-        return -1;
-    if (!Py_IS_TYPE(made, server->st->o.server.app_type)) {
-        PyErr_Format(PyExc_TypeError, "rebuild() must give an App, not %.100s",
-                     Py_TYPE(made)->tp_name);
-        Py_DECREF(made);
-        return -1;
-    }
-    if (server->app == app)
-        Py_SETREF(server->app, (ta_app *)made);
-    else
-        Py_DECREF(made);
-    return 0;
-}
-
-static void start(ta_native *x)
-{
-    ta_server *server = x->server;
-    if (TA_UNLIKELY(server->max_requests > 0 && server->active > server->max_requests)) {
-        ta_exc_log(x->st, "Exceeded concurrency limit.", NULL);
-        ta_native_plain(x, 503, "Service Unavailable");
-        return;
-    }
-    if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
-        server->ls->running++;
-        int rc = rebuild(server);
-        server->ls->running--;
-        if (rc < 0) {
-            failed(x);
-            return;
-        }
-    }
-    if (x->app != server->app)
-        Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
-    if (TA_UNLIKELY(server->watch != NULL) && ta_watch_begin(x) < 0) {
-        failed(x);
-        return;
-    }
-    if (x->ws != NULL || !x->app->direct || !start_direct(x))
-        start_asgi(x);
-    if (TA_UNLIKELY(x->watch != NULL) && !x->running)
-        ta_watch_ended(x);
-}
-
-static void start_later(ta_defer *defer)
-{
-    ta_native *x = TA_CONTAINER_OF(defer, ta_native, later);
-    if (x->req == NULL)
-        return;
-    if (ta_ls_may_start(x->base.ls)) {
-        Py_INCREF(x);
-        start(x);
-        Py_DECREF(x);
-    } else {
-        ta_loop_defer(x->base.ls->loop, defer);
-    }
-}
-
 /* "upgrade: websocket" */
 static bool wants_websocket(const ta_native *x)
 {
@@ -353,8 +33,7 @@ static bool wants_websocket(const ta_native *x)
                              TA_STR("websocket"));
 }
 
-/* -- upcalls of the protocol --------------------------------------------------------------------
- */
+/* -- upcalls of the protocol ------------------------------------------------------------------ */
 
 static void on_request(void *ctx, ta_req *req)
 {
@@ -371,16 +50,11 @@ static void on_request(void *ctx, ta_req *req)
     if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
         int rc = ta_websock_open(x);
         if (rc < 0)
-            failed(x);
+            ta_native_failed(x);
         if (rc <= 0)
             return;
     }
-    if (TA_LIKELY(ta_ls_may_start(server->ls))) {
-        start(x); /* req->user keeps x: there is no on_close from within */
-    } else {
-        x->later.fn = start_later;
-        ta_loop_defer(server->ls->loop, &x->later);
-    }
+    ta_native_start(x); /* req->user keeps x: there is no on_close from within */
 }
 
 static void on_body(ta_req *req)
@@ -469,8 +143,7 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
         PyErr_SetRaisedException(exc);
 }
 
-/* -- listening ----------------------------------------------------------------------------------
- */
+/* -- listening -------------------------------------------------------------------------------- */
 
 static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
 {
@@ -555,14 +228,13 @@ static void stop_listening(ta_server *server)
     server->nlisteners = 0;
 }
 
-/* -- ending -------------------------------------------------------------------------------------
- */
+/* -- ending ----------------------------------------------------------------------------------- */
 
 static void h1_done(void *arg)
 {
     ta_server *server = arg;
     server->h1_done = true;
-    maybe_done(server);
+    ta_server_maybe_done(server);
 }
 
 static PyObject *server_shutdown(PyObject *self, PyObject *on_done)
@@ -636,8 +308,7 @@ static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* -- the type -----------------------------------------------------------------------------------
- */
+/* -- the type --------------------------------------------------------------------------------- */
 
 static int server_traverse(PyObject *self, visitproc visit, void *arg)
 {

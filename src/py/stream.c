@@ -27,8 +27,7 @@ struct ta_streamer {
     bool cancelled; /* it was cancelled by us, and has not been told of it */
 };
 
-/* -- the client goes ---------------------------------------------------------------------------
- */
+/* -- the client goes -------------------------------------------------------------------------- */
 
 static void cancel_later(ta_defer *defer)
 {
@@ -81,8 +80,7 @@ static int take_back(ta_streamer *s)
     return n == -1 && PyErr_Occurred() ? -1 : n == 0;
 }
 
-/* -- steps -------------------------------------------------------------------------------------
- */
+/* -- steps ------------------------------------------------------------------------------------ */
 
 /* Starlette's own code. */
 static ta_step theirs(ta_streamer *s)
@@ -269,8 +267,7 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
     }
 }
 
-/* -- the awaitable -----------------------------------------------------------------------------
- */
+/* -- the awaitable ---------------------------------------------------------------------------- */
 
 static void let_go(ta_streamer *s)
 {
@@ -296,8 +293,7 @@ static ta_step stream_advance(ta_co *co, PyObject *value)
     return step;
 }
 
-/* -- what is plain -----------------------------------------------------------------------------
- */
+/* -- what is plain ---------------------------------------------------------------------------- */
 
 /* Is it Starlette's `name` that a call would find? */
 static bool own(PyObject *response, PyObject *name, PyObject *function)
@@ -362,8 +358,7 @@ static PyObject *respond(PyObject *Py_UNUSED(module), PyObject *const *args, Py_
     return PyObject_Vectorcall(args[0], args + 1, 3, NULL);
 }
 
-/* -- the type ----------------------------------------------------------------------------------
- */
+/* -- the type --------------------------------------------------------------------------------- */
 
 static int stream_traverse(PyObject *self, visitproc visit, void *arg)
 {

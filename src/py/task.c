@@ -18,8 +18,7 @@
 
 #include "py/exc.h"
 
-/* -- is the Task as it was? ---------------------------------------------------------------------
- */
+/* -- is the Task as it was? ------------------------------------------------------------------- */
 
 /* Head of its list of weak references. */
 static PyWeakReference *weakrefs(PyObject *task)
@@ -112,8 +111,7 @@ bool ta_task_is_marked(ta_loopstate *ls)
     return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
 }
 
-/* -- the trampoline -----------------------------------------------------------------------------
- */
+/* -- the trampoline --------------------------------------------------------------------------- */
 
 static PySendResult park(ta_tramp *t, PyObject **result)
 {
@@ -475,8 +473,7 @@ static PyType_Spec tramp_spec = {
     .slots = tramp_slots,
 };
 
-/* -- starting -----------------------------------------------------------------------------------
- */
+/* -- starting --------------------------------------------------------------------------------- */
 
 static ta_tramp *tramp_new(ta_loopstate *ls)
 {
@@ -606,8 +603,7 @@ int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
     return ta_task_cancel(ls, NULL, msg);
 }
 
-/* -- of a loop ----------------------------------------------------------------------------------
- */
+/* -- of a loop -------------------------------------------------------------------------------- */
 
 static void no_destroy_message(PyObject *task)
 {

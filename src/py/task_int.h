@@ -51,8 +51,7 @@ static inline ta_park *park_cast(PyObject *obj)
     return (ta_park *)obj;
 }
 
-/* -- lists --------------------------------------------------------------------------------------
- */
+/* -- lists ------------------------------------------------------------------------------------ */
 
 static inline void ta_tramp_list_put(ta_tramp *t, ta_list_node *list, unsigned *count)
 {
@@ -73,8 +72,7 @@ static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
     return TA_CONTAINER_OF(node, ta_tramp, node);
 }
 
-/* -- park.c --------------------------------------------------------------------------------------
- */
+/* -- park.c ----------------------------------------------------------------------------------- */
 
 ta_park *ta_park_new(ta_loopstate *ls);
 /* Drops what it refers to: the loop is closed. */

@@ -55,8 +55,7 @@ bool ta_waiter_done(const ta_waiter *w)
     return w->state != PENDING;
 }
 
-/* -- callbacks ----------------------------------------------------------------------------------
- */
+/* -- callbacks -------------------------------------------------------------------------------- */
 
 static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
 {
@@ -143,8 +142,7 @@ void ta_waiter_set_exception(ta_waiter *w, PyObject *exc)
     run_callbacks(w, ta_ls_may_start(w->ls));
 }
 
-/* -- methods ------------------------------------------------------------------------------------
- */
+/* -- methods ---------------------------------------------------------------------------------- */
 
 static PyObject *make_cancelled(ta_waiter *w) /* new reference to an exception */
 {

@@ -33,8 +33,7 @@ struct ta_websock {
     size_t bytes;
 };
 
-/* -- the queue ----------------------------------------------------------------------------------
- */
+/* -- the queue -------------------------------------------------------------------------------- */
 
 static bool is_full(const ta_websock *w)
 {
@@ -106,8 +105,7 @@ static void wake(ta_websock *w)
     ta_waiters_wake(&w->x->writers);
 }
 
-/* -- between the protocol and the transport -----------------------------------------------------
- */
+/* -- between the protocol and the transport --------------------------------------------------- */
 
 static void on_message(void *ctx, bool text, ta_str data)
 {
@@ -217,8 +215,7 @@ void ta_websock_shutdown_all(ta_server *server)
     }
 }
 
-/* -- opening ------------------------------------------------------------------------------------
- */
+/* -- opening ---------------------------------------------------------------------------------- */
 
 static void refuse(ta_native *x, const ta_ws_handshake *hs)
 {
@@ -289,8 +286,7 @@ int ta_websock_scope(ta_native *x, PyObject *scope)
     return rc;
 }
 
-/* -- receive ------------------------------------------------------------------------------------
- */
+/* -- receive ---------------------------------------------------------------------------------- */
 
 static PyObject *connect_message(ta_websock *w)
 {
@@ -367,8 +363,7 @@ PyObject *ta_websock_receive(ta_native *x)
     return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
 }
 
-/* -- send ---------------------------------------------------------------------------------------
- */
+/* -- send ------------------------------------------------------------------------------------- */
 
 static int client_disconnected(ta_websock *w)
 {
@@ -638,8 +633,7 @@ PyObject *ta_websock_send(ta_native *x, PyObject *message)
     return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.send_type, message, send_advance);
 }
 
-/* -- its end ------------------------------------------------------------------------------------
- */
+/* -- its end ---------------------------------------------------------------------------------- */
 
 static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 {

@@ -267,8 +267,7 @@ static int body_clear(PyObject *self)
     return 0;
 }
 
-/* -- respond
- * ---------------------------------------------------------------------------------------- */
+/* -- respond ---------------------------------------------------------------------------------- */
 
 /* {"type": type, key: value}; both borrowed. */
 static PyObject *message(ta_engine_state *es, int type, int key, PyObject *value)
@@ -416,8 +415,7 @@ static int respond_clear(PyObject *self)
     return 0;
 }
 
-/* -- making one
- * ------------------------------------------------------------------------------------------ */
+/* -- making one ------------------------------------------------------------------------------- */
 
 static const ta_xch_ops asgi_ops = {
     .scope = asgi_scope,
@@ -532,8 +530,7 @@ ta_xch *ta_xch_asgi_of(ta_engine_state *es, PyObject *connection)
     return x;
 }
 
-/* -- the types
- * --------------------------------------------------------------------------------------------- */
+/* -- the types -------------------------------------------------------------------------------- */
 
 static int xch_traverse(PyObject *obj, visitproc visit, void *arg)
 {

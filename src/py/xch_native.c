@@ -12,8 +12,7 @@
 #include "py/py_router.h"
 #include "py/task.h"
 
-/* -- waiters ------------------------------------------------------------------------------------
- */
+/* -- waiters ---------------------------------------------------------------------------------- */
 
 PyObject *ta_waiters_add(ta_waiters *w, ta_loopstate *ls)
 {
@@ -66,8 +65,7 @@ void ta_waiters_clear(ta_waiters *w)
     Py_CLEAR(w->more);
 }
 
-/* -- scope --------------------------------------------------------------------------------------
- */
+/* -- scope ------------------------------------------------------------------------------------ */
 
 PyObject *ta_native_text(ta_str s)
 {
@@ -272,8 +270,7 @@ static PyObject *native_scope(ta_xch *base)
     return Py_NewRef(scope);
 }
 
-/* -- body ---------------------------------------------------------------------------------------
- */
+/* -- body ------------------------------------------------------------------------------------- */
 
 /* Waits until all of the body is there. */
 typedef struct native_body {
@@ -416,8 +413,7 @@ static PyType_Spec body_spec = {
     .slots = body_slots,
 };
 
-/* -- respond ------------------------------------------------------------------------------------
- */
+/* -- respond ---------------------------------------------------------------------------------- */
 
 /* The head's lines and, maybe, the body are changed.  As ta_filters_body. */
 static int filter_response(ta_native *x, int status, ta_str *body, PyObject *owner, PyObject **job)
@@ -505,8 +501,7 @@ static const ta_xch_ops native_ops = {
     .flush = native_flush,
 };
 
-/* -- life ---------------------------------------------------------------------------------------
- */
+/* -- life ------------------------------------------------------------------------------------- */
 
 static bool is_ascii(ta_str s)
 {

@@ -60,8 +60,7 @@ static void note(const char *fmt, ...)
     va_end(args);
 }
 
-/* -- the server's side --------------------------------------------------------------------------
- */
+/* -- the server's side ------------------------------------------------------------------------ */
 
 static void up_request(void *ctx, ta_req *req)
 {
@@ -180,8 +179,7 @@ static void fx_stop(void)
     ta_loop_free(fx.loop);
 }
 
-/* -- the client's side ----------------------------------------------------------------------------
- */
+/* -- the client's side ------------------------------------------------------------------------ */
 
 static void turn(int ms)
 {
@@ -293,8 +291,7 @@ static char *undated(char *text)
         fx.lines[0] = 0;                                                                           \
     } while (0)
 
-/* -- handlers
- * ---------------------------------------------------------------------------------------- */
+/* -- handlers --------------------------------------------------------------------------------- */
 
 #define OK_HEAD            "HTTP/1.1 200 OK\r\n"
 #define OK(body_len, body) OK_HEAD "content-length: " body_len "\r\n\r\n" body

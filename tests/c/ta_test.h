@@ -75,8 +75,7 @@ TA_UNUSED static void ta_test_print_bytes(const char *label, ta_str s)
     fputs("\"\n", stderr);
 }
 
-/* -- checks: a failing one ends the test --------------------------------------------------------
- */
+/* -- checks: a failing one ends the test ------------------------------------------------------ */
 
 #define CHECK(cond)                                                                                \
     do {                                                                                           \
@@ -129,8 +128,7 @@ TA_UNUSED static bool ta_test_with_poll(void)
     return which && strcmp(which, "poll") == 0;
 }
 
-/* -- running ------------------------------------------------------------------------------------
- */
+/* -- running ---------------------------------------------------------------------------------- */
 
 static int ta_test_here(const ta_test_entry *t)
 {

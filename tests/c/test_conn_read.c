@@ -374,8 +374,7 @@ TA_TEST(sink_large)
     stop();
 }
 
-/* -- out of memory while reading ----------------------------------------------------------------
- */
+/* -- out of memory while reading -------------------------------------------------------------- */
 
 static void pin_then_leave(proto *p)
 {

@@ -216,8 +216,7 @@ TA_TEST(failed_handshake)
     stop();
 }
 
-/* -- a peer that takes everything at once -------------------------------------------------------
- */
+/* -- a peer that takes everything at once ----------------------------------------------------- */
 
 static ssize_t swallow(ta_stream *s, const struct iovec *iov, int n)
 {

@@ -144,8 +144,7 @@ TA_TEST(no_allocation_per_request)
     ta_mem_set_hooks(NULL);
 }
 
-/* -- the connection's life
- * -------------------------------------------------------------------------- */
+/* -- the connection's life -------------------------------------------------------------------- */
 
 TA_TEST(connection_close)
 {
@@ -240,8 +239,7 @@ TA_TEST(server_field)
     fx_stop();
 }
 
-/* -- responses
- * ---------------------------------------------------------------------------------------- */
+/* -- responses -------------------------------------------------------------------------------- */
 
 static void handle_by_path(ta_req *req)
 {
@@ -373,8 +371,7 @@ TA_TEST(interim_and_missing_responses)
     fx_stop();
 }
 
-/* -- bodies that are not as long as declared
- * ----------------------------------------------------------- */
+/* -- bodies that are not as long as declared -------------------------------------------------- */
 
 static void handle_longer(ta_req *req)
 {
@@ -470,8 +467,7 @@ TA_TEST(aborts)
     fx_stop();
 }
 
-/* -- parse errors
- * ------------------------------------------------------------------------------------------ */
+/* -- parse errors ----------------------------------------------------------------------------- */
 
 static const struct {
     const char *request, *response;
@@ -535,9 +531,7 @@ TA_TEST(endless_head)
     fx_stop();
 }
 
-/* -- upgrade
- * ---------------------------------------------------------------------------------------------------
- */
+/* -- upgrade ---------------------------------------------------------------------------------- */
 
 #define UPGRADE REQ("GET", "/ws", "Connection: Upgrade\r\nUpgrade: raw\r\n")
 

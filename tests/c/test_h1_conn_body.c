@@ -116,8 +116,7 @@ TA_TEST(large)
     }
 }
 
-/* -- backpressure
- * --------------------------------------------------------------------------------------- */
+/* -- backpressure ----------------------------------------------------------------------------- */
 
 TA_TEST(paused_when_full)
 {
@@ -190,8 +189,7 @@ TA_TEST(want_nothing_then_something)
     fx_stop();
 }
 
-/* -- Expect: 100-continue
- * ------------------------------------------------------------------------------------ */
+/* -- Expect: 100-continue --------------------------------------------------------------------- */
 
 #define EXPECTING(len) REQ("PUT", "/", "Expect: 100-continue\r\nContent-Length: " len "\r\n")
 
@@ -245,8 +243,7 @@ TA_TEST(no_continue_but_an_answer)
     fx_stop();
 }
 
-/* -- what the handler left unread
- * ------------------------------------------------------------------------------ */
+/* -- what the handler left unread ------------------------------------------------------------- */
 
 TA_TEST(short_rest_is_dropped)
 {
@@ -296,8 +293,7 @@ TA_TEST(endless_rest_is_bounded)
     fx_stop();
 }
 
-/* -- bodies that go wrong
- * ----------------------------------------------------------------------------------------- */
+/* -- bodies that go wrong --------------------------------------------------------------------- */
 
 TA_TEST(bad_chunk_before_the_request)
 {

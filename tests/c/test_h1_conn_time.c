@@ -1,8 +1,7 @@
 /* Timeouts, and output that the client does not read. */
 #include "h1_fixture.h"
 
-/* -- timeouts
- * ------------------------------------------------------------------------------------------- */
+/* -- timeouts --------------------------------------------------------------------------------- */
 
 TA_TEST(silent_connection)
 {
@@ -167,8 +166,7 @@ TA_TEST(slow_rest_of_a_body)
     fx_stop();
 }
 
-/* -- output that the client does not read
- * ---------------------------------------------------------------- */
+/* -- output that the client does not read ----------------------------------------------------- */
 
 static size_t streamed;
 static void stream_more(ta_req *req)

@@ -53,8 +53,7 @@ static void add_str(text *t, const char *label, ta_str s)
     add(t, "\"\n");
 }
 
-/* -- the parser, driven as a connection would
- * ------------------------------------------------------ */
+/* -- the parser, driven as a connection would ------------------------------------------------- */
 
 typedef struct driver {
     const ta_http_limits *limits;
@@ -187,8 +186,7 @@ static void run(const ta_http_limits *limits, ta_str bytes, size_t step, text *l
     free(d);
 }
 
-/* -- the cases
- * ------------------------------------------------------------------------------------- */
+/* -- the cases -------------------------------------------------------------------------------- */
 
 static unsigned failures, cases;
 

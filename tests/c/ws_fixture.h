@@ -207,8 +207,7 @@ TA_UNUSED static void fixture_until(const char *text)
         (void)ta_loop_poll(fixture.loop, 5, NULL, 0, NULL);
 }
 
-/* -- what the client sends ------------------------------------------------------------------------
- */
+/* -- what the client sends -------------------------------------------------------------------- */
 
 typedef struct ws_piece {
     int first; /* first byte of a frame, -1: `data` goes as it is */
