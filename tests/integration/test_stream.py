@@ -365,7 +365,9 @@ def test_a_body_that_nobody_has_read():
         return StreamingResponse(Pieces(b"a", b"b"))
 
     with serving(app) as server, server.raw() as sock:
-        sock.sendall(b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n")
+        sock.sendall(
+            b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n"
+        )
         data = read_until(sock, b"a")
         sock.sendall(b"12345")
         assert b"b" in data + read_all(sock)
