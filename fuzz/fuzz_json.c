@@ -62,11 +62,11 @@ static const unsigned char *read_one(const unsigned char *p, const unsigned char
         static const char letters[] = "\"\"\\\\b\bt\tn\nf\fr\r";
         unsigned char letter = *p++;
         if (letter == 'u') {
-            REQUIRE(end - p >= 4 && p[0] == '0' && p[1] == '0');
-            char hex[3] = {(char)p[2], (char)p[3], 0};
+            REQUIRE(end - p >= 4);
+            char hex[5] = {(char)p[0], (char)p[1], (char)p[2], (char)p[3], 0};
             char *stop;
             *out = (uint32_t)strtoul(hex, &stop, 16);
-            REQUIRE(*stop == 0 && *out < 0x20);
+            REQUIRE(*stop == 0 && (*out < 0x20 || *out >= 0x7f));
             return p + 4;
         }
         for (size_t i = 0; i + 1 < sizeof letters; i += 2) {
@@ -91,7 +91,33 @@ static const unsigned char *read_one(const unsigned char *p, const unsigned char
     return p;
 }
 
-static void check_string(unsigned width, const uint8_t *data, size_t size)
+/* Behind a high surrogate: the low one, and what both mean. */
+static const unsigned char *read_low_half(const unsigned char *p, const unsigned char *end,
+                                          uint32_t *c)
+{
+    if (*c < 0xd800 || *c > 0xdbff)
+        return p;
+    uint32_t low;
+    p = read_one(p, end, &low);
+    REQUIRE(low >= 0xdc00 && low <= 0xdfff);
+    *c = 0x10000 + ((*c & 0x3ff) << 10 | (low & 0x3ff));
+    return p;
+}
+
+/* Writes n units of that width, as UTF-8 or as ASCII. */
+static int write_string(ta_buf *out, unsigned width, bool ascii, const void *units, size_t n)
+{
+    switch (width) {
+    case 1:
+        return ascii ? ta_json_ascii_latin1(out, units, n) : ta_json_string_latin1(out, units, n);
+    case 2:
+        return ascii ? ta_json_ascii_ucs2(out, units, n) : ta_json_string_ucs2(out, units, n);
+    default:
+        return ascii ? ta_json_ascii_ucs4(out, units, n) : ta_json_string_ucs4(out, units, n);
+    }
+}
+
+static void check_string(unsigned width, bool ascii, const uint8_t *data, size_t size)
 {
     size_t n = size / width;
     uint32_t *units = calloc(n + 1, sizeof *units);
@@ -116,9 +142,7 @@ static void check_string(unsigned width, const uint8_t *data, size_t size)
     ta_buf out;
     ta_buf_init(&out);
     REQUIRE(ta_buf_append(&out, "before", 6) == TA_OK);
-    int rc = width == 1   ? ta_json_string_latin1(&out, copy, n)
-             : width == 2 ? ta_json_string_ucs2(&out, copy, n)
-                          : ta_json_string_ucs4(&out, copy, n);
+    int rc = write_string(&out, width, ascii, copy, n);
     ta_str text = ta_buf_str(&out);
     REQUIRE(text.len >= 6 && memcmp(text.ptr, "before", 6) == 0);
     if (!valid) {
@@ -131,8 +155,12 @@ static void check_string(unsigned width, const uint8_t *data, size_t size)
         for (size_t i = 0; i < n; i++) {
             uint32_t c;
             p = read_one(p, end, &c);
+            if (ascii)
+                p = read_low_half(p, end, &c);
             REQUIRE(c == units[i]);
         }
+        for (const char *at = text.ptr; ascii && at < text.ptr + text.len; at++)
+            REQUIRE(*at >= 0x20 && *at < 0x7f);
         REQUIRE(p == end);
     }
     ta_buf_free(&out);
@@ -160,10 +188,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size == 0)
         return 0;
     unsigned which = data[0] % 5;
+    bool ascii = data[0] / 5 % 2 == 1;
     data++;
     size--;
     if (which < 3)
-        check_string(1u << which, data, size);
+        check_string(1u << which, ascii, data, size);
     else if (which == 3)
         check_bytes((const char *)data, size);
     else

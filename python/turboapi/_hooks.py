@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from turboapi import _core, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
 from turboapi._form_limits import _FormLimits
-from turboapi._plan import compile_spec
+from turboapi._plan import compile_spec, dump_shape
 from turboapi._request import EngineRequest
 from turboapi.background import BackgroundTasks
 from turboapi.datastructures import DefaultPlaceholder
@@ -133,6 +133,12 @@ class RequestHooks:
                 if self._traced is None:
                     self._traced = _Traced(self).make()
         return self._traced
+
+    @cached_property
+    def stream_item_shape(self) -> Any:
+        """What C makes of an item of a stream without pydantic, or None."""
+        field = self.stream_item_field
+        return None if field is None else dump_shape(field, self.dump_options)
 
     # What the compiler asks; another framework's routes answer otherwise (_fastapi_bridge).
     analyse = staticmethod(get_dependant)

@@ -129,7 +129,7 @@ def _response(hooks: "RequestHooks") -> Spec:
         "kind": "field",
         "validator": bound_validator(field),
         "to_json": _dumper(field, hooks.dump_options),
-        "shape": _shape(field, hooks.dump_options),
+        "shape": dump_shape(field, hooks.dump_options),
         "is_coroutine": coroutine,
     }
 
@@ -170,7 +170,7 @@ def _dumper(field: ModelField, options: Mapping[str, Any]) -> Callable[[Any], by
     return partial(field.serialize_json, **options)
 
 
-def _shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
+def dump_shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
     """What C can dump by itself: all fields, and what pydantic takes for granted."""
     if any(value for name, value in options.items() if name != "by_alias"):
         return None

@@ -196,18 +196,38 @@ static inline char *write_utf8(char *p, uint32_t c)
     return p;
 }
 
+/* One UTF-16 unit as \uxxxx. */
+static inline char *write_u16(char *p, uint32_t c)
+{
+    static const char hex[16] = "0123456789abcdef";
+    *p++ = '\\';
+    *p++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *p++ = hex[c >> shift & 15];
+    return p;
+}
+
+/* One code point from 0x7f on. */
+static inline char *write_ascii(char *p, uint32_t c)
+{
+    if (c < 0x10000)
+        return write_u16(p, c);
+    c -= 0x10000;
+    return write_u16(write_u16(p, 0xd800 | c >> 10), 0xdc00 | (c & 0x3ff));
+}
+
 /*
- * The three fixed-width layouts differ in the type of a unit only.  No unit becomes more than
- * WIDEST bytes.
+ * The three fixed-width layouts differ in the type of a unit only.  `others` writes a character
+ * from `first_other` on.  No unit becomes more than `widest` bytes.
  */
-#define DEFINE_WIDE(name, unit)                                                                    \
+#define DEFINE_WIDE(name, unit, first_other, others, widest)                                       \
     int name(ta_buf *out, const unit *s, size_t len)                                               \
     {                                                                                              \
         size_t start = out->len;                                                                   \
         size_t done = 0;                                                                           \
         do {                                                                                       \
             size_t n = TA_MIN(len - done, (size_t)BLOCK);                                          \
-            char *base = ta_buf_reserve(out, n * WIDEST + 2);                                      \
+            char *base = ta_buf_reserve(out, n * (widest) + 2);                                    \
             if (!base)                                                                             \
                 return fail(out, start, TA_ENOMEM);                                                \
             char *p = base;                                                                        \
@@ -215,7 +235,7 @@ static inline char *write_utf8(char *p, uint32_t c)
                 *p++ = '"';                                                                        \
             for (size_t i = 0; i < n; i++) {                                                       \
                 uint32_t c = s[done + i];                                                          \
-                if (c < 0x80) {                                                                    \
+                if (c < (first_other)) {                                                           \
                     if (TA_UNLIKELY(escape_of[c] != 0))                                            \
                         p = write_escape(p, c);                                                    \
                     else                                                                           \
@@ -223,7 +243,7 @@ static inline char *write_utf8(char *p, uint32_t c)
                 } else if (TA_UNLIKELY((c >= 0xd800 && c <= 0xdfff) || c > 0x10ffff)) {            \
                     return fail(out, start, TA_EBAD);                                              \
                 } else {                                                                           \
-                    p = write_utf8(p, c);                                                          \
+                    p = others(p, c);                                                              \
                 }                                                                                  \
             }                                                                                      \
             done += n;                                                                             \
@@ -250,6 +270,10 @@ char *ta_json_write_latin1(char *dst, const uint8_t *s, size_t len)
     return dst;
 }
 
-DEFINE_WIDE(ta_json_string_latin1, uint8_t)
-DEFINE_WIDE(ta_json_string_ucs2, uint16_t)
-DEFINE_WIDE(ta_json_string_ucs4, uint32_t)
+DEFINE_WIDE(ta_json_string_latin1, uint8_t, 0x80, write_utf8, WIDEST)
+DEFINE_WIDE(ta_json_string_ucs2, uint16_t, 0x80, write_utf8, WIDEST)
+DEFINE_WIDE(ta_json_string_ucs4, uint32_t, 0x80, write_utf8, WIDEST)
+
+DEFINE_WIDE(ta_json_ascii_latin1, uint8_t, 0x7f, write_ascii, WIDEST)
+DEFINE_WIDE(ta_json_ascii_ucs2, uint16_t, 0x7f, write_ascii, WIDEST)
+DEFINE_WIDE(ta_json_ascii_ucs4, uint32_t, 0x7f, write_ascii, 2 * WIDEST)

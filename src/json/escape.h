@@ -2,7 +2,8 @@
  * escape.h -- JSON strings as json.dumps(..., ensure_ascii=False) writes them.
  *
  * Escaped are the quotation mark, the backslash and the bytes below 0x20 (\n \r \t \b \f, else
- * \u00xx in lower case); every other character is copied.  Output is UTF-8.
+ * \u00xx in lower case); every other character is copied.  Output is UTF-8.  The functions of the
+ * name ta_json_ascii_* write what json.dumps(...) does without that option: ASCII.
  *
  * Layer: json, over base only.  Nothing is NUL-terminated.
  */
@@ -33,5 +34,9 @@ TA_MUST_CHECK int ta_json_string_utf8(ta_buf *out, const char *s, size_t len);
 TA_MUST_CHECK int ta_json_string_latin1(ta_buf *out, const uint8_t *s, size_t len);
 TA_MUST_CHECK int ta_json_string_ucs2(ta_buf *out, const uint16_t *s, size_t len);
 TA_MUST_CHECK int ta_json_string_ucs4(ta_buf *out, const uint32_t *s, size_t len);
+
+TA_MUST_CHECK int ta_json_ascii_latin1(ta_buf *out, const uint8_t *s, size_t len);
+TA_MUST_CHECK int ta_json_ascii_ucs2(ta_buf *out, const uint16_t *s, size_t len);
+TA_MUST_CHECK int ta_json_ascii_ucs4(ta_buf *out, const uint32_t *s, size_t len);
 
 #endif

@@ -26,16 +26,34 @@ typedef struct enc {
     ta_out o;
     const ta_json_state *js; /* borrowed */
     int depth;
+    bool item; /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
 } enc;
 
 static int encode(enc *e, PyObject *v);
+
+/* A comma or a colon. */
+static inline int put_mark(enc *e, char mark)
+{
+    return e->item ? ta_out_text(&e->o, (char[]){mark, ' '}, 2) : ta_out_put(&e->o, mark);
+}
+
+/* What stands before a member: the opening bracket, or a comma. */
+static inline int put_before(enc *e, char mark)
+{
+    return mark == ',' ? put_mark(e, mark) : ta_out_put(&e->o, mark);
+}
+
+static inline int encode_str(enc *e, PyObject *v)
+{
+    return TA_UNLIKELY(e->item) ? ta_out_ascii_str(&e->o, v) : ta_out_str(&e->o, v);
+}
 
 /* -- scalars ----------------------------------------------------------------------------------- */
 
 static int encode_double(enc *e, double v)
 {
     if (TA_UNLIKELY(!isfinite(v)))
-        return 0;
+        return e->item ? ta_out_text(&e->o, "null", 4) : 0;
     if (ta_out_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
     e->o.at = ta_json_write_double(e->o.at, v);
@@ -47,7 +65,7 @@ static inline int encode_scalar(enc *e, PyObject *v)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
-        return ta_out_str(&e->o, v);
+        return encode_str(e, v);
     if (type == &PyLong_Type)
         return ta_out_int(&e->o, v);
     if (v == Py_None)
@@ -96,8 +114,10 @@ static int encode_key(enc *e, PyObject *key)
 {
     int rc;
     if (TA_LIKELY(PyUnicode_CheckExact(key))) {
-        rc = ta_out_str(&e->o, key);
+        rc = encode_str(e, key);
     } else {
+        if (PyFloat_CheckExact(key) && !isfinite(PyFloat_AS_DOUBLE(key)))
+            return 0;
         if (ta_out_put(&e->o, '"') < 0)
             return -1;
         rc = encode_scalar(e, key);
@@ -106,7 +126,7 @@ static int encode_key(enc *e, PyObject *key)
         if (rc == 1)
             rc = ta_out_put(&e->o, '"');
     }
-    return rc == 1 ? ta_out_put(&e->o, ':') : rc;
+    return rc == 1 ? put_mark(e, ':') : rc;
 }
 
 static int encode_dict_locked(enc *e, PyObject *dict)
@@ -122,7 +142,7 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             continue;
         Py_INCREF(key);
         Py_INCREF(value);
-        int rc = ta_out_put(&e->o, before);
+        int rc = put_before(e, before);
         if (rc == 1)
             rc = encode_key(e, key);
         if (rc == 1)
@@ -158,7 +178,7 @@ static int encode_list(enc *e, PyObject *list)
     if (ta_out_put(&e->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (i > 0 && ta_out_put(&e->o, ',') < 0)
+        if (i > 0 && put_mark(e, ',') < 0)
             return -1;
 #ifdef Py_GIL_DISABLED
         PyObject *item = PyList_GetItemRef(list, i);
@@ -183,7 +203,7 @@ static int encode_tuple(enc *e, PyObject *tuple)
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     for (Py_ssize_t i = 0; i < n; i++) {
-        if (i > 0 && ta_out_put(&e->o, ',') < 0)
+        if (i > 0 && put_mark(e, ',') < 0)
             return -1;
         int rc = encode(e, PyTuple_GET_ITEM(tuple, i)); /* the caller holds the tuple */
         if (rc != 1)
@@ -202,7 +222,7 @@ static int encode_iterable(enc *e, PyObject *v)
     PyObject *item;
     int rc = 1;
     while (rc == 1 && (item = PyIter_Next(iter)) != NULL) {
-        rc = ta_out_put(&e->o, before);
+        rc = put_before(e, before);
         if (rc == 1)
             rc = encode(e, item);
         Py_DECREF(item);
@@ -283,7 +303,7 @@ static int encode_converted(enc *e, PyObject *v)
 static int encode_model(enc *e, PyObject *v)
 {
     const ta_json_state *js = e->js;
-    PyObject *shape = ta_shape_of_model(js, Py_TYPE(v));
+    PyObject *shape = e->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
     if (shape != NULL) {
         ta_out_commit(&e->o);
         int rc = ta_shape_encode(shape, js, v, true, e->o.buf);
@@ -360,15 +380,20 @@ static int encode(enc *e, PyObject *v)
     return rc;
 }
 
-int ta_json_encode(const ta_json_state *js, PyObject *value, ta_buf *out)
+static int encode_into(const ta_json_state *js, PyObject *value, bool item, ta_buf *out)
 {
     size_t start = out->len;
-    enc e = {.o = ta_out_begin(out), .js = js, .depth = 0};
+    enc e = {.o = ta_out_begin(out), .js = js, .depth = 0, .item = item};
     int rc = encode(&e, value);
     ta_out_commit(&e.o);
     if (rc != 1)
         out->len = start;
     return rc;
+}
+
+int ta_json_encode(const ta_json_state *js, PyObject *value, ta_buf *out)
+{
+    return encode_into(js, value, false, out);
 }
 
 /* -- state ------------------------------------------------------------------------------------- */
@@ -443,12 +468,18 @@ PyDoc_STRVAR(encode_doc,
              "Return the JSON bytes that FastAPI sends for a value.\n\n"
              "None: not a value that C encodes; jsonable_encoder and json.dumps decide.");
 
-static PyObject *encode_json(PyObject *module, PyObject *value)
+PyDoc_STRVAR(
+    encode_item_doc,
+    "encode_json_item($module, value, /)\n--\n\n"
+    "The same as an item of a stream: json.dumps(jsonable_encoder(value)), but null for a\n"
+    "number that is not finite.");
+
+static PyObject *bytes_of(PyObject *module, PyObject *value, bool item)
 {
     ta_buf out;
     ta_buf_init(&out);
     PyObject *result = NULL;
-    int rc = ta_json_encode(&ta_state_of_module(module)->o.json, value, &out);
+    int rc = encode_into(&ta_state_of_module(module)->o.json, value, item, &out);
     if (rc == 1) {
         ta_str bytes = ta_buf_str(&out);
         result = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);
@@ -459,8 +490,19 @@ static PyObject *encode_json(PyObject *module, PyObject *value)
     return result;
 }
 
+static PyObject *encode_json(PyObject *module, PyObject *value)
+{
+    return bytes_of(module, value, false);
+}
+
+static PyObject *encode_json_item(PyObject *module, PyObject *value)
+{
+    return bytes_of(module, value, true);
+}
+
 static PyMethodDef functions[] = {
     {"encode_json", encode_json, METH_O, encode_doc},
+    {"encode_json_item", encode_json_item, METH_O, encode_item_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -26,19 +26,9 @@ int ta_out_refuse(void)
     return -1;
 }
 
-int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
+/* Goes on behind what was appended to the buffer itself. */
+static int appended(ta_out *o, int err)
 {
-    const void *data = PyUnicode_DATA(s);
-    int err;
-    ta_out_commit(o);
-    if (PyUnicode_IS_ASCII(s))
-        err = ta_json_string_utf8(o->buf, data, len);
-    else if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
-        err = ta_json_string_latin1(o->buf, data, len);
-    else if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
-        err = ta_json_string_ucs2(o->buf, data, len);
-    else
-        err = ta_json_string_ucs4(o->buf, data, len);
     ta_out_resume(o);
     if (TA_LIKELY(err == TA_OK))
         return 1;
@@ -47,6 +37,37 @@ int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
         return -1;
     }
     return 0; /* a lone surrogate */
+}
+
+int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
+{
+    const void *data = PyUnicode_DATA(s);
+    ta_out_commit(o);
+    if (PyUnicode_IS_ASCII(s))
+        return appended(o, ta_json_string_utf8(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
+        return appended(o, ta_json_string_latin1(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
+        return appended(o, ta_json_string_ucs2(o->buf, data, len));
+    return appended(o, ta_json_string_ucs4(o->buf, data, len));
+}
+
+int ta_out_ascii_str(ta_out *o, PyObject *s)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    if (PyUnicode_READY(s) < 0)
+        return -1;
+#endif
+    const void *data = PyUnicode_DATA(s);
+    size_t len = (size_t)PyUnicode_GET_LENGTH(s);
+    if (TA_LIKELY(PyUnicode_IS_ASCII(s) && memchr(data, 0x7f, len) == NULL))
+        return ta_out_str(o, s);
+    ta_out_commit(o);
+    if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
+        return appended(o, ta_json_ascii_latin1(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
+        return appended(o, ta_json_ascii_ucs2(o->buf, data, len));
+    return appended(o, ta_json_ascii_ucs4(o->buf, data, len));
 }
 
 int ta_out_int(ta_out *o, PyObject *v)

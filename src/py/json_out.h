@@ -83,6 +83,8 @@ int ta_out_refuse(void);
 
 /* A str of any length. */
 int ta_out_long_str(ta_out *o, PyObject *s, size_t len);
+/* The same in ASCII. */
+int ta_out_ascii_str(ta_out *o, PyObject *s);
 
 static inline int ta_out_str(ta_out *o, PyObject *s)
 {

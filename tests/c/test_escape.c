@@ -126,6 +126,27 @@ TA_TEST(wide_layouts)
     ta_buf_free(&out);
 }
 
+TA_TEST(ascii)
+{
+    ta_buf out;
+    ta_buf_init(&out);
+    static const uint8_t latin[] = {'~', '"', 0x1f, 0x7f, 0x80, 0xff};
+    CHECK_INT(ta_json_ascii_latin1(&out, latin, sizeof latin), ==, TA_OK);
+    CHECK_STR(ta_buf_str(&out), "\"~\\\"\\u001f\\u007f\\u0080\\u00ff\"");
+    ta_buf_clear(&out);
+    static const uint16_t ucs2[] = {'a', '\n', 0x7ff, 0x2028, 0xffff};
+    CHECK_INT(ta_json_ascii_ucs2(&out, ucs2, TA_COUNTOF(ucs2)), ==, TA_OK);
+    CHECK_STR(ta_buf_str(&out), "\"a\\n\\u07ff\\u2028\\uffff\"");
+    ta_buf_clear(&out);
+    static const uint32_t ucs4[] = {'\\', 0x10000, 0x1f600, 0x10ffff};
+    CHECK_INT(ta_json_ascii_ucs4(&out, ucs4, TA_COUNTOF(ucs4)), ==, TA_OK);
+    CHECK_STR(ta_buf_str(&out), "\"\\\\\\ud800\\udc00\\ud83d\\ude00\\udbff\\udfff\"");
+    ta_buf_free(&out);
+    uint32_t lone = 0xdfff;
+    CHECK_INT(ta_json_ascii_ucs4(&out, &lone, 1), ==, TA_EBAD);
+    ta_buf_free(&out);
+}
+
 TA_TEST(what_utf8_has_no_form_for)
 {
     ta_buf out;

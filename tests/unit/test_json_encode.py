@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, RootModel
 
-from turboapi._core import encode_json
+from turboapi._core import encode_json, encode_json_item
 
 CONVERTERS: dict[type, Any] = {
     bytes: bytes.decode,
@@ -77,6 +77,24 @@ def check_handled(value: Any) -> None:
     assert encode_json(value) == reference(value)
 
 
+def finite(value: Any) -> Any:
+    """Put None for what is not finite."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list) else value
+
+
+def check_item(value: Any) -> None:
+    """As an item of a stream: json.dumps' own way, and Python's for the rest."""
+    got = encode_json_item(value)
+    if got is None:
+        assert encode_json(value) is None
+    else:
+        assert got == json.dumps(finite(plain(value))).encode()
+
+
 keys = st.one_of(st.text(), st.integers(), st.floats(), st.booleans(), st.none())
 handled_scalars = st.one_of(
     st.none(),
@@ -116,6 +134,7 @@ def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 @given(nested(handled_scalars))
 def test_equals_reference(value: Any) -> None:
     check_handled(value)
+    check_item(value)
 
 
 @settings(max_examples=3000, deadline=None)
@@ -123,6 +142,7 @@ def test_equals_reference(value: Any) -> None:
 def test_strings(value: str) -> None:
     check_handled(value)
     check_handled({value: value})
+    check_item({value: [value]})
 
 
 @settings(max_examples=3000, deadline=None)
@@ -136,10 +156,9 @@ def test_floats(value: float) -> None:
 )
 @pytest.mark.parametrize("pad", [0, 1, 15, 16, 17, 1023, 1024, 1025])
 def test_every_escape_at_every_offset(code: int, pad: int) -> None:
-    check_handled("x" * pad + chr(code) + "y")
-    check_handled("é" * pad + chr(code))
-    check_handled("\u4e2d" * pad + chr(code))
-    check_handled("\U0001f600" * pad + chr(code))
+    for filler in "xé\u4e2d\U0001f600":
+        check_handled(filler * pad + chr(code) + "y")
+        check_item(filler * pad + chr(code) + "y")
 
 
 @pytest.mark.parametrize(
@@ -152,6 +171,11 @@ def test_lone_surrogates_are_left_to_python(value: Any) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, {math.nan: 1}, [1, math.inf]])
 def test_non_finite_is_left_to_python(value: Any) -> None:
     assert encode_json(value) is None
+
+
+def test_non_finite_is_null_in_an_item() -> None:
+    assert encode_json_item([math.nan, {"a": -math.inf}]) == b'[null, {"a": null}]'
+    assert encode_json_item({math.nan: 1}) is None
 
 
 @pytest.mark.parametrize(
@@ -301,6 +325,7 @@ def test_models_and_dataclasses() -> None:
     point = Point(1, dt.date(2024, 1, 1), [Point(2, dt.date(1, 1, 1))])
     for value in (outer, [outer, {"o": outer}], Rooted([1, 2]), point, {"p": [point]}):
         check_handled(value)
+        check_item(value)
     expected = {"mode": "json", "by_alias": True, "exclude_unset": False, "exclude_none": False}
     got = json.loads(encode_json(Overridden()) or b"")
     assert got["x"] == 1

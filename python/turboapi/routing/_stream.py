@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
@@ -11,6 +12,7 @@ from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from turboapi import _core
 from turboapi.dependencies.models import _is_async_gen_callable
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import ResponseValidationError
@@ -64,7 +66,10 @@ class _ItemEncoder:
     def __call__(self, item: Any) -> bytes:
         field = self.route.stream_item_field
         if field is None:
-            return _dumps(item).encode()
+            return _dumps(item)
+        shape = self.route.stream_item_shape
+        if shape is not None and (plain := shape.encode(item)) is not None:
+            return plain
         value, errors = field.validate(item, {}, loc=("response",))
         if errors:
             raise ResponseValidationError(
@@ -79,18 +84,19 @@ class _ItemEncoder:
         data = item.raw_data
         if data is None and item.data is not None:
             dump = getattr(item.data, "model_dump_json", None)
-            data = dump() if dump is not None else _dumps(item.data)
+            data = dump() if dump is not None else _dumps(item.data).decode()
         return format_sse_event(
             data_str=data, event=item.event, id=item.id, retry=item.retry, comment=item.comment
         )
 
 
-def _dumps(value: Any) -> str:
-    return json.dumps(_finite(jsonable_encoder(value)))
+def _dumps(value: Any) -> bytes:
+    """The JSON of json.dumps(jsonable_encoder(value)), but null for NaN and the infinities."""
+    plain = _core.encode_json_item(value)
+    return json.dumps(_finite(jsonable_encoder(value))).encode() if plain is None else plain
 
 
 def _finite(value: Any) -> Any:
-    """NaN and the infinities have no JSON: null stands for them."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
@@ -104,20 +110,36 @@ def _lines(items: Iterator[Any], encode: _ItemEncoder) -> Iterator[bytes]:
 
 
 async def _lines_async(items: AsyncIterator[Any], encode: _ItemEncoder) -> AsyncIterator[bytes]:
+    turn = _Turn()
     async for item in items:
         yield encode(item) + b"\n"
-        await _let_others_run()
+        if turn.is_over():
+            await anyio.sleep(0)
 
 
 async def _chunks(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    turn = _Turn()
     async for item in items:
         yield item
-        await _let_others_run()
+        if turn.is_over():
+            await anyio.sleep(0)
 
 
-async def _let_others_run() -> None:
-    """An endpoint that never waits must still be cancelled when its client is gone."""
-    await anyio.sleep(0)
+class _Turn:
+    """When an endpoint that never waits has to let others run, its own cancellation included."""
+
+    SECONDS = 0.001
+
+    def __init__(self) -> None:
+        self._end = time.monotonic() + self.SECONDS
+
+    def is_over(self) -> bool:
+        """Whether it is; the next one begins then."""
+        now = time.monotonic()
+        if now < self._end:
+            return False
+        self._end = now + self.SECONDS
+        return True
 
 
 class _Mailbox:
@@ -187,6 +209,7 @@ async def _start_events(
 async def _events(mailbox: _Mailbox) -> AsyncIterator[bytes]:
     from turboapi import routing
 
+    turn = _Turn()
     while True:
         with anyio.move_on_after(routing._PING_INTERVAL) as waiting:
             await mailbox.wait()
@@ -197,4 +220,5 @@ async def _events(mailbox: _Mailbox) -> AsyncIterator[bytes]:
             if event is None:
                 return
             yield event
-        await _let_others_run()
+        if turn.is_over():
+            await anyio.sleep(0)
