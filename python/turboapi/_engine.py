@@ -179,8 +179,7 @@ def _find_plan(target: Target, limits: _FormLimits) -> None:
         return  # a body limit round it, a custom handler, or something the user put there
     hooks.effective, hooks.inherited_limits = target.effective, limits
     try:
-        plan = hooks.plan
+        target.plan = hooks.plan
     except Exception:
         return  # it shall fail for requests of this route only
-    if plan.serves_alone:
-        target.plan, target.hooks = plan, hooks
+    target.hooks = hooks

@@ -439,8 +439,7 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
     return rc;
 }
 
-/* The job is done, and its result is sent.  As send_bytes. */
-static int take_packed(ta_native *x, PyObject *job)
+int ta_native_send_job(ta_native *x, PyObject *job)
 {
     ta_str data;
     bool more, held = x->packing == TA_PACK_HELD;
@@ -470,7 +469,7 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         } else if (!io->offloaded) {
             rc = 2;
         } else {
-            rc = take_packed(io->x, io->job);
+            rc = ta_native_send_job(io->x, io->job);
             Py_CLEAR(io->job);
         }
         if (rc == 2) {
@@ -525,13 +524,6 @@ PyObject *ta_native_receive(ta_xch *x)
 PyObject *ta_native_send(ta_xch *x)
 {
     return PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
-}
-
-ta_native *ta_native_of_send(PyObject *send)
-{
-    if (!PyCFunction_CheckExact(send) || PyCFunction_GET_FUNCTION(send) != send_call)
-        return NULL;
-    return (ta_native *)PyCFunction_GET_SELF(send);
 }
 
 void ta_native_plain(ta_native *x, int status, const char *text)

@@ -123,7 +123,7 @@ static int call_sync(ta_run *r, const ta_node *n, PyObject **out)
 static int call_node(ta_run *r, const ta_node *n, PyObject **out)
 {
     bool generator = n->kind == KIND_GEN || n->kind == KIND_ASYNCGEN;
-    if (generator && r->plan->alone && (r->mode == MODE_NATIVE || r->mode == MODE_ASGI))
+    if (generator && (r->mode == MODE_NATIVE || r->mode == MODE_ASGI))
         return ta_exits_enter(r, n, out);
     if (n->limited && !generator) {
         *out = call_indexed(r, n, H_solve_limited, false);

@@ -48,7 +48,7 @@ void ta_engine_clear(ta_engine_state *es);
  * 0: *run is a new coroutine-like object to be run by a Task (ta_task_start); -1: exception.
  */
 int ta_plan_run(ta_engine_state *es, PyObject *plan, ta_xch *x, PyObject **run);
-/* True for a _core.Plan that may be given to ta_plan_run (it serves alone). */
+/* True for a _core.Plan, which may be given to ta_plan_run. */
 bool ta_plan_is_native(ta_engine_state *es, PyObject *obj);
 
 #endif

@@ -30,7 +30,8 @@ typedef struct ta_json_state {
 
 struct ta_state;
 
-/* Fills it and adds `encode_json` and `encode_json_item` to the module: 0, or -1 with an exception. */
+/* Fills it and adds `encode_json` and `encode_json_item` to the module: 0, or -1 with an exception.
+ */
 int ta_json_init(PyObject *module, struct ta_state *st);
 
 /*

@@ -132,8 +132,6 @@ int ta_native_init(PyObject *module, ta_state *st);
 
 PyObject *ta_native_receive(ta_xch *x);
 PyObject *ta_native_send(ta_xch *x);
-/* The exchange (borrowed) that such a `send` belongs to; NULL: it is another callable. */
-ta_native *ta_native_of_send(PyObject *send);
 
 /* One call of receive() or send(message). */
 typedef struct ta_asgi_io {
@@ -161,6 +159,8 @@ int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
  */
 int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers);
 int ta_native_send_piece(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job);
+/* The job has run: sends what it made.  1: taken, but wait for room; 0: taken; -1. */
+int ta_native_send_job(ta_native *x, PyObject *job);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_native_plain(ta_native *x, int status, const char *text);
 /* The application has left its response incomplete: sends what there is, ends the connection. */

@@ -171,8 +171,6 @@ static PyMethodDef plan_methods[] = {
 static PyMemberDef plan_members[] = {
     {"needs_stacks", T_BOOL, offsetof(ta_plan, needs_stacks), READONLY,
      PyDoc_STR("Whether respond() and solve() need exit stacks in the scope.")},
-    {"serves_alone", T_BOOL, offsetof(ta_plan, alone), READONLY,
-     PyDoc_STR("Whether asgi() does all of the route, exits of generators included.")},
     {"spec", T_OBJECT, offsetof(ta_plan, spec), READONLY,
      PyDoc_STR("The keywords the plan was made from.")},
     {"hooks", T_OBJECT, offsetof(ta_plan, hooks_obj), READONLY, NULL},

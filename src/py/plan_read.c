@@ -600,7 +600,6 @@ static int read_response(ta_plan *plan, const ta_spec *rd)
     PyObject *value;
     int choice;
     plan->resp = RESP_JSON;
-    plan->alone = true;
     int rc = ta_spec_get(rd, "response", &value);
     if (rc <= 0)
         return rc;
@@ -616,8 +615,6 @@ static int read_response(ta_plan *plan, const ta_spec *rd)
         ta_spec_bad_value(&resp, "to_json", "is missing beside validator");
         return -1;
     }
-    plan->alone = plan->resp != RESP_PYTHON;
-    plan->needs_stacks = !plan->alone;
     return 0;
 }
 

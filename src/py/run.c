@@ -462,7 +462,7 @@ ta_step ta_run_advance(ta_co *co, PyObject *value)
 
 bool ta_plan_is_native(ta_engine_state *es, PyObject *obj)
 {
-    return Py_IS_TYPE(obj, es->plan_type) && ((ta_plan *)obj)->alone;
+    return Py_IS_TYPE(obj, es->plan_type);
 }
 
 /* Leaves the context (steals); the exception that is set stays set. */

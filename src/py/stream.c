@@ -7,6 +7,8 @@
  * own Task iterates, and on_disconnect cancels it at the end of the batch.  A cancellation that is
  * ours ends here (Task.uncancel), and the background runs, as there.
  *
+ * An _EventStream (routing/_stream.py) has pings, which are sent while the iterator makes nothing.
+ *
  * Whatever is not plain (a response with methods of its own, a body that has not been read, a
  * client that has gone) is Starlette's code to do, with scope, receive and send.
  */
@@ -18,11 +20,14 @@ enum { BEGIN, THEIRS, NEXT, ROOM, ENDING, BACKGROUND };
 
 struct ta_streamer {
     ta_co co;
-    ta_native *x;       /* owned until it is over; x->stream is this one while it iterates */
-    PyObject *response; /* owned, the same */
-    PyObject *iterator; /* owned: what __aiter__ gave */
-    PyObject *task;     /* owned: that which iterates */
-    ta_defer leaving;   /* the client has gone: cancel the task */
+    ta_native *x;         /* owned until it is over; x->stream is this one while it iterates */
+    PyObject *response;   /* owned, the same */
+    PyObject *iterator;   /* owned: what __aiter__ gave */
+    PyObject *task;       /* owned: that which iterates */
+    ta_defer leaving;     /* the client has gone: cancel the task */
+    PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
+    ta_timer timer;       /* for them */
+    uint64_t quiet, last; /* ms; when something was sent */
     uint8_t state;
     bool cancelled; /* it was cancelled by us, and has not been told of it */
 };
@@ -59,11 +64,14 @@ void ta_streamer_left(ta_native *x)
 static void end_iteration(ta_streamer *s)
 {
     if (s->x->stream == s) {
+        ta_loop *loop = s->x->base.ls->loop;
         s->x->stream = NULL;
-        ta_loop_undefer(s->x->base.ls->loop, &s->leaving);
+        ta_loop_undefer(loop, &s->leaving);
+        ta_timer_cancel(ta_loop_timers(loop), &s->timer);
     }
     Py_CLEAR(s->iterator);
     Py_CLEAR(s->task);
+    Py_CLEAR(s->ping);
 }
 
 /* 1: it was us who cancelled the task, and nobody else, which is taken back; 0; -1: exception. */
@@ -78,6 +86,59 @@ static int take_back(ta_streamer *s)
     long n = PyLong_AsLong(others);
     Py_DECREF(others);
     return n == -1 && PyErr_Occurred() ? -1 : n == 0;
+}
+
+/* -- pings -------------------------------------------------------------------------------------
+ */
+
+static void send_ping(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    PyObject *job = NULL;
+    ta_str data = ta_str_of(PyBytes_AS_STRING(s->ping), (size_t)PyBytes_GET_SIZE(s->ping));
+    int rc = x->gone ? 0 : ta_native_send_piece(x, data, s->ping, true, &job);
+    if (rc == 2) { /* so few bytes need no thread */
+        PyObject *none = PyObject_CallNoArgs(job);
+        rc = none ? ta_native_send_job(x, job) : -1;
+        Py_XDECREF(none);
+        Py_DECREF(job);
+    }
+    if (rc < 0)
+        ta_ls_unhandled(x->base.ls, "Exception while a stream was kept alive");
+}
+
+static void on_quiet(ta_timer *timer)
+{
+    ta_streamer *s = TA_CONTAINER_OF(timer, ta_streamer, timer);
+    ta_loop *loop = s->x->base.ls->loop;
+    uint64_t passed = ta_loop_now(loop) - s->last;
+    if (passed >= s->quiet) {
+        if (s->state == NEXT)
+            send_ping(s);
+        s->last = ta_loop_now(loop);
+        passed = 0;
+    }
+    ta_loop_set_timer(loop, timer, s->quiet - passed);
+}
+
+/* response._turboapi_keep_alive: (seconds, bytes).  0 or -1. */
+static int begin_pings(ta_streamer *s)
+{
+    PyObject *keep_alive;
+    if (PyObject_GetOptionalAttr(s->response, s->x->st->o.names.keep_alive, &keep_alive) <= 0)
+        return PyErr_Occurred() ? -1 : 0;
+    double seconds;
+    int ok = PyArg_ParseTuple(keep_alive, "dS;(seconds, bytes)", &seconds, &s->ping);
+    Py_XINCREF(s->ping);
+    Py_DECREF(keep_alive);
+    if (!ok)
+        return -1;
+    ta_loop *loop = s->x->base.ls->loop;
+    s->quiet = seconds < 1e9 ? (uint64_t)TA_MAX(seconds * 1000, 1.0) : UINT32_MAX;
+    s->last = ta_loop_now(loop);
+    s->timer.on_expire = on_quiet;
+    ta_loop_set_timer(loop, &s->timer, s->quiet);
+    return 0;
 }
 
 /* -- steps ------------------------------------------------------------------------------------ */
@@ -125,12 +186,18 @@ static int open_iterator(ta_streamer *s)
     return -1;
 }
 
+/* Is a stream that begins now iterated by C? */
+static bool may_iterate(const ta_native *x)
+{
+    return x->ws == NULL && !x->base.response_started && x->req != NULL && !x->disconnected &&
+           x->req->body_eof && !x->server->errors_on_send;
+}
+
 static ta_step begin(ta_streamer *s)
 {
     ta_native *x = s->x;
     const ta_names_state *n = &x->st->o.names;
-    if (x->base.response_started || x->req == NULL || x->disconnected || !x->req->body_eof ||
-        x->server->errors_on_send)
+    if (!may_iterate(x))
         return theirs(s);
     PyObject *status = PyObject_GetAttr(s->response, n->status_code);
     PyObject *headers = status ? PyObject_GetAttr(s->response, n->raw_headers) : NULL;
@@ -143,7 +210,7 @@ static ta_step begin(ta_streamer *s)
     if (s->task == NULL || open_iterator(s) < 0)
         return TA_STEP_ERROR;
     x->stream = s;
-    return ask_next(s);
+    return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
 }
 
 /* The response is sent, or nobody wants it any more. */
@@ -176,6 +243,8 @@ static ta_step send_piece(ta_streamer *s, ta_str data, PyObject *owner, bool mor
     PyObject *job = NULL, *awaitable = NULL;
     if (x->gone)
         return background(s);
+    if (s->ping != NULL)
+        s->last = ta_loop_now(x->base.ls->loop);
     int rc = ta_native_send_piece(x, data, owner, more, &job);
     if (rc < 0)
         return TA_STEP_ERROR;
@@ -218,6 +287,19 @@ static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
     return step;
 }
 
+/* The error of events comes out of a task group, where there is one (_EventStream.__call__). */
+static void group_error(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *group = PyObject_CallFunction(PyExc_BaseExceptionGroup, "s[O]",
+                                            "unhandled errors in a TaskGroup", exc);
+    Py_DECREF(exc);
+    if (group != NULL)
+        PyErr_SetRaisedException(group);
+}
+
 /* An exception is set. */
 static ta_step failed(ta_streamer *s)
 {
@@ -238,6 +320,8 @@ static ta_step failed(ta_streamer *s)
         }
         PyErr_SetRaisedException(exc);
     }
+    if (s->ping != NULL)
+        group_error();
     return TA_STEP_ERROR;
 }
 
@@ -308,6 +392,17 @@ static bool own(PyObject *response, PyObject *name, PyObject *function)
     return same;
 }
 
+/* An _EventStream: its __call__ is for other servers. */
+static bool has_pings(const ta_names_state *n, PyObject *response)
+{
+    PyObject *keep_alive;
+    int rc = PyObject_GetOptionalAttr(response, n->keep_alive, &keep_alive);
+    if (rc < 0)
+        PyErr_Clear();
+    Py_XDECREF(keep_alive);
+    return rc > 0;
+}
+
 static bool is_plain(ta_state *st, PyObject *response)
 {
     const ta_names_state *n = &st->o.names;
@@ -317,7 +412,7 @@ static bool is_plain(ta_state *st, PyObject *response)
     Py_XDECREF(call);
     if (call == NULL)
         PyErr_Clear();
-    return call == st->o.stream.call &&
+    return (call == st->o.stream.call || has_pings(n, response)) &&
            own(response, n->stream_response, st->o.stream.stream_response) &&
            own(response, n->listen_for_disconnect, st->o.stream.listen_for_disconnect);
 }
@@ -325,7 +420,7 @@ static bool is_plain(ta_state *st, PyObject *response)
 PyObject *ta_native_stream(ta_xch *base, PyObject *response)
 {
     ta_native *x = ta_native_of(base);
-    if (x->ws != NULL || !is_plain(x->st, response))
+    if (!may_iterate(x) || !is_plain(x->st, response))
         return NULL;
     ta_streamer *s = PyObject_GC_New(ta_streamer, x->st->o.stream.type);
     if (s == NULL)
@@ -333,29 +428,13 @@ PyObject *ta_native_stream(ta_xch *base, PyObject *response)
     ta_co_init(&s->co, stream_advance);
     s->x = (ta_native *)Py_NewRef((PyObject *)x);
     s->response = Py_NewRef(response);
-    s->iterator = s->task = NULL;
+    s->iterator = s->task = s->ping = NULL;
     s->leaving = (ta_defer){0};
+    s->timer = (ta_timer){0};
     s->state = BEGIN;
     s->cancelled = false;
     PyObject_GC_Track((PyObject *)s);
     return (PyObject *)s;
-}
-
-PyDoc_STRVAR(respond_doc,
-             "respond(response, scope, receive, send, /)\n--\n\n"
-             "As response(scope, receive, send), to be awaited; by C where it can be.");
-
-static PyObject *respond(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t nargs)
-{
-    if (nargs != 4) {
-        PyErr_Format(PyExc_TypeError, "respond() takes 4 arguments, got %zd", nargs);
-        return NULL;
-    }
-    ta_native *x = ta_native_of_send(args[3]);
-    PyObject *awaitable = x ? ta_native_stream(&x->base, args[0]) : NULL;
-    if (awaitable != NULL || PyErr_Occurred())
-        return awaitable;
-    return PyObject_Vectorcall(args[0], args + 1, 3, NULL);
 }
 
 /* -- the type --------------------------------------------------------------------------------- */
@@ -410,11 +489,6 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-static PyMethodDef functions[] = {
-    {"respond", (PyCFunction)(void (*)(void))respond, METH_FASTCALL, respond_doc},
-    {NULL},
-};
-
 int ta_streamer_init(PyObject *module, ta_state *st)
 {
     ta_streamer_state *o = &st->o.stream;
@@ -429,7 +503,5 @@ int ta_streamer_init(PyObject *module, ta_state *st)
     if (o->current_task == NULL || o->call == NULL || o->stream_response == NULL ||
         o->listen_for_disconnect == NULL)
         return -1;
-    if (ta_add_type(module, &spec, NULL, &o->type) < 0)
-        return -1;
-    return PyModule_AddFunctions(module, functions);
+    return ta_add_type(module, &spec, NULL, &o->type);
 }

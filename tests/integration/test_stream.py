@@ -3,13 +3,17 @@
 import asyncio
 import contextvars
 import gc
+import gzip
 import threading
+from typing import Annotated
 
 import pytest
 from server_kit import read_all, read_until, running, wait_for
 
-from turboapi import BackgroundTasks, FastAPI, Request
+from turboapi import BackgroundTasks, Depends, FastAPI, Request, Response, routing
+from turboapi.middleware.gzip import GZipMiddleware
 from turboapi.responses import StreamingResponse
+from turboapi.sse import EventSourceResponse, ServerSentEvent
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -391,3 +395,130 @@ def test_nothing_is_left_behind():
         ask(100)
         before = ask(1)
         assert ask(300) < before + 100
+
+
+# -- endpoints that yield -------------------------------------------------------------------------
+
+
+def test_events_and_their_pings(monkeypatch):
+    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.05)
+    app = FastAPI()
+
+    @app.get("/", response_class=EventSourceResponse)
+    async def events(request: Request):
+        yield {"n": 1}
+        for _ in range(4):
+            await asyncio.sleep(0.04)
+            yield "soon enough"
+        await asyncio.sleep(0.18)
+        yield ServerSentEvent(data="late", event="x")
+
+    with serving(app) as server:
+        _, headers, body = server.get("/")
+    assert headers["content-type"] == "text/event-stream; charset=utf-8"
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    before, after = body.split(b": ping\n\n", 1)
+    assert before == b'data: {"n": 1}\n\n' + b'data: "soon enough"\n\n' * 4
+    assert 1 <= after.count(b": ping\n\n") <= 3
+    assert after.endswith(b': ping\n\nevent: x\ndata: "late"\n\n')
+
+
+@pytest.mark.parametrize("thread_minimum", [0, 1000])
+def test_pings_through_gzip(monkeypatch, thread_minimum):
+    """Of a stream that GZip packs, in a thread or not."""
+    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.02)
+    app = FastAPI()
+    app.add_middleware(
+        GZipMiddleware, minimum_size=0, thread_minimum_size=thread_minimum, exclude_content_types=()
+    )
+
+    @app.get("/", response_class=EventSourceResponse)
+    async def events():
+        yield 1
+        await asyncio.sleep(0.1)
+        yield 2
+
+    with serving(app) as server:
+        _, headers, body = server.get("/", **{"accept-encoding": "gzip"})
+    assert headers["content-encoding"] == "gzip"
+    text = gzip.decompress(body)
+    assert text.startswith(b"data: 1\n\n: ping\n\n")
+    assert text.endswith(b"data: 2\n\n")
+
+
+def test_an_error_of_an_endpoint_of_events(caplog):
+    app = FastAPI()
+
+    @app.get("/", response_class=EventSourceResponse)
+    async def events():
+        yield 1
+        await asyncio.sleep(0)
+        raise LookupError("no more")
+
+    with serving(app) as server:
+        assert server.exchange(GET).endswith(b"\r\ndata: 1\n\n\r\n")
+    assert "LookupError: no more" in caplog.text
+    assert "unhandled errors in a TaskGroup (1 sub-exception)" in caplog.text
+
+
+def test_dependencies_of_an_endpoint_that_yields(caplog):
+    app = FastAPI()
+    events = []
+
+    async def resource():
+        events.append("open")
+        try:
+            yield "value"
+        finally:
+            events.append("closed")
+
+    @app.get("/")
+    async def lines(value: Annotated[str, Depends(resource)], response: Response):
+        response.headers["x-late"] = "no"
+        for n in range(2):
+            events.append(n)
+            yield {"value": value}
+            await asyncio.sleep(0)
+
+    @app.get("/bad")
+    async def bad(n: int):
+        yield n
+
+    @app.get("/failing")
+    async def failing():
+        yield 1
+        await asyncio.sleep(0)
+        raise KeyError("gone")
+
+    @app.exception_handler(KeyError)
+    async def on_key_error(request, exc):
+        raise AssertionError("the response has begun")
+
+    with serving(app) as server:
+        status, headers, body = server.get("/")
+        assert (status, headers["content-type"]) == (200, "application/jsonl")
+        assert body == b'{"value": "value"}\n' * 2
+        wait_for(lambda: events == ["open", 0, 1, "closed"])
+        assert server.get("/bad?n=x")[0] == 422
+        assert server.exchange(GET.replace(b"/ ", b"/failing ")).endswith(b"2\r\n1\n\r\n")
+    assert "Caught handled exception, but response already started." in caplog.text
+
+
+def test_an_endpoint_of_events_is_left():
+    app = FastAPI()
+    ended = []
+
+    @app.get("/", response_class=EventSourceResponse)
+    async def events():
+        try:
+            while True:
+                yield "event"
+                await asyncio.sleep(0.001)
+        finally:
+            ended.append(True)
+
+    with serving(app) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"event")
+        wait_for(lambda: ended)
+        wait_for(lambda: server.server.tasks == 0)

@@ -472,7 +472,6 @@ def test_generators_of_respond_and_solve_go_through_hooks() -> None:
         hooks=More(),
     )
     assert made.needs_stacks
-    assert made.serves_alone
     request = Request(Caller(b"q=1").scope)
     assert run(made.respond(request)).body == b'{"g":"generated"}'
     assert run(made.solve(request)).values == {"g": "generated"}

@@ -217,7 +217,6 @@ def test_values_and_order_of_scopes() -> None:
         node(endpoint, inject=[("response", "response")]),
         status_code=201,
     )
-    assert made.serves_alone
 
     async def main() -> Caller:
         return await call(made)

@@ -179,7 +179,7 @@ def test_python_response() -> None:
     made = plan(
         node(nothing, "asyncgen", params=[param("q")]), response={"kind": "python"}, hooks=More()
     )
-    assert made.needs_stacks
+    assert not made.needs_stacks
     assert ask(made, b"q=1").body == b"python"
     with pytest.raises(Invalid):
         ask(made)

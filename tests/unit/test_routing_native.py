@@ -158,7 +158,7 @@ def test_routes_that_need_python():
     router = APIRouter()
     router.add_api_route("/included", endpoint)
     app.include_router(router, prefix="/p")
-    assert direct_paths(app) == ["/x", "/yield", "/form", "/p/included"]
+    assert direct_paths(app) == ["/x", "/yield", "/stream", "/form", "/p/included"]
 
 
 def test_changes_are_told(monkeypatch):

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from turboapi import _core
 from turboapi._compat import ModelField
 from turboapi._form_limits import _FormLimits
 from turboapi._hooks import RequestHooks
@@ -66,7 +65,7 @@ def request_response(func: Callable[[Request], Awaitable[Response] | Response]) 
             async with AsyncExitStack() as stack:
                 scope["fastapi_inner_astack"] = stack
                 response = await _in_function_stack(scope, call, request)
-                await _core.respond(response, scope, receive, send)
+                await response(scope, receive, send)
                 sent = True
             if not sent:
                 raise FastAPIError(SWALLOWED)
@@ -254,8 +253,7 @@ def route_app(function: Callable[[Request], Any]) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         plan = hooks.plan
         if (
-            not plan.serves_alone
-            or scope.get("fastapi.telemetry") is not None
+            scope.get("fastapi.telemetry") is not None
             or _instrumented.is_instrumented()
         ):
             await with_stacks(scope, receive, send)

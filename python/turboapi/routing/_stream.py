@@ -3,14 +3,13 @@
 import json
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-from starlette.concurrency import iterate_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from turboapi import _core
 from turboapi.dependencies.models import _is_async_gen_callable
@@ -30,8 +29,8 @@ async def stream_response(route: "RequestHooks", request: Request, solved: Any) 
     given = response_arguments(route.status_code, solved)
     response: Response
     if route.is_sse:
-        events = await _start_events(request, items, is_async=is_async, encode=encode)
-        response = StreamingResponse(events, media_type="text/event-stream", **given)
+        events: Any = _event_texts_async(items, encode) if is_async else _event_texts(items, encode)
+        response = _EventStream(events, **given)
         response.headers["Cache-Control"] = "no-cache"
         # nginx would hold the events back.
         response.headers["X-Accel-Buffering"] = "no"
@@ -175,43 +174,56 @@ class _Mailbox:
         return event
 
 
-async def _start_events(
-    request: Request, items: Any, *, is_async: bool, encode: _ItemEncoder
-) -> AsyncIterator[bytes]:
-    """Start a task that runs the endpoint; it ends with the request.
+class _EventStream(StreamingResponse):
+    """Events, and pings while the endpoint makes none.
 
-    A task of its own lets the pings go on while the endpoint waits, and runs the endpoint's body
-    in one context from start to end.
+    The native server sends the pings itself and iterates over the events (src/py/stream.c, which
+    asks for the attribute). For other servers a task of its own runs the endpoint, which keeps its
+    body in one context from start to end.
     """
-    stack = request.scope["fastapi_inner_astack"]
-    assert isinstance(stack, AsyncExitStack)
-    source = items if is_async else iterate_in_threadpool(items)
-    mailbox = _Mailbox()
 
-    async def produce() -> None:
-        try:
-            async for item in source:
-                await mailbox.put(encode.event(item))
-        finally:
-            mailbox.close()
+    media_type = "text/event-stream"
 
-    @asynccontextmanager
-    async def running() -> AsyncGenerator[None]:
+    def __init__(self, events: Any, **given: Any) -> None:
+        from turboapi import routing
+
+        super().__init__(events, **given)
+        self._turboapi_keep_alive = (routing._PING_INTERVAL, KEEPALIVE_COMMENT)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        source = cast("AsyncIterator[bytes]", self.body_iterator)
+        mailbox = _Mailbox()
+        self.body_iterator = _events(mailbox, self._turboapi_keep_alive[0])
+
+        async def produce() -> None:
+            try:
+                async for event in source:
+                    await mailbox.put(event)
+            finally:
+                mailbox.close()
+
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(produce)
-            yield
+            await super().__call__(scope, receive, send)
             tasks.cancel_scope.cancel()
 
-    await stack.enter_async_context(running())  # pyright: ignore[reportUnknownMemberType]
-    return _events(mailbox)
+
+def _event_texts(items: Iterator[Any], encode: _ItemEncoder) -> Iterator[bytes]:
+    for item in items:
+        yield encode.event(item)
 
 
-async def _events(mailbox: _Mailbox) -> AsyncIterator[bytes]:
-    from turboapi import routing
+async def _event_texts_async(
+    items: AsyncIterator[Any], encode: _ItemEncoder
+) -> AsyncIterator[bytes]:
+    async for item in items:
+        yield encode.event(item)
 
+
+async def _events(mailbox: _Mailbox, ping_interval: float) -> AsyncIterator[bytes]:
     turn = _Turn()
     while True:
-        with anyio.move_on_after(routing._PING_INTERVAL) as waiting:
+        with anyio.move_on_after(ping_interval) as waiting:
             await mailbox.wait()
         if waiting.cancelled_caught:
             yield KEEPALIVE_COMMENT
