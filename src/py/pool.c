@@ -86,7 +86,7 @@ static ta_pool *pool_new(ta_loopstate *ls)
     return pool;
 }
 
-static void pool_unref(ta_pool *pool)
+void ta_pool_unref(ta_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
     bool last = --pool->refs == 0;
@@ -97,6 +97,35 @@ static void pool_unref(ta_pool *pool)
     pthread_cond_destroy(&pool->gone);
     pthread_mutex_destroy(&pool->mutex);
     PyMem_RawFree(pool);
+}
+
+/* The loop's pool, made when there is none. */
+static ta_pool *pool_of(ta_loopstate *ls)
+{
+    if (ls->pool == NULL)
+        ls->pool = pool_new(ls);
+    return ls->pool;
+}
+
+ta_pool *ta_pool_ref(ta_loopstate *ls)
+{
+    ta_pool *pool = pool_of(ls);
+    if (pool == NULL)
+        return NULL;
+    pthread_mutex_lock(&pool->mutex);
+    pool->refs++;
+    pthread_mutex_unlock(&pool->mutex);
+    return pool;
+}
+
+bool ta_pool_post(ta_pool *pool, ta_wake_item *item)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool open = !pool->closed;
+    if (open)
+        ta_wake_post(pool->wake, item);
+    pthread_mutex_unlock(&pool->mutex);
+    return open;
 }
 
 static struct timespec in_seconds(time_t seconds, long ns)
@@ -267,14 +296,8 @@ static ta_job *take(ta_pool *pool)
 
 static void give_back(ta_pool *pool, ta_job *job)
 {
-    pthread_mutex_lock(&pool->mutex);
-    bool closed = pool->closed;
-    if (!closed) {
-        job->item.fn = job_done;
-        ta_wake_post(pool->wake, &job->item); /* its reference goes along */
-    }
-    pthread_mutex_unlock(&pool->mutex);
-    if (closed)
+    job->item.fn = job_done;
+    if (!ta_pool_post(pool, &job->item)) /* its reference goes along */
         Py_DECREF(job);
 }
 
@@ -320,7 +343,7 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
 static void worker_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    pool_unref(((ta_worker *)self)->pool);
+    ta_pool_unref(((ta_worker *)self)->pool);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -473,7 +496,7 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
         goto inline_done;
     }
     *result = NULL;
-    if (ls->pool == NULL && (ls->pool = pool_new(ls)) == NULL)
+    if (pool_of(ls) == NULL)
         return 1;
     ta_job *job = job_new(ls, run_mode == TA_RUN_AUTO ? stat : NULL, func, args,
                           PyVectorcall_NARGS(nargsf), kwnames);
@@ -490,6 +513,16 @@ inline_done:
     if (*result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration))
         PyErr_SetRaisedException(ta_no_stop_iteration(PyErr_GetRaisedException()));
     return 1;
+}
+
+PyObject *ta_call_in_thread(ta_loopstate *ls, PyObject *func)
+{
+    if (pool_of(ls) == NULL)
+        return NULL;
+    ta_job *job = job_new(ls, NULL, func, NULL, 0, NULL);
+    PyObject *waiter = job ? submit(ls, job) : NULL;
+    Py_XDECREF(job);
+    return waiter;
 }
 
 PyObject *ta_no_stop_iteration(PyObject *exc)
@@ -510,7 +543,7 @@ PyObject *ta_no_stop_iteration(PyObject *exc)
 
 int ta_pool_configure(ta_loopstate *ls, unsigned max_threads)
 {
-    if (ls->pool == NULL && (ls->pool = pool_new(ls)) == NULL)
+    if (pool_of(ls) == NULL)
         return -1;
     pthread_mutex_lock(&ls->pool->mutex);
     ls->pool->max = max_threads ? max_threads : DEFAULT_THREADS;
@@ -558,7 +591,7 @@ void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
         Py_END_ALLOW_THREADS
     }
     Py_CLEAR(pool->aioloop);
-    pool_unref(pool);
+    ta_pool_unref(pool);
 }
 
 int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg)

@@ -31,6 +31,16 @@ void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
 int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
                  PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
 
+/* Calls func() in a thread: a new awaitable of its result, which need not be awaited; NULL. */
+PyObject *ta_call_in_thread(ta_loopstate *ls, PyObject *func);
+
+/* A counted reference to the loop's pool, which is made when there is none; NULL with an
+ * exception. */
+ta_pool *ta_pool_ref(ta_loopstate *ls);
+void ta_pool_unref(ta_pool *pool);
+/* Any thread: ta_wake_post to the pool's loop.  False: that is closed. */
+bool ta_pool_post(ta_pool *pool, ta_wake_item *item);
+
 /* Threads: 0 means anyio's default limiter decides (40). */
 int ta_pool_configure(ta_loopstate *ls, unsigned max_threads);
 unsigned ta_pool_active(const ta_loopstate *ls); /* jobs queued or running */

@@ -6,6 +6,7 @@
 #include "py/native_int.h"
 
 #include "base/err.h"
+#include "base/mem.h"
 #include "py/exc.h"
 #include "py/pool.h"
 #include "py/selector.h"

@@ -75,6 +75,7 @@ typedef struct ta_pool_state {
     PyTypeObject *job_type;
     PyTypeObject *worker_type;
     PyTypeObject *token_type;
+    PyTypeObject *ahead_type; /* ahead.c */
     PyObject *thread_class;   /* threading.Thread */
     PyObject *threadlocals;   /* anyio's thread-local state of worker threads, or None */
     PyObject *anyio_backend;  /* anyio's asyncio backend class, or None */
@@ -92,7 +93,10 @@ typedef struct ta_streamer_state {
     PyTypeObject *type;
     PyObject *response_type; /* starlette.responses.StreamingResponse, and its functions */
     PyObject *call, *stream_response, *listen_for_disconnect;
-    PyObject *current_task; /* asyncio.current_task */
+    PyObject *current_task;  /* asyncio.current_task */
+    PyObject *in_threadpool; /* the code of starlette.concurrency.iterate_in_threadpool */
+    PyObject *ag_code, *ag_frame, *f_locals; /* interned, as the two names of its locals */
+    PyObject *local_iterator, *local_as_iterator;
 } ta_streamer_state;
 
 /* ws.c */

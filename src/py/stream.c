@@ -14,15 +14,19 @@
  */
 #include "py/native_int.h"
 
+#include "py/ahead.h"
 #include "py/exc.h"
+#include "py/task.h"
 
-enum { BEGIN, THEIRS, NEXT, ROOM, ENDING, BACKGROUND };
+enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, BACKGROUND };
 
 struct ta_streamer {
     ta_co co;
     ta_native *x;         /* owned until it is over; x->stream is this one while it iterates */
     PyObject *response;   /* owned, the same */
-    PyObject *iterator;   /* owned: what __aiter__ gave */
+    PyObject *iterator;   /* owned: what __aiter__ gave, or NULL */
+    ta_ahead *ahead;      /* owned: in place of an iterator that goes through a thread, or NULL */
+    PyObject *piece;      /* owned: that it gave, to be sent next */
     PyObject *task;       /* owned: that which iterates */
     ta_defer leaving;     /* the client has gone: cancel the task */
     PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
@@ -70,6 +74,8 @@ static void end_iteration(ta_streamer *s)
         ta_timer_cancel(ta_loop_timers(loop), &s->timer);
     }
     Py_CLEAR(s->iterator);
+    Py_CLEAR(s->piece);
+    Py_CLEAR(s->ahead);
     Py_CLEAR(s->task);
     Py_CLEAR(s->ping);
 }
@@ -113,7 +119,7 @@ static void on_quiet(ta_timer *timer)
     ta_loop *loop = s->x->base.ls->loop;
     uint64_t passed = ta_loop_now(loop) - s->last;
     if (passed >= s->quiet) {
-        if (s->state == NEXT)
+        if (s->state == NEXT || s->state == MORE)
             send_ping(s);
         s->last = ta_loop_now(loop);
         passed = 0;
@@ -153,10 +159,71 @@ static ta_step theirs(ta_streamer *s)
 
 static ta_step ask_next(ta_streamer *s)
 {
-    PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
-    PyObject *awaitable = async->am_anext(s->iterator);
+    PyObject *awaitable;
     s->state = NEXT;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    if (s->ahead == NULL) {
+        PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
+        awaitable = async->am_anext(s->iterator);
+        return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    }
+    int rc = ta_ahead_next(s->ahead, &awaitable);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    if (rc == 0) {
+        s->state = MORE;
+        return ta_co_await(&s->co, awaitable);
+    }
+    if (awaitable == NULL) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return TA_STEP_ERROR;
+    }
+    s->piece = awaitable;
+    return TA_STEP_GO;
+}
+
+/* locals[name] of the frame of a generator that has not begun, else NULL. */
+static PyObject *unbegun(const ta_streamer_state *o, PyObject *generator)
+{
+    PyObject *code = PyObject_GetAttr(generator, o->ag_code), *iterator = NULL;
+    PyObject *frame = NULL, *locals = NULL;
+    Py_XDECREF(code);
+    if (code == o->in_threadpool)
+        frame = PyObject_GetAttr(generator, o->ag_frame);
+    if (frame != NULL && frame != Py_None)
+        locals = PyObject_GetAttr(frame, o->f_locals);
+    if (locals != NULL) {
+        PyObject *begun = PyObject_GetItem(locals, o->local_as_iterator);
+        if (begun == NULL) {
+            PyErr_Clear();
+            iterator = PyObject_GetItem(locals, o->local_iterator);
+        }
+        Py_XDECREF(begun);
+    }
+    if (iterator == NULL)
+        PyErr_Clear();
+    Py_XDECREF(locals);
+    Py_XDECREF(frame);
+    return iterator;
+}
+
+/*
+ * Is it an iterator that Starlette would ask for each piece in a thread?  Then a thread makes some
+ * ahead.  1, 0 or -1.  Not inside anyio's cancel scopes, of which its own threads know.
+ */
+static int open_ahead(ta_streamer *s, PyObject *iterable)
+{
+    ta_native *x = s->x;
+    if (!PyAsyncGen_CheckExact(iterable) || ta_task_is_marked(x->base.ls))
+        return 0;
+    PyObject *iterator = unbegun(&x->st->o.stream, iterable);
+    if (iterator == NULL)
+        return 0;
+    Py_SETREF(iterator, PyObject_GetIter(iterator));
+    if (iterator == NULL)
+        return -1;
+    s->ahead = ta_ahead_new(x->base.ls, iterator);
+    Py_DECREF(iterator);
+    return s->ahead ? 1 : -1;
 }
 
 /* `async for` over response.body_iterator.  0 or -1. */
@@ -166,6 +233,11 @@ static int open_iterator(ta_streamer *s)
     PyObject *iterable = PyObject_GetAttr(s->response, n->body_iterator);
     if (iterable == NULL)
         return -1;
+    int ahead = open_ahead(s, iterable);
+    if (ahead != 0) {
+        Py_DECREF(iterable);
+        return ahead < 0 ? -1 : 0;
+    }
     PyAsyncMethods *async = Py_TYPE(iterable)->tp_as_async;
     if (async == NULL || async->am_aiter == NULL)
         PyErr_Format(PyExc_TypeError,
@@ -217,6 +289,15 @@ static ta_step begin(ta_streamer *s)
 static ta_step background(ta_streamer *s)
 {
     ta_native *x = s->x;
+    if (s->ahead != NULL) {
+        /* What comes now may take from the iterator what it uses: not while a thread is in it. */
+        PyObject *thread = ta_ahead_stop(s->ahead);
+        s->state = CLOSING;
+        if (thread != NULL)
+            return ta_co_await(&s->co, thread);
+        if (PyErr_Occurred())
+            return TA_STEP_ERROR;
+    }
     end_iteration(s);
     PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
     if (job == NULL)
@@ -342,7 +423,14 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
     case ROOM:
         Py_XDECREF(value);
         return s->x->gone ? background(s) : ask_next(s);
+    case MORE:
+        Py_XDECREF(value);
+        cut = take_back(s);
+        if (cut != 0)
+            return cut < 0 ? TA_STEP_ERROR : background(s);
+        return ask_next(s);
     case ENDING:
+    case CLOSING:
         Py_XDECREF(value);
         return background(s);
     default:
@@ -366,8 +454,15 @@ static ta_step stream_advance(ta_co *co, PyObject *value)
 {
     ta_streamer *s = (ta_streamer *)co;
     ta_step step = value == NULL && PyErr_Occurred() ? TA_STEP_ERROR : go_on(s, value);
-    if (step == TA_STEP_ERROR)
-        step = failed(s);
+    for (;;) {
+        if (step == TA_STEP_ERROR)
+            step = failed(s);
+        if (step != TA_STEP_GO)
+            break;
+        PyObject *piece = s->piece;
+        s->piece = NULL;
+        step = go_on(s, piece);
+    }
     if (step == TA_STEP_DONE || step == TA_STEP_ERROR) {
         PyObject *exc = PyErr_GetRaisedException();
         let_go(s);
@@ -428,7 +523,8 @@ PyObject *ta_native_stream(ta_xch *base, PyObject *response)
     ta_co_init(&s->co, stream_advance);
     s->x = (ta_native *)Py_NewRef((PyObject *)x);
     s->response = Py_NewRef(response);
-    s->iterator = s->task = s->ping = NULL;
+    s->iterator = s->piece = s->task = s->ping = NULL;
+    s->ahead = NULL;
     s->leaving = (ta_defer){0};
     s->timer = (ta_timer){0};
     s->state = BEGIN;
@@ -446,6 +542,7 @@ static int stream_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT((PyObject *)s->x);
     Py_VISIT(s->response);
     Py_VISIT(s->iterator);
+    Py_VISIT(s->piece);
     Py_VISIT(s->task);
     return ta_co_traverse(&s->co, visit, arg);
 }
@@ -497,10 +594,22 @@ int ta_streamer_init(PyObject *module, ta_state *st)
         return -1;
     o->response_type = type;
     o->current_task = ta_import_attr("asyncio", "current_task");
+    o->ag_code = PyUnicode_InternFromString("ag_code");
+    o->ag_frame = PyUnicode_InternFromString("ag_frame");
+    o->f_locals = PyUnicode_InternFromString("f_locals");
+    o->local_iterator = PyUnicode_InternFromString("iterator");
+    o->local_as_iterator = PyUnicode_InternFromString("as_iterator");
+    PyObject *function = ta_import_attr("starlette.concurrency", "iterate_in_threadpool");
+    if (function == NULL)
+        return -1;
+    o->in_threadpool = PyObject_GetAttrString(function, "__code__");
+    Py_DECREF(function);
     o->call = PyObject_GetAttrString(type, "__call__");
     o->stream_response = PyObject_GetAttrString(type, "stream_response");
     o->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
-    if (o->current_task == NULL || o->call == NULL || o->stream_response == NULL ||
+    if (o->current_task == NULL || o->ag_code == NULL || o->ag_frame == NULL ||
+        o->f_locals == NULL || o->local_iterator == NULL || o->local_as_iterator == NULL ||
+        o->in_threadpool == NULL || o->call == NULL || o->stream_response == NULL ||
         o->listen_for_disconnect == NULL)
         return -1;
     return ta_add_type(module, &spec, NULL, &o->type);

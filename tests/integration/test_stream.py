@@ -1,12 +1,17 @@
 """StreamingResponse by C (src/py/stream.c): what Starlette's would do, over a socket."""
 
 import asyncio
+import concurrent.futures
 import contextvars
 import gc
 import gzip
+import io
+import queue
 import threading
+import time
 from typing import Annotated
 
+import anyio.from_thread
 import pytest
 from server_kit import read_all, read_until, running, wait_for
 
@@ -395,6 +400,173 @@ def test_nothing_is_left_behind():
         ask(100)
         before = ask(1)
         assert ask(300) < before + 100
+
+
+# -- iterators that are not asynchronous: a thread makes pieces ahead ----------------------------
+
+
+def test_pieces_of_a_thread():
+    threads = set()
+
+    def make():
+        for n in range(1000):
+            threads.add(threading.current_thread())
+            yield b"%d," % n
+
+    with serving(streaming(make)) as server:
+        expected = b"".join(b"%d," % n for n in range(1000))
+        for _ in range(20):
+            assert server.get("/")[2] == expected
+    assert all(thread.name == "turboapi worker thread" for thread in threads)
+
+
+@pytest.mark.parametrize("content", [[], [b"a"], ["a", memoryview(b"b"), b""], io.BytesIO(b"a\nb")])
+def test_iterables(content):
+    expected = b"".join(p.encode() if isinstance(p, str) else bytes(p) for p in content)
+    if isinstance(content, io.BytesIO):
+        content.seek(0)
+    with serving(streaming(lambda: content)) as server:
+        assert server.get("/")[2] == expected
+
+
+def test_what_is_no_iterable(caplog):
+    with serving(streaming(lambda: 5)) as server:
+        assert server.exchange(GET).startswith(b"HTTP/1.1 200 ")
+    assert "'int' object is not iterable" in caplog.text
+
+
+def test_a_piece_does_not_wait_for_the_next():
+    """However many came quickly before."""
+    live = queue.Queue()
+
+    def make():
+        for n in range(500):
+            yield b"<%d>" % n
+        while piece := live.get():
+            yield piece
+
+    with serving(streaming(make)) as server, server.raw(LAST) as sock:
+        read_until(sock, b"<499>")
+        for piece in (b"one", b"two"):
+            live.put(piece)
+            read_until(sock, piece)
+        live.put(b"")
+        assert read_all(sock).endswith(b"0\r\n\r\n")
+
+
+def test_pieces_come_before_the_error_behind_them(caplog):
+    def make():
+        yield b"first"
+        yield b"second"
+        raise ValueError("the end")
+
+    with serving(streaming(make)) as server:
+        data = server.exchange(GET)
+        assert data.endswith(b"5\r\nfirst\r\n6\r\nsecond\r\n"), data
+    assert "ValueError: the end" in caplog.text
+
+
+def test_an_endless_iterator_of_a_thread():
+    made = []
+    closed = threading.Event()
+
+    def make():
+        try:
+            while True:
+                made.append(1)
+                yield bytes(1000)
+        finally:
+            closed.set()
+
+    with serving(streaming(make)) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, bytes(1000))
+            before = 0
+            while before != len(made):
+                before = len(made)
+                time.sleep(0.1)
+                assert server.get("/other")[2] == b'"other"'
+            assert before < 50_000
+        assert closed.wait(5)
+        wait_for(lambda: server.server.tasks == 0)
+
+
+def test_nothing_is_taken_from_an_iterator_whose_thread_is_in_it():
+    """Dependencies are left, and the background runs, when the thread is out of the iterator."""
+    app = FastAPI()
+    events = []
+    inside, leave = threading.Event(), threading.Event()
+
+    async def resource():
+        yield
+        events.append("dependency left")
+
+    @app.get("/", dependencies=[Depends(resource)])
+    async def index(tasks: BackgroundTasks):
+        def pieces():
+            try:
+                yield b"piece"
+                inside.set()
+                leave.wait(5)
+                events.append("waited")
+                yield b"more"
+            finally:
+                events.append("closed")
+
+        tasks.add_task(events.append, "background")
+        return StreamingResponse(pieces())
+
+    with serving(app) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"piece")
+            assert inside.wait(5)
+        time.sleep(0.05)
+        assert events == []
+        leave.set()
+        wait_for(lambda: server.server.tasks == 0)
+    assert events == ["waited", "closed", "background", "dependency left"]
+
+
+def test_a_thread_may_call_the_loop():
+    async def answer():
+        return b"from the loop"
+
+    def make():
+        yield anyio.from_thread.run(answer)
+
+    with serving(streaming(make)) as server:
+        assert server.get("/")[2] == b"from the loop"
+
+
+def test_many_streams_of_threads_at_once():
+    def make():
+        for n in range(300):
+            yield b"%d," % n
+
+    expected = b"".join(b"%d," % n for n in range(300))
+    with (
+        serving(streaming(make)) as server,
+        concurrent.futures.ThreadPoolExecutor(8) as pool,
+    ):
+        answers = pool.map(lambda _: server.get("/")[2], range(200))
+        assert all(answer == expected for answer in answers)
+
+
+def test_endpoints_that_yield_in_a_thread():
+    app = FastAPI()
+
+    @app.get("/lines")
+    def lines():
+        for n in range(100):
+            yield {"n": n}
+
+    @app.get("/events", response_class=EventSourceResponse)
+    def events():
+        yield from range(100)
+
+    with serving(app) as server:
+        assert server.get("/lines")[2] == b"".join(b'{"n": %d}\n' % n for n in range(100))
+        assert server.get("/events")[2] == b"".join(b"data: %d\n\n" % n for n in range(100))
 
 
 # -- endpoints that yield -------------------------------------------------------------------------

@@ -252,10 +252,7 @@ def route_app(function: Callable[[Request], Any]) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         plan = hooks.plan
-        if (
-            scope.get("fastapi.telemetry") is not None
-            or _instrumented.is_instrumented()
-        ):
+        if scope.get("fastapi.telemetry") is not None or _instrumented.is_instrumented():
             await with_stacks(scope, receive, send)
         else:
             await plan.asgi(scope, receive, send)

@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from turboapi._engine import RouteTable
 
 
-
 def _is_static(route: BaseRoute) -> bool:
     app = route.app if isinstance(route, routing.Mount) else None
     return isinstance(app, StaticFiles) and type(app).__call__ is StaticFiles.__call__

@@ -67,7 +67,8 @@ class _ItemEncoder:
         if field is None:
             return _dumps(item)
         shape = self.route.stream_item_shape
-        if shape is not None and (plain := shape.encode(item)) is not None:
+        plain: bytes | None = None if shape is None else shape.encode(item)
+        if plain is not None:
             return plain
         value, errors = field.validate(item, {}, loc=("response",))
         if errors:

@@ -1,0 +1,30 @@
+/*
+ * ahead.h -- a synchronous iterator whose pieces are made in a thread, some of them ahead.
+ *
+ * Layer: py (L4).  A hop to the thread for each piece costs far more than most pieces.  So the
+ * thread goes on until 64 pieces or 64 KiB wait to be taken; what is there is taken at once, be
+ * the iterator quick or slow.  All functions are for the loop's thread.
+ */
+#ifndef TA_PY_AHEAD_H
+#define TA_PY_AHEAD_H
+
+#include "py/pool.h"
+
+typedef struct ta_ahead ta_ahead;
+
+/* New; takes a reference to the iterator, which only threads of the pool will touch. */
+ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator);
+/*
+ * The next piece.  1: *out is a new reference, or NULL: there is none any more; 0: *out is a new
+ * awaitable, ask again after it; -1: the iterator's exception.
+ */
+int ta_ahead_next(ta_ahead *a, PyObject **out);
+/*
+ * No more pieces are wanted: the iterator is let go (by its thread, if that is in it) and what it
+ * made is dropped.  A new awaitable for the thread's end; NULL: it is not there, or an exception.
+ */
+PyObject *ta_ahead_stop(ta_ahead *a);
+
+int ta_ahead_init(PyObject *module, ta_state *st);
+
+#endif
