@@ -43,7 +43,10 @@ static PyObject *injected(ta_run *r, const ta_inject *inj)
     case INJECT_CONNECTION:
         break;
     }
-    return ta_deps_request(r);
+    PyObject *request = ta_deps_request(r);
+    if (request != NULL && ta_exits_offer(r, request) < 0)
+        Py_CLEAR(request);
+    return request;
 }
 
 static int inject(ta_run *r, const ta_node *n)

@@ -41,7 +41,7 @@ _Static_assert(S_COUNT <= TA_ENGINE_NSTR, "enlarge ta_engine_state.str");
     X(solve_generator) X(solve_limited) X(run_sync) X(encode_json) X(make_response)                \
     X(serialize_field) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
     X(handle_error) X(overrides) X(override_plan) X(operation) X(observe) X(open_generator)        \
-    X(cleanup_scope) X(swallowed)
+    X(cleanup_scope) X(swallowed) X(open_stacks)
 /* clang-format on */
 
 enum {
@@ -157,7 +157,7 @@ typedef enum ta_run_state {
     ST_SENT,       /* waits for the response to be sent */
     ST_BACKGROUND, /* waits for the background tasks */
     ST_HANDLER,    /* waits for handle_error */
-    ST_CLOSE_FORM, /* waits for form.close(), with the outcome in exc */
+    ST_CLOSE_FORM, /* waits for close() of a form or stack, with the outcome in exc */
     ST_FINISHED
 } ta_run_state;
 
@@ -181,6 +181,7 @@ typedef struct ta_run {
     PyObject *cm;                    /* owned: the operation that was entered */
     PyObject *entering;              /* owned: the context manager of a generator */
     PyObject *cleanup;               /* owned: the shield of exits */
+    PyObject *stacks[3];             /* owned or NULL: what hooks.open_stacks gave */
     PyObject *pending;               /* owned: to be sent after exits, see response.c */
     PyObject *exc; /* owned: the exception to raise at the end, or being handled */
     uint32_t node;
@@ -221,10 +222,12 @@ ta_step ta_run_complete(ta_run *r); /* run.c: the response and its background ar
 ta_step ta_run_finish(ta_run *r);   /* run.c: the end without an exception */
 
 /* exits.c */
-enum { SCOPE_FUNCTION, SCOPE_REQUEST };
+enum { SCOPE_FUNCTION, SCOPE_REQUEST, SCOPE_ALL };
 /* Enters a generator.  1: *out is its value; 0: *out is to be awaited, then ta_exits_entered; -1.
  */
 int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out);
+/* The application gets the Request: hooks.open_stacks, if there, is asked.  0 or -1. */
+int ta_exits_offer(ta_run *r, PyObject *request);
 void ta_exits_entered(ta_run *r);
 bool ta_exits_pending(const ta_run *r, int scope);
 /* Leaves all of a scope with r->exc or without; goes on to what follows. */

@@ -6,6 +6,9 @@
  * background tasks. Each sees the exception that is on its way, may swallow it or raise another.
  *
  * Under `respond` and `solve` the caller has such stacks, and hooks.solve_generator uses them.
+ *
+ * hooks.open_stacks makes stacks of the application's own, for code that takes them out of the
+ * scope: what it puts there is left before the generators of the same scope.
  */
 #include "py/engine_int.h"
 
@@ -118,6 +121,29 @@ void ta_exits_entered(ta_run *r)
     push(r, n->function_scope ? SCOPE_FUNCTION : SCOPE_REQUEST, cm, r->entering_kind);
 }
 
+int ta_exits_offer(ta_run *r, PyObject *request)
+{
+    PyObject *hook = r->plan->hook[H_open_stacks];
+    if (TA_LIKELY(hook == NULL) || r->stacks[SCOPE_REQUEST] != NULL ||
+        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE))
+        return 0;
+    PyObject *made = PyObject_CallOneArg(hook, request);
+    if (made == NULL)
+        return -1;
+    int rc = -1;
+    if (!PyTuple_CheckExact(made) || PyTuple_GET_SIZE(made) != TA_COUNTOF(r->stacks)) {
+        PyErr_SetString(PyExc_TypeError, "hook open_stacks must return three stacks");
+    } else {
+        for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++) {
+            PyObject *stack = PyTuple_GET_ITEM(made, i);
+            Py_XSETREF(r->stacks[i], Py_IsNone(stack) ? NULL : Py_NewRef(stack));
+        }
+        rc = 0;
+    }
+    Py_DECREF(made);
+    return rc;
+}
+
 /* -- leaving ----------------------------------------------------------------------------------- */
 
 /* Calls the exit of `cm` with r->exc.  1: *out is its answer; 0: *out is to be awaited; -1. */
@@ -188,7 +214,7 @@ static void replace_exception(ta_run *r)
 
 bool ta_exits_pending(const ta_run *r, int scope)
 {
-    return r->nexits[scope] > 0;
+    return r->nexits[scope] > 0 || r->stacks[scope] != NULL;
 }
 
 /* The exception for a route whose own was swallowed before it had answered. */
@@ -228,11 +254,24 @@ ta_step ta_exits_leave(ta_run *r, int scope)
 {
     r->leaving = (uint8_t)scope;
     r->state = ST_EXIT;
-    while (r->nexits[scope] > 0) {
-        uint16_t i = --r->nexits[scope];
-        uint16_t kind = exit_kinds(r, scope)[i];
-        PyObject *cm = exit_slots(r, scope)[i];
-        exit_slots(r, scope)[i] = NULL;
+    while (ta_exits_pending(r, scope)) {
+        uint16_t kind = EXIT_ASYNC;
+        PyObject *cm = r->stacks[scope];
+        if (TA_UNLIKELY(cm != NULL)) {
+            r->stacks[scope] = NULL;
+            int some = PyObject_IsTrue(cm);
+            if (some <= 0) { /* nothing is in it */
+                Py_DECREF(cm);
+                if (some < 0)
+                    replace_exception(r);
+                continue;
+            }
+        } else {
+            uint16_t i = --r->nexits[scope];
+            kind = exit_kinds(r, scope)[i];
+            cm = exit_slots(r, scope)[i];
+            exit_slots(r, scope)[i] = NULL;
+        }
         PyObject *out = NULL;
         int rc = call_exit(r, cm, kind, &out);
         Py_DECREF(cm);

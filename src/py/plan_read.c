@@ -542,7 +542,8 @@ static int read_nodes(ta_plan *plan, const ta_spec *rd)
             goto done;
         }
         if (node->kind == KIND_ASYNC || generator || node->limited ||
-            node->body_use == BODY_EXTRACT)
+            node->body_use == BODY_EXTRACT ||
+            (plan->hook[H_open_stacks] != NULL && node->ninjects > 0))
             plan->direct = false;
         if (runs_user_code(node))
             plan->isolate = true;

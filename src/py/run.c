@@ -84,6 +84,8 @@ static void drop_all(ta_run *r)
     Py_CLEAR(r->cm);
     Py_CLEAR(r->entering);
     Py_CLEAR(r->cleanup);
+    for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++)
+        Py_CLEAR(r->stacks[i]);
     Py_CLEAR(r->pending);
     Py_CLEAR(r->exc);
     if (r->x != NULL) {
@@ -114,6 +116,8 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(r->cm);
     Py_VISIT(r->entering);
     Py_VISIT(r->cleanup);
+    for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++)
+        Py_VISIT(r->stacks[i]);
     Py_VISIT(r->pending);
     Py_VISIT(r->exc);
     return ta_co_traverse(&r->co, visit, arg);
@@ -262,16 +266,23 @@ static ta_step start(ta_run *r)
 
 /* -- end -------------------------------------------------------------------------------------- */
 
-/* Closes the form, then ends with r->exc or the result. */
+/* What is to be closed next at the end; owned, NULL: nothing. */
+static PyObject *take_last(ta_run *r)
+{
+    PyObject **place = r->stacks[SCOPE_ALL] ? &r->stacks[SCOPE_ALL] : &r->form;
+    PyObject *last = *place;
+    *place = NULL;
+    return last;
+}
+
+/* Closes the outermost stack and the form, then ends with r->exc or the result. */
 static ta_step finish(ta_run *r)
 {
-    if (TA_UNLIKELY(r->form != NULL)) {
-        PyObject *form = r->form;
-        r->form = NULL;
+    for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
         r->state = ST_CLOSE_FORM;
         if (!r->co.closing) {
-            PyObject *aw = PyObject_CallMethodNoArgs(form, r->plan->es->str[S_close]);
-            Py_DECREF(form);
+            PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->es->str[S_close]);
+            Py_DECREF(last);
             ta_step step = aw ? ta_co_await(&r->co, aw) : TA_STEP_ERROR;
             if (step != TA_STEP_ERROR)
                 return step;
@@ -281,7 +292,7 @@ static ta_step finish(ta_run *r)
             else
                 PyErr_Clear();
         } else {
-            Py_DECREF(form);
+            Py_DECREF(last);
         }
     }
     r->state = ST_FINISHED;

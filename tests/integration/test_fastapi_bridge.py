@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import uuid
+from collections.abc import AsyncIterable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from decimal import Decimal
@@ -377,6 +378,105 @@ DEPENDENCIES = [
 
 def test_dependencies():
     compare(dependencies_app, DEPENDENCIES, compiled=10)
+
+
+STACKS = ("fastapi_middleware_astack", "fastapi_inner_astack", "fastapi_function_astack")
+
+
+def stacks_app():
+    """Libraries (cadwyn, for one) put exits of their own on FastAPI's stacks in the scope."""
+    app = FastAPI()
+    log: list[Any] = []
+
+    async def resource():
+        yield log.append("opened")
+        log.append("closed")
+
+    def put(request: Request, *, fail: bool = False):
+        async def leave(name, kind):
+            log.append((name, kind))
+            if fail and name == STACKS[1]:
+                raise HTTPException(418, "the exit failed")
+
+        for name in STACKS:
+            stack = request.scope.get(name)
+
+            async def leave_it(kind, error, traceback, name=name):
+                # What is on its way is not told to the outermost of a plan's stacks.
+                return await leave(name, kind.__name__ if kind and name != STACKS[0] else None)
+
+            stack.push_async_exit(leave_it)
+
+    def task():
+        log.append("task")
+
+    @app.get("/async", dependencies=[Depends(resource)])
+    async def in_async(request: Request, background: BackgroundTasks, error: str = "") -> str:
+        put(request)
+        background.add_task(task)
+        if error:
+            raise {"http": HTTPException(409), "value": ValueError()}[error]
+        return "done"
+
+    @app.get("/sync")
+    def in_sync(request: Request) -> str:
+        put(request)
+        return "done"
+
+    @app.get("/response")
+    async def response(request: Request):
+        put(request)
+        return PlainTextResponse("done", background=BackgroundTasks())
+
+    @app.get("/stream", dependencies=[Depends(resource)])
+    async def stream(request: Request) -> AsyncIterable[str]:
+        put(request)
+        yield "a"
+        log.append("streamed")
+
+    @app.get("/fails")
+    async def fails(request: Request):
+        put(request, fail=True)
+
+    @app.get("/empty")
+    async def empty(request: Request) -> str:
+        return request.method
+
+    @app.post("/form")
+    async def form(request: Request, upload: Annotated[UploadFile, File()]) -> str:
+        put(request)
+        return upload.filename or ""
+
+    @app.get("/log")
+    async def told() -> list[Any]:
+        taken, log[:] = log[:], []
+        return taken
+
+    return app
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+def test_exit_stacks_in_the_scope(middleware):
+    def make():
+        app = stacks_app()
+        if middleware:
+            app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, go: go(request))
+        return app
+
+    paths = ["/async", "/async?error=http", "/async?error=value", "/sync", "/response", "/stream"]
+    headers, body = multipart(("upload", "a", b"x"))
+    asks = [("GET", path) for path in (*paths, "/empty", "/fails")]
+    asks.append(("POST", "/form", headers, body))
+    log = ("GET", "/log")
+    answers = compare(make, [each for ask in asks for each in (ask, log)], direct=not middleware)
+    assert json.loads(answers[1][2]) == [
+        "opened",
+        [STACKS[2], None],
+        "task",
+        [STACKS[1], None],
+        "closed",
+        [STACKS[0], None],
+    ]
 
 
 def test_overrides():

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from typing import Any
 
 from turboapi._compat import ModelField
@@ -10,6 +11,13 @@ from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, pla
 from turboapi._hooks import RequestHooks
 from turboapi.dependencies.models import Dependant
 from turboapi.routing._handler import SWALLOWED
+
+
+class _Stack(AsyncExitStack):
+    def __bool__(self) -> bool:
+        return bool(self._exit_callbacks)  # type: ignore[attr-defined]
+
+    close = AsyncExitStack.aclose
 
 
 class BridgeHooks(RequestHooks):
@@ -73,6 +81,17 @@ class BridgeHooks(RequestHooks):
 
     def validation_error(self, errors: list[Any], body: Any, request: Any) -> Exception:
         return self._invalid_request(errors, body, self.endpoint_context(request))
+
+    @staticmethod
+    def open_stacks(request: Any) -> tuple[_Stack, _Stack, _Stack | None]:
+        """What FastAPI has in the scope while an endpoint runs: some libraries use it."""
+        function, inner, outer = _Stack(), _Stack(), None
+        scope = request.scope
+        scope["fastapi_function_astack"] = function
+        scope["fastapi_inner_astack"] = inner
+        if "fastapi_middleware_astack" not in scope:
+            scope["fastapi_middleware_astack"] = outer = _Stack()
+        return function, inner, outer
 
     def _invalid_request(
         self, errors: Any, body: Any, context: Mapping[str, Any] | None
