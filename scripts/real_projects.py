@@ -132,6 +132,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.dir.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "pytest.ini").touch()  # pytest looks no further up, where ours is
     different = 0
     for name in arguments.projects or PROJECTS:
         print(f"{name} {PROJECTS[name].version}")
