@@ -7,3 +7,4 @@ ROWS = [
 
 CHUNK = b"x" * 65536
 CHUNKS = 160  # 10 MB
+PIECE = b"x" * 100

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bench_data import CHUNK, CHUNKS
+from bench_data import CHUNK, CHUNKS, PIECE
 
 BODY = b'{"message":"Hello, World!"}'
 
@@ -28,7 +28,7 @@ async def upload(receive, send):
     await respond(send, b'{"size":%d}' % size)
 
 
-async def download(send):
+async def stream(send, piece, count):
     await send(
         {
             "type": "http.response.start",
@@ -36,8 +36,8 @@ async def download(send):
             "headers": [(b"content-type", b"application/octet-stream")],
         }
     )
-    for _ in range(CHUNKS):
-        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    for _ in range(count):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
     await send({"type": "http.response.body", "body": b""})
 
 
@@ -56,7 +56,9 @@ async def app(scope, receive, send):
         if path == "/upload":
             await upload(receive, send)
         elif path == "/download":
-            await download(send)
+            await stream(send, CHUNK, CHUNKS)
+        elif path == "/stream":
+            await stream(send, PIECE, 200)
         elif path.startswith("/sleep"):
             await asyncio.sleep(0.1 if path == "/sleep100" else 0.001)
             await respond(send, b'{"ok":true}')

@@ -7,15 +7,16 @@ BENCH_FRAMEWORK names the package (turboapi, the default, or fastapi); the appli
 import asyncio
 import importlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Annotated, Any
 
-from bench_data import CHUNK, CHUNKS, ROWS
+from bench_data import CHUNK, CHUNKS, PIECE, ROWS
 from pydantic import BaseModel
 
 NAME = os.environ.get("BENCH_FRAMEWORK", "turboapi")
 framework = importlib.import_module(NAME)
 responses = importlib.import_module(f"{NAME}.responses")
+sse = importlib.import_module(f"{NAME}.sse")
 cors_module = importlib.import_module(f"{NAME}.middleware.cors")
 Depends = framework.Depends
 Request = framework.Request
@@ -114,6 +115,32 @@ def build() -> Any:
                 yield CHUNK
 
         return responses.StreamingResponse(chunks(), media_type="application/octet-stream")
+
+    @app.get("/stream")
+    async def stream():
+        async def pieces() -> AsyncIterator[bytes]:
+            for _ in range(200):
+                yield PIECE
+
+        return responses.StreamingResponse(pieces())
+
+    @app.get("/stream_def")
+    def stream_def():
+        def pieces() -> Iterator[bytes]:
+            for _ in range(200):
+                yield PIECE
+
+        return responses.StreamingResponse(pieces())
+
+    @app.get("/lines")
+    async def lines():
+        for n in range(200):
+            yield {"n": n, "text": "token"}
+
+    @app.get("/events", response_class=sse.EventSourceResponse)
+    async def events():
+        for n in range(200):
+            yield {"n": n, "text": "token"}
 
     @app.websocket("/ws")
     async def echo(websocket: WebSocket):

@@ -111,6 +111,10 @@ CASES = [
         connections=8,
         megabytes=10,
     ),
+    Case("stream", "stream of 200 pieces", "/stream", lambda body: len(body) == 200 * 100),
+    Case("stream_def", "the same from a def", "/stream_def", lambda body: len(body) == 200 * 100),
+    Case("lines", "200 JSON lines by yield", "/lines", lambda body: body.count(b"\n") == 200),
+    Case("events", "200 server-sent events", "/events", lambda body: body.count(b"\n\n") == 200),
     Case("ws", "WebSocket echo", "/ws", lambda body: True, kind="ws"),
 ]
 

@@ -24,6 +24,10 @@ ALL = [
     "sleep1000",
     "upload",
     "download",
+    "stream",
+    "stream_def",
+    "lines",
+    "events",
     "ws",
 ]
 
@@ -109,7 +113,7 @@ def script(name: str, *args: str) -> Command:
 
 
 FASTAPI = {"BENCH_FRAMEWORK": "fastapi"}
-RAW = ["async", "sleep64", "sleep1000", "upload", "download", "ws"]
+RAW = ["async", "sleep64", "sleep1000", "upload", "download", "stream", "ws"]
 
 SERVERS = [
     Server("floor", "bare epoll (the floor)", floor, ["sync"]),
