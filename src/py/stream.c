@@ -18,7 +18,7 @@
 #include "py/exc.h"
 #include "py/task.h"
 
-enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, BACKGROUND };
+enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND };
 
 struct ta_streamer {
     ta_co co;
@@ -27,6 +27,7 @@ struct ta_streamer {
     PyObject *iterator;   /* owned: what __aiter__ gave, or NULL */
     ta_ahead *ahead;      /* owned: in place of an iterator that goes through a thread, or NULL */
     PyObject *piece;      /* owned: that it gave, to be sent next */
+    PyObject *exc;        /* owned: to be raised when its thread is out of the iterator */
     PyObject *task;       /* owned: that which iterates */
     ta_defer leaving;     /* the client has gone: cancel the task */
     PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
@@ -73,9 +74,16 @@ static void end_iteration(ta_streamer *s)
         ta_loop_undefer(loop, &s->leaving);
         ta_timer_cancel(ta_loop_timers(loop), &s->timer);
     }
+    if (s->ahead != NULL) {
+        PyObject *thread = ta_ahead_stop(s->ahead); /* nobody waits for it */
+        if (thread == NULL)
+            PyErr_Clear();
+        Py_XDECREF(thread);
+        Py_CLEAR(s->ahead);
+    }
     Py_CLEAR(s->iterator);
     Py_CLEAR(s->piece);
-    Py_CLEAR(s->ahead);
+    Py_CLEAR(s->exc);
     Py_CLEAR(s->task);
     Py_CLEAR(s->ping);
 }
@@ -181,7 +189,7 @@ static ta_step ask_next(ta_streamer *s)
     return TA_STEP_GO;
 }
 
-/* locals[name] of the frame of a generator that has not begun, else NULL. */
+/* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
 static PyObject *unbegun(const ta_streamer_state *o, PyObject *generator)
 {
     PyObject *code = PyObject_GetAttr(generator, o->ag_code), *iterator = NULL;
@@ -285,19 +293,28 @@ static ta_step begin(ta_streamer *s)
     return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
 }
 
+/*
+ * What comes after the stream may take from the iterator what it uses: not while a thread is in it.
+ * GO: no thread is; else it is waited for, in `state`.
+ */
+static ta_step leave_thread(ta_streamer *s, uint8_t state)
+{
+    if (s->ahead == NULL)
+        return TA_STEP_GO;
+    PyObject *thread = ta_ahead_stop(s->ahead);
+    s->state = state;
+    if (thread != NULL)
+        return ta_co_await(&s->co, thread);
+    return PyErr_Occurred() ? TA_STEP_ERROR : TA_STEP_GO;
+}
+
 /* The response is sent, or nobody wants it any more. */
 static ta_step background(ta_streamer *s)
 {
     ta_native *x = s->x;
-    if (s->ahead != NULL) {
-        /* What comes now may take from the iterator what it uses: not while a thread is in it. */
-        PyObject *thread = ta_ahead_stop(s->ahead);
-        s->state = CLOSING;
-        if (thread != NULL)
-            return ta_co_await(&s->co, thread);
-        if (PyErr_Occurred())
-            return TA_STEP_ERROR;
-    }
+    ta_step step = leave_thread(s, CLOSING);
+    if (step != TA_STEP_GO)
+        return step;
     end_iteration(s);
     PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
     if (job == NULL)
@@ -314,10 +331,7 @@ static ta_step background(ta_streamer *s)
     return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
 }
 
-/*
- * A piece is sent, or (`more` false) the end: goes on with `then`.  `owner` (borrowed) keeps the
- * data alive.
- */
+/* Sends a piece, or (`more` false) the end.  `owner` (borrowed) keeps the data alive. */
 static ta_step send_piece(ta_streamer *s, ta_str data, PyObject *owner, bool more)
 {
     ta_native *x = s->x;
@@ -381,9 +395,39 @@ static void group_error(void)
         PyErr_SetRaisedException(group);
 }
 
-/* An exception is set. */
+/* The exception that is set leaves when no thread is in the iterator; a cancellation at once. */
+static ta_step raise_later(ta_streamer *s)
+{
+    if (s->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+        return TA_STEP_ERROR;
+    s->exc = PyErr_GetRaisedException();
+    ta_step step = leave_thread(s, FAILING);
+    if (step == TA_STEP_AWAIT)
+        return step;
+    PyErr_Clear(); /* the first one matters more */
+    PyErr_SetRaisedException(s->exc);
+    s->exc = NULL;
+    return TA_STEP_ERROR;
+}
+
+/* In FAILING: the thread is out, or something (maybe a cancellation of ours) was thrown in. */
+static ta_step raise_now(ta_streamer *s)
+{
+    bool ours = PyErr_Occurred() != NULL && s->cancelled;
+    PyErr_Clear();
+    if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_STEP_AWAIT)
+        return TA_STEP_AWAIT;
+    PyErr_Clear();
+    PyErr_SetRaisedException(s->exc);
+    s->exc = NULL;
+    return TA_STEP_ERROR;
+}
+
+/* An exception is set, or the one that waits has its turn. */
 static ta_step failed(ta_streamer *s)
 {
+    if (s->state == FAILING)
+        return raise_now(s);
     if (s->state == NEXT && PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
         PyErr_Clear();
         int cut = take_back(s);
@@ -403,7 +447,7 @@ static ta_step failed(ta_streamer *s)
     }
     if (s->ping != NULL)
         group_error();
-    return TA_STEP_ERROR;
+    return raise_later(s);
 }
 
 static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
@@ -433,6 +477,9 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
     case CLOSING:
         Py_XDECREF(value);
         return background(s);
+    case FAILING:
+        Py_XDECREF(value);
+        return TA_STEP_ERROR;
     default:
         Py_XDECREF(value);
         return TA_STEP_DONE;
@@ -523,7 +570,7 @@ PyObject *ta_native_stream(ta_xch *base, PyObject *response)
     ta_co_init(&s->co, stream_advance);
     s->x = (ta_native *)Py_NewRef((PyObject *)x);
     s->response = Py_NewRef(response);
-    s->iterator = s->piece = s->task = s->ping = NULL;
+    s->iterator = s->piece = s->exc = s->task = s->ping = NULL;
     s->ahead = NULL;
     s->leaving = (ta_defer){0};
     s->timer = (ta_timer){0};
@@ -543,6 +590,7 @@ static int stream_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->response);
     Py_VISIT(s->iterator);
     Py_VISIT(s->piece);
+    Py_VISIT(s->exc);
     Py_VISIT(s->task);
     return ta_co_traverse(&s->co, visit, arg);
 }

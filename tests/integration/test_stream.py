@@ -527,6 +527,45 @@ def test_nothing_is_taken_from_an_iterator_whose_thread_is_in_it():
     assert events == ["waited", "closed", "background", "dependency left"]
 
 
+@pytest.mark.parametrize("leaves", [False, True])
+def test_an_error_leaves_when_the_thread_is_out(caplog, leaves):
+    """Of sending, while the thread is in the iterator already; the client may go meanwhile."""
+    app = FastAPI()
+    events = []
+    inside, leave = threading.Event(), threading.Event()
+
+    async def resource():
+        try:
+            yield
+        finally:
+            events.append("dependency left")
+
+    @app.get("/", dependencies=[Depends(resource)])
+    async def index():
+        def pieces():
+            yield b"abc"
+            inside.set()
+            leave.wait(5)
+            events.append("out")
+            yield b"d"
+
+        return StreamingResponse(pieces(), headers={"content-length": "2"})
+
+    with serving(app) as server:
+        with server.raw(GET) as sock:
+            assert inside.wait(5)
+            if not leaves:
+                time.sleep(0.05)
+                assert events == []
+                leave.set()
+                read_all(sock)
+        time.sleep(0.05)
+        leave.set()
+        wait_for(lambda: server.server.tasks == 0)
+    assert events == ["out", "dependency left"]
+    assert "Response content longer than Content-Length" in caplog.text
+
+
 def test_a_thread_may_call_the_loop():
     async def answer():
         return b"from the loop"
