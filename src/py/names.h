@@ -88,6 +88,7 @@
     TA_NAME2(http_response_trailers, "http.response.trailers")                                     \
     TA_NAME2(keep_alive, "_turboapi_keep_alive")                                                   \
     TA_NAME2(turboapi_exception, "turboapi.exception")                                             \
+    TA_NAME2(turboapi_pathsend, "turboapi.pathsend")                                               \
     TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \
     TA_NAME2(v1_0, "1.0")                                                                          \
     TA_NAME2(v1_1, "1.1")                                                                          \

@@ -252,7 +252,6 @@ struct ta_server {
     ta_str root;             /* slice of root_path */
     PyObject *state;         /* owned dict: lifespan state, copied into each scope; or NULL */
     PyObject *asgi_info;     /* owned dict: scope["asgi"], copied */
-    PyObject *extensions;    /* owned dict: scope["extensions"] where there are some, copied */
     PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */
     ta_ws_cfg ws_cfg;                  /* but what was agreed on with each client */
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */

@@ -323,7 +323,6 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->access);
     Py_VISIT(s->state);
     Py_VISIT(s->asgi_info);
-    Py_VISIT(s->extensions);
     Py_VISIT(s->ws_info);
     Py_VISIT(s->ws_extensions);
     Py_VISIT(s->on_done);
@@ -355,7 +354,6 @@ static void server_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     (void)server_clear(self);
     Py_CLEAR(s->asgi_info);
-    Py_CLEAR(s->extensions);
     Py_CLEAR(s->ws_info);
     Py_CLEAR(s->ws_extensions);
     Py_CLEAR(s->access_format);
@@ -440,13 +438,11 @@ static PyObject *or_null(PyObject *obj)
 static int make_infos(ta_server *s, const char *spec_version)
 {
     s->asgi_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", spec_version);
-    s->extensions = Py_BuildValue("{s:{}}", "http.response.pathsend");
     s->access_format = PyUnicode_FromString("%s - \"%s %s HTTP/%s\" %d");
     s->errors_on_send = strcmp(spec_version, "2.4") >= 0;
     s->ws_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
     s->ws_extensions = Py_BuildValue("{s:{}}", "websocket.http.response");
-    return s->asgi_info && s->extensions && s->access_format && s->ws_info && s->ws_extensions ? 0
-                                                                                               : -1;
+    return s->asgi_info && s->access_format && s->ws_info && s->ws_extensions ? 0 : -1;
 }
 
 static int take_root(ta_server *s, PyObject *root_path)

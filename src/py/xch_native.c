@@ -227,7 +227,9 @@ static PyObject *plain_scope(ta_native *x)
         put(scope, n->path, ta_native_text(x->base.path)) < 0 ||
         put(scope, n->raw_path, bytes_of(x->raw_path)) < 0 ||
         put(scope, n->query_string, bytes_of(x->base.query)) < 0 ||
-        (x->app->pathsend && put(scope, n->extensions, PyDict_Copy(server->extensions)) < 0) ||
+        (x->app->pathsend && put(scope, n->extensions,
+                                 Py_BuildValue("{O{}}", x->matched ? n->http_response_pathsend
+                                                                   : n->turboapi_pathsend)) < 0) ||
         (x->ws != NULL && ta_websock_scope(x, scope) < 0) || correct(x, scope) < 0)
         Py_CLEAR(scope);
     return scope;

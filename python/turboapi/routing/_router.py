@@ -304,8 +304,6 @@ class APIRouter(routing.Router):
             found = table.match(scope["method"], get_route_path(scope))
             target = None if found is None else table.targets[found[0]]
             if found is not None and target is not None:
-                if target.plan is None:
-                    _scope.hide_pathsend(scope)
                 target.enter(scope, found[1])
                 await target.serve(scope, receive, send)
                 return
@@ -335,8 +333,8 @@ class APIRouter(routing.Router):
         self, route: BaseRoute, child: Scope, scope: Scope, receive: Receive, send: Send
     ) -> None:
         _scope.merge_child(scope, child)
-        if not _is_static(route):
-            _scope.hide_pathsend(scope)
+        if _is_static(route):
+            _scope.offer_pathsend(scope)
         _route_selected(
             scope=scope,
             path=getattr(route, "path_format", None),

@@ -19,6 +19,8 @@ FRONTEND_SPECIFICITY = "frontend_specificity"
 MISSING: Any = object()
 
 _PATHSEND = "http.response.pathsend"
+# What our server offers instead: a plan that runs natively, and only that, has the other.
+_NATIVE_PATHSEND = "turboapi.pathsend"
 
 
 def own_scope(scope: Scope) -> dict[str, Any]:
@@ -71,13 +73,11 @@ def merge_child(scope: Scope, child: Scope) -> None:
     scope.update(child)
 
 
-def hide_pathsend(scope: Scope) -> None:
-    """Files shall be sent as bytes: what comes next may have middleware, which expects those."""
+def offer_pathsend(scope: Scope) -> None:
+    """Where our server could send a file by its path: nobody is between who wants its bytes."""
     extensions = scope.get("extensions")
-    if extensions is not None and _PATHSEND in extensions:
-        scope["extensions"] = {
-            name: value for name, value in extensions.items() if name != _PATHSEND
-        }
+    if extensions is not None and _NATIVE_PATHSEND in extensions:
+        scope["extensions"] = {**extensions, _PATHSEND: {}}
 
 
 def form_limits(scope: Scope, overrides: _FormLimits | None = None) -> _FormLimits:
