@@ -2,7 +2,7 @@
 
 import asyncio
 
-from bench_data import CHUNK, CHUNKS, ROWS
+from bench_data import CHUNK, CHUNKS, PIECE, ROWS
 from blacksheep import (
     Application,
     FromJSON,
@@ -68,13 +68,22 @@ async def upload(request: Request):
     return json({"size": len(await request.read() or b"")})
 
 
+def streamed(piece: bytes, count: int) -> Response:
+    async def pieces():
+        for _ in range(count):
+            yield piece
+
+    return Response(200, content=StreamedContent(b"application/octet-stream", pieces))
+
+
 @get("/download")
 async def download():
-    async def chunks():
-        for _ in range(CHUNKS):
-            yield CHUNK
+    return streamed(CHUNK, CHUNKS)
 
-    return Response(200, content=StreamedContent(b"application/octet-stream", chunks))
+
+@get("/stream")
+async def stream():
+    return streamed(PIECE, 200)
 
 
 @ws("/ws")

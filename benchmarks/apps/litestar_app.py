@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
-from bench_data import CHUNK, CHUNKS, ROWS
+from bench_data import CHUNK, CHUNKS, PIECE, ROWS
 from litestar import Litestar, Request, get, post, websocket_listener
 from litestar.config.cors import CORSConfig
 from litestar.di import Provide
@@ -93,13 +93,22 @@ async def upload(request: Request) -> dict[str, int]:
     return {"size": len(await request.body())}
 
 
+def streamed(piece: bytes, count: int) -> Stream:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield piece
+
+    return Stream(pieces(), media_type="application/octet-stream")
+
+
 @get("/download")
 async def download() -> Stream:
-    async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(CHUNKS):
-            yield CHUNK
+    return streamed(CHUNK, CHUNKS)
 
-    return Stream(chunks(), media_type="application/octet-stream")
+
+@get("/stream")
+async def stream() -> Stream:
+    return streamed(PIECE, 200)
 
 
 @websocket_listener("/ws")
@@ -118,6 +127,7 @@ HANDLERS = [
     sleep_long,
     upload,
     download,
+    stream,
     echo,
 ]
 PROVIDED = {

@@ -113,6 +113,7 @@ def script(name: str, *args: str) -> Command:
 
 
 FASTAPI = {"BENCH_FRAMEWORK": "fastapi"}
+YIELDED = ["stream_def", "lines", "events"]
 RAW = ["async", "sleep64", "sleep1000", "upload", "download", "stream", "ws"]
 
 SERVERS = [
@@ -137,14 +138,14 @@ SERVERS = [
         "blacksheep",
         "BlackSheep + uvicorn",
         uvicorn("blacksheep_app:app"),
-        [c for c in ALL if c not in ("form", "deps", "middleware", "cors")],
+        [c for c in ALL if c not in ("form", "deps", "middleware", "cors", *YIELDED)],
         "blacksheep",
     ),
     Server(
         "litestar",
         "Litestar + uvicorn",
         uvicorn("litestar_app:{}"),
-        [c for c in ALL if c not in ("form", "middleware")],
+        [c for c in ALL if c not in ("form", "middleware", *YIELDED)],
         "litestar",
     ),
     Server(
