@@ -16,19 +16,24 @@ static const char escape_of[128] = {
  * buffer. */
 enum { WIDEST = 6, BLOCK = 1024, SLACK = 16 }; /* see TA_JSON_STRING_ROOM */
 
-static inline char *write_escape(char *dst, unsigned c)
+/* One UTF-16 unit as \uxxxx. */
+static inline char *write_u16(char *p, uint32_t c)
 {
     static const char hex[16] = "0123456789abcdef";
+    *p++ = '\\';
+    *p++ = 'u';
+    for (int shift = 12; shift >= 0; shift -= 4)
+        *p++ = hex[c >> shift & 15];
+    return p;
+}
+
+static inline char *write_escape(char *dst, unsigned c)
+{
     char letter = escape_of[c];
+    if (letter == 'u')
+        return write_u16(dst, c);
     *dst++ = '\\';
     *dst++ = letter;
-    if (letter == 'u') {
-        dst[0] = '0';
-        dst[1] = '0';
-        dst[2] = hex[c >> 4];
-        dst[3] = hex[c & 15];
-        dst += 4;
-    }
     return dst;
 }
 
@@ -193,17 +198,6 @@ static inline char *write_utf8(char *p, uint32_t c)
         *p++ = (char)(0x80 | (c >> 6 & 0x3f));
     }
     *p++ = (char)(0x80 | (c & 0x3f));
-    return p;
-}
-
-/* One UTF-16 unit as \uxxxx. */
-static inline char *write_u16(char *p, uint32_t c)
-{
-    static const char hex[16] = "0123456789abcdef";
-    *p++ = '\\';
-    *p++ = 'u';
-    for (int shift = 12; shift >= 0; shift -= 4)
-        *p++ = hex[c >> shift & 15];
     return p;
 }
 

@@ -405,6 +405,18 @@ def test_nothing_is_left_behind():
 # -- iterators that are not asynchronous: a thread makes pieces ahead ----------------------------
 
 
+def left(events):
+    """A dependency that tells when it is left."""
+
+    async def resource():
+        try:
+            yield
+        finally:
+            events.append("dependency left")
+
+    return resource
+
+
 def test_pieces_of_a_thread():
     threads = set()
 
@@ -497,11 +509,7 @@ def test_nothing_is_taken_from_an_iterator_whose_thread_is_in_it():
     events = []
     inside, leave = threading.Event(), threading.Event()
 
-    async def resource():
-        yield
-        events.append("dependency left")
-
-    @app.get("/", dependencies=[Depends(resource)])
+    @app.get("/", dependencies=[Depends(left(events))])
     async def index(tasks: BackgroundTasks):
         def pieces():
             try:
@@ -534,13 +542,7 @@ def test_an_error_leaves_when_the_thread_is_out(caplog, leaves):
     events = []
     inside, leave = threading.Event(), threading.Event()
 
-    async def resource():
-        try:
-            yield
-        finally:
-            events.append("dependency left")
-
-    @app.get("/", dependencies=[Depends(resource)])
+    @app.get("/", dependencies=[Depends(left(events))])
     async def index():
         def pieces():
             yield b"abc"
@@ -612,16 +614,16 @@ def test_endpoints_that_yield_in_a_thread():
 
 
 def test_events_and_their_pings(monkeypatch):
-    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.05)
+    monkeypatch.setattr(routing, "_PING_INTERVAL", 0.3)
     app = FastAPI()
 
     @app.get("/", response_class=EventSourceResponse)
-    async def events(request: Request):
+    async def events():
         yield {"n": 1}
         for _ in range(4):
-            await asyncio.sleep(0.04)
+            await asyncio.sleep(0.1)
             yield "soon enough"
-        await asyncio.sleep(0.18)
+        await asyncio.sleep(1)
         yield ServerSentEvent(data="late", event="x")
 
     with serving(app) as server:
