@@ -13,6 +13,9 @@
     TA_NAME(POST)                                                                                  \
     TA_NAME(PUT)                                                                                   \
     TA_NAME(add_done_callback)                                                                     \
+    TA_NAME(ag_code)                                                                               \
+    TA_NAME(ag_frame)                                                                              \
+    TA_NAME(as_iterator)                                                                           \
     TA_NAME(asgi)                                                                                  \
     TA_NAME(background)                                                                            \
     TA_NAME(body)                                                                                  \
@@ -36,6 +39,7 @@
     TA_NAME(encode)                                                                                \
     TA_NAME(events)                                                                                \
     TA_NAME(extensions)                                                                            \
+    TA_NAME(f_locals)                                                                              \
     TA_NAME(fd)                                                                                    \
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
@@ -44,6 +48,7 @@
     TA_NAME(http)                                                                                  \
     TA_NAME(http_version)                                                                          \
     TA_NAME(https)                                                                                 \
+    TA_NAME(iterator)                                                                              \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \

@@ -95,8 +95,6 @@ typedef struct ta_streamer_state {
     PyObject *call, *stream_response, *listen_for_disconnect;
     PyObject *current_task;  /* asyncio.current_task */
     PyObject *in_threadpool; /* the code of starlette.concurrency.iterate_in_threadpool */
-    PyObject *ag_code, *ag_frame, *f_locals; /* interned, as the two names of its locals */
-    PyObject *local_iterator, *local_as_iterator;
 } ta_streamer_state;
 
 /* ws.c */

@@ -190,20 +190,21 @@ static ta_step ask_next(ta_streamer *s)
 }
 
 /* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
-static PyObject *unbegun(const ta_streamer_state *o, PyObject *generator)
+static PyObject *unbegun(ta_state *st, PyObject *generator)
 {
-    PyObject *code = PyObject_GetAttr(generator, o->ag_code), *iterator = NULL;
+    const ta_names_state *n = &st->o.names;
+    PyObject *code = PyObject_GetAttr(generator, n->ag_code), *iterator = NULL;
     PyObject *frame = NULL, *locals = NULL;
     Py_XDECREF(code);
-    if (code == o->in_threadpool)
-        frame = PyObject_GetAttr(generator, o->ag_frame);
+    if (code == st->o.stream.in_threadpool)
+        frame = PyObject_GetAttr(generator, n->ag_frame);
     if (frame != NULL && frame != Py_None)
-        locals = PyObject_GetAttr(frame, o->f_locals);
+        locals = PyObject_GetAttr(frame, n->f_locals);
     if (locals != NULL) {
-        PyObject *begun = PyObject_GetItem(locals, o->local_as_iterator);
+        PyObject *begun = PyObject_GetItem(locals, n->as_iterator);
         if (begun == NULL) {
             PyErr_Clear();
-            iterator = PyObject_GetItem(locals, o->local_iterator);
+            iterator = PyObject_GetItem(locals, n->iterator);
         }
         Py_XDECREF(begun);
     }
@@ -223,7 +224,7 @@ static int open_ahead(ta_streamer *s, PyObject *iterable)
     ta_native *x = s->x;
     if (!PyAsyncGen_CheckExact(iterable) || ta_task_is_marked(x->base.ls))
         return 0;
-    PyObject *iterator = unbegun(&x->st->o.stream, iterable);
+    PyObject *iterator = unbegun(x->st, iterable);
     if (iterator == NULL)
         return 0;
     Py_SETREF(iterator, PyObject_GetIter(iterator));
@@ -642,11 +643,6 @@ int ta_streamer_init(PyObject *module, ta_state *st)
         return -1;
     o->response_type = type;
     o->current_task = ta_import_attr("asyncio", "current_task");
-    o->ag_code = PyUnicode_InternFromString("ag_code");
-    o->ag_frame = PyUnicode_InternFromString("ag_frame");
-    o->f_locals = PyUnicode_InternFromString("f_locals");
-    o->local_iterator = PyUnicode_InternFromString("iterator");
-    o->local_as_iterator = PyUnicode_InternFromString("as_iterator");
     PyObject *function = ta_import_attr("starlette.concurrency", "iterate_in_threadpool");
     if (function == NULL)
         return -1;
@@ -655,10 +651,8 @@ int ta_streamer_init(PyObject *module, ta_state *st)
     o->call = PyObject_GetAttrString(type, "__call__");
     o->stream_response = PyObject_GetAttrString(type, "stream_response");
     o->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
-    if (o->current_task == NULL || o->ag_code == NULL || o->ag_frame == NULL ||
-        o->f_locals == NULL || o->local_iterator == NULL || o->local_as_iterator == NULL ||
-        o->in_threadpool == NULL || o->call == NULL || o->stream_response == NULL ||
-        o->listen_for_disconnect == NULL)
+    if (o->current_task == NULL || o->in_threadpool == NULL || o->call == NULL ||
+        o->stream_response == NULL || o->listen_for_disconnect == NULL)
         return -1;
     return ta_add_type(module, &spec, NULL, &o->type);
 }
