@@ -5,12 +5,13 @@ import contextlib
 import http.client
 import socket
 import threading
-import time
+
+import patience
 
 from turboapi._server import LoopThread
 from turboapi.config import Config
 
-TIMEOUT = 10
+TIMEOUT = patience.seconds(10)
 
 
 class Running:
@@ -93,18 +94,15 @@ def read_until(sock, mark):
     return data
 
 
-def wait_for(condition, timeout=TIMEOUT):
+def wait_for(condition, timeout=10):
     """Polls until it is true; fails the test otherwise."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "timed out"
-        time.sleep(0.005)
+    patience.until(condition, timeout)
 
 
 @contextlib.contextmanager
 def running(app, *, uds=None, **settings):
     """A server for `app`; stopped gracefully at the end, which must succeed."""
-    settings.setdefault("timeout_graceful_shutdown", 5)
+    settings.setdefault("timeout_graceful_shutdown", patience.seconds(5))
     settings.setdefault("access_log", False)
     settings.setdefault("interface", "asgi")
     config = Config(**settings)
@@ -135,7 +133,7 @@ def running(app, *, uds=None, **settings):
         yield Running(thread, loop_thread, address)
     finally:
         loop_thread.stop()
-        thread.join(TIMEOUT)
+        thread.join(patience.seconds(20))
         stuck = thread.is_alive()
         bound.close()
         assert not stuck, "the server did not stop"

@@ -13,9 +13,10 @@ import threading
 import time
 from pathlib import Path
 
+import patience
 import pytest
 
-PATIENCE = 20.0
+PATIENCE = patience.seconds(10)
 
 APP = """
 import asyncio, os

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import anyio
 import anyio.from_thread
+import patience
 import pytest
 from pydantic import BaseModel
 from server_kit import read_all, read_until, running, wait_for
@@ -396,7 +397,7 @@ def test_a_thousand_wait_at_once():
         for sock in socks:
             assert read_all(sock).endswith(b'"ok"')
             sock.close()
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < n * 0.1 / 3  # not one after the other
 
 
 # -- `def` handlers -------------------------------------------------------------------------------
@@ -421,7 +422,7 @@ def test_quick_def_handlers_are_promoted():
         return threading.current_thread().name
 
     with serving(app) as server:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patience.seconds(10)
         while get_json(server, "/") != "server":
             assert time.monotonic() < deadline
 
@@ -460,7 +461,7 @@ def test_a_promoted_handler_that_stalls_is_demoted():
         return threading.current_thread().name
 
     with serving(app) as server:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patience.seconds(10)
         while get_json(server, "/") != "server":
             assert time.monotonic() < deadline
         slow.set()

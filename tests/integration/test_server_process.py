@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 
+import patience
 import pytest
 
 APP = """
@@ -52,7 +53,7 @@ class Process:
             stderr=subprocess.PIPE,
             text=True,
         )
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + patience.seconds(20)
         while True:
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), timeout=5).close()
@@ -62,7 +63,7 @@ class Process:
             time.sleep(0.02)
 
     def client(self):
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=patience.seconds(10))
 
     def get(self, path):
         client = self.client()
@@ -72,8 +73,8 @@ class Process:
         finally:
             client.close()
 
-    def end(self, timeout=10):
-        errors = self.popen.communicate(timeout=timeout)[1]
+    def end(self):
+        errors = self.popen.communicate(timeout=patience.seconds(10))[1]
         return self.popen.returncode, errors
 
 
@@ -115,11 +116,11 @@ def test_requests_in_flight_are_finished(loop, path):
     needs(loop)
     with process(f"loop={loop}") as server:
         answers = []
-        waiting = threading.Thread(target=lambda: answers.append(server.get(f"{path}?seconds=0.5")))
+        waiting = threading.Thread(target=lambda: answers.append(server.get(f"{path}?seconds=2")))
         waiting.start()
-        time.sleep(0.2)
+        time.sleep(0.5)
         server.popen.send_signal(signal.SIGTERM)
-        waiting.join(10)
+        waiting.join(patience.seconds(10))
         code, log = server.end()
         assert answers in ([b'"waited"'], [b'"blocked"']), log
         assert code == 0
@@ -134,7 +135,7 @@ def test_second_signal_does_not_wait():
         time.sleep(0.2)
         assert server.popen.poll() is None
         server.popen.send_signal(signal.SIGINT)
-        code, log = server.end(5)
+        code, log = server.end()
         client.close()
     assert code == 1
     assert "Traceback" not in log
@@ -143,13 +144,11 @@ def test_second_signal_does_not_wait():
 def test_a_blocked_thread_does_not_keep_the_process():
     with process("timeout_graceful_shutdown=0.2") as server:
         client = server.client()
-        client.request("GET", "/block?seconds=30")
+        client.request("GET", "/block?seconds=600")
         time.sleep(0.2)
-        began = time.monotonic()
         server.popen.send_signal(signal.SIGTERM)
-        server.end(10)
+        server.end()
         client.close()
-    assert time.monotonic() - began < 8
 
 
 def test_keyboard_interrupt_of_a_handler_ends_the_process():

@@ -624,6 +624,7 @@ def test_a_request_takes_no_time_to_end():
     with NativeTestClient(app) as client:
         client.get("/")
         begun = time.perf_counter()
-        for _ in range(20):
+        for _ in range(100):
             client.get("/")
-        assert time.perf_counter() - begun < 2
+        # Were there a wait of, say, 100 ms in each, it would be 10 s: on a loaded machine, too.
+        assert time.perf_counter() - begun < 10

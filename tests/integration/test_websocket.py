@@ -385,7 +385,7 @@ def test_a_client_that_does_not_answer_the_close():
         ws.send(frame(1, b"still here"))
         began = time.monotonic()
         assert read_all(ws.sock) == b""
-        assert 0.1 < time.monotonic() - began < TIMEOUT / 2
+        assert 0.1 < time.monotonic() - began < 9  # the default is 10
 
 
 @pytest.mark.parametrize(("fails", "code"), [(True, 1011), (False, 1000)])
