@@ -66,6 +66,11 @@ class Router:
     def __len__(self) -> int: ...
 
 @final
+class Exchange:
+    def gather(self) -> bytes | Awaitable[bytes] | None: ...
+    def cancel(self, msg: str, /) -> None: ...
+
+@final
 class App:
     def __new__(
         cls,

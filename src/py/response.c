@@ -193,7 +193,7 @@ static ta_step send_response(ta_run *r, PyObject *response)
         Py_DECREF(response);
         return rc < 0 ? TA_STEP_ERROR : step;
     }
-    PyObject *aw = x->ops->stream != NULL ? x->ops->stream(x, response) : NULL;
+    PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
         aw = ta_xch_call(x, response);
     Py_DECREF(response);

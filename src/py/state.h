@@ -86,6 +86,7 @@ typedef struct ta_pool_state {
 typedef struct ta_xch_native_state {
     PyTypeObject *type;
     PyTypeObject *body_type, *receive_type, *send_type;
+    PyObject *file_call; /* starlette.responses.FileResponse.__call__ */
 } ta_xch_native_state;
 
 /* stream.c */

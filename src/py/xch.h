@@ -51,10 +51,11 @@ typedef struct ta_xch_ops {
     int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers, ta_str body,
                    PyObject *body_owner, PyObject **awaitable);
     /*
-     * A new awaitable that sends a plain StreamingResponse and runs its background, or NULL: it
-     * has to be called (an exception may be set then).  May be NULL.
+     * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and
+     * runs its background; or NULL: it has to be called (an exception may be set then).  May be
+     * NULL.
      */
-    PyObject *(*stream)(ta_xch *x, PyObject *response);
+    PyObject *(*deliver)(ta_xch *x, PyObject *response);
     /* Puts what was sent on the wire before slow work (background tasks) starts; may be NULL. */
     void (*flush)(ta_xch *x);
 } ta_xch_ops;

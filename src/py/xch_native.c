@@ -227,9 +227,8 @@ static PyObject *plain_scope(ta_native *x)
         put(scope, n->path, ta_native_text(x->base.path)) < 0 ||
         put(scope, n->raw_path, bytes_of(x->raw_path)) < 0 ||
         put(scope, n->query_string, bytes_of(x->base.query)) < 0 ||
-        (x->app->pathsend && put(scope, n->extensions,
-                                 Py_BuildValue("{O{}}", x->matched ? n->http_response_pathsend
-                                                                   : n->turboapi_pathsend)) < 0) ||
+        (x->app->pathsend &&
+         put(scope, n->extensions, Py_BuildValue("{O{}}", n->turboapi_pathsend)) < 0) ||
         (x->ws != NULL && ta_websock_scope(x, scope) < 0) || correct(x, scope) < 0)
         Py_CLEAR(scope);
     return scope;
@@ -485,6 +484,59 @@ refused:
     return -1;
 }
 
+/* -- responses that are not called ------------------------------------------------------------ */
+
+static bool is_file(ta_state *st, PyObject *response)
+{
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), st->o.names.dunder_call);
+    if (call == NULL)
+        PyErr_Clear();
+    Py_XDECREF(call);
+    return call == st->o.xch_native.file_call;
+}
+
+/*
+ * A FileResponse of a plan: nothing is between it and us, so that it may send the file by its path.
+ * The scope of the request does not say so: the application may use that with a send of its own.
+ */
+static PyObject *call_file(ta_native *x, PyObject *response)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *own = native_scope(&x->base), *extensions = NULL, *offer = NULL, *res = NULL;
+    PyObject *scope = own ? PyDict_Copy(own) : NULL;
+    Py_XDECREF(own);
+    if (scope == NULL)
+        return NULL;
+    if (PyDict_GetItemRef(scope, n->extensions, &extensions) < 0)
+        goto done;
+    /* Copied: it is shared with the scope that Python has. */
+    offer = extensions != NULL && PyDict_Check(extensions) ? PyDict_Copy(extensions) : PyDict_New();
+    if (offer == NULL || put(offer, n->http_response_pathsend, PyDict_New()) < 0 ||
+        PyDict_SetItem(scope, n->extensions, offer) < 0)
+        goto done;
+    PyObject *receive = ta_native_receive(&x->base);
+    PyObject *send = receive ? ta_native_send(&x->base) : NULL;
+    if (send != NULL) {
+        PyObject *args[] = {NULL, scope, receive, send};
+        res = PyObject_Vectorcall(response, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(send);
+    Py_XDECREF(receive);
+done:
+    Py_XDECREF(offer);
+    Py_XDECREF(extensions);
+    Py_DECREF(scope);
+    return res;
+}
+
+static PyObject *native_deliver(ta_xch *base, PyObject *response)
+{
+    ta_native *x = ta_native_of(base);
+    if (x->app->pathsend && x->matched && x->ws == NULL && is_file(x->st, response))
+        return call_file(x, response);
+    return ta_native_stream(base, response);
+}
+
 static void native_flush(ta_xch *base)
 {
     ta_native *x = ta_native_of(base);
@@ -499,7 +551,7 @@ static const ta_xch_ops native_ops = {
     .path_params = native_path_params,
     .body = native_body_op,
     .respond = native_respond,
-    .stream = ta_native_stream,
+    .deliver = native_deliver,
     .flush = native_flush,
 };
 
@@ -716,7 +768,7 @@ static PyMethodDef methods[] = {
      "The whole body: bytes when it is here, else an awaitable of it; None when receive() was\n"
      "called for it before."},
     {"cancel", native_cancel, METH_O,
-     "cancel(msg, /)\n--\n\nCancels the Task that works on it, if one does."},
+     "cancel($self, msg, /)\n--\n\nCancels the Task that works on it, if one does."},
     {NULL},
 };
 
@@ -738,7 +790,13 @@ static PyType_Spec spec = {
 
 int ta_native_init(PyObject *module, ta_state *st)
 {
-    if (ta_add_type(module, &spec, NULL, &st->o.xch_native.type) < 0)
+    PyObject *file = ta_import_attr("starlette.responses", "FileResponse");
+    if (file == NULL)
+        return -1;
+    st->o.xch_native.file_call = PyObject_GetAttr(file, st->o.names.dunder_call);
+    Py_DECREF(file);
+    if (st->o.xch_native.file_call == NULL ||
+        ta_add_type(module, &spec, "Exchange", &st->o.xch_native.type) < 0)
         return -1;
     return ta_add_type(module, &body_spec, NULL, &st->o.xch_native.body_type);
 }

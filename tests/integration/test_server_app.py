@@ -4,6 +4,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import gc
+import gzip
 import json
 import threading
 import time
@@ -19,8 +20,9 @@ from pydantic import BaseModel
 from server_kit import read_all, read_until, running, wait_for
 from starlette import routing
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 
-from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from turboapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request
 from turboapi.middleware.cors import CORSMiddleware
 from turboapi.middleware.gzip import GZipMiddleware
 from turboapi.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
@@ -981,3 +983,101 @@ def test_files_are_paths_only_where_nobody_else_sees_them(tmp_path, monkeypatch)
                 assert bool(opened) is (path not in by_path), path
     assert "http.response.pathsend" not in seen
     assert "http.response.body" in seen
+
+
+class Upper:
+    """Middleware, or a wrapper, that changes the bytes of a response."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def change(message):
+            if message["type"] == "http.response.body":
+                message = {**message, "body": message["body"].upper()}
+            await send(message)
+
+        await self.app(scope, receive, change)
+
+
+async def upper_by_function(request, call_next):
+    response = await call_next(request)
+    body = b"".join([piece async for piece in response.body_iterator])
+    return Response(body.upper())
+
+
+class UpperFile(FileResponse):
+    async def __call__(self, scope, receive, send):
+        await Upper(super().__call__)(scope, receive, send)
+
+
+class UpperFiles(StaticFiles):
+    def file_response(self, full_path, stat_result, scope, status_code=200):
+        return UpperFile(full_path, status_code)
+
+
+class UpperMount(routing.Mount):
+    async def handle(self, scope, receive, send):
+        await Upper(super().handle)(scope, receive, send)
+
+
+def test_middleware_of_what_is_mounted_sees_the_bytes_of_files(tmp_path, monkeypatch):
+    """Whatever stands between a file and the server gets its bytes, at any depth."""
+    content = b"x = 1;" * 20_000
+    (tmp_path / "a.js").write_bytes(content)
+    opened = []
+    original = FileResponse._open_file
+    monkeypatch.setattr(FileResponse, "_open_file", lambda self: opened.append(1) or original(self))
+
+    def files():
+        return StaticFiles(directory=tmp_path)
+
+    def mounted(*middleware, below=None):
+        sub = FastAPI(middleware=list(middleware))
+        sub.mount("/static", below or files())
+        return sub
+
+    app = FastAPI(middleware=[Middleware(CORSMiddleware, allow_origins=["*"])])
+    app.mount("/gzip", mounted(Middleware(GZipMiddleware)))
+    app.mount("/pure", mounted(Middleware(Upper)))
+    function = mounted()
+    function.middleware("http")(upper_by_function)
+    app.mount("/function", function)
+    app.mount("/base", mounted(Middleware(BaseHTTPMiddleware, dispatch=upper_by_function)))
+    app.mount("/wrapped", Upper(mounted()))
+    app.mount("/deep", mounted(Middleware(Upper), below=mounted(below=files())))
+    app.mount("/mount", routing.Router([
+        routing.Mount("/static", mounted(below=files()), middleware=[Middleware(Upper)])
+    ]))  # fmt: skip
+    app.mount("/custom", mounted(below=UpperFiles(directory=tmp_path)))
+    own = mounted()
+    own.router.routes.insert(0, UpperMount("/static", files()))
+    app.mount("/own", own)
+    included = APIRouter()
+    included.mount("/static", Upper(files()))
+    app.include_router(included, prefix="/included")
+
+    @app.get("/endpoint/static/{name}")
+    async def endpoint(request: Request, name: str):
+        class Sent(Response):
+            async def __call__(self, scope, receive, send):
+                await Upper(FileResponse(tmp_path / name))(request.scope, receive, send)
+
+        return Sent()
+
+    app.get("/plan/static/{name}")(lambda name: UpperFile(tmp_path / name))
+    app.mount("/none", mounted(below=mounted(below=files())))
+    with serving(app) as server:
+        changed = (
+            "pure", "function", "base", "wrapped", "deep/static", "mount/static", "custom", "own",
+            "included", "endpoint", "plan",
+        )  # fmt: skip
+        for name in changed:
+            status, _, body = server.get(f"/{name}/static/a.js")
+            assert status == 200 and body == content.upper(), name
+        _, headers, body = server.get("/gzip/static/a.js", **{"accept-encoding": "gzip"})
+        assert headers["content-encoding"] == "gzip" and gzip.decompress(body) == content
+        opened.clear()
+        _, headers, body = server.get("/none/static/static/a.js", origin="http://x")
+        assert body == content and headers["access-control-allow-origin"] == "*"
+        assert not opened  # sent by its path: nobody is between who wants its bytes

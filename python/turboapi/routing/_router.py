@@ -13,7 +13,6 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Match
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
 from typing_extensions import Unpack, deprecated
@@ -27,7 +26,7 @@ from turboapi._body_limit import (
 from turboapi._form_limits import _FormLimits, _validate_form_limits
 from turboapi.datastructures import Default
 from turboapi.exceptions import FastAPIError
-from turboapi.routing import _frontend, _scope
+from turboapi.routing import _files, _frontend, _scope
 from turboapi.routing._frontend import Directory, Fallback, _FrontendRouteGroup
 from turboapi.routing._included import (
     _EffectiveRouteContext,
@@ -56,11 +55,6 @@ from turboapi.utils import generate_unique_id, get_value_or_default
 
 if TYPE_CHECKING:
     from turboapi._engine import RouteTable
-
-
-def _is_static(route: BaseRoute) -> bool:
-    app = route.app if isinstance(route, routing.Mount) else None
-    return isinstance(app, StaticFiles) and type(app).__call__ is StaticFiles.__call__
 
 
 _ROUTES_WARNING = """
@@ -333,13 +327,13 @@ class APIRouter(routing.Router):
         self, route: BaseRoute, child: Scope, scope: Scope, receive: Receive, send: Send
     ) -> None:
         _scope.merge_child(scope, child)
-        if _is_static(route):
-            _scope.offer_pathsend(scope)
         _route_selected(
             scope=scope,
             path=getattr(route, "path_format", None),
             mount=isinstance(route, routing.Mount),
         )
+        if _files.is_static(route):
+            scope = _files.with_pathsend(scope, send)
         await route.handle(scope, receive, send)
 
     def _slash_redirect(self, scope: Scope) -> Response | None:

@@ -18,10 +18,6 @@ FRONTEND_SPECIFICITY = "frontend_specificity"
 
 MISSING: Any = object()
 
-_PATHSEND = "http.response.pathsend"
-# What our server offers instead: a plan that runs natively, and only that, has the other.
-_NATIVE_PATHSEND = "turboapi.pathsend"
-
 
 def own_scope(scope: Scope) -> dict[str, Any]:
     """Our part of the scope, made when it is not there yet."""
@@ -71,13 +67,6 @@ def merge_child(scope: Scope, child: Scope) -> None:
         if isinstance(ours, dict):
             own_scope(scope).update(ours)  # pyright: ignore[reportUnknownArgumentType]
     scope.update(child)
-
-
-def offer_pathsend(scope: Scope) -> None:
-    """Where our server could send a file by its path: nobody is between who wants its bytes."""
-    extensions = scope.get("extensions")
-    if extensions is not None and _NATIVE_PATHSEND in extensions:
-        scope["extensions"] = {**extensions, _PATHSEND: {}}
 
 
 def form_limits(scope: Scope, overrides: _FormLimits | None = None) -> _FormLimits:

@@ -1,0 +1,92 @@
+"""Who may let our server send a file by its path: `http.response.pathsend`.
+
+A file that is sent by its path is one message without bytes, so nothing that wants to see the bytes
+may stand between the response and the server: not a middleware of any of the applications, routers,
+mounts and routes on the way, and not an application that wraps another. None of them has to say so,
+as each would have to pass on a `send` of its own. So the native server only says in the scope that
+it can do it, under a name of our own, and the offer is made where the `send` that is about to be
+used was found to lead to the server's through nothing but functions known to pass all on.
+(A plan's own FileResponse is dealt with in src/py/xch_native.c: nothing is in between there.)
+"""
+
+from functools import partial
+from types import BuiltinMethodType, CodeType, FunctionType
+from typing import Any
+
+from starlette._exception_handler import wrap_app_handling_exceptions
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.routing import BaseRoute, Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope, Send
+
+from turboapi import _core
+from turboapi._body_limit import AppBodyLimitMiddleware
+
+_PATHSEND = "http.response.pathsend"
+# What the native server says.
+_NATIVE_PATHSEND = "turboapi.pathsend"
+_MOST_WRAPPERS = 64
+
+
+def _inner_code(function: Any, *names: str) -> CodeType | None:
+    """The code of a function that is defined inside of another one, however deep."""
+    code: Any = getattr(function, "__code__", None)
+    for name in names:
+        constants = code.co_consts if code is not None else ()
+        code = next(
+            (each for each in constants if isinstance(each, CodeType) and each.co_name == name),
+            None,
+        )
+    return code  # type: ignore[no-any-return]
+
+
+# Each is a closure over `send` that looks at the head and passes every message on as it is.
+_TRANSPARENT = frozenset(
+    {
+        _inner_code(ServerErrorMiddleware.__call__, "_send"),
+        _inner_code(wrap_app_handling_exceptions, "wrapped_app", "sender"),
+        _inner_code(AppBodyLimitMiddleware.__call__, "watch"),
+    }
+) - {None}
+# What decides how a StaticFiles answers; the class of its responses follows from them.
+_STATIC_METHODS = ("__call__", "get_response", "file_response")
+
+
+def _reaches_server(send: Any) -> bool:
+    """Whether the native server gets each message that is given to `send`, and nobody else does."""
+    for _ in range(_MOST_WRAPPERS):
+        if type(send) is BuiltinMethodType:
+            return type(send.__self__) is _core.Exchange
+        if type(send) is partial and getattr(send.func, "__func__", None) is CORSMiddleware.send:
+            send = send.keywords.get("send")  # it changes the head only
+            continue
+        if type(send) is not FunctionType or send.__code__ not in _TRANSPARENT:
+            return False
+        index = send.__code__.co_freevars.index("send")
+        closure = send.__closure__
+        assert closure is not None  # there are free variables
+        send = closure[index].cell_contents
+    return False
+
+
+def is_static(route: BaseRoute) -> bool:
+    """Whether it is a mount of a `StaticFiles` that answers as Starlette's does."""
+    if not isinstance(route, Mount) or type(route).handle is not Mount.handle:
+        return False
+    cls: Any = type(route.app)
+    return issubclass(cls, StaticFiles) and all(
+        getattr(cls, name) is getattr(StaticFiles, name) and name not in vars(route.app)
+        for name in _STATIC_METHODS
+    )
+
+
+def with_pathsend(scope: Scope, send: Send) -> Scope:
+    """The scope for what is called next with `send`: it may send files by their path, if safe.
+
+    A copy: code that is called with another `send` afterwards must not find the offer.
+    """
+    extensions = scope.get("extensions")
+    if extensions is None or _NATIVE_PATHSEND not in extensions or not _reaches_server(send):
+        return scope
+    return {**scope, "extensions": {**extensions, _PATHSEND: {}}}
