@@ -55,10 +55,18 @@ fuzz: ## each libFuzzer target for FUZZ_SECONDS (default 60)
 	@scripts/setup.sh fuzz
 	scripts/fuzz.sh
 
+soak: ## 300,000 requests of each kind: does the server's memory stay flat? (ARGS: --kinds ...)
+	@scripts/setup.sh test
+	$(PY) scripts/soak.py $(ARGS)
+
+nightly: ## what takes too long for every change: fuzzing, memory under load, busy processors
+	scripts/nightly.sh
+
 free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the tests on it
 	scripts/test_free_threaded.sh
 
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
-.PHONY: help run test lint conformance conformance-native starlette fastapi bench asan tsan fuzz free-threaded clean
+.PHONY: help run test lint conformance conformance-native starlette fastapi bench asan tsan fuzz \
+	soak nightly free-threaded clean

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# What takes too long for every change and rarely breaks: about three hours on 2 cores.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+failed=()
+stage() {
+    local name=$1 begun=$SECONDS
+    shift
+    printf '\n=== %s\n' "$name"
+    "$@" || failed+=("$name")
+    printf '=== %s: %d s\n' "$name" $((SECONDS - begun))
+}
+stage "memory under load" make soak
+stage "memory under load, uvloop" make soak ARGS="--option loop=uvloop"
+stage "tests beside eight busy processes, three times" scripts/test_under_load.sh
+stage "fuzz, 10 minutes a target" env FUZZ_SECONDS=600 make fuzz
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'failed: %s\n' "${failed[@]}"
+    exit 1
+fi
