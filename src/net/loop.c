@@ -34,6 +34,12 @@ static uint64_t clock_ms(void)
     return clock_us() / 1000;
 }
 
+/* Tells other threads what the loop does from now on; a plain store. */
+static inline void tell_pulse(ta_loop *loop, bool waits)
+{
+    atomic_store_explicit(&loop->pulse, loop->now * 2 + waits, memory_order_relaxed);
+}
+
 ta_loop *ta_loop_new(ta_backend backend)
 {
     ta_loop *loop = ta_calloc(1, sizeof(*loop));
@@ -43,6 +49,7 @@ ta_loop *ta_loop_new(ta_backend backend)
     ta_list_init(&loop->deferred);
     loop->budget_us = BUDGET_US;
     loop->now = clock_ms();
+    tell_pulse(loop, true);
     loop->timers = ta_timers_new(loop->now);
     if (!loop->timers)
         goto no_memory;
@@ -292,6 +299,7 @@ void ta_loop_set_hooks(ta_loop *loop, const ta_loop_hooks *hooks)
 static int wait_blocking(ta_loop *loop, int timeout_ms, ta_event *events, int cap)
 {
     void *token = NULL;
+    tell_pulse(loop, true);
     if (loop->hooks.before_block)
         token = loop->hooks.before_block(loop->hooks.ctx);
     int n = loop->ops->wait(loop, timeout_ms, events, cap);
@@ -368,6 +376,7 @@ static bool dispatch_left(ta_loop *loop, batch *b)
     memcpy(events, loop->left, (size_t)n * sizeof(*events));
     loop->nleft = 0;
     loop->now = clock_ms();
+    tell_pulse(loop, false);
     dispatch(loop, events, n, b);
     return loop->nleft != 0;
 }
@@ -402,6 +411,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
         return n;
     }
     loop->now = clock_ms();
+    tell_pulse(loop, false);
     if (!rest) {
         dispatch(loop, events, n, &b);
     } else {
@@ -412,7 +422,10 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     b.ran += ta_timers_run(loop->timers, loop->now);
     b.ran += run_deferred(loop);
     loop->in_poll = false;
-    arm_timer_fd(loop);
+    if (loop->timer_fd >= 0) {
+        arm_timer_fd(loop);
+        tell_pulse(loop, true);
+    }
     if (served)
         *served = b.ran;
     return b.count;
@@ -426,6 +439,18 @@ uint64_t ta_loop_now(const ta_loop *loop)
 uint64_t ta_loop_refresh(ta_loop *loop)
 {
     return loop->now = clock_ms();
+}
+
+uint64_t ta_loop_held(const ta_loop *loop)
+{
+    uint64_t now = clock_ms(); /* first: what is read after it can only be newer */
+    uint64_t pulse = atomic_load_explicit(&loop->pulse, memory_order_relaxed);
+    return pulse & 1 || pulse / 2 >= now ? 0 : now - pulse / 2;
+}
+
+uint64_t ta_loop_last(const ta_loop *loop)
+{
+    return atomic_load_explicit(&loop->pulse, memory_order_relaxed) / 2;
 }
 
 ta_timers *ta_loop_timers(ta_loop *loop)

@@ -94,6 +94,14 @@ void ta_loop_undefer(ta_loop *loop, ta_defer *item);
 /* Monotonic milliseconds, read once a batch; _refresh reads the clock anew (after long work). */
 uint64_t ta_loop_now(const ta_loop *loop);
 uint64_t ta_loop_refresh(ta_loop *loop);
+/*
+ * Any thread: for how many milliseconds the loop has been at a batch, and what the caller did after
+ * it; 0 while it waits for events.  Nested under another loop: at a batch alone, as nobody knows
+ * what that other one does.
+ */
+uint64_t ta_loop_held(const ta_loop *loop);
+/* Any thread: when the last batch began (monotonic milliseconds), or was waited for. */
+uint64_t ta_loop_last(const ta_loop *loop);
 ta_timers *ta_loop_timers(ta_loop *loop); /* borrowed */
 /* ta_timer_set on the loop's timers, `ms` from its clock on. */
 void ta_loop_set_timer(ta_loop *loop, ta_timer *t, uint64_t ms);

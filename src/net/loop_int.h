@@ -2,6 +2,8 @@
 #ifndef TA_NET_LOOP_INT_H
 #define TA_NET_LOOP_INT_H
 
+#include <stdatomic.h>
+
 #include "net/loop.h"
 
 /* One ready descriptor, as a backend reports it. */
@@ -48,6 +50,8 @@ struct ta_loop {
     int timer_fd;         /* nested under another loop; else -1 */
     uint64_t timer_fd_at; /* what it is armed for; 0: not armed */
     uint64_t now;
+    /* For other threads, see ta_loop_held: `now`, doubled, and 1 more while it waits. */
+    _Atomic uint64_t pulse;
     ta_timers *timers; /* owned */
     ta_list_node deferred;
     ta_loop_hooks hooks;

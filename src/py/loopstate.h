@@ -7,6 +7,8 @@
 #ifndef TA_PY_LOOPSTATE_H
 #define TA_PY_LOOPSTATE_H
 
+#include <pthread.h>
+
 #include "base/list.h"
 #include "net/loop.h"
 #include "net/wake.h"
@@ -50,6 +52,13 @@ typedef struct ta_loopstate {
         int64_t start_ns, cpu_ns;
         long switches;
     } watch;
+    /* lag.c: what other threads may look at, under its mutex */
+    struct {
+        pthread_mutex_t mutex; /* never held while Python code runs */
+        bool open;             /* `loop` and `wake` may be used: attached, and not closed */
+        bool nested;           /* as above */
+        uint64_t asked;        /* ms: when a nested loop was last asked to come; 0: never */
+    } lag;
 } ta_loopstate;
 
 /*

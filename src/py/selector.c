@@ -141,6 +141,7 @@ int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop)
                PyObject_HasAttr(aioloop, st->o.names._stopping);
     if (PyDict_SetItem(st->o.selector.by_loop, aioloop, selector) < 0)
         return -1;
+    ta_lag_set(ls, true, ls->nested);
     return ta_task_attach(ls);
 }
 
@@ -150,6 +151,7 @@ static void shut(ta_selector *self)
     ta_loopstate *ls = &self->ls;
     if (ls->loop == NULL)
         return;
+    ta_lag_set(ls, false, false);
     ta_server_shut_all(ls);
     if (ls->nested) {
         PyObject *res =
@@ -567,6 +569,7 @@ static void selector_dealloc(PyObject *obj)
     PyTypeObject *type = Py_TYPE(obj);
     PyObject_GC_UnTrack(obj);
     (void)selector_clear(obj);
+    (void)pthread_mutex_destroy(&cast(obj)->ls.lag.mutex);
     type->tp_free(obj);
     Py_DECREF(type);
 }
@@ -594,6 +597,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         return NULL;
     ta_loopstate *ls = &self->ls;
     ls->st = st;
+    (void)pthread_mutex_init(&ls->lag.mutex, NULL);
     ta_list_init(&ls->servers);
     if ((ls->loop = ta_loop_new(which)) == NULL || (ls->wake = ta_wake_new(ls->loop)) == NULL) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -631,6 +635,11 @@ static PyMethodDef methods[] = {
      "turn($self, /)\n--\n\nOne batch without waiting: for loops that watch fileno()."},
     {"attach", selector_attach, METH_O,
      "attach($self, loop, /)\n--\n\nBinds it to the loop that runs in this thread."},
+    {"lag", ta_selector_lag, METH_NOARGS,
+     "lag($self, /)\n--\n\n"
+     "For how many seconds the loop has not come back to its selector; 0.0 while it waits for\n"
+     "events.  From any thread.  A loop that watches fileno() is asked to come by one call, and\n"
+     "the next one tells since when it has not: each call wakes it once."},
     {"spawn", (PyCFunction)(void (*)(void))ta_selector_spawn, METH_FASTCALL,
      "spawn($self, coro, callback=None, /)\n--\n\n"
      "Runs coro in a Task of the pool, from the next batch on, and calls callback(result,\n"

@@ -1,5 +1,6 @@
 /*
- * selector_int.h -- what the files of the Selector share: selector.c, selector_map.c, spawn.c.
+ * selector_int.h -- what the files of the Selector share: selector.c, selector_map.c, spawn.c,
+ * lag.c.
  *
  * Layer: py (L4).  Nobody else includes it.
  */
@@ -28,5 +29,9 @@ int ta_selector_map_init(PyObject *module, ta_state *st);
 
 /* Selector.spawn(coro, callback=None) */
 PyObject *ta_selector_spawn(PyObject *selector, PyObject *const *args, Py_ssize_t nargs);
+
+/* lag.c: Selector.lag(); whether, and how, other threads may look at the loop. */
+PyObject *ta_selector_lag(PyObject *selector, PyObject *ignored);
+void ta_lag_set(ta_loopstate *ls, bool open, bool nested);
 
 #endif

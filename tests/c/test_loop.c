@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -642,6 +643,77 @@ TA_TEST(nested)
     loop = ta_loop_new(TA_BACKEND_POLL);
     CHECK_INT(ta_loop_set_nested(loop, true), ==, TA_EUNSUPPORTED);
     CHECK_INT(ta_loop_set_nested(loop, false), ==, TA_OK);
+    ta_loop_free(loop);
+}
+
+/* -- what other threads see ------------------------------------------------------------------- */
+
+static void wait_ms(unsigned ms)
+{
+    struct timespec ts = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&ts, NULL);
+}
+
+static uint64_t held_within; /* by a callback that took 30 ms */
+
+static void on_held(ta_io *io, unsigned events)
+{
+    watch *w = TA_CONTAINER_OF(io, watch, io);
+    on_event(io, events);
+    wait_ms(30);
+    held_within = ta_loop_held(w->loop);
+}
+
+/* NULL: what it saw was sane. */
+static void *look(void *arg)
+{
+    ta_loop *loop = arg;
+    bool sane = true;
+    for (int i = 0; i < 50; i++) {
+        uint64_t last = ta_loop_last(loop);
+        sane = sane && ta_loop_held(loop) < 600000 && ta_loop_last(loop) >= last;
+        wait_ms(1);
+    }
+    return sane ? NULL : arg;
+}
+
+BOTH(held)
+{
+    ta_loop *loop = new_loop();
+    CHECK_INT((int)ta_loop_held(loop), ==, 0); /* not begun */
+    int fds[2];
+    CHECK(pipe(fds) == 0);
+    watch w = {.io = {.on_event = on_held, .fd = fds[0]}, .loop = loop};
+    CHECK_INT(ta_loop_add(loop, &w.io, TA_EV_READ), ==, TA_OK);
+    pthread_t other;
+    CHECK(pthread_create(&other, NULL, look, loop) == 0);
+    CHECK(write(fds[1], "x", 1) == 1);
+    unsigned served;
+    CHECK_INT(turn(loop, 1000, &served), ==, 0);
+    CHECK_INT((int)held_within, >=, 29); /* milliseconds are cut off */
+    wait_ms(20);                         /* the caller's own work counts */
+    CHECK_INT((int)ta_loop_held(loop), >=, 49);
+    CHECK(ta_loop_last(loop) == ta_loop_now(loop));
+    ta_loop_del(loop, &w.io);
+    CHECK_INT(turn(loop, 20, &served), ==, 0); /* waiting does not */
+    CHECK_INT((int)ta_loop_held(loop), <, 49);
+    void *insane;
+    CHECK(pthread_join(other, &insane) == 0);
+    CHECK(insane == NULL);
+    close(fds[0]);
+    close(fds[1]);
+    ta_loop_free(loop);
+}
+
+TA_TEST(held_nested)
+{
+    ta_loop *loop = ta_loop_new(TA_BACKEND_EPOLL);
+    CHECK(loop != NULL);
+    CHECK_INT(ta_loop_set_nested(loop, true), ==, TA_OK);
+    unsigned served;
+    CHECK_INT(turn(loop, 0, &served), ==, 0);
+    wait_ms(20);
+    CHECK_INT((int)ta_loop_held(loop), ==, 0); /* outside of a batch: the other loop's affair */
     ta_loop_free(loop);
 }
 

@@ -349,3 +349,82 @@ def test_uvloop_hosts_it_nested(debug):
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(main()) == [((n, True), None) for n in range(5)]
         selector.close()
+
+
+# -- what other threads see -----------------------------------------------------------------------
+
+
+def wait_until(condition, seconds=60):
+    """A generous deadline: the machine may be busy."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "timed out"
+        time.sleep(0.01)
+
+
+def uvloop_loop(_selector):
+    uvloop = pytest.importorskip("uvloop")
+    return uvloop.new_event_loop()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop_loop])
+def test_lag(new_loop):
+    selector = _core.Selector()
+    assert selector.lag() == 0.0
+    loop = new_loop(selector)
+    hold, held, release = threading.Event(), threading.Event(), threading.Event()
+
+    async def main():
+        selector.attach(asyncio.get_running_loop())
+        while not release.is_set():
+            await asyncio.sleep(0.01)
+            if hold.is_set():
+                held.set()
+                release.wait(60)
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
+    thread.start()
+    try:
+        for _ in range(5):
+            selector.lag()
+            time.sleep(0.02)
+        hold.set()
+        assert held.wait(60)
+        # A loop that is asked to come may have answered the call before.
+        wait_until(lambda: selector.lag() > 0.2)
+        first = selector.lag()
+        wait_until(lambda: selector.lag() > first)
+    finally:
+        release.set()
+        thread.join(60)
+    loop.close()
+    selector.close()
+    assert selector.lag() == 0.0
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop_loop])
+def test_lag_of_a_loop_that_waits(new_loop):
+    selector = _core.Selector()
+    loop = new_loop(selector)
+    over = asyncio.Event()
+    attached = threading.Event()
+
+    async def main():
+        selector.attach(asyncio.get_running_loop())
+        attached.set()
+        await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(main(),), daemon=True)
+    thread.start()
+    assert attached.wait(60)
+    wait_until(lambda: selector.lag() == 0.0)
+    if isinstance(loop, asyncio.SelectorEventLoop):
+        for _ in range(20):
+            time.sleep(0.01)
+            assert selector.lag() == 0.0
+    else:  # each call wakes it, and the next one finds that it came
+        wait_until(lambda: selector.lag() == 0.0 == selector.lag())
+    loop.call_soon_threadsafe(over.set)
+    thread.join(60)
+    loop.close()
+    selector.close()
