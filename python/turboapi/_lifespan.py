@@ -7,6 +7,8 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
+from turboapi._signals import is_ctrl_c
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -88,7 +90,7 @@ class Lifespan:
             await self._app(scope, self._messages.get, self._send)
         except BaseException as error:
             self._explain(error)
-            if not isinstance(error, (Exception, asyncio.CancelledError)):
+            if isinstance(error, KeyboardInterrupt) and is_ctrl_c(error):
                 raise
         finally:
             self._ended = True

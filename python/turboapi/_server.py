@@ -22,6 +22,7 @@ from turboapi._access import access_writer
 from turboapi._fastapi_bridge import native_app
 from turboapi._lifespan import Lifespan, LifespanError
 from turboapi._proxy import ProxyHeaders
+from turboapi._signals import is_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,7 +104,7 @@ class LoopThread:
         selector = _core.Selector()
         try:
             with asyncio.Runner(loop_factory=lambda: self._new_loop(selector)) as runner:
-                self.exit_code = runner.run(self._serve(selector))
+                self.exit_code = self._run(runner, selector)
         except BaseException:
             self.exit_code = EXIT_FORCED
             raise
@@ -112,6 +113,26 @@ class LoopThread:
             self._loop = None
             self.ready.set()
         return self.exit_code
+
+    def _run(self, runner: asyncio.Runner, selector: _core.Selector) -> int:
+        """Runs the loop to the end of `_serve`.
+
+        asyncio lets a KeyboardInterrupt out of any Task end the loop. Where it can't be Ctrl+C it
+        is an error of that Task, as of a request's own; the loop goes on where it stood.
+        """
+        loop = runner.get_loop()
+        serving = loop.create_task(self._serve(selector))
+        try:
+            return runner.run(_finish(serving))
+        except KeyboardInterrupt as error:
+            interrupt = error
+        while not is_ctrl_c(interrupt) and not serving.done():
+            logger.error("KeyboardInterrupt in a task", exc_info=interrupt)
+            try:
+                return loop.run_until_complete(serving)
+            except KeyboardInterrupt as error:
+                interrupt = error
+        raise interrupt
 
     def stop(self) -> None:
         """Ends it gracefully, a second time at once; from any thread."""
@@ -226,6 +247,10 @@ class LoopThread:
         self._stop_here()
         for each in self._followers or ():
             each.stop()
+
+
+async def _finish(task: asyncio.Task[int]) -> int:
+    return await task
 
 
 def _make_server(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import select
 import signal
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,28 @@ if TYPE_CHECKING:
 
     class _HasFileno(Protocol):
         def fileno(self) -> int: ...
+
+
+def is_ctrl_c(error: BaseException) -> bool:
+    """Whether a KeyboardInterrupt may be the user's Ctrl+C, not an exception that code raised.
+
+    Signals reach Python code in the main thread only, and only where the handler of SIGINT raises
+    what they mean: Python's own does at any place; one written in Python is seen in the traceback.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        return True
+    if isinstance(handler, functools.partial):  # asyncio.Runner's
+        handler = handler.func
+    code = getattr(handler, "__code__", None)
+    trace = error.__traceback__
+    while trace is not None:
+        if code is not None and trace.tb_frame.f_code is code:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def readable(descriptors: Iterable[int], timeout: float | None) -> bool:

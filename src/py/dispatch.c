@@ -148,9 +148,9 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
     } else {
         fail(x, exc);
     }
-    /* SystemExit ends its request, as under uvicorn; Ctrl+C without a signal handler ends the loop.
-     */
-    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
+    /* SystemExit, and KeyboardInterrupt that the application raised, end their request, as under
+     * uvicorn; Ctrl+C without a signal handler ends the loop. */
+    if (ta_exc_is_ctrl_c(exc)) {
         PyErr_SetRaisedException(exc);
         exc = NULL;
         rc = -1;
@@ -187,7 +187,7 @@ void ta_native_failed(ta_native *x)
         return;
     }
     fail(x, exc);
-    if (PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt)) {
+    if (ta_exc_is_ctrl_c(exc)) {
         PyErr_SetRaisedException(exc);
         ta_ls_unhandled(x->base.ls, "");
         return;

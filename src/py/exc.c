@@ -76,6 +76,22 @@ void ta_exc_report(ta_state *st, PyObject *aioloop, const char *message)
     Py_DECREF(exc);
 }
 
+bool ta_exc_is_ctrl_c(PyObject *exc)
+{
+    if (!PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt))
+        return false;
+    PyObject *other = PyErr_GetRaisedException();
+    PyObject *decide = ta_import_attr("turboapi._signals", "is_ctrl_c");
+    PyObject *res = decide ? PyObject_CallOneArg(decide, exc) : NULL;
+    bool yes = res == NULL || !Py_IsFalse(res); /* in doubt the process has to end */
+    Py_XDECREF(res);
+    Py_XDECREF(decide);
+    PyErr_Clear();
+    if (other != NULL)
+        PyErr_SetRaisedException(other);
+    return yes;
+}
+
 void ta_exc_log(ta_state *st, const char *message, PyObject *exc)
 {
     PyObject *args = NULL, *kwargs = NULL, *method = NULL, *res = NULL;

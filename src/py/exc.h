@@ -25,11 +25,16 @@ void ta_exc_report(ta_state *st, PyObject *aioloop /* borrowed, may be NULL */,
  * NULL. */
 void ta_exc_log(ta_state *st, const char *message, PyObject *exc);
 
-/* True for exceptions that end the process: KeyboardInterrupt, SystemExit. */
+/*
+ * Is it the user's Ctrl+C, and not a KeyboardInterrupt that somebody's code raised?  The second is
+ * an error as any other (turboapi._signals.is_ctrl_c).  Never raises.
+ */
+bool ta_exc_is_ctrl_c(PyObject *exc /* borrowed */);
+
+/* True for exceptions that end the process: Ctrl+C, SystemExit. */
 static inline bool ta_exc_is_fatal(PyObject *exc)
 {
-    return PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt) ||
-           PyErr_GivenExceptionMatches(exc, PyExc_SystemExit);
+    return PyErr_GivenExceptionMatches(exc, PyExc_SystemExit) || ta_exc_is_ctrl_c(exc);
 }
 
 #endif

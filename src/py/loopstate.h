@@ -23,7 +23,7 @@ typedef struct ta_loopstate {
     ta_wake *wake;     /* owned: completions of other threads */
     PyObject *aioloop; /* owned: the running asyncio (or uvloop) loop; NULL until attached */
     PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
-    PyObject *fatal;  /* owned: KeyboardInterrupt/SystemExit out of a handler; select() raises it */
+    PyObject *fatal;  /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
     bool in_batch;    /* inside ta_loop_poll */
     uint64_t batch;   /* counts them */
     unsigned running; /* > 0 while Python code that C started in this batch runs */
@@ -78,7 +78,7 @@ static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
 }
 
 /*
- * An exception out of Python code that C started in a batch, set now: KeyboardInterrupt and
+ * An exception out of Python code that C started in a batch, set now: Ctrl+C (ta_exc_is_ctrl_c) and
  * SystemExit are kept for select() to raise, others go to the loop's exception handler.
  */
 void ta_ls_unhandled(ta_loopstate *ls, const char *message);

@@ -34,10 +34,6 @@ def block(seconds: float):
     time.sleep(seconds)
     return "blocked"
 
-@app.get("/interrupt")
-async def interrupt():
-    raise KeyboardInterrupt
-
 logging.basicConfig(level=logging.INFO)
 settings = dict(arg.split("=", 1) for arg in sys.argv[1:])
 sys.exit(serve(app, Config.load(settings)))
@@ -149,15 +145,6 @@ def test_a_blocked_thread_does_not_keep_the_process():
         server.popen.send_signal(signal.SIGTERM)
         server.end()
         client.close()
-
-
-def test_keyboard_interrupt_of_a_handler_ends_the_process():
-    with process() as server:
-        with contextlib.suppress(http.client.HTTPException, OSError):
-            server.get("/interrupt")
-        code, log = server.end()
-    assert code != 0
-    assert "KeyboardInterrupt" in log
 
 
 @loops
