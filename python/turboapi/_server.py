@@ -273,6 +273,8 @@ def _make_server(
         logger=logger,
         log_level=logger.getEffectiveLevel(),
         threads=_thread_limit(config),
+        # WSGI: what is sent to a client that has gone raises OSError.
+        spec_version="2.4" if config.interface == "wsgi" else "2.3",
         ws_deflate=config.ws_per_message_deflate,
         proxy=proxy,
     )

@@ -168,6 +168,7 @@ int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str
     bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless, shorter = false;
     ta_resp_head head = {
         .status = status,
+        .reason = req->reason,
         .headers = headers,
         .flags = flags,
         .length = body.len,
@@ -243,7 +244,8 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
     if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
         return TA_EINVAL;
     bool until_close = false;
-    ta_resp_head head = {.status = status, .headers = headers, .flags = flags};
+    ta_resp_head head = {
+        .status = status, .reason = req->reason, .headers = headers, .flags = flags};
     rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
     if (rq->resp_bodyless) {
         /* nothing to frame */

@@ -109,8 +109,11 @@ typedef struct ta_req {
     bool disconnected;      /* as on_disconnect told */
     bool secure;            /* over TLS */
     int64_t content_length; /* -1: none given (no body, or chunked) */
-    ta_buf body;            /* received and not consumed yet; consume with ta_req_consume; may point
-                               into the read buffer: never append to it or free it */
+    /* of the response, for whoever sends it: instead of the usual reason phrase; borrowed until the
+     * head was written, checked by who sets it */
+    ta_str reason;
+    ta_buf body; /* received and not consumed yet; consume with ta_req_consume; may point
+                    into the read buffer: never append to it or free it */
     struct ta_http_conn *conn; /* borrowed: outlives the request */
     const ta_http_ops *ops;    /* borrowed: listener */
     /* for the server */

@@ -67,7 +67,7 @@ char *ta_resp_put_hex(char *out, uint64_t v)
 size_t ta_resp_head_bound(const ta_resp_head *head)
 {
     /* status line of an unknown code; date and server; framing; connection; blank line */
-    return 64 + TA_RESP_DATE_LINE + (head->stamp ? head->stamp->server_len : 0) +
+    return 64 + head->reason.len + TA_RESP_DATE_LINE + (head->stamp ? head->stamp->server_len : 0) +
            head->headers.len + 48 + 32 + 2;
 }
 
@@ -82,12 +82,15 @@ static inline char *put(char *out, const char *text, size_t n)
 char *ta_resp_head_write(char *out, const ta_resp_head *head)
 {
     ta_str line = ta_status_line(head->status);
-    if (TA_LIKELY(line.len != 0)) {
+    if (TA_LIKELY(line.len != 0 && head->reason.len == 0)) {
         out = put(out, line.ptr, line.len);
     } else {
         out = PUT(out, "HTTP/1.1 ");
         out = ta_resp_put_uint(out, (uint64_t)head->status);
-        out = PUT(out, " \r\n");
+        out = PUT(out, " ");
+        if (head->reason.len)
+            out = put(out, head->reason.ptr, head->reason.len);
+        out = PUT(out, "\r\n");
     }
     if (head->stamp) {
         if (!(head->flags & TA_RESP_HAS_DATE))

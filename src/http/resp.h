@@ -36,6 +36,7 @@ typedef enum ta_resp_connection {
 
 typedef struct ta_resp_head {
     int status;     /* 100 to 999 */
+    ta_str reason;  /* a field value; empty: the usual phrase */
     ta_str headers; /* whole field lines */
     unsigned flags; /* TA_RESP_HAS_DATE, TA_RESP_HAS_SERVER: ours is left out */
     ta_resp_framing framing;

@@ -231,6 +231,25 @@ int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers)
     return 0;
 }
 
+/* The member "reason" of http.response.start, which only our WSGI adapter gives. */
+static int take_reason(ta_native *x, PyObject *message)
+{
+    PyObject *reason = NULL;
+    int rc = ta_asgi_get_item(message, x->st->o.names.reason, &reason);
+    if (rc <= 0)
+        return rc;
+    if (!PyBytes_Check(reason) ||
+        !ta_head_value_ok(ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason)))) {
+        PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP reason phrase.");
+        Py_DECREF(reason);
+        return -1;
+    }
+    Py_XSETREF(x->reason, reason);
+    if (x->req != NULL)
+        x->req->reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
+    return 0;
+}
+
 int ta_asgi_send_start(ta_native *x, PyObject *message)
 {
     const ta_names_state *n = &x->st->o.names;
@@ -239,8 +258,12 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
     if (status == NULL)
         return -1;
     int rc = ta_asgi_get_item(message, n->headers, &headers);
+    if (rc >= 0 && TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 3))
+        rc = take_reason(x, message);
     if (rc >= 0)
         rc = ta_native_begin(x, status, headers);
+    if (rc < 0 && x->req != NULL)
+        x->req->reason = TA_STR(""); /* what is sent instead has another one */
     Py_XDECREF(headers);
     Py_DECREF(status);
     return rc;

@@ -29,6 +29,11 @@ static bool value_ok(const char *s, size_t n)
     return true;
 }
 
+bool ta_head_value_ok(ta_str value)
+{
+    return value_ok(value.ptr, value.len);
+}
+
 static bool equals_ci(ta_str a, const char *lower, size_t n)
 {
     if (a.len != n)

@@ -47,6 +47,8 @@ typedef struct ta_head_out {
  */
 int ta_head_add(ta_head_out *head, PyObject *headers);
 void ta_head_reset(ta_head_out *head); /* as if nothing was added */
+/* Whether it can stand in a head line: no control characters but the tab. */
+bool ta_head_value_ok(ta_str value);
 /* The flags that field lines made in C ask for. */
 unsigned ta_head_scan(ta_str lines);
 
@@ -80,6 +82,7 @@ typedef struct ta_native {
     ta_waiters readers; /* receive() and body() wait for input or the peer's end */
     ta_waiters writers; /* send() waits for room */
     ta_head_out head;
+    PyObject *reason;          /* owned bytes: reason phrase of the application's own, or NULL */
     const ta_filters *filters; /* borrowed from app: middleware round this direct run, or NULL */
     ta_gzip *gzip;             /* owned: compresses the response, or NULL */
     ta_buf packed;             /* owned: the piece that was compressed last */

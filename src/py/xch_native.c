@@ -736,6 +736,7 @@ static void native_dealloc(PyObject *self)
     Py_CLEAR(x->server);
     Py_CLEAR(x->app);
     ta_buf_free(&x->head.lines);
+    Py_XDECREF(x->reason);
     ta_buf_free(&x->packed);
     ta_gzip_free(x->gzip);
     PyMem_Free(x->copy);

@@ -33,6 +33,10 @@ TA_TEST(heads)
     head = (ta_resp_head){.status = 299, .connection = TA_CONN_KEEP_ALIVE};
     CHECK_STR(write_head(out, sizeof out, &head),
               "HTTP/1.1 299 \r\nconnection: keep-alive\r\n\r\n");
+    head = (ta_resp_head){.status = 299, .reason = TA_STR("Custom Reason")};
+    CHECK_STR(write_head(out, sizeof out, &head), "HTTP/1.1 299 Custom Reason\r\n\r\n");
+    head = (ta_resp_head){.status = 200, .reason = TA_STR("Fine")};
+    CHECK_STR(write_head(out, sizeof out, &head), "HTTP/1.1 200 Fine\r\n\r\n");
     head = (ta_resp_head){.status = 999, .framing = TA_FRAME_LENGTH, .length = UINT64_MAX};
     CHECK_STR(write_head(out, sizeof out, &head),
               "HTTP/1.1 999 \r\ncontent-length: 18446744073709551615\r\n\r\n");

@@ -1,4 +1,4 @@
-"""Applications of other frameworks under `turboapi run`: Starlette, Litestar, Flask, FastAPI."""
+"""Applications of other frameworks under `turboapi run`."""
 
 import http.client
 import json
@@ -51,6 +51,23 @@ app = Flask(__name__)
 @app.post("/hello/<name>")
 def read(name):
     return {"name": name, "body": request.get_data(as_text=True), "started": True}
+""",
+    "django": """
+import json
+from django.conf import settings
+from django.core.wsgi import get_wsgi_application
+from django.http import JsonResponse
+from django.urls import path
+from django.views.decorators.http import require_POST
+
+settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x")
+
+@require_POST
+def read(request, name):
+    return JsonResponse({"name": name, "body": request.body.decode(), "started": True})
+
+urlpatterns = [path("hello/<str:name>", read)]
+app = get_wsgi_application()
 """,
     "fastapi": """
 from contextlib import asynccontextmanager
@@ -131,3 +148,55 @@ def test_framework(framework, tmp_path):
         assert request(port, "GET", "/hello/x")[0] == 405
     if framework == "fastapi":
         assert "1 of 1 path operations run natively" in output[0] or "Through ASGI" in output[0]
+
+
+def test_flask_streams(tmp_path):
+    """A generator with the request's context, a file, and what is to be done at the end."""
+    pytest.importorskip("flask")
+    (tmp_path / "main.py").write_text(
+        """
+from flask import Flask, request, send_file, stream_with_context
+
+app = Flask(__name__)
+ended = []
+
+@app.get("/stream/<name>")
+def stream(name):
+    def pieces():
+        try:
+            while True:
+                yield request.path + "\\n"
+        finally:
+            ended.append(name)
+    return stream_with_context(pieces())
+
+@app.get("/ended")
+def get_ended():
+    return ended
+
+@app.get("/file")
+def file():
+    return send_file(__file__, conditional=True)
+
+@app.teardown_request
+def teardown(error):
+    ended.append("teardown of " + request.path)
+"""
+    )
+    text = (tmp_path / "main.py").read_bytes()
+    with turboapi_run(tmp_path) as (port, _):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(b"GET /stream/a HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"/stream/a" in sock.recv(65536) + sock.recv(65536)
+        until = time.monotonic() + 60
+        while not {"a", "teardown of /stream/a"} <= set(
+            json.loads(request(port, "GET", "/ended")[1])
+        ):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert request(port, "GET", "/file") == (200, text)
+        conn = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        conn.request("GET", "/file", headers={"Range": "bytes=3-12"})
+        response = conn.getresponse()
+        assert (response.status, response.read()) == (206, text[3:13])
+        conn.close()
