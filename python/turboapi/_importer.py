@@ -7,8 +7,10 @@ What names an application: `package.module:attribute`, `package.module`, `path/t
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import inspect
+import logging
 import os
 import pkgutil
 import sys
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from turboapi.config import Config
+
+_logger = logging.getLogger("turboapi.server")
 
 # Where an application is looked for when none is named.
 USUAL_FILES = ("main.py", "app.py", "api.py", "app/main.py", "app/app.py", "app/api.py")
@@ -153,14 +157,7 @@ def load(config: Config) -> Any:
         found = _search(module, factory=config.factory)
     else:
         found = _attribute(module, location.attribute)
-    if config.factory:
-        found = _call_factory(found, location)
-    if not callable(found):
-        raise AppError(
-            f"{location} is no application but {_a(type(found).__name__)}: an application can be "
-            "called with (scope, receive, send), or for WSGI with (environ, start_response)."
-        )
-    return found
+    return make(found, str(location), factory=config.factory, interface=config.interface)
 
 
 def _import(location: Location) -> ModuleType:
@@ -234,23 +231,134 @@ def _apps_of(owner: Any) -> list[str]:
     return [name for name in _public_names(owner) if isinstance(getattr(owner, name), Starlette)]
 
 
-def _call_factory(factory: Any, location: Location) -> Any:
+def make(found: Any, name: str, *, factory: bool = False, interface: str = "auto") -> Any:
+    """Gives the application that an object is or, called as a factory, makes.
+
+    What can be called without arguments is no application, which needs some: it is taken for a
+    factory, with a warning unless `factory` says so. ASGI 2 applications (`app(scope)` gives what
+    is called with (receive, send)) are wrapped.
+
+    Args:
+        found: what an import string named, or what `run()` was given.
+        name: of it, for messages.
+        factory: it is one.
+        interface: as in the settings; "auto" takes any.
+
+    Raises:
+        AppError: it can't be an application.
+    """
+    if not factory and _shape_of(found, interface) == "factory":
+        if _is_async(found):
+            raise AppError(
+                f"{name} is no application but an async function without arguments. If it makes "
+                "the application it must be a plain function, to be used with --factory."
+            )
+        _logger.warning(
+            "%s can't be an application, as it takes no arguments: it is called, to make one. "
+            "Use --factory to say so.",
+            name,
+        )
+        factory = True
+    if factory:
+        found = _call_factory(found, name)
+        name = f"What {name} returned"
+    match _shape_of(found, interface):
+        case "application":
+            return found
+        case "asgi2":
+            return _Asgi2(found)
+        case "factory":
+            what = "something that is called without arguments"
+        case what:
+            pass
+    needed = "(scope, receive, send)"
+    if interface == "wsgi":
+        needed = "(environ, start_response)"
+    elif interface == "auto":
+        needed += ", or for WSGI with (environ, start_response)"
+    raise AppError(
+        f"{name} is no application but {what}: an application can be called with {needed}."
+    )
+
+
+def _shape_of(found: Any, interface: str) -> str:
+    """What an object is: "application", "asgi2", "factory", or else in words."""
+    if inspect.iscoroutine(found):
+        return "a coroutine"
+    if not callable(found):
+        return _a(type(found).__name__)
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return "application"  # nobody can tell
+    takes = signature.parameters.values()
+    if any(p.kind is p.VAR_POSITIONAL for p in takes) and not inspect.isclass(found):
+        return "application"  # a wrapper, likely
+    if _binds(signature, 0):
+        return "factory"
+    kind = "class" if inspect.isclass(found) else "function"
+    if kind == "class":
+        # Its instances answer when they are awaited, called once more, or iterated over.
+        asgi, wsgi = hasattr(found, "__await__"), hasattr(found, "__iter__")
+        asgi2 = _is_async(found.__call__) if "__call__" in dir(found) else False
+    else:
+        if inspect.isasyncgenfunction(found):
+            return "an async generator function"
+        asgi, wsgi = True, not _is_async(found)
+        asgi2 = wsgi and next(iter(takes)).name == "scope"
+    if interface != "wsgi":
+        if asgi and _binds(signature, 3):
+            return "application"
+        if asgi2 and _binds(signature, 1):
+            return "asgi2"
+    if interface in ("auto", "wsgi") and wsgi and _binds(signature, 2):
+        return "application"
+    needs = [p for p in takes if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    names = ", ".join(p.name for p in needs)
+    return f"{_a('async ' + kind if _is_async(found) else kind)} of ({names})"
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    """Whether it can be called with so many positional arguments."""
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _is_async(call: Any) -> bool:
+    """Whether calling it gives a coroutine."""
+    while isinstance(call, functools.partial):
+        call = call.func
+    if not inspect.isroutine(call) and not inspect.isclass(call):
+        call = type(call).__call__
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(inspect.unwrap(call))
+
+
+class _Asgi2:
+    """An application of ASGI 2 as one of ASGI 3."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app(scope)(receive, send)
+
+
+def _call_factory(factory: Any, name: str) -> Any:
     if not callable(factory):
-        raise AppError(f"--factory: {location} is no function but {_a(type(factory).__name__)}.")
+        raise AppError(f"--factory: {name} is no function but {_a(type(factory).__name__)}.")
     try:
         inspect.signature(factory).bind()
     except TypeError as error:
-        raise AppError(
-            f"--factory: {location} can't be called without arguments: {error}"
-        ) from None
+        raise AppError(f"--factory: {name} can't be called without arguments: {error}") from None
     except ValueError:
         pass  # No signature to look at: the call will tell.
     app = factory()
     if inspect.iscoroutine(app):
         app.close()
-        raise AppError(
-            f"--factory: {location} is an async function; a factory must be a plain one."
-        )
+        raise AppError(f"--factory: {name} is an async function; a factory must be a plain one.")
     return app
 
 
@@ -263,8 +371,7 @@ def detect_interface(app: Any) -> str:
         return "turboapi"
     if is_fastapi(app):
         return "fastapi"
-    call = app if inspect.isroutine(app) or inspect.isclass(app) else type(app).__call__
-    if inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(inspect.unwrap(call)):
+    if _is_async(app):
         return "asgi"
     try:
         parameters = inspect.signature(app).parameters.values()

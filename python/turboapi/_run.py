@@ -31,6 +31,7 @@ def run(app: Any, **settings: Any) -> None:
 
     Raises:
         ConfigError: a setting can't be used.
+        AppError: `app` is no application.
         BindError: can't listen there.
         SystemExit: with the exit code of the server, unless it is 0.
     """
@@ -46,6 +47,8 @@ def run(app: Any, **settings: Any) -> None:
                 "run('package.module:attribute')",
             )
         _log.configure(config)
+        name = getattr(app, "__qualname__", type(app).__qualname__)
+        app = _importer.make(app, name, factory=config.factory, interface=config.interface)
         code = _bind_and_serve(_sockets.from_systemd(config), app)
     if code:
         sys.exit(code)

@@ -263,6 +263,23 @@ def test_names_and_folders(folder):
             assert server.get() == "one"
 
 
+def test_a_factory_without_the_option(folder):
+    (folder / "main.py").write_text(
+        APP + "def create(): return app\n"
+        "def other(a, b, c, d, e): ...\n"
+        "from pydantic import BaseModel\n"
+        "class Item(BaseModel): a: int\n"
+    )
+    with Server(folder, "run", "main:create", *LOCAL).started() as server:
+        assert server.get() == "one"
+        assert "WARNING:" in server.log
+        assert "--factory" in server.log
+    for name, what in (("other", "a function of (a, b, c, d, e)"), ("Item", "a class of (a)")):
+        code, output = run(folder, "run", f"main:{name}", *LOCAL)
+        assert (code, "Traceback" in output) == (3, False)
+        assert f"main:{name} is no application but {what}" in output
+
+
 def test_wsgi_application(folder):
     (folder / "main.py").write_text(
         "def app(environ, start_response):\n"

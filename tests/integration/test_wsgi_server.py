@@ -4,13 +4,14 @@ import itertools
 import threading
 import time
 
+import patience
 import pytest
 from server_kit import read_all, read_until, running, wait_for
 
 from turboapi._wsgi import WSGIAdapter
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
-PATIENCE = 60
+PATIENCE = patience.seconds(15)
 
 
 def serving(app, *, threads=40, **settings):

@@ -1,5 +1,6 @@
 """What names an application, and what is said when it is not there."""
 
+import asyncio
 import itertools
 import sys
 
@@ -199,3 +200,139 @@ def test_interfaces():
         (Wsgi(), "wsgi"),
     ]:
         assert _importer.detect_interface(app) == expected
+
+
+# Each makes `thing`; what it is taken for.
+ASYNC = "async def app(scope, receive, send): ...\n"
+WSGI = "def wsgi(environ, start_response): ...\n"
+APPLICATIONS = {
+    "async function": "thing = app",
+    "function that gives an awaitable": "def thing(scope, receive, send): return app(1, 2, 3)",
+    "wrapper": "def thing(*args, **kwargs): return app(*args)",
+    "async wrapper": "async def thing(*args): await app(*args)",
+    "partial": "import functools\nasync def f(o, scope, receive, send): ...\n"
+    "thing = functools.partial(f, 1)",
+    "object": "class C:\n async def __call__(self, scope, receive, send): ...\nthing = C()",
+    "method": "class C:\n async def run(self, scope, receive, send): ...\nthing = C().run",
+    "object with optional arguments": "class C:\n def __call__(self, scope, receive, send, x=1):"
+    " ...\nthing = C()",
+    "class of ASGI": "class thing:\n def __init__(self, scope, receive, send): ...\n"
+    " def __await__(self): ...",
+    "WSGI function": "thing = wsgi",
+    "WSGI object": "class C:\n def __call__(self, environ, start_response): ...\nthing = C()",
+    "WSGI partial": "import functools\ndef f(o, environ, start_response): ...\n"
+    "thing = functools.partial(f, 1)",
+    "WSGI class": "class thing:\n def __init__(self, environ, start_response): ...\n"
+    " def __iter__(self): ...",
+    "without a signature": "class C:\n __signature__ = 5\n"
+    " def __call__(self, *args): ...\nthing = C()",
+}
+WSGI_ONES = {name for name in APPLICATIONS if name.startswith("WSGI")}
+
+FACTORIES = {
+    "function": "def thing(): return app",
+    "function with defaults": "def thing(debug=False, a=1, b=2): return app",
+    "function with keywords": "def thing(*, debug=False, **more): return app",
+    "partial": "import functools\ndef f(x): return app\nthing = functools.partial(f, 1)",
+    "lambda": "thing = lambda: app",
+    "object": "class C:\n def __call__(self): return app\nthing = C()",
+    "class": "class thing:\n async def __call__(self, scope, receive, send): ...",
+    "class method": "class C:\n @classmethod\n def make(cls): return app\nthing = C.make",
+    "of WSGI": "def thing(): return wsgi",
+}
+
+REFUSED = {
+    "function of five": ("def thing(a, b, c, d, e): ...", r"a function of \(a, b, c, d, e\)"),
+    "function of one": ("def thing(item): ...", r"a function of \(item\)"),
+    "needed keyword": ("async def thing(scope, receive, *, send): ...", "an async function of"),
+    "async function of two": ("async def thing(receive, send): ...", "an async function of"),
+    "async generator": ("async def thing(scope, receive, send): yield", "an async generator fun"),
+    "model": ("import pydantic\nclass thing(pydantic.BaseModel): a: int", r"a class of \(a\)"),
+    "model with defaults": (
+        "import pydantic\nclass thing(pydantic.BaseModel): a: int = 1",
+        r"What .*:thing returned is no application but a thing",
+    ),
+    "class of three": (
+        "class thing:\n def __init__(self, a, b, c): ...",
+        r"a class of \(a, b, c\)",
+    ),
+    "async factory": ("async def thing(): ...", "an async function without arguments.*--factory"),
+    "coroutine": ("thing = app(1, 2, 3)", "a coroutine"),
+    "number": ("thing = 5", "an int"),
+    "factory of a number": ("def thing(): return 5", "What .* returned is no application but an "),
+    "factory of nothing": ("def thing(): pass", "What .* returned .* a NoneType"),
+    "factory of a factory": ("def thing(): return lambda: app", "called without arguments"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+class TestWhatIsAnApplication:
+    @pytest.mark.parametrize("kind", APPLICATIONS)
+    def test_applications(self, kind, tmp_path, module, caplog):
+        name = module(ASYNC + WSGI + APPLICATIONS[kind])
+        found = load(f"{name}:thing", tmp_path)
+        assert found == sys.modules[name].thing
+        assert not caplog.records
+        interface = "wsgi" if kind in WSGI_ONES else "asgi"
+        assert _importer.detect_interface(found) == interface
+        assert load(f"{name}:thing", tmp_path, interface=interface) == found
+
+    @pytest.mark.parametrize("kind", FACTORIES)
+    def test_factories(self, kind, tmp_path, module, caplog):
+        name = module(ASYNC + WSGI + FACTORIES[kind])
+        with caplog.at_level("WARNING", "turboapi.server"):
+            made = load(f"{name}:thing", tmp_path)
+        of = sys.modules[name]
+        if kind == "class":
+            assert type(made) is of.thing
+        else:
+            assert made is (of.wsgi if "WSGI" in kind else of.app)
+        (record,) = caplog.records
+        assert f"{name}:thing can't be an application" in record.getMessage()
+        assert "--factory" in record.getMessage()
+        caplog.clear()
+        again = load(f"{name}:thing", tmp_path, factory=True)
+        assert type(again) is type(made)
+        assert not caplog.records
+
+    @pytest.mark.parametrize("kind", REFUSED)
+    def test_refused(self, kind, tmp_path, module):
+        source, message = REFUSED[kind]
+        name = module(ASYNC + WSGI + source)
+        with pytest.raises(AppError, match=message) as caught:
+            load(f"{name}:thing", tmp_path)
+        if "async factory" not in kind:
+            assert "(scope, receive, send), or for WSGI" in str(caught.value)
+
+    def test_not_of_the_interface_that_was_asked_for(self, tmp_path, module):
+        name = module(ASYNC + WSGI)
+        with pytest.raises(AppError, match=r"with \(environ, start_response\)\."):
+            load(f"{name}:app", tmp_path, interface="wsgi")
+        with pytest.raises(AppError, match=r"with \(scope, receive, send\)\."):
+            load(f"{name}:wsgi", tmp_path, interface="asgi")
+
+    @pytest.mark.parametrize(
+        "source",
+        [
+            "class thing:\n def __init__(self, scope): self.scope = scope\n"
+            " async def __call__(self, receive, send): await send(self.scope)",
+            "def thing(scope):\n async def run(receive, send): await send(scope)\n return run",
+        ],
+        ids=["class", "function"],
+    )
+    def test_asgi_2(self, source, tmp_path, module):
+        app = load(f"{module(source)}:thing", tmp_path)
+        assert _importer.detect_interface(app) == "asgi"
+        sent = []
+
+        async def send(message):
+            sent.append(message)
+
+        asyncio.run(app({"type": "http"}, None, send))
+        assert sent == [{"type": "http"}]
+
+    def test_objects_that_run_is_given(self):
+        from turboapi._run import run
+
+        with pytest.raises(AppError, match="^TestWhat.*<lambda> is no application but a function"):
+            run(lambda a: a, port=0)
