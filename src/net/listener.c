@@ -5,6 +5,13 @@
  * watching on would be a busy loop.  So a spare descriptor is kept: it is given up, the waiting
  * connection is accepted and closed at once (its client learns it now instead of at a timeout), the
  * spare is taken again, and accepting pauses for a moment.
+ *
+ * Shared sockets.  The kernel wakes that idle process for a connection which was the first to watch
+ * the socket, so that one would get nearly all of them: whoever has accepted goes to the end of the
+ * queue by watching anew.  A process that was woken and dies before it accepts leaves a connection
+ * that nobody was told of; therefore each of the others looks now and then.  For the same reason a
+ * process with no room for a further connection does not watch at all: it must not be woken in the
+ * place of one that has.
  */
 #include "net/listener.h"
 
@@ -16,7 +23,7 @@
 
 #include "base/mem.h"
 
-enum { BATCH = 64, RETRY_MS = 100 };
+enum { BATCH = 64, RETRY_MS = 100, LOOK_MS = 250 };
 
 struct ta_listener {
     ta_io io;
@@ -24,9 +31,10 @@ struct ta_listener {
     const ta_listener_ops *ops; /* borrowed: static */
     void *ctx;                  /* borrowed */
     ta_timer retry;             /* armed while exhausted */
+    ta_timer look;              /* shared: the next look at what nobody was told of */
     unsigned batch;
     int spare; /* a descriptor to give up when there is no other; -1: lost */
-    bool own, paused, is_tcp, watched;
+    bool own, shared, paused, is_tcp, watched;
     bool *freed; /* set when we are freed within our own accept loop */
 };
 
@@ -35,20 +43,45 @@ static int open_spare(void)
     return open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
+static int watch(ta_listener *l)
+{
+    int err = ta_loop_add(l->loop, &l->io, l->shared ? TA_EV_READ | TA_EV_SHARED : TA_EV_READ);
+    l->watched = err == TA_OK;
+    return err;
+}
+
+static void unwatch(ta_listener *l)
+{
+    ta_loop_del(l->loop, &l->io);
+    l->watched = false;
+}
+
 static void update(ta_listener *l)
 {
     bool want = !l->paused && !ta_timer_armed(&l->retry);
     if (want == l->watched)
         return;
-    if (want) {
-        if (ta_loop_add(l->loop, &l->io, TA_EV_READ) == TA_OK)
-            l->watched = true;
-        else /* no memory in the kernel: once more, later */
-            ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
-    } else {
-        ta_loop_del(l->loop, &l->io);
-        l->watched = false;
-    }
+    if (!want)
+        unwatch(l);
+    else if (watch(l) < 0) /* no memory in the kernel: once more, later */
+        ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
+}
+
+/* Goes to the end of the queue of those who wait for connections; it is told at once if there are
+ * some now. */
+static void queue_anew(ta_listener *l)
+{
+    if (!l->watched)
+        return;
+    unwatch(l);
+    update(l);
+}
+
+static void on_look(ta_timer *t)
+{
+    ta_listener *l = TA_CONTAINER_OF(t, ta_listener, look);
+    queue_anew(l);
+    ta_loop_set_timer(l->loop, &l->look, LOOK_MS);
 }
 
 static void on_retry(ta_timer *t)
@@ -96,19 +129,28 @@ static bool only_that_one(int err)
     }
 }
 
+/* Pauses when there is no room for a further connection.  True: we were freed. */
+static bool pause_if_full(ta_listener *l, const bool *freed)
+{
+    bool full = l->ops->may_accept && !l->ops->may_accept(l);
+    if (*freed)
+        return true;
+    if (full)
+        ta_listener_pause(l);
+    return false;
+}
+
 static void on_event(ta_io *io, unsigned events)
 {
     (void)events;
     ta_listener *l = TA_CONTAINER_OF(io, ta_listener, io);
-    bool freed = false;
+    bool freed = false, took = false;
     l->freed = &freed;
     for (unsigned i = 0; i < l->batch && l->watched; i++) {
-        if (l->ops->may_accept && !l->ops->may_accept(l)) {
-            if (freed)
-                return;
-            ta_listener_pause(l);
+        if (pause_if_full(l, &freed))
+            return;
+        if (!l->watched)
             break;
-        }
         union {
             struct sockaddr sa;
             struct sockaddr_storage storage;
@@ -129,14 +171,20 @@ static void on_event(ta_io *io, unsigned events)
             int on = 1;
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         }
+        took = true;
         l->ops->on_accept(l, fd, &peer.sa, TA_MIN(len, (socklen_t)sizeof(peer)));
         if (freed)
             return;
     }
+    if (took && l->shared) {
+        if (pause_if_full(l, &freed))
+            return;
+        queue_anew(l);
+    }
     l->freed = NULL;
 }
 
-ta_listener *ta_listener_new(ta_loop *loop, int fd, bool own, unsigned batch,
+ta_listener *ta_listener_new(ta_loop *loop, int fd, unsigned flags, unsigned batch,
                              const ta_listener_ops *ops, void *ctx)
 {
     ta_listener *l = ta_calloc(1, sizeof(*l));
@@ -151,19 +199,22 @@ ta_listener *ta_listener_new(ta_loop *loop, int fd, bool own, unsigned batch,
                        .ops = ops,
                        .ctx = ctx,
                        .retry = {.on_expire = on_retry},
-                       .batch = batch ? batch : BATCH,
-                       .own = own,
+                       .look = {.on_expire = on_look},
+                       .own = flags & TA_LISTENER_OWN,
+                       .shared = flags & TA_LISTENER_SHARED,
                        .spare = -1};
+    l->batch = batch ? batch : l->shared ? 1 : BATCH;
     if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
         goto fail;
     l->is_tcp = addr.ss_family == AF_INET || addr.ss_family == AF_INET6;
     l->spare = open_spare();
-    int err = ta_loop_add(loop, &l->io, TA_EV_READ);
+    int err = watch(l);
     if (err < 0) {
         errno = err == TA_ENOMEM ? ENOMEM : err == TA_EINVAL ? EINVAL : errno;
         goto fail;
     }
-    l->watched = true;
+    if (l->shared)
+        ta_loop_set_timer(loop, &l->look, LOOK_MS);
     return l;
 fail:;
     int saved = errno;
@@ -181,6 +232,7 @@ void ta_listener_free(ta_listener *l)
     if (l->freed)
         *l->freed = true;
     ta_timer_cancel(ta_loop_timers(l->loop), &l->retry);
+    ta_timer_cancel(ta_loop_timers(l->loop), &l->look);
     if (l->watched)
         ta_loop_del(l->loop, &l->io);
     if (l->spare >= 0)

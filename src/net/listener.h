@@ -60,10 +60,15 @@ typedef struct ta_listener_ops {
 } ta_listener_ops;
 
 /*
- * Starts to accept from fd.  Takes fd over only when `own` (else it stays the caller's: sockets
- * shared by threads).  At most `batch` (0: 64) connections a turn of the loop.  NULL: errno tells.
+ * OWN: the listener closes fd at its end; else it stays the caller's.
+ * SHARED: other threads or processes accept from the same socket.  Of those that are idle each gets
+ * a connection in its turn, one at a time; those that are busy are passed over.
  */
-TA_MUST_CHECK ta_listener *ta_listener_new(ta_loop *loop, int fd, bool own, unsigned batch,
+enum { TA_LISTENER_OWN = 1, TA_LISTENER_SHARED = 2 };
+
+/* Starts to accept from fd; at most `batch` connections a turn of the loop (0: 64, or 1 when it is
+ * shared).  NULL: errno tells, and fd is the caller's. */
+TA_MUST_CHECK ta_listener *ta_listener_new(ta_loop *loop, int fd, unsigned flags, unsigned batch,
                                            const ta_listener_ops *ops, void *ctx);
 void ta_listener_free(ta_listener *l); /* stops; closes fd if it owns it */
 /* Stops for good or for a while; idempotent.  The kernel still queues connections. */

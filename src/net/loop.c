@@ -150,7 +150,9 @@ enum { EV_ASKABLE = TA_EV_READ | TA_EV_WRITE | TA_EV_HUP };
 
 int ta_loop_add(ta_loop *loop, ta_io *io, unsigned events)
 {
-    if (events & ~(unsigned)EV_ASKABLE)
+    if (events & ~(unsigned)(EV_ASKABLE | TA_EV_SHARED))
+        return TA_EINVAL;
+    if (events & TA_EV_SHARED && events != (TA_EV_READ | TA_EV_SHARED))
         return TA_EINVAL;
     int err = add(loop, io, io->fd, events);
     if (err == TA_OK)
@@ -161,7 +163,7 @@ int ta_loop_add(ta_loop *loop, ta_io *io, unsigned events)
 int ta_loop_mod(ta_loop *loop, ta_io *io, unsigned events)
 {
     ta_slot *slot = slot_of(loop, io->fd, TA_SLOT_OWN);
-    if (!slot || slot->io != io || events & ~(unsigned)EV_ASKABLE)
+    if (!slot || slot->io != io || (slot->events | events) & ~(unsigned)EV_ASKABLE)
         return TA_EINVAL;
     int err = mod(loop, io->fd, slot, events);
     if (err == TA_OK)

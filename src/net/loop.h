@@ -16,8 +16,13 @@
  * READ and WRITE are asked for and reported.  HUP is reported when the peer ended its side; asked
  * for without READ it watches for that alone.  ERR is reported only, always: a reset, or both sides
  * are closed.  HUP or ERR come with READ and WRITE as far as those were asked for.
+ *
+ * SHARED is given with READ to ta_loop_add: loops of other threads and processes watch the same
+ * descriptor, and an event wakes one of those that wait (EPOLLEXCLUSIVE) rather than all.  It is
+ * the one that was added first; a loop that is busy finds the event when it comes round, whoever
+ * was woken.  To ask for other events it has to be removed and added.
  */
-enum { TA_EV_READ = 1, TA_EV_WRITE = 2, TA_EV_HUP = 4, TA_EV_ERR = 8 };
+enum { TA_EV_READ = 1, TA_EV_WRITE = 2, TA_EV_HUP = 4, TA_EV_ERR = 8, TA_EV_SHARED = 16 };
 /* Events taken from the system by one ta_loop_poll. */
 enum { TA_LOOP_BATCH = 256 };
 

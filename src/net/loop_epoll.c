@@ -19,7 +19,9 @@ static void epoll_free(ta_loop *loop)
 static int ctl(ta_loop *loop, int op, int fd, uint32_t gen, unsigned events, bool foreign)
 {
     struct epoll_event ev = {.data.u64 = (uint64_t)gen << 32 | (uint32_t)fd};
-    if (events & TA_EV_READ)
+    if (events & TA_EV_SHARED)
+        ev.events |= EPOLLIN | EPOLLEXCLUSIVE; /* which does not go with EPOLLRDHUP */
+    else if (events & TA_EV_READ)
         ev.events |= foreign ? EPOLLIN : EPOLLIN | EPOLLRDHUP;
     if (events & TA_EV_WRITE)
         ev.events |= EPOLLOUT;

@@ -188,8 +188,8 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
 {
     ta_server *server = (ta_server *)self;
     int fd;
-    unsigned batch = 0;
-    if (!PyArg_ParseTuple(args, "i|I:listen", &fd, &batch) || check_open(server) < 0)
+    int shared = 0;
+    if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared) || check_open(server) < 0)
         return NULL;
     if (server->stopping) {
         PyErr_SetString(PyExc_RuntimeError, "the server is shutting down");
@@ -201,7 +201,8 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
         return PyErr_NoMemory();
     server->listeners = list;
     /* Ours from here on: it must be closed at once after the last accept. */
-    ta_listener *l = ta_listener_new(server->ls->loop, fd, true, batch, &listener_ops, server);
+    unsigned flags = TA_LISTENER_OWN | (shared ? TA_LISTENER_SHARED : 0);
+    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, &listener_ops, server);
     if (l == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
     list[server->nlisteners++] = l;
@@ -564,9 +565,9 @@ static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
 
 static PyMethodDef methods[] = {
     {"listen", server_listen, METH_VARARGS,
-     "listen($self, fd, batch=0, /)\n--\n\n"
-     "Accepts connections from a listening, non-blocking socket, which becomes the server's; at\n"
-     "most `batch` in a turn (0: 64)."},
+     "listen($self, fd, shared=False, /)\n--\n\n"
+     "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
+     "`shared`: other threads or processes accept from the same one, each in its turn."},
     {"shutdown", server_shutdown, METH_O,
      "shutdown($self, on_done, /)\n--\n\n"
      "Stops accepting; requests in flight are served; then on_done() is called, once."},

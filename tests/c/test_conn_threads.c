@@ -65,7 +65,7 @@ static void *serve(void *arg)
     s->loop = ta_loop_new(ta_test_with_poll() ? TA_BACKEND_POLL : TA_BACKEND_EPOLL);
     s->group = ta_conn_group_new(s->loop, NULL);
     s->wake = ta_wake_new(s->loop);
-    ta_listener *l = ta_listener_new(s->loop, s->fd, false, 1, &ops, s);
+    ta_listener *l = ta_listener_new(s->loop, s->fd, TA_LISTENER_SHARED, 0, &ops, s);
     if (!l)
         FAIL("listener");
     atomic_fetch_add(&ready_servers, 1);

@@ -4,6 +4,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -69,7 +72,7 @@ static void start(int fd, unsigned batch)
 {
     loop = ta_loop_new(ta_test_with_poll() ? TA_BACKEND_POLL : TA_BACKEND_EPOLL);
     CHECK(loop != NULL);
-    listener = ta_listener_new(loop, fd, true, batch, &ops, &n_accepted);
+    listener = ta_listener_new(loop, fd, TA_LISTENER_OWN, batch, &ops, &n_accepted);
     CHECK(listener != NULL);
     CHECK_INT(ta_listener_fd(listener), ==, fd);
     CHECK(ta_listener_active(listener));
@@ -536,7 +539,7 @@ static void scenario(void)
     int fds[TA_BIND_MAX];
     if (ta_bind_tcp("127.0.0.1", 0, NULL, fds) != 1)
         FAIL("bind");
-    ta_listener *x = ta_listener_new(l, fds[0], false, 0, &ops, NULL);
+    ta_listener *x = ta_listener_new(l, fds[0], TA_LISTENER_SHARED, 0, &ops, NULL);
     if (!x && errno != ENOMEM)
         FAIL("errno %d", errno);
     ta_listener_free(x);
@@ -552,7 +555,154 @@ TA_TEST(no_memory)
 TA_TEST(bad_descriptor)
 {
     loop = ta_loop_new(TA_BACKEND_AUTO);
-    CHECK(ta_listener_new(loop, 4000, true, 0, &ops, NULL) == NULL);
+    CHECK(ta_listener_new(loop, 4000, TA_LISTENER_OWN, 0, &ops, NULL) == NULL);
     CHECK_INT(errno, ==, EBADF);
     ta_loop_free(loop);
+}
+
+/* -- shared by several loops ---------------------------------------------------------------- */
+
+enum { SHARERS = 3 };
+
+typedef struct sharer {
+    ta_loop *loop;
+    ta_listener *listener;
+    pthread_t thread;
+    int count, limit;
+    _Atomic bool *stop;
+    _Atomic int *total;
+} sharer;
+
+static void share_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    (void)peer, (void)len;
+    sharer *s = ta_listener_ctx(l);
+    s->count++;
+    atomic_fetch_add(s->total, 1);
+    close(fd);
+}
+
+static bool share_may_accept(ta_listener *l)
+{
+    sharer *s = ta_listener_ctx(l);
+    return s->count < s->limit;
+}
+
+static const ta_listener_ops share_ops = {share_accept, share_may_accept, NULL};
+
+static void *share(void *arg)
+{
+    sharer *s = arg;
+    ta_ready ready[1];
+    while (!atomic_load(s->stop))
+        if (ta_loop_poll(s->loop, 50, ready, 1, NULL) < 0)
+            FAIL("poll");
+    return NULL;
+}
+
+static void share_start(sharer *s, int fd, _Atomic bool *stop_flag, _Atomic int *total)
+{
+    s->loop = ta_loop_new(ta_test_with_poll() ? TA_BACKEND_POLL : TA_BACKEND_EPOLL);
+    s->listener = ta_listener_new(s->loop, fd, TA_LISTENER_SHARED, 0, &share_ops, s);
+    CHECK(s->loop && s->listener);
+    s->stop = stop_flag;
+    s->total = total;
+}
+
+static void share_stop(sharer *s)
+{
+    ta_listener_free(s->listener);
+    ta_loop_free(s->loop);
+}
+
+/* Until all of `want` were accepted; a loaded machine may take its time. */
+static void share_wait(_Atomic int *total, int want)
+{
+    for (uint64_t begin = ms(); atomic_load(total) < want && ms() - begin < 20000;)
+        usleep(200);
+    CHECK_INT(atomic_load(total), ==, want);
+}
+
+static void share_run(const int *limits, int dials, int *counts)
+{
+    static _Atomic bool stop_flag;
+    static _Atomic int total;
+    static sharer sharers[SHARERS];
+    int fds[TA_BIND_MAX];
+    CHECK_INT(ta_bind_tcp("127.0.0.1", 0, NULL, fds), ==, 1);
+    uint16_t port = port_of(fds[0]);
+    for (int i = 0; i < SHARERS; i++) {
+        sharers[i].limit = limits[i];
+        share_start(&sharers[i], fds[0], &stop_flag, &total);
+        CHECK(pthread_create(&sharers[i].thread, NULL, share, &sharers[i]) == 0);
+    }
+    /* One after the other, as soon as the last one was taken: all are idle in between. */
+    for (int i = 0; i < dials; i++) {
+        int c = dial4(port);
+        CHECK(c >= 0);
+        share_wait(&total, i + 1);
+        usleep(1000);
+        close(c);
+    }
+    atomic_store(&stop_flag, true);
+    for (int i = 0; i < SHARERS; i++) {
+        pthread_join(sharers[i].thread, NULL);
+        counts[i] = sharers[i].count;
+        share_stop(&sharers[i]);
+    }
+    close(fds[0]);
+}
+
+/* Idle ones take turns: the kernel alone would give nearly all to the first. */
+TA_TEST(shared_in_turn)
+{
+    int counts[SHARERS], limits[] = {1000, 1000, 1000};
+    share_run(limits, 90, counts);
+    for (int i = 0; i < SHARERS && !ta_test_with_poll(); i++)
+        CHECK_INT(counts[i], >=, 10);
+}
+
+/* One that is full is not woken in the place of those that have room. */
+TA_TEST(shared_with_full_ones)
+{
+    int counts[SHARERS], limits[] = {5, 7, 1000};
+    share_run(limits, 60, counts);
+    CHECK_INT(counts[0], <=, 5);
+    CHECK_INT(counts[1], <=, 7);
+    CHECK_INT(counts[2], >=, 48);
+}
+
+/* Waits as a process does that is woken for a connection and dies before it accepts it. */
+static void *wake_and_die(void *arg)
+{
+    struct epoll_event ev;
+    (void)epoll_wait(*(int *)arg, &ev, 1, 2000); /* 0: the other one was quicker */
+    return NULL;
+}
+
+/* Nobody else was told of that connection: another one finds it by itself. */
+TA_TEST(shared_with_a_dying_one)
+{
+    static _Atomic bool stop_flag;
+    static _Atomic int total;
+    static sharer alive = {.limit = 10};
+    pthread_t dying;
+    int fds[TA_BIND_MAX], first = epoll_create1(EPOLL_CLOEXEC);
+    CHECK_INT(ta_bind_tcp("127.0.0.1", 0, NULL, fds), ==, 1);
+    struct epoll_event ev = {.events = EPOLLIN | EPOLLEXCLUSIVE};
+    CHECK(epoll_ctl(first, EPOLL_CTL_ADD, fds[0], &ev) == 0);
+    share_start(&alive, fds[0], &stop_flag, &total);
+    CHECK(pthread_create(&alive.thread, NULL, share, &alive) == 0);
+    CHECK(pthread_create(&dying, NULL, wake_and_die, &first) == 0);
+    usleep(20000); /* both wait */
+    int c = dial4(port_of(fds[0]));
+    CHECK(c >= 0);
+    pthread_join(dying, NULL);
+    close(first);
+    share_wait(&total, 1);
+    atomic_store(&stop_flag, true);
+    pthread_join(alive.thread, NULL);
+    close(c);
+    share_stop(&alive);
+    close(fds[0]);
 }
