@@ -101,8 +101,7 @@ def load_env_file(path: str) -> None:
 
 def _bind_and_serve(config: Config, app: Any) -> int:
     # Bound before the import, which may take long: an address in use is told at once.
-    shared = config.threads > 1
-    bound = _sockets.bind(_sockets.claim(config) if shared else config, shared_port=shared)
+    bound = _sockets.bind(config)
     try:
         if app is None and (app := _load(config)) is None:
             return EXIT_NO_APP

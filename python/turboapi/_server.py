@@ -193,11 +193,10 @@ class LoopThread:
         assert self._stop is not None
         self.server = server = _make_server(selector, self._app, self._config, state)
         try:
-            # A socket that threads share: one connection at a time, so that all get some.
             # Now, not before: what is accepted is served.
             _sockets.listen(self._bound, self._config.backlog)
             address = _sockets.describe(self._bound)
-            server.listen(self._bound.fileno(), 1 if self._config.threads > 1 else 0)
+            server.listen(self._bound.fileno(), self._is_shared())
             self._bound.detach()  # it is the server's now
             self.ready.set()
             if self._followers is not None:
@@ -206,6 +205,10 @@ class LoopThread:
             return await self._shut_down(server)
         finally:
             server.close()
+
+    def _is_shared(self) -> bool:
+        """Whether other threads or processes accept from our socket."""
+        return self._config.threads > 1 or self._config.ready_fd is not None
 
     def _tell_ready(self, address: str) -> None:
         """Tells the supervisor, or without one the log."""
@@ -293,36 +296,13 @@ def _access_log(config: Config) -> Callable[..., None] | None:
 
 
 def _listening_sockets(config: Config) -> list[socket.socket]:
-    """One for each thread."""
-    first = _sockets.bind(config, shared_port=config.threads > 1)
+    """One for each thread: descriptors of the same socket."""
+    first = _sockets.bind(config)
     if config.fd is not None:
         # `bind` made a copy, and this one was given to us.
         os.close(config.fd)
     first.setblocking(False)
-    listening = [first]
-    for _ in range(1, config.threads):
-        listening.append(_another(first) or first.dup())
-    return listening
-
-
-def _another(first: socket.socket) -> socket.socket | None:
-    """A further socket on the same port, so that the kernel spreads connections over threads."""
-    if first.family not in (socket.AF_INET, socket.AF_INET6):
-        return None
-    if not first.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT):
-        return None
-    bound = socket.socket(first.family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if first.family == socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        bound.bind(first.getsockname())
-        bound.setblocking(False)
-    except OSError:
-        bound.close()
-        return None
-    return bound
+    return [first, *(first.dup() for _ in range(1, config.threads))]
 
 
 def _serve_threads(app: Any, config: Config, listening: list[socket.socket]) -> int:

@@ -1,4 +1,8 @@
-"""Listening sockets, bound before anything else so that errors come first and are clear."""
+"""Listening sockets, bound before anything else so that errors come first and are clear.
+
+A socket listens once an application is ready to serve, not before: until then clients are refused,
+and what checks whether the server is up is told that it is not.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +25,10 @@ class BindError(Exception):
     """Can't listen there; the message says why and which setting to change."""
 
 
-def bind(config: Config, *, shared_port: bool = False, listening: bool = True) -> socket.socket:
-    """Gives a socket for a configuration; the caller closes it.
+def bind(config: Config) -> socket.socket:
+    """Gives a socket for a configuration, which does not listen yet; the caller closes it.
 
-    Args:
-        config: where to listen.
-        shared_port: set SO_REUSEPORT, so that each worker can have a socket of its own.
-        listening: False leaves it to `listen`; until then clients are refused. Only for addresses:
-            unix sockets listen at once, inherited ones are as they are.
+    An inherited socket is as it was given.
 
     Raises:
         BindError: the address is taken, not this machine's, not allowed, or no socket.
@@ -36,30 +36,8 @@ def bind(config: Config, *, shared_port: bool = False, listening: bool = True) -
     if config.fd is not None:
         return _inherited(config.fd)
     if config.uds is not None:
-        return _bind_unix(config.uds, config.backlog)
-    bound = _bind_inet(config, shared_port)
-    if listening:
-        try:
-            listen(bound, config.backlog)
-        except BindError:
-            bound.close()
-            raise
-    return bound
-
-
-def claim(config: Config) -> Config:
-    """Gives the configuration after a look whether its port is free; port 0 becomes a real one.
-
-    To be called before sockets share a port: with SO_REUSEPORT another server's can be shared too,
-    and nobody would be told.
-
-    Raises:
-        BindError: as `bind`.
-    """
-    if config.fd is not None or config.uds is not None:
-        return config
-    with bind(config) as probe:
-        return config.replace(port=probe.getsockname()[1])
+        return _bind_unix(config.uds)
+    return _bind_inet(config)
 
 
 def listen(bound: socket.socket, backlog: int) -> None:
@@ -74,6 +52,16 @@ def listen(bound: socket.socket, backlog: int) -> None:
         bound.listen(backlog)
     except OSError as error:
         raise BindError(f"Can't listen on {describe(bound)}: {error.strerror}.") from None
+
+
+def refuse(bound: socket.socket) -> None:
+    """Lets a socket of ours that listens refuse clients until the next `listen`, as far as it can.
+
+    Clients that wait to be accepted are told that nobody will, instead of waiting on.
+    """
+    if bound.family != socket.AF_UNIX:  # those can't listen again
+        with suppress(OSError):  # it did not listen
+            bound.shutdown(socket.SHUT_RD)
 
 
 def from_systemd(config: Config) -> Config:
@@ -115,14 +103,13 @@ def _inherited(fd: int) -> socket.socket:
     return bound
 
 
-def _bind_unix(path: str, backlog: int) -> socket.socket:
+def _bind_unix(path: str) -> socket.socket:
     _remove_stale(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)
         # Proxies usually run as another user.
         Path(path).chmod(0o666)
-        bound.listen(backlog)
     except OSError as error:
         bound.close()
         raise BindError(f"Can't listen on {path} (uds): {error.strerror or error}.") from None
@@ -141,18 +128,36 @@ def _remove_stale(path: str) -> None:
         try:
             probe.connect(path)
         except OSError:
+            if _is_bound(path):
+                raise BindError(
+                    f"A server is starting on {path} already: set uds to another path."
+                ) from None
             Path(path).unlink(missing_ok=True)
             return
     raise BindError(f"A server is listening on {path} already: set uds to another path.")
 
 
-def _bind_inet(config: Config, shared_port: bool) -> socket.socket:
+def _is_bound(path: str) -> bool:
+    """Whether a process has a socket of this name that listens, or does not yet.
+
+    A relative name says nothing, as it can be meant from another folder.
+    """
+    if not Path(path).is_absolute():
+        return False
+    with suppress(OSError):
+        for line in Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]:
+            # Num RefCount Protocol Flags Type St Inode Path
+            columns = line.split(maxsplit=7)
+            if len(columns) == 8 and columns[5] == "01" and columns[7] == path:
+                return True
+    return False
+
+
+def _bind_inet(config: Config) -> socket.socket:
     family, address = _resolve(config.host, config.port)
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if shared_port:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
             # "::" serves IPv4 too, whatever the system's default.
             bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)

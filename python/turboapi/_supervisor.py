@@ -1,9 +1,9 @@
 """Several processes that serve one address.
 
-Each worker has a place with a socket of its own (SO_REUSEPORT). The worker lets it listen when it
-is ready; from then on it stays open while workers come and go, so that connections which wait to
-be accepted are not lost with a worker. Only when successors die as well it is given up, and
-clients go to the other places.
+All workers accept from one socket, which is the supervisor's. The first that is ready lets it
+listen; from then on it stays open while workers come and go, so that connections which wait to be
+accepted are taken by whoever is there. Only when no worker is left and successors die as well it
+refuses clients, until one is ready again.
 
 SIGTERM, SIGINT  finish what is in flight, then stop; the second one stops at once
 SIGHUP           replace the workers one by one, each when its successor is ready
@@ -51,11 +51,10 @@ _LAST_GRACE = 2.0
 
 
 class _Place:
-    """A worker's place: its socket, who serves it, and who is to take over."""
+    """A worker's place: who serves in it, and who is to take over."""
 
-    def __init__(self, number: int, bound: socket.socket) -> None:
+    def __init__(self, number: int) -> None:
         self.number = number
-        self.socket = bound  # owned
         self.worker: Process | None = None
         self.successor: Process | None = None
         self.pause = 0.0
@@ -72,14 +71,9 @@ class Supervisor:
             BindError: can't listen there.
         """
         self._config = config
-        # A unix socket, or one that was given to us, is one for all workers.
-        self._shared: socket.socket | None = None
-        if config.fd is not None or config.uds is not None:
-            self._shared = _sockets.bind(config)
-            self.address = _sockets.describe(self._shared)
-        else:
-            self._config = _sockets.claim(config)
-            self.address = self._config.address()
+        self._owns_socket = config.fd is None
+        self._socket = _bind(config)  # owned
+        self.address = _sockets.describe(self._socket)
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
         self._rolling: deque[_Place] = deque()
@@ -87,15 +81,14 @@ class Supervisor:
         self._stopping = False
         self._at_once = False
         self._exit_code = 0
-        self._sockets = [self._bind() for _ in range(config.workers)]
 
     def run(self) -> int:
         """Serves until told to stop; gives the exit code of the whole."""
         with Signals(_SIGNALS) as signals:
             log.info("Listening on %s with %d workers", self.address, self._config.workers)
             log.info("Supervisor is process %d", os.getpid())
-            for bound in self._sockets:
-                self._add_place(bound)
+            for _ in range(self._config.workers):
+                self._add_place()
             while self._places or self._leaving:
                 sources = [w for w in self._everyone() if w.fileno() >= 0]
                 for number in signals.wait(self._patience(), sources):
@@ -116,7 +109,8 @@ class Supervisor:
             log.info("SIGHUP: replacing the workers one by one")
             self._rolling = deque(self._places)
         elif number is signal.SIGTTIN:
-            self._add_one()
+            log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
+            self._add_place()
         elif number is signal.SIGTTOU:
             if len(self._places) == 1:
                 log.warning("SIGTTOU: the last worker stays")
@@ -138,33 +132,15 @@ class Supervisor:
         log.info("%s: stopping the workers", why)
         self._stopping = True
         self._rolling.clear()
-        # First all of ours: a worker that still accepts takes what waits, and then closes the last.
-        if self._shared is not None:
-            self._shared.close()
-        for place in self._places:
-            place.socket.close()
+        # Ours first: a worker that stops takes what waits, and the last one closes the last.
+        self._socket.close()
         for place in list(self._places):
             self._remove_place(place)
 
     # -- Places
 
-    def _bind(self) -> socket.socket:
-        """A socket for a place; nobody can connect to it until its worker listens."""
-        if self._shared is not None:
-            return self._shared.dup()
-        return _sockets.bind(self._config, shared_port=True, listening=False)
-
-    def _add_one(self) -> None:
-        try:
-            bound = self._bind()
-        except _sockets.BindError as error:
-            log.error("SIGTTIN: no further worker: %s", error)
-            return
-        log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
-        self._add_place(bound)
-
-    def _add_place(self, bound: socket.socket) -> None:
-        place = _Place(len(self._places) + 1, bound)
+    def _add_place(self) -> None:
+        place = _Place(len(self._places) + 1)
         self._places.append(place)
         self._start(place)
 
@@ -172,14 +148,12 @@ class Supervisor:
         self._places.remove(place)
         with suppress(ValueError):
             self._rolling.remove(place)
-        # Before the worker closes its own: a socket that nobody accepts from must not stay.
-        place.socket.close()
         for worker in (place.successor, place.worker):
             if worker is not None:
                 self._dismiss(worker)
 
     def _start(self, place: _Place) -> None:
-        place.worker = Process(self._config, place.socket, own_group=True)
+        place.worker = Process(self._config, self._socket, own_group=True)
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
     def _dismiss(self, worker: Process) -> None:
@@ -247,8 +221,9 @@ class Supervisor:
         if now - worker.started >= _STEADY_AFTER:
             place.pause = 0.0
         place.start_at = now + place.pause
-        if place.pause and self._shared is None:
-            self._give_up_socket(place)
+        if place.pause and self._owns_socket and not any(p.worker for p in self._places):
+            # For a while there is nobody to accept: clients are better off elsewhere.
+            _sockets.refuse(self._socket)
         log.error(
             "Worker %d (process %d) %s; starting another%s",
             place.number,
@@ -258,16 +233,6 @@ class Supervisor:
         )
         place.pause = min(max(2 * place.pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
-    def _give_up_socket(self, place: _Place) -> None:
-        """Nobody will accept from it for a while: clients are better off elsewhere."""
-        try:
-            bound = self._bind()
-        except _sockets.BindError as error:
-            log.error("Worker %d keeps its socket: %s", place.number, error)
-            return
-        place.socket.close()
-        place.socket = bound
-
     # -- Replacing one by one
 
     def _roll_on(self) -> None:
@@ -276,7 +241,7 @@ class Supervisor:
         while self._rolling:
             place = self._rolling.popleft()
             if place in self._places and place.worker is not None:
-                place.successor = Process(self._config, place.socket, own_group=True)
+                place.successor = Process(self._config, self._socket, own_group=True)
                 log.info(
                     "Worker %d: process %d is to replace %d",
                     place.number,
@@ -306,7 +271,14 @@ class Supervisor:
         self._leaving[successor] = float("inf")
 
     def _close(self) -> None:
-        if self._shared is not None:
-            self._shared.close()
+        self._socket.close()
         if self._config.uds is not None:
             Path(self._config.uds).unlink(missing_ok=True)
+
+
+def _bind(config: Config) -> socket.socket:
+    """A socket whose port is given by number, as it is lost when a socket stops to listen else."""
+    if config.fd is None and config.uds is None and config.port == 0:
+        with _sockets.bind(config) as free:
+            config = config.replace(port=free.getsockname()[1])
+    return _sockets.bind(config)

@@ -1,165 +1,23 @@
-"""The command line as users run it: a process, a socket, signals. Every wait has an end."""
+"""The command line as users run it: a process, a socket, signals."""
 
 import contextlib
 import http.client
-import itertools
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from pathlib import Path
 
-import patience
 import pytest
-
-PATIENCE = patience.seconds(10)
-
-APP = """
-import asyncio, os
-
-BODY = "one"
-
-async def app(scope, receive, send):
-    if scope["type"] != "http":
-        return
-    body = {"/pid": str(os.getpid()), "/env": os.environ.get("GREETING", "")}.get(
-        scope["path"], BODY
-    )
-    if scope["path"].startswith("/sleep"):
-        await asyncio.sleep(float(scope["path"][6:]))
-    headers = [(b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body.encode()})
-"""
-
-
-def until(condition, what):
-    """Asks until the answer is true; gives it."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if answer := condition():
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"in vain: {what}")
-
-
-class Server:
-    """`turboapi ...` in a process of its own."""
-
-    def __init__(self, folder: Path, *arguments: str, pass_fds=(), **environ: str):
-        self.log_path = folder / "log.txt"
-        self.port = 0
-        with self.log_path.open("wb") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "turboapi", *arguments],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
-                pass_fds=pass_fds,
-            )
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-
-    @property
-    def log(self) -> str:
-        return self.log_path.read_text()
-
-    def saw(self, pattern: str) -> re.Match[str]:
-        def look():
-            found = re.search(pattern, self.log)
-            if found is None and self.process.poll() is not None:
-                found = re.search(pattern, self.log)
-                assert found, f"it ended without {pattern!r}:\n{self.log}"
-            return found
-
-        try:
-            return until(look, pattern)
-        except AssertionError:
-            raise AssertionError(f"no {pattern!r} in:\n{self.log}") from None
-
-    def started(self):
-        try:
-            self.port = int(self.saw(r"Listening on http://[^ ]*:(\d+)")[1])
-            until(self.answers, f"an answer; the log has:\n{self.log}")
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def get(self, path: str = "/", timeout: float = PATIENCE) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
-        with contextlib.closing(connection):
-            connection.request("GET", path, headers={"connection": "close"})
-            return connection.getresponse().read().decode()
-
-    def answers(self) -> str | None:
-        try:
-            return self.get(timeout=2)
-        except (OSError, http.client.HTTPException):
-            return None
-
-    def pids(self, count: int) -> set[int]:
-        """Process ids of `count` different workers that answer."""
-        found: set[int] = set()
-
-        def ask():
-            found.add(int(self.get("/pid")))
-            return len(found) >= count
-
-        until(ask, f"{count} workers, only {found}")
-        return found
-
-    def send(self, number: signal.Signals):
-        self.process.send_signal(number)
-
-    def ended(self, patience: float = PATIENCE) -> int:
-        try:
-            return self.process.wait(patience)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"it does not end:\n{self.log}") from None
+from cli_kit import APP, LOCAL, PATIENCE, Clients, Server, gone, run, until
 
 
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "main.py").write_text(APP)
     return tmp_path
-
-
-def run(folder, *arguments, **environ):
-    """Runs a command to its end; gives exit code and output."""
-    done = subprocess.run(
-        [sys.executable, "-m", "turboapi", *arguments],
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=PATIENCE,
-        env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1", **environ},
-    )
-    return done.returncode, done.stdout
-
-
-def gone(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-LOCAL = ("--host", "127.0.0.1", "--port", "0")
 
 
 # -- Words
@@ -382,51 +240,6 @@ def test_second_signal_stops_at_once(folder):
             server.ended(8)
 
 
-class Clients:
-    """Threads that ask one question after another on connections that they keep."""
-
-    def __init__(self, port: int, count: int = 8):
-        self.port = port
-        self.answered = 0
-        self.lost: list[str] = []
-        self.stop = threading.Event()
-        self.threads = [threading.Thread(target=self._ask) for _ in range(count)]
-
-    def __enter__(self):
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stop.set()
-        for thread in self.threads:
-            thread.join(PATIENCE)
-
-    def _ask(self):
-        while not self.stop.is_set():
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-            try:
-                connection.connect()
-            except OSError:  # Nobody listens: nothing was promised.
-                time.sleep(0.01)
-                continue
-            with contextlib.closing(connection):
-                self._ask_on(connection)
-
-    def _ask_on(self, connection):
-        for number in itertools.count():
-            try:
-                connection.request("GET", "/")
-                answer = connection.getresponse()
-                assert answer.read() == b"one"
-            except (OSError, http.client.HTTPException) as error:
-                self.lost.append(f"request {number} of a connection: {error!r}")
-                return
-            self.answered += 1
-            if self.stop.is_set() or answer.will_close:
-                return
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_no_request_is_lost_in_the_end(folder, workers):
     arguments = ("run", *LOCAL, "--no-access-log", "--workers", workers)
@@ -435,112 +248,6 @@ def test_no_request_is_lost_in_the_end(folder, workers):
         server.send(signal.SIGTERM)
         assert server.ended() == 0
     assert clients.lost == []
-
-
-# -- Several
-
-
-@pytest.fixture
-def two(folder):
-    with Server(folder, "run", *LOCAL, "--workers", "2", "--no-access-log").started() as server:
-        yield server
-
-
-def test_workers_serve_and_end(two):
-    pids = two.pids(2)
-    assert two.process.pid not in pids
-    two.send(signal.SIGTERM)
-    assert two.ended() == 0
-    assert all(gone(pid) for pid in pids)
-    assert "All workers have ended" in two.log
-
-
-def test_port_of_other_workers_is_not_shared(two, folder):
-    code, output = run(
-        folder, "run", "--host", "127.0.0.1", "--port", str(two.port), "--workers", "2"
-    )
-    assert code == 1
-    assert output.startswith(f"Error: Port {two.port} on 127.0.0.1 is in use by ")
-
-
-def test_clients_do_not_wait_for_a_worker_that_keeps_dying(folder):
-    (folder / "main.py").write_text(
-        APP + "\n"
-        "import pathlib\n"
-        "if pathlib.Path('first').exists():\n"
-        "    os._exit(7)\n"
-        "pathlib.Path('first').touch()\n"
-    )
-    # The first worker to come serves, all others die at once.
-    with Server(folder, "run", *LOCAL, "--workers", "2").started() as server:
-        server.saw(r"starting another in 1 s")
-        for _ in range(30):
-            assert server.get(timeout=2) == "one"
-
-
-def test_dead_worker_is_replaced(two):
-    victim, other = two.pids(2)
-    os.kill(victim, signal.SIGKILL)
-    until(lambda: victim not in two.pids(2), "a new worker")
-    assert other in two.pids(2)
-    assert re.search(rf"process {victim}\) was ended by SIGKILL; starting another", two.log)
-
-
-def test_rolling_reload_loses_nothing(two):
-    before = two.pids(2)
-    with Clients(two.port) as clients:
-        two.send(signal.SIGHUP)
-        until(lambda: all(gone(pid) for pid in before), "the old workers' end")
-    assert clients.answered > 10
-    assert clients.lost == []
-    assert not two.pids(2) & before
-
-
-def test_rolling_reload_keeps_old_workers_when_the_new_code_is_broken(two, folder):
-    before = two.pids(2)
-    (folder / "main.py").write_text("raise RuntimeError('broken')\n")
-    two.send(signal.SIGHUP)
-    two.saw("the old workers go on")
-    assert two.pids(2) == before
-
-
-def test_more_and_fewer_workers(two):
-    two.pids(2)
-    two.send(signal.SIGTTIN)
-    assert len(two.pids(3)) == 3
-    # One after the other, as equal signals that wait count as one.
-    two.send(signal.SIGTTOU)
-    two.saw("SIGTTOU: 2 workers from now on")
-    two.send(signal.SIGTTOU)
-    two.saw("SIGTTOU: 1 workers from now on")
-    two.send(signal.SIGTTOU)
-    two.saw("the last worker stays")
-    time.sleep(1)
-    assert len({two.get("/pid") for _ in range(10)}) == 1
-
-
-def test_workers_do_not_outlive_a_killed_supervisor(two):
-    pids = two.pids(2)
-    two.send(signal.SIGKILL)
-    two.ended()
-    until(lambda: all(gone(pid) for pid in pids), "the workers' end")
-
-
-def test_supervisor_stops_at_once_on_the_second_signal(two):
-    with socket.create_connection(("127.0.0.1", two.port), PATIENCE) as client:
-        client.sendall(b"GET /sleep60 HTTP/1.1\r\nhost: x\r\n\r\n")
-        time.sleep(0.3)
-        two.send(signal.SIGTERM)
-        two.saw("SIGTERM: stopping the workers")
-        time.sleep(0.3)
-        two.send(signal.SIGTERM)
-        two.ended(10)
-
-
-def test_application_that_no_worker_can_import(folder):
-    code, output = run(folder, "run", "main:nope", *LOCAL, "--workers", "2")
-    assert code == 3
-    assert "There is no attribute 'nope'" in output
 
 
 # -- Reloading

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from turboapi import FastAPI
-from turboapi._server import LoopThread, _another, _follow
+from turboapi._server import LoopThread, _follow
 from turboapi.config import Config
 
 
@@ -20,11 +20,10 @@ from turboapi.config import Config
 def threaded(app, count):
     """As `_server._serve_threads`, but for the signals: the address."""
     first = socket.socket()
-    first.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     first.bind(("127.0.0.1", 0))
     first.setblocking(False)
     address = first.getsockname()
-    socks = [first] + [_another(first) for _ in range(count - 1)]
+    socks = [first] + [first.dup() for _ in range(count - 1)]
     config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5)
     loops = [LoopThread(app, config, sock) for sock in socks]
     threads = [threading.Thread(target=_follow, args=(each, loops[0])) for each in loops]

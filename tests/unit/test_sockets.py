@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from turboapi._sockets import BindError, bind, claim, describe, listen
+from turboapi._sockets import BindError, bind, describe, listen, refuse
 from turboapi.config import Config
 
 
@@ -19,6 +19,7 @@ def test_free_port_and_address():
 
 def test_port_in_use_names_the_setting_and_who():
     with bind(Config(port=0)) as bound:
+        listen(bound, 10)
         port = bound.getsockname()[1]
         with pytest.raises(BindError) as caught:
             bind(Config(port=port))
@@ -28,26 +29,8 @@ def test_port_in_use_names_the_setting_and_who():
     assert "--port (TURBOAPI_PORT)" in message
 
 
-def test_shared_port():
-    with bind(Config(port=0), shared_port=True) as first:
-        port = first.getsockname()[1]
-        with bind(Config(port=port), shared_port=True) as second:
-            assert second.getsockname() == first.getsockname()
-
-
-def test_claimed_ports_are_nobody_elses():
-    claimed = claim(Config(port=0))
-    assert claimed.port > 0
-    with bind(claimed, shared_port=True):
-        with pytest.raises(BindError, match="is in use"):
-            claim(claimed)
-        # Who does not look may share it.
-        bind(claimed, shared_port=True).close()
-    assert claim(Config(uds="/nowhere")).uds == "/nowhere"
-
-
 def test_listening_comes_later():
-    with bind(Config(port=0), listening=False) as bound:
+    with bind(Config(port=0)) as bound:
         address = bound.getsockname()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address, 5)
@@ -57,10 +40,26 @@ def test_listening_comes_later():
         socket.create_connection(address, 5).close()
 
 
+def test_refusing_for_a_while():
+    with bind(Config(port=0)) as free:
+        port = free.getsockname()[1]
+    with bind(Config(port=port)) as bound:
+        refuse(bound)
+        listen(bound, 10)
+        with socket.create_connection(("127.0.0.1", port), 5) as waiting:
+            refuse(bound)
+            with pytest.raises(ConnectionResetError):
+                waiting.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5)
+        listen(bound, 10)
+        socket.create_connection(("127.0.0.1", port), 5).close()
+
+
 def test_two_that_were_bound_to_the_same_port():
-    with bind(Config(port=0), listening=False) as first:
+    with bind(Config(port=0)) as first:
         port = first.getsockname()[1]
-        with bind(Config(port=port), listening=False) as second:
+        with bind(Config(port=port)) as second:
             listen(first, 10)
             with pytest.raises(BindError, match=f"Can't listen on http://127.0.0.1:{port}"):
                 listen(second, 10)
@@ -90,6 +89,9 @@ def test_unix_socket(tmp_path):
     path = str(tmp_path / "s")
     with bind(Config(uds=path)) as bound:
         assert describe(bound) == f"unix:{path}"
+        with pytest.raises(BindError, match="A server is starting on"):
+            bind(Config(uds=path))
+        listen(bound, 10)
         with pytest.raises(BindError, match="A server is listening on"):
             bind(Config(uds=path))
     # What a dead server left is replaced.
