@@ -39,7 +39,7 @@ static void on_message(void *ctx, bool text, ta_str data)
     mix(o, &text, sizeof text);
     mix(o, &data.len, sizeof data.len);
     mix(o, data.ptr, data.len);
-    REQUIRE(ta_ws_send(o->ws, text, data) == TA_OK);
+    REQUIRE(ta_ws_send(o->ws, text, data, NULL) == TA_OK);
     if (o->pauses && o->messages % 3)
         ta_ws_pause(o->ws, true);
 }
@@ -54,7 +54,7 @@ static void on_end(void *ctx, uint16_t code, ta_str reason)
     mix(o, reason.ptr, reason.len);
 }
 
-static int on_write(void *ctx, ta_str data)
+static int on_write(void *ctx, ta_str data, const ta_lender *from)
 {
     outcome *o = ctx;
     REQUIRE(!o->closes);

@@ -81,17 +81,19 @@ static int write_copied(h1_req *rq, const ta_resp_head *head, ta_str body)
 }
 
 /* One chunk, framed; nothing for empty data, which would end the body. */
-static int write_chunk(h1_req *rq, ta_str data)
+static int write_chunk(h1_req *rq, ta_str data, const ta_lender *from)
 {
     ta_conn *c = &rq->conn->net;
     if (!data.len)
         return TA_OK;
     if (data.len > H1_COPY_MAX) {
-        char line[20];
+        char *line = ta_conn_reserve(c, 20);
+        if (!line)
+            return TA_ECLOSED;
         char *end = ta_resp_put_hex(line, data.len);
         memcpy(end, "\r\n", 2);
-        ta_str parts[] = {{line, (size_t)(end + 2 - line)}, data, {"\r\n", 2}};
-        return ta_conn_writev(c, parts, 3);
+        (void)ta_conn_commit(c, (size_t)(end + 2 - line));
+        return ta_conn_write_lent(c, data, TA_STR("\r\n"), from);
     }
     char *out = ta_conn_reserve(c, data.len + 20);
     if (!out)
@@ -102,6 +104,14 @@ static int write_chunk(h1_req *rq, ta_str data)
     end += 2 + data.len;
     memcpy(end, "\r\n", 2);
     return ta_conn_commit(c, (size_t)(end + 2 - out));
+}
+
+/* Unframed bytes. */
+static int write_some(h1_req *rq, ta_str data, const ta_lender *from)
+{
+    if (from && data.len > H1_COPY_MAX)
+        return ta_conn_write_lent(&rq->conn->net, data, TA_STR(""), from);
+    return ta_conn_write(&rq->conn->net, data.ptr, data.len);
 }
 
 /* -- ends ------------------------------------------------------------------------------------- */
@@ -154,7 +164,8 @@ static size_t cut_to_length(h1_req *rq, size_t n)
 
 /* -- whole responses -------------------------------------------------------------------------- */
 
-int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body)
+int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
+                      const ta_lender *from)
 {
     h1_req *rq = req->proto;
     h1_conn *h = rq->conn;
@@ -199,10 +210,10 @@ int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str
     } else {
         rc = write_copied(rq, &head, TA_STR(""));
         if (chunk) {
-            write_chunk(rq, body);
+            (void)write_chunk(rq, body, from);
             rc = ta_conn_write(&h->net, "0\r\n\r\n", 5);
         } else {
-            rc = ta_conn_write(&h->net, body.ptr, body.len);
+            rc = write_some(rq, body, from);
         }
     }
     rc = written(rq, rc);
@@ -272,7 +283,7 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
     return written(rq, write_copied(rq, &head, TA_STR("")));
 }
 
-int ta_resp_data(ta_req *req, ta_str data)
+int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
 {
     h1_req *rq = req->proto;
     h1_conn *h = rq->conn;
@@ -283,9 +294,9 @@ int ta_resp_data(ta_req *req, ta_str data)
     if (rq->resp_bodyless)
         return TA_OK;
     if (rq->resp_chunked)
-        return written(rq, write_chunk(rq, data));
+        return written(rq, write_chunk(rq, data, from));
     data.len = cut_to_length(rq, data.len);
-    return data.len ? written(rq, ta_conn_write(&h->net, data.ptr, data.len)) : TA_OK;
+    return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
 }
 
 int ta_resp_end(ta_req *req)
@@ -398,6 +409,9 @@ void ta_req_consume(ta_req *req, size_t n)
 {
     h1_req *rq = req->proto;
     ta_buf_consume(&req->body, n);
+    /* A handler that has its body needs it no second time. */
+    if (req->body_eof && !req->body.len && req->body.cap > H1_KEEP_BODY)
+        ta_buf_free(&req->body);
     if (!req->body_eof && rq->body_paused)
         h1_poke(rq->conn);
 }
@@ -421,7 +435,7 @@ int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
     return rc;
 }
 
-int ta_raw_write(ta_req *req, ta_str data)
+int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
 {
     h1_req *rq = req->proto;
     h1_conn *h = rq->conn;
@@ -429,7 +443,7 @@ int ta_raw_write(ta_req *req, ta_str data)
         return TA_EINVAL;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    return data.len ? written(rq, ta_conn_write(&h->net, data.ptr, data.len)) : TA_OK;
+    return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
 }
 
 void ta_raw_read(ta_req *req, bool on)

@@ -24,6 +24,7 @@
 #define TA_HTTP_HTTP_H
 
 #include "base/buf.h"
+#include "base/lend.h"
 #include "base/ta_base.h"
 
 typedef struct ta_header {
@@ -135,7 +136,8 @@ void ta_req_consume(ta_req *req, size_t n);
  * A whole response in one call.  `headers` are raw field lines ("name: value\r\n" ...) without
  * date, server, connection, content-length and transfer-encoding unless the application set them
  * (see flags); they are trusted to be well formed.  HEAD and 204/304 drop the body themselves.
- * Copies what it cannot write at once.  status: 200 to 999.
+ * status: 200 to 999.  What can't be written at once is copied when it is little or `from` is NULL,
+ * else kept by its lender until it is sent.
  * TA_OK; TA_AGAIN: accepted, but wait for on_drain before sending more; TA_ECLOSED: the peer has
  * gone (the request ends all the same); TA_EINVAL: a response was begun before, or an impossible
  * status or content-length: nothing was sent, the request goes on.
@@ -147,7 +149,12 @@ enum {
     TA_RESP_CLOSE = 8,      /* headers carry connection: close */
     TA_RESP_CHUNKED = 16    /* headers carry transfer-encoding: chunked (ours is not added) */
 };
-int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body);
+int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
+                      const ta_lender *from);
+static inline int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body)
+{
+    return ta_resp_send_lent(req, status, headers, flags, body, NULL);
+}
 
 /* A streamed response: start, then data any number of times, then end.  Without content-length
  * the body is chunked (HTTP/1.1) or ends with the connection (HTTP/1.0).  Results as above;
@@ -155,7 +162,11 @@ int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str
  * beyond the content-length is cut, a body that ends before it ends the connection; both are
  * logged. ta_resp_end without a start answers 500. */
 int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags);
-int ta_resp_data(ta_req *req, ta_str data);
+int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from);
+static inline int ta_resp_data(ta_req *req, ta_str data)
+{
+    return ta_resp_data_lent(req, data, NULL);
+}
 int ta_resp_end(ta_req *req);
 /* Sends `len` bytes of a file from `offset` with sendfile(2), between start and end as
  * ta_resp_data; takes over neither fd nor position.  fd must stay open until on_close. */
@@ -174,7 +185,11 @@ void ta_resp_flush(ta_req *req);
  * for it, its body is not read, or a response was begun.  ta_raw_read(false) pauses on_raw.
  */
 int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags);
-int ta_raw_write(ta_req *req, ta_str data);
+int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from);
+static inline int ta_raw_write(ta_req *req, ta_str data)
+{
+    return ta_raw_write_lent(req, data, NULL);
+}
 void ta_raw_read(ta_req *req, bool on);
 void ta_raw_close(ta_req *req);
 /* Peer and local address of the connection, as text ("" for a unix socket) and port. */

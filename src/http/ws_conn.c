@@ -30,12 +30,13 @@ struct ta_ws {
     ta_timer timer;
     uint8_t due; /* ws_due: what the timer is for */
     uint8_t state;
-    bool heard;    /* the peer sent something since the last ping */
-    bool paused;   /* by ta_ws_pause */
-    bool out_full; /* answers to control frames wait for the transport */
-    bool reading;  /* what ops->read was told last */
-    bool parsing;  /* `parse` is active */
-    int wrote;     /* what ops->write said to the frame that is being sent */
+    bool heard;              /* the peer sent something since the last ping */
+    bool paused;             /* by ta_ws_pause */
+    bool out_full;           /* answers to control frames wait for the transport */
+    bool reading;            /* what ops->read was told last */
+    bool parsing;            /* `parse` is active */
+    int wrote;               /* what ops->write said to the frame that is being sent */
+    const ta_lender *lender; /* borrowed, the same: of its payload, or NULL */
     uint32_t pings;
 
     /* bytes that are being parsed */
@@ -91,7 +92,9 @@ static void update_reading(ta_ws *ws)
 static ssize_t frame_out(const uint8_t *data, size_t len, int flags, void *arg)
 {
     ta_ws *ws = arg;
-    int rc = ws->ops->write(ws->ctx, ta_str_of((const char *)data, len));
+    bool payload = len > sizeof ws->control; /* longer than any head of a frame */
+    int rc =
+        ws->ops->write(ws->ctx, ta_str_of((const char *)data, len), payload ? ws->lender : NULL);
     if (rc != TA_OK && rc != TA_AGAIN) {
         ws->wrote = rc;
         return -1;
@@ -101,7 +104,7 @@ static ssize_t frame_out(const uint8_t *data, size_t len, int flags, void *arg)
     return (ssize_t)len;
 }
 
-static int send_frame(ta_ws *ws, uint8_t opcode, bool packed, ta_str data)
+static int send_frame(ta_ws *ws, uint8_t opcode, bool packed, ta_str data, const ta_lender *from)
 {
     struct wslay_frame_iocb io = {
         .fin = 1,
@@ -112,6 +115,7 @@ static int send_frame(ta_ws *ws, uint8_t opcode, bool packed, ta_str data)
         .data_length = data.len,
     };
     ws->wrote = TA_OK;
+    ws->lender = from;
     ssize_t n = wslay_frame_send(ws->frames, &io);
     if (n < 0 && ws->wrote == TA_OK)
         return TA_ECLOSED;
@@ -121,7 +125,7 @@ static int send_frame(ta_ws *ws, uint8_t opcode, bool packed, ta_str data)
 /* Answers a control frame; a peer that does not read the answers is not read from. */
 static void answer(ta_ws *ws, uint8_t opcode, ta_str data)
 {
-    if (send_frame(ws, opcode, false, data) == TA_AGAIN) {
+    if (send_frame(ws, opcode, false, data, NULL) == TA_AGAIN) {
         ws->out_full = true;
         update_reading(ws);
     }
@@ -131,7 +135,7 @@ static void send_close(ta_ws *ws, uint16_t code, ta_str reason)
 {
     char payload[CONTROL_MAX];
     if (code == TA_WS_NO_STATUS) {
-        (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, false, TA_STR(""));
+        (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, false, TA_STR(""), NULL);
         return;
     }
     if (reason.len > TA_WS_REASON_MAX) {
@@ -143,21 +147,22 @@ static void send_close(ta_ws *ws, uint16_t code, ta_str reason)
     payload[1] = (char)(code & 0xff);
     if (reason.len)
         memcpy(payload + 2, reason.ptr, reason.len);
-    (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, false, ta_str_of(payload, 2 + reason.len));
+    (void)send_frame(ws, WSLAY_CONNECTION_CLOSE, false, ta_str_of(payload, 2 + reason.len), NULL);
 }
 
-int ta_ws_send(ta_ws *ws, bool text, ta_str data)
+int ta_ws_send(ta_ws *ws, bool text, ta_str data, const ta_lender *from)
 {
     uint8_t opcode = text ? WSLAY_TEXT_FRAME : WSLAY_BINARY_FRAME;
     if (ws->state != WS_OPEN)
         return TA_ECLOSED;
     if (!ws->deflate || data.len < DEFLATE_MIN)
-        return send_frame(ws, opcode, false, data);
+        return send_frame(ws, opcode, false, data, from);
     ta_buf_clear(&ws->pack_mem);
     int rc = ta_ws_deflate_message(ws->deflate, data, &ws->pack_mem);
     if (rc != TA_OK)
         return rc;
-    rc = send_frame(ws, opcode, true, ta_buf_str(&ws->pack_mem));
+    ta_lender packed = ta_lend_buf(&ws->pack_mem);
+    rc = send_frame(ws, opcode, true, ta_buf_str(&ws->pack_mem), &packed);
     if (ws->pack_mem.cap > KEEP_MEMORY)
         ta_buf_free(&ws->pack_mem);
     return rc;
@@ -219,7 +224,7 @@ static void on_timer(ta_timer *timer)
         ws->pings++;
         memcpy(payload, &ws->pings, sizeof payload);
         ws->heard = false;
-        (void)send_frame(ws, WSLAY_PING, false, ta_str_of(payload, sizeof payload));
+        (void)send_frame(ws, WSLAY_PING, false, ta_str_of(payload, sizeof payload), NULL);
         if (ws->cfg.ping_timeout_ms)
             set_timer(ws, DUE_LIFE, ws->cfg.ping_timeout_ms);
         else

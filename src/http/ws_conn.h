@@ -17,6 +17,7 @@
 #ifndef TA_HTTP_WS_CONN_H
 #define TA_HTTP_WS_CONN_H
 
+#include "base/lend.h"
 #include "http/ws_deflate.h"
 #include "net/loop.h"
 
@@ -50,9 +51,10 @@ typedef struct ta_ws_ops {
     void (*on_message)(void *ctx, bool text, ta_str data);
     /* See above; at most once; no message comes after it. */
     void (*on_end)(void *ctx, uint16_t code, ta_str reason);
-    /* The transport.  write copies what it cannot send at once: TA_OK; TA_AGAIN: taken, but call
-     * ta_ws_drained when there is room again; TA_ECLOSED. */
-    int (*write)(void *ctx, ta_str data);
+    /* The transport.  What write cannot send at once is kept by the lender, or copied (`from` is
+     * NULL): TA_OK; TA_AGAIN: taken, but call ta_ws_drained when there is room again; TA_ECLOSED.
+     */
+    int (*write)(void *ctx, ta_str data, const ta_lender *from);
     void (*read)(void *ctx, bool on);
     void (*close)(void *ctx); /* after what was written is sent */
 } ta_ws_ops;
@@ -72,9 +74,10 @@ void ta_ws_drained(ta_ws *ws);
  * within the call.  Control frames behind them wait as well. */
 void ta_ws_pause(ta_ws *ws, bool paused);
 
-/* Sends a message, of valid UTF-8 when it is text.  TA_OK; TA_AGAIN: sent, but wait for room before
- * the next; TA_ECLOSED: closed by either side, nothing is sent; TA_ENOMEM: not sent. */
-TA_MUST_CHECK int ta_ws_send(ta_ws *ws, bool text, ta_str data);
+/* Sends a message, of valid UTF-8 when it is text; `from`: who lends it, NULL: it is copied. TA_OK;
+ * TA_AGAIN: sent, but wait for room before the next; TA_ECLOSED: closed by either side, nothing is
+ * sent; TA_ENOMEM: not sent. */
+TA_MUST_CHECK int ta_ws_send(ta_ws *ws, bool text, ta_str data, const ta_lender *from);
 /* Begins the closing handshake; no-op when it is closed.  code: ta_ws_code_ok, or TA_WS_NO_STATUS
  * to send none; the reason (UTF-8) is cut to TA_WS_REASON_MAX. */
 void ta_ws_close(ta_ws *ws, uint16_t code, ta_str reason);

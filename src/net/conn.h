@@ -22,6 +22,7 @@
 
 #include "base/buf.h"
 #include "base/bufpool.h"
+#include "base/lend.h"
 #include "base/list.h"
 #include "base/ta_base.h"
 #include "base/timer.h"
@@ -199,6 +200,10 @@ int ta_conn_writev(ta_conn *c, const ta_str *parts, int n);  /* the same */
 /* Does not copy (unless it is little): data stays until release(arg), which is called exactly once,
  * in any outcome, maybe before this returns, maybe as late as in ta_conn_close. */
 int ta_conn_write_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg);
+/* What is queued, then `data` and `tail`, are sent at once, as far as the peer takes them and as
+ * much as is one connection's share of a turn.  What is left of `data` is kept by its lender
+ * (copied if it is little, or NULL was given); of `tail`, which should be, copied. */
+int ta_conn_write_lent(ta_conn *c, ta_str data, ta_str tail, const ta_lender *from);
 /*
  * A range of a file; fd is borrowed until done(arg, error), which is called exactly once in any
  * outcome (NULL: nobody cares, and fd is closed by the connection when done).  error: TA_OK,

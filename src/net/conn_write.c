@@ -135,14 +135,15 @@ static void progressed(ta_conn *c, size_t n)
         ta_loop_set_timer(c->loop, &c->progress, ta_conn_group_cfg(c->group)->write_timeout_ms);
 }
 
-/* Bytes at the front of the queue that can go in one call; total in *len. */
+/* Bytes at the front of the queue that are to go in one call; total in *len. */
 static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
 {
     int n = 0;
     size_t total = 0;
     const ta_conn_seg *seg = c->segs;
-    for (; seg && n < TA_STREAM_IOV; seg = seg->next) {
+    for (; seg && n < TA_STREAM_IOV && total < SEND_BUDGET; seg = seg->next) {
         ta_str s = seg->kind == SEG_REF ? seg->ref.data : ta_buf_str(&seg->buf);
+        s.len = TA_MIN(s.len, SEND_BUDGET - total);
         if (s.len) {
             iov[n++] = (struct iovec){(void *)s.ptr, s.len};
             total += s.len;
@@ -150,7 +151,7 @@ static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
         if (seg->kind == SEG_FILE)
             break; /* the rest of the file comes before what follows it */
     }
-    if (!seg && n < TA_STREAM_IOV && c->out.len) {
+    if (!seg && n < TA_STREAM_IOV && total < SEND_BUDGET && c->out.len) {
         ta_str s = ta_buf_str(&c->out);
         iov[n++] = (struct iovec){(void *)s.ptr, s.len};
         total += s.len;
@@ -455,6 +456,73 @@ int ta_conn_write_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void 
     if (!c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
         return TA_ECLOSED;
     return queued(c);
+}
+
+/* Sends c->out, of `data` what is one turn's share, and behind all of it `tail`.  How much of the
+ * two went, or < 0; *full: no more can go in this turn. */
+static ssize_t send_behind_out(ta_conn *c, ta_str data, ta_str tail, bool *full)
+{
+    struct iovec iov[3];
+    int count = 0;
+    size_t before = c->out.len, share = TA_MIN(data.len, (size_t)SEND_BUDGET);
+    if (before)
+        iov[count++] = (struct iovec){(void *)ta_buf_str(&c->out).ptr, before};
+    iov[count++] = (struct iovec){(void *)data.ptr, share};
+    if (tail.len && share == data.len) {
+        iov[count++] = (struct iovec){(void *)tail.ptr, tail.len};
+        share += tail.len;
+    }
+    ssize_t n = c->stream->ops->writev(c->stream, iov, count);
+    *full = n < (ssize_t)(before + share) || share < data.len;
+    if (n == TA_AGAIN)
+        return 0;
+    if (n < 0)
+        return send_failed(c, (int)n);
+    progressed(c, (size_t)n);
+    before = TA_MIN(before, (size_t)n);
+    ta_buf_consume(&c->out, before);
+    c->queued -= before;
+    return n - (ssize_t)before;
+}
+
+/* Queues what was not sent. */
+static int queue_lent(ta_conn *c, ta_str data, const ta_lender *from)
+{
+    void *kept = !from || data.len < REF_MIN ? NULL : from->keep(from->owner);
+    if (kept)
+        return ta_conn_write_ref(c, data, from->release, kept);
+    return ta_conn_write(c, data.ptr, data.len);
+}
+
+int ta_conn_write_lent(ta_conn *c, ta_str data, ta_str tail, const ta_lender *from)
+{
+    size_t sent = 0;
+    if (!writable(c))
+        return TA_ECLOSED;
+    if (plain(c) && c->state == CONN_OPEN && !c->segs && !c->write_blocked && !c->sending) {
+        bool full;
+        ssize_t n = send_behind_out(c, data, tail, &full);
+        if (n < 0)
+            return (int)n;
+        sent = (size_t)n;
+        if (sent == data.len + tail.len) {
+            ta_bufpool_give(&c->group->pool, &c->out);
+            if (c->want_drain)
+                ta_conn_schedule(c);
+            return sent_at_once(c, sent);
+        }
+        if (full && blocked(c) == TA_ECLOSED)
+            return TA_ECLOSED;
+    }
+    int err = TA_OK;
+    if (sent < data.len) {
+        err = queue_lent(c, ta_str_skip(data, sent), from);
+        sent = data.len;
+    }
+    tail = ta_str_skip(tail, sent - data.len);
+    if (tail.len && (err == TA_OK || err == TA_AGAIN))
+        err = ta_conn_write(c, tail.ptr, tail.len);
+    return err;
 }
 
 int ta_conn_sendfile(ta_conn *c, int fd, int64_t offset, uint64_t len,

@@ -294,22 +294,25 @@ static int completed(ta_native *x)
     return 0;
 }
 
-static int send_bytes(ta_native *x, ta_str data, bool more)
+static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
 {
     int rc = TA_OK;
+    ta_str data = piece->data;
+    ta_lender lender;
     if (count_body(x, data.len, more) < 0)
         return -1;
     if (!more && x->head_waits) {
         ta_loop_undefer(x->base.ls->loop, &x->later);
         x->head_waits = false;
-        rc = ta_resp_send(x->req, x->head.status, ta_buf_str(&x->head.lines), head_flags(x), data);
+        rc = ta_resp_send_lent(x->req, x->head.status, ta_buf_str(&x->head.lines), head_flags(x),
+                               data, ta_piece_lender(piece, &lender));
         rc = result_of(x, rc);
         return rc < 0 ? -1 : completed(x);
     }
     if (x->head_waits)
         rc = begin_stream(x);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
-        rc = ta_resp_data(x->req, data);
+        rc = ta_resp_data_lent(x->req, data, ta_piece_lender(piece, &lender));
     if (!more) {
         int ended = ta_resp_end(x->req);
         if (rc == TA_OK)
@@ -321,25 +324,25 @@ static int send_bytes(ta_native *x, ta_str data, bool more)
 }
 
 /* Sends a piece that the filters have seen, and the head if it was held back till now. */
-static int send_filtered(ta_native *x, bool held, ta_str data, bool more)
+static int send_filtered(ta_native *x, bool held, const ta_piece *piece, bool more)
 {
     if (held)
         head_ready(x);
-    int rc = send_bytes(x, data, more);
-    ta_buf_free(&x->packed); /* the connection has copied it */
+    int rc = send_bytes(x, piece, more);
+    ta_buf_free(&x->packed); /* the connection has copied or taken it */
     return rc;
 }
 
 /* 1: taken, but wait for room; 0: taken; 2: *job has to run first; -1. */
-int ta_native_send_piece(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job)
+int ta_native_send_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
 {
     if (TA_LIKELY(x->packing == TA_PACK_NONE))
-        return send_bytes(x, data, more);
+        return send_bytes(x, &piece, more);
     bool held = x->packing == TA_PACK_HELD;
-    int rc = ta_filters_body(x, &data, owner, more, job);
+    int rc = ta_filters_body(x, &piece, more, job);
     if (rc <= 0)
         return rc < 0 ? -1 : 2;
-    return send_filtered(x, held, data, more);
+    return send_filtered(x, held, &piece, more);
 }
 
 int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
@@ -354,16 +357,15 @@ int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
     if (is_more < 0)
         goto done;
     if (body == NULL) {
-        rc = ta_native_send_piece(x, TA_STR(""), NULL, is_more, job);
+        rc = ta_native_send_piece(x, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
     } else if (PyBytes_CheckExact(body)) {
-        rc = ta_native_send_piece(
-            x, ta_str_of(PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)), body, is_more,
-            job);
+        rc = ta_native_send_piece(x, ta_piece_bytes(body), is_more, job);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0)
             goto done;
-        rc = ta_native_send_piece(x, ta_str_of(view.buf, (size_t)view.len), body, is_more, job);
+        rc = ta_native_send_piece(x, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL},
+                                  is_more, job);
         PyBuffer_Release(&view);
     }
 done:
@@ -464,13 +466,13 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
 
 int ta_native_send_job(ta_native *x, PyObject *job)
 {
-    ta_str data;
+    ta_piece piece;
     bool more, held = x->packing == TA_PACK_HELD;
     if (x->req == NULL || x->complete || x->disconnected)
         return 0; /* nobody is there any more */
-    if (ta_filters_offloaded(x, job, &data, &more) < 0)
+    if (ta_filters_offloaded(x, job, &piece, &more) < 0)
         return -1;
-    return send_filtered(x, held, data, more);
+    return send_filtered(x, held, &piece, more);
 }
 
 static ta_step send_advance(ta_co *co, PyObject *value)

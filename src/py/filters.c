@@ -538,7 +538,7 @@ static void job_dealloc(PyObject *self)
 }
 
 /* Takes x->gzip. */
-static PyObject *new_job(ta_native *x, ta_str data, PyObject *owner, bool more)
+static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
 {
     gzip_job *job = PyObject_New(gzip_job, x->st->o.server.gzip_job_type);
     if (job == NULL)
@@ -546,9 +546,9 @@ static PyObject *new_job(ta_native *x, ta_str data, PyObject *owner, bool more)
     memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
     job->rc = TA_AGAIN;
     job->more = more;
-    PyObject *bytes = NULL;
+    PyObject *owner = piece->owner, *bytes = NULL;
     if (owner == NULL)
-        owner = bytes = PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
+        owner = bytes = PyBytes_FromStringAndSize(piece->data.ptr, (Py_ssize_t)piece->data.len);
     if (owner == NULL || PyObject_GetBuffer(owner, &job->data, PyBUF_SIMPLE) < 0) {
         Py_XDECREF(bytes);
         Py_DECREF(job);
@@ -580,13 +580,13 @@ static int apply(ta_native *x, size_t from, size_t to)
     return 0;
 }
 
-/* A piece was compressed into *data.  Goes on with the head if it waits for that. */
-static int piece_packed(ta_native *x, const ta_str *data, bool more)
+/* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that. */
+static int piece_packed(ta_native *x, size_t len, bool more)
 {
     if (x->packing == TA_PACK_HELD) {
         size_t at;
         (void)gzip_of(x->filters, &at);
-        if (packed_fields(&x->head, more ? -1 : (int64_t)data->len) < 0 ||
+        if (packed_fields(&x->head, more ? -1 : (int64_t)len) < 0 ||
             apply(x, at + 1, x->filters->n) < 0)
             return -1;
     }
@@ -621,14 +621,14 @@ static int release(ta_native *x, size_t at)
     return 0;
 }
 
-int ta_filters_body(ta_native *x, ta_str *data, PyObject *owner, bool more, PyObject **job)
+int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
 {
-    size_t at;
+    size_t at, len = piece->data.len;
     if (x->packing == TA_PACK_NONE)
         return 1;
     const filter *gzip = gzip_of(x->filters, &at);
     if (x->packing == TA_PACK_HELD) {
-        bool small = (Py_ssize_t)data->len < gzip->minimum && !more;
+        bool small = (Py_ssize_t)len < gzip->minimum && !more;
         if (!small && add_vary(&x->head.lines, TA_STR("Accept-Encoding")) < 0)
             return -1;
         if (small || !accepts_gzip(x)) {
@@ -642,14 +642,14 @@ int ta_filters_body(ta_native *x, ta_str *data, PyObject *owner, bool more, PyOb
         PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
         return -1;
     }
-    if ((Py_ssize_t)data->len >= gzip->thread_minimum) {
-        *job = new_job(x, *data, owner, more);
+    if ((Py_ssize_t)len >= gzip->thread_minimum) {
+        *job = new_job(x, piece, more);
         return *job ? 0 : -1;
     }
-    if (pack(x, *data, more) < 0)
+    if (pack(x, piece->data, more) < 0)
         return -1;
-    *data = ta_buf_str(&x->packed);
-    return piece_packed(x, data, more);
+    *piece = ta_piece_buf(&x->packed);
+    return piece_packed(x, piece->data.len, more);
 }
 
 int ta_filters_release(ta_native *x)
@@ -665,7 +665,7 @@ PyObject *ta_filters_offload(const ta_native *x, PyObject *job)
     return PyObject_CallOneArg(gzip_of(x->filters, &at)->offload, job);
 }
 
-int ta_filters_offloaded(ta_native *x, PyObject *object, ta_str *data, bool *more)
+int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *more)
 {
     gzip_job *job = (gzip_job *)object;
     if (job->rc != TA_OK || x->gzip != NULL || x->filters == NULL) {
@@ -674,9 +674,9 @@ int ta_filters_offloaded(ta_native *x, PyObject *object, ta_str *data, bool *mor
     }
     x->gzip = job->gzip;
     job->gzip = NULL;
-    *data = ta_buf_str(&job->out);
+    *piece = ta_piece_buf(&job->out);
     *more = job->more;
-    return piece_packed(x, data, job->more);
+    return piece_packed(x, piece->data.len, job->more);
 }
 
 void ta_filters_drop(ta_native *x)

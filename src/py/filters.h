@@ -16,6 +16,7 @@
 
 #include "http/compress.h"
 #include "py/state.h"
+#include "py/xch.h"
 
 typedef struct ta_filters ta_filters;
 struct ta_native;
@@ -51,11 +52,10 @@ bool ta_filters_admit(const ta_filters *f, struct ta_native *x);
  */
 int ta_filters_start(struct ta_native *x, int status);
 /*
- * A piece of the body (`owner`, borrowed: keeps it alive; NULL: nobody does), the only one when
- * neither started before nor `more`.  1: send *data, which may be x->packed now (and the head, if
- * it was held); 0: *job is a new object, see below.
+ * A piece of the body, the only one when neither started before nor `more`.  1: send *piece, which
+ * may be x->packed now (and the head, if it was held); 0: *job is a new object, see below.
  */
-int ta_filters_body(struct ta_native *x, ta_str *data, PyObject *owner, bool more, PyObject **job);
+int ta_filters_body(struct ta_native *x, ta_piece *piece, bool more, PyObject **job);
 
 /* The held head goes out as it is: what follows is not for GZip (a path). */
 int ta_filters_release(struct ta_native *x);
@@ -64,8 +64,8 @@ int ta_filters_release(struct ta_native *x);
 
 /* The awaitable of the offload. */
 PyObject *ta_filters_offload(const struct ta_native *x, PyObject *job);
-/* After it: as ta_filters_body gave 1; *data is the job's, *more what was said then. */
-int ta_filters_offloaded(struct ta_native *x, PyObject *job, ta_str *data, bool *more);
+/* After it: as ta_filters_body gave 1; *piece is the job's, *more what was said then. */
+int ta_filters_offloaded(struct ta_native *x, PyObject *job, ta_piece *piece, bool *more);
 
 /* The response will not come, if its head is still held: as if it was never begun. */
 void ta_filters_drop(struct ta_native *x);

@@ -158,10 +158,9 @@ bool ta_asgi_same_text(PyObject *a, PyObject *b);
  */
 int ta_asgi_send_start(ta_native *x, PyObject *message);
 int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
-/* The same without messages: the head; a piece of the body, which `owner` (borrowed) keeps alive.
- */
+/* The same without messages: the head; a piece of the body. */
 int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers);
-int ta_native_send_piece(ta_native *x, ta_str data, PyObject *owner, bool more, PyObject **job);
+int ta_native_send_piece(ta_native *x, ta_piece piece, bool more, PyObject **job);
 /* The job has run: sends what it made.  1: taken, but wait for room; 0: taken; -1. */
 int ta_native_send_job(ta_native *x, PyObject *job);
 /* Sends a plain response of the server's own; connection: close. */

@@ -105,7 +105,7 @@ error:
 }
 
 /* Sends JSON bytes with the route's status and the injected headers. */
-static ta_step send_json(ta_run *r, ta_str body, PyObject *owner)
+static ta_step send_json(ta_run *r, ta_piece body)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
     ta_step step = TA_STEP_ERROR;
@@ -113,13 +113,13 @@ static ta_step send_json(ta_run *r, ta_str body, PyObject *owner)
     if (status < 0)
         return TA_STEP_ERROR;
     if (!body_allowed(status))
-        body.len = 0;
+        body.data.len = 0;
     if (r->response != NULL) {
         injected = PyObject_GetAttr(r->response, r->plan->es->str[S_raw_headers]);
         if (injected == NULL)
             return TA_STEP_ERROR;
         if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
-            headers = headers_with_injected(injected, status, body.len);
+            headers = headers_with_injected(injected, status, body.data.len);
             if (headers == NULL)
                 goto done;
         }
@@ -127,13 +127,13 @@ static ta_step send_json(ta_run *r, ta_str body, PyObject *owner)
     if (r->background != NULL)
         Py_XSETREF(r->own_background, Py_NewRef(r->background));
     if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
-        r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.ptr,
-                                   (Py_ssize_t)body.len);
+        r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
+                                   (Py_ssize_t)body.data.len);
         if (r->pending != NULL)
             step = ta_exits_leave(r, SCOPE_FUNCTION);
         goto done;
     }
-    int rc = r->x->ops->respond(r->x, (int)status, JSON_HEADERS, headers, body, owner, &awaitable);
+    int rc = r->x->ops->respond(r->x, (int)status, JSON_HEADERS, headers, &body, &awaitable);
     step = after_respond(r, rc, awaitable);
 done:
     Py_XDECREF(headers);
@@ -170,9 +170,8 @@ static int send_parts(ta_run *r, PyObject *response, ta_step *step)
     }
     if (background != Py_None)
         Py_XSETREF(r->own_background, Py_NewRef(background));
-    int sent = r->x->ops->respond(
-        r->x, (int)code, ta_str_of("", 0), headers,
-        ta_str_of(PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)), body, &awaitable);
+    ta_piece piece = ta_piece_bytes(body);
+    int sent = r->x->ops->respond(r->x, (int)code, ta_str_of("", 0), headers, &piece, &awaitable);
     *step = after_respond(r, sent, awaitable);
     rc = 1;
 done:
@@ -223,12 +222,12 @@ ta_step ta_reply_pending(ta_run *r)
     r->pending = NULL;
     if (!PyTuple_CheckExact(pending))
         return send_response(r, pending);
-    PyObject *headers = PyTuple_GET_ITEM(pending, 1), *body = PyTuple_GET_ITEM(pending, 2);
+    PyObject *headers = PyTuple_GET_ITEM(pending, 1);
+    ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
     PyObject *awaitable = NULL;
-    int rc = r->x->ops->respond(r->x, (int)PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)),
-                                JSON_HEADERS, headers == Py_None ? NULL : headers,
-                                ta_str_of(PyBytes_AS_STRING(body), (size_t)PyBytes_GET_SIZE(body)),
-                                body, &awaitable);
+    int rc =
+        r->x->ops->respond(r->x, (int)PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)), JSON_HEADERS,
+                           headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
     return after_respond(r, rc, awaitable);
 }
@@ -329,8 +328,7 @@ ta_step ta_reply_content(ta_run *r, PyObject *bytes)
         Py_DECREF(bytes);
         return TA_STEP_ERROR;
     }
-    ta_step step =
-        send_json(r, ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)), bytes);
+    ta_step step = send_json(r, ta_piece_bytes(bytes));
     Py_DECREF(bytes);
     return step;
 }
@@ -340,7 +338,7 @@ static ta_step send_encoded(ta_run *r, int rc, ta_buf *buf)
 {
     ta_step step = TA_STEP_ERROR;
     if (rc > 0 && ta_operation_leave(r) == 0)
-        step = send_json(r, ta_buf_str(buf), NULL);
+        step = send_json(r, ta_piece_buf(buf));
     ta_buf_free(buf);
     return step;
 }

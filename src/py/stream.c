@@ -109,8 +109,7 @@ static void send_ping(ta_streamer *s)
 {
     ta_native *x = s->x;
     PyObject *job = NULL;
-    ta_str data = ta_str_of(PyBytes_AS_STRING(s->ping), (size_t)PyBytes_GET_SIZE(s->ping));
-    int rc = x->gone ? 0 : ta_native_send_piece(x, data, s->ping, true, &job);
+    int rc = x->gone ? 0 : ta_native_send_piece(x, ta_piece_bytes(s->ping), true, &job);
     if (rc == 2) { /* so few bytes need no thread */
         PyObject *none = PyObject_CallNoArgs(job);
         rc = none ? ta_native_send_job(x, job) : -1;
@@ -332,8 +331,8 @@ static ta_step background(ta_streamer *s)
     return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
 }
 
-/* Sends a piece, or (`more` false) the end.  `owner` (borrowed) keeps the data alive. */
-static ta_step send_piece(ta_streamer *s, ta_str data, PyObject *owner, bool more)
+/* Sends a piece, or (`more` false) the end. */
+static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
 {
     ta_native *x = s->x;
     PyObject *job = NULL, *awaitable = NULL;
@@ -341,7 +340,7 @@ static ta_step send_piece(ta_streamer *s, ta_str data, PyObject *owner, bool mor
         return background(s);
     if (s->ping != NULL)
         s->last = ta_loop_now(x->base.ls->loop);
-    int rc = ta_native_send_piece(x, data, owner, more, &job);
+    int rc = ta_native_send_piece(x, piece, more, &job);
     if (rc < 0)
         return TA_STEP_ERROR;
     if (rc == 0) {
@@ -370,12 +369,12 @@ static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
             return TA_STEP_ERROR;
     }
     if (TA_LIKELY(PyBytes_CheckExact(piece))) {
-        step = send_piece(s, ta_str_of(PyBytes_AS_STRING(piece), (size_t)PyBytes_GET_SIZE(piece)),
-                          piece, true);
+        step = send_piece(s, ta_piece_bytes(piece), true);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) == 0) {
-            step = send_piece(s, ta_str_of(view.buf, (size_t)view.len), piece, true);
+            step =
+                send_piece(s, (ta_piece){ta_str_of(view.buf, (size_t)view.len), piece, NULL}, true);
             PyBuffer_Release(&view);
         }
     }
@@ -434,7 +433,7 @@ static ta_step failed(ta_streamer *s)
         int cut = take_back(s);
         if (cut < 0)
             return TA_STEP_ERROR;
-        return cut ? background(s) : send_piece(s, TA_STR(""), NULL, false);
+        return cut ? background(s) : send_piece(s, (ta_piece){TA_STR(""), NULL, NULL}, false);
     }
     if (s->cancelled) {
         bool cancelled = PyErr_ExceptionMatches(s->x->st->o.exc.cancelled_error);

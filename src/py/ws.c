@@ -140,10 +140,10 @@ static void on_end(void *ctx, uint16_t code, ta_str reason)
     wake(w);
 }
 
-static int raw_write(void *ctx, ta_str data)
+static int raw_write(void *ctx, ta_str data, const ta_lender *from)
 {
     ta_websock *w = ctx;
-    return w->x->req ? ta_raw_write(w->x->req, data) : TA_ECLOSED;
+    return w->x->req ? ta_raw_write_lent(w->x->req, data, from) : TA_ECLOSED;
 }
 
 static void raw_read(void *ctx, bool on)
@@ -471,9 +471,10 @@ static int send_denial_body(ta_websock *w, PyObject *message)
     return rc;
 }
 
-static int send_bytes(ta_websock *w, bool text, ta_str data)
+static int send_piece(ta_websock *w, bool text, const ta_piece *piece)
 {
-    switch (ta_ws_send(w->conn, text, data)) {
+    ta_lender lender;
+    switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
     case TA_OK:
         return 0;
     case TA_AGAIN:
@@ -498,7 +499,8 @@ static int send_data(ta_websock *w, PyObject *message)
         Py_buffer view;
         rc = PyObject_GetBuffer(data, &view, PyBUF_SIMPLE);
         if (rc == 0) {
-            rc = send_bytes(w, false, ta_str_of(view.buf, (size_t)view.len));
+            ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
+            rc = send_piece(w, false, &piece);
             PyBuffer_Release(&view);
         }
     } else {
@@ -506,7 +508,8 @@ static int send_data(ta_websock *w, PyObject *message)
         if (rc > 0) {
             Py_ssize_t len;
             const char *utf8 = PyUnicode_AsUTF8AndSize(data, &len);
-            rc = utf8 ? send_bytes(w, true, ta_str_of(utf8, (size_t)len)) : -1;
+            ta_piece piece = {ta_str_of(utf8, (size_t)len), data, NULL};
+            rc = utf8 ? send_piece(w, true, &piece) : -1;
         }
     }
     Py_XDECREF(data);

@@ -29,6 +29,34 @@ void ta_xch_clear(ta_xch *x)
     Py_CLEAR(x->body_bytes);
 }
 
+/* -- memory that is lent ---------------------------------------------------------------------- */
+
+static void *keep_object(void *owner)
+{
+    return Py_NewRef((PyObject *)owner);
+}
+
+/* On the loop's thread, which has the GIL wherever a connection lets go of something. */
+static void release_object(void *object)
+{
+    Py_DECREF((PyObject *)object);
+}
+
+const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender)
+{
+    PyObject *owner = piece->owner;
+    if (piece->buf != NULL) {
+        *lender = ta_lend_buf(piece->buf);
+        return lender;
+    }
+    if (owner != NULL && PyMemoryView_Check(owner))
+        owner = PyMemoryView_GET_BASE(owner); /* whoever releases the view changes nothing */
+    if (owner == NULL || !(PyBytes_CheckExact(owner) || PyUnicode_CheckExact(owner)))
+        return NULL;
+    *lender = (ta_lender){keep_object, release_object, owner};
+    return lender;
+}
+
 bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out)
 {
     for (uint32_t i = 0; i < x->nheaders; i++) {

@@ -17,6 +17,29 @@
 
 #define TA_XCH_MAX_PARAMS 32
 
+/* A piece of a body, and whose memory it is. */
+typedef struct ta_piece {
+    ta_str data;
+    PyObject *owner; /* borrowed: the object whose bytes these are; NULL: none */
+    ta_buf *buf;     /* borrowed: the buffer that they are in, which may be taken; NULL: none */
+} ta_piece;
+
+static inline ta_piece ta_piece_bytes(PyObject *bytes /* an instance of bytes */)
+{
+    return (ta_piece){{PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)}, bytes, NULL};
+}
+
+static inline ta_piece ta_piece_buf(ta_buf *buf)
+{
+    return (ta_piece){ta_buf_str(buf), NULL, buf};
+}
+
+/*
+ * Who lends its bytes to a connection (into *lender): an object that can never change, whose end
+ * runs no code of the user's, or the buffer.  NULL: nobody; they must be copied.
+ */
+const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender);
+
 typedef struct ta_xch ta_xch;
 struct ta_loopstate;
 
@@ -44,12 +67,11 @@ typedef struct ta_xch_ops {
      * Sends a whole response.  `headers`: raw field lines, lower-case names, "name: value" CRLF
      * after each, without content-length (added, unless the status forbids it) -- or, when
      * `raw_headers` is not NULL, a list of (bytes, bytes) used as it is instead of `headers`
-     * (borrowed).  `body` is a slice of memory kept alive by `body_owner` (borrowed; may be NULL
-     * when the callee must copy).  Sets x->response_started.  Returns 1: done; 0: *awaitable is a
-     * new reference that must be awaited before more is sent or the run ends; -1: exception.
+     * (borrowed).  Sets x->response_started.  Returns 1: done; 0: *awaitable is a new reference
+     * that must be awaited before more is sent or the run ends; -1: exception.
      */
-    int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers, ta_str body,
-                   PyObject *body_owner, PyObject **awaitable);
+    int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
+                   const ta_piece *body, PyObject **awaitable);
     /*
      * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and
      * runs its background; or NULL: it has to be called (an exception may be set then).  May be

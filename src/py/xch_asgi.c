@@ -328,7 +328,7 @@ static PyObject *start_message(ta_engine_state *es, int status, PyObject *header
 }
 
 static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
-                           ta_str body, PyObject *body_owner, PyObject **awaitable)
+                           const ta_piece *body, PyObject **awaitable)
 {
     xch_asgi *self = (xch_asgi *)x;
     ta_engine_state *es = self->es;
@@ -339,13 +339,13 @@ static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_
         unavailable("Send");
         return -1;
     }
-    if (body_owner != NULL && PyBytes_CheckExact(body_owner) &&
-        PyBytes_AS_STRING(body_owner) == body.ptr &&
-        (size_t)PyBytes_GET_SIZE(body_owner) == body.len)
-        bytes = Py_NewRef(body_owner);
+    if (body->owner != NULL && PyBytes_CheckExact(body->owner) &&
+        PyBytes_AS_STRING(body->owner) == body->data.ptr &&
+        (size_t)PyBytes_GET_SIZE(body->owner) == body->data.len)
+        bytes = Py_NewRef(body->owner);
     else
-        bytes = PyBytes_FromStringAndSize(body.ptr, (Py_ssize_t)body.len);
-    list = raw_headers ? Py_NewRef(raw_headers) : header_list(status, headers, body.len);
+        bytes = PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
+    list = raw_headers ? Py_NewRef(raw_headers) : header_list(status, headers, body->data.len);
     if (bytes == NULL || list == NULL)
         goto done;
     resp = (asgi_respond *)new_co(es->respond_type, sizeof *resp, respond_advance);

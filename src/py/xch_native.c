@@ -417,16 +417,18 @@ static PyType_Spec body_spec = {
 /* -- respond ---------------------------------------------------------------------------------- */
 
 /* The head's lines and, maybe, the body are changed.  As ta_filters_body. */
-static int filter_response(ta_native *x, int status, ta_str *body, PyObject *owner, PyObject **job)
+static int filter_response(ta_native *x, int status, ta_piece *body, PyObject **job)
 {
     int rc = ta_filters_start(x, status);
-    return rc == 0 ? ta_filters_body(x, body, owner, false, job) : rc;
+    return rc == 0 ? ta_filters_body(x, body, false, job) : rc;
 }
 
 static int native_respond(ta_xch *base, int status, ta_str headers, PyObject *raw_headers,
-                          ta_str body, PyObject *body_owner, PyObject **awaitable)
+                          const ta_piece *body, PyObject **awaitable)
 {
     ta_native *x = ta_native_of(base);
+    ta_piece packed;
+    ta_lender lender;
     unsigned flags;
     if (base->response_started) {
         PyErr_SetString(PyExc_RuntimeError, "The response has already been started.");
@@ -449,7 +451,9 @@ static int native_respond(ta_xch *base, int status, ta_str headers, PyObject *ra
             }
             x->head.flags = flags;
         }
-        int rc = filter_response(x, status, &body, body_owner, &job);
+        packed = *body;
+        body = &packed;
+        int rc = filter_response(x, status, &packed, &job);
         if (rc < 0)
             goto refused;
         base->response_started = true;
@@ -465,12 +469,13 @@ static int native_respond(ta_xch *base, int status, ta_str headers, PyObject *ra
     ta_native_started(x, status);
     if (x->req == NULL)
         return 1; /* the peer has gone: nobody to tell */
-    int rc = ta_resp_send(x->req, status, headers, flags | x->server->base_flags, body);
+    int rc = ta_resp_send_lent(x->req, status, headers, flags | x->server->base_flags, body->data,
+                               ta_piece_lender(body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {
         base->response_started = x->complete = x->done = false;
         ta_head_reset(&x->head);
         PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes", status,
-                     body.len);
+                     body->data.len);
         return -1;
     }
     /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */

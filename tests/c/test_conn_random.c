@@ -100,6 +100,19 @@ typedef struct loan {
     char *data;
 } loan;
 
+typedef struct offer {
+    loan *loan;
+    bool kept;
+} offer;
+
+static void *keep_loan(void *owner)
+{
+    offer *o = owner;
+    CHECK(!o->kept);
+    o->kept = true;
+    return o->loan;
+}
+
 static void give_back(void *arg)
 {
     loan *l = arg;
@@ -141,7 +154,15 @@ static void write_some(walker *w)
         *l = (loan){w, malloc(n + 1)};
         memcpy(l->data, data, n);
         w->lent++;
-        err = ta_conn_write_ref(c, ta_str_of(l->data, n), give_back, l);
+        if (n & 1) {
+            err = ta_conn_write_ref(c, ta_str_of(l->data, n), give_back, l);
+        } else {
+            offer made = {.loan = l};
+            ta_lender from = {keep_loan, give_back, &made};
+            err = ta_conn_write_lent(c, ta_str_of(l->data, n), TA_STR(""), &from);
+            if (!made.kept)
+                give_back(l);
+        }
         break;
     }
     case 3:

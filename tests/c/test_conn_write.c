@@ -144,6 +144,108 @@ TA_TEST(write_ref)
     stop();
 }
 
+static int keeps;
+static void *keep(void *owner)
+{
+    keeps++;
+    return owner;
+}
+static void *keep_never(void *owner)
+{
+    keeps++;
+    return NULL;
+}
+static const ta_lender lender = {keep, release, &released};
+static const ta_lender no_lender = {keep_never, NULL, NULL};
+
+/* Lent bytes are kept only when they must wait, and let go of with the last one. */
+TA_TEST(write_lent)
+{
+    enum { N = 3000000 };
+    char *data = malloc(N), *got = malloc(N + 20);
+    for (int i = 0; i < N; i++)
+        data[i] = (char)(i * 11 >> 2);
+    start((ta_conn_cfg){0});
+    proto p;
+    open_pair(&p);
+    keeps = released = 0;
+    /* all of it goes at once, behind what was queued */
+    CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
+    CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, 20000), TA_STR("tail"), &lender), ==, TA_OK);
+    CHECK_INT(ta_conn_queued(&p.c), ==, 0);
+    CHECK(p.c.out.data == NULL);
+    CHECK_INT(recv(p.fd, got, 20008, MSG_WAITALL), ==, 20008);
+    CHECK_MEM(got, "head", 4);
+    CHECK_MEM(got + 4, data, 20000);
+    CHECK_MEM(got + 20004, "tail", 4);
+    CHECK_INT(keeps, ==, 0);
+    check_idle();
+    ta_conn_close(&p.c);
+    UNTIL(p.closes == 1);
+    done(&p);
+    /* most of it must wait */
+    for (int way = 0; way < 3; way++) {
+        const ta_lender *from[] = {&lender, &no_lender, NULL};
+        open_tcp(&p, true);
+        keeps = released = 0;
+        CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
+        CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, N), TA_STR("tail"), from[way]), ==,
+                  TA_AGAIN);
+        CHECK_INT(keeps, ==, way < 2);
+        CHECK_INT(p.c.out.cap, <, way ? N * 2 : 20000);
+        CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, 10), TA_STR(""), from[way]), ==,
+                  TA_AGAIN);
+        CHECK_INT(keeps, ==, way < 2); /* little is copied */
+        CHECK_INT(drain_peer(&p, got, N + 18), ==, N + 18);
+        CHECK_MEM(got, "head", 4);
+        CHECK_MEM(got + 4, data, N);
+        CHECK_MEM(got + 4 + N, "tail", 4);
+        CHECK_MEM(got + 8 + N, data, 10);
+        CHECK_INT(released, ==, way == 0);
+        UNTIL(p.drains == 1);
+        /* the connection ends */
+        CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, N), TA_STR(""), from[way]), ==,
+                  TA_AGAIN);
+        ta_conn_close(&p.c);
+        CHECK_INT(released, ==, way ? 0 : 2);
+        CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, N), TA_STR("tail"), from[way]), ==,
+                  TA_ECLOSED);
+        CHECK_INT(keeps, ==, way < 2 ? 2 : 0);
+        UNTIL(p.closes == 1);
+        done(&p);
+    }
+    free(data);
+    free(got);
+    stop();
+}
+
+/* One long body does not take the turn of the others, however fast its client reads. */
+TA_TEST(lent_in_bounded_turns)
+{
+    enum { N = 8 << 20 };
+    char *data = calloc(1, N);
+    start((ta_conn_cfg){0});
+    proto p;
+    open_tcp(&p, false);
+    keeps = released = 0;
+    CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, N), TA_STR(""), &lender), ==, TA_AGAIN);
+    CHECK_INT(p.c.bytes_out, <=, 1 << 20);
+    uint64_t total = 0, before = p.c.bytes_out, start_ms = ms();
+    static char got[1 << 16];
+    while (total < N && ms() - start_ms < 10000) {
+        ssize_t n = recv(p.fd, got, sizeof(got), MSG_DONTWAIT);
+        total += n > 0 ? (uint64_t)n : 0;
+        turn(0);
+        CHECK_INT(p.c.bytes_out - before, <=, 1 << 20);
+        before = p.c.bytes_out;
+    }
+    CHECK_INT(total, ==, N);
+    CHECK_INT(released, ==, 1);
+    free(data);
+    done(&p);
+    stop();
+}
+
 /* The peer is gone, and so much is written that it is tried at once. */
 TA_TEST(much_to_gone_peer)
 {

@@ -154,7 +154,7 @@ TA_TEST(lengths)
             fixture_input(in + at, TA_MIN((size_t)5000, head + 4 + n - at));
         CHECK_INT(fixture.last_len, ==, n);
         CHECK_MEM(fixture.last, text, n);
-        CHECK_INT(ta_ws_send(fixture.ws, false, ta_str_of(text, n)), ==, TA_OK);
+        CHECK_INT(ta_ws_send(fixture.ws, false, ta_str_of(text, n), NULL), ==, TA_OK);
         CHECK_INT(fixture.out_bytes, ==, head + n);
         fixture_shut();
     }
@@ -163,12 +163,12 @@ TA_TEST(lengths)
 TA_TEST(sending)
 {
     fixture_open();
-    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi")), ==, TA_OK);
-    CHECK_INT(ta_ws_send(fixture.ws, false, TA_STR("")), ==, TA_OK);
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_OK);
+    CHECK_INT(ta_ws_send(fixture.ws, false, TA_STR(""), NULL), ==, TA_OK);
     CHECK(ta_ws_is_open(fixture.ws));
     ta_ws_close(fixture.ws, 1001, TA_STR("away"));
     CHECK(!ta_ws_is_open(fixture.ws));
-    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi")), ==, TA_ECLOSED);
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_ECLOSED);
     ta_ws_close(fixture.ws, 1000, TA_STR(""));
     CHECK_STR(fixture_log(), "<81 hi><82 ><88 1001 away>");
     /* What is on its way is dropped, the peer's close ends it. */
@@ -208,7 +208,7 @@ TA_TEST(the_transport_is_lost)
     ta_ws_input(fixture.ws, NULL, 0);
     CHECK_STR(fixture_log(), "close;END 1006 ;");
     ta_ws_input(fixture.ws, NULL, 0);
-    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("x")), ==, TA_ECLOSED);
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("x"), NULL), ==, TA_ECLOSED);
     CHECK_STR(fixture_log(), "close;END 1006 ;");
     fixture_shut();
     fixture_open();
@@ -222,7 +222,7 @@ TA_TEST(a_write_that_fails)
 {
     fixture_open();
     fixture.write_rc = TA_ECLOSED;
-    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("x")), ==, TA_ECLOSED);
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("x"), NULL), ==, TA_ECLOSED);
     INPUT(FRAME(PING, "p"), FRAME(TEXT, "t"));
     CHECK_STR(fixture_log(), "T t;");
     fixture_shut();
@@ -279,7 +279,7 @@ TA_TEST(pongs_that_are_not_read)
     CHECK_STR(fixture_log(), "<8a 1>read off;<8a 2>T t;read on;");
     /* Messages of ours that wait do not stop us from reading. */
     fixture.write_rc = TA_AGAIN;
-    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("m")), ==, TA_AGAIN);
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("m"), NULL), ==, TA_AGAIN);
     INPUT(FRAME(TEXT, "u"));
     CHECK_STR(fixture_log(), "<8a 1>read off;<8a 2>T t;read on;<81 m>T u;");
     fixture_shut();
@@ -352,7 +352,7 @@ static void talk(void)
     fixture.pause_at = 0;
     ta_ws_pause(fixture.ws, false);
     char big[300] = {0};
-    int rc = ta_ws_send(fixture.ws, false, ta_str_of(big, sizeof big));
+    int rc = ta_ws_send(fixture.ws, false, ta_str_of(big, sizeof big), NULL);
     CHECK(rc == TA_OK || rc == TA_ENOMEM || rc == TA_ECLOSED);
     fixture_shut();
 }

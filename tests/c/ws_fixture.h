@@ -135,7 +135,7 @@ static void byte_out(unsigned char c)
         frame_out(len);
 }
 
-static int fixture_write(void *ctx, ta_str data)
+static int fixture_write(void *ctx, ta_str data, const ta_lender *from)
 {
     if (fixture.write_rc == TA_ECLOSED)
         return TA_ECLOSED;
