@@ -1,6 +1,12 @@
 """A FastAPI-compatible web framework whose request path is written in C."""
 
+# ruff: noqa: E402
+
 __version__ = "0.1.0"
+
+from ._process import guard_start as _guard_start
+
+_guard_start()  # the imports below take a while
 
 from starlette import status as status
 from starlette.responses import Response as Response

@@ -37,6 +37,7 @@ class Lifespan:
         self._done = {"startup": asyncio.Event(), "shutdown": asyncio.Event()}
         self._failed: _Phase | None = None
         self._stopping = False
+        self._abandoned = False
         self._ended = mode == "off"
         self._task: asyncio.Task[None] | None = None
 
@@ -76,6 +77,15 @@ class Lifespan:
             raise LifespanError("shutdown")
         logger.info("Application shutdown complete.")
 
+    async def abandon(self) -> None:
+        """Ends the application in the midst of its startup, which need not be told why."""
+        self._abandoned = True
+        if self._task is not None:
+            self._task.cancel()
+            # For one that heeds no cancellation.
+            self._messages.put_nowait({"type": "lifespan.shutdown"})
+            await asyncio.wait({self._task})
+
     async def _step(self, phase: _Phase) -> None:
         self._messages.put_nowait({"type": f"lifespan.{phase}"})
         await self._done[phase].wait()
@@ -98,7 +108,7 @@ class Lifespan:
                 event.set()
 
     def _explain(self, error: BaseException) -> None:
-        if self._failed or isinstance(error, asyncio.CancelledError):
+        if self._failed or self._abandoned or isinstance(error, asyncio.CancelledError):
             return
         if self._done["startup"].is_set():
             self._failed = "shutdown"
@@ -119,6 +129,7 @@ class Lifespan:
         if outcome == "failed":
             self._failed = "startup" if phase == "startup" else "shutdown"
             # Cancelled by a forced end: that is no failure of the application.
-            if message.get("message") and (phase == "startup" or self._stopping):
+            wanted = phase == "startup" or self._stopping
+            if message.get("message") and wanted and not self._abandoned:
                 logger.error("%s", message["message"])
         self._done[phase].set()

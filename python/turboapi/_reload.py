@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from turboapi import _importer, _sockets
 from turboapi._log import supervisor_logger as log
+from turboapi._process import code_of_stop
 from turboapi._signals import Signals
 from turboapi._worker import Process
 
@@ -228,6 +229,9 @@ class Reloader:
 
     def _stop(self, worker: Process, signals: Signals, number: signal.Signals) -> None:
         log.info("%s: stopping", number.name)
+        if worker.has_news():
+            worker.read_ready()
+        starts = worker.exit_code is None and not worker.ready
         # Ctrl+C goes to all processes of the terminal's foreground: the worker knows already.
         told = number is signal.SIGINT and _in_foreground()
         if not told:
@@ -241,7 +245,7 @@ class Reloader:
                 worker.send(signal.SIGTERM)
             if grace and waited > grace + 5:
                 worker.send(signal.SIGKILL)
-        self._exit_code = max(worker.exit_code or 0, 0)
+        self._exit_code = code_of_stop(number) if starts else max(worker.exit_code or 0, 0)
         worker.close()
 
 

@@ -11,13 +11,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi import _importer, _log, _sockets
+from turboapi import _importer, _log, _process, _sockets
 from turboapi._worker import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+EXIT_NO_SOCKET = 1
 EXIT_USAGE = 2
 
 
@@ -81,7 +82,13 @@ def run_here(config: Config) -> int:
     """Serves in this process, on the socket in `config.fd`; what a worker does."""
     _log.configure(config)
     app = _load(config)
-    return EXIT_NO_APP if app is None else _serve(app, config)
+    if app is None:
+        return EXIT_NO_APP
+    try:
+        return _serve(app, config)
+    except _sockets.BindError as error:
+        _log.server_logger.error("%s", error)
+        return EXIT_NO_SOCKET
 
 
 def load_env_file(path: str) -> None:
@@ -115,15 +122,18 @@ def _bind_and_serve(config: Config, app: Any) -> int:
 
 def _load(config: Config) -> Any:
     """The application, or None after the log said why there is none."""
+    app = None
     try:
-        return _importer.load(config)
+        app = _importer.load(config)
     except _importer.AppError as error:
         _log.server_logger.error("%s", error)
     except Exception as error:
         _log.server_logger.error(
             "The application can't be imported\n%s", _traceback_of(error).rstrip()
         )
-    return None
+    # It may have caught what a signal raised in it.
+    _process.check_stopped()
+    return app
 
 
 def _traceback_of(error: BaseException) -> str:

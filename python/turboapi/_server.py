@@ -21,11 +21,12 @@ from turboapi import _core, _sockets
 from turboapi._access import access_writer
 from turboapi._fastapi_bridge import native_app
 from turboapi._lifespan import Lifespan, LifespanError
+from turboapi._process import code_of_stop
 from turboapi._proxy import ProxyHeaders
 from turboapi._signals import is_ctrl_c
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from turboapi.config import Config
 
@@ -98,6 +99,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
+        self._stopped_by = 0  # the first signal
 
     def run(self) -> int:
         """Serves until `stop` is called or a signal comes; gives the exit code."""
@@ -170,8 +172,16 @@ class LoopThread:
             return EXIT_STARTUP
         if not starting.done():  # a signal came first
             starting.cancel()
-            return 0
-        code = await self._serve_requests(selector, lifespan.state)
+            await self._unless_forced(lifespan.abandon())
+            return code_of_stop(self._stopped_by)
+        if self._stop.is_set():
+            await lifespan.shutdown()
+            return code_of_stop(self._stopped_by)
+        try:
+            code = await self._serve_requests(selector, lifespan.state)
+        except _sockets.BindError:
+            await lifespan.shutdown()
+            raise
         if code == 0:
             try:
                 await lifespan.shutdown()
@@ -188,6 +198,14 @@ class LoopThread:
             stopped.cancel()
         if task.done():
             task.result()
+
+    async def _unless_forced(self, end: Coroutine[Any, Any, None]) -> None:
+        assert self._force is not None
+        tasks = [asyncio.create_task(each) for each in (end, self._force.wait())]
+        timeout = self._config.timeout_graceful_shutdown or None
+        await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for each in tasks:
+            each.cancel()
 
     async def _serve_requests(self, selector: _core.Selector, state: dict[str, Any]) -> int:
         assert self._stop is not None
@@ -244,9 +262,10 @@ class LoopThread:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._on_signal)
+            loop.add_signal_handler(number, self._on_signal, number)
 
-    def _on_signal(self) -> None:
+    def _on_signal(self, number: int) -> None:
+        self._stopped_by = self._stopped_by or number
         self._stop_here()
         for each in self._followers or ():
             each.stop()

@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from turboapi import _sockets
+from turboapi import _process, _sockets
 from turboapi._log import supervisor_logger as log
 from turboapi._signals import Signals
 from turboapi._worker import EXIT_NO_APP, Process
@@ -102,6 +102,8 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
+            if not self._served and not self._stopping:
+                self._exit_code = _process.code_of_stop(number)
             self._stop(number.name)
         elif self._stopping:
             return

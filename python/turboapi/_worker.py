@@ -17,6 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from turboapi import _process
 from turboapi._signals import readable
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Process:
         ready_read, ready_write = os.pipe()
         life_read, life_write = os.pipe()
         theirs = (config_read, ready_write, life_read)
+        # A signal that comes early waits until the worker can end in order.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             self._popen = subprocess.Popen(  # noqa: S603
                 [sys.executable, *_interpreter_options(), "-m", __name__, str(config_read)],
@@ -58,6 +61,7 @@ class Process:
                 os.close(descriptor)
             raise
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for descriptor in theirs:
                 os.close(descriptor)
         worker_config = config.replace(uds=None, fd=bound.fileno(), ready_fd=ready_write)
@@ -147,4 +151,4 @@ def _end_with_supervisor(life: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    _process.run_to_end(lambda: main(sys.argv), sys._getframe())

@@ -1,8 +1,16 @@
 """The command line: `turboapi run`, `turboapi dev`, `turboapi version`."""
 
+import sys
+
+from turboapi import _process
+
 
 def main() -> None:
     """Runs the command line; ends the process."""
+    _process.run_to_end(_run, sys._getframe(1))
+
+
+def _run() -> None:
     from turboapi.cli._commands import app
 
     app(prog_name="turboapi")

@@ -1,0 +1,158 @@
+"""A process of ours in its first and last moments: signals while it starts, and a quick end.
+
+Only processes that `turboapi` (the command) or the supervisor started are treated so; a program
+that imports the package, or calls `app.run()`, starts and ends as Python does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+    from typing import NoReturn
+
+# As a shell has it for a process that SIGINT ended.
+EXIT_INTERRUPTED = 130
+
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+# What handlers of atexit and threads that are no daemons may take, in seconds.
+_LAST_GRACE = 5.0
+
+# The first signal that came in the start-up; applications may swallow what it raised.
+_came: int | None = None
+
+
+def guard_start() -> None:
+    """Lets SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
+
+    Called before the package is imported, which takes a while. No-op in other programs.
+    """
+    arguments = sys.orig_argv
+    with suppress(ValueError):
+        arguments = arguments[arguments.index("-m") :]
+    is_worker = arguments[:2] == ["-m", "turboapi._worker"]
+    if (
+        is_worker
+        or arguments[:2] == ["-m", "turboapi"]
+        or os.path.basename(sys.argv[0]) == "turboapi"  # noqa: PTH119 (pathlib is not imported yet)
+    ):
+        end_on_signals()
+    if is_worker:
+        # Blocked by the supervisor, so that none came too early.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+
+
+def end_on_signals() -> None:
+    """Lets SIGTERM and SIGINT end this process as `check_stopped` does."""
+    with suppress(ValueError):  # not the main thread
+        for number in _STOPPING:
+            signal.signal(number, _on_signal)
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _came
+    _came = _came or number
+    check_stopped()
+
+
+def check_stopped() -> None:
+    """Ends the process when it was told to stop while it started.
+
+    Raises:
+        SystemExit: 0 after SIGTERM, 130 after SIGINT.
+    """
+    if _came is not None:
+        raise SystemExit(code_of_stop(_came))
+
+
+def code_of_stop(number: int) -> int:
+    """Gives the exit code of a process that a signal stopped before it served."""
+    return EXIT_INTERRUPTED if number == signal.SIGINT else 0
+
+
+def run_to_end(main: Callable[[], int | None], caller: FrameType) -> None:
+    """Runs what a process is there for, and ends it; `caller` is the frame that wants it."""
+    try:
+        code: object = main()
+    except SystemExit as exit_:
+        code = exit_.code
+    code = 0 if code is None else code
+    if isinstance(code, int) and _is_all_of_it(caller):
+        end(code)
+    raise SystemExit(code)
+
+
+def _is_all_of_it(frame: FrameType | None) -> bool:
+    """Whether the code of `frame` is the whole program: not run by a debugger, coverage, a test."""
+    if frame is None or frame.f_code.co_name != "<module>":
+        return False
+    if frame.f_globals.get("__name__") != "__main__":
+        return False
+    while (frame := frame.f_back) is not None:
+        if frame.f_globals.get("__name__") != "runpy":  # python -m
+            return False
+    watched = sys.gettrace() is not None or sys.getprofile() is not None
+    return not watched and not sys.flags.inspect and not sys.flags.interactive
+
+
+def end(code: int) -> NoReturn:
+    """Ends the process without taking the interpreter apart, which can take most of a second.
+
+    Handlers of atexit run and what was written is flushed. They, and threads that are no daemons,
+    have five seconds.
+    """
+    run_exit_handlers(code)
+    os._exit(code)
+
+
+def run_exit_handlers(code: int) -> None:
+    """Does what Python does at its end, up to the handlers of atexit; ends the process if need be.
+
+    When that takes too long, or SIGTERM or SIGINT come, the process ends at once with `code`.
+    """
+    import atexit
+    import threading
+
+    with suppress(ValueError):
+        for number in _STOPPING:
+            signal.signal(number, lambda *_: os._exit(code))
+    threading.Thread(target=_end_later, args=(code,), name="turboapi-end", daemon=True).start()
+    with suppress(Exception):
+        # It also ends the threads of concurrent.futures.
+        getattr(threading, "_shutdown", _join_threads)()
+    with suppress(Exception):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # None, a broken pipe, closed
+            stream.flush()
+
+
+def _join_threads() -> None:
+    import threading
+
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
+
+
+def _end_later(code: int) -> None:
+    import threading
+    import time
+
+    time.sleep(_LAST_GRACE)
+    names = ", ".join(
+        thread.name
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    )
+    why = f"threads that did not end: {names}" if names else "a handler of atexit that did not end"
+    with suppress(OSError):
+        os.write(2, f"WARNING:  The process ends in spite of {why}\n".encode())
+    os._exit(code)
