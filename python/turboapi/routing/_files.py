@@ -9,6 +9,7 @@ used was found to lead to the server's through nothing but functions known to pa
 (A plan's own FileResponse is dealt with in src/py/xch_native.c: nothing is in between there.)
 """
 
+from collections.abc import Callable
 from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType
 from typing import Any
@@ -53,12 +54,16 @@ _TRANSPARENT = frozenset(
 _STATIC_METHODS = ("__call__", "get_response", "file_response")
 
 
+_kind: Callable[[Any], Any] = type  # for type checkers, which narrow too much
+
+
 def _reaches_server(send: Any) -> bool:
     """Whether the native server gets each message that is given to `send`, and nobody else does."""
     for _ in range(_MOST_WRAPPERS):
         if type(send) is BuiltinMethodType:
             return type(send.__self__) is _core.Exchange
-        if type(send) is partial and getattr(send.func, "__func__", None) is CORSMiddleware.send:
+        kind = _kind(send)
+        if kind is partial and getattr(send.func, "__func__", None) is CORSMiddleware.send:
             send = send.keywords.get("send")  # it changes the head only
             continue
         if type(send) is not FunctionType or send.__code__ not in _TRANSPARENT:
@@ -74,9 +79,10 @@ def is_static(route: BaseRoute) -> bool:
     """Whether it is a mount of a `StaticFiles` that answers as Starlette's does."""
     if not isinstance(route, Mount) or type(route).handle is not Mount.handle:
         return False
-    cls: Any = type(route.app)
+    mounted: Any = route.app
+    cls = _kind(mounted)
     return issubclass(cls, StaticFiles) and all(
-        getattr(cls, name) is getattr(StaticFiles, name) and name not in vars(route.app)
+        getattr(cls, name) is getattr(StaticFiles, name) and name not in vars(mounted)
         for name in _STATIC_METHODS
     )
 
