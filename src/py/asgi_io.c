@@ -57,13 +57,7 @@ static int next_message(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
     *out = NULL;
-    if (x->replay && x->base.body_bytes != NULL) {
-        /* body() has gathered it: whoever asks once more gets it, once. */
-        x->replay = false;
-        x->body_given = true;
-        *out = request_message(x, Py_NewRef(x->base.body_bytes), false);
-    } else if (req == NULL || x->complete ||
-               (x->disconnected && (x->body_given || req->body.len == 0))) {
+    if (req == NULL || x->complete || (x->disconnected && (x->body_given || req->body.len == 0))) {
         *out = disconnect_message(x);
     } else if (!x->body_given && (req->body.len > 0 || req->body_eof)) {
         /* Also of a peer that has ended its side: what it has sent is there. */

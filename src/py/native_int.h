@@ -100,11 +100,10 @@ typedef struct ta_native {
     bool disconnected; /* the peer has gone, or ended its side */
     bool gone;         /* nothing can be sent any more */
     bool done;         /* the application has sent all of its response */
-    bool body_given;   /* receive() has given all of the body */
+    bool body_given;   /* receive() or body() has given all of the body */
     bool complete;     /* the response is complete (or given up) */
     bool head_waits;   /* head is set and not sent */
     bool streaming;    /* ta_resp_start was called */
-    bool replay;       /* body() has gathered the body: receive() gives it once more */
     bool error_asked;  /* error_app was started */
     bool running;      /* a Task works on it */
     uint8_t packing;   /* ta_packing */

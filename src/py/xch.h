@@ -47,8 +47,8 @@ typedef struct ta_xch_ops {
     /* New reference to the ASGI scope dict, made once; NULL with an exception. */
     PyObject *(*scope)(ta_xch *x);
     /*
-     * New references to the ASGI callables.  The native `receive` gives the whole body again even
-     * if `body` below was used before; a Request has it as _body.
+     * New references to the ASGI callables.  After `body` below `receive` gives no more of the
+     * body, it waits for the disconnect; the exchange's Request has the body as _body.
      */
     PyObject *(*receive)(ta_xch *x);
     PyObject *(*send)(ta_xch *x);

@@ -321,7 +321,7 @@ static int try_body(ta_native *x, PyObject **out)
     x->received += req->body.len;
     ta_req_consume(req, req->body.len);
     x->base.body_bytes = Py_NewRef(bytes);
-    x->replay = true;
+    x->body_given = true; /* as if receive() had given it: what comes next is the disconnect */
     *out = bytes;
     return 1;
 }
