@@ -80,12 +80,28 @@ static bool put(ta_ahead *a, PyObject *piece)
     return more;
 }
 
+/* In a context of its own, as with Starlette, which goes to a thread for each piece. */
+static PyObject *next_piece(PyObject *iterator)
+{
+    PyObject *context = PyContext_CopyCurrent(), *piece = NULL, *exc;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        piece = PyIter_Next(iterator);
+        exc = PyErr_GetRaisedException();
+        if (PyContext_Exit(context) < 0)
+            PyErr_Clear(); /* the iterator left another one entered: its own doing */
+        if (exc != NULL)
+            PyErr_SetRaisedException(exc);
+    }
+    Py_XDECREF(context);
+    return piece;
+}
+
 static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     ta_ahead *a = (ta_ahead *)self;
     PyObject *iterator = a->iterator;
     bool stopped;
-    while (put(a, PyIter_Next(iterator)))
+    while (put(a, next_piece(iterator)))
         ;
     pthread_mutex_lock(&a->mutex);
     stopped = a->stopped || a->ended;

@@ -9,7 +9,8 @@ void ta_co_init(ta_co *co, ta_step (*advance)(ta_co *, PyObject *))
     co->delegate = NULL;
     co->result = NULL;
     co->handled = NULL;
-    co->started = co->running = co->finished = co->closing = false;
+    co->context = NULL;
+    co->started = co->running = co->finished = co->closing = co->inside = false;
 }
 
 int ta_co_traverse(ta_co *co, visitproc visit, void *arg)
@@ -17,6 +18,7 @@ int ta_co_traverse(ta_co *co, visitproc visit, void *arg)
     Py_VISIT(co->delegate);
     Py_VISIT(co->result);
     Py_VISIT(co->handled);
+    Py_VISIT(co->context);
     return 0;
 }
 
@@ -25,6 +27,7 @@ void ta_co_clear(ta_co *co)
     Py_CLEAR(co->delegate);
     Py_CLEAR(co->result);
     Py_CLEAR(co->handled);
+    Py_CLEAR(co->context);
 }
 
 /* -- waiting ------------------------------------------------------------------------------- */
@@ -92,9 +95,44 @@ static void push_handled(ta_co *co)
     ts->exc_info = &co->exc_item;
 }
 
+/* The exception that is set stays set. */
+static void exit_context(ta_co *co)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    co->inside = false;
+    if (PyContext_Exit(co->context) < 0)
+        PyErr_Clear(); /* the code that ran left another one entered: its own doing */
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
+int ta_co_enter_context(ta_co *co)
+{
+    PyObject *context = PyContext_CopyCurrent();
+    if (context == NULL || PyContext_Enter(context) < 0) {
+        Py_XDECREF(context);
+        return -1;
+    }
+    Py_XSETREF(co->context, context);
+    co->inside = true;
+    return 0;
+}
+
+void ta_co_leave_context(ta_co *co)
+{
+    if (co->inside)
+        exit_context(co);
+    Py_CLEAR(co->context);
+}
+
 void ta_co_enter(ta_co *co)
 {
     co->running = true;
+    if (TA_UNLIKELY(co->context != NULL)) {
+        co->inside = PyContext_Enter(co->context) == 0;
+        if (!co->inside)
+            PyErr_Clear(); /* somebody is in it: code of the iterator's that took it along */
+    }
     if (TA_UNLIKELY(co->handled != NULL))
         push_handled(co);
 }
@@ -102,6 +140,8 @@ void ta_co_enter(ta_co *co)
 void ta_co_leave(ta_co *co)
 {
     co->running = false;
+    if (TA_UNLIKELY(co->inside))
+        exit_context(co);
     if (TA_UNLIKELY(co->handled != NULL)) {
         PyThreadState_Get()->exc_info = co->exc_item.previous_item;
         co->exc_item.exc_value = NULL;

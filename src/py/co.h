@@ -32,8 +32,10 @@ struct ta_co {
     PyObject *result;   /* owned */
     /* Owned or NULL: what sys.exc_info() shows while the machine runs, as in an `except` block. */
     PyObject *handled;
+    PyObject *context;         /* owned or NULL: entered for each step */
     _PyErr_StackItem exc_item; /* private */
     bool started, running, finished, closing;
+    bool inside; /* of the context, now */
 };
 
 /* Waits for `awaitable` (steals, also on failure): sets co->delegate.  TA_STEP_AWAIT or _ERROR. */
@@ -41,6 +43,12 @@ ta_step ta_co_await(ta_co *co, PyObject *awaitable);
 
 /* For `advance`: from now on exc (borrowed) is being handled; once at most. */
 void ta_co_handle(ta_co *co, PyObject *exc);
+/*
+ * For `advance`: what runs from now on, delegates included, does so in a copy of the context that
+ * is current, until ta_co_leave_context.  0, or -1 with an exception.
+ */
+TA_MUST_CHECK int ta_co_enter_context(ta_co *co);
+void ta_co_leave_context(ta_co *co);
 /* Round a call of `advance` that is not made by co.c. */
 void ta_co_enter(ta_co *co);
 void ta_co_leave(ta_co *co);

@@ -5,7 +5,8 @@
  * head, then each piece of the iterator, and the background at last.  Starlette runs the iterator
  * in a task beside one that listens for the client's going, and cancels it then; here the request's
  * own Task iterates, and on_disconnect cancels it at the end of the batch.  A cancellation that is
- * ours ends here (Task.uncancel), and the background runs, as there.
+ * ours ends here (Task.uncancel), and the background runs, as there.  The iterator has a copy of
+ * the context, as a task has.
  *
  * An _EventStream (routing/_stream.py) has pings, which are sent while the iterator makes nothing.
  *
@@ -287,7 +288,8 @@ static ta_step begin(ta_streamer *s)
     if (rc < 0)
         return TA_STEP_ERROR;
     s->task = PyObject_CallNoArgs(x->st->o.stream.current_task);
-    if (s->task == NULL || open_iterator(s) < 0)
+    /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
+    if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
         return TA_STEP_ERROR;
     x->stream = s;
     return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
@@ -316,6 +318,7 @@ static ta_step background(ta_streamer *s)
     if (step != TA_STEP_GO)
         return step;
     end_iteration(s);
+    ta_co_leave_context(&s->co);
     PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
     if (job == NULL)
         return TA_STEP_ERROR;
