@@ -1,20 +1,23 @@
-"""`@app.middleware("http")` without a task and a stream between the middleware and the endpoint.
+"""`@app.middleware("http")` without a stream of messages between the middleware and the endpoint.
 
 Starlette's `BaseHTTPMiddleware` runs what is inside of it as an ASGI application in a task of its
 own and gets the response back, message by message, through a memory stream. When all that is
 inside are such middlewares and then the application's own routers, and the routers' table knows
-a plan for the request, none of that is needed: `call_next` asks the plan for its response and hands
-that to the function. All of the inside runs in a copy of the context: context variables that
-are set there stay there, as in a task. Everything else goes Starlette's way, by its own class.
+a plan for the request, no messages are needed: `call_next` asks the plan for its response and hands
+that to the function. The inside runs in a task all the same (`_inside_task.py`), with a copy of the
+context, but one that begins at once. Everything else goes Starlette's way, by its own class.
+
+What is better than with Starlette is left so: `call_next` may be called again, and a body that ends
+with an exception does not pass for a whole one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 from starlette._utils import get_route_path
@@ -27,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turboapi._core import in_context
 from turboapi._request import EngineRequest
+from turboapi.middleware._inside_task import Flight, Level
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.routing._instrumented import is_instrumented
 
@@ -35,9 +39,10 @@ if TYPE_CHECKING:
 
 # (exception, whether the response has begun) -> the answer of a handler: RequestHooks.handle_error
 OnError = Callable[[Exception, bool], Awaitable[Response] | None]
-# The responses of one request, inner ones first, to be finished when its response was sent.
-_Inner: TypeAlias = "list[PassedResponse | _Running]"
-Respond = Callable[[Scope, Receive, Send, _Inner], Awaitable["PassedResponse | _Running"]]
+# With the context in which it runs.
+Respond = Callable[
+    [Scope, Receive, Send, Level, Context], Coroutine[Any, Any, "PassedResponse | _Running"]
+]
 _PLAIN_CALL = Response.__call__
 
 
@@ -87,11 +92,11 @@ class Inside:
         return target, found[1]
 
     async def _endpoint(
-        self, scope: Scope, receive: Receive, send: Send, inner: _Inner
+        self, scope: Scope, receive: Receive, send: Send, level: Level, context: Context
     ) -> PassedResponse | _Running:
         found = self._target(scope)
         if found is None:  # the middleware has changed the request
-            return await _Running.start(self.app, scope, receive, send, inner)
+            return await _Running.start(self.app, scope, receive, send, level)
         target, path_params = found
         assert target.hooks is not None
         scope["starlette.exception_handlers"] = self.errors
@@ -103,9 +108,9 @@ class Inside:
         try:
             response: Response = await target.plan.respond(request)
             if _is_plain(response) or _is_stream(response):
-                return PassedResponse(response, inner, on_error)
+                return PassedResponse(response, level, context, on_error)
             # It may set its headers, or fail, only when it is sent: a file does.
-            return await _Running.start(response, scope, receive, send, inner, on_error)
+            return await _Running.start(response, scope, receive, send, level, on_error)
         except Exception as exc:
             handled = on_error(exc, False)
             if handled is None:
@@ -113,7 +118,7 @@ class Inside:
             response = await handled
         if cast("Response | None", response) is None:  # a handler may give anything
             raise RuntimeError("No response returned.")
-        return await _passed(response, scope, receive, send, inner)
+        return await _passed(response, scope, receive, send, level, context)
 
     def within(self, middleware: FastHTTPMiddleware) -> Inside:
         """The same with `middleware` round it."""
@@ -138,34 +143,42 @@ class FastHTTPMiddleware:
         if not self.inside.knows(scope) or not _in_asyncio():
             await self.original(scope, receive, send)
             return
+        flight = Flight()
         request = _CachedRequest(scope, receive, send)
-        inner: _Inner = []
+        inside_receive = flight.receive_until_answered(request.wrapped_receive)
         try:
-            response = await self._dispatch(request, send, inner)
+            response = await self._dispatch(request, inside_receive, send, flight)
             await response(scope, request.wrapped_receive, send)
-            while inner:
-                await inner.pop().finish()
-        finally:
-            for each in inner:
-                each.abandon()
+            await flight.land()
+        except BaseException:
+            await flight.end()
+            raise
 
     async def respond(
-        self, scope: Scope, receive: Receive, send: Send, inner: _Inner
+        self, scope: Scope, receive: Receive, send: Send, outer: Level, context: Context
     ) -> PassedResponse | _Running:
         """The response of the function, not sent yet: for the middleware outside of this one."""
+        level = Level(outer)
         request = _CachedRequest(scope, receive, send)
-        response = await self._dispatch(request, send, inner)
-        return await _passed(response, scope, request.wrapped_receive, send, inner)
+        try:
+            response = await self._dispatch(request, request.wrapped_receive, send, level)
+            receive = request.wrapped_receive
+            passed = await _passed(response, scope, receive, send, level, context)
+        except BaseException:
+            await level.end()
+            raise
+        level.leave()
+        return passed
 
-    async def _dispatch(self, request: _CachedRequest, send: Send, inner: _Inner) -> Response:
+    async def _dispatch(
+        self, request: _CachedRequest, receive: Receive, send: Send, level: Level
+    ) -> Response:
         respond = self.inside.respond
-        receive = request.wrapped_receive
 
         async def call_next(_: Request) -> Response:
             context = copy_context()
-            response = await in_context(context, respond(request.scope, receive, send, inner))
-            response.context = context
-            return response
+            inside = respond(request.scope, receive, send, level, context)
+            return await level.run(inside, context)
 
         return await self.dispatch_func(request, call_next)
 
@@ -193,13 +206,13 @@ def _is_stream(response: Response) -> bool:
 
 
 async def _passed(
-    response: Response, scope: Scope, receive: Receive, send: Send, inner: _Inner
+    response: Response, scope: Scope, receive: Receive, send: Send, level: Level, context: Context
 ) -> PassedResponse | _Running:
     """The response as its outer middleware gets it."""
     known = isinstance(response, PassedResponse | _Running)
     if known or _is_plain(response) or _is_stream(response):
-        return PassedResponse(response, inner)
-    return await _Running.start(response, scope, receive, send, inner)
+        return PassedResponse(response, level, context)
+    return await _Running.start(response, scope, receive, send, level)
 
 
 class PassedResponse(Response):
@@ -212,10 +225,11 @@ class PassedResponse(Response):
         context: that of the inside; the original is sent in it, too.
     """
 
-    context: Context
-
-    def __init__(self, original: Response, inner: _Inner, on_error: OnError | None = None) -> None:
+    def __init__(
+        self, original: Response, level: Level, context: Context, on_error: OnError | None = None
+    ) -> None:
         self.original = original
+        self.context = context
         self.status_code = original.status_code
         self.raw_headers = original.raw_headers
         self.media_type = None
@@ -225,7 +239,7 @@ class PassedResponse(Response):
         self._plain = _is_plain(original)
         self._sent = False
         if original.background is not None:
-            inner.append(self)
+            level.add(self)
 
     @property
     def body_iterator(self) -> Any:
@@ -298,7 +312,7 @@ class PassedResponse(Response):
                 raise
 
     def abandon(self) -> None:
-        """The request has failed."""
+        """The request has failed: no task is to be ended."""
 
     def _too_late(self, exc: Exception) -> None:
         """Raises what a handler of the exception can't answer any more, if there is one."""
@@ -308,8 +322,6 @@ class PassedResponse(Response):
 
 class _Running(Response):
     """A response that an ASGI application is sending, in a task of its own."""
-
-    context: Context
 
     def __init__(self, on_error: OnError | None) -> None:
         self.status_code = 200
@@ -328,7 +340,7 @@ class _Running(Response):
         scope: Scope,
         receive: Receive,
         send: Send,
-        inner: _Inner,
+        level: Level,
         on_error: OnError | None = None,
     ) -> _Running:
         """Run `app` until it begins its response."""
@@ -346,10 +358,11 @@ class _Running(Response):
                 await send(message)
         except BaseException:
             self.abandon()
+            await asyncio.wait([self._task])
             raise
         self.status_code = message["status"]
         self.raw_headers = message.get("headers", [])
-        inner.append(self)
+        level.add(self)
         return self
 
     async def _run(self, app: ASGIApp, scope: Scope, receive: Receive) -> None:
@@ -392,17 +405,19 @@ class _Running(Response):
             await self._task
         except asyncio.CancelledError:
             self.abandon()
+            await asyncio.wait([self._task])
             raise
         except Exception as exc:
             if self._on_error is not None:
                 self._on_error(exc, True)
             raise
 
-    def abandon(self) -> None:
+    def abandon(self) -> asyncio.Task[None] | None:
         """The request has failed: end the application."""
         self._receiving.close()
         if self._task is not None:
             self._task.cancel()
+        return self._task
 
 
 async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
