@@ -168,7 +168,8 @@ class Reloader:
         Raises:
             BindError: can't listen there.
         """
-        self._config = config
+        # Whoever looks at one's own code with a debugger stops the loop.
+        self._config = config.replace(timeout_worker=0)
         self._socket: socket.socket = _sockets.bind(config)
         self.address = _sockets.describe(self._socket)
         self._exit_code = 0
@@ -229,8 +230,7 @@ class Reloader:
 
     def _stop(self, worker: Process, signals: Signals, number: signal.Signals) -> None:
         log.info("%s: stopping", number.name)
-        if worker.has_news():
-            worker.read_ready()
+        worker.read_news()
         starts = worker.exit_code is None and not worker.ready
         # Ctrl+C goes to all processes of the terminal's foreground: the worker knows already.
         told = number is signal.SIGINT and _in_foreground()

@@ -20,6 +20,7 @@ import anyio.to_thread
 from turboapi import _core, _sockets
 from turboapi._access import access_writer
 from turboapi._fastapi_bridge import native_app
+from turboapi._heartbeat import Heartbeat
 from turboapi._lifespan import Lifespan, LifespanError
 from turboapi._process import code_of_stop
 from turboapi._proxy import ProxyHeaders
@@ -64,11 +65,13 @@ def serve(app: Any, config: Config) -> int:
 
         app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
     listening = _listening_sockets(config)
+    heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
     try:
         if len(listening) == 1:
-            return LoopThread(app, config, listening[0], followers=[]).run()
-        return _serve_threads(app, config, listening)
+            return LoopThread(app, config, listening[0], followers=[], heartbeat=heartbeat).run()
+        return _serve_threads(app, config, listening, heartbeat)
     finally:
+        heartbeat.stop()
         for each in listening:
             each.close()
 
@@ -83,6 +86,7 @@ class LoopThread:
         bound: socket.socket,
         *,
         followers: list[LoopThread] | None = None,
+        heartbeat: Heartbeat | None = None,
     ) -> None:
         """`followers`: None for a thread that is told by another one what to do.
 
@@ -96,6 +100,7 @@ class LoopThread:
         self._config = config
         self._bound = bound
         self._followers = followers
+        self._heartbeat = heartbeat or Heartbeat(None, 0)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
@@ -217,7 +222,9 @@ class LoopThread:
             server.listen(self._bound.fileno(), self._is_shared())
             self._bound.detach()  # it is the server's now
             self.ready.set()
-            if self._followers is not None:
+            if self._followers is None:
+                self._heartbeat.join(asyncio.get_running_loop())
+            else:
                 self._tell_ready(address)
             await self._stop.wait()
             return await self._shut_down(server)
@@ -231,7 +238,7 @@ class LoopThread:
     def _tell_ready(self, address: str) -> None:
         """Tells the supervisor, or without one the log."""
         if self._config.ready_fd is not None:
-            _tell_supervisor(self._config.ready_fd)
+            self._heartbeat.start(asyncio.get_running_loop())
         else:
             logger.info("Listening on %s (process %d)", address, os.getpid())
 
@@ -324,9 +331,11 @@ def _listening_sockets(config: Config) -> list[socket.socket]:
     return [first, *(first.dup() for _ in range(1, config.threads))]
 
 
-def _serve_threads(app: Any, config: Config, listening: list[socket.socket]) -> int:
-    others = [LoopThread(app, config, bound) for bound in listening[1:]]
-    main = LoopThread(app, config, listening[0], followers=others)
+def _serve_threads(
+    app: Any, config: Config, listening: list[socket.socket], heartbeat: Heartbeat
+) -> int:
+    others = [LoopThread(app, config, bound, heartbeat=heartbeat) for bound in listening[1:]]
+    main = LoopThread(app, config, listening[0], followers=others, heartbeat=heartbeat)
     threads = [
         threading.Thread(target=_follow, args=(each, main), name=f"turboapi-loop-{number}")
         for number, each in enumerate(others, 1)
@@ -355,10 +364,3 @@ def _follow(each: LoopThread, main: LoopThread) -> None:
     finally:
         if each.exit_code:
             main.stop()
-
-
-def _tell_supervisor(fd: int) -> None:
-    """One byte: connections are accepted."""
-    with suppress(OSError):
-        os.write(fd, b"1")
-    os.close(fd)

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType, TracebackType
-    from typing import Protocol, Self
-
-    class _HasFileno(Protocol):
-        def fileno(self) -> int: ...
+    from typing import Self
 
 
 def is_ctrl_c(error: BaseException) -> bool:
@@ -80,12 +77,10 @@ class Signals:
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came.append(signal.Signals(number))
 
-    def wait(
-        self, timeout: float | None, sources: Iterable[_HasFileno] = ()
-    ) -> list[signal.Signals]:
+    def wait(self, timeout: float | None, sources: Iterable[int] = ()) -> list[signal.Signals]:
         """Waits for a signal or for one of `sources` to be readable; gives what came so far."""
         if not self._came:
-            readable([self._read, *(source.fileno() for source in sources)], timeout)
+            readable([self._read, *sources], timeout)
         with suppress(BlockingIOError):
             while os.read(self._read, 512):
                 pass

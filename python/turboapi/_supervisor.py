@@ -46,6 +46,10 @@ _LONGEST_PAUSE = 30.0
 _STEADY_AFTER = 10.0
 # What a worker may take longer than the server's own grace period, to clean up.
 _EXTRA_GRACE = 5.0
+# For a worker that misses its beats, to write the stacks of its threads.
+_STACKS_GRACE = 1.0
+# Seconds after which it was not the workers that were late, but we.
+_OVERSLEPT = 1.0
 # How long it may take after being told to stop at once.
 _LAST_GRACE = 2.0
 
@@ -90,9 +94,13 @@ class Supervisor:
             for _ in range(self._config.workers):
                 self._add_place()
             while self._places or self._leaving:
-                sources = [w for w in self._everyone() if w.fileno() >= 0]
-                for number in signals.wait(self._patience(), sources):
+                patience = self._patience()
+                wanted_at = time.monotonic() + (patience or 0.0)
+                sources = [each for worker in self._everyone() for each in worker.sources()]
+                for number in signals.wait(patience, sources):
                     self._on_signal(number)
+                if patience is not None and time.monotonic() > wanted_at + _OVERSLEPT:
+                    self._excuse_silence()
                 self._check()
         self._close()
         log.info("All workers have ended")
@@ -181,14 +189,21 @@ class Supervisor:
                 for place in self._places
                 if place.successor is not None
             ]
+        if self._config.timeout_worker:
+            for worker in self._serving():
+                if worker.asked_at is not None:
+                    due.append(worker.asked_at + _STACKS_GRACE)
+                elif worker.beats:
+                    due.append(worker.heard_at + self._config.timeout_worker)
         return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _check(self) -> None:
-        now = time.monotonic()
         for worker in self._everyone():
-            if worker.has_news():
-                worker.read_ready()
-                self._served = self._served or worker.ready
+            if worker.read_news():
+                self._served = True
+        now = time.monotonic()
+        for worker in self._serving():
+            self._check_beat(worker, now)
         for place in list(self._places):
             self._check_place(place, now)
         for worker, limit in list(self._leaving.items()):
@@ -200,6 +215,54 @@ class Supervisor:
                 worker.send(signal.SIGKILL)
                 self._leaving[worker] = float("inf")
         self._roll_on()
+
+    # -- Workers that do not answer
+
+    def _serving(self) -> list[Process]:
+        return [place.worker for place in self._places if place.worker is not None]
+
+    def _excuse_silence(self) -> None:
+        """The machine or all our processes were suspended: nobody could write a beat."""
+        now = time.monotonic()
+        for worker in self._serving():
+            worker.heard_at = now
+
+    def _check_beat(self, worker: Process, now: float) -> None:
+        """First it is asked for its stacks; if it is silent then, too, it is ended."""
+        longest = self._config.timeout_worker
+        if not longest:
+            return
+        silent = worker.misses_beats(longest, now)
+        if worker.asked_at is None:
+            if silent and worker.exit_code is None:
+                self._ask(worker, now)
+            return
+        if silent and now < worker.asked_at + _STACKS_GRACE:
+            return
+        worker.asked_at = None
+        stacks = worker.stacks() or "(it does not even write its stacks)"
+        if not silent:
+            log.warning("Process %d answers again; it was at\n%s", worker.pid, stacks)
+        elif worker.exit_code is None:
+            log.error(
+                "Process %d has not answered for %.3g s (timeout_worker): killing it. It is at\n%s",
+                worker.pid,
+                now - worker.heard_at,
+                stacks,
+            )
+            worker.send(signal.SIGKILL)
+            worker.wait(_LAST_GRACE)
+
+    def _ask(self, worker: Process, now: float) -> None:
+        if worker.is_held():
+            log.warning(
+                "Process %d does not answer, but is stopped or has a debugger: it stays", worker.pid
+            )
+            worker.heard_at = now
+            return
+        worker.ask_for_stacks(now)
+
+    # -- Places
 
     def _check_place(self, place: _Place, now: float) -> None:
         if place.successor is not None:

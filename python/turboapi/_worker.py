@@ -1,12 +1,14 @@
 """A process that serves: started by the supervisor, told what to do through a pipe.
 
-`Process` is the supervisor's side, `main()` the worker's.  Three pipes connect them: one brings the
-settings, one says when the worker is ready (the server writes a byte), and one tells the worker
-that the supervisor is gone, so that none is left behind when that was killed.
+`Process` is the supervisor's side, `main()` the worker's.  Four pipes connect them: one brings the
+settings, one the worker's heartbeat (`_heartbeat`), one the stacks of its threads when it was asked
+for them, and one tells the worker that the supervisor is gone, so that none is left behind when
+that was killed.
 """
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import signal
@@ -15,10 +17,11 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi import _process
-from turboapi._signals import readable
+from turboapi._heartbeat import READY
 
 if TYPE_CHECKING:
     import socket
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 # The worker's application can't be found or does not start: to try again is of no use.
 EXIT_NO_APP = 3
 
+# Has a worker write the stacks of its threads; handled in C, as its loop may be stuck.
+_SHOW_STACKS = signal.SIGRTMAX - 2
+_MOST_OF_STACKS = 1 << 18
+
 
 class Process:
     """A worker as the supervisor sees it.
@@ -36,6 +43,8 @@ class Process:
         pid: of the process.
         ready: it said that it accepts connections.
         started: when, on the monotonic clock.
+        heard_at: when the last beat came, or a later time from which on it is to be missed.
+        asked_at: when it was asked for its stacks, or None.
         exit_code: None while it runs; negative: the signal that ended it.
     """
 
@@ -47,7 +56,8 @@ class Process:
         config_read, config_write = os.pipe()
         ready_read, ready_write = os.pipe()
         life_read, life_write = os.pipe()
-        theirs = (config_read, ready_write, life_read)
+        stacks_read, stacks_write = os.pipe()
+        theirs = (config_read, ready_write, life_read, stacks_write)
         # A signal that comes early waits until the worker can end in order.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
@@ -57,7 +67,7 @@ class Process:
                 process_group=0 if own_group else None,
             )
         except BaseException:
-            for descriptor in (config_write, ready_read, life_write):
+            for descriptor in (config_write, ready_read, life_write, stacks_read):
                 os.close(descriptor)
             raise
         finally:
@@ -65,36 +75,84 @@ class Process:
             for descriptor in theirs:
                 os.close(descriptor)
         worker_config = config.replace(uds=None, fd=bound.fileno(), ready_fd=ready_write)
-        message = {"config": worker_config, "life": life_read, "path": sys.path}
+        message = {
+            "config": worker_config,
+            "life": life_read,
+            "stacks": stacks_write,
+            "path": sys.path,
+        }
         # Less than a pipe holds, so this does not wait; the worker may be dead already.
         with suppress(BrokenPipeError), open(config_write, "wb") as pipe:  # noqa: PTH123
             pickle.dump(message, pipe)
         self.pid = self._popen.pid
         self.ready = False
-        self.started = time.monotonic()
-        self._ready_pipe: int | None = ready_read  # owned
-        self._life_pipe = life_write  # owned
+        self.started = self.heard_at = time.monotonic()
+        self.asked_at: float | None = None
+        self._beats: int | None = ready_read  # owned
+        self._life = life_write  # owned
+        self._stacks = stacks_read  # owned
+        self._shown = b""
+        for descriptor in (ready_read, stacks_read):
+            os.set_blocking(descriptor, False)
 
     @property
     def exit_code(self) -> int | None:
         return self._popen.poll()
 
-    def fileno(self) -> int:
-        """Gives the pipe that becomes readable when `read_ready` has news; -1: none will come."""
-        return -1 if self._ready_pipe is None else self._ready_pipe
+    def sources(self) -> list[int]:
+        """Gives the pipes that become readable when `read_news` has something to do."""
+        found = [] if self._beats is None else [self._beats]
+        return found if self.asked_at is None else [*found, self._stacks]
 
-    def has_news(self) -> bool:
-        """Whether `read_ready` would not wait."""
-        return self._ready_pipe is not None and readable([self._ready_pipe], 0)
+    def read_news(self) -> bool:
+        """Reads what the worker wrote meanwhile, if anything; True: it has become ready."""
+        self._read_stacks()
+        was_ready, news = self.ready, None
+        while self._beats is not None and (news := _read(self._beats)) is not None:
+            self.heard_at = time.monotonic()
+            self.ready = self.ready or READY in news
+            if not news:  # it ended, or does not beat
+                os.close(self._beats)
+                self._beats = None
+        return self.ready and not was_ready
 
-    def read_ready(self) -> None:
-        """Reads the news: a byte, or the end of the pipe when it died before."""
-        if self._ready_pipe is not None:
-            self.ready = self.ready or bool(os.read(self._ready_pipe, 1))
-            os.close(self._ready_pipe)
-            self._ready_pipe = None
+    @property
+    def beats(self) -> bool:
+        """Whether its heartbeat is to be heard."""
+        return self.ready and self._beats is not None
 
-    def send(self, number: signal.Signals) -> None:
+    def misses_beats(self, timeout: float, now: float) -> bool:
+        """Whether it has been silent for longer than `timeout`, which it should not be."""
+        return self.beats and now - self.heard_at >= timeout
+
+    def ask_for_stacks(self, now: float) -> None:
+        """Has it write the stacks of its threads, which `stacks` gives a little later."""
+        self.asked_at = now
+        self._shown = b""
+        self.send(_SHOW_STACKS)
+
+    def stacks(self) -> str:
+        """Gives what came after `ask_for_stacks`; empty: it can't even do that."""
+        self._read_stacks()
+        return self._shown.decode(errors="replace").strip()
+
+    def _read_stacks(self) -> None:
+        while news := _read(self._stacks):
+            if len(self._shown) < _MOST_OF_STACKS:
+                self._shown += news
+
+    def is_held(self) -> bool:
+        """Whether somebody has stopped it (SIGSTOP), or looks at it with a debugger."""
+        with suppress(OSError):
+            fields = dict(
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{self.pid}/status").read_text().splitlines()
+                if ":\t" in line
+            )
+            return fields["State"][0] in "Tt" or fields["TracerPid"] != "0"
+        return False
+
+    def send(self, number: int) -> None:
         """Sends a signal, if the process is there to get it."""
         if self.exit_code is None:
             with suppress(ProcessLookupError):
@@ -108,10 +166,11 @@ class Process:
 
     def close(self) -> None:
         """Frees the pipes, at the end."""
-        if self._ready_pipe is not None:
-            os.close(self._ready_pipe)
-            self._ready_pipe = None
-        os.close(self._life_pipe)
+        if self._beats is not None:
+            os.close(self._beats)
+            self._beats = None
+        os.close(self._life)
+        os.close(self._stacks)
 
     def how_it_ended(self) -> str:
         """Gives the exit code in words."""
@@ -125,6 +184,14 @@ class Process:
         return f"was ended by signal {-code}"
 
 
+def _read(pipe: int) -> bytes | None:
+    """What is in a pipe; None: nothing now, b"": its end."""
+    try:
+        return os.read(pipe, 65536)
+    except BlockingIOError:
+        return None
+
+
 def _interpreter_options() -> list[str]:
     """The options this interpreter was started with (-X, -W, -O ...)."""
     give: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
@@ -135,13 +202,19 @@ def main(arguments: list[str]) -> int:
     """Runs in the worker: reads what to do, and serves."""
     with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
         message = pickle.load(pipe)  # noqa: S301 (from our own parent)
+    config: Config = message["config"]
+    # They were inherited by us, and are nothing to the application's own children.
+    for descriptor in (config.fd, config.ready_fd, message["life"], message["stacks"]):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
     sys.path[:] = message["path"]
+    faulthandler.register(_SHOW_STACKS, file=message["stacks"], all_threads=True)
     threading.Thread(
         target=_end_with_supervisor, args=(message["life"],), name="lifeline", daemon=True
     ).start()
     from turboapi._run import run_here
 
-    return run_here(message["config"])
+    return run_here(config)
 
 
 def _end_with_supervisor(life: int) -> None:

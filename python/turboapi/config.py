@@ -237,6 +237,9 @@ class Config:
     timeout_worker_start: float = setting(
         60.0, _duration, "For a new worker to be ready in a reload on SIGHUP.", TIMEOUTS
     )
+    timeout_worker: float = setting(
+        30.0, _duration, "For a worker whose event loop makes no step: it is replaced.", TIMEOUTS
+    )
 
     # -- WebSockets: ta_http_limits, but the last
     ws_max_size: int = _websocket(
@@ -262,7 +265,7 @@ class Config:
     ready_fd: int | None = setting(
         None,
         Number(0, _UINT32),
-        "Pipe: the server writes one byte once it accepts connections, then closes it.",
+        "Pipe: the server writes a byte once it accepts connections, and then as a heartbeat.",
         PROCESSES,
         command_line=False,
     )
@@ -278,6 +281,10 @@ class Config:
             raise ConfigError("uds", "can't be used together with fd: give one of them")
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
+        if 0 < self.timeout_worker < 1:
+            raise ConfigError(
+                "timeout_worker", "below 1 second busy workers would be replaced; 0: none is"
+            )
         if self.limit_request_line and self.limit_request_line < 16:
             raise ConfigError("limit_request_line", "below 16 bytes no request fits")
 

@@ -9,6 +9,7 @@ import socket
 import time
 from collections import Counter
 
+import patience
 import pytest
 from cli_kit import APP, LOCAL, PATIENCE, Clients, Server, gone, run, until
 
@@ -280,3 +281,87 @@ def test_unix_socket_opens_when_the_application_is_ready(folder):
         (folder / "hold").unlink()
         server.saw("Listening on unix:")
         assert connects()
+
+
+# -- Workers that do not answer
+
+# Long enough for a healthy worker of a loaded machine.
+SILENCE = f"{patience.seconds(1):.1f}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_blocked_worker_is_replaced(folder, loop):
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    (folder / "main.py").write_text(BLOCKING)
+    arguments = ("run", *LOCAL, "--workers", "2", "--loop", loop, "--timeout-worker", SILENCE)
+    with Server(folder, *arguments).started() as server:
+        before = server.pids(2)
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as stuck:
+            stuck.sendall(b"GET /block HTTP/1.1\r\nhost: x\r\n\r\n")
+            until(lambda: any(map(gone, before)), "the end of the blocked one")
+        victim, other = sorted(before, key=gone, reverse=True)
+        assert server.pids(2) - before
+        assert not gone(other)
+    assert re.search(rf"Process {victim} has not answered for .* It is at\n.*Thread ", server.log)
+    assert re.search(r'File ".*main\.py", line \d+ in app\n', server.log)
+    assert f"(process {victim}) was ended by SIGKILL; starting another" in server.log
+
+
+@pytest.mark.slow
+def test_a_process_with_a_blocked_thread_is_replaced(folder):
+    (folder / "main.py").write_text(BLOCKING)
+    arguments = ("run", *LOCAL, "--workers", "2", "--threads", "2", "--timeout-worker", SILENCE)
+    with Server(folder, *arguments).started() as server:
+        before = server.pids(2)
+        for _ in range(2):  # one of them is not in a process's main thread, or both are
+            with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as stuck:
+                stuck.sendall(b"GET /block HTTP/1.1\r\nhost: x\r\n\r\n")
+                until((folder / "blocked").exists, "a blocked loop")
+                (folder / "blocked").unlink()
+        until(lambda: any(map(gone, before)), "the end of a blocked one")
+        server.pids(2)
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_stays(folder):
+    arguments = ("run", *LOCAL, "--workers", "2", "--timeout-worker", SILENCE)
+    with Server(folder, *arguments).started() as server:
+        before = server.pids(2)
+        victim = min(before)
+        os.kill(victim, signal.SIGSTOP)
+        server.saw(f"Process {victim} does not answer, but is stopped or has a debugger: it stays")
+        os.kill(victim, signal.SIGCONT)
+        assert server.pids(2) == before
+
+
+@pytest.mark.slow
+def test_workers_stay_when_all_were_suspended(folder):
+    arguments = ("run", *LOCAL, "--workers", "2", "--timeout-worker", SILENCE)
+    with Server(folder, *arguments).started() as server:
+        before = server.pids(2)
+        everybody = [*before, server.process.pid]
+        for pid in everybody:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(float(SILENCE) + 1)
+        for pid in reversed(everybody):  # the supervisor first
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.05)
+        assert server.pids(2) == before
+        assert "does not answer" not in server.log
+        assert "has not answered" not in server.log
+
+
+def test_applications_children_inherit_nothing(folder):
+    (folder / "main.py").write_text(
+        APP.replace(
+            'BODY = "one"',
+            "import subprocess, sys\n"
+            "BODY = subprocess.run([sys.executable, '-c', \"import os; print(sorted(os.listdir("
+            "'/proc/self/fd'), key=int)[3:])\"], close_fds=False, stdout=-1, text=True).stdout",
+        )
+    )
+    with Server(folder, "run", *LOCAL, "--workers", "2").started() as server:
+        # One is that of listdir() itself.
+        assert server.get().count(",") == 0, server.get()
