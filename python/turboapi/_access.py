@@ -3,7 +3,7 @@
 Python's logging takes longer for a line than the server for a request. With the logging that
 `turboapi run` sets up, lines are always the same, so that the C core makes them (access_log.c) and
 hands those of a batch to `AccessWriter.write`. Anything else (other handlers, filters, formats,
-record factories) is served by the logger itself.
+record factories, of `turboapi.access` or of `uvicorn.access`) is served by the loggers themselves.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from turboapi import _log
+from turboapi import _log, _twins
 
 _logger = _log.access_logger
+_twin = logging.getLogger(_twins.ACCESS)
+
+# How lines are made, for access_log.c.
+GENERAL = 0  # by the logger's method
+QUICK = 1  # by C
+SILENT = 2  # not at all, as nobody would see them
 
 
 class AccessWriter:
@@ -23,20 +29,38 @@ class AccessWriter:
         prefix: begins each line: the level.
         opening: stands before the request line.
         closing: stands behind it.
+        changes: a buffer of one byte: when it is another than before, `mode` has to be asked.
     """
 
-    def __init__(self, handler: logging.StreamHandler[Any], formatter: _log.Formatter) -> None:
+    changes = _twins.changes
+
+    def __init__(self, handler: logging.StreamHandler[Any] | None) -> None:
         self._handler = handler
-        self._formatter = formatter
-        self.prefix, self.opening, self.closing = formatter.access_parts()
+        self._formatter = handler.formatter if handler is not None else None
+        parts = ("", "", "")
+        if isinstance(self._formatter, _log.Formatter):
+            parts = self._formatter.access_parts()
+        self.prefix, self.opening, self.closing = parts
+
+    def mode(self) -> int:
+        """How lines are to be made now."""
+        logger = _the_one()
+        if logger is None:
+            return GENERAL
+        if not _twins.wants(logger, logging.INFO):
+            return SILENT
+        handler = self._handler
+        return QUICK if handler is not None and _plain_handler(logger) is handler else GENERAL
 
     def outcome(self, status: int) -> str:
         """What the line says of a status: its number and phrase."""
+        assert isinstance(self._formatter, _log.Formatter)
         return self._formatter.outcome(status)
 
     def write(self, lines: str) -> bool:
-        """Writes whole lines; False when the logger has been changed and must be used itself."""
+        """Writes whole lines; False when `mode` has to be asked, though nothing was counted."""
         handler = self._handler
+        assert handler is not None
         handler.acquire()
         try:
             handler.stream.write(lines)
@@ -45,31 +69,55 @@ class AccessWriter:
             handler.handleError(logging.makeLogRecord({"msg": lines}))
         finally:
             handler.release()
-        return _plain_handler() is handler
+        return (
+            handler.formatter is self._formatter
+            and not handler.filters
+            and handler.level <= logging.INFO
+            and _logger.manager.disable < logging.INFO
+            and logging.getLogRecordFactory() is logging.LogRecord
+            # Lists that were changed in place.
+            and len(_logger.handlers) == 1
+            and not _logger.filters
+            and len(_twin.handlers) <= 1
+            and not _twin.filters
+        )
 
 
 def access_writer() -> AccessWriter | None:
-    """A writer for the logger `turboapi.access` as it is now; None: use the logger."""
-    handler = _plain_handler()
-    if handler is None or not isinstance(handler.formatter, _log.Formatter):
-        return None
-    return AccessWriter(handler, handler.formatter)
+    """A writer for the access log as it is now; None: use the logger, for good."""
+    logger = _the_one() or _logger
+    handler = _plain_handler(logger)
+    if handler is None and not _twins.is_paired(_logger):
+        return None  # whose changes nobody counts
+    return AccessWriter(handler)
 
 
-def _plain_handler() -> logging.StreamHandler[Any] | None:
+def _the_one() -> logging.Logger | None:
+    """The logger that decides alone what becomes of a line; None: both do."""
+    if not _twins.is_paired(_logger) or not _twins.is_changed(_twin):
+        return _logger
+    if not _twins.is_changed(_logger):
+        return _twin
+    # Where nobody knows what was changed, a logger without handlers has no say.
+    if not _twin.hasHandlers():
+        return _logger
+    return None if _logger.hasHandlers() else _twin
+
+
+def _plain_handler(logger: logging.Logger) -> logging.StreamHandler[Any] | None:
     """The one handler of the logger, if all that it does is to write our lines."""
-    if len(_logger.handlers) != 1 or _logger.propagate or _logger.filters or _logger.disabled:
+    if len(logger.handlers) != 1 or logger.propagate or logger.filters or logger.disabled:
         return None
-    handler = _logger.handlers[0]
+    handler = logger.handlers[0]
     if (
         type(handler) is not logging.StreamHandler
         or type(handler.formatter) is not _log.Formatter
         or not handler.formatter.is_plain
         or handler.filters
         or handler.level > logging.INFO
-        or not _logger.isEnabledFor(logging.INFO)
+        or not logging.Logger.isEnabledFor(logger, logging.INFO)
         or logging.getLogRecordFactory() is not logging.LogRecord
-        or type(_logger) is not logging.Logger
+        or not (type(logger) is logging.Logger or _twins.is_watched(logger))
     ):
         return None
     return handler  # pyright: ignore[reportUnknownVariableType]

@@ -1,13 +1,15 @@
 """The server's log: coloured lines on a terminal, in uvicorn's form, so that tools read them.
 
-Loggers: `turboapi` (the framework), `turboapi.server`, `turboapi.supervisor`, and
-`turboapi.access`, whose records have the arguments (client, method, path with query,
-HTTP version, status), as those of `uvicorn.access`.
+Loggers: `turboapi` (the framework), `turboapi.server`, `turboapi.error` (exceptions of
+applications), `turboapi.supervisor`, and `turboapi.access`, whose records have the arguments
+(client, method, path with query, HTTP version, status), as those of `uvicorn.access`. uvicorn's
+loggers are set up as well, for applications that write to them or change them (`_twins`).
 """
 
 from __future__ import annotations
 
 import http
+import importlib.util
 import json
 import logging
 import logging.config
@@ -15,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from turboapi import _twins
 from turboapi.config import ConfigError
 
 if TYPE_CHECKING:
@@ -111,14 +114,20 @@ def configure(config: Config) -> None:
         ConfigError: the file of `log_config` can't be used.
     """
     logging.addLevelName(TRACE, "TRACE")
+    _twins.pair()
     if config.log_config is not None:
         _configure_from(config.log_config)
     else:
         logging.config.dictConfig(_dictionary(config))
     if not config.access_log:
-        access_logger.handlers.clear()
-        access_logger.propagate = False
         access_logger.setLevel(logging.CRITICAL + 1)
+        for logger in (access_logger, logging.getLogger(_twins.ACCESS)):
+            logger.handlers.clear()
+            logger.propagate = False
+    if config.log_config is None:
+        _twins.remember()
+    else:
+        _twins.forget()
 
 
 def _dictionary(config: Config) -> dict[str, Any]:
@@ -143,6 +152,9 @@ def _dictionary(config: Config) -> dict[str, Any]:
         "loggers": {
             "turboapi": {"handlers": ["stderr"], "level": level, "propagate": False},
             "turboapi.access": {"handlers": ["stdout"], "level": level, "propagate": False},
+            "uvicorn": {"handlers": ["stderr"], "level": level, "propagate": False},
+            _twins.ERROR: {"level": level},
+            _twins.ACCESS: {"handlers": ["stdout"], "level": level, "propagate": False},
         },
     }
 
@@ -152,14 +164,24 @@ def _configure_from(path: str) -> None:
     try:
         match file.suffix.lower():
             case ".json":
-                logging.config.dictConfig(json.loads(file.read_text("utf-8")))
+                _configure_with(json.loads(file.read_text("utf-8")))
             case ".yaml" | ".yml":
                 import yaml  # type: ignore[import-untyped]
 
-                logging.config.dictConfig(yaml.safe_load(file.read_text("utf-8")))
+                _configure_with(yaml.safe_load(file.read_text("utf-8")))
             case _:
                 logging.config.fileConfig(file, disable_existing_loggers=False)
     except ImportError:
         raise ConfigError("log_config", "YAML needs a package: pip install pyyaml") from None
     except Exception as error:
         raise ConfigError("log_config", f"{path} can't be used: {error}") from error
+
+
+def _configure_with(dictionary: Any) -> None:
+    """Sets logging up; uvicorn's formatters are ours where uvicorn is not installed."""
+    formatters: dict[str, Any] = dictionary.get("formatters", {})
+    for formatter in formatters.values():
+        of_uvicorn = str(formatter.get("()", "")).startswith("uvicorn.logging.")
+        if of_uvicorn and importlib.util.find_spec("uvicorn") is None:
+            formatter["()"] = Formatter
+    logging.config.dictConfig(dictionary)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from turboapi import _core, _sockets
+from turboapi import _core, _sockets, _twins
 from turboapi._access import access_writer
 from turboapi._fastapi_bridge import native_app
 from turboapi._heartbeat import Heartbeat
@@ -316,6 +316,9 @@ def _thread_limit(config: Config) -> int:
 
 
 def _access_log(config: Config) -> Callable[..., None] | None:
+    """What is called for a line; also where nobody hears it yet, as that may change."""
+    if _twins.is_paired(access_logger):
+        return access_logger.info
     if not config.access_log or not access_logger.isEnabledFor(logging.INFO):
         return None
     return access_logger.info if access_logger.hasHandlers() else None

@@ -246,7 +246,6 @@ struct ta_server {
         *access; /* owned: called with (format, client, method, path, version, status), or NULL */
     PyObject *access_format; /* owned str */
     ta_access *access_log;   /* owned, or NULL */
-    bool access_quick;       /* access_log is in use, not `access` */
     PyObject *proxy;         /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
     PyObject *watch;         /* owned: of a test client, see watch.c; or NULL */
     PyObject *root_path;     /* owned str */

@@ -516,11 +516,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                       write_log, s};
     if (make_infos(s, spec_version) < 0 || take_root(s, root) < 0)
         goto error;
-    if (writer != NULL && !Py_IsNone(writer)) {
-        if ((s->access_log = ta_access_new(s, writer)) == NULL)
-            goto error;
-        s->access_quick = true;
-    }
+    if (writer != NULL && !Py_IsNone(writer) && (s->access_log = ta_access_new(s, writer)) == NULL)
+        goto error;
     ta_mem_tune();
     ta_h1_cfg cfg = {
         .limits = &limits,
