@@ -57,6 +57,16 @@ if TYPE_CHECKING:
     from turboapi.routing._options import RunMode
 
 
+def _is_ours(error: Exception) -> bool:
+    """Whether the server failed to take a body: a full disk, no memory, too many open files.
+
+    It is no fault of the client, so neither 400 nor silence is right.
+    """
+    if isinstance(error, (ConnectionError, TimeoutError)):
+        return False
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
+
+
 class RequestHooks:
     """A route's settings, its plans, and the hooks that the plans call (docs/engine.md)."""
 
@@ -189,6 +199,8 @@ class RequestHooks:
 
     @staticmethod
     def body_error(error: Exception) -> Exception:
+        if _is_ours(error):
+            return error
         return get_body_limit_error(error) or HTTPException(
             status_code=400, detail="There was an error parsing the body"
         )

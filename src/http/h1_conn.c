@@ -1,6 +1,9 @@
 /* h1_conn.c -- the state machine of an HTTP/1.x connection.  See h1_int.h. */
 #include "http/h1_int.h"
 
+#include <stdarg.h>
+#include <stdio.h>
+
 #include "base/mem.h"
 #include "http/url.h"
 
@@ -34,6 +37,25 @@ void h1_poke(h1_conn *h)
         ta_loop_defer(h->server->loop, &h->turn);
 }
 
+void h1_log(h1_conn *h, ta_log_level level, const char *fmt, ...)
+{
+    if (!ta_log_on(h->server->log, level))
+        return;
+    char text[512];
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(text, sizeof text, fmt, args);
+    va_end(args);
+    ta_str host = {NULL, 0};
+    uint16_t port = 0;
+    ta_conn_peer(&h->net, &host, &port);
+    if (host.len)
+        ta_log_printf(h->server->log, level, "%.*s:%u - %s", (int)host.len, host.ptr,
+                      (unsigned)port, text);
+    else /* a unix socket */
+        ta_log_printf(h->server->log, level, "%s", text);
+}
+
 /* Ends the connection after what is queued was sent. */
 static void finish(h1_conn *h, bool linger)
 {
@@ -44,7 +66,7 @@ static void finish(h1_conn *h, bool linger)
 void h1_fail(h1_conn *h, int status, const char *reason)
 {
     h1_req *rq = h->rq;
-    ta_log_printf(h->server->log, TA_LOG_INFO, "refused a request: %d %s", status, reason);
+    h1_log(h, TA_LOG_INFO, "refused a request: %d %s", status, reason);
     h->keep = false;
     if (rq && rq->open && rq->resp_started) {
         ta_resp_abort(&rq->req);
@@ -401,7 +423,7 @@ static void on_close(ta_conn *c, int reason)
     h1_conn *h = c->proto;
     h1_req *rq = h->rq;
     if (reason == TA_ETIMEOUT)
-        ta_log_printf(h->server->log, TA_LOG_INFO, "connection ended: the peer does not read");
+        h1_log(h, TA_LOG_INFO, "connection ended: the peer does not read");
     if (rq && rq->open) {
         if (!h->server->freeing) {
             /* the request's slices point into it */

@@ -132,6 +132,8 @@ void h1_run(h1_conn *h);
  */
 void h1_poke(h1_conn *h);
 void h1_arm(h1_conn *h, h1_armed kind);
+/* A line in the log that begins with the peer's address; `fmt` gives at most 511 bytes. */
+void h1_log(h1_conn *h, ta_log_level level, const char *fmt, ...) TA_PRINTF(3, 4);
 /* Answers with an error of our own and ends the connection; an open request is ended without a
  * response (its on_close is due).  Only the connection ends when the response was begun. */
 void h1_fail(h1_conn *h, int status, const char *reason);

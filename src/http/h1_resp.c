@@ -142,9 +142,8 @@ static void break_off(h1_req *rq)
 
 static void log_length(const h1_req *rq, const char *what)
 {
-    ta_log_printf(rq->conn->server->log, TA_LOG_ERROR,
-                  "response body %s than its content-length: %.*s", what,
-                  (int)TA_MIN(rq->req.raw_path.len, (size_t)200), rq->req.raw_path.ptr);
+    h1_log(rq->conn, TA_LOG_ERROR, "response body %s than its content-length: %.*s", what,
+           (int)TA_MIN(rq->req.raw_path.len, (size_t)200), rq->req.raw_path.ptr);
 }
 
 /* How much of n bytes may still be sent. */
@@ -332,8 +331,8 @@ static void file_done(void *arg, int error)
         rq->conn->keep = false;
     }
     if (error == TA_ESYS)
-        ta_log_printf(rq->conn->server->log, TA_LOG_ERROR,
-                      "a file became shorter while it was sent");
+        h1_log(rq->conn, TA_LOG_ERROR, "a file became shorter while it was sent: %.*s",
+               (int)TA_MIN(rq->req.raw_path.len, (size_t)200), rq->req.raw_path.ptr);
     h1_poke(rq->conn);
 }
 

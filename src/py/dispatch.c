@@ -141,10 +141,14 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
     }
     int rc = 0;
     if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->o.exc.cancelled_error)) {
-        /* Shutdown, or the handler cancelled itself. */
+        /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
+        if (!x->disconnected && !x->server->stopping)
+            ta_native_log(x, "Exception in ASGI application\n", exc);
         if (x->req != NULL && !x->base.response_started)
             ta_native_plain(x, 500, "Internal Server Error");
-        finish(x, NULL);
+        if (x->req != NULL && !x->complete)
+            ta_native_break(x);
+        x->complete = true;
     } else {
         fail(x, exc);
     }

@@ -267,10 +267,11 @@ struct ta_server {
     uint32_t max_requests;             /* in flight, then 503; 0: no limit */
     bool errors_on_send;               /* spec_version 2.4: send() to a gone peer raises OSError */
     bool stopping;
-    uint64_t served; /* requests begun */
-    uint64_t active; /* exchanges whose connection is not done with them */
-    uint64_t tasks;  /* coroutines of ours that have not ended */
-    bool h1_done;    /* after shutdown: no connection is left */
+    uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */
+    uint64_t served;      /* requests begun */
+    uint64_t active;      /* exchanges whose connection is not done with them */
+    uint64_t tasks;       /* coroutines of ours that have not ended */
+    bool h1_done;         /* after shutdown: no connection is left */
 };
 
 /* Calls on_done when the server has shut down and nothing is left. */

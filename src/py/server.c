@@ -154,10 +154,22 @@ static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, sockl
         ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
 }
 
+enum { FULL_LOG_MS = 60000 };
+
 static bool may_accept(ta_listener *l)
 {
     ta_server *server = ta_listener_ctx(l);
-    return !ta_h1_server_full(server->h1);
+    if (TA_LIKELY(!ta_h1_server_full(server->h1)))
+        return true;
+    uint64_t now = ta_loop_now(server->ls->loop);
+    if (now >= server->full_logged + FULL_LOG_MS || server->full_logged == 0) {
+        server->full_logged = now ? now : 1;
+        ta_log_printf(&server->log, TA_LOG_WARNING,
+                      "%zu connections are open, which is the limit (limit_connections): further "
+                      "ones wait until one of them ends",
+                      ta_h1_server_connections(server->h1));
+    }
+    return false;
 }
 
 static void on_exhausted(ta_listener *l, int error_number)

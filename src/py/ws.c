@@ -642,8 +642,9 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 {
     ta_state *st = w->x->st;
     if (exc != NULL) {
-        if (!PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected) &&
-            !PyErr_GivenExceptionMatches(exc, st->o.exc.cancelled_error))
+        bool ended = PyErr_GivenExceptionMatches(exc, st->o.exc.cancelled_error) &&
+                     (w->gone || w->x->server->stopping);
+        if (!ended && !PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected))
             ta_native_log(w->x, "Exception in ASGI application\n", exc);
     } else if (w->phase == CONNECTING && !w->gone) {
         ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
@@ -661,6 +662,14 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
     }
 }
 
+/* There is no answer, or not all of one. */
+static void give_up(ta_native *x)
+{
+    if (x->req != NULL && !x->complete)
+        ta_native_break(x);
+    x->complete = true;
+}
+
 void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
 {
     ta_websock *w = x->ws;
@@ -670,12 +679,13 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
     clear_queue(w);
     switch (was) {
     case CONNECTING:
-        ta_native_plain(x, 500, "Internal Server Error");
+        if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
+            give_up(x);
+        else
+            ta_native_plain(x, 500, "Internal Server Error");
         break;
     case DENYING:
-        if (x->req != NULL && !x->complete)
-            ta_native_break(x);
-        x->complete = true;
+        give_up(x);
         break;
     case OPEN:
         if (w->conn != NULL) {

@@ -91,4 +91,7 @@ async def _read_body(route: "RequestHooks", request: Request) -> Any:
     except HTTPException:
         raise
     except Exception as error:
-        raise route.body_error(error) from error
+        other = route.body_error(error)
+        if other is error:
+            raise
+        raise other from error
