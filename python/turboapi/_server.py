@@ -24,6 +24,7 @@ from turboapi._heartbeat import Heartbeat
 from turboapi._lifespan import Lifespan, LifespanError
 from turboapi._process import code_of_stop
 from turboapi._proxy import ProxyHeaders
+from turboapi._should_exit import ShouldExit
 from turboapi._signals import is_ctrl_c
 
 if TYPE_CHECKING:
@@ -180,19 +181,31 @@ class LoopThread:
             await self._unless_forced(lifespan.abandon())
             return code_of_stop(self._stopped_by)
         if self._stop.is_set():
-            await lifespan.shutdown()
+            await self._stop_lifespan(lifespan)
             return code_of_stop(self._stopped_by)
         try:
             code = await self._serve_requests(selector, lifespan.state)
         except _sockets.BindError:
             await lifespan.shutdown()
             raise
-        if code == 0:
-            try:
-                await lifespan.shutdown()
-            except LifespanError:
-                code = EXIT_STARTUP
-        return code
+        return await self._stop_lifespan(lifespan) if code == 0 else code
+
+    async def _stop_lifespan(self, lifespan: Lifespan) -> int:
+        assert self._force is not None
+        stopping = asyncio.create_task(lifespan.shutdown())
+        forced = asyncio.create_task(self._force.wait())
+        try:
+            await asyncio.wait({stopping, forced}, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                stopping.result()
+                return 0
+            logger.warning("Forced to end: cut off the application's shutdown")
+            return EXIT_FORCED
+        except LifespanError:
+            return EXIT_STARTUP
+        finally:
+            stopping.cancel()
+            forced.cancel()
 
     async def _unless_stopped(self, task: asyncio.Task[None]) -> None:
         assert self._stop is not None
@@ -245,22 +258,30 @@ class LoopThread:
     async def _shut_down(self, server: _core.Server) -> int:
         assert self._force is not None
         logger.info("Shutting down")
+        if waits_for := _pending(server):
+            logger.info("Waiting for %s to end (a second signal forces it)", waits_for)
         done = asyncio.Event()
-        server.shutdown(done.set)
+        server.shutdown(done.set, self._config.timeout_stream_shutdown or None)
         waits = [asyncio.create_task(each.wait()) for each in (done, self._force)]
         try:
             timeout = self._config.timeout_graceful_shutdown or None
             await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if done.is_set():
                 return 0
-            if self._force.is_set():
-                return EXIT_FORCED
-            logger.error(
-                "Cancel %d running task(s), timeout graceful shutdown exceeded", server.tasks
-            )
-            server.cancel(_CANCELLED)
-            await asyncio.wait(waits, timeout=_CANCEL_GRACE, return_when=asyncio.FIRST_COMPLETED)
-            return EXIT_FORCED if self._force.is_set() else 0
+            if not self._force.is_set():
+                logger.error(
+                    "Cancel %d running task(s), timeout graceful shutdown exceeded: %s",
+                    server.tasks,
+                    _pending(server),
+                )
+                server.cancel(_CANCELLED)
+                await asyncio.wait(
+                    waits, timeout=_CANCEL_GRACE, return_when=asyncio.FIRST_COMPLETED
+                )
+            if not self._force.is_set():
+                return 0
+            logger.warning("Forced to end: cut off %s", _pending(server) or "nothing")
+            return EXIT_FORCED
         finally:
             for each in waits:
                 each.cancel()
@@ -268,14 +289,27 @@ class LoopThread:
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        should_exit = ShouldExit()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
+            should_exit.take(number)
 
     def _on_signal(self, number: int) -> None:
         self._stopped_by = self._stopped_by or number
         self._stop_here()
         for each in self._followers or ():
             each.stop()
+
+
+def _pending(server: _core.Server) -> str:
+    """What is in flight, in words."""
+    names = ("request", "stream", "WebSocket", "background task")
+    parts = [
+        f"{count} {name}{'' if count == 1 else 's'}"
+        for count, name in zip(server.pending(), names, strict=True)
+        if count
+    ]
+    return " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), *parts[-1:]])
 
 
 async def _finish(task: asyncio.Task[int]) -> int:

@@ -234,6 +234,12 @@ class Config:
     timeout_graceful_shutdown: float = setting(
         30.0, _duration, "For what is in flight when the server is told to stop.", TIMEOUTS
     )
+    timeout_stream_shutdown: float = setting(
+        1.0,
+        _duration,
+        "For streams then: afterwards their client counts as gone. WebSockets are closed at once.",
+        TIMEOUTS,
+    )
     timeout_worker_start: float = setting(
         60.0, _duration, "For a new worker to be ready in a reload on SIGHUP.", TIMEOUTS
     )

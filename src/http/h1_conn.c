@@ -82,6 +82,18 @@ void h1_fail(h1_conn *h, int status, const char *reason)
         h->state = H1_DONE;
 }
 
+void h1_part(h1_conn *h, bool linger)
+{
+    if (h->server->stopping) {
+        linger = false;
+        if (ta_conn_flush(&h->net) != TA_OK) {
+            ta_conn_close(&h->net);
+            return;
+        }
+    }
+    ta_conn_finish(&h->net, linger && !h->peer_ended);
+}
+
 /* -- requests --------------------------------------------------------------------------------- */
 
 static bool decode_path(h1_req *rq)
@@ -166,8 +178,11 @@ static bool end_request(h1_conn *h)
     ta_conn_unpin(&h->net);
     if (h->net.closed || rq->resp_broken) {
         h->state = H1_DONE;
+    } else if (rq->raw) {
+        h1_part(h, true);
+        h->state = H1_DONE;
     } else if (!h->keep) {
-        finish(h, rq->raw || !rq->req.body_eof || h->net.in.len);
+        finish(h, !rq->req.body_eof || h->net.in.len);
     } else if (!rq->req.body_eof) {
         h->state = H1_DRAIN;
         h->drained = 0;

@@ -44,12 +44,16 @@ bool ta_h1_server_full(ta_h1_server *server);
 /* Connections not wholly ended; requests between on_request and on_close. */
 size_t ta_h1_server_connections(const ta_h1_server *server);
 size_t ta_h1_server_requests(const ta_h1_server *server);
+/* Calls fn for each of those requests; it must not end one, nor free the server. */
+void ta_h1_server_each(ta_h1_server *server, void (*fn)(ta_req *req, void *arg), void *arg);
 
 /*
  * Graceful end: requests in flight, and what arrives on idle connections within a moment (250 ms,
  * as clients that were not told may be sending), are served with `connection: close`; then idle
  * connections are closed.  on_done(arg) comes once, when no connection is left
- * (upgraded ones included), from the loop.  The server may be freed in it.
+ * (upgraded ones included), from the loop.  The server may be freed in it.  A connection whose
+ * response is broken off, or that was upgraded, then ends at once: what the socket does not take is
+ * dropped, and its peer's bytes are not awaited.
  */
 void ta_h1_server_shutdown(ta_h1_server *server, void (*on_done)(void *arg), void *arg);
 

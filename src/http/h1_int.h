@@ -126,6 +126,8 @@ void h1_conn_destroy(h1_conn *h);
 
 /* -- h1_conn.c -------------------------------------------------------------------------------- */
 extern const ta_conn_ops h1_conn_ops;
+/* Sends what is queued and closes; in a shutdown only what the socket takes at once. */
+void h1_part(h1_conn *h, bool linger);
 /* Serves what can be served; frees the connection when it is dead. */
 void h1_run(h1_conn *h);
 /* Something changed that h1_run must see: at once when it is active, else at the end of the batch.

@@ -134,7 +134,7 @@ static void break_off(h1_req *rq)
             ta_conn_flush(&h->net);
             ta_conn_reset(&h->net);
         } else {
-            ta_conn_finish(&h->net, !h->peer_ended);
+            h1_part(h, true);
         }
     }
     complete(rq);

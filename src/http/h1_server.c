@@ -245,6 +245,15 @@ size_t ta_h1_server_requests(const ta_h1_server *server)
     return server->nrequests;
 }
 
+void ta_h1_server_each(ta_h1_server *server, void (*fn)(ta_req *req, void *arg), void *arg)
+{
+    for (ta_list_node *n = server->conns.next; n != &server->conns; n = n->next) {
+        h1_conn *h = TA_CONTAINER_OF(n, h1_conn, node);
+        if (h->rq && h->rq->open)
+            fn(&h->rq->req, arg);
+    }
+}
+
 void ta_h1_server_shutdown(ta_h1_server *server, void (*on_done)(void *arg), void *arg)
 {
     server->on_done = on_done;

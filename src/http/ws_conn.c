@@ -215,6 +215,15 @@ void ta_ws_close(ta_ws *ws, uint16_t code, ta_str reason)
     ta_ws_pause(ws, false); /* the peer's close frame may be behind messages */
 }
 
+void ta_ws_hurry(ta_ws *ws, uint32_t close_timeout_ms)
+{
+    if (ws->cfg.close_timeout_ms <= close_timeout_ms)
+        return;
+    ws->cfg.close_timeout_ms = close_timeout_ms;
+    if (ws->state == WS_CLOSING)
+        set_timer(ws, DUE_CLOSE, close_timeout_ms);
+}
+
 static void on_timer(ta_timer *timer)
 {
     ta_ws *ws = TA_CONTAINER_OF(timer, ta_ws, timer);

@@ -286,6 +286,9 @@ static unsigned run_deferred(ta_loop *loop)
 
 void ta_loop_set_timer(ta_loop *loop, ta_timer *t, uint64_t ms)
 {
+    /* Under another loop nobody has read the clock since our last batch. */
+    if (TA_UNLIKELY(!loop->in_poll && loop->timer_fd >= 0))
+        ta_loop_refresh(loop);
     ta_timer_set(loop->timers, t, loop->now + ms);
     if (TA_UNLIKELY(!loop->in_poll))
         arm_timer_fd(loop);

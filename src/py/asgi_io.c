@@ -34,6 +34,7 @@ static PyObject *disconnect_message(ta_native *x)
 {
     const ta_names_state *n = &x->st->o.names;
     PyObject *dict = PyDict_New();
+    x->heard = true;
     if (dict != NULL && PyDict_SetItem(dict, n->type, n->http_disconnect) < 0)
         Py_CLEAR(dict);
     return dict;
@@ -57,7 +58,8 @@ static int next_message(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
     *out = NULL;
-    if (req == NULL || x->complete || (x->disconnected && (x->body_given || req->body.len == 0))) {
+    if (req == NULL || x->complete || (x->disconnected && (x->body_given || req->body.len == 0)) ||
+        (x->told && x->body_given)) {
         *out = disconnect_message(x);
     } else if (!x->body_given && (req->body.len > 0 || req->body_eof)) {
         /* Also of a peer that has ended its side: what it has sent is there. */
@@ -220,6 +222,10 @@ int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers)
     }
     x->head.status = (int)code;
     x->base.response_started = true;
+    if (TA_UNLIKELY(x->server->stopping)) { /* a stream of its own has its own grace period */
+        x->told = x->heard = false;
+        x->since = ta_loop_now(x->base.ls->loop);
+    }
     if (rc > 0)
         head_ready(x);
     return 0;

@@ -46,7 +46,7 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
         else
             PyErr_Clear();
         Py_XDECREF(text);
-    } else if (!x->disconnected) {
+    } else if (!x->disconnected && !x->told && !(x->server->stopping && x->base.response_started)) {
         ta_native_log(x,
                       x->base.response_started
                           ? "ASGI callable returned without completing response."
@@ -55,10 +55,12 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
     }
     if (x->req == NULL || x->complete)
         return;
-    if (!x->base.response_started && !x->disconnected)
-        ta_native_plain(x, 500, "Internal Server Error");
-    else
+    if (x->base.response_started || x->disconnected)
         ta_native_break(x);
+    else if (x->told) /* it took its client for gone */
+        ta_native_plain(x, 503, "Service Unavailable");
+    else
+        ta_native_plain(x, 500, "Internal Server Error");
     x->complete = true;
 }
 

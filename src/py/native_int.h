@@ -9,6 +9,7 @@
  *   asgi_io.c     receive() and send()
  *   stream.c      a StreamingResponse without them
  *   ws.c          receive() and send() of WebSockets
+ *   shutdown.c    what becomes of open ones when the server ends
  *   head_out.c    header fields of a response, from Python objects to lines
  *   filters.c     what middleware that runs natively does to it
  *   watch.c       what a test client in the same process learns besides the response
@@ -94,6 +95,7 @@ typedef struct ta_native {
     int file;          /* owned: descriptor that is being sent, -1 */
     uint64_t received; /* body bytes given to Python so far */
     int64_t sent;      /* body bytes of the response so far */
+    uint64_t since;    /* ms: while the server ends, when it was told, or its response began */
     uint8_t version_minor;
     bool secure;
     bool matched;      /* entry is set */
@@ -106,6 +108,8 @@ typedef struct ta_native {
     bool streaming;    /* ta_resp_start was called */
     bool error_asked;  /* error_app was started */
     bool running;      /* a Task works on it */
+    bool told;         /* the server ends: the client counts as gone (shutdown.c) */
+    bool heard;        /* and the application knows */
     uint8_t packing;   /* ta_packing */
 } ta_native;
 
@@ -223,8 +227,10 @@ void ta_websock_drained(ta_native *x);
 void ta_websock_gone(ta_native *x); /* before the handshake was over, or at on_close */
 /* The application returned (result, borrowed) or raised (result NULL, exc, borrowed). */
 void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc);
-/* The server shuts down: all are closed with code 1012. */
-void ta_websock_shutdown_all(ta_server *server);
+/* The server shuts down: closed with code 1012, or told that it will be. */
+void ta_websock_shut_down(ta_native *x);
+void ta_websock_told(ta_native *x);
+ta_native *ta_websock_exchange(ta_list_node *node); /* of a node in server->websocks; borrowed */
 int ta_websock_traverse(ta_native *x, visitproc visit, void *arg);
 void ta_websock_free(ta_native *x);
 
@@ -259,7 +265,9 @@ struct ta_server {
     bool ws_deflate;                   /* offer permessage-deflate */
     ta_list_node in_loop;              /* in ls->servers, until it is closed */
     bool kept;                         /* the loop owns a reference: from listen() until closed */
-    ta_list_node websocks;             /* those whose connection is not done with them */
+    ta_list_node websocks;             /* all there are */
+    ta_timer ending;                   /* shutdown.c, once it was told to end */
+    uint64_t grace;                    /* ms: of streams, from then on */
     PyObject *on_done;                 /* owned: called once after shutdown */
     ta_gzip *gzip;                     /* owned: a stream to use again, or NULL */
     PyObject *names[128];              /* owned: bytes of header names seen lately, by a hash */
@@ -274,6 +282,12 @@ struct ta_server {
     bool h1_done;         /* after shutdown: no connection is left */
 };
 
+/* The server was told to end.  grace_ms: for streams; -1: they are left alone. */
+void ta_server_end_open(ta_server *server, int64_t grace_ms);
+/* (requests, streams, websockets, Tasks of requests that are over): new reference. */
+PyObject *ta_server_pending(ta_server *server);
+/* The application is to learn that its client counts as gone. */
+void ta_native_told(ta_native *x);
 /* Calls on_done when the server has shut down and nothing is left. */
 void ta_server_maybe_done(ta_server *server);
 /* Starts the request now, or as soon as Python code may be started (dispatch.c). */

@@ -251,11 +251,16 @@ static void h1_done(void *arg)
     ta_server_maybe_done(server);
 }
 
-static PyObject *server_shutdown(PyObject *self, PyObject *on_done)
+static PyObject *server_shutdown(PyObject *self, PyObject *args)
 {
     ta_server *server = (ta_server *)self;
-    if (check_open(server) < 0)
+    PyObject *on_done, *grace = Py_None;
+    if (!PyArg_ParseTuple(args, "O|O:shutdown", &on_done, &grace) || check_open(server) < 0)
         return NULL;
+    double seconds = Py_IsNone(grace) ? -1.0 : PyFloat_AsDouble(grace);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    int64_t grace_ms = seconds < 0 ? -1 : (int64_t)(TA_MIN(seconds, 1e9) * 1000.0);
     if (server->stopping) {
         PyErr_SetString(PyExc_RuntimeError, "the server is shutting down already");
         return NULL;
@@ -263,9 +268,14 @@ static PyObject *server_shutdown(PyObject *self, PyObject *on_done)
     server->stopping = true;
     server->on_done = Py_NewRef(on_done);
     stop_listening(server);
-    ta_websock_shutdown_all(server);
+    ta_server_end_open(server, grace_ms);
     ta_h1_server_shutdown(server->h1, h1_done, server);
     Py_RETURN_NONE;
+}
+
+static PyObject *server_pending(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return ta_server_pending((ta_server *)self);
 }
 
 static PyObject *server_cancel(PyObject *self, PyObject *msg)
@@ -283,6 +293,8 @@ static void shut(ta_server *server)
     server->h1 = NULL;
     if (h1 != NULL)
         ta_h1_server_free(h1); /* each open request gets its on_close */
+    if (server->ls->loop != NULL)
+        ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
     Py_CLEAR(server->on_done);
     ta_list_remove(&server->in_loop);
     if (server->kept) {
@@ -577,9 +589,13 @@ static PyMethodDef methods[] = {
      "listen($self, fd, shared=False, /)\n--\n\n"
      "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
      "`shared`: other threads or processes accept from the same one, each in its turn."},
-    {"shutdown", server_shutdown, METH_O,
-     "shutdown($self, on_done, /)\n--\n\n"
-     "Stops accepting; requests in flight are served; then on_done() is called, once."},
+    {"shutdown", server_shutdown, METH_VARARGS,
+     "shutdown($self, on_done, stream_grace=None, /)\n--\n\n"
+     "Stops accepting; requests in flight are served; then on_done() is called, once.  Streams\n"
+     "end after `stream_grace` seconds (None: in their own time)."},
+    {"pending", server_pending, METH_NOARGS,
+     "pending($self, /)\n--\n\n"
+     "What is open: (requests, streams, WebSockets, background work of requests that are over)."},
     {"cancel", server_cancel, METH_O,
      "cancel($self, msg, /)\n--\n\nCancels the Tasks of requests."},
     {"close", server_close, METH_NOARGS, "close($self, /)\n--\n\nEnds all connections at once."},

@@ -314,6 +314,7 @@ static ta_step leave_thread(ta_streamer *s, uint8_t state)
 static ta_step background(ta_streamer *s)
 {
     ta_native *x = s->x;
+    x->heard = true; /* if its client has gone, this is what comes after */
     ta_step step = leave_thread(s, CLOSING);
     if (step != TA_STEP_GO)
         return step;

@@ -19,7 +19,7 @@ struct ta_websock {
     ta_native *x;       /* borrowed: it owns this */
     ta_ws *conn;        /* owned; NULL before it is accepted and once the connection is gone */
     ta_ws_handshake hs; /* its slices are the request's */
-    ta_list_node node;  /* in the server's websocks */
+    ta_list_node node;  /* in the server's websocks, all its life */
     uint8_t phase;
     bool connect_given; /* receive() has given websocket.connect */
     bool ended;         /* websocket.disconnect is due, behind what is queued */
@@ -186,33 +186,41 @@ void ta_websock_gone(ta_native *x)
     set_end(w, TA_WS_ABNORMAL, NULL);
     w->gone = true;
     if (x->req == NULL) { /* on_close */
-        ta_list_remove(&w->node);
         ta_ws_free(w->conn);
         w->conn = NULL;
     }
     wake(w);
 }
 
-static void shut_down(ta_websock *w)
+/* A server that ends waits so long for a client's close frame. */
+enum { PARTING_MS = 1000 };
+
+void ta_websock_shut_down(ta_native *x)
 {
+    ta_websock *w = x->ws;
+    if (w->conn != NULL)
+        ta_ws_hurry(w->conn, PARTING_MS);
+    if (w->phase == CONNECTING)
+        return; /* it is closed as soon as it is accepted */
+    ta_native_told(x);
     if (w->phase != OPEN || w->gone || w->conn == NULL)
-        return; /* one that connects is closed as soon as it is accepted */
+        return;
     set_end(w, TA_WS_RESTART, NULL);
     w->gone = true;
     ta_ws_close(w->conn, TA_WS_RESTART, TA_STR(""));
     wake(w);
 }
 
-void ta_websock_shutdown_all(ta_server *server)
+void ta_websock_told(ta_native *x)
 {
-    ta_list_node *node, *next;
-    for (node = server->websocks.next; node != &server->websocks; node = next) {
-        next = node->next;
-        ta_websock *w = TA_CONTAINER_OF(node, ta_websock, node);
-        PyObject *x = Py_NewRef((PyObject *)w->x);
-        shut_down(w);
-        Py_DECREF(x);
-    }
+    ta_native_told(x);
+    set_end(x->ws, TA_WS_RESTART, NULL);
+    ta_waiters_wake(&x->readers);
+}
+
+ta_native *ta_websock_exchange(ta_list_node *node)
+{
+    return TA_CONTAINER_OF(node, ta_websock, node)->x;
 }
 
 /* -- opening ---------------------------------------------------------------------------------- */
@@ -316,6 +324,7 @@ static PyObject *disconnect_message(ta_websock *w)
     const ta_names_state *n = &w->x->st->o.names;
     PyObject *dict = PyDict_New();
     PyObject *code = PyLong_FromLong(w->code);
+    w->x->heard = true;
     if (dict != NULL &&
         (code == NULL || PyDict_SetItem(dict, n->type, n->websocket_disconnect) < 0 ||
          PyDict_SetItem(dict, n->code, code) < 0 ||
@@ -367,6 +376,7 @@ PyObject *ta_websock_receive(ta_native *x)
 
 static int client_disconnected(ta_websock *w)
 {
+    w->x->heard = true;
     PyErr_SetNone(w->x->st->o.ws.client_disconnected);
     return -1;
 }
@@ -449,7 +459,7 @@ static int send_accept(ta_websock *w, PyObject *message)
     x->base.response_started = true;
     ta_native_started(x, 101);
     if (x->server->stopping)
-        shut_down(w);
+        ta_websock_shut_down(x);
     return rc == TA_AGAIN;
 }
 
@@ -646,7 +656,7 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
                      (w->gone || w->x->server->stopping);
         if (!ended && !PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected))
             ta_native_log(w->x, "Exception in ASGI application\n", exc);
-    } else if (w->phase == CONNECTING && !w->gone) {
+    } else if (w->phase == CONNECTING && !w->gone && !w->x->told) {
         ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
     } else if (w->phase == DENYING && !w->gone) {
         ta_native_log(w->x, "ASGI callable returned without completing response.", NULL);
@@ -681,6 +691,8 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
     case CONNECTING:
         if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
             give_up(x);
+        else if (x->told)
+            ta_native_plain(x, 503, "Service Unavailable");
         else
             ta_native_plain(x, 500, "Internal Server Error");
         break;

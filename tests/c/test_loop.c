@@ -630,6 +630,16 @@ TA_TEST(nested)
     }
     CHECK_INT(expired, ==, 1);
     CHECK(poll(&outer, 1, 0) == 0); /* no busy loop afterwards */
+    /* and its time runs from now on, not from our last batch */
+    poll(NULL, 0, 60);
+    uint64_t set_at = ms();
+    ta_loop_set_timer(loop, &t, 50);
+    for (int i = 0; i < 10 && expired < 2; i++) {
+        CHECK(poll(&outer, 1, 5000) == 1);
+        CHECK_INT(turn(loop, 0, &served), ==, 0);
+    }
+    CHECK_INT(expired, ==, 2);
+    CHECK_INT(ms() - set_at, >=, 49);
     /* deferred work too */
     job a = {.d = {.fn = on_defer}, .loop = loop};
     ta_loop_defer(loop, &a.d);
