@@ -1,13 +1,16 @@
 """From the tree of routers to the flat table of `_core.Router`.
 
-The table has an entry for each route, in the order in which the tree would be searched. What the C
-router can't decide (custom matching, mounts, hosts, 405, redirects) is left to the Python routers.
+The table has an entry for each route, in the order in which the tree would be searched, and finds
+for a request what that search would find, whatever the number of routes. Only routes and routers
+whose class decides for itself (custom matching) have to be asked; the Python routers serve what
+these want.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from starlette import routing as starlette_routing
+from starlette._utils import get_route_path
 from starlette.convertors import (
     FloatConvertor,
     IntegerConvertor,
@@ -15,129 +18,139 @@ from starlette.convertors import (
     StringConvertor,
     UUIDConvertor,
 )
-from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import URL
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from turboapi import _core
-from turboapi._body_limit import wrap_app_with_body_limit
 from turboapi._form_limits import _FormLimits
-from turboapi.routing import _handler, _scope
+from turboapi.routing import _handler
 from turboapi.routing._included import _EffectiveRouteContext, _IncludedRouter
+from turboapi.routing._places import AskedPlace, Place, RoutePlace
 from turboapi.routing._route import APIRoute, APIWebSocketRoute
-from turboapi.telemetry._api import _route_selected
 
 if TYPE_CHECKING:
     from turboapi.routing._router import APIRouter
 
 CONVERTORS = (StringConvertor, IntegerConvertor, FloatConvertor, UUIDConvertor, PathConvertor)
+# The first member of what `_core.Router.find` gives.
+NOTHING, PARTIAL, FULL, ASK = range(4)
 
-_WEBSOCKET_MATCHES = (starlette_routing.WebSocketRoute.matches, APIWebSocketRoute.matches)
-
-Entry = tuple[str, str, frozenset[str] | None, Any, dict[str, Any]]
-
-
-class Target:
-    """What serves an entry through the ASGI door."""
-
-    __slots__ = (
-        "effective", "form_limits", "hooks", "included", "limited", "plan", "route", "state",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        route: BaseRoute,
-        effective: _EffectiveRouteContext | None,
-        included: _IncludedRouter | None,
-        form_limits: _FormLimits,
-    ) -> None:
-        self.route = route
-        self.effective = effective
-        self.included = included
-        self.form_limits = form_limits
-        serving: Any = route
-        if effective is not None:
-            serving = effective.starlette_route or effective
-        self.state = serving
-        # A Starlette route has no limit of its own; that of the routers round it holds.
-        limit = included.include_context.max_body_size if included is not None else None
-        self.limited: ASGIApp | None = None
-        # The plan, when running it is all that the route does, and its hooks (_plan_of).
-        self.plan: Any | None = None
-        self.hooks: Any | None = None
-        if limit is not None and not isinstance(route, APIRoute):
-            self.limited = wrap_app_with_body_limit(serving.app, limit)
-
-    def scope_items(self) -> dict[str, Any]:
-        """What every request of this entry has in its scope."""
-        items: dict[str, Any] = {"endpoint": self.state.endpoint}
-        if isinstance(self.route, APIRoute):
-            items["route"] = self.route
-        return items
-
-    def enter(self, scope: Scope, path_params: dict[str, Any]) -> None:
-        """Put into the scope what matching in Python would have put there."""
-        inherited = scope.get("path_params")
-        scope["path_params"] = {**inherited, **path_params} if inherited else path_params
-        scope["endpoint"] = self.state.endpoint
-        if isinstance(self.route, APIRoute):
-            scope["route"] = self.route
-        if self.effective is not None:
-            own = _scope.own_scope(scope)
-            own[_scope.INCLUDED_ROUTER] = self.included
-            own[_scope.EFFECTIVE_ROUTE] = self.effective
-            _scope.add_form_limits(scope, self.form_limits)
-        if "fastapi.telemetry" in scope:
-            _route_selected(scope=scope, path=self.state.path_format)
-
-    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # `app` is looked up at each request: instrumentation may have replaced it.
-        await (self.limited or self.state.app)(scope, receive, send)
+Kind = Literal["http", "websocket"]
+# Kind, path, methods, target, items of the scope, and what _core.Router calls `extra`.
+Entry = tuple[str, str, frozenset[str] | None, Any, dict[str, Any], Any]
+# Whether it matches, what does, and what the match adds to the scope.
+Found = tuple[Match, Place | None, Scope]
 
 
 class RouteTable:
-    """The compiled routes of one router: an immutable snapshot of the tree."""
+    """The compiled routes of one router: an immutable snapshot of the tree.
 
-    def __init__(self, router: "APIRouter") -> None:
-        self.targets: list[Target | None] = []
+    Attributes:
+        low_priority: what is tried when nothing else matches (`frontend()`).
+    """
+
+    def __init__(self, router: "APIRouter", kind: Kind = "http") -> None:
+        self.targets: list[Place] = []
         self.entries: list[Entry] = []
-        for entry, target in _walk(router):
+        for entry, target in _walk(router, kind):
             self.entries.append(entry)
             self.targets.append(target)
+        self.low_priority = tuple(router._low_priority())
         self.router = _core.Router(self.entries)
         self.match = self.router.match
+        self.find = self.router.find
+
+    def lookup(self, scope: Scope) -> Found | None:
+        """What the routers would find for a request; None: they have to look themselves."""
+        return look_up(self.find, self.targets, scope)
 
 
-OPAQUE: Entry = ("any", "", None, None, {})
+def with_other_slash(scope: Scope) -> Scope | None:
+    """The scope that a redirect would lead to; None for a path that is not redirected."""
+    path = get_route_path(scope)
+    if scope["type"] != "http" or path == "/":
+        return None
+    other = dict(scope)
+    other["path"] = other["path"].rstrip("/") if path.endswith("/") else other["path"] + "/"
+    return other
 
 
-def _walk(router: "APIRouter") -> Iterator[tuple[Entry, Target | None]]:
+def redirect_to(scope: Scope) -> RedirectResponse:
+    """The redirect to that scope."""
+    return RedirectResponse(url=str(URL(scope=scope)))
+
+
+def look_up(find: Any, places: Any, scope: Scope) -> Found | None:
+    """As `RouteTable.lookup`, with the places of any table."""
+    method, path = scope.get("method", ""), get_route_path(scope)
+    start, partial = 0, None
+    while True:
+        found = find(method, path, start)
+        if found is None:
+            return None
+        kind, index, more = found
+        if kind == FULL:
+            place = places[index]
+            match, child = place.ask(scope)
+            return (match, place, child) if match is Match.FULL else None
+        if kind == ASK:
+            if partial is None:
+                partial = more
+            place = places[index]
+            match, child = place.ask(scope)
+            if match is Match.FULL or (match is Match.PARTIAL and partial is None):
+                if place.asked_only:
+                    return None
+                if match is Match.FULL:
+                    return match, place, child
+                partial = index
+            start = index + 1
+            continue
+        if partial is None:
+            partial = index
+        if partial is None:
+            return Match.NONE, None, {}
+        place = places[partial]
+        match, child = place.ask(scope)
+        return None if match is Match.NONE else (match, place, child)
+
+
+def _walk(router: "APIRouter", kind: Kind) -> Iterator[tuple[Entry, Place]]:
     for route in router.routes:
         if isinstance(route, _IncludedRouter):
-            yield from _walk_included(route, router.form_limits)
+            yield from _walk_included(route, None, router.form_limits, kind)
         else:
-            yield from _entries(route, None, None, router.form_limits)
+            yield from _entries(route, None, None, router.form_limits, kind)
 
 
 def _walk_included(
-    included: _IncludedRouter, limits: _FormLimits
-) -> Iterator[tuple[Entry, Target | None]]:
-    if _is_custom(included.original_router):
-        yield OPAQUE, None
+    included: _IncludedRouter, within: _IncludedRouter | None, limits: _FormLimits, kind: Kind
+) -> Iterator[tuple[Entry, Place]]:
+    if overrides(included.original_router, _router_class(), "matches", "handle"):
+        yield opaque(), AskedPlace(included, None, within, limits)
         return
     limits = {**limits, **included.include_context.form_limits}
     for candidate in included.effective_candidates():
         if isinstance(candidate, _IncludedRouter):
-            yield from _walk_included(candidate, limits)
+            yield from _walk_included(candidate, included, limits, kind)
         else:
-            yield from _entries(candidate.original_route, candidate, included, limits)
+            yield from _entries(candidate.original_route, candidate, included, limits, kind)
 
 
-def _is_custom(router: "APIRouter") -> bool:
+def _router_class() -> type:
     from turboapi.routing._router import APIRouter
 
-    kind = type(router)
+    return APIRouter
+
+
+def overrides(made: object, base: type, *names: str) -> bool:
+    """Whether a method of `base` is another one for this object."""
+    own = vars(made)
+    kind = type(made)
     return any(
-        getattr(kind, name) is not getattr(APIRouter, name) for name in ("matches", "handle")
+        getattr(kind, name, None) is not getattr(base, name) or name in own for name in names
     )
 
 
@@ -146,31 +159,95 @@ def _entries(
     effective: _EffectiveRouteContext | None,
     included: _IncludedRouter | None,
     limits: _FormLimits,
-) -> Iterator[tuple[Entry, Target | None]]:
-    kind = type(route)
-    if getattr(kind, "matches", None) in _WEBSOCKET_MATCHES:
-        return  # never matches an HTTP request
+    kind: Kind,
+) -> Iterator[tuple[Entry, Place]]:
+    where = (route, effective, included, limits)
     serving: Any = route
     if effective is not None:
         serving = effective.starlette_route or effective
-    if kind is starlette_routing.Mount:
-        yield ("mount", serving.path, None, None, {}), None
-        return
-    base = APIRoute if isinstance(route, APIRoute) else starlette_routing.Route
-    if (
-        not isinstance(route, base)
-        or any(getattr(kind, name) is not getattr(base, name) for name in ("matches", "handle"))
-        or any(type(each) not in CONVERTORS for each in serving.param_convertors.values())
-    ):
-        yield OPAQUE, None
-        return
-    target = Target(route, effective, included, limits)
-    methods = frozenset(serving.methods) if serving.methods else None
-    _find_plan(target, limits)
-    yield ("route", serving.path, methods, target.plan, target.scope_items()), target
+    base = base_of(route)
+    if base is None or overrides(route, base, "matches", "handle"):
+        yield opaque(), AskedPlace(*where)
+    elif base in (starlette_routing.Mount, starlette_routing.Host):
+        place = Place(*where)
+        yield (mount if base is starlette_routing.Mount else host)(serving), place
+    elif (base in (starlette_routing.WebSocketRoute, APIWebSocketRoute)) != (kind == "websocket"):
+        return  # never matches such a request
+    elif kind == "websocket":
+        yield websocket(serving), Place(*where)
+    else:
+        place = RoutePlace(*where)
+        if not has_known_convertors(serving):
+            yield opaque(serving.path), place
+            return
+        _find_plan(place, limits)
+        yield operation(serving, place.plan, place.scope_items()), place
 
 
-def _find_plan(target: Target, limits: _FormLimits) -> None:
+def base_of(route: BaseRoute) -> Any:
+    """The class whose rules the route has, if nothing is overridden."""
+    return next(
+        (
+            base
+            for base in (
+                APIRoute,
+                starlette_routing.Route,
+                APIWebSocketRoute,
+                starlette_routing.WebSocketRoute,
+                starlette_routing.Mount,
+                starlette_routing.Host,
+            )
+            if isinstance(route, base)
+        ),
+        None,
+    )
+
+
+def has_known_convertors(route: Any) -> bool:
+    """Whether C knows what the parameters of the path match."""
+    return all(type(each) in CONVERTORS for each in route.param_convertors.values())
+
+
+def opaque(path: str = "") -> Entry:
+    """The entry of what has to be asked, for paths that begin as this one does."""
+    return "any", path, None, None, {}, None
+
+
+def operation(route: Any, plan: Any, items: dict[str, Any]) -> Entry:
+    """The entry of a route with methods."""
+    methods = frozenset(route.methods) if route.methods else None
+    # As Route.handle says it, in the same order.
+    allow = ", ".join(route.methods or ())
+    plain = allow.isascii() and allow.isprintable()
+    return "route", route.path, methods, plan, items, allow.encode() if allow and plain else None
+
+
+def websocket(route: Any) -> Entry:
+    """The entry of a `WebSocketRoute`."""
+    if not has_known_convertors(route):
+        return opaque(route.path)
+    return "route", route.path, None, None, {}, None
+
+
+def mount(route: Any) -> Entry:
+    """The entry of a `Mount`."""
+    if not has_known_convertors(route):
+        return opaque(route.path)
+    return "mount", route.path, None, None, {}, None
+
+
+def host(route: Any) -> Entry:
+    """The entry of a `Host`."""
+    pattern: str = route.host
+    name: Any = route.host_regex.match
+    if not route.param_convertors and pattern.isascii():
+        # As compile_path reads it.
+        name = pattern if pattern.endswith("]") else pattern.rsplit(":", 1)[0]
+        name = name.lower().encode()
+    return "host", "", None, None, {}, name
+
+
+def _find_plan(target: RoutePlace, limits: _FormLimits) -> None:
     """Give the target its plan, if running it is all that the route does."""
     if not isinstance(target.route, APIRoute):
         return

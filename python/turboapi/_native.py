@@ -5,19 +5,25 @@ no middleware of the user but that which C stands in for (`middleware/_filters.p
 replaced that ours or Starlette's classes do on the way.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette import applications as starlette_applications
+from starlette import responses as starlette_responses
 from starlette import routing as starlette_routing
+from starlette.exceptions import HTTPException
 from starlette.middleware import errors as starlette_errors
 from starlette.middleware import exceptions as starlette_exceptions
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
-from turboapi import _core
+from turboapi import _core, exception_handlers
 from turboapi.middleware._filters import are_known, filters_of
 from turboapi.routing._instrumented import is_instrumented
+from turboapi.routing._places import Place
 
 if TYPE_CHECKING:
     from turboapi.applications import FastAPI
@@ -28,43 +34,219 @@ _STARTED = "turboapi.response_started"
 
 def native_app(app: "FastAPI") -> Any:
     """A `_core.App` of the application as it is now; it is told when routes change."""
-    if not runs_directly(app):
-        return _core.App(app)
-    try:
-        errors = app._wrap_middleware(raise_again)
-    except Exception:  # of a middleware's making: it shows when the application starts
-        return _core.App(app)
-    filters = filters_of(errors, len(app.user_middleware))
-    if filters is None:
-        return _core.App(app)
-    made: Any = None
+    return native_app_of(OwnApp(app), adapt, lambda: native_app(app)) or _core.App(app)
 
-    def changed() -> None:
-        if made is not None:
-            made.invalidate()
 
-    # Before the table is made: a change meanwhile must not be missed.
-    app.router._watchers.append(changed)
-    table = app.router._route_table()
-    made = _core.App(
-        app,
-        router=table.router,
-        direct=True,
-        error_app=Errors(app, errors),
-        rebuild=lambda: native_app(app),
-        scope_items={
-            "app": app,
-            "router": app.router,
-            "starlette.exception_handlers": handlers_of(errors),
-        },
-        root_path=app.root_path,
-        filters=filters,
-        # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
-        pathsend=all(name != "gzip" for name, *_ in filters),
-    )
-    if app.router._table is not table:
-        made.invalidate()
+def adapt(app: Any) -> "OwnApp | None":
+    """An application that is mounted, if it can run directly at all."""
+    from turboapi.applications import FastAPI
+
+    return OwnApp(app) if isinstance(app, FastAPI) else None
+
+
+def native_app_of(app: "Adapted", adapt: Callable[[Any], "Adapted | None"], rebuild: Any) -> Any:
+    """A `_core.App` that runs requests directly, or None."""
+    watch = Watch()
+    made = _Way((app,), (), watch, adapt, rebuild).make()
+    if made is not None:
+        watch.tell(made)
     return made
+
+
+class Adapted(Protocol):
+    """What has to be known of an application to run its plans directly."""
+
+    app: Any
+    # Has `_watchers`.
+    watched: Any
+    # Files may be sent by their path.
+    sends_paths: bool
+
+    def is_direct(self) -> bool:
+        """Whether there is nothing of the user's between the server and a route's plan."""
+        ...
+
+    def wrap(self, inner: Any) -> Any:
+        """Its middleware round `inner`."""
+        ...
+
+    def filters(self, errors: Any) -> tuple[tuple[Any, ...], ...] | None:
+        """What C does in place of its middleware, which is in `errors`, made by `wrap`."""
+        ...
+
+    def handlers(self, errors: Any) -> tuple[Any, Any]:
+        """Its handlers of exceptions, by class and by status."""
+        ...
+
+    def table(self) -> Any:
+        """Its table of routes."""
+        ...
+
+    def answers(self, errors: Any) -> tuple[str, ...]:
+        """What its routers would answer in a way that C knows."""
+        ...
+
+
+class OwnApp:
+    """An application of ours."""
+
+    sends_paths = True
+
+    def __init__(self, app: "FastAPI") -> None:
+        self.app = app
+        self.watched = app.router
+
+    def is_direct(self) -> bool:
+        return runs_directly(self.app)
+
+    def wrap(self, inner: Any) -> Any:
+        return self.app._wrap_middleware(inner)
+
+    def filters(self, errors: Any) -> tuple[tuple[Any, ...], ...] | None:
+        return filters_of(errors, len(self.app.user_middleware))
+
+    @staticmethod
+    def handlers(errors: Any) -> tuple[Any, Any]:
+        return handlers_of(errors)
+
+    def table(self) -> Any:
+        return self.app.router._route_table()
+
+    def answers(self, errors: Any) -> tuple[str, ...]:
+        low_priority = self.table().low_priority
+        return answers_of(self.app.router, handlers_of(errors), low_priority, exception_handlers)
+
+
+class Watch:
+    """Tells a `_core.App` that one of the routers which it was made of has changed."""
+
+    def __init__(self) -> None:
+        self._routers: list[Any] = []
+        self._app: Any = None
+        self._changed = False
+
+    def add(self, router: Any) -> None:
+        """Watch a router: before it is looked at, as a change meanwhile must not be missed."""
+        router._watchers.append(self)
+        self._routers.append(router)
+
+    def forget(self, router: Any) -> None:
+        """Take back what `add` did once."""
+        self._routers.remove(router)
+        with suppress(ValueError):  # it was told
+            router._watchers.remove(self)
+
+    def tell(self, app: Any) -> None:
+        """It is this one that is told."""
+        self._app = app
+        if self._changed:
+            app.invalidate()
+
+    def __call__(self) -> None:
+        self._changed = True
+        # What is made in its place watches anew.
+        for router in self._routers:
+            with suppress(ValueError):
+                router._watchers.remove(self)
+        if self._app is not None:
+            self._app.invalidate()
+
+
+class _Way:
+    """The way to an application: from that which is served, through mounts, to itself.
+
+    Attributes:
+        apps: all of these applications, the outermost first.
+        outer: what C does for the middleware of those before the last.
+    """
+
+    def __init__(
+        self,
+        apps: tuple[Adapted, ...],
+        outer: tuple[tuple[Any, ...], ...],
+        watch: Watch,
+        adapt: Callable[[Any], Adapted | None],
+        rebuild: Any,
+    ) -> None:
+        self.apps = apps
+        self.outermost, self.last = apps[0], apps[-1]
+        self.outer = outer
+        self.watch = watch
+        self.adapt = adapt
+        self.rebuild = rebuild
+
+    def make(self) -> Any:
+        """The `_core.App` of the last one; None: only the application itself can serve it."""
+        watched = self.last.watched
+        self.watch.add(watched)
+        made = self._made() if self.last.is_direct() else None
+        if made is None:
+            self.watch.forget(watched)
+        return made
+
+    def _made(self) -> Any:
+        last, app = self.last, self.last.app
+        try:
+            errors = last.wrap(raise_again)
+            error_app = self._error_app(errors)
+        except Exception:  # of a middleware's making: it shows when the application starts
+            return None
+        own = last.filters(errors)
+        if own is None:
+            return None
+        filters = own + self.outer
+        packs = sum(name == "gzip" for name, *_ in filters)
+        if packs > 1:
+            return None
+        return _core.App(
+            app,
+            router=self._router(last.table(), filters),
+            direct=True,
+            error_app=error_app,
+            rebuild=self.rebuild if last is self.outermost else None,
+            scope_items={
+                "app": app,
+                "router": self.outermost.app.router,
+                "starlette.exception_handlers": last.handlers(errors),
+            },
+            root_path=app.root_path,
+            filters=filters,
+            # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
+            pathsend=packs == 0 and all(each.sends_paths for each in self.apps),
+            answers=last.answers(errors),
+        )
+
+    def _error_app(self, errors: Any) -> "Errors":
+        """The middleware of all applications on the way, round what raises the exception."""
+        for outer, inner in zip(reversed(self.apps[:-1]), reversed(self.apps), strict=False):
+            errors = outer.wrap(_InApp(inner.app, errors))
+        return Errors(self.outermost.app, errors)
+
+    def _router(self, table: Any, filters: tuple[tuple[Any, ...], ...]) -> Any:
+        """The table's, with applications in the place of mounts that run directly, too."""
+        entries = list(table.entries)
+        for index, (entry, place) in enumerate(zip(entries, table.targets, strict=True)):
+            app = self._mounted(place)
+            if app is not None:
+                way = _Way((*self.apps, app), filters, self.watch, self.adapt, None)
+                if (made := way.make()) is not None:
+                    entries[index] = (*entry[:3], made, *entry[4:])
+        return table.router if entries == table.entries else _core.Router(entries)
+
+    def _mounted(self, place: Place) -> Adapted | None:
+        route = place.route
+        if (
+            place.asked_only
+            or not isinstance(route, starlette_routing.Mount | starlette_routing.Host)
+            or place.included is not None
+            or place.form_limits
+        ):
+            return None
+        app: Any = route.app
+        if any(app is each.app for each in self.apps):
+            return None
+        found = self.adapt(app)
+        return None if found is None or app.root_path else found
 
 
 class Errors:
@@ -79,6 +261,42 @@ class Errors:
         if _STARTED in scope:
             send = _send_nothing
         await self.stack(scope, receive, send)
+
+
+class _InApp:
+    """The same of an application that is mounted in another one."""
+
+    def __init__(self, app: "FastAPI", stack: Any) -> None:
+        self.app = app
+        self.stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self.app
+        await self.stack(scope, receive, send)
+
+
+def answers_of(
+    router: Any, handlers: tuple[Any, Any], low_priority: Any, module: Any
+) -> tuple[str, ...]:
+    """The `answers` of `_core.App`; `module` has the default handlers."""
+    by_class, by_status = handlers
+    handler = by_class.get(HTTPException)
+    if handler is not module.http_exception_handler or not _is_untouched(handler, module):
+        by_status = {404, 405}
+    default: Any = router.default
+    found: list[str] = []
+    if router.redirect_slashes:
+        found.append("redirect_slashes")
+    if (
+        getattr(default, "__func__", None) is starlette_routing.Router.not_found
+        and default.__self__ is router
+        and not low_priority
+        and 404 not in by_status
+    ):
+        found.append("not_found")
+    if 405 not in by_status:
+        found.append("not_allowed")
+    return tuple(found)
 
 
 async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
@@ -112,13 +330,25 @@ def runs_directly(app: "FastAPI") -> bool:
         and not vars(router).keys() & {"app", "__call__"}
         and router.middleware_stack == router.app
         and all(_is_untouched(*each) for each in _the_way(type(app), type(router)))
+        and starlette_is_untouched()
+    )
+
+
+def starlette_is_untouched() -> bool:
+    """Whether its routes do what C does in their place."""
+    mount, host, route = starlette_routing.Mount, starlette_routing.Host, starlette_routing.Route
+    functions: list[Any] = [starlette_routing.Router.not_found]
+    functions += [each for kind in (mount, host, route) for each in (kind.matches, kind.handle)]
+    redirect = starlette_responses.RedirectResponse.__init__
+    return all(_is_untouched(each, starlette_routing) for each in functions) and _is_untouched(
+        redirect, starlette_responses
     )
 
 
 def _the_way(app: type, router: type) -> list[tuple[Any, Any]]:
     """Each function that a request passes through, with the module it should be from."""
     from turboapi import applications
-    from turboapi.routing import _router
+    from turboapi.routing import _route, _router
 
     return [
         (app.__call__, applications),
@@ -126,6 +356,8 @@ def _the_way(app: type, router: type) -> list[tuple[Any, Any]]:
         (app._wrap_middleware, applications),  # type: ignore[attr-defined]
         (router.app, _router),  # type: ignore[attr-defined]
         (router.__call__, starlette_routing),
+        (_route.APIRoute.matches, _route),
+        (_route.APIRoute.handle, _route),
         (starlette_applications.Starlette.__call__, starlette_applications),
         (ServerErrorMiddleware.__init__, starlette_errors),
         (ServerErrorMiddleware.__call__, starlette_errors),
@@ -135,5 +367,5 @@ def _the_way(app: type, router: type) -> list[tuple[Any, Any]]:
 
 
 def _is_untouched(function: Any, module: Any) -> bool:
-    code = getattr(function, "__code__", None)
-    return code is not None and code.co_filename == module.__file__
+    # Not isinstance(), which a proxy round a function deceives.
+    return type(function) is FunctionType and function.__code__.co_filename == module.__file__

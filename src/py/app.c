@@ -66,6 +66,32 @@ static int check(ta_state *st, PyObject *asgi, PyObject *router, PyObject *items
     return 0;
 }
 
+/* The names of what is answered in C. */
+static int read_answers(ta_app *app, PyObject *names)
+{
+    const struct {
+        const char *name;
+        bool *place;
+    } known[] = {
+        {"not_found", &app->not_found},
+        {"not_allowed", &app->not_allowed},
+        {"redirect_slashes", &app->redirect_slashes},
+    };
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
+        PyObject *name = PyTuple_GET_ITEM(names, i);
+        size_t k = 0;
+        while (k < TA_COUNTOF(known) && !(PyUnicode_Check(name) && PyUnicode_CompareWithASCIIString(
+                                                                       name, known[k].name) == 0))
+            k++;
+        if (k == TA_COUNTOF(known)) {
+            PyErr_Format(PyExc_ValueError, "answers: unknown answer %R", name);
+            return -1;
+        }
+        *known[k].place = true;
+    }
+    return 0;
+}
+
 static PyObject *keep(PyObject *obj)
 {
     return is_none(obj) ? NULL : Py_NewRef(obj);
@@ -73,14 +99,15 @@ static PyObject *keep(PyObject *obj)
 
 static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"asgi",        "router",    "direct",  "error_app", "rebuild",
-                               "scope_items", "root_path", "filters", "pathsend",  NULL};
+    static char *keywords[] = {"asgi",     "router",      "direct",    "error_app",
+                               "rebuild",  "scope_items", "root_path", "filters",
+                               "pathsend", "answers",     NULL};
     PyObject *asgi, *router = NULL, *error_app = NULL, *rebuild = NULL, *items = NULL, *root = NULL;
-    PyObject *filters = NULL;
+    PyObject *filters = NULL, *answers = NULL;
     int direct = 0, pathsend = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!p:App", keywords, &asgi, &router,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!:App", keywords, &asgi, &router,
                                      &direct, &error_app, &rebuild, &items, &root, &PyTuple_Type,
-                                     &filters, &pathsend))
+                                     &filters, &pathsend, &PyTuple_Type, &answers))
         return NULL;
     ta_state *st = ta_state_of(type);
     if (st == NULL || check(st, asgi, router, items, direct) < 0)
@@ -95,6 +122,8 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->rebuild = keep(rebuild);
     app->direct = direct != 0;
     app->pathsend = pathsend != 0;
+    if (answers != NULL && read_answers(app, answers) < 0)
+        goto error;
     app->root_path = root ? Py_NewRef(root) : PyUnicode_FromString("");
     if (app->root_path == NULL ||
         (app->root = PyUnicode_AsUTF8AndSize(app->root_path, &len)) == NULL)
@@ -148,7 +177,7 @@ static PyGetSetDef getset[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc,
      "App(asgi, *, router=None, direct=False, error_app=None, rebuild=None, scope_items=None,\n"
-     "    root_path='', filters=(), pathsend=False)\n--\n\n"
+     "    root_path='', filters=(), pathsend=False, answers=())\n--\n\n"
      "What the native server serves; see docs/engine.md, App."},
     {Py_tp_new, app_new},
     {Py_tp_methods, methods},

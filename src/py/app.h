@@ -21,9 +21,13 @@ typedef struct ta_app {
     PyObject *root_path;   /* owned str */
     const char *root;      /* borrowed from root_path: UTF-8 */
     size_t root_len;
-    bool direct;       /* matched plans run without the ASGI application */
-    bool pathsend;     /* scopes offer http.response.pathsend */
-    atomic_bool stale; /* the next request asks rebuild() */
+    bool direct; /* matched plans run without the ASGI application */
+    /* Answered without it, too: */
+    bool not_found;        /* 404, when nothing matches */
+    bool not_allowed;      /* 405, by a route that has an `Allow` */
+    bool redirect_slashes; /* before a 404: to the path with, or without, a slash at its end */
+    bool pathsend;         /* scopes offer http.response.pathsend */
+    atomic_bool stale;     /* the next request asks rebuild() */
 } ta_app;
 
 int ta_app_init(PyObject *module, ta_state *st);

@@ -6,7 +6,6 @@
 #include "py/native_int.h"
 
 #include "py/exc.h"
-#include "py/py_router.h"
 #include "py/task.h"
 
 /* -- ends of a request ------------------------------------------------------------------------ */
@@ -213,48 +212,13 @@ static void start_asgi(ta_native *x)
         run_task(x, coro);
 }
 
-/* The path below root_path, as Starlette's get_route_path has it. */
-static ta_str route_path(const ta_native *x)
-{
-    ta_str path = x->base.path;
-    ta_str root = x->server->root;
-    if (x->app->root_len > 0)
-        root = ta_str_of(x->app->root, x->app->root_len);
-    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
-        memcmp(path.ptr, root.ptr, root.len) != 0)
-        return path;
-    if (path.len == root.len || path.ptr[root.len] == '/')
-        return ta_str_skip(path, root.len);
-    return path;
-}
-
-/* Runs the plan of the matched entry.  False: the ASGI application has to decide. */
+/* What C can do alone.  False: the ASGI application has to decide. */
 static bool start_direct(ta_native *x)
 {
-    ta_app *app = x->app;
-    ta_xch *base = &x->base;
-    ta_match match;
-    if (ta_router_match(app->router, base->method_id, base->method, route_path(x), &match) != TA_OK)
-        return false;
-    PyObject *plan = ta_router_target(app->router, match.index);
-    if (plan == NULL || Py_IsNone(plan) || !ta_plan_is_native(&x->st->engine, plan))
-        return false;
-    if (app->filters != NULL && !ta_filters_admit(app->filters, x))
-        return false;
-    x->filters = app->filters;
-    x->matched = true;
-    x->entry = match.index;
-    base->nparams = match.nparams;
-    for (uint32_t i = 0; i < match.nparams; i++)
-        base->param_values[i] = match.values[i];
-    base->scope_items = Py_XNewRef(ta_router_scope_items(app->router, match.index));
     PyObject *run = NULL;
-    ta_loopstate *ls = base->ls;
-    ls->running++;
-    ls->busy = ls->direct = true;
-    int rc = ta_plan_run(&x->st->engine, plan, base, &run);
-    ls->direct = false;
-    ls->running--;
+    int rc;
+    if (!ta_native_direct(x, &run, &rc))
+        return false;
     if (TA_LIKELY(rc == 1))
         finish(x, NULL);
     else if (rc == 0)

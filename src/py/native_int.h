@@ -5,6 +5,7 @@
  *
  *   server.c      the Server type: listeners, upcalls of the protocol
  *   dispatch.c    how a request begins and ends
+ *   direct.c      what runs without the ASGI application
  *   xch_native.c  the exchange: scope, body, respond
  *   asgi_io.c     receive() and send()
  *   stream.c      a StreamingResponse without them
@@ -90,15 +91,18 @@ typedef struct ta_native {
     char *copy;                /* owned: memory of the slices when they outlive the request */
     char *path_mem;            /* owned: of base.path, when it is not the request's own */
     ta_str raw_path;
-    uint32_t entry;    /* index of the router's entry, when matched */
-    int status;        /* of the response, 0 before */
-    int file;          /* owned: descriptor that is being sent, -1 */
-    uint64_t received; /* body bytes given to Python so far */
-    int64_t sent;      /* body bytes of the response so far */
-    uint64_t since;    /* ms: while the server ends, when it was told, or its response began */
+    size_t root_len;     /* below mounts: of the part of base.path that is root_path ... */
+    size_t app_root_len; /* ... and app_root_path */
+    uint32_t entry;      /* index of the router's entry, when matched */
+    int status;          /* of the response, 0 before */
+    int file;            /* owned: descriptor that is being sent, -1 */
+    uint64_t received;   /* body bytes given to Python so far */
+    int64_t sent;        /* body bytes of the response so far */
+    uint64_t since;      /* ms: while the server ends, when it was told, or its response began */
     uint8_t version_minor;
     bool secure;
     bool matched;      /* entry is set */
+    bool mounted;      /* root_len and app_root_len are set: app is a mounted one */
     bool disconnected; /* the peer has gone, or ended its side */
     bool gone;         /* nothing can be sent any more */
     bool done;         /* the application has sent all of its response */
@@ -203,6 +207,14 @@ int ta_watch_aside(ta_native *x, PyObject *message);
 void ta_watch_ended(ta_native *x);
 /* To the log of errors, or to whoever watches the request.  exc: borrowed, NULL: none. */
 void ta_native_log(ta_native *x, const char *text, PyObject *exc);
+
+/* -- direct.c ---------------------------------------------------------------------------------- */
+
+/*
+ * Runs the plan of the route, or answers that there is none.  False: the ASGI application has to
+ * decide.  Else *rc is 1: answered; 0: *run is a new object to be run by a Task; -1: exception.
+ */
+bool ta_native_direct(ta_native *x, PyObject **run, int *rc);
 
 /* -- access_log.c ------------------------------------------------------------------------------ */
 

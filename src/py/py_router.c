@@ -1,12 +1,15 @@
 /* py_router.c -- see py_router.h. */
 #include "py/py_router.h"
 
+#include "http/headers.h"
 #include "py/state.h"
 
 typedef struct router_entry {
     PyObject *target;      /* owned */
     PyObject *scope_items; /* owned dict, or NULL */
     PyObject *names;       /* owned tuple of interned str */
+    PyObject *extra;       /* owned: see read_extra; or NULL */
+    bool host;             /* of kind "host" */
 } router_entry;
 
 typedef struct ta_RouterObject {
@@ -14,6 +17,7 @@ typedef struct ta_RouterObject {
     router_entry *entries;             /* owned, `count` of them */
     Py_ssize_t count;
     PyObject *uuid_type; /* owned */
+    PyObject *no_path;   /* owned: the empty str */
 } ta_RouterObject;
 
 static inline const ta_RouterObject *as_router(PyObject *obj)
@@ -90,7 +94,10 @@ PyObject *ta_router_path_params(PyObject *router, const ta_match *match)
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
-    for (uint32_t i = 0; i < match->nparams; i++) {
+    n = match->nparams;
+    if (ta_router_kind(router, match->index) == TA_ROUTE_MOUNT)
+        n--;
+    for (uint32_t i = 0; i < n; i++) {
         PyObject *value = ta_router_convert(router, params[i].conv, match->values[i]);
         if (value == NULL || PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), value) < 0) {
             Py_XDECREF(value);
@@ -104,10 +111,67 @@ PyObject *ta_router_path_params(PyObject *router, const ta_match *match)
 
 /* -- access ------------------------------------------------------------------------------------ */
 
-int ta_router_match(PyObject *router, ta_method method_id, ta_str method, ta_str path,
-                    ta_match *out)
+ta_route_found ta_router_find(PyObject *router, ta_method method_id, ta_str method, ta_str path,
+                              uint32_t start, ta_match *out)
 {
-    return ta_route_tree_match(as_router(router)->tree, method_id, method, path, out);
+    return ta_route_tree_find(as_router(router)->tree, method_id, method, path, start, out);
+}
+
+/* "name" or "name:port" of the usual characters, with the name in lower case; Python reads others.
+ * Length of the name, 0 when it is none. */
+static size_t plain_host(ta_str value, char *out, size_t size)
+{
+    size_t n = 0;
+    while (n < value.len && value.ptr[n] != ':') {
+        char c = ta_ascii_lower(value.ptr[n]);
+        if (n == size ||
+            !((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'))
+            return 0;
+        out[n++] = c;
+    }
+    if (n + 1 == value.len)
+        return 0;
+    for (size_t i = n + 1; i < value.len; i++)
+        if (value.ptr[i] < '0' || value.ptr[i] > '9')
+            return 0;
+    return n;
+}
+
+int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host)
+{
+    const router_entry *entry = &as_router(router)->entries[index];
+    char name[256];
+    if (!entry->host || entry->extra == NULL)
+        return -1;
+    if (host == NULL)
+        return 0;
+    size_t len = plain_host(*host, name, sizeof name);
+    if (len == 0)
+        return -1;
+    if (PyBytes_CheckExact(entry->extra))
+        return ta_str_eq(ta_str_of(name, len), ta_str_of(PyBytes_AS_STRING(entry->extra),
+                                                         (size_t)PyBytes_GET_SIZE(entry->extra)));
+    PyObject *text = PyUnicode_DecodeASCII(name, (Py_ssize_t)len, NULL);
+    PyObject *found = text ? PyObject_CallOneArg(entry->extra, text) : NULL;
+    int rc = found ? !Py_IsNone(found) : -1;
+    PyErr_Clear();
+    Py_XDECREF(text);
+    Py_XDECREF(found);
+    return rc;
+}
+
+ta_route_kind ta_router_kind(PyObject *router, uint32_t index)
+{
+    return ta_route_tree_kind(as_router(router)->tree, index);
+}
+
+bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out)
+{
+    const router_entry *entry = &as_router(router)->entries[index];
+    if (entry->host || entry->extra == NULL)
+        return false;
+    *out = ta_str_of(PyBytes_AS_STRING(entry->extra), (size_t)PyBytes_GET_SIZE(entry->extra));
+    return true;
 }
 
 PyObject *ta_router_target(PyObject *router, uint32_t index)
@@ -147,15 +211,16 @@ static int text_slice(PyObject *obj, const char *what, ta_str *out)
     return 0;
 }
 
-static int parse_kind(PyObject *obj, ta_route_kind *out)
+static int parse_kind(PyObject *obj, ta_route_kind *out, bool *host)
 {
-    static const char *const names[] = {"route", "mount", "any"};
+    static const char *const names[] = {"route", "mount", "any", "host"};
     ta_str text;
     if (text_slice(obj, "kind", &text) < 0)
         return -1;
     for (size_t i = 0; i < TA_COUNTOF(names); i++) {
         if (ta_str_eq(text, ta_str_of(names[i], strlen(names[i])))) {
-            *out = (ta_route_kind)i;
+            *host = i == 3;
+            *out = *host ? TA_ROUTE_ANY : (ta_route_kind)i;
             return 0;
         }
     }
@@ -179,7 +244,7 @@ static int tree_error(int rc, PyObject *path)
 static int add_to_tree(ta_route_tree *tree, ta_route_kind kind, PyObject *path, PyObject *methods)
 {
     ta_str path_text = {"", 0};
-    if (kind != TA_ROUTE_ANY && text_slice(path, "path", &path_text) < 0)
+    if (text_slice(path, "path", &path_text) < 0)
         return -1;
     if (methods == Py_None)
         return tree_error(ta_route_tree_add(tree, kind, path_text, NULL, 0), path);
@@ -224,11 +289,31 @@ static PyObject *param_names(const ta_route_tree *tree, uint32_t index)
     return names;
 }
 
+/*
+ * The sixth member of an entry.  Of a host: its name in lower case, as bytes, or a callable that
+ * matches a str; of a route: the value of `Allow`, as bytes.  0, or -1 with an exception.
+ */
+static int read_extra(PyObject *item, bool host, PyObject **out)
+{
+    PyObject *extra = PyTuple_GET_SIZE(item) > 5 ? PyTuple_GET_ITEM(item, 5) : Py_None;
+    *out = NULL;
+    if (Py_IsNone(extra))
+        return 0;
+    if (!PyBytes_CheckExact(extra) && !(host && PyCallable_Check(extra))) {
+        PyErr_Format(PyExc_TypeError, "extra must be bytes%s, not %.100s",
+                     host ? " or callable" : "", Py_TYPE(extra)->tp_name);
+        return -1;
+    }
+    *out = Py_NewRef(extra);
+    return 0;
+}
+
 static int add_entry(ta_RouterObject *self, PyObject *item)
 {
-    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 5) {
-        PyErr_SetString(PyExc_TypeError,
-                        "an entry must be a tuple (kind, path, methods, target, scope_items)");
+    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) < 5 || PyTuple_GET_SIZE(item) > 6) {
+        PyErr_SetString(
+            PyExc_TypeError,
+            "an entry must be a tuple (kind, path, methods, target, scope_items[, extra])");
         return -1;
     }
     PyObject *target = PyTuple_GET_ITEM(item, 3);
@@ -238,16 +323,25 @@ static int add_entry(ta_RouterObject *self, PyObject *item)
         return -1;
     }
     ta_route_kind kind;
-    if (parse_kind(PyTuple_GET_ITEM(item, 0), &kind) < 0 ||
-        add_to_tree(self->tree, kind, PyTuple_GET_ITEM(item, 1), PyTuple_GET_ITEM(item, 2)) < 0)
+    bool host;
+    PyObject *extra, *path = PyTuple_GET_ITEM(item, 1);
+    if (parse_kind(PyTuple_GET_ITEM(item, 0), &kind, &host) < 0)
+        return -1;
+    /* A host's pattern says nothing of paths. */
+    if (add_to_tree(self->tree, kind, host ? self->no_path : path, PyTuple_GET_ITEM(item, 2)) < 0 ||
+        read_extra(item, host, &extra) < 0)
         return -1;
     PyObject *names = param_names(self->tree, (uint32_t)self->count);
-    if (names == NULL)
+    if (names == NULL) {
+        Py_XDECREF(extra);
         return -1;
+    }
     self->entries[self->count++] = (router_entry){
         .target = Py_NewRef(target),
         .scope_items = scope_items == Py_None ? NULL : Py_NewRef(scope_items),
         .names = names,
+        .extra = extra,
+        .host = host,
     };
     return 0;
 }
@@ -265,7 +359,8 @@ static PyObject *router_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (self == NULL)
         return NULL;
     self->uuid_type = Py_NewRef((PyObject *)st->o.json.uuid_type);
-    PyObject *items = PySequence_Tuple(entries);
+    self->no_path = PyUnicode_FromString("");
+    PyObject *items = self->no_path ? PySequence_Tuple(entries) : NULL;
     if (items == NULL)
         goto error;
     Py_ssize_t n = PyTuple_GET_SIZE(items);
@@ -299,6 +394,7 @@ static int router_traverse(PyObject *obj, visitproc visit, void *arg)
         Py_VISIT(self->entries[i].target);
         Py_VISIT(self->entries[i].scope_items);
         Py_VISIT(self->entries[i].names);
+        Py_VISIT(self->entries[i].extra);
     }
     return 0;
 }
@@ -316,10 +412,12 @@ static void router_dealloc(PyObject *obj)
         Py_DECREF(self->entries[i].target);
         Py_XDECREF(self->entries[i].scope_items);
         Py_DECREF(self->entries[i].names);
+        Py_XDECREF(self->entries[i].extra);
     }
     PyMem_Free(self->entries);
     ta_route_tree_free(self->tree);
     Py_XDECREF(self->uuid_type);
+    Py_XDECREF(self->no_path);
     type->tp_free(obj);
     Py_DECREF(type);
 }
@@ -332,30 +430,79 @@ PyDoc_STRVAR(
     "Return (index, path_params) of the first entry that matches method and path fully.\n\n"
     "None: no entry does, or an opaque one stands before it; the caller's own router decides.");
 
+/* ta_router_find for the arguments (method, path); -1 with an exception. */
+static int find_for(PyObject *self, PyObject *const *args, uint32_t start, ta_match *match)
+{
+    ta_str method, path;
+    if (text_slice(args[0], "method", &method) < 0 || text_slice(args[1], "path", &path) < 0) {
+        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
+            return -1;
+        PyErr_Clear(); /* lone surrogates: not for us */
+        return TA_FOUND_GAVE_UP;
+    }
+    return (int)ta_router_find(self, ta_route_method(method), method, path, start, match);
+}
+
 static PyObject *router_match(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     if (nargs != 2) {
         PyErr_Format(PyExc_TypeError, "match() takes 2 arguments (%zd given)", nargs);
         return NULL;
     }
-    ta_str method, path;
-    if (text_slice(args[0], "method", &method) < 0 || text_slice(args[1], "path", &path) < 0) {
-        if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
-            return NULL;
-        PyErr_Clear(); /* lone surrogates: not for us */
-        Py_RETURN_NONE;
-    }
     ta_match match;
-    if (ta_router_match(self, ta_route_method(method), method, path, &match) != TA_OK)
+    int found = find_for(self, args, 0, &match);
+    if (found < 0)
+        return NULL;
+    if (found != TA_FOUND_FULL || ta_router_kind(self, match.index) != TA_ROUTE_ROUTE)
         Py_RETURN_NONE;
     PyObject *params = ta_router_path_params(self, &match);
-    if (params == NULL)
+    return params ? Py_BuildValue("(IN)", match.index, params) : NULL;
+}
+
+PyDoc_STRVAR(
+    find_doc,
+    "find($self, method, path, start=0, /)\n--\n\n"
+    "Return what Starlette's Router would find among the entries from `start` on, as a tuple:\n"
+    "(0, None, None): nothing; (1, index, None): the first entry that matches but for the method;\n"
+    "(2, index, path_params): the first that matches, path_params is None for a mount;\n"
+    "(3, index, partial): that entry has to be asked, partial is the first before it that matches\n"
+    "but for the method, or None.  None: it gave up.");
+
+static PyObject *router_find(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    if (nargs < 2 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "find() takes 2 or 3 arguments (%zd given)", nargs);
         return NULL;
-    PyObject *index = PyLong_FromUnsignedLong(match.index);
-    PyObject *res = index ? PyTuple_Pack(2, index, params) : NULL;
-    Py_XDECREF(index);
-    Py_DECREF(params);
-    return res;
+    }
+    uint32_t start = 0;
+    if (nargs == 3) {
+        unsigned long n = PyLong_AsUnsignedLong(args[2]);
+        if (n == (unsigned long)-1 && PyErr_Occurred())
+            return NULL;
+        start = (uint32_t)TA_MIN(n, (unsigned long)UINT32_MAX);
+    }
+    ta_match match;
+    int found = find_for(self, args, start, &match);
+    switch (found) {
+    case TA_FOUND_NONE:
+        return Py_BuildValue("(iOO)", found, Py_None, Py_None);
+    case TA_FOUND_PARTIAL:
+        return Py_BuildValue("(iIO)", found, match.partial, Py_None);
+    case TA_FOUND_FULL: {
+        if (ta_router_kind(self, match.index) != TA_ROUTE_ROUTE)
+            return Py_BuildValue("(iIO)", found, match.index, Py_None);
+        PyObject *params = ta_router_path_params(self, &match);
+        return params ? Py_BuildValue("(iIN)", found, match.index, params) : NULL;
+    }
+    case TA_FOUND_ASK:
+        if (match.partial == TA_ROUTE_NONE)
+            return Py_BuildValue("(iIO)", found, match.index, Py_None);
+        return Py_BuildValue("(iII)", found, match.index, match.partial);
+    case TA_FOUND_GAVE_UP:
+        Py_RETURN_NONE;
+    default:
+        return NULL;
+    }
 }
 
 PyDoc_STRVAR(target_doc, "target($self, index, /)\n--\n\nReturn the target of entry `index`.");
@@ -379,14 +526,16 @@ static Py_ssize_t router_len(PyObject *self)
 
 static PyMethodDef router_methods[] = {
     {"match", (PyCFunction)(void (*)(void))router_match, METH_FASTCALL, match_doc},
+    {"find", (PyCFunction)(void (*)(void))router_find, METH_FASTCALL, find_doc},
     {"target", router_target, METH_O, target_doc},
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(router_doc,
-             "Router(entries)\n--\n\n"
-             "The route table: entries are tuples (kind, path, methods, target, scope_items)\n"
-             "in declaration order, the first that matches wins.  Immutable.");
+PyDoc_STRVAR(
+    router_doc,
+    "Router(entries)\n--\n\n"
+    "The route table: entries are tuples (kind, path, methods, target, scope_items, extra)\n"
+    "in declaration order, the first that matches wins.  Immutable.");
 
 static PyType_Slot router_slots[] = {
     {Py_tp_doc, (void *)router_doc},

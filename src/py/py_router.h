@@ -25,15 +25,23 @@ typedef struct ta_router_state {
 int ta_router_init(PyObject *module, struct ta_state *st);
 
 /*
- * TA_OK, TA_ENOTFOUND or TA_EUNSUPPORTED as ta_route_tree_match: on the latter two the Python
- * router decides.  `router` must be a Router (not checked).  Sets no exception, takes no lock, does
- * not allocate.
+ * As ta_route_tree_find.  `router` must be a Router (not checked).  Sets no exception, takes no
+ * lock, does not allocate.
  */
-int ta_router_match(PyObject *router, ta_method method_id, ta_str method, ta_str path,
-                    ta_match *out);
+ta_route_found ta_router_find(PyObject *router, ta_method method_id, ta_str method, ta_str path,
+                              uint32_t start, ta_match *out);
+/*
+ * Whether an entry that has to be asked is of kind "host" and its pattern fits the value of the
+ * request's Host field (NULL: none).  1, 0; -1: it is of another kind, or Python has to decide (no
+ * exception is set).  May run a regular expression of Python's.
+ */
+int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host);
 
 /* Of entry `index` (as matched); borrowed from the router: */
-PyObject *ta_router_target(PyObject *router, uint32_t index);      /* a Plan, or None */
+ta_route_kind ta_router_kind(PyObject *router, uint32_t index);
+PyObject *ta_router_target(PyObject *router, uint32_t index); /* a Plan, an App, or None */
+/* The value of `Allow` for a method that a route has not; false: Python has to say it. */
+bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out);
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index); /* a dict, or NULL */
 PyObject *ta_router_param_names(PyObject *router, uint32_t index); /* tuple of interned str */
 const ta_route_param *ta_router_params(PyObject *router, uint32_t index, uint32_t *count);
@@ -42,7 +50,8 @@ const ta_route_param *ta_router_params(PyObject *router, uint32_t index, uint32_
  * exception that Starlette would raise too (an int of more digits than sys.get_int_max_str_digits).
  */
 PyObject *ta_router_convert(PyObject *router, ta_route_conv conv, ta_str value);
-/* A new dict name -> converted value; NULL with an exception, as above. */
+/* A new dict name -> converted value; NULL with an exception, as above.  Of a mount the last one,
+ * which is what is below it, is left out. */
 PyObject *ta_router_path_params(PyObject *router, const ta_match *match);
 
 #endif

@@ -249,6 +249,18 @@ static PyObject *native_path_params(ta_xch *base)
     return Py_XNewRef(base->path_params);
 }
 
+/* What mounts tell those below them. */
+static int mounted_scope(ta_native *x, PyObject *scope)
+{
+    const ta_names_state *n = &x->st->o.names;
+    ta_str path = x->base.path;
+    ta_str root = ta_str_of(path.ptr, TA_MIN(x->root_len, path.len));
+    ta_str app_root = ta_str_of(path.ptr, TA_MIN(x->app_root_len, path.len));
+    if (put(scope, n->root_path, ta_native_text(root)) < 0)
+        return -1;
+    return put(scope, n->app_root_path, ta_native_text(app_root));
+}
+
 static PyObject *native_scope(ta_xch *base)
 {
     ta_native *x = ta_native_of(base);
@@ -261,6 +273,7 @@ static PyObject *native_scope(ta_xch *base)
         const ta_names_state *n = &x->st->o.names;
         if ((x->app->scope_items != NULL && PyDict_Update(scope, x->app->scope_items) < 0) ||
             (x->app->root_len > 0 && PyDict_SetItem(scope, n->root_path, x->app->root_path) < 0) ||
+            (x->mounted && mounted_scope(x, scope) < 0) ||
             put(scope, n->path_params, native_path_params(base)) < 0 ||
             (base->scope_items != NULL && PyDict_Update(scope, base->scope_items) < 0)) {
             Py_DECREF(scope);

@@ -1,5 +1,5 @@
 /*
- * match.c -- see tree.h: finding the first entry that matches.
+ * match.c -- see tree.h: finding the first entry that matches, in full or in part.
  *
  * The walk tries every way through the tree on which an entry of a lower index than the best one so
  * far may lie.  A parameter's possible ends are tried from the longest on, as a regular expression
@@ -21,9 +21,13 @@ typedef struct walk {
     size_t len;
     ta_method method_id;
     ta_str method;
-    uint32_t best; /* entries from here on no longer matter */
+    uint32_t start;   /* entries before this one do not count */
+    uint32_t best;    /* the first that matches or has to be asked; none behind it matters */
+    uint32_t partial; /* the first that matches but for the method */
     uint32_t visits;
     uint32_t depth; /* parameters on the way to here */
+    bool ask;       /* best has to be asked */
+    bool doubtful;  /* a value on the way to here is one that Python may refuse */
     ta_route_match *out;
     ta_str caught[TA_ROUTE_MAX_PARAMS];
 } walk;
@@ -86,10 +90,14 @@ static void visit_param(walk *w, const ta_node *node, ta_route_conv conv, size_t
     }
     case TA_CONV_INT:
         n = ta_conv_digits(s, left);
-        if (TA_UNLIKELY(n > MAX_DIGITS))
-            w->visits = MAX_VISITS + 1;
-        else if (n > 0)
+        if (TA_UNLIKELY(n > MAX_DIGITS)) {
+            bool before = w->doubtful;
+            w->doubtful = true;
             try_ends(w, node, pos, pos + n, pos + 1, node->plain);
+            w->doubtful = before;
+        } else if (n > 0) {
+            try_ends(w, node, pos, pos + n, pos + 1, node->plain);
+        }
         return;
     case TA_CONV_FLOAT: {
         n = ta_conv_digits(s, left);
@@ -123,14 +131,30 @@ static void visit_param(walk *w, const ta_node *node, ta_route_conv conv, size_t
 static void reach_end(walk *w, const ta_node *node)
 {
     for (uint32_t i = 0; i < node->nends && node->ends[i] < w->best; i++) {
-        if (!method_matches(w, &w->tree->entries[node->ends[i]]))
+        uint32_t index = node->ends[i];
+        if (TA_UNLIKELY(index < w->start))
             continue;
-        w->best = node->ends[i];
-        w->out->index = w->best;
+        if (!method_matches(w, &w->tree->entries[index]) && !w->doubtful) {
+            w->partial = TA_MIN(w->partial, index);
+            continue;
+        }
+        w->best = index;
+        w->ask = w->doubtful;
         w->out->nparams = w->depth;
         for (uint32_t k = 0; k < w->depth; k++)
             w->out->values[k] = w->caught[k];
         return;
+    }
+}
+
+static void reach_opaque(walk *w, const ta_node *node)
+{
+    for (uint32_t i = 0; i < node->nopaque && node->opaque[i] < w->best; i++) {
+        if (node->opaque[i] >= w->start) {
+            w->best = node->opaque[i];
+            w->ask = true;
+            return;
+        }
     }
 }
 
@@ -140,6 +164,8 @@ static void visit(walk *w, const ta_node *node, size_t pos)
         return;
     size_t left = w->len - pos;
     const char *s = w->s + pos;
+    if (TA_UNLIKELY(node->nopaque > 0))
+        reach_opaque(w, node);
     if (left == 0 || (left == 1 && s[0] == '\n'))
         reach_end(w, node);
     if (left > 0 && node->nlits > 0) {
@@ -160,8 +186,8 @@ static void visit(walk *w, const ta_node *node, size_t pos)
     }
 }
 
-int ta_route_tree_match(const ta_route_tree *tree, ta_method method_id, ta_str method, ta_str path,
-                        ta_route_match *out)
+ta_route_found ta_route_tree_find(const ta_route_tree *tree, ta_method method_id, ta_str method,
+                                  ta_str path, uint32_t start, ta_route_match *out)
 {
     walk w;
     w.tree = tree;
@@ -169,15 +195,19 @@ int ta_route_tree_match(const ta_route_tree *tree, ta_method method_id, ta_str m
     w.len = path.len;
     w.method_id = method_id;
     w.method = method;
-    w.best = tree->first_any;
+    w.start = start;
+    w.best = w.partial = TA_ROUTE_NONE;
     w.visits = 0;
     w.depth = 0;
+    w.ask = w.doubtful = false;
     w.out = out;
     if (TA_LIKELY(tree->root.first < w.best))
         visit(&w, &tree->root, 0);
     if (TA_UNLIKELY(w.visits > MAX_VISITS))
-        return TA_EUNSUPPORTED;
-    if (w.best == TA_ROUTE_NONE)
-        return TA_ENOTFOUND;
-    return tree->entries[w.best].kind == TA_ROUTE_ROUTE ? TA_OK : TA_EUNSUPPORTED;
+        return TA_FOUND_GAVE_UP;
+    out->index = w.best;
+    out->partial = w.partial < w.best ? w.partial : TA_ROUTE_NONE;
+    if (w.best != TA_ROUTE_NONE)
+        return w.ask ? TA_FOUND_ASK : TA_FOUND_FULL;
+    return w.partial != TA_ROUTE_NONE ? TA_FOUND_PARTIAL : TA_FOUND_NONE;
 }

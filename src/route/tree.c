@@ -149,6 +149,20 @@ static ta_node *literal_child(ta_route_tree *tree, ta_node *node, ta_str text)
     return node;
 }
 
+static int append_end(ta_route_tree *tree, uint32_t index, ta_end **list, ta_end **last)
+{
+    ta_end *end = arena_zeroed(tree, sizeof *end);
+    if (!end)
+        return TA_ENOMEM;
+    end->index = index;
+    if (*last)
+        (*last)->next = end;
+    else
+        *list = end;
+    *last = end;
+    return TA_OK;
+}
+
 static int insert(ta_route_tree *tree, uint32_t index, const token *tokens, size_t ntokens)
 {
     ta_node *node = &tree->root;
@@ -165,17 +179,20 @@ static int insert(ta_route_tree *tree, uint32_t index, const token *tokens, size
             return TA_ENOMEM;
         node = child;
     }
-    ta_end *end = arena_zeroed(tree, sizeof *end);
-    if (!end)
-        return TA_ENOMEM;
-    end->index = index;
-    if (node->end_last)
-        node->end_last->next = end;
-    else
-        node->end_list = end;
-    node->end_last = end;
     node->nends++;
-    return TA_OK;
+    return append_end(tree, index, &node->end_list, &node->end_last);
+}
+
+/* An opaque entry stands where the literal text before its first parameter ends. */
+static int insert_opaque(ta_route_tree *tree, uint32_t index, ta_str path)
+{
+    const char *brace = path.len ? memchr(path.ptr, '{', path.len) : NULL;
+    ta_str literal = {path.ptr, brace ? (size_t)(brace - path.ptr) : path.len};
+    ta_node *node = literal_child(tree, &tree->root, literal);
+    if (!node)
+        return TA_ENOMEM;
+    node->nopaque++;
+    return append_end(tree, index, &node->opaque_list, &node->opaque_last);
 }
 
 /* -- entries ----------------------------------------------------------------------------------- */
@@ -291,32 +308,35 @@ int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_str path, cons
 
     token tokens[2 * TA_ROUTE_MAX_PARAMS + 1];
     size_t ntokens = 0;
-    /* A pattern that does not begin with "/" is a host's for Starlette, with rules of its own. */
-    if (path.len > TA_ROUTE_MAX_PATH || (path.len > 0 && path.ptr[0] != '/'))
+    ta_str copy = {"", 0};
+    if (path.len > TA_ROUTE_MAX_PATH) {
         kind = TA_ROUTE_ANY;
-    if (kind != TA_ROUTE_ANY) {
-        ta_str copy;
-        rc = copy_path(tree, kind, path, &copy);
-        if (rc != TA_OK)
-            return rc;
+        path.len = TA_ROUTE_MAX_PATH;
+    }
+    /* A pattern that does not begin with "/" is a host's for Starlette, with rules of its own. */
+    if (path.len > 0 && path.ptr[0] != '/') {
+        kind = TA_ROUTE_ANY;
+        path.len = 0;
+    }
+    rc = copy_path(tree, kind, path, &copy);
+    if (rc == TA_OK && kind != TA_ROUTE_ANY) {
         rc = tokenize(copy, tokens, &ntokens);
-        if (rc == TA_EUNSUPPORTED)
+        if (rc == TA_EUNSUPPORTED) {
             kind = TA_ROUTE_ANY;
-        else if (rc != TA_OK)
-            return rc;
+            rc = TA_OK;
+        }
     }
+    if (rc != TA_OK)
+        return rc;
     entry->kind = kind;
-    if (kind == TA_ROUTE_ANY) {
-        tree->first_any = TA_MIN(tree->first_any, index);
-    } else {
-        if (kind == TA_ROUTE_MOUNT)
-            entry->any_method = true;
-        else if ((rc = set_params(tree, entry, tokens, ntokens)) != TA_OK)
-            return rc;
-        /* What stands behind an entry that may match anything is never reached. */
-        if (index < tree->first_any && (rc = insert(tree, index, tokens, ntokens)) != TA_OK)
-            return rc;
-    }
+    if (kind == TA_ROUTE_MOUNT)
+        entry->any_method = true;
+    if (kind == TA_ROUTE_ANY)
+        rc = insert_opaque(tree, index, copy);
+    else if ((rc = set_params(tree, entry, tokens, ntokens)) == TA_OK)
+        rc = insert(tree, index, tokens, ntokens);
+    if (rc != TA_OK)
+        return rc;
     tree->count++;
     return TA_OK;
 }
@@ -328,7 +348,8 @@ static int finish_node(ta_route_tree *tree, ta_node *node)
     node->lits = ta_arena_alloc(&tree->arena, (node->nlits + 1) * sizeof(ta_node *));
     node->lit_bytes = ta_arena_alloc(&tree->arena, node->nlits + 1);
     node->ends = ta_arena_alloc(&tree->arena, (node->nends + 1) * sizeof(uint32_t));
-    if (!node->lits || !node->lit_bytes || !node->ends)
+    node->opaque = ta_arena_alloc(&tree->arena, (node->nopaque + 1) * sizeof(uint32_t));
+    if (!node->lits || !node->lit_bytes || !node->ends || !node->opaque)
         return TA_ENOMEM;
 
     node->plain = true;
@@ -338,6 +359,11 @@ static int finish_node(ta_route_tree *tree, ta_node *node)
         node->ends[n++] = end->index;
     if (n > 0)
         node->first = node->ends[0];
+    n = 0;
+    for (const ta_end *end = node->opaque_list; end; end = end->next)
+        node->opaque[n++] = end->index;
+    if (n > 0)
+        node->first = TA_MIN(node->first, node->opaque[0]);
 
     n = 0;
     for (ta_node *child = node->lit_list; child; child = child->next) {
@@ -380,7 +406,6 @@ ta_route_tree *ta_route_tree_new(void)
         return NULL;
     ta_arena_init(&tree->arena, 0);
     tree->root.first = TA_ROUTE_NONE;
-    tree->first_any = TA_ROUTE_NONE;
     return tree;
 }
 

@@ -22,8 +22,8 @@ typedef struct ta_route_tree ta_route_tree;
 
 typedef enum ta_route_kind {
     TA_ROUTE_ROUTE = 0, /* matches its path format as a whole */
-    TA_ROUTE_MOUNT,     /* opaque: matches below its path ("/{path:path}" is added) */
-    TA_ROUTE_ANY        /* opaque: may match anything */
+    TA_ROUTE_MOUNT,     /* matches below its path ("/{path:path}" is added), with every method */
+    TA_ROUTE_ANY /* opaque: may match anything that begins with the literal start of its path */
 } ta_route_kind;
 
 typedef enum ta_route_conv {
@@ -40,8 +40,20 @@ typedef struct ta_route_param {
     ta_route_conv conv;
 } ta_route_param;
 
+/* What is known of a request, see ta_route_tree_find. */
+typedef enum ta_route_found {
+    TA_FOUND_NONE = 0, /* no entry matches the path */
+    TA_FOUND_PARTIAL,  /* some entry matches the path, but none of these has the method */
+    TA_FOUND_FULL,     /* `index` is the first entry that matches path and method */
+    TA_FOUND_ASK,      /* `index`, which only its owner understands, stands before any full match */
+    TA_FOUND_GAVE_UP   /* the path makes the patterns backtrack beyond reason */
+} ta_route_found;
+
+#define TA_ROUTE_NONE UINT32_MAX /* no entry */
+
 typedef struct ta_route_match {
-    uint32_t index; /* of the entry, in declaration order */
+    uint32_t index;   /* of the entry, in declaration order */
+    uint32_t partial; /* the first entry that matches the path but lacks the method, or NONE */
     uint32_t nparams;
     ta_str
         values[TA_ROUTE_MAX_PARAMS]; /* slices of the path that was matched; not NUL-terminated */
@@ -55,8 +67,8 @@ void ta_route_tree_free(ta_route_tree *tree); /* NULL is fine */
  * Adds an entry behind the others; its index is the number of entries before it.  `methods` are
  * exact (case counts, HEAD is not implied by GET); nmethods == 0: every method.  Everything is
  * copied.  A path with an unknown convertor, too many parameters or too long a text becomes
- * TA_ROUTE_ANY. Results: TA_OK; TA_ENOMEM; TA_EINVAL: a name twice in one path, or the tree is
- * finished.
+ * TA_ROUTE_ANY, which ignores methods and whose path may be empty.  Results: TA_OK; TA_ENOMEM;
+ * TA_EINVAL: a name twice in one path, or the tree is finished.
  */
 TA_MUST_CHECK int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_str path,
                                     const ta_str *methods, size_t nmethods);
@@ -73,15 +85,16 @@ const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t i
                                            uint32_t *count);
 
 /*
- * The first entry that matches fully.  `path` is the decoded path (UTF-8, not checked) without
- * root_path; `method` is looked at only when method_id is TA_METHOD_OTHER.  No allocation.
- *   TA_OK           *out is set
- *   TA_ENOTFOUND    no entry matches (another method may: that is for the caller to find out)
- *   TA_EUNSUPPORTED undecided: an opaque entry stands before every match, or the path makes the
- *                   patterns backtrack beyond reason
- * *out is undefined unless the result is TA_OK; of out->values only the first nparams are set.
+ * What Starlette's Router would find among the entries from `start` on.  `path` is the decoded path
+ * (UTF-8, not checked) without root_path; `method` is looked at only when method_id is
+ * TA_METHOD_OTHER.  No allocation; the cost does not depend on the number of entries.
+ *
+ * index, nparams and values are set by FULL (a mount's last value is what is below it), index by
+ * ASK: an opaque entry, or one whose value Python may refuse to convert.  partial is set by all but
+ * GAVE_UP, and stands before index.  Who has asked and got a no goes on with start = index + 1, and
+ * keeps the partial match that was found first.
  */
-int ta_route_tree_match(const ta_route_tree *tree, ta_method method_id, ta_str method, ta_str path,
-                        ta_route_match *out);
+ta_route_found ta_route_tree_find(const ta_route_tree *tree, ta_method method_id, ta_str method,
+                                  ta_str path, uint32_t start, ta_route_match *out);
 
 #endif

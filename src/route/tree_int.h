@@ -6,7 +6,6 @@
 #include "route/tree.h"
 
 #define TA_ROUTE_NCONV 5
-#define TA_ROUTE_NONE  UINT32_MAX
 
 /*
  * A node stands for a position between two tokens of a path format.  Below it, either more literal
@@ -17,17 +16,19 @@ typedef struct ta_node ta_node;
 struct ta_node {
     ta_str label;   /* literal text that leads here; empty for the root and behind a parameter */
     uint32_t first; /* the lowest index of the entries that end here or below */
-    uint32_t nlits, nends;
+    uint32_t nlits, nends, nopaque;
     bool leaf;       /* nothing but ends */
     bool plain;      /* only ends and literals that begin with "/" */
     char *lit_bytes; /* after finish: first byte of each literal child */
     ta_node **lits;  /* after finish */
     uint32_t *ends;  /* after finish: entries that end here, in order */
+    uint32_t
+        *opaque; /* after finish: entries that match whatever they like from here on, in order */
     ta_node *convs[TA_ROUTE_NCONV];
     /* while building */
     ta_node *lit_list; /* literal children, linked by `next` */
     ta_node *next;
-    struct ta_end *end_list, *end_last;
+    struct ta_end *end_list, *end_last, *opaque_list, *opaque_last;
 };
 
 typedef struct ta_end {
@@ -49,7 +50,6 @@ struct ta_route_tree {
     ta_node root;
     ta_entry *entries; /* owned */
     uint32_t count, cap;
-    uint32_t first_any; /* the first entry that may match anything: none behind it counts */
     bool finished;
 };
 

@@ -37,8 +37,9 @@ static ta_route_tree *tree_of(const char *const *paths)
 
 #define TREE(...) tree_of((const char *const[]){__VA_ARGS__, NULL})
 
-/* The match as text: "index:value|value", "none" or "undecided". */
-static const char *found(const ta_route_tree *tree, const char *path)
+/* What is found from `start` on as text: "index:value|value", "partial index", "ask index" (and
+ * "after index" for a partial match before it), "none" or "gave up". */
+static const char *found_from(const ta_route_tree *tree, const char *path, uint32_t start)
 {
     static char out[4096];
     size_t len = strlen(path);
@@ -46,17 +47,37 @@ static const char *found(const ta_route_tree *tree, const char *path)
     CHECK(copy != NULL);
     memcpy(copy, path, len);
     ta_route_match m;
-    int rc = ta_route_tree_match(tree, TA_METHOD_GET, TA_STR("GET"), ta_str_of(copy, len), &m);
-    if (rc == TA_OK) {
-        int n = sprintf(out, "%u", m.index);
+    int n;
+    switch (
+        ta_route_tree_find(tree, TA_METHOD_GET, TA_STR("GET"), ta_str_of(copy, len), start, &m)) {
+    case TA_FOUND_FULL:
+        n = sprintf(out, "%u", m.index);
         for (uint32_t i = 0; i < m.nparams; i++)
             n += sprintf(out + n, "%c%.*s", i ? '|' : ':', (int)m.values[i].len, m.values[i].ptr);
-    } else {
-        CHECK(rc == TA_ENOTFOUND || rc == TA_EUNSUPPORTED);
-        strcpy(out, rc == TA_ENOTFOUND ? "none" : "undecided");
+        break;
+    case TA_FOUND_PARTIAL:
+        sprintf(out, "partial %u", m.partial);
+        break;
+    case TA_FOUND_ASK:
+        n = sprintf(out, "ask %u", m.index);
+        if (m.partial != TA_ROUTE_NONE)
+            sprintf(out + n, " after %u", m.partial);
+        break;
+    case TA_FOUND_NONE:
+        CHECK(m.partial == TA_ROUTE_NONE && m.index == TA_ROUTE_NONE);
+        strcpy(out, "none");
+        break;
+    case TA_FOUND_GAVE_UP:
+        strcpy(out, "gave up");
+        break;
     }
     free(copy);
     return out;
+}
+
+static const char *found(const ta_route_tree *tree, const char *path)
+{
+    return found_from(tree, path, 0);
 }
 
 #define CHECK_FOUND(tree, path, want) CHECK_STR(text(found(tree, path)), want)
@@ -97,7 +118,8 @@ TA_TEST(methods)
 {
     ta_route_tree *t = TREE("POST /a", "/a", "POST /b");
     CHECK_FOUND(t, "/a", "1");
-    CHECK_FOUND(t, "/b", "none");
+    CHECK_FOUND(t, "/b", "partial 2");
+    CHECK_FOUND(t, "/c", "none");
     ta_route_tree_free(t);
 
     t = ta_route_tree_new();
@@ -107,12 +129,14 @@ TA_TEST(methods)
     CHECK_INT(ta_route_tree_add(t, TA_ROUTE_ROUTE, TA_STR("/b"), NULL, 0), ==, TA_OK);
     CHECK_INT(ta_route_tree_finish(t), ==, TA_OK);
     ta_route_match m;
-    CHECK_INT(ta_route_tree_match(t, TA_METHOD_OTHER, TA_STR("LINK"), TA_STR("/a"), &m), ==, TA_OK);
-    CHECK_INT(ta_route_tree_match(t, TA_METHOD_OTHER, TA_STR("LIN"), TA_STR("/a"), &m), ==,
-              TA_ENOTFOUND);
-    CHECK_INT(ta_route_tree_match(t, TA_METHOD_GET, TA_STR("GET"), TA_STR("/a"), &m), ==,
-              TA_ENOTFOUND);
-    CHECK_INT(ta_route_tree_match(t, TA_METHOD_OTHER, TA_STR("X"), TA_STR("/b"), &m), ==, TA_OK);
+    CHECK_INT(ta_route_tree_find(t, TA_METHOD_OTHER, TA_STR("LINK"), TA_STR("/a"), 0, &m), ==,
+              TA_FOUND_FULL);
+    CHECK_INT(ta_route_tree_find(t, TA_METHOD_OTHER, TA_STR("LIN"), TA_STR("/a"), 0, &m), ==,
+              TA_FOUND_PARTIAL);
+    CHECK_INT(ta_route_tree_find(t, TA_METHOD_GET, TA_STR("GET"), TA_STR("/a"), 0, &m), ==,
+              TA_FOUND_PARTIAL);
+    CHECK_INT(ta_route_tree_find(t, TA_METHOD_OTHER, TA_STR("X"), TA_STR("/b"), 0, &m), ==,
+              TA_FOUND_FULL);
     CHECK_INT(m.index, ==, 1);
     ta_route_tree_free(t);
 
@@ -187,23 +211,53 @@ TA_TEST(opaque_entries)
     ta_route_tree *t =
         TREE("/a", "M /m/", "/m/x", "/b", "M /{t}/sub", "/v/sub/y", "A whatever", "/c");
     CHECK_FOUND(t, "/a", "0");
-    CHECK_FOUND(t, "/m", "undecided"); /* the later "any" may */
-    CHECK_FOUND(t, "/m/x", "undecided");
+    CHECK_FOUND(t, "/m", "ask 6"); /* the later "any" may */
+    CHECK_FOUND(t, "/m/x", "1:x");
     CHECK_FOUND(t, "/b", "3");
-    CHECK_FOUND(t, "/v/sub/y", "undecided");
-    CHECK_FOUND(t, "/c", "undecided");
-    CHECK_FOUND(t, "/nowhere", "undecided");
+    CHECK_FOUND(t, "/v/sub/y", "4:v|y");
+    CHECK_FOUND(t, "/c", "ask 6");
+    CHECK_STR(text(found_from(t, "/c", 7)), "7");
+    CHECK_FOUND(t, "/nowhere", "ask 6");
+    CHECK_STR(text(found_from(t, "/nowhere", 7)), "none");
     ta_route_tree_free(t);
     t = TREE("/a", "M /m", "M ");
-    CHECK_FOUND(t, "/m", "undecided");
+    CHECK_FOUND(t, "/m", "2:m");
     CHECK_FOUND(t, "/a", "0");
     CHECK_FOUND(t, "x", "none");
     ta_route_tree_free(t);
     t = TREE("/m/x", "M /m");
     CHECK_FOUND(t, "/m/x", "0");
     CHECK_FOUND(t, "/m", "none");
-    CHECK_FOUND(t, "/m/", "undecided");
-    CHECK_FOUND(t, "/m/y", "undecided");
+    CHECK_FOUND(t, "/m/", "1:");
+    CHECK_FOUND(t, "/m/y", "1:y");
+    ta_route_tree_free(t);
+}
+
+/* What has to be asked stands where its literal text ends. */
+TA_TEST(opaque_below_a_prefix)
+{
+    ta_route_tree *t = TREE("A /days/{d:day}", "/days/today", "/day", "A /d", "POST /day", "/x");
+    CHECK_FOUND(t, "/days/today", "ask 0");
+    CHECK_STR(text(found_from(t, "/days/today", 1)), "1");
+    CHECK_STR(text(found_from(t, "/days/today", 2)), "ask 3");
+    CHECK_STR(text(found_from(t, "/days/today", 4)), "none");
+    CHECK_FOUND(t, "/day", "2");
+    CHECK_FOUND(t, "/dawn", "ask 3");
+    CHECK_FOUND(t, "/x", "5");
+    CHECK_FOUND(t, "/", "none");
+    ta_route_tree_free(t);
+}
+
+TA_TEST(partial_matches)
+{
+    ta_route_tree *t = TREE("POST /a/{x}", "POST /a/b", "A /a", "/{y}/b", "POST /z", "M /z");
+    CHECK_FOUND(t, "/a/b", "ask 2 after 0");
+    CHECK_STR(text(found_from(t, "/a/b", 1)), "ask 2 after 1");
+    CHECK_STR(text(found_from(t, "/a/b", 3)), "3:a");
+    CHECK_STR(text(found_from(t, "/a/c", 3)), "none");
+    CHECK_FOUND(t, "/a/c", "ask 2 after 0");
+    CHECK_FOUND(t, "/z", "partial 4");
+    CHECK_FOUND(t, "/z/", "5:");
     ta_route_tree_free(t);
 }
 
@@ -279,7 +333,7 @@ TA_TEST(backtracking_is_bounded)
     memset(path, '-', sizeof path);
     path[0] = '/';
     path[8000] = '\0';
-    CHECK_FOUND(t, path, "undecided");
+    CHECK_FOUND(t, path, "gave up");
     ta_route_tree_free(t);
     t = TREE("/{a}-{b}", "/{a}/{b}/{c}");
     memset(path + 1, 'x', 7999);
@@ -287,9 +341,10 @@ TA_TEST(backtracking_is_bounded)
     ta_route_tree_free(t);
 }
 
-TA_TEST(huge_int_is_undecided)
+/* Python may refuse to convert it, whatever the method: its owner has to be asked. */
+TA_TEST(huge_int_is_asked_for)
 {
-    ta_route_tree *t = TREE("/{x:int}");
+    ta_route_tree *t = TREE("/{x:int}", "POST /{x:int}/a", "/{x}");
     char path[700];
     memset(path, '1', sizeof path);
     path[0] = '/';
@@ -297,7 +352,11 @@ TA_TEST(huge_int_is_undecided)
     CHECK_INT(strlen(found(t, path)), ==, 642);
     path[641] = '1';
     path[642] = '\0';
-    CHECK_FOUND(t, path, "undecided");
+    CHECK_FOUND(t, path, "ask 0");
+    CHECK_INT(strlen(found_from(t, path, 1)), ==, 643);
+    strcpy(path + 642, "/a");
+    CHECK_FOUND(t, path, "ask 1");
+    CHECK_STR(text(found_from(t, path, 2)), "none");
     ta_route_tree_free(t);
 }
 
@@ -328,8 +387,9 @@ static void *match_often(void *arg)
     uintptr_t wrong = 0;
     for (int i = 0; i < 5000; i++) {
         ta_route_match m;
-        int rc = ta_route_tree_match(t, TA_METHOD_GET, TA_STR("GET"), TA_STR("/a/x-y/7"), &m);
-        wrong += rc != TA_OK || m.index != 1 || m.nparams != 3 || m.values[2].ptr[0] != '7';
+        ta_route_found rc =
+            ta_route_tree_find(t, TA_METHOD_GET, TA_STR("GET"), TA_STR("/a/x-y/7"), 0, &m);
+        wrong += rc != TA_FOUND_FULL || m.index != 1 || m.nparams != 3 || m.values[2].ptr[0] != '7';
     }
     return (void *)wrong;
 }
@@ -359,7 +419,7 @@ static void scenario(void)
     int rc = TA_OK;
     for (int i = 0; i < 40 && rc == TA_OK; i++) {
         sprintf(path, "/items%d/{a}/{b:int}", i);
-        rc = ta_route_tree_add(t, i % 3 ? TA_ROUTE_ROUTE : TA_ROUTE_MOUNT, text(path), methods, 2);
+        rc = ta_route_tree_add(t, (ta_route_kind)(i % 3), text(path), methods, 2);
     }
     if (rc == TA_OK)
         rc = ta_route_tree_finish(t);

@@ -179,7 +179,7 @@ def test_entries_of_each_kind_of_route():
     )
     router.add_api_route("/api", endpoint)
     # A WebSocket route can't match a request, so it has no entry.
-    assert kinds(router) == ["route", "mount", "any", "route"]
+    assert kinds(router) == ["route", "mount", "host", "route"]
 
 
 class CustomMatch(APIRoute):

@@ -8,12 +8,15 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from starlette._utils import get_route_path
+from starlette.routing import Host, Mount
 from starlette.types import Receive, Scope, Send
 
 from turboapi import _core
-from turboapi._fastapi_bridge import _theirs
-from turboapi._fastapi_bridge._table import Table
-from turboapi._native import Errors, handlers_of, raise_again
+from turboapi._engine import Kind, redirect_to, with_other_slash
+from turboapi._fastapi_bridge import _theirs, is_fastapi
+from turboapi._fastapi_bridge._table import Table, Target
+from turboapi._native import adapt as adapt_own
+from turboapi._native import answers_of, handlers_of, native_app_of, starlette_is_untouched
 from turboapi.routing._router import RouteList
 
 logger = logging.getLogger("turboapi.server")
@@ -38,27 +41,26 @@ class Bridge:
         self.app = app
         self.router = app.router
         self._lock = threading.RLock()
-        self._table: Table | None = None
-        self._version = 0
+        # The table of each kind of request.
+        self._tables: dict[Kind, Table] = {}
         self._watchers: list[Callable[[], None]] = []
         self._told = False
         self._why_not = _theirs.why_not()
 
     # -- the routes -------------------------------------------------------------------------------
 
-    def table(self) -> Table:
+    def table(self, kind: Kind = "http") -> Table:
         """The table of the routes as they are now."""
-        table = self._table
+        table = self._tables.get(kind)
         if table is None:
             with self._lock:
-                while self._table is None:
-                    version = self._version
-                    table = Table(self.app)
-                    for router in table.routers:
+                while (table := self._tables.get(kind)) is None:
+                    # Others take its place when another thread changes the routes meanwhile.
+                    tables = self._tables
+                    made = Table(self.app, kind)
+                    for router in made.routers:
                         self._watch(router)
-                    if version == self._version:  # else changed by another thread meanwhile
-                        self._table = table
-                table = self._table
+                    tables[kind] = made
         return table
 
     def _watch(self, router: Any) -> None:
@@ -69,10 +71,12 @@ class Bridge:
 
     def _mark_routes_changed(self) -> None:
         """Called by the lists of routes."""
-        self._version += 1
-        self._table = None
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
+        self._tables = {}
+        while self._watchers:
+            try:
+                watcher = self._watchers.pop()
+            except IndexError:
+                return
             watcher()
 
     # -- the server's side ------------------------------------------------------------------------
@@ -80,44 +84,26 @@ class Bridge:
     def native_app(self) -> Any:
         """A `_core.App`; it is told when routes change."""
         app = self.app
-        if app.middleware_stack is None:
-            # As at the first request; the lifespan has been.
-            app.middleware_stack = app.build_middleware_stack()
         if self._why_not is not None:
             self._tell(f"Through ASGI, as {self._why_not}")
             return _core.App(app)
-        made: Any = None
-
-        def changed() -> None:
-            if made is not None:
-                made.invalidate()
-
-        self._watchers.append(changed)
+        made = native_app_of(BridgedApp(app), adapt, self.native_app)
         table = self.table()
         self._tell(_summary(table))
-        if self._is_between() and table.compiled:
-            self.router.middleware_stack = self.serve
-        if not table.compiled or not _theirs.stack_is_plain(app):
-            return _core.App(app)
-        # The application's own middleware, round what raises the exception of a direct run.
-        kind = cast("Any", type(app))
-        errors = kind.build_middleware_stack(_WithRouter(app, raise_again))
-        made = _core.App(
-            app,
-            router=table.router,
-            direct=True,
-            error_app=Errors(app, errors),
-            rebuild=self.native_app,
-            scope_items={
-                "app": app,
-                "router": self.router,
-                "starlette.exception_handlers": handlers_of(app.middleware_stack),
-            },
-            root_path=app.root_path,
-        )
-        if self._table is not table:
-            made.invalidate()
-        return made
+        self.install()
+        return made or _core.App(app)
+
+    def install(self) -> None:
+        """Stand between the application's middleware and its router, and below its mounts."""
+        if self._why_not is not None or not self._is_between():
+            return
+        if self.router.middleware_stack == self.serve:
+            return
+        self.router.middleware_stack = self.serve
+        for place in self.table().targets:
+            below = getattr(place.route, "app", None)
+            if isinstance(place.route, Mount | Host) and is_fastapi(below):
+                Bridge.of(below).install()
 
     def _tell(self, text: str) -> None:
         level = logging.DEBUG if self._told else logging.INFO
@@ -143,11 +129,83 @@ class Bridge:
             table = self.table()
             found = table.router.match(scope["method"], get_route_path(scope))
             target = None if found is None else table.targets[found[0]]
-            if found is not None and target is not None:
+            if found is not None and isinstance(target, Target):
                 scope.setdefault("router", self.router)
-                await target.serve(found[1], scope, receive, send)
+                await target.run(found[1], scope, receive, send)
                 return
-        await self.router.app(scope, receive, send)
+        elif scope["type"] == "websocket" and "fastapi.telemetry" not in scope:
+            table = self.table("websocket")
+        else:
+            table = None
+        if table is None or not await self._dispatch(table, scope, receive, send):
+            await self.router.app(scope, receive, send)
+
+    async def _dispatch(self, table: Table, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Do what the router would with what the table knows; False: it has to look itself."""
+        found = table.lookup(scope)
+        if found is None:
+            return False
+        _, place, child = found
+        if place is not None:
+            scope.setdefault("router", self.router)
+            await place.serve(child, scope, receive, send)
+            return True
+        other = with_other_slash(scope) if self.router.redirect_slashes else None
+        there = None if other is None else table.lookup(other)
+        if other is not None and (there is None or there[1] is not None):
+            if there is None:
+                return False
+            await redirect_to(other)(scope, receive, send)
+            return True
+        if table.low_priority:
+            return False
+        scope.setdefault("router", self.router)
+        await self.router.default(scope, receive, send)
+        return True
+
+
+class BridgedApp:
+    """A FastAPI application on the way to what runs directly (_native.py)."""
+
+    sends_paths = False
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.watched = self.bridge = Bridge.of(app)
+
+    def is_direct(self) -> bool:
+        app = self.app
+        if self.bridge._why_not is not None:
+            return False
+        if app.middleware_stack is None:
+            # As at the first request; the lifespan has been.
+            app.middleware_stack = app.build_middleware_stack()
+        return _theirs.stack_is_plain(app) and starlette_is_untouched()
+
+    def wrap(self, inner: Any) -> Any:
+        kind = cast("Any", type(self.app))
+        return kind.build_middleware_stack(_WithRouter(self.app, inner))
+
+    @staticmethod
+    def filters(errors: Any) -> tuple[tuple[Any, ...], ...] | None:
+        return ()
+
+    def handlers(self, errors: Any) -> tuple[Any, Any]:
+        found: tuple[Any, Any] = handlers_of(self.app.middleware_stack)
+        return found
+
+    def table(self) -> Table:
+        return self.bridge.table()
+
+    def answers(self, errors: Any) -> tuple[str, ...]:
+        handlers = _theirs.module("fastapi.exception_handlers")
+        low_priority = self.table().low_priority
+        return answers_of(self.app.router, self.handlers(errors), low_priority, handlers)
+
+
+def adapt(app: Any) -> Any:
+    """An application that is mounted, if it can run directly at all."""
+    return BridgedApp(app) if is_fastapi(app) else adapt_own(app)
 
 
 _making = threading.Lock()

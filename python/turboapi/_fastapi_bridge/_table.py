@@ -1,33 +1,72 @@
 """FastAPI's tree of routes as a table for `_core.Router`: as _engine.py, over its classes."""
 
 from collections.abc import Iterator
-from typing import Any, cast
+from typing import Any
 
 from starlette import routing as starlette_routing
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turboapi import _core
-from turboapi._engine import CONVERTORS, OPAQUE, Entry
+from turboapi._engine import (
+    Entry,
+    Found,
+    Kind,
+    base_of,
+    has_known_convertors,
+    host,
+    look_up,
+    mount,
+    opaque,
+    operation,
+    overrides,
+    websocket,
+)
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._hooks import BridgeHooks
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator
 from turboapi.routing import _scope
+from turboapi.routing._places import Place
 
 
-class Target:
+class Theirs(Place):
+    """A place in FastAPI's tree of routes."""
+
+    __slots__ = ()
+
+    @property
+    def operation(self) -> type:  # type: ignore[override]
+        kind: type = _theirs.module("fastapi.routing").APIRoute
+        return kind
+
+    @staticmethod
+    def limit_body(app: ASGIApp, max_body_size: int | None) -> ASGIApp:
+        limited: ASGIApp = _theirs.module("fastapi.routing").wrap_app_with_body_limit(
+            app, max_body_size
+        )
+        return limited
+
+
+class AskedOfThem(Theirs):
+    """As `AskedPlace`."""
+
+    __slots__ = ()
+    asked_only = True
+
+
+class Target(Theirs):
     """A compiled path operation."""
 
-    __slots__ = ("effective", "endpoint", "hooks", "included", "plan", "route")
+    __slots__ = ("endpoint", "hooks", "plan")
 
-    def __init__(self, route: Any, effective: Any | None, included: Any | None, hooks: Any) -> None:
-        self.route = route
-        self.effective = effective
-        self.included = included
-        self.endpoint = (effective or route).endpoint
+    def __init__(
+        self, route: Any, effective: Any | None, included: Any | None, limits: Any, hooks: Any
+    ) -> None:
+        super().__init__(route, effective, included, limits)
+        self.endpoint = self.state.endpoint
         self.hooks = hooks
         self.plan = hooks.plan
 
-    async def serve(
+    async def run(
         self, path_params: dict[str, Any], scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Run the plan for a request that came through the middleware."""
@@ -45,9 +84,10 @@ class Target:
 class Table:
     """The routes of an application as they are now; does not change."""
 
-    def __init__(self, app: Any) -> None:
+    def __init__(self, app: Any, kind: Kind = "http") -> None:
+        self.kind = kind
         self.entries: list[Entry] = []
-        self.targets: list[Target | None] = []
+        self.targets: list[Place] = []
         # The routers of the tree, whose changes make another table necessary.
         self.routers: list[Any] = []
         # (methods and path, why) of the path operations that FastAPI serves.
@@ -56,78 +96,83 @@ class Table:
         for entry, target in self._walk(app.router):
             self.entries.append(entry)
             self.targets.append(target)
-        self.compiled = sum(each is not None for each in self.targets)
+        self.low_priority = tuple(app.router._iter_low_priority_routes())
+        self.compiled = sum(isinstance(each, Target) for each in self.targets)
         self.router = _core.Router(self.entries)
 
-    def _walk(self, router: Any) -> Iterator[tuple[Entry, Target | None]]:
+    def lookup(self, scope: Scope) -> Found | None:
+        """What the routers would find for a request; None: they have to look themselves."""
+        return look_up(self.router.find, self.targets, scope)
+
+    def _walk(self, router: Any) -> Iterator[tuple[Entry, Place]]:
         self.routers.append(router)
-        limited = bool(router.form_limits)
+        limits = router.form_limits
         for route in list(router.routes):
             if isinstance(route, _theirs.module("fastapi.routing")._IncludedRouter):
-                yield from self._walk_included(route, limited)
+                yield from self._walk_included(route, None, limits)
             else:
-                yield from self._entries(route, None, None, limited)
+                yield from self._entries(route, None, None, limits)
 
-    def _walk_included(self, included: Any, limited: bool) -> Iterator[tuple[Entry, Target | None]]:
+    def _walk_included(
+        self, included: Any, within: Any | None, limits: Any
+    ) -> Iterator[tuple[Entry, Place]]:
         routing = _theirs.module("fastapi.routing")
         router = included.original_router
         self.routers.append(router)
         if not _inherits(router, routing.APIRouter, "matches", "handle"):
             self.left.append((included.include_context.prefix or "/", "a custom router class"))
-            yield OPAQUE, None
+            yield opaque(), AskedOfThem(included, None, within, limits)
             return
-        limited = limited or bool(included.include_context.form_limits)
+        limits = {**limits, **included.include_context.form_limits}
         for candidate in included.effective_candidates():
             if isinstance(candidate, routing._IncludedRouter):
-                yield from self._walk_included(candidate, limited)
+                yield from self._walk_included(candidate, included, limits)
             else:
-                yield from self._entries(candidate.original_route, candidate, included, limited)
+                yield from self._entries(candidate.original_route, candidate, included, limits)
 
     def _entries(
-        self, route: Any, effective: Any | None, included: Any | None, limited: bool
-    ) -> Iterator[tuple[Entry, Target | None]]:
+        self, route: Any, effective: Any | None, included: Any | None, limits: Any
+    ) -> Iterator[tuple[Entry, Place]]:
         routing = _theirs.module("fastapi.routing")
-        kind = cast("Any", type(route))
         serving = (effective.starlette_route or effective) if effective is not None else route
-        if isinstance(route, starlette_routing.WebSocketRoute) and kind.matches in (
-            starlette_routing.WebSocketRoute.matches,
-            routing.APIWebSocketRoute.matches,
-        ):
-            return  # never matches an HTTP request
-        if kind is starlette_routing.Mount:
-            yield ("mount", serving.path, None, None, {}), None
-            return
+        where = (route, effective, included, limits)
         is_operation = isinstance(route, routing.APIRoute)
-        base = routing.APIRoute if is_operation else starlette_routing.Route
-        why = None
-        if (
-            not isinstance(route, base)
-            or not _inherits(route, base, "matches", "handle")
-            or vars(route).keys() & {"matches", "handle"}
-        ):
-            why = "a custom route class"
-        elif any(type(each) not in CONVERTORS for each in serving.param_convertors.values()):
-            why = "a convertor of its own"
-        if why is not None:
+        base: Any = base_of(route)
+        if isinstance(route, routing.APIRoute | routing.APIWebSocketRoute):
+            base = routing.APIRoute if is_operation else routing.APIWebSocketRoute
+        if base is None or overrides(route, base, "matches", "handle"):
             if is_operation:
-                self.left.append((_label(serving), why))
-            yield OPAQUE, None
+                self.left.append((_label(serving), "a custom route class"))
+            yield opaque(), AskedOfThem(*where)
+            return
+        if base in (starlette_routing.Mount, starlette_routing.Host):
+            yield (mount if base is starlette_routing.Mount else host)(serving), Theirs(*where)
+            return
+        is_websocket = base in (starlette_routing.WebSocketRoute, routing.APIWebSocketRoute)
+        if is_websocket != (self.kind == "websocket"):
+            return  # never matches such a request
+        if is_websocket:
+            yield websocket(serving), Theirs(*where)
+            return
+        if not has_known_convertors(serving):
+            if is_operation:
+                self.left.append((_label(serving), "a convertor of its own"))
+            yield opaque(serving.path), Theirs(*where)
             return
         target = None
         if is_operation:
             try:
-                target = self._compile(route, effective, included, limited)
+                target = self._compile(*where)
             except CannotTranslate as reason:
                 self.left.append((_label(serving), str(reason)))
-        methods = frozenset(serving.methods) if serving.methods else None
         if target is None:
-            yield ("route", serving.path, methods, None, {}), None
-            return
-        items = {"endpoint": serving.endpoint, "route": route}
-        yield ("route", serving.path, methods, target.plan, items), target
+            yield operation(serving, None, {}), Theirs(*where)
+        else:
+            items = {"endpoint": serving.endpoint, "route": route}
+            yield operation(serving, target.plan, items), target
 
     def _compile(
-        self, route: Any, effective: Any | None, included: Any | None, limited: bool
+        self, route: Any, effective: Any | None, included: Any | None, limits: Any
     ) -> Target:
         routing = _theirs.module("fastapi.routing")
         serving = effective if effective is not None else route
@@ -137,14 +182,14 @@ class Table:
             raise CannotTranslate("a custom route class")
         if serving.max_body_size is not None:
             raise CannotTranslate("a limit of the body's size")
-        if (limited or route.form_limits) and serving.body_field is not None:
+        if (limits or route.form_limits) and serving.body_field is not None:
             raise CannotTranslate("limits of forms")
         if not _is_original(serving):
             raise CannotTranslate("a replaced handler")
         hooks = BridgeHooks(serving, self._translator)
         hooks.effective = effective
         try:
-            return Target(route, effective, included, hooks)
+            return Target(route, effective, included, limits, hooks)
         except Exception as error:
             # It shall fail, if it does, for requests of this route and in FastAPI's words.
             raise CannotTranslate(f"{type(error).__name__}: {error}") from error

@@ -77,8 +77,8 @@ class Inside:
         found = table.match(scope["method"], get_route_path(scope))
         if found is None:
             return None
-        target = table.targets[found[0]]
-        if target is None or target.limited is not None or target.plan is None:
+        target: Any = table.targets[found[0]]
+        if target.limited is not None or target.plan is None:
             return None
         if target.plan.needs_stacks:
             return None

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex
 
 from starlette import routing
 from starlette._utils import get_route_path, is_async_callable
-from starlette.datastructures import URL
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -179,6 +178,7 @@ class APIRouter(routing.Router):
         validate_max_body_size(max_body_size)
         self._routes_version = 0
         self._table: RouteTable | None = None
+        self._websocket_table: RouteTable | None = None
         self._table_lock = threading.RLock()
         # Routers that include this one: their tables depend on it.
         # (Routers compare by their routes, so that they have no hash: no set can hold them.)
@@ -225,6 +225,26 @@ class APIRouter(routing.Router):
         self._routes = RouteList(routes, self)
         self._mark_routes_changed()
 
+    @property
+    def redirect_slashes(self) -> bool:
+        """Whether a path without a route is redirected to the one with, or without, a slash."""
+        return self._redirect_slashes
+
+    @redirect_slashes.setter
+    def redirect_slashes(self, redirect_slashes: bool) -> None:
+        self._redirect_slashes = redirect_slashes
+        self._tell_watchers()
+
+    @property
+    def default(self) -> ASGIApp:
+        """What answers when nothing matches."""
+        return self._default
+
+    @default.setter
+    def default(self, default: ASGIApp) -> None:
+        self._default = default
+        self._tell_watchers()
+
     def _mark_routes_changed(self) -> None:
         self._routes_version += 1
         self._drop_table(set())
@@ -233,7 +253,7 @@ class APIRouter(routing.Router):
         if id(self) in seen:
             return
         seen.add(id(self))
-        self._table = None
+        self._table = self._websocket_table = None
         self._tell_watchers()
         for reference in list(self._including):
             if (router := reference()) is None:
@@ -242,9 +262,12 @@ class APIRouter(routing.Router):
                 router._drop_table(seen)
 
     def _tell_watchers(self) -> None:
-        # Each is told once: what is made anew watches anew.
-        watchers, self._watchers = self._watchers, []
-        for watcher in watchers:
+        # Each is told once: what is made anew watches anew, maybe in another thread.
+        while self._watchers:
+            try:
+                watcher = self._watchers.pop()
+            except IndexError:
+                return
             watcher()
 
     def _get_routes_version(self, seen: set[int] | None = None) -> int:
@@ -269,17 +292,29 @@ class APIRouter(routing.Router):
     def _route_table(self) -> "RouteTable":
         table = self._table
         if table is None:
-            from turboapi._engine import RouteTable
-
             with self._table_lock:
                 table = self._table
-                while table is None:
-                    version = self._get_routes_version()
-                    table = RouteTable(self)
-                    if version != self._get_routes_version():
-                        table = None  # changed by another thread meanwhile
-                self._table = table
+                if table is None:
+                    table = self._table = self._make_table("http")
         return table
+
+    def _table_of_websockets(self) -> "RouteTable":
+        table = self._websocket_table
+        if table is None:
+            with self._table_lock:
+                table = self._websocket_table
+                if table is None:
+                    table = self._websocket_table = self._make_table("websocket")
+        return table
+
+    def _make_table(self, kind: Literal["http", "websocket"]) -> "RouteTable":
+        from turboapi._engine import RouteTable
+
+        while True:
+            version = self._get_routes_version()
+            table = RouteTable(self, kind)
+            if version == self._get_routes_version():  # else changed by another thread meanwhile
+                return table
 
     # -- dispatch -----------------------------------------------------------------------------
 
@@ -293,18 +328,32 @@ class APIRouter(routing.Router):
         if kind == "lifespan":
             await self.lifespan(scope, receive, send)
             return
-        if kind == "http":
-            table = self._route_table()
-            found = table.match(scope["method"], get_route_path(scope))
-            target = None if found is None else table.targets[found[0]]
-            if found is not None and target is not None:
-                target.enter(scope, found[1])
-                await target.serve(scope, receive, send)
-                return
-        await self._search(scope, receive, send)
+        if kind == "websocket":
+            await self._dispatch(self._table_of_websockets(), scope, receive, send)
+            return
+        table = self._route_table()
+        found = table.match(scope["method"], get_route_path(scope))
+        if found is None:
+            await self._dispatch(table, scope, receive, send)
+        else:
+            place: Any = table.targets[found[0]]
+            place.enter(scope, found[1])
+            await place.run(scope, receive, send)
+
+    async def _dispatch(
+        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Do what `_search` would, with what the table knows."""
+        found = table.lookup(scope)
+        if found is None:
+            await self._search(scope, receive, send)
+        elif (place := found[1]) is not None:
+            await place.serve(found[2], scope, receive, send)
+        else:
+            await self._unmatched(table, scope, receive, send)
 
     async def _search(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Try the routes one by one; then redirects, what has low priority, and 404."""
+        """Try the routes one by one: there are some whose class decides for itself."""
         partial: tuple[BaseRoute, Scope] | None = None
         for route in self.routes:
             match, child = route.matches(scope)
@@ -316,12 +365,18 @@ class APIRouter(routing.Router):
         if partial is not None:
             await self._handle(*partial, scope, receive, send)
             return
-        if (redirect := self._slash_redirect(scope)) is not None:
+        http = scope["type"] == "http"
+        table = self._route_table() if http else self._table_of_websockets()
+        await self._unmatched(table, scope, receive, send)
+
+    async def _unmatched(
+        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Redirect, or try what has low priority, or give it to `default`."""
+        if (redirect := self._slash_redirect(table, scope)) is not None:
             await redirect(scope, receive, send)
-            return
-        if await self._handle_low_priority(scope, receive, send):
-            return
-        await self.default(scope, receive, send)
+        elif not await self._handle_low_priority(table, scope, receive, send):
+            await self.default(scope, receive, send)
 
     async def _handle(
         self, route: BaseRoute, child: Scope, scope: Scope, receive: Receive, send: Send
@@ -336,18 +391,23 @@ class APIRouter(routing.Router):
             scope = _files.with_pathsend(scope, send)
         await route.handle(scope, receive, send)
 
-    def _slash_redirect(self, scope: Scope) -> Response | None:
-        path = get_route_path(scope)
-        if scope["type"] != "http" or not self.redirect_slashes or path == "/":
+    def _slash_redirect(self, table: "RouteTable", scope: Scope) -> Response | None:
+        from turboapi._engine import redirect_to, with_other_slash
+
+        other = with_other_slash(scope) if self.redirect_slashes else None
+        if other is None:
             return None
-        other = dict(scope)
-        other["path"] = other["path"].rstrip("/") if path.endswith("/") else other["path"] + "/"
-        for route in self.routes:
-            match, _ = route.matches(other)
-            if match is not Match.NONE:
-                self._tell_redirect(route, scope, other)
-                return RedirectResponse(url=str(URL(scope=other)))
-        return None
+        found = table.lookup(other)
+        if found is None:
+            route = next((e for e in self.routes if e.matches(other)[0] is not Match.NONE), None)
+            if route is None:
+                return None
+            self._tell_redirect(route, scope, other)
+        elif (place := found[1]) is not None:
+            _route_selected(scope=scope, path=getattr(place.state, "path_format", None))
+        else:
+            return None
+        return redirect_to(other)
 
     @staticmethod
     def _tell_redirect(route: Any, scope: Scope, other: Scope) -> None:
@@ -360,8 +420,10 @@ class APIRouter(routing.Router):
                 route = effective.starlette_route or effective
         _route_selected(scope=scope, path=getattr(route, "path_format", None))
 
-    async def _handle_low_priority(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        match, child, route, effective = self._match_low_priority(scope)
+    async def _handle_low_priority(
+        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        match, child, route, effective = self._match_low_priority(table.low_priority, scope)
         if match is Match.NONE or route is None:
             return False
         _scope.merge_child(scope, child)
@@ -384,12 +446,13 @@ class APIRouter(routing.Router):
             if isinstance(route, _IncludedRouter):
                 yield from route.effective_low_priority_routes()
 
+    @staticmethod
     def _match_low_priority(
-        self, scope: Scope
+        candidates: Iterable[BaseRoute | _EffectiveRouteContext], scope: Scope
     ) -> tuple[Match, Scope, BaseRoute | None, _EffectiveRouteContext | None]:
         """The first full match, or the most specific frontend; else the same of partial ones."""
         best: dict[Match, tuple[Scope, BaseRoute, _EffectiveRouteContext | None]] = {}
-        for candidate in self._low_priority():
+        for candidate in candidates:
             if isinstance(candidate, _EffectiveRouteContext):
                 match, child, route = match_effective(candidate, scope)
                 effective: _EffectiveRouteContext | None = candidate
