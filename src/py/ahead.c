@@ -2,10 +2,15 @@
 #include "py/ahead.h"
 
 #include <pthread.h>
+#include <time.h>
 
 #include "py/waiter.h"
 
-enum { MAX_PIECES = 64, MAX_BYTES = 65536 };
+enum {
+    MAX_PIECES = 64,
+    MAX_BYTES = 65536,
+    SLICE_NS = 100 * 1000 /* how long a thread that others want is kept for quick pieces */
+};
 
 struct ta_ahead {
     PyObject_HEAD ta_loopstate *ls; /* borrowed; of the loop's thread, as what is below */
@@ -18,7 +23,13 @@ struct ta_ahead {
     unsigned first, count;
     size_t bytes;  /* of those that are bytes */
     PyObject *exc; /* owned: the iterator's exception, after its pieces */
-    bool running, ended, stopped, wanted, posted;
+    bool begun;    /* a thread has been asked for */
+    bool running;  /* one will come, or is in it: cleared by that thread alone */
+    bool inside;   /* it is in it */
+    bool ended;    /* it gave all */
+    bool stopped;  /* nobody takes what it gives */
+    bool wanted;   /* tell the loop's thread of pieces, and of the end */
+    bool posted;   /* `item` is on its way */
 };
 
 static size_t size_of(PyObject *piece)
@@ -52,8 +63,10 @@ static void tell(ta_ahead *a)
     a->posted = true;
     a->item.fn = wake_up;
     Py_INCREF(a);
-    if (!ta_pool_post(a->pool, &a->item))
+    if (!ta_pool_post(a->pool, &a->item)) {
+        a->posted = false;
         Py_DECREF(a); /* the loop is gone; the caller has a reference, too */
+    }
 }
 
 /* Puts a piece (steals; NULL: the end, maybe with an exception) with the others.  False: enough. */
@@ -96,26 +109,81 @@ static PyObject *next_piece(PyObject *iterator)
     return piece;
 }
 
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* A thread comes.  False: it is not wanted any more, as another one came to let the iterator go. */
+static bool enter(ta_ahead *a, bool *stopped)
+{
+    pthread_mutex_lock(&a->mutex);
+    bool wanted = a->running && !a->inside;
+    if (wanted)
+        a->inside = true;
+    *stopped = a->stopped;
+    pthread_mutex_unlock(&a->mutex);
+    return wanted;
+}
+
+/* Makes pieces until there are enough (false), or others should have the thread (true). */
+static bool make_pieces(ta_ahead *a)
+{
+    int64_t begun = now_ns();
+    while (put(a, next_piece(a->iterator))) {
+        if (ta_pool_wanted(a->pool) && now_ns() - begun >= SLICE_NS)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * What the iterator does in the end is done here, not in the loop's thread, and before `running`
+ * says that it is over.  The response refers to a generator, too: it is closed.
+ */
+static void let_go(ta_ahead *a)
+{
+    if (PyGen_CheckExact(a->iterator)) {
+        PyObject *close = ta_state_of(Py_TYPE(a))->o.names.close; /* the loop may be gone */
+        PyObject *res = PyObject_CallMethodNoArgs(a->iterator, close);
+        if (res == NULL)
+            PyErr_WriteUnraisable(a->iterator);
+        Py_XDECREF(res);
+    }
+    Py_CLEAR(a->iterator);
+}
+
+/* The thread goes out of the iterator; it lets go of one that nobody asks any more. */
+static void leave(ta_ahead *a)
+{
+    pthread_mutex_lock(&a->mutex);
+    while (a->iterator != NULL && (a->stopped || a->ended)) {
+        pthread_mutex_unlock(&a->mutex);
+        let_go(a);
+        pthread_mutex_lock(&a->mutex);
+    }
+    a->running = a->inside = false;
+    tell(a);
+    pthread_mutex_unlock(&a->mutex);
+}
+
+/* True: again, when the others have had their turn (ta_pool_run). */
 static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     ta_ahead *a = (ta_ahead *)self;
-    PyObject *iterator = a->iterator;
     bool stopped;
-    while (put(a, next_piece(iterator)))
-        ;
-    pthread_mutex_lock(&a->mutex);
-    stopped = a->stopped || a->ended;
-    pthread_mutex_unlock(&a->mutex);
-    if (stopped) {
-        /* What it does in the end is done here, not in the loop's thread. */
-        a->iterator = NULL;
-        Py_DECREF(iterator);
+    if (!enter(a, &stopped))
+        Py_RETURN_FALSE;
+    if (!stopped && make_pieces(a)) {
+        pthread_mutex_lock(&a->mutex);
+        a->inside = false;
+        pthread_mutex_unlock(&a->mutex);
+        Py_RETURN_TRUE;
     }
-    pthread_mutex_lock(&a->mutex);
-    a->running = false;
-    tell(a);
-    pthread_mutex_unlock(&a->mutex);
-    Py_RETURN_NONE;
+    leave(a);
+    Py_RETURN_FALSE;
 }
 
 /* -- the loop's thread ------------------------------------------------------------------------- */
@@ -146,6 +214,16 @@ static PyObject *wait(ta_ahead *a)
     return (PyObject *)waiter;
 }
 
+/* Asks for a thread; `running` was set.  False, with an exception: there is none. */
+static bool start(ta_ahead *a)
+{
+    a->begun = true;
+    if (ta_pool_run(a->ls, (PyObject *)a, false) == 0)
+        return true;
+    a->running = false; /* no thread has it, nor will */
+    return false;
+}
+
 int ta_ahead_next(ta_ahead *a, PyObject **out)
 {
     pthread_mutex_lock(&a->mutex);
@@ -157,11 +235,12 @@ int ta_ahead_next(ta_ahead *a, PyObject **out)
         pthread_mutex_unlock(&a->mutex);
         return 1;
     }
-    bool ended = a->ended, start = !a->running && !a->ended;
+    bool ended = a->ended || a->stopped, idle = !a->running && !ended;
     PyObject *exc = a->exc;
     a->exc = NULL;
     a->wanted = !ended;
-    a->running = !ended;
+    if (idle)
+        a->running = true;
     pthread_mutex_unlock(&a->mutex);
     *out = NULL;
     if (exc != NULL) {
@@ -171,21 +250,16 @@ int ta_ahead_next(ta_ahead *a, PyObject **out)
     if (ended)
         return 1;
     *out = wait(a);
-    if (*out != NULL && start) {
-        PyObject *call = ta_call_in_thread(a->ls, (PyObject *)a); /* nobody waits for that */
-        if (call == NULL)
-            Py_CLEAR(*out);
-        Py_XDECREF(call);
-    }
-    if (*out == NULL) {
-        if (start)
-            a->running = false; /* no thread has it */
-        return -1;
-    }
-    return 0;
+    if (idle && *out == NULL)
+        a->running = false; /* no thread has it */
+    else if (idle && !start(a))
+        Py_CLEAR(*out);
+    return *out ? 0 : -1;
 }
 
-PyObject *ta_ahead_stop(ta_ahead *a)
+/* Nothing that it makes is wanted.  True: a thread is in it, or (*waits) will be when it is free.
+ */
+static bool stop(ta_ahead *a, bool *waits)
 {
     PyObject *dropped[MAX_PIECES];
     unsigned n = 0;
@@ -197,14 +271,43 @@ PyObject *ta_ahead_stop(ta_ahead *a)
     }
     a->bytes = 0;
     bool running = a->running;
+    *waits = running && !a->inside;
     a->wanted = running;
     pthread_mutex_unlock(&a->mutex);
     while (n > 0)
         Py_DECREF(dropped[--n]);
-    if (running)
-        return wait(a);
-    Py_CLEAR(a->iterator);
-    return NULL;
+    return running;
+}
+
+PyObject *ta_ahead_stop(ta_ahead *a)
+{
+    bool waits, again = a->stopped;
+    bool running = stop(a, &waits);
+    if (!running && (!a->begun || a->iterator == NULL || a->ls->loop == NULL)) {
+        Py_CLEAR(a->iterator);
+        return NULL;
+    }
+    if (!running)
+        a->running = a->wanted = true; /* no thread looks at it yet */
+    /* Not behind others, which may never end. */
+    bool ask = !running || (waits && !again);
+    if (ask && ta_pool_run(a->ls, (PyObject *)a, true) < 0) {
+        PyErr_Clear();
+        if (!running) {
+            a->running = a->wanted = false;
+            Py_CLEAR(a->iterator);
+            return NULL;
+        }
+    }
+    return wait(a);
+}
+
+void ta_ahead_drop(ta_ahead *a)
+{
+    bool waits;
+    if (!stop(a, &waits))
+        Py_CLEAR(a->iterator);
+    Py_DECREF(a);
 }
 
 /* -- the type ---------------------------------------------------------------------------------- */
@@ -213,6 +316,7 @@ static void ahead_dealloc(PyObject *self)
 {
     ta_ahead *a = (ta_ahead *)self;
     PyTypeObject *type = Py_TYPE(self);
+    assert(!a->posted);
     for (; a->count > 0; a->count--) {
         Py_DECREF(a->pieces[a->first]);
         a->first = (a->first + 1) % MAX_PIECES;

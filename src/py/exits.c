@@ -163,7 +163,8 @@ static int call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
         const ta_node *n = &r->plan->nodes[kind];
         PyObject *method = PyObject_GetAttr(cm, es->str[S___exit__]);
         if (method != NULL) {
-            rc = ta_call_sync(r->x->ls, n->stat, n->run_mode, method, args + 1, 3, NULL, out);
+            rc = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1, 3,
+                              NULL, out);
             Py_DECREF(method);
             if (rc == 1 && *out == NULL)
                 rc = -1;

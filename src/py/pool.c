@@ -21,7 +21,8 @@ enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
 typedef struct ta_job {
     PyObject_HEAD ta_wake_item item; /* back to the loop's thread; holds a reference then */
     struct ta_job *next;             /* in the queue, which holds a reference */
-    ta_waiter *waiter;               /* owned: touched by the loop's thread only */
+    ta_list_node node;               /* in the pool's `waited`, as long as it has a waiter */
+    ta_waiter *waiter;               /* owned: of the loop's thread; NULL: nobody waits for it */
     ta_callstat *stat;               /* a counted reference, or NULL */
     PyObject *context;               /* owned */
     PyObject *func;                  /* owned */
@@ -29,6 +30,8 @@ typedef struct ta_job {
     PyObject *result;                /* owned: of the call */
     PyObject *exc;                   /* owned: of the call */
     atomic_bool cancelled;
+    bool unwaited;    /* it never had a waiter: see ta_pool_run */
+    bool leave;       /* TA_RUN_LEAVE */
     Py_ssize_t nargs; /* positional ones */
     Py_ssize_t ntotal;
     PyObject *args[]; /* owned */
@@ -40,12 +43,14 @@ struct ta_pool {
     pthread_cond_t work;   /* a job came, or closed */
     pthread_cond_t gone;   /* a worker ended */
     ta_job *head, *tail;
-    unsigned queued, threads, idle, max;
+    atomic_uint queued; /* read without the mutex, too, as a hint */
+    unsigned threads, idle, max;
     unsigned refs;
     bool closed;
     ta_wake *wake; /* borrowed: the loopstate's; not used once closed */
     /* of the loop's thread */
-    PyObject *aioloop; /* owned */
+    PyObject *aioloop;   /* owned */
+    ta_list_node waited; /* jobs that have a waiter, queued, running or on their way back */
 };
 
 /* What a thread is started with. */
@@ -83,6 +88,7 @@ static ta_pool *pool_new(ta_loopstate *ls)
     pool->refs = 1;
     pool->wake = ls->wake;
     pool->aioloop = Py_NewRef(ls->aioloop);
+    ta_list_init(&pool->waited);
     return pool;
 }
 
@@ -99,10 +105,12 @@ void ta_pool_unref(ta_pool *pool)
     PyMem_RawFree(pool);
 }
 
-/* The loop's pool, made when there is none. */
+/* The loop's pool, made when there is none; NULL with an exception. */
 static ta_pool *pool_of(ta_loopstate *ls)
 {
-    if (ls->pool == NULL)
+    if (ls->pool == NULL && ls->loop == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    else if (ls->pool == NULL)
         ls->pool = pool_new(ls);
     return ls->pool;
 }
@@ -126,6 +134,16 @@ bool ta_pool_post(ta_pool *pool, ta_wake_item *item)
         ta_wake_post(pool->wake, item);
     pthread_mutex_unlock(&pool->mutex);
     return open;
+}
+
+bool ta_pool_wanted(ta_pool *pool)
+{
+    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0)
+        return false;
+    pthread_mutex_lock(&pool->mutex);
+    bool wanted = pool->queued > pool->idle;
+    pthread_mutex_unlock(&pool->mutex);
+    return wanted;
 }
 
 static struct timespec in_seconds(time_t seconds, long ns)
@@ -157,9 +175,9 @@ static void job_dealloc(PyObject *self)
 {
     ta_job *job = (ta_job *)self;
     PyTypeObject *type = Py_TYPE(self);
+    assert(job->waiter == NULL && !ta_list_linked(&job->node));
     job_clear_call(job);
     ta_callstat_unref(job->stat);
-    Py_CLEAR(job->waiter);
     Py_CLEAR(job->result);
     Py_CLEAR(job->exc);
     type->tp_free(self);
@@ -195,9 +213,11 @@ static PyObject *job_call(ta_job *job, ta_token *token)
     ta_call_watch watch;
     if (token != NULL)
         token->used = false;
-    ta_promote_begin(&watch);
+    if (job->stat != NULL)
+        ta_promote_begin(&watch);
     PyObject *res = PyObject_Vectorcall(job->func, job->args, (size_t)job->nargs, job->kwnames);
-    ta_promote_end(&watch, job->stat, token != NULL && token->used);
+    if (job->stat != NULL)
+        ta_promote_end(&watch, job->stat, token != NULL && token->used);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(job->context) < 0)
         PyErr_Clear();
@@ -206,27 +226,30 @@ static PyObject *job_call(ta_job *job, ta_token *token)
     return res;
 }
 
-/* The worker's part. */
-static void job_run(ta_job *job, ta_token *token)
+/* Takes the waiter out: a new reference.  From here on the job is of no interest to it. */
+static ta_waiter *job_leave_waiter(ta_job *job)
 {
-    if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
-        job->result = job_call(job, token);
-        if (job->result == NULL)
-            job->exc = ta_no_stop_iteration(PyErr_GetRaisedException());
-    }
-    job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
+    ta_waiter *waiter = job->waiter;
+    job->waiter = NULL;
+    ta_waiter_detach(waiter);
+    ta_list_remove(&job->node);
+    return waiter;
 }
 
 /* Back on the loop's thread. */
 static void job_done(ta_wake_item *item)
 {
     ta_job *job = TA_CONTAINER_OF(item, ta_job, item);
-    PyObject *exc = job->exc;
-    job->exc = NULL;
-    if (exc != NULL)
-        ta_waiter_set_exception(job->waiter, exc);
-    else
-        ta_waiter_set_result(job->waiter, job->result ? job->result : Py_None);
+    if (job->waiter != NULL) { /* else the loop is about to close */
+        ta_waiter *waiter = job_leave_waiter(job);
+        PyObject *exc = job->exc;
+        job->exc = NULL;
+        if (exc != NULL)
+            ta_waiter_set_exception(waiter, exc);
+        else
+            ta_waiter_set_result(waiter, job->result ? job->result : Py_None);
+        Py_DECREF(waiter);
+    }
     Py_DECREF(job);
 }
 
@@ -273,7 +296,8 @@ static ta_job *take(ta_pool *pool)
 {
     ta_job *job = NULL;
     pthread_mutex_lock(&pool->mutex);
-    if (pool->head == NULL && !pool->closed) {
+    bool surplus = pool->threads > pool->max;
+    if (pool->head == NULL && !pool->closed && !surplus) {
         struct timespec until = in_seconds(IDLE_SECONDS, 0);
         int rc = 0;
         pool->idle++;
@@ -282,11 +306,12 @@ static ta_job *take(ta_pool *pool)
         pool->idle--;
     }
     job = pool->head;
-    if (job != NULL) {
+    if (job != NULL && (!surplus || job->leave)) {
         pool->head = job->next;
         pool->queued--;
         job->next = NULL;
     } else {
+        job = NULL;
         pool->threads--;
         pthread_cond_broadcast(&pool->gone);
     }
@@ -294,8 +319,56 @@ static ta_job *take(ta_pool *pool)
     return job;
 }
 
-static void give_back(ta_pool *pool, ta_job *job)
+/* With the mutex: behind the others, or before them; steals. */
+static void queue(ta_pool *pool, ta_job *job)
 {
+    bool first = job->leave || pool->head == NULL;
+    job->next = first ? pool->head : NULL;
+    if (job->next == NULL) {
+        if (!first)
+            pool->tail->next = job;
+        pool->tail = job;
+    }
+    if (first)
+        pool->head = job;
+    pool->queued++;
+}
+
+/* One that nobody waits for (steals): once more, when it gave True. */
+static void run_unwaited(ta_pool *pool, ta_job *job, ta_token *token)
+{
+    bool again = false;
+    if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
+        PyObject *res = job_call(job, token);
+        again = res == Py_True;
+        if (res == NULL)
+            PyErr_WriteUnraisable(job->func);
+        Py_XDECREF(res);
+    }
+    if (again) {
+        pthread_mutex_lock(&pool->mutex);
+        again = !pool->closed;
+        if (again)
+            queue(pool, job); /* this thread takes what is first now: nobody need be woken */
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    if (!again)
+        Py_DECREF(job);
+}
+
+/* The worker's part; steals. */
+static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
+{
+    if (job->unwaited) {
+        run_unwaited(pool, job, token);
+        return;
+    }
+    if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
+        job->result = job_call(job, token);
+        if (job->result == NULL)
+            job->exc = ta_no_stop_iteration(PyErr_GetRaisedException());
+    }
+    job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
     job->item.fn = job_done;
     if (!ta_pool_post(pool, &job->item)) /* its reference goes along */
         Py_DECREF(job);
@@ -333,8 +406,7 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
         ta_job *job;
         Py_BEGIN_ALLOW_THREADS job = take(pool);
         Py_END_ALLOW_THREADS if (job == NULL) break;
-        job_run(job, token);
-        give_back(pool, job);
+        job_run(pool, job, token);
     }
     Py_XDECREF(token);
     Py_RETURN_NONE;
@@ -451,23 +523,14 @@ static PyObject *anyio_path(ta_state *st, ta_job *job)
     return PyObject_CallOneArg(st->o.pool.anyio_run_sync, (PyObject *)job);
 }
 
-/* Queues it; the waiter is the awaitable.  NULL with an exception. */
-static PyObject *submit(ta_loopstate *ls, ta_job *job)
+/* Queues it, and sees to it that there are threads.  -1 with an exception: nobody will run it. */
+static int submit(ta_loopstate *ls, ta_job *job)
 {
     ta_pool *pool = ls->pool;
-    job->waiter = ta_waiter_new(ls, job_cancel, job);
-    if (job->waiter == NULL)
-        return NULL;
-    PyObject *waiter = Py_NewRef((PyObject *)job->waiter);
     Py_INCREF(job); /* the queue's */
     pthread_mutex_lock(&pool->mutex);
-    if (pool->head == NULL)
-        pool->head = job;
-    else
-        pool->tail->next = job;
-    pool->tail = job;
-    pool->queued++;
-    bool grow = pool->queued > pool->idle && pool->threads < pool->max;
+    queue(pool, job);
+    bool grow = pool->queued > pool->idle && (pool->threads < pool->max || job->leave);
     unsigned threads = pool->threads;
     pthread_cond_signal(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
@@ -475,11 +538,24 @@ static PyObject *submit(ta_loopstate *ls, ta_job *job)
         if (threads == 0) {
             /* Nobody would ever take it.  It stays queued, as cancelled, for a later thread. */
             job_cancel(job);
-            ta_waiter_detach(job->waiter);
-            Py_DECREF(waiter);
-            return NULL;
+            return -1;
         }
         PyErr_Clear(); /* fewer threads than allowed: slower, no more */
+    }
+    return 0;
+}
+
+/* The same; the waiter is the awaitable.  NULL with an exception. */
+static PyObject *submit_waited(ta_loopstate *ls, ta_job *job)
+{
+    job->waiter = ta_waiter_new(ls, job_cancel, job);
+    if (job->waiter == NULL)
+        return NULL;
+    ta_list_push_back(&ls->pool->waited, &job->node);
+    PyObject *waiter = Py_NewRef((PyObject *)job->waiter);
+    if (submit(ls, job) < 0) {
+        Py_DECREF(job_leave_waiter(job));
+        Py_CLEAR(waiter);
     }
     return waiter;
 }
@@ -487,6 +563,8 @@ static PyObject *submit(ta_loopstate *ls, ta_job *job)
 int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
                  PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result)
 {
+    bool leave = run_mode & TA_RUN_LEAVE;
+    run_mode &= ~TA_RUN_LEAVE;
     if (run_mode == TA_RUN_INLINE) {
         *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
         goto inline_done;
@@ -502,10 +580,11 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
                           PyVectorcall_NARGS(nargsf), kwnames);
     if (job == NULL)
         return 1;
+    job->leave = leave;
     if (!Py_IsNone(ls->st->o.pool.anyio_run_sync) && ta_task_is_marked(ls))
         *result = anyio_path(ls->st, job);
     else
-        *result = submit(ls, job);
+        *result = submit_waited(ls, job);
     Py_DECREF(job);
     return *result ? 0 : 1;
 
@@ -515,14 +594,18 @@ inline_done:
     return 1;
 }
 
-PyObject *ta_call_in_thread(ta_loopstate *ls, PyObject *func)
+int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)
 {
     if (pool_of(ls) == NULL)
-        return NULL;
+        return -1;
     ta_job *job = job_new(ls, NULL, func, NULL, 0, NULL);
-    PyObject *waiter = job ? submit(ls, job) : NULL;
-    Py_XDECREF(job);
-    return waiter;
+    if (job == NULL)
+        return -1;
+    job->unwaited = true;
+    job->leave = leave;
+    int rc = submit(ls, job);
+    Py_DECREF(job);
+    return rc;
 }
 
 PyObject *ta_no_stop_iteration(PyObject *exc)
@@ -575,6 +658,12 @@ void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
     pool->queued = 0;
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
+    /* The calls that run now come back to nobody.  Who waits for them waits for ever, as for an
+     * executor's when the loop is closed, and may be cancelled. */
+    while (!ta_list_empty(&pool->waited)) {
+        ta_job *waited = TA_CONTAINER_OF(pool->waited.next, ta_job, node);
+        Py_DECREF(job_leave_waiter(waited));
+    }
     while (job != NULL) {
         ta_job *next = job->next;
         Py_DECREF(job);

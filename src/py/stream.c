@@ -73,14 +73,13 @@ static void end_iteration(ta_streamer *s)
         ta_loop *loop = s->x->base.ls->loop;
         s->x->stream = NULL;
         ta_loop_undefer(loop, &s->leaving);
-        ta_timer_cancel(ta_loop_timers(loop), &s->timer);
+        if (loop != NULL) /* else it is closed, and has forgotten them */
+            ta_timer_cancel(ta_loop_timers(loop), &s->timer);
     }
     if (s->ahead != NULL) {
-        PyObject *thread = ta_ahead_stop(s->ahead); /* nobody waits for it */
-        if (thread == NULL)
-            PyErr_Clear();
-        Py_XDECREF(thread);
-        Py_CLEAR(s->ahead);
+        ta_ahead *ahead = s->ahead;
+        s->ahead = NULL;
+        ta_ahead_drop(ahead);
     }
     Py_CLEAR(s->iterator);
     Py_CLEAR(s->piece);
@@ -516,6 +515,12 @@ static ta_step stream_advance(ta_co *co, PyObject *value)
     }
     if (step == TA_STEP_DONE || step == TA_STEP_ERROR) {
         PyObject *exc = PyErr_GetRaisedException();
+        if (s->ahead != NULL) { /* cancelled by others: nobody waits for its end */
+            PyObject *thread = ta_ahead_stop(s->ahead);
+            if (thread == NULL)
+                PyErr_Clear();
+            Py_XDECREF(thread);
+        }
         let_go(s);
         if (exc != NULL)
             PyErr_SetRaisedException(exc);

@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import gc
 import gzip
@@ -577,6 +578,180 @@ def test_a_thread_may_call_the_loop():
 
     with serving(streaming(make)) as server:
         assert server.get("/")[2] == b"from the loop"
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_streams_leave_threads_for_others(loop):
+    """More streams than threads, each of which blocks for every piece: as fair as a hop a piece."""
+    pytest.importorskip(loop)
+    app = FastAPI()
+    over = threading.Event()
+
+    @app.get("/")
+    def index():
+        def pieces():
+            while not over.is_set():
+                yield b"piece\n"
+                over.wait(0.02)
+
+        return StreamingResponse(pieces())
+
+    @app.get("/thread", run="thread")
+    def thread():
+        return 1
+
+    with serving(app, thread_pool=2, loop=loop) as server, contextlib.ExitStack() as stack:
+        stack.callback(over.set)
+        socks = [stack.enter_context(server.raw(GET)) for _ in range(6)]
+        for _ in range(2):
+            for sock in socks:
+                assert b"piece" in read_until(sock, b"piece")
+            assert server.get("/thread")[0] == 200
+
+
+def test_quick_streams_leave_threads_for_others():
+    """Streams that never block, and clients that take all they get."""
+    app = FastAPI()
+    over = threading.Event()
+
+    @app.get("/")
+    async def index():
+        def pieces():
+            while not over.is_set():
+                yield bytes(100)
+
+        return StreamingResponse(pieces())
+
+    @app.get("/thread", run="thread")
+    def thread():
+        return 1
+
+    def drain(sock):
+        return sum(len(data) for data in iter(lambda: sock.recv(1 << 16), b""))
+
+    with serving(app, thread_pool=1) as server, contextlib.ExitStack() as stack:
+        pool = stack.enter_context(concurrent.futures.ThreadPoolExecutor(3))
+        stack.callback(over.set)
+        read = [pool.submit(drain, stack.enter_context(server.raw(LAST))) for _ in range(3)]
+        for _ in range(20):
+            assert server.get("/thread")[0] == 200
+        over.set()
+        assert all(each.result(60) > 0 for each in read)
+
+
+class Resource:
+    """An iterator with something to do when it is let go."""
+
+    def __init__(self, events, piece=b"x", pieces=1 << 30):
+        self.events, self.piece, self.pieces = events, piece, pieces
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        if self.pieces == 0:
+            raise StopIteration
+        self.pieces -= 1
+        return self.piece
+
+    def __del__(self):
+        self.events.append("begins to go")
+        time.sleep(0.1)
+        self.events.append(threading.current_thread().name)
+
+
+class Source:
+    """Nobody but the response has what it makes."""
+
+    def __init__(self, *args):
+        self.args = args
+
+    def __iter__(self):
+        return Resource(*self.args)
+
+
+GONE = ["begins to go", "turboapi worker thread"]
+
+
+def test_the_background_runs_when_the_iterator_has_gone():
+    """Though the loop learns of its last piece before."""
+    events = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def index():
+        background = BackgroundTasks()
+        background.add_task(events.append, "background")
+        return StreamingResponse(Source(events, b"x", 20), background=background)
+
+    with serving(app) as server:
+        for _ in range(3):
+            events.clear()
+            assert server.get("/")[2] == b"x" * 20
+            wait_for(lambda: "background" in events)
+            assert events == [*GONE, "background"]
+
+
+def test_an_iterator_that_is_left_goes_in_a_thread():
+    """The ring is full, so that no thread is in it."""
+    events = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def index():
+        return StreamingResponse(Source(events, bytes(1 << 16)))
+
+    with serving(app) as server:
+        with server.raw(GET) as sock:
+            read_until(sock, b"\r\n\r\n")
+            time.sleep(0.1)
+            assert not events
+        wait_for(lambda: len(events) == 2)
+        assert events == GONE
+
+
+def test_an_iterator_that_is_left_needs_no_thread_of_others():
+    """All threads are in iterators that wait for ever, and it waits for its turn behind them."""
+    events, over, wait = [], threading.Event(), threading.Event()
+    entered = threading.Event()
+    app = FastAPI()
+
+    @app.get("/waits")
+    async def waits():
+        def pieces():
+            wait.wait()
+            entered.set()
+            over.wait()
+            yield b"over"
+
+        return StreamingResponse(pieces())
+
+    @app.get("/left")
+    async def left():
+        def pieces():
+            try:
+                while True:
+                    yield b"piece"
+                    time.sleep(0.01)
+            finally:
+                events.append(threading.current_thread().name)
+
+        return StreamingResponse(pieces())
+
+    with serving(app, thread_pool=1) as server:
+        try:
+            with server.raw(b"GET /left HTTP/1.1\r\nhost: x\r\n\r\n") as sock:
+                assert b"piece" in read_until(sock, b"piece")
+                with server.raw(b"GET /waits HTTP/1.1\r\nhost: x\r\n\r\n") as other:
+                    wait.set()
+                    assert entered.wait(60)
+                    sock.close()
+                    wait_for(lambda: events, 60)
+                    assert events == ["turboapi worker thread"]
+                    over.set()
+                    assert b"over" in read_until(other, b"over")
+        finally:
+            over.set()
 
 
 def test_many_streams_of_threads_at_once():

@@ -3,11 +3,15 @@
 import asyncio
 import gc
 import socket
+import threading
+import time
 import weakref
 
 import pytest
 
-from turboapi import _core
+from turboapi import Depends, FastAPI, _core
+from turboapi._native import native_app
+from turboapi.responses import StreamingResponse
 
 
 def make_loop():
@@ -20,7 +24,8 @@ async def listen(selector, app):
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     port = listening.getsockname()[1]
-    server = _core.Server(selector, _core.App(app))
+    made = native_app(app) if isinstance(app, FastAPI) else _core.App(app)
+    server = _core.Server(selector, made)
     server.listen(listening.detach())
     return server, port
 
@@ -119,3 +124,78 @@ def test_a_server_that_was_forgotten_goes_on():
     loop.close()
     gc.collect()
     assert alive() is None, "the loop's end did not let go of the server"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "forgotten"])
+def test_the_loop_goes_while_a_call_is_in_a_thread(how):
+    """Its result comes back to nobody; whoever waits for it may still be cancelled."""
+    app = FastAPI()
+    tasks, started, go, over = [], threading.Event(), threading.Event(), threading.Event()
+
+    async def remember():
+        tasks.append(asyncio.current_task())
+
+    @app.get("/", run="thread")
+    def blocks(_=Depends(remember)):
+        started.set()
+        go.wait(60)
+        over.set()
+
+    selector, loop = make_loop()
+
+    async def main():
+        server, port = await listen(selector, app)
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.to_thread(started.wait, 60)
+        return server
+
+    server = loop.run_until_complete(main())
+    server.close()
+    loop.close()
+    go.set()
+    assert over.wait(60)
+    time.sleep(0.1)  # the thread lets go of the call
+    # Whatever lay there before is memory of these now.
+    zeros = [bytes(bytearray(n)) for n in range(40, 300) for _ in range(50)]
+    if how == "cancelled":
+        tasks.pop().cancel()
+    tasks.clear()
+    assert not any(any(each) for each in zeros)
+    del server
+    gc.collect()
+
+
+def test_the_loop_goes_while_a_stream_waits_for_its_thread():
+    app = FastAPI()
+    inside, go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    @app.get("/")
+    async def index():
+        def pieces():
+            try:
+                yield b"piece"
+                inside.set()
+                go.wait(60)
+                yield b"nobody takes it"
+            finally:
+                closed.set()
+
+        return StreamingResponse(pieces())
+
+    selector, loop = make_loop()
+
+    async def main():
+        server, port = await listen(selector, app)
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            await asyncio.to_thread(inside.wait, 60)
+        return server
+
+    server = loop.run_until_complete(main())
+    server.close()
+    loop.close()
+    go.set()
+    assert closed.wait(60)
+    del server
+    gc.collect()

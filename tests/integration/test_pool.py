@@ -1,0 +1,50 @@
+"""Threads for `def` handlers and dependencies: what happens when all of them are taken."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated
+
+import pytest
+from server_kit import running, wait_for
+
+from turboapi import Depends, FastAPI
+
+
+def serving(app, **settings):
+    return running(app, interface="turboapi", **settings)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_dependencies_are_left_while_all_threads_wait_for_that(threads):
+    """As FastAPI: else nobody would ever get a connection from a pool that is used up."""
+    app = FastAPI()
+    connections = threading.Semaphore(1)
+
+    def connection():
+        assert connections.acquire(timeout=120)
+        try:
+            yield 1
+        finally:
+            connections.release()
+
+    @app.get("/")
+    async def index(one: Annotated[int, Depends(connection)]):
+        await asyncio.sleep(0.001)
+        return one
+
+    with (
+        serving(app, thread_pool=threads) as server,
+        ThreadPoolExecutor(12) as clients,
+    ):
+        # More at once than there are threads: all of these wait for the connection.
+        answers = list(clients.map(lambda _: server.get("/")[0], range(24)))
+        assert answers == [200] * 24
+        wait_for(lambda: server.server.tasks == 0)
+        # The threads beyond the limit have ended.
+        wait_for(
+            lambda: (
+                sum(t.name == "turboapi worker thread" for t in threading.enumerate()) <= threads
+            ),
+            60,
+        )
