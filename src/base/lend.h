@@ -1,8 +1,8 @@
 /*
  * lend.h -- memory that is lent to whoever sends it, instead of being copied.
  *
- * Layer: base.  Nothing is held until it must be: bytes that can be sent at once are sent from where
- * they are, and only for those that have to wait the lender is asked to keep them.
+ * Layer: base.  Nothing is held until it must be: bytes that can be sent at once are sent from
+ * where they are, and only for those that have to wait the lender is asked to keep them.
  */
 #ifndef TA_BASE_LEND_H
 #define TA_BASE_LEND_H
@@ -12,9 +12,9 @@
 
 /* Borrowed during the call that it is given to. */
 typedef struct ta_lender {
-    /* Called at most once, within that call: from then on the bytes stay where and as they are until
-     * release(what it gave), which is called exactly once, on the same thread, maybe before that
-     * call returns.  NULL: they can't be kept, and are copied. */
+    /* Called at most once, within that call: from then on the bytes stay where and as they are
+     * until release(what it gave), which is called exactly once, on the same thread, maybe before
+     * that call returns.  NULL: they can't be kept, and are copied. */
     void *(*keep)(void *owner);
     void (*release)(void *kept);
     void *owner; /* borrowed */
@@ -28,7 +28,8 @@ static inline void *ta_lend_take_buf(void *owner)
     return data;
 }
 
-/* The bytes are those of `buf`, whose memory goes over to the borrower (leaving it empty) or stays. */
+/* The bytes are those of `buf`, whose memory goes over to the borrower (leaving it empty) or stays.
+ */
 static inline ta_lender ta_lend_buf(ta_buf *buf)
 {
     return (ta_lender){ta_lend_take_buf, ta_free, buf};

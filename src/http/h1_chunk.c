@@ -9,8 +9,10 @@
 
 enum {
     S_SIZE,        /* hex digits */
+    S_PART_SPACE,  /* white space behind a size or a whole extension: ";" must follow */
     S_EXT_NAME_0,  /* behind ";": first byte of a name */
     S_EXT_NAME,    /* within it */
+    S_NAME_SPACE,  /* white space behind it: "=" or ";" must follow */
     S_EXT_VALUE_0, /* behind "=" */
     S_EXT_VALUE,   /* within a token */
     S_EXT_QUOTED,  /* within a quoted-string */
@@ -57,11 +59,19 @@ static bool is_hex(unsigned char b)
     return (b >= '0' && b <= '9') || ((b | 0x20) >= 'a' && (b | 0x20) <= 'f');
 }
 
+/* RFC 9112 section 7.1.1: "bad white space", which a recipient must take and no sender may make. */
+static bool is_space(unsigned char b)
+{
+    return b == ' ' || b == '\t';
+}
+
 /* What may follow a chunk size or a whole extension. */
 static int after_part(ta_h1_chunk *c, unsigned char b)
 {
     if (b == ';')
         c->state = S_EXT_NAME_0;
+    else if (is_space(b))
+        c->state = S_PART_SPACE;
     else if (b == '\r')
         c->state = S_SIZE_LF;
     else
@@ -90,16 +100,30 @@ static int line_byte(ta_h1_chunk *c, unsigned char b)
         if (is_hex(b))
             return size_digit(c, b);
         return c->size_digits ? after_part(c, b) : refuse(c, TA_EBAD, "chunk size expected");
+    case S_PART_SPACE:
+        return is_space(b) || b == ';' ? after_part(c, b)
+                                       : refuse(c, TA_EBAD, "malformed chunk line");
     case S_EXT_NAME_0:
+        if (is_space(b))
+            return TA_OK;
         c->state = S_EXT_NAME;
         break;
     case S_EXT_NAME:
+    case S_NAME_SPACE:
         if (b == '=') {
             c->state = S_EXT_VALUE_0;
             return TA_OK;
         }
+        if (is_space(b)) {
+            c->state = S_NAME_SPACE;
+            return TA_OK;
+        }
+        if (c->state == S_NAME_SPACE && b != ';')
+            return refuse(c, TA_EBAD, "malformed chunk extension");
         return ta_is_token_char(b) ? TA_OK : after_part(c, b);
     case S_EXT_VALUE_0:
+        if (is_space(b))
+            return TA_OK;
         c->state = b == '"' ? S_EXT_QUOTED : S_EXT_VALUE;
         if (b == '"')
             return TA_OK;

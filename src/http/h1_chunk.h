@@ -2,8 +2,8 @@
  * h1_chunk.h -- decoder of chunked bodies (RFC 9112 section 7.1).  Layer: http.
  *
  * Incremental and pure; keeps a few counters, no bytes.  Strict: CRLF and nothing else ends a line,
- * no white space round a chunk size, extensions must be well formed, sizes must fit.  Trailer
- * fields are checked and dropped, as no door hands them on.
+ * no white space round a chunk size but before an extension (RFC 9112 7.1.1), extensions must be
+ * well formed, sizes must fit.  Trailer fields are checked and dropped, as no door hands them on.
  *
  * Besides the limit of one line there is one of all: lines that are longer than 16 bytes and twice
  * their chunk may add up to 16 times chunk_ext_bytes, so that nobody makes us read extensions

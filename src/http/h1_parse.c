@@ -91,9 +91,10 @@ static int parse_version(ta_h1_head *head, const char *p, const char *end)
         return bad(head, "malformed HTTP version");
     if (p[8] != '\r' || p[9] != '\n')
         return bad(head, "request line does not end with CRLF");
-    if (p[5] != '1' || p[7] > '1')
+    if (p[5] != '1')
         return refuse(head, TA_EVERSION, 505, "HTTP version not supported");
-    head->version_minor = (uint8_t)(p[7] - '0');
+    /* RFC 9110 section 2.5: a higher minor version is processed as the highest that we know. */
+    head->version_minor = p[7] != '0';
     return TA_OK;
 }
 
