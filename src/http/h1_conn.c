@@ -22,6 +22,8 @@ void h1_arm(h1_conn *h, h1_armed kind)
         ms = h->server->stopping ? H1_PARTING_MS : limits->timeout_idle_ms;
     else if (kind == H1_ARMED_BODY)
         ms = limits->timeout_body_ms;
+    else if (kind == H1_ARMED_READER)
+        ms = H1_READER_MS;
     h->armed = (uint8_t)kind;
     if (ms)
         ta_conn_set_deadline(&h->net, ms);
@@ -308,8 +310,7 @@ static bool busy(h1_conn *h)
     if (rq->raw) {
         if (raw_turn(h, rq))
             return true;
-    } else if ((h->peer_ended || (h->peer_ending && rq->req.body_eof) || h->state == H1_GONE) &&
-               !rq->disconnect_told) {
+    } else if (!rq->disconnect_told && h1_peer_gone(h)) {
         rq->disconnect_told = true;
         rq->req.disconnected = true;
         if (ops->on_disconnect)
@@ -317,6 +318,8 @@ static bool busy(h1_conn *h)
         return true;
     }
     if (h->state == H1_BUSY) {
+        if (rq->reader == H1_READER_ASKED)
+            return false;
         if (!body_due(rq) || h->peer_ended)
             h1_arm(h, H1_ARMED_NONE);
         else if (h->armed != H1_ARMED_BODY)
@@ -421,7 +424,9 @@ static void on_timeout(ta_conn *c)
             h1_fail(h, 408, "the request head did not arrive in time");
         break;
     case H1_BUSY:
-        if (!h->rq->resp_done)
+        if (kind == H1_ARMED_READER)
+            h1_peer_verdict(h);
+        else if (!h->rq->resp_done)
             h1_fail(h, 408, "the request body did not arrive in time");
         break;
     case H1_DRAIN:
@@ -444,6 +449,7 @@ static void on_close(ta_conn *c, int reason)
             /* the request's slices point into it */
             ta_conn_keep_input(c, h->kept);
             h->state = H1_GONE;
+            rq->req.gone = true;
             h1_run(h);
             return;
         }

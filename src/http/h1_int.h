@@ -4,6 +4,7 @@
  *   h1_server.c  settings, pool of requests, list of connections, shutdown
  *   h1_conn.c    the state machine of a connection: heads, turns, timeouts, ends
  *   h1_body.c    request bodies
+ *   h1_peer.c    whether a client that has ended its sending side is still there
  *   h1_resp.c    responses and the other downcalls of http.h
  *
  * Upcalls are made by h1_run alone (but for ta_h1_server_free's on_close), so they never nest and
@@ -37,6 +38,8 @@ typedef struct h1_req {
     bool sink;          /* the connection reads into req.body */
     bool continue_sent;
     bool disconnect_told;
+    uint8_t reader;  /* h1_reader: of a peer that has ended its side */
+    uint64_t fin_at; /* bytes of the connection that were sent then; of H1_READER_ASKED */
     bool want_drain; /* a downcall said TA_AGAIN */
     bool resp_started;
     bool resp_done; /* nothing more will be sent; on_close is due */
@@ -71,8 +74,17 @@ typedef enum h1_armed {
     H1_ARMED_STALE, /* nothing any more: it is left to run, as another is likely to replace it */
     H1_ARMED_HEAD,
     H1_ARMED_IDLE,
-    H1_ARMED_BODY
+    H1_ARMED_BODY,
+    H1_ARMED_READER
 } h1_armed;
+
+/* What is known of a client that has ended its sending side in the middle of a response. */
+typedef enum h1_reader {
+    H1_READER_UNKNOWN,
+    H1_READER_ASKED, /* time will tell: h1_peer_verdict */
+    H1_READER_THERE, /* or else a reset comes when something reaches it */
+    H1_READER_GONE
+} h1_reader;
 
 struct ta_http_conn {
     ta_conn net;          /* dead in H1_GONE */
@@ -150,6 +162,14 @@ int h1_body_drain(h1_conn *h);
 /* Whether the rest of the body may be dropped instead of ending the connection. */
 bool h1_body_can_drain(const h1_req *rq);
 
+/* -- h1_peer.c -------------------------------------------------------------------------------- */
+/* Whether on_disconnect is due; may ask the peer. */
+bool h1_peer_gone(h1_conn *h);
+/* The time of H1_ARMED_READER is over. */
+void h1_peer_verdict(h1_conn *h);
+/* The response has begun: from now on more can be known. */
+void h1_peer_answered(h1_req *rq);
+
 /* -- h1_resp.c -------------------------------------------------------------------------------- */
 /* Writes a small response of our own with connection: close. */
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
@@ -157,6 +177,7 @@ void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
 enum {
     H1_DRAIN_MAX = 256 * 1024, /* unread body bytes dropped before the connection is ended */
     H1_POOL_MAX = 256,         /* spare requests */
+    H1_READER_MS = 1000,       /* for something to be sent to a client that may be there or not */
     H1_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */
     H1_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
     H1_SINK_MIN = 2048,        /* bodies with so many bytes to come are read in place */

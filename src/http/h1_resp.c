@@ -279,6 +279,7 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
     h->keep = !until_close && may_keep(rq, flags);
     head.connection = connection_field(rq, flags);
     head.stamp = h1_stamp(h->server);
+    h1_peer_answered(rq);
     return written(rq, write_copied(rq, &head, TA_STR("")));
 }
 

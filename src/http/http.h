@@ -11,10 +11,12 @@
  *   on_drain    -> after a ta_resp_* call returned TA_AGAIN, once the send buffer is low again
  *   on_close    -> exactly one, the last upcall: response finished, or the peer is gone, or a
  *                  timeout/protocol error ended it.  `req` is dead when it returns.
- * on_disconnect -> at most one, between on_request and on_close: the peer has gone, or has ended
- * its sending side, although the response is not finished.  The request stays valid until it is
- * ended (ta_resp_send/end/abort, ta_raw_close): a client that only half-closed still gets its
- * response; for one that is gone ta_resp_* give TA_ECLOSED.
+ * on_disconnect -> between on_request and on_close: the peer has gone, as far as anybody can tell,
+ * although the response is not finished.  The end of its sending side counts as that when nothing
+ * is sent for a while (h1_peer.c).  A response that is begun then may find a reader after all:
+ * req->disconnected is false again after ta_resp_start, and on_disconnect may come a second time.
+ * The request stays valid until it is ended (ta_resp_send/end/abort, ta_raw_close): a client that
+ * only half-closed gets its response; for one that is gone ta_resp_* give TA_ECLOSED.
  *
  * No upcall is ever made from within a downcall: what a downcall brings about (on_close after
  * ta_resp_end, on_body after ta_req_want_body) comes when the upcall that it was made in has
@@ -108,6 +110,7 @@ typedef struct ta_req {
     bool expect_continue;   /* 100 is sent by the first ta_req_want_body */
     bool body_eof;          /* the whole body is in `body` (or was consumed) */
     bool disconnected;      /* as on_disconnect told */
+    bool gone;              /* the connection has ended: nothing can be sent any more */
     bool secure;            /* over TLS */
     int64_t content_length; /* -1: none given (no body, or chunked) */
     /* of the response, for whoever sends it: instead of the usual reason phrase; borrowed until the

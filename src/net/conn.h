@@ -222,6 +222,9 @@ int ta_conn_commit(ta_conn *c, size_t n);
 int ta_conn_flush(ta_conn *c);
 /* Bytes not yet handed to the kernel. */
 size_t ta_conn_queued(const ta_conn *c);
+/* Bytes that the peer has not acknowledged, queued ones among them (for a unix socket: a little
+ * more than it has not read).  A system call, unless some are queued. */
+size_t ta_conn_unacknowledged(const ta_conn *c);
 
 /* -- the rest ------------------------------------------------------------------------------- */
 

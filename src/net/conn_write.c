@@ -6,6 +6,8 @@
  * is appended, the bytes in c->out become a segment of their own, so that order is kept.
  */
 #include <errno.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/mem.h"
@@ -559,4 +561,12 @@ int ta_conn_flush(ta_conn *c)
 size_t ta_conn_queued(const ta_conn *c)
 {
     return c->queued;
+}
+
+size_t ta_conn_unacknowledged(const ta_conn *c)
+{
+    int n = 0;
+    if (!c->queued && !c->closed && ioctl(c->io.fd, SIOCOUTQ, &n) < 0)
+        n = 0;
+    return c->queued + (size_t)n;
 }

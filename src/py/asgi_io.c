@@ -222,6 +222,8 @@ int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers)
     }
     x->head.status = (int)code;
     x->base.response_started = true;
+    if (x->req != NULL && x->req->body_eof) /* who only ended the sending side waits for it */
+        x->disconnected = x->gone || x->req->gone;
     if (TA_UNLIKELY(x->server->stopping)) { /* a stream of its own has its own grace period */
         x->told = x->heard = false;
         x->since = ta_loop_now(x->base.ls->loop);
@@ -468,7 +470,7 @@ int ta_native_send_job(ta_native *x, PyObject *job)
 {
     ta_piece piece;
     bool more, held = x->packing == TA_PACK_HELD;
-    if (x->req == NULL || x->complete || x->disconnected)
+    if (x->req == NULL || x->complete || x->gone || x->req->gone)
         return 0; /* nobody is there any more */
     if (ta_filters_offloaded(x, job, &piece, &more) < 0)
         return -1;

@@ -103,7 +103,7 @@ typedef struct ta_native {
     bool secure;
     bool matched;      /* entry is set */
     bool mounted;      /* root_len and app_root_len are set: app is a mounted one */
-    bool disconnected; /* the peer has gone, or ended its side */
+    bool disconnected; /* the peer has gone, as far as is known (http.h: on_disconnect) */
     bool gone;         /* nothing can be sent any more */
     bool done;         /* the application has sent all of its response */
     bool body_given;   /* receive() or body() has given all of the body */

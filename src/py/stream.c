@@ -269,8 +269,8 @@ static int open_iterator(ta_streamer *s)
 /* Is a stream that begins now iterated by C? */
 static bool may_iterate(const ta_native *x)
 {
-    return x->ws == NULL && !x->base.response_started && x->req != NULL && !x->disconnected &&
-           x->req->body_eof && !x->server->errors_on_send;
+    return x->ws == NULL && !x->base.response_started && x->req != NULL && !x->gone &&
+           !x->req->gone && x->req->body_eof && !x->server->errors_on_send;
 }
 
 static ta_step begin(ta_streamer *s)

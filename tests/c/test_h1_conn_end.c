@@ -42,7 +42,10 @@ TA_TEST(half_closed_client_gets_its_response)
     fx_send(REQ("GET", "/slow", ""), strlen(REQ("GET", "/slow", "")));
     shutdown(fx.client, SHUT_WR);
     settle();
-    LOG("request(GET /slow) disconnect");
+    LOG("request(GET /slow)"); /* it may be there, and has some time to get something */
+    RUN_UNTIL(strstr(fx.log, "disconnect") != NULL, 5000);
+    CHECK(fx.req->disconnected && !fx.req->gone);
+    fx.log[0] = 0;
     CHECK_INT(answer(fx.req, "late"), ==, TA_OK);
     settle();
     EXPECT(OK("4", "late"));
@@ -60,6 +63,82 @@ TA_TEST(half_closed_client_gets_its_response)
     CHECK(fx.got_eof);
     LOG("request(GET /1) close request(GET /2) close");
     fx_stop();
+}
+
+static void begin_chunked(ta_req *req)
+{
+    ta_resp_start(req, 200, TA_STR(""), 0);
+}
+
+static void begin_with_length(ta_req *req)
+{
+    ta_resp_start(req, 200, TA_STR("content-length: 4\r\n"), TA_RESP_HAS_LENGTH);
+}
+
+/* In the middle of a quiet response, the first digit of the next chunk asks who ended his side. */
+TA_TEST(half_closed_in_a_chunked_response)
+{
+    fx_start(begin_chunked);
+    fx_serve();
+    say(REQ("GET", "/", ""));
+    EXPECT("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+    shutdown(fx.client, SHUT_WR);
+    settle();
+    EXPECT("0");
+    CHECK_INT(ta_resp_data(fx.req, TA_STR("abc")), ==, TA_OK);
+    settle();
+    EXPECT("3\r\nabc\r\n");
+    CHECK_INT(ta_resp_end(fx.req), ==, TA_OK);
+    settle();
+    EXPECT("0\r\n\r\n");
+    CHECK(fx.got_eof);
+    LOG("request(GET /) close");
+    fx_stop();
+    /* nobody is there */
+    fx_start(begin_chunked);
+    fx_serve();
+    say(REQ("GET", "/", ""));
+    close(fx.client);
+    fx.client = -1;
+    uint64_t start = now_ms();
+    while (!strstr(fx.log, "disconnect") && now_ms() - start < 5000)
+        turn(5);
+    CHECK(fx.req->disconnected && fx.req->gone);
+    ta_resp_abort(fx.req);
+    turn(1);
+    LOG("request(GET /) disconnect close");
+    fx_stop();
+}
+
+/* Other responses have a second to send something. */
+TA_TEST(half_closed_in_a_response_with_a_length)
+{
+    for (int quiet = 0; quiet < 2; quiet++) {
+        fx_start(begin_with_length);
+        fx_serve();
+        say(REQ("GET", "/", ""));
+        EXPECT("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n");
+        uint64_t start = now_ms();
+        shutdown(fx.client, SHUT_WR);
+        settle();
+        LOG("request(GET /)");
+        if (!quiet) {
+            ta_resp_data(fx.req, TA_STR("a"));
+            while (now_ms() - start < 1500)
+                turn(10);
+            LOG("");
+        } else {
+            RUN_UNTIL(strstr(fx.log, "disconnect") != NULL, 5000);
+            CHECK(!fx.req->gone);
+            LOG("disconnect");
+        }
+        ta_resp_data(fx.req, quiet ? TA_STR("abcd") : TA_STR("bcd"));
+        ta_resp_end(fx.req);
+        settle();
+        EXPECT("abcd");
+        LOG("close");
+        fx_stop();
+    }
 }
 
 TA_TEST(peer_ends_within_a_head)
