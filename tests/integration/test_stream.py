@@ -349,23 +349,6 @@ def test_an_endless_iterator_that_never_waits():
         wait_for(lambda: server.server.tasks == 0)
 
 
-def test_the_end_of_the_clients_side_is_its_going():
-    """As with uvicorn: a client that has nothing more to say is taken for gone."""
-    closed = threading.Event()
-
-    async def make():
-        try:
-            yield b"piece"
-            await asyncio.sleep(10)
-        finally:
-            closed.set()
-
-    with serving(streaming(make)) as server, server.raw(GET) as sock:
-        read_until(sock, b"piece")
-        sock.shutdown(1)
-        assert closed.wait(5)
-
-
 def test_a_body_that_nobody_has_read():
     """Starlette's own code, which takes the body in to see the client go."""
     app = FastAPI()
