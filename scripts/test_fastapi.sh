@@ -20,4 +20,5 @@ fi
 # meson and ninja, when the extension has to be built again
 PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest \
     tests/integration/test_fastapi_bridge*.py tests/integration/test_middleware_semantics.py \
-    tests/integration/test_request_semantics.py tests/compat "$@"
+    tests/integration/test_request_semantics.py \
+    tests/integration/test_overrides_semantics.py tests/compat "$@"

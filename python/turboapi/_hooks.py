@@ -3,7 +3,7 @@
 import email.message
 import json
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from functools import cached_property, lru_cache, partial
 from types import MappingProxyType
@@ -121,8 +121,8 @@ class RequestHooks:
         self._lock = threading.Lock()
         self._plan: Any = None
         self._traced: Any = None
-        # What the last overrides were, and the plan with them.
-        self._overridden: tuple[tuple[Any, ...], Any] | None = None
+        # What the last overrides were, and the plan with them: of whole requests, and of rests.
+        self._overridden: dict[bool, tuple[tuple[Any, ...], Any]] = {}
 
     # -- plans --------------------------------------------------------------------------------
 
@@ -245,17 +245,16 @@ class RequestHooks:
     cleanup_scope = CancelScope
     new_background = BackgroundTasks
 
-    def override_plan(self, overrides: Mapping[Any, Any]) -> Any:
+    def _override(
+        self, overrides: Mapping[Any, Any], kind: "type[_Bound]", begun: list[Dependant]
+    ) -> Any:
         """The plan with these overrides; the last one is kept."""
-        return self._override(overrides, _Bound)
-
-    def _override(self, overrides: Mapping[Any, Any], kind: "type[_Bound]") -> Any:
-        key = (kind, *overrides.items())
-        kept = self._overridden
+        key = (kind, tuple(overrides.items()), [id(each) for each in begun])
+        kept = self._overridden.get(bool(begun))
         if kept is not None and kept[0] == key:
             return kept[1]
-        plan = kind(self).make(overrides)
-        self._overridden = key, plan
+        plan = kind(self).make(overrides, begun)
+        self._overridden[bool(begun)] = key, plan
         return plan
 
     # -- the response -------------------------------------------------------------------------
@@ -375,20 +374,35 @@ class _Bound:
     def __init__(self, route: RequestHooks) -> None:
         self._route = route
         self._dependants: list[Dependant] = []
+        self._turns: list[Dependant] = []
+        self._parents: list[int] = []
+        self._items: tuple[Any, ...] = ()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._route, name)
 
-    def make(self, overrides: Mapping[Any, Any] | None = None) -> Any:
-        spec, self._dependants = compile_spec(self._route, overrides)
+    def make(
+        self, overrides: Mapping[Any, Any] | None = None, begun: Sequence[Dependant] = ()
+    ) -> Any:
+        spec, self._dependants, self._turns = compile_spec(self._route, overrides, begun)
+        self._parents = [node["parent"] for node in spec["nodes"]]
+        self._items = tuple((overrides or {}).items())
         self.adapt(spec)
         return _core.Plan(**{**spec, "hooks": self})
 
     def adapt(self, spec: dict[str, Any]) -> None:
         """Change the spec before the plan is made."""
 
-    def override_plan(self, overrides: Mapping[Any, Any]) -> Any:
-        return self._route._override(overrides, type(self))
+    def override_plan(self, overrides: Mapping[Any, Any], done: int) -> Any:
+        """The plan to go on with when `done` nodes are; None: this one."""
+        if self._items == tuple(overrides.items()):
+            return None
+        turns = done
+        node = self._parents[done - 1] if done else -1
+        while node >= 0 and self._parents[node] >= 0:  # above what was done last: they have begun
+            turns += 1
+            node = self._parents[node]
+        return self._route._override(overrides, type(self), self._turns[:turns])
 
     def solve_generator(self, index: int, values: dict[str, Any], request: Any) -> Awaitable[Any]:
         dependant = self._dependants[index]

@@ -4,7 +4,7 @@ docs/engine.md is the contract. Everything that can be known before a request is
 what Python has to do during one is in the hooks (_hooks.py).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +35,17 @@ Spec = dict[str, Any]
 
 
 class _Compiler:
-    def __init__(self, hooks: "RequestHooks", overrides: Mapping[Any, Any] | None) -> None:
+    def __init__(
+        self,
+        hooks: "RequestHooks",
+        overrides: Mapping[Any, Any] | None,
+        begun: Sequence[Dependant],
+    ) -> None:
         self.hooks = hooks
         self.overrides = overrides
+        self.begun = begun
+        # What stands for each dependency, in the order in which their turns begin.
+        self.turns: list[Dependant] = []
         self.nodes: list[Spec] = []
         # The Dependant of each node, for hooks that get a node's index.
         self.dependants: list[Dependant] = []
@@ -55,7 +63,7 @@ class _Compiler:
 
     def _add(self, declared: Dependant, *, used: Dependant, is_endpoint: bool = False) -> int:
         """Add `used` and what it depends on; `declared` is what stood there before overrides."""
-        children = [self._add(child, used=self._overridden(child)) for child in used.dependencies]
+        children = [self._add(child, used=self._turn(child)) for child in used.dependencies]
         index = len(self.nodes)
         for child_index in children:
             self.nodes[child_index]["parent"] = index
@@ -79,6 +87,12 @@ class _Compiler:
         self.dependants.append(used)
         return index
 
+    def _turn(self, dependant: Dependant) -> Dependant:
+        place = len(self.turns)
+        used = self.begun[place] if place < len(self.begun) else self._overridden(dependant)
+        self.turns.append(used)
+        return used
+
     def _overridden(self, dependant: Dependant) -> Dependant:
         if not self.overrides:
             return dependant
@@ -98,10 +112,16 @@ class _Compiler:
 
 
 def compile_spec(
-    hooks: "RequestHooks", overrides: Mapping[Any, Any] | None = None
-) -> tuple[Spec, list[Dependant]]:
-    """The keywords for `_core.Plan`, and the Dependant of each of its nodes."""
-    compiler = _Compiler(hooks, overrides)
+    hooks: "RequestHooks",
+    overrides: Mapping[Any, Any] | None = None,
+    begun: Sequence[Dependant] = (),
+) -> tuple[Spec, list[Dependant], list[Dependant]]:
+    """The keywords for `_core.Plan`, the Dependant of each of its nodes, and those by turns.
+
+    A dependency's turn begins before those that it depends on; the node of what it is called with
+    comes after theirs. The first turns are those of `begun`, whatever the overrides say.
+    """
+    compiler = _Compiler(hooks, overrides, begun)
     compiler.compile()
     spec: Spec = {
         "nodes": compiler.nodes,
@@ -112,7 +132,7 @@ def compile_spec(
         "response": _response(hooks),
         "hooks": hooks,
     }
-    return spec, compiler.dependants
+    return spec, compiler.dependants, compiler.turns
 
 
 def _response(hooks: "RequestHooks") -> Spec:

@@ -202,8 +202,8 @@ static ta_step single_body(ta_run *r, const ta_node *n)
     }
     if (rc < 0)
         return TA_STEP_ERROR;
-    if (rc == 1)
-        Py_XSETREF(*place, value);
+    /* Nobody is called with the None, but whoever looks at the solved values finds it there. */
+    Py_XSETREF(*place, rc == 1 ? value : Py_NewRef(Py_None));
     return TA_STEP_GO;
 }
 
@@ -337,8 +337,17 @@ static ta_step call(ta_run *r)
     return TA_STEP_GO;
 }
 
+/* Does the turn of a dependency begin here, before any that it depends on?  Not the endpoint's. */
+static bool begins(const ta_plan *plan, uint32_t node)
+{
+    return node + 1 < plan->nnodes && (node == 0 || plan->nodes[node - 1].parent != (int32_t)node);
+}
+
 ta_step ta_deps_node(ta_run *r)
 {
+    if (begins(r->plan, r->node) && r->plan->hook[H_overrides] != NULL &&
+        ta_overrides_follow(r) < 0)
+        return TA_STEP_ERROR;
     const ta_node *n = &r->plan->nodes[r->node];
     if (n->nparams > 0 && ta_params_extract(r, r->node) < 0)
         return TA_STEP_ERROR;

@@ -1,6 +1,6 @@
 /*
- * engine_int.h -- the compiled plan and its run, shared by plan.c params.c deps.c body.c
- * response.c run.c and engine.c.  Layer: py; nobody else includes it.
+ * engine_int.h -- the compiled plan and its run, shared by plan.c params.c deps.c
+ * overrides.c body.c response.c run.c and engine.c.  Layer: py; nobody else includes it.
  */
 #ifndef TA_PY_ENGINE_INT_H
 #define TA_PY_ENGINE_INT_H
@@ -187,9 +187,10 @@ typedef struct ta_run {
     uint32_t node;
     uint16_t nexits[2], entering_kind;
     uint8_t state, mode, leaving;
-    bool handled;   /* handle_error was asked */
-    bool in_flight; /* an exception was on its way when the exits began */
-    bool awaited;   /* the response and its background are done */
+    bool handled;    /* handle_error was asked */
+    bool in_flight;  /* an exception was on its way when the exits began */
+    bool awaited;    /* the response and its background are done */
+    bool overridden; /* its plan is one of overrides */
     _Alignas(max_align_t) char inline_block[TA_RUN_ROOM];
 } ta_run;
 
@@ -235,6 +236,12 @@ ta_step ta_exits_leave(ta_run *r, int scope);
 ta_step ta_exits_answer(ta_run *r, PyObject *answer); /* steals */
 ta_step ta_exits_failed(ta_run *r);
 ta_step ta_reply_pending(ta_run *r); /* response.c: sends r->pending */
+
+/*
+ * overrides.c: node r->node is the first whose turn begins: goes over to another plan if
+ * dependency_overrides says so.  0, or -1 with an exception.
+ */
+int ta_overrides_follow(ta_run *r);
 
 /* params.c: the parameters of a node into its arguments.  0, or -1 with an exception. */
 int ta_params_extract(ta_run *r, uint32_t node);

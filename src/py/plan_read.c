@@ -443,10 +443,6 @@ static int read_node(ta_plan *plan, PyObject *specs, uint32_t index)
         read_injects(node, &rd, &args) == 0)
         rc = assign_slots(node, &args);
     Py_DECREF(args.names);
-    if (rc == 0 && node->body_use != BODY_NONE && plan->body == PLAN_BODY_NONE) {
-        ta_spec_bad_value(&rd, "body", "is given, but the plan's body is None");
-        rc = -1;
-    }
     return rc;
 }
 

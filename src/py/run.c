@@ -219,39 +219,8 @@ int ta_observe(ta_run *r, int what, PyObject *value)
 
 /* -- beginning -------------------------------------------------------------------------------- */
 
-/* Goes over to the plan of the current overrides, if there are any. */
-static int apply_overrides(ta_run *r)
-{
-    ta_plan *plan = r->plan;
-    PyObject *mapping =
-        PyObject_GetAttr(plan->hook[H_overrides], plan->es->str[S_dependency_overrides]);
-    if (mapping == NULL)
-        return -1;
-    int some = PyDict_CheckExact(mapping) ? PyDict_GET_SIZE(mapping) > 0 : PyObject_IsTrue(mapping);
-    int rc = some < 0 ? -1 : 0;
-    if (some > 0) {
-        PyObject *hook = ta_plan_hook(plan, H_override_plan);
-        PyObject *other = hook ? PyObject_CallOneArg(hook, mapping) : NULL;
-        if (other != NULL && !Py_IS_TYPE(other, plan->es->plan_type)) {
-            PyErr_SetString(PyExc_TypeError, "hook override_plan must return a Plan");
-            Py_CLEAR(other);
-        }
-        rc = other ? 0 : -1;
-        if (other != NULL && other != (PyObject *)plan) {
-            ta_run_drop_values(r);
-            rc = ta_run_use_plan(r, (ta_plan *)other);
-        }
-        Py_XDECREF(other);
-    }
-    Py_DECREF(mapping);
-    return rc;
-}
-
 static ta_step start(ta_run *r)
 {
-    ta_plan *plan = r->plan;
-    if (plan->hook[H_overrides] != NULL && plan->nnodes > 1 && apply_overrides(r) < 0)
-        return TA_STEP_ERROR;
     if (TA_UNLIKELY(r->plan->hook[H_observe] != NULL)) {
         PyObject *request = ta_deps_request(r);
         if (request == NULL)

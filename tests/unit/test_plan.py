@@ -122,14 +122,6 @@ from turboapi._core import MISSING, Plan
             "'a' is there twice",
         ),
         (
-            {
-                "hooks": Hooks(),
-                "nodes": [node(nothing, body={"single": {"name": "a", **field(int)}})],
-            },
-            ValueError,
-            "the plan's body is None",
-        ),
-        (
             {"hooks": Hooks(), "nodes": [node(nothing, inject=[("a", "sun")])]},
             ValueError,
             "inject is unknown",
@@ -487,7 +479,7 @@ def test_overrides_are_asked_at_each_request() -> None:
 
     other = plan(node(echo, "inline", params=[param(f"q{i}", default=i) for i in range(40)]))
     app = App()
-    hooks = Hooks(overrides=app, override_plan=lambda mapping: other)
+    hooks = Hooks(overrides=app, override_plan=lambda mapping, done: other)
     made = plan(node(dep, parent=1, name="dep", cache=0), node(echo, "inline"), hooks=hooks)
     assert ask(made).json == {"dep": "real"}
     app.dependency_overrides = {dep: dep}
