@@ -25,7 +25,8 @@ from starlette.types import Scope
 
 from turboapi import _core
 from turboapi._form_limits import _FormLimits
-from turboapi.routing import _handler
+from turboapi._untouched import is_from
+from turboapi.routing import _handler, _instrumented, _route
 from turboapi.routing._included import _EffectiveRouteContext, _IncludedRouter
 from turboapi.routing._places import AskedPlace, Place, RoutePlace
 from turboapi.routing._route import APIRoute, APIWebSocketRoute
@@ -52,6 +53,7 @@ class RouteTable:
     """
 
     def __init__(self, router: "APIRouter", kind: Kind = "http") -> None:
+        _instrumented.tell_ignored()
         self.targets: list[Place] = []
         self.entries: list[Entry] = []
         for entry, target in _walk(router, kind):
@@ -166,7 +168,7 @@ def _entries(
     if effective is not None:
         serving = effective.starlette_route or effective
     base = base_of(route)
-    if base is None or overrides(route, base, "matches", "handle"):
+    if base is None or overrides(route, base, "matches", "handle") or _is_replaced(base):
         yield opaque(), AskedPlace(*where)
     elif base in (starlette_routing.Mount, starlette_routing.Host):
         place = Place(*where)
@@ -182,6 +184,23 @@ def _entries(
             return
         _find_plan(place, limits)
         yield operation(serving, place.plan, place.scope_items()), place
+
+
+# What would be called for a route in Python, and the module that defines it.
+_OF_STARLETTE = (starlette_routing.Route, starlette_routing)
+_ON_THE_WAY: dict[Any, tuple[tuple[Any, Any], ...]] = {
+    APIRoute: ((APIRoute, _route), _OF_STARLETTE),
+    starlette_routing.Route: (_OF_STARLETTE,),
+}
+
+
+def _is_replaced(base: Any) -> bool:
+    """Whether instrumentation of the class wants to be called."""
+    return not all(
+        is_from(getattr(cls, name), module)
+        for cls, module in _ON_THE_WAY.get(base, ())
+        for name in ("matches", "handle")
+    )
 
 
 def base_of(route: BaseRoute) -> Any:

@@ -7,7 +7,6 @@ replaced that ours or Starlette's classes do on the way.
 
 from collections.abc import Callable
 from contextlib import suppress
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette import applications as starlette_applications
@@ -21,6 +20,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from turboapi import _core, exception_handlers
+from turboapi._untouched import is_from
 from turboapi.middleware._filters import are_known, filters_of
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
@@ -281,7 +281,7 @@ def answers_of(
     """The `answers` of `_core.App`; `module` has the default handlers."""
     by_class, by_status = handlers
     handler = by_class.get(HTTPException)
-    if handler is not module.http_exception_handler or not _is_untouched(handler, module):
+    if handler is not module.http_exception_handler or not is_from(handler, module):
         by_status = {404, 405}
     default: Any = router.default
     found: list[str] = []
@@ -329,7 +329,7 @@ def runs_directly(app: "FastAPI") -> bool:
         and not vars(app).keys() & {"build_middleware_stack", "_wrap_middleware", "__call__"}
         and not vars(router).keys() & {"app", "__call__"}
         and router.middleware_stack == router.app
-        and all(_is_untouched(*each) for each in _the_way(type(app), type(router)))
+        and all(is_from(*each) for each in _the_way(type(app), type(router)))
         and starlette_is_untouched()
     )
 
@@ -340,7 +340,7 @@ def starlette_is_untouched() -> bool:
     functions: list[Any] = [starlette_routing.Router.not_found]
     functions += [each for kind in (mount, host, route) for each in (kind.matches, kind.handle)]
     redirect = starlette_responses.RedirectResponse.__init__
-    return all(_is_untouched(each, starlette_routing) for each in functions) and _is_untouched(
+    return all(is_from(each, starlette_routing) for each in functions) and is_from(
         redirect, starlette_responses
     )
 
@@ -364,8 +364,3 @@ def _the_way(app: type, router: type) -> list[tuple[Any, Any]]:
         (ExceptionMiddleware.__init__, starlette_exceptions),
         (ExceptionMiddleware.__call__, starlette_exceptions),
     ]
-
-
-def _is_untouched(function: Any, module: Any) -> bool:
-    # Not isinstance(), which a proxy round a function deceives.
-    return type(function) is FunctionType and function.__code__.co_filename == module.__file__

@@ -10,11 +10,14 @@ from types import ModuleType
 from typing import Any, cast
 
 from starlette import _exception_handler, concurrency
+from starlette import routing as starlette_routing
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
+
+from turboapi._untouched import is_from
 
 # What the engine is equal to, as tests/integration/test_fastapi_bridge.py shows.
 VERSIONS = ("0.165.",)
@@ -57,8 +60,7 @@ def version() -> str:
 
 
 def _is_from(function: Any, name: str) -> bool:
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return code is not None and code.co_filename == module(name).__file__
+    return is_from(function, module(name))
 
 
 def why_not() -> str | None:
@@ -87,6 +89,11 @@ def _replaced() -> Iterator[str]:
     for name, value in _STARLETTE.items():
         if getattr(routing, name) is not value:
             yield f"fastapi.routing.{name}"
+    for cls in (starlette_routing.Route, starlette_routing.Mount, starlette_routing.Router):
+        for name in ("matches", "handle", "app", "__call__"):
+            found = vars(cls).get(name)
+            if found is not None and not is_from(found, starlette_routing):
+                yield f"starlette.routing.{cls.__name__}.{name}"
     for cls in (routing.APIRoute, routing.APIRouter, routing._IncludedRouter):
         for name in ("matches", "handle", "get_route_handler", "app"):
             own: dict[str, Any] = cls.__dict__

@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from types import FunctionType
 from typing import Any
 
 import anyio.to_thread
@@ -22,6 +21,8 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from turboapi._untouched import is_from
 
 _KNOWN_STARLETTE = re.compile(r"1\.10\.\d+")
 _KNOWN: dict[Any, tuple[type, ...]] = {
@@ -53,10 +54,7 @@ def _is_untouched(middleware: Any) -> bool:
         for value in vars(cls).values():
             function = value.fget if isinstance(value, property) else value
             function = getattr(function, "__func__", function)
-            if callable(function) and not (
-                isinstance(function, FunctionType)
-                and function.__code__.co_filename == module.__file__
-            ):
+            if callable(function) and not is_from(function, module):
                 return False
         if getattr(module, cls.__name__) is not cls:
             return False

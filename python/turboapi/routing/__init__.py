@@ -11,7 +11,7 @@ from turboapi.dependencies.utils import solve_dependencies as solve_dependencies
 from turboapi.sse import _PING_INTERVAL as _PING_INTERVAL
 
 # isort: split
-from turboapi.routing import _included, _route, _scope, _state
+from turboapi.routing import _included, _instrumented, _route, _scope, _state
 from turboapi.routing._handler import get_request_handler as get_request_handler
 from turboapi.routing._handler import get_websocket_app as get_websocket_app
 from turboapi.routing._handler import request_response as request_response
@@ -102,6 +102,8 @@ _effective_route_context_var = _route.effective_route
 _get_scope_effective_route_context = _scope.effective_route_context
 _iter_routes_with_context = _included.routes_with_context
 _restore_fastapi_scope_key = _scope.restore_key
+
+_instrumented.remember()
 
 __all__ = [
     "APIRoute",

@@ -14,6 +14,7 @@ from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType
 from typing import Any
 
+from starlette import routing as starlette_routing
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
@@ -23,6 +24,7 @@ from starlette.types import Scope, Send
 
 from turboapi import _core
 from turboapi._body_limit import AppBodyLimitMiddleware
+from turboapi._untouched import is_from
 
 _PATHSEND = "http.response.pathsend"
 # What the native server says.
@@ -77,7 +79,7 @@ def _reaches_server(send: Any) -> bool:
 
 def is_static(route: BaseRoute) -> bool:
     """Whether it is a mount of a `StaticFiles` that answers as Starlette's does."""
-    if not isinstance(route, Mount) or type(route).handle is not Mount.handle:
+    if not isinstance(route, Mount) or not is_from(type(route).handle, starlette_routing):
         return False
     mounted: Any = route.app
     cls = _kind(mounted)

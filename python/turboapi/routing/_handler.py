@@ -91,6 +91,12 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
     return app
 
 
+def _in_thread() -> Callable[..., Awaitable[Any]]:
+    from turboapi import routing as ours
+
+    return ours.run_in_threadpool  # where instrumentation replaces it
+
+
 async def serialize_response(
     *,
     field: ModelField | None = None,
@@ -113,7 +119,7 @@ async def serialize_response(
     if not field:
         return jsonable_encoder(response_content)
     validate = functools.partial(field.validate, response_content, {}, loc=("response",))
-    value, errors = validate() if is_coroutine else await run_in_threadpool(validate)
+    value, errors = validate() if is_coroutine else await _in_thread()(validate)
     if errors:
         raise ResponseValidationError(
             errors=errors, body=response_content, endpoint_ctx=endpoint_ctx or {}
@@ -139,7 +145,7 @@ async def run_endpoint_function(
     if is_coroutine:
         with _operation(name="endpoint", function=call):
             return await call(**values)
-    return await run_in_threadpool(_run_sync_endpoint, function=call, arguments=values)
+    return await _in_thread()(_run_sync_endpoint, function=call, arguments=values)
 
 
 def get_request_handler(
@@ -245,9 +251,11 @@ def hooks_of(function: Any) -> RequestHooks | None:
 
 def route_app(function: Callable[[Request], Any]) -> ASGIApp:
     """The ASGI application of a route's handler: its plan where that is all there is to do."""
-    with_stacks = request_response(function)
+    from turboapi import routing as ours
+
+    with_stacks = ours.request_response(function)
     hooks = hooks_of(function)
-    if hooks is None:
+    if hooks is None or ours.request_response is not request_response:
         return with_stacks
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,12 +1,21 @@
 """For instrumentation that replaces functions of `fastapi.routing`, as Logfire's does.
 
-A plan does not call `solve_dependencies` and `run_endpoint_function`. When somebody put their own
-in the place of ours, requests go step by step, so that theirs are called.
+A plan does not call `solve_dependencies`, `run_endpoint_function`, `serialize_response` and
+`run_in_threadpool`. When somebody put their own in the place of ours, requests go step by step, so
+that theirs are called. What makes handlers and applications of functions (`get_request_handler`,
+`request_response`, ...) is looked up where it may have been replaced when a route is made. All else
+that FastAPI would call during a request is done by compiled plans: to replace it has no effect,
+which is said in the log (`tell_ignored`).
 """
 
+import importlib
 import json
+import logging
+import sys
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,20 +25,37 @@ from turboapi.dependencies.models import _is_coroutine_callable
 from turboapi.dependencies.utils import solve_dependencies
 from turboapi.routing import _stream
 from turboapi.telemetry._api import _operation
+from turboapi.utils import is_body_allowed_for_status_code
 
 if TYPE_CHECKING:
     from turboapi._hooks import RequestHooks
 
+logger = logging.getLogger("turboapi.server")
+
+_routing: Any = None
+_ours: dict[str, Any] = {}
+
 
 def is_instrumented() -> bool:
-    """Whether one of the two functions is not ours."""
-    from turboapi import routing
-    from turboapi.routing._handler import run_endpoint_function
-
+    """Whether a function that a plan does not call is not ours any more."""
+    now: Any = _routing or _originals()
     return (
-        routing.solve_dependencies is not solve_dependencies
-        or routing.run_endpoint_function is not run_endpoint_function
+        now.solve_dependencies is not solve_dependencies
+        or now.run_endpoint_function is not _ours["run_endpoint_function"]
+        or now.serialize_response is not _ours["serialize_response"]
+        or now.run_in_threadpool is not run_in_threadpool
     )
+
+
+def _originals() -> Any:
+    global _routing
+    from turboapi import routing
+    from turboapi.routing import _handler
+
+    _ours["run_endpoint_function"] = _handler.run_endpoint_function
+    _ours["serialize_response"] = _handler.serialize_response
+    _routing = routing
+    return routing
 
 
 async def solve(route: "RequestHooks", connection: Any, body: Any = Undefined) -> Any:
@@ -67,11 +93,22 @@ async def respond(route: "RequestHooks", request: Request) -> Response:
             value.background = solved.background_tasks
         return value
     given = _stream.response_arguments(route.status_code, solved)
+    dumps_json = route.response_field is not None and route.dumps_json
     with _operation(name="serialization", function=route.call):
-        made = route.make_response(
-            value, given.get("status_code"), given["background"], request, is_coroutine
+        content = await routing.serialize_response(
+            field=route.response_field,
+            response_content=value,
+            **route.dump_options,
+            is_coroutine=is_coroutine,
+            endpoint_ctx=route.endpoint_context(request),
+            dump_json=dumps_json,
         )
-        response: Response = made if isinstance(made, Response) else await made
+        if dumps_json:
+            response = Response(content=content, media_type="application/json", **given)
+        else:
+            response = route.response_class(content, **given)
+    if not is_body_allowed_for_status_code(response.status_code):
+        response.body = b""
     response.headers.raw.extend(solved.response.headers.raw)
     return response
 
@@ -95,3 +132,36 @@ async def _read_body(route: "RequestHooks", request: Request) -> Any:
         if other is error:
             raise
         raise other from error
+
+
+# -- what is replaced and not called ------------------------------------------------------------
+
+# Names of `turboapi.routing` that are looked up there.
+_CALLED = frozenset(
+    {
+        "get_request_handler", "get_websocket_app", "request_response", "run_endpoint_function",
+        "run_in_threadpool", "serialize_response", "solve_dependencies", "websocket_session",
+    }
+)  # fmt: skip
+_MODULES = ("turboapi.routing", "turboapi.dependencies.utils", "turboapi.dependencies.models")
+_kept: dict[tuple[str, str], Any] = {}
+_told: set[tuple[str, str]] = set()
+
+
+def remember() -> None:
+    """Keep the functions that stand there now: all these modules have been imported."""
+    for module in _MODULES:
+        for name, value in vars(importlib.import_module(module)).items():
+            if type(value) is FunctionType and (module != _MODULES[0] or name not in _CALLED):
+                _kept[module, name] = value
+
+
+def tell_ignored() -> None:
+    """Log each function that was replaced although nothing calls it there, once."""
+    for (module, name), original in _kept.items():
+        if (module, name) in _told or getattr(sys.modules[module], name, None) is original:
+            continue
+        _told.add((module, name))
+        logger.warning(
+            "%s.%s was replaced, which has no effect: compiled plans do what it did", module, name
+        )

@@ -139,12 +139,15 @@ class APIWebSocketRoute(routing.WebSocketRoute):
         self.dependant, _, self._embed_body_fields = dependant_for(
             path=self.path_format, call=endpoint, dependencies=self.dependencies
         )
-        function = _handler.get_websocket_app(
+        from turboapi import routing as ours
+
+        # Looked up where instrumentation replaces them.
+        function = ours.get_websocket_app(
             dependant=self.dependant,
             dependency_overrides_provider=dependency_overrides_provider,
             embed_body_fields=self._embed_body_fields,
         )
-        self.app = _handler.websocket_session(function)
+        self.app = ours.websocket_session(function)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As Starlette's; the scope gets the route."""
