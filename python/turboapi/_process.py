@@ -28,6 +28,12 @@ _LAST_GRACE = 5.0
 # The first signal that came in the start-up; applications may swallow what it raised.
 _came: int | None = None
 
+# Whether this program is the command or a worker, and nothing else.
+_whole = False
+
+# Whether there is a terminal whose end SIGHUP may tell of; None: nobody has looked.
+_terminal: bool | None = None
+
 
 def guard_start() -> None:
     """Lets SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
@@ -44,6 +50,8 @@ def guard_start() -> None:
         or os.path.basename(sys.argv[0]) == "turboapi"  # noqa: PTH119 (pathlib is not imported yet)
     ):
         end_on_signals()
+        look_for_terminal()
+        signal.signal(signal.SIGHUP, _on_hangup)
     if is_worker:
         # Blocked by the supervisor, so that none came too early.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -62,6 +70,12 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     check_stopped()
 
 
+def _on_hangup(number: int, frame: FrameType | None) -> None:
+    # To start anew is what we are doing.
+    if terminal_is_gone():
+        raise SystemExit(0)
+
+
 def check_stopped() -> None:
     """Ends the process when it was told to stop while it started.
 
@@ -77,15 +91,44 @@ def code_of_stop(number: int) -> int:
     return EXIT_INTERRUPTED if number == signal.SIGINT else 0
 
 
+def look_for_terminal() -> None:
+    """Remembers whether there is a terminal now; to be called before SIGHUP is handled."""
+    global _terminal
+    if _terminal is None:
+        # Ignored (nohup): its end is of no concern.
+        ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        _terminal = not ignored and _opens_terminal()
+
+
+def terminal_is_gone() -> bool:
+    """Whether the terminal that we were started from is no more, which SIGHUP tells, too."""
+    return bool(_terminal) and not _opens_terminal()
+
+
+def _opens_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def is_whole() -> bool:
+    """Whether the process is ours from beginning to end; see the module."""
+    return _whole
+
+
 def run_to_end(main: Callable[[], int | None], caller: FrameType) -> None:
     """Runs what a process is there for, and ends it; `caller` is the frame that wants it."""
+    global _whole
+    _whole = _is_all_of_it(caller)
     try:
         code: object = main()
     except SystemExit as exit_:
         code = exit_.code
     code = 0 if code is None else code
-    if isinstance(code, int) and _is_all_of_it(caller):
-        end(code)
+    if isinstance(code, int) and _whole:
+        finish(lambda: os._exit(code))
     raise SystemExit(code)
 
 
@@ -102,28 +145,19 @@ def _is_all_of_it(frame: FrameType | None) -> bool:
     return not watched and not sys.flags.inspect and not sys.flags.interactive
 
 
-def end(code: int) -> NoReturn:
-    """Ends the process without taking the interpreter apart, which can take most of a second.
+def finish(end: Callable[[], NoReturn]) -> NoReturn:
+    """Does what Python does at its end up to the handlers of atexit, and calls `end`.
 
-    Handlers of atexit run and what was written is flushed. They, and threads that are no daemons,
-    have five seconds.
-    """
-    run_exit_handlers(code)
-    os._exit(code)
-
-
-def run_exit_handlers(code: int) -> None:
-    """Does what Python does at its end, up to the handlers of atexit; ends the process if need be.
-
-    When that takes too long, or SIGTERM or SIGINT come, the process ends at once with `code`.
+    Taking the interpreter apart is left out, which can take most of a second. Handlers of atexit,
+    and threads that are no daemons, have five seconds; SIGTERM and SIGINT cut them short.
     """
     import atexit
     import threading
 
     with suppress(ValueError):
         for number in _STOPPING:
-            signal.signal(number, lambda *_: os._exit(code))
-    threading.Thread(target=_end_later, args=(code,), name="turboapi-end", daemon=True).start()
+            signal.signal(number, lambda *_: end())
+    threading.Thread(target=_end_later, args=(end,), name="turboapi-end", daemon=True).start()
     with suppress(Exception):
         # It also ends the threads of concurrent.futures.
         getattr(threading, "_shutdown", _join_threads)()
@@ -132,6 +166,7 @@ def run_exit_handlers(code: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(AttributeError, OSError, ValueError):  # None, a broken pipe, closed
             stream.flush()
+    end()
 
 
 def _join_threads() -> None:
@@ -142,7 +177,7 @@ def _join_threads() -> None:
             thread.join()
 
 
-def _end_later(code: int) -> None:
+def _end_later(end: Callable[[], NoReturn]) -> None:
     import threading
     import time
 
@@ -155,4 +190,4 @@ def _end_later(code: int) -> None:
     why = f"threads that did not end: {names}" if names else "a handler of atexit that did not end"
     with suppress(OSError):
         os.write(2, f"WARNING:  The process ends in spite of {why}\n".encode())
-    os._exit(code)
+    end()

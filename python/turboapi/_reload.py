@@ -12,9 +12,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from turboapi import _importer, _sockets
+from turboapi import _importer, _process, _sockets
 from turboapi._log import supervisor_logger as log
-from turboapi._process import code_of_stop
 from turboapi._signals import Signals
 from turboapi._worker import Process
 
@@ -168,6 +167,7 @@ class Reloader:
         Raises:
             BindError: can't listen there.
         """
+        _process.look_for_terminal()
         # Whoever looks at one's own code with a debugger stops the loop.
         self._config = config.replace(timeout_worker=0)
         self._socket: socket.socket = _sockets.bind(config)
@@ -196,6 +196,9 @@ class Reloader:
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop(worker, signals, number)
                     return
+                if number is signal.SIGHUP and _process.terminal_is_gone():
+                    self._stop(worker, signals, number)
+                    return
                 if number is signal.SIGHUP:
                     log.info("SIGHUP: starting anew")
                     self._replace(worker)
@@ -216,7 +219,7 @@ class Reloader:
         return watcher.changes()
 
     def _start(self) -> Process:
-        return Process(self._config, self._socket, own_group=False)
+        return Process.start(self._config, self._socket, own_group=False)
 
     def _replace(self, worker: Process) -> None:
         """Ends the old worker, at once if it takes its time."""
@@ -245,7 +248,7 @@ class Reloader:
                 worker.send(signal.SIGTERM)
             if grace and waited > grace + 5:
                 worker.send(signal.SIGKILL)
-        self._exit_code = code_of_stop(number) if starts else max(worker.exit_code or 0, 0)
+        self._exit_code = _process.code_of_stop(number) if starts else max(worker.exit_code or 0, 0)
         worker.close()
 
 

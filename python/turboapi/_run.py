@@ -18,6 +18,8 @@ from turboapi.config import Config, ConfigError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from turboapi._handover import Handover
+
 EXIT_NO_SOCKET = 1
 EXIT_USAGE = 2
 
@@ -109,11 +111,18 @@ def load_env_file(path: str) -> None:
 def _bind_and_serve(config: Config, app: Any) -> int:
     # Bound before the import, which may take long: an address in use is told at once.
     bound = _sockets.bind(config)
+    handover = None
     try:
-        if app is None and (app := _load(config)) is None:
-            return EXIT_NO_APP
+        if app is None:
+            if (app := _load(config)) is None:
+                return EXIT_NO_APP
+            # What can be imported once can be again.
+            from turboapi._handover import Handover
+
+            handover = Handover(config, bound)
         # From here the descriptor is the server's.
-        return _serve(app, config.replace(uds=None, fd=bound.detach()))
+        code = _serve(app, config.replace(uds=None, fd=bound.detach()), handover)
+        return code if handover is None else handover.finish(code)
     finally:
         bound.close()
         if config.uds is not None:
@@ -148,7 +157,7 @@ def _is_ours(file: str) -> bool:
     return file == _importer.__file__ or file == __file__ or "importlib" in file
 
 
-def _serve(app: Any, config: Config) -> int:
+def _serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     from turboapi._server import serve
 
     if config.interface == "auto":
@@ -160,6 +169,6 @@ def _serve(app: Any, config: Config) -> int:
             config.threads,
         )
     try:
-        return serve(app, config) or 0
+        return serve(app, config, handover) or 0
     finally:
         logging.shutdown()

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from turboapi import _core, _sockets, _twins
+from turboapi import _core, _process, _sockets, _twins
 from turboapi._access import access_writer
 from turboapi._fastapi_bridge import native_app
 from turboapi._heartbeat import Heartbeat
 from turboapi._lifespan import Lifespan, LifespanError
-from turboapi._process import code_of_stop
 from turboapi._proxy import ProxyHeaders
 from turboapi._should_exit import ShouldExit
 from turboapi._signals import is_ctrl_c
@@ -30,6 +29,7 @@ from turboapi._signals import is_ctrl_c
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from turboapi._handover import Handover
     from turboapi.config import Config
 
 logger = logging.getLogger("turboapi.server")
@@ -48,7 +48,7 @@ _ANYIO_THREADS = 40
 _MOST_THREADS = 4096
 
 
-def serve(app: Any, config: Config) -> int:
+def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     """Serves an application until SIGINT or SIGTERM; gives the exit code.
 
     The first signal stops accepting and lets requests in flight finish, for at most
@@ -57,6 +57,7 @@ def serve(app: Any, config: Config) -> int:
     Args:
         app: an ASGI application, one of ours, or with `config.interface` "wsgi" a WSGI one.
         config: the settings; the socket in `config.fd` becomes the server's.
+        handover: what SIGHUP begins; without one it ends the server.
 
     Raises:
         BindError: can't listen there.
@@ -69,8 +70,10 @@ def serve(app: Any, config: Config) -> int:
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
     try:
         if len(listening) == 1:
-            return LoopThread(app, config, listening[0], followers=[], heartbeat=heartbeat).run()
-        return _serve_threads(app, config, listening, heartbeat)
+            main = LoopThread(app, config, listening[0], followers=[], heartbeat=heartbeat)
+            main.handover = handover
+            return main.run()
+        return _serve_threads(app, config, listening, heartbeat, handover)
     finally:
         heartbeat.stop()
         for each in listening:
@@ -97,6 +100,7 @@ class LoopThread:
         self.exit_code: int | None = None
         self.ready = threading.Event()
         self.server: _core.Server | None = None
+        self.handover: Handover | None = None
         self._app = app
         self._config = config
         self._bound = bound
@@ -179,10 +183,10 @@ class LoopThread:
         if not starting.done():  # a signal came first
             starting.cancel()
             await self._unless_forced(lifespan.abandon())
-            return code_of_stop(self._stopped_by)
+            return _process.code_of_stop(self._stopped_by)
         if self._stop.is_set():
             await self._stop_lifespan(lifespan)
-            return code_of_stop(self._stopped_by)
+            return _process.code_of_stop(self._stopped_by)
         try:
             code = await self._serve_requests(selector, lifespan.state)
         except _sockets.BindError:
@@ -293,12 +297,39 @@ class LoopThread:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
             should_exit.take(number)
+        # Of a program that calls us SIGHUP is ours, unless it is to be ignored (nohup).
+        if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            _process.look_for_terminal()
+            loop.add_signal_handler(signal.SIGHUP, self._on_hangup, loop)
 
     def _on_signal(self, number: int) -> None:
+        # What is in flight at a handover goes on: it is the successor that is told to end.
+        once_more = bool(self._stopped_by)
         self._stopped_by = self._stopped_by or number
+        if self.handover is not None:
+            self.handover.stop()
+            assert self._stop is not None
+            if self._stop.is_set() and not once_more:
+                return
+        self._stop_all()
+
+    def _stop_all(self) -> None:
         self._stop_here()
         for each in self._followers or ():
             each.stop()
+
+    def _on_hangup(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._stop is not None
+        if self._stop.is_set():
+            return
+        if _process.terminal_is_gone():
+            logger.info("The terminal is gone")
+            self._on_signal(signal.SIGHUP)
+        elif self.handover is None:
+            logger.info("SIGHUP: what can't be started anew ends")
+            self._on_signal(signal.SIGHUP)
+        elif self.server is not None:  # else it starts with what is new
+            self.handover.begin(loop, self._stop_all)
 
 
 def _pending(server: _core.Server) -> str:
@@ -369,10 +400,15 @@ def _listening_sockets(config: Config) -> list[socket.socket]:
 
 
 def _serve_threads(
-    app: Any, config: Config, listening: list[socket.socket], heartbeat: Heartbeat
+    app: Any,
+    config: Config,
+    listening: list[socket.socket],
+    heartbeat: Heartbeat,
+    handover: Handover | None,
 ) -> int:
     others = [LoopThread(app, config, bound, heartbeat=heartbeat) for bound in listening[1:]]
     main = LoopThread(app, config, listening[0], followers=others, heartbeat=heartbeat)
+    main.handover = handover
     threads = [
         threading.Thread(target=_follow, args=(each, main), name=f"turboapi-loop-{number}")
         for number, each in enumerate(others, 1)

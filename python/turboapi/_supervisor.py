@@ -13,24 +13,26 @@ SIGTTIN, SIGTTOU one worker more, one less
 from __future__ import annotations
 
 import os
+import pickle
 import signal
+import socket
+import sys
 import time
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from turboapi import _process, _sockets
+from turboapi import _log, _process, _sockets
 from turboapi._log import supervisor_logger as log
 from turboapi._signals import Signals
 from turboapi._worker import EXIT_NO_APP, Process
+from turboapi.config import ConfigError
 
 if TYPE_CHECKING:
-    import socket
-
     from turboapi.config import Config
 
-_SIGNALS = (
+SIGNALS = (
     signal.SIGTERM,
     signal.SIGINT,
     signal.SIGHUP,
@@ -68,15 +70,19 @@ class _Place:
 class Supervisor:
     """Starts, watches, replaces and stops workers; `run()` returns when all have ended."""
 
-    def __init__(self, config: Config) -> None:
-        """Binds the address.
+    def __init__(
+        self, config: Config, bound: socket.socket | None = None, first: Process | None = None
+    ) -> None:
+        """Binds the address, or takes over a socket and the first worker, which serves already.
 
         Raises:
             BindError: can't listen there.
         """
+        _process.look_for_terminal()
         self._config = config
         self._owns_socket = config.fd is None
-        self._socket = _bind(config)  # owned
+        self._socket = bound or _bind(config)  # owned
+        self._first = first
         self.address = _sockets.describe(self._socket)
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
@@ -88,9 +94,12 @@ class Supervisor:
 
     def run(self) -> int:
         """Serves until told to stop; gives the exit code of the whole."""
-        with Signals(_SIGNALS) as signals:
-            log.info("Listening on %s with %d workers", self.address, self._config.workers)
-            log.info("Supervisor is process %d", os.getpid())
+        with Signals(SIGNALS) as signals:
+            if self._first is None:
+                log.info("Listening on %s with %d workers", self.address, self._config.workers)
+                log.info("Supervisor is process %d", os.getpid())
+            else:
+                log.info("Process %d is the supervisor of %d", os.getpid(), self._first.pid)
             for _ in range(self._config.workers):
                 self._add_place()
             while self._places or self._leaving:
@@ -115,6 +124,8 @@ class Supervisor:
             self._stop(number.name)
         elif self._stopping:
             return
+        elif number is signal.SIGHUP and _process.terminal_is_gone():
+            self._stop("The terminal is gone")
         elif number is signal.SIGHUP:
             log.info("SIGHUP: replacing the workers one by one")
             self._rolling = deque(self._places)
@@ -163,7 +174,11 @@ class Supervisor:
                 self._dismiss(worker)
 
     def _start(self, place: _Place) -> None:
-        place.worker = Process(self._config, self._socket, own_group=True)
+        if self._first is not None:
+            place.worker, self._first = self._first, None
+            self._served = True
+            return
+        place.worker = Process.start(self._config, self._socket, own_group=True)
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
     def _dismiss(self, worker: Process) -> None:
@@ -215,6 +230,8 @@ class Supervisor:
                 worker.send(signal.SIGKILL)
                 self._leaving[worker] = float("inf")
         self._roll_on()
+        if _process.is_whole():
+            _reap_others(self._everyone())
 
     # -- Workers that do not answer
 
@@ -306,7 +323,7 @@ class Supervisor:
         while self._rolling:
             place = self._rolling.popleft()
             if place in self._places and place.worker is not None:
-                place.successor = Process(self._config, self._socket, own_group=True)
+                place.successor = Process.start(self._config, self._socket, own_group=True)
                 log.info(
                     "Worker %d: process %d is to replace %d",
                     place.number,
@@ -347,3 +364,33 @@ def _bind(config: Config) -> socket.socket:
         with _sockets.bind(config) as free:
             config = config.replace(port=free.getsockname()[1])
     return _sockets.bind(config)
+
+
+def _reap_others(ours: list[Process]) -> None:
+    """Takes the exit codes of children that are not ours: in a container we may be process 1."""
+    known = {worker.pid for worker in ours if worker.exit_code is None}
+    with suppress(ChildProcessError):
+        while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if found.si_pid in known:
+                return  # since we asked it; we shall be told
+            os.waitpid(found.si_pid, 0)
+
+
+def main(arguments: list[str]) -> int:
+    """Goes on for a process that served alone (`_handover`): reads what there is."""
+    with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
+        state = pickle.load(pipe)  # noqa: S301 (from our own process)
+    sys.path[:] = state["path"]
+    config: Config = state["config"]
+    try:
+        _log.configure(config)
+    except ConfigError as error:  # it was right before
+        _log.configure(config.replace(log_config=None))
+        log.error("%s", error)
+    bound = socket.socket(fileno=state["fd"])
+    bound.set_inheritable(False)
+    return Supervisor(config, bound=bound, first=Process.adopt(state["first"])).run()
+
+
+if __name__ == "__main__":
+    _process.run_to_end(lambda: main(sys.argv), sys._getframe())

@@ -25,8 +25,17 @@ from turboapi._heartbeat import READY
 
 if TYPE_CHECKING:
     import socket
+    from typing import Protocol
 
     from turboapi.config import Config
+
+    class _Child(Protocol):
+        @property
+        def pid(self) -> int: ...
+        def poll(self) -> int | None: ...
+        def send_signal(self, sig: int, /) -> None: ...
+        def wait(self, timeout: float | None = None) -> int: ...
+
 
 # The worker's application can't be found or does not start: to try again is of no use.
 EXIT_NO_APP = 3
@@ -48,7 +57,23 @@ class Process:
         exit_code: None while it runs; negative: the signal that ended it.
     """
 
-    def __init__(self, config: Config, bound: socket.socket, *, own_group: bool) -> None:
+    def __init__(self, child: _Child, beats: int | None, life: int, stacks: int) -> None:
+        """See `start`; the pipes become ours."""
+        self.pid = child.pid
+        self.ready = False
+        self.started = self.heard_at = time.monotonic()
+        self.asked_at: float | None = None
+        self._child = child
+        self._beats = beats
+        self._life = life
+        self._stacks = stacks
+        self._shown = b""
+        for descriptor in (beats, stacks):
+            if descriptor is not None:
+                os.set_blocking(descriptor, False)
+
+    @classmethod
+    def start(cls, config: Config, bound: socket.socket, *, own_group: bool) -> Process:
         """Starts a worker that serves `bound` (borrowed: the worker has a descriptor of its own).
 
         With `own_group` it is out of the terminal's reach, and Ctrl+C is the supervisor's alone.
@@ -61,8 +86,8 @@ class Process:
         # A signal that comes early waits until the worker can end in order.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
-            self._popen = subprocess.Popen(  # noqa: S603
-                [sys.executable, *_interpreter_options(), "-m", __name__, str(config_read)],
+            popen = subprocess.Popen(  # noqa: S603
+                [sys.executable, *interpreter_options(), "-m", __name__, str(config_read)],
                 pass_fds=(*theirs, bound.fileno()),
                 process_group=0 if own_group else None,
             )
@@ -84,20 +109,38 @@ class Process:
         # Less than a pipe holds, so this does not wait; the worker may be dead already.
         with suppress(BrokenPipeError), open(config_write, "wb") as pipe:  # noqa: PTH123
             pickle.dump(message, pipe)
-        self.pid = self._popen.pid
-        self.ready = False
-        self.started = self.heard_at = time.monotonic()
-        self.asked_at: float | None = None
-        self._beats: int | None = ready_read  # owned
-        self._life = life_write  # owned
-        self._stacks = stacks_read  # owned
-        self._shown = b""
-        for descriptor in (ready_read, stacks_read):
-            os.set_blocking(descriptor, False)
+        return cls(popen, ready_read, life_write, stacks_read)
+
+    def hand_over(self) -> dict[str, Any]:
+        """Gives what `adopt` needs in the program that this process runs next."""
+        for descriptor in (self._beats, self._life, self._stacks):
+            if descriptor is not None:
+                os.set_inheritable(descriptor, True)
+        return {
+            "pid": self.pid,
+            "beats": self._beats,
+            "life": self._life,
+            "stacks": self._stacks,
+        }
+
+    @classmethod
+    def adopt(cls, given: dict[str, Any]) -> Process:
+        """Gives a worker that this process started, and was ready, before it ran our program."""
+        pipes = [given[name] for name in ("beats", "life", "stacks")]
+        for descriptor in pipes:
+            if descriptor is not None:
+                os.set_inheritable(descriptor, False)
+        worker = cls(_Adopted(given["pid"]), *pipes)
+        worker.ready = True
+        return worker
 
     @property
     def exit_code(self) -> int | None:
-        return self._popen.poll()
+        return self._child.poll()
+
+    def beats_fd(self) -> int:
+        """Gives the pipe of the heartbeat; -1: it is closed."""
+        return -1 if self._beats is None else self._beats
 
     def sources(self) -> list[int]:
         """Gives the pipes that become readable when `read_news` has something to do."""
@@ -156,12 +199,12 @@ class Process:
         """Sends a signal, if the process is there to get it."""
         if self.exit_code is None:
             with suppress(ProcessLookupError):
-                self._popen.send_signal(number)
+                self._child.send_signal(number)
 
     def wait(self, timeout: float | None) -> bool:
         """Waits for the end; False: it still runs."""
         with suppress(subprocess.TimeoutExpired):
-            self._popen.wait(timeout)
+            self._child.wait(timeout)
         return self.exit_code is not None
 
     def close(self) -> None:
@@ -184,6 +227,35 @@ class Process:
         return f"was ended by signal {-code}"
 
 
+class _Adopted:
+    """A child that another program of this process started, as `subprocess.Popen` has it."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # taken by somebody else
+                pid, status = self.pid, 0
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if timeout is not None and end is not None and time.monotonic() >= end:
+                raise subprocess.TimeoutExpired("worker", timeout)
+            time.sleep(0.02)
+        return code
+
+
 def _read(pipe: int) -> bytes | None:
     """What is in a pipe; None: nothing now, b"": its end."""
     try:
@@ -192,7 +264,7 @@ def _read(pipe: int) -> bytes | None:
         return None
 
 
-def _interpreter_options() -> list[str]:
+def interpreter_options() -> list[str]:
     """The options this interpreter was started with (-X, -W, -O ...)."""
     give: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
     return list(give())

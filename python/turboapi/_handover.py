@@ -1,0 +1,173 @@
+"""SIGHUP in a process that serves alone: another one takes over, as with several workers.
+
+The successor is a worker. When it serves, this process finishes what it has, ends the application,
+and becomes the supervisor of the worker under its old number, which service managers know. It
+does so by running another program (`python -m turboapi._supervisor`), so that nothing of the old
+application stays. Until the first SIGHUP there is one process, and nothing of this costs anything.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from turboapi import _process
+from turboapi._log import server_logger as log
+from turboapi._signals import Signals
+from turboapi._supervisor import SIGNALS, Supervisor
+from turboapi._worker import Process, interpreter_options
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Callable
+    from typing import NoReturn
+
+    from turboapi.config import Config
+
+# Between two looks at a successor that should have ended, and how many before it is killed.
+_LOOK = 0.05
+_LOOKS = 40
+# What a successor may take longer than the server's own grace period, to clean up.
+_EXTRA_GRACE = 5.0
+
+
+class Handover:
+    """A successor in the making; all but `finish` is called in the event loop."""
+
+    def __init__(self, config: Config, bound: socket.socket) -> None:
+        """`bound` is borrowed: we keep a descriptor of our own."""
+        self._config = config
+        self._socket = bound.dup()
+        self._successor: Process | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_ready: Callable[[], None] | None = None
+        self._stopped = False
+
+    def begin(self, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
+        """Starts a successor; `on_ready` is called when it serves."""
+        if self._successor is not None:
+            log.info("SIGHUP: a successor is starting already")
+            return
+        try:
+            successor = Process.start(self._config, self._socket, own_group=True)
+        except OSError as error:
+            log.error("SIGHUP: no successor can be started: %s", error)
+            return
+        log.info("SIGHUP: process %d is to take over", successor.pid)
+        self._successor, self._loop, self._on_ready = successor, loop, on_ready
+        loop.add_reader(successor.beats_fd(), self._on_news)
+        if self._config.timeout_worker_start:
+            self._timer = loop.call_later(
+                self._config.timeout_worker_start, self._fail, "is not ready in time"
+            )
+
+    def _on_news(self) -> None:
+        assert self._successor is not None
+        assert self._loop is not None
+        fd = self._successor.beats_fd()
+        if self._successor.read_news():
+            self._forget(fd)
+            log.info("Process %d has taken over", self._successor.pid)
+            if self._on_ready is not None:
+                self._on_ready()
+        elif not self._successor.sources():
+            self._forget(fd)
+            self._await_end(_LOOKS)
+
+    def _forget(self, fd: int) -> None:
+        if self._loop is not None:
+            self._loop.remove_reader(fd)
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _await_end(self, looks: int) -> None:
+        assert self._successor is not None
+        assert self._loop is not None
+        if self._successor.exit_code is None and looks:
+            self._loop.call_later(_LOOK, self._await_end, looks - 1)
+        else:
+            self._fail(self._successor.how_it_ended())
+
+    def _fail(self, reason: str) -> None:
+        successor = self._successor
+        if successor is None or self._stopped:
+            return
+        if successor.sources():
+            self._forget(successor.beats_fd())
+        log.error("Process %d %s; this one goes on", successor.pid, reason)
+        successor.send(signal.SIGKILL)
+        successor.wait(1)
+        successor.close()
+        self._successor = None
+
+    def stop(self) -> None:
+        """Tells the successor to end, as we were told (maybe again)."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._socket.close()
+        if self._successor is not None:
+            self._successor.send(signal.SIGTERM)
+
+    def finish(self, code: int) -> int:
+        """Called when this process serves no more; gives its exit code, if it is to end.
+
+        With a successor that serves it becomes the supervisor, and does not return then unless
+        it is but a part of another program.
+        """
+        successor, self._successor = self._successor, None
+        if successor is None:
+            self._socket.close()
+            return code
+        if self._stopped:
+            _await_end(successor, self._config.timeout_graceful_shutdown)
+            return code
+        if not successor.ready:
+            # We were ended by something else than a signal.
+            successor.send(signal.SIGTERM)
+            successor.close()
+            self._socket.close()
+            return code
+        if _process.is_whole():
+            with suppress(OSError):  # no such interpreter any more
+                self._become_supervisor(successor)
+        return Supervisor(self._config, bound=self._socket, first=successor).run()
+
+    def _become_supervisor(self, successor: Process) -> NoReturn:
+        # What comes from here on waits for the supervisor.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        state = {
+            "config": self._config,
+            "fd": self._socket.fileno(),
+            "first": successor.hand_over(),
+            "path": sys.path,
+        }
+        self._socket.set_inheritable(True)
+        read, write = os.pipe()
+        os.set_inheritable(read, True)
+        with open(write, "wb") as pipe:  # noqa: PTH123
+            pickle.dump(state, pipe)
+        program = [sys.executable, *interpreter_options(), "-m", "turboapi._supervisor"]
+        _process.finish(lambda: os.execv(sys.executable, [*program, str(read)]))  # noqa: S606
+
+
+def _await_end(successor: Process, grace: float) -> None:
+    """Waits for a successor that was told to end; passes on what signals come meanwhile."""
+    limit = time.monotonic() + grace + _EXTRA_GRACE if grace else None
+    with Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)) as signals:
+        while successor.exit_code is None:
+            left = None if limit is None else max(0.0, limit - time.monotonic())
+            for number in signals.wait(left):
+                if number is not signal.SIGCHLD:
+                    successor.send(signal.SIGTERM)
+            if left == 0:
+                successor.send(signal.SIGKILL)
+                limit = None
+    successor.close()
