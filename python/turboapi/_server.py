@@ -110,6 +110,7 @@ class LoopThread:
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
         self._stopped_by = 0  # the first signal
+        self._should_exit: ShouldExit | None = None
 
     def run(self) -> int:
         """Serves until `stop` is called or a signal comes; gives the exit code."""
@@ -293,10 +294,10 @@ class LoopThread:
     def _watch_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
-        should_exit = ShouldExit()
+        self._should_exit = ShouldExit()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
-            should_exit.take(number)
+            self._should_exit.take(number)
         # Of a program that calls us SIGHUP is ours, unless it is to be ignored (nohup).
         if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             _process.look_for_terminal()
@@ -322,14 +323,22 @@ class LoopThread:
         assert self._stop is not None
         if self._stop.is_set():
             return
-        if _process.terminal_is_gone():
-            logger.info("The terminal is gone")
-            self._on_signal(signal.SIGHUP)
-        elif self.handover is None:
-            logger.info("SIGHUP: what can't be started anew ends")
-            self._on_signal(signal.SIGHUP)
-        elif self.server is not None:  # else it starts with what is new
-            self.handover.begin(loop, self._stop_all)
+        if self.handover is not None and not _process.terminal_is_gone():
+            if self.server is not None:  # else it starts with what is new
+                self.handover.begin(loop, self._on_successor)
+            return
+        why = "it can't be started anew" if self.handover is None else "the terminal is gone"
+        logger.info("SIGHUP: %s", why)
+        self._tell_libraries()
+        self._on_signal(signal.SIGHUP)
+
+    def _on_successor(self) -> None:
+        self._tell_libraries()
+        self._stop_all()
+
+    def _tell_libraries(self) -> None:
+        if self._should_exit is not None and not self._should_exit.should_exit:
+            self._should_exit.handle_exit(signal.SIGTERM, None)
 
 
 def _pending(server: _core.Server) -> str:
