@@ -412,7 +412,10 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     if (n == TA_ESYS && errno == EINTR)
         n = 0;
     if (n < 0) {
+        int saved = errno;
         loop->in_poll = false;
+        arm_timer_fd(loop); /* what was deferred meanwhile is not forgotten */
+        errno = saved;
         return n;
     }
     loop->now = clock_ms();

@@ -95,10 +95,10 @@ static void call_logger(ta_native *x, int status)
     PyObject *method = ta_native_text(x->base.method);
     PyObject *target = target_text(x);
     if (client && method && target) {
-        server->ls->running++;
+        ta_ls_enter(server->ls);
         res = PyObject_CallFunction(server->access, "OOOOsi", server->access_format, client, method,
                                     target, x->version_minor ? "1.1" : "1.0", status);
-        server->ls->running--;
+        ta_ls_leave(server->ls);
     }
     if (res == NULL)
         ta_exc_report(x->st, NULL, "Exception in the access log");
@@ -125,10 +125,10 @@ static void write_lines(ta_access *log)
     PyObject *text = PyUnicode_DecodeUTF8(all.ptr, (Py_ssize_t)all.len, "replace");
     ta_buf_clear(&log->lines);
     PyObject *res = NULL;
-    server->ls->running++;
+    ta_ls_enter(server->ls);
     if (text != NULL)
         res = PyObject_CallMethodOneArg(log->writer, server->st->o.names.write, text);
-    server->ls->running--;
+    ta_ls_leave(server->ls);
     Py_XDECREF(text);
     if (res == NULL)
         ta_exc_report(server->st, NULL, "Exception in the access log");
@@ -258,9 +258,9 @@ static void ask_mode(ta_access *log)
     ta_server *server = log->server;
     write_lines(log);
     log->seen = changes_of(log);
-    server->ls->running++;
+    ta_ls_enter(server->ls);
     PyObject *res = PyObject_CallMethod(log->writer, "mode", NULL);
-    server->ls->running--;
+    ta_ls_leave(server->ls);
     long mode = res ? PyLong_AsLong(res) : -1;
     Py_XDECREF(res);
     if (mode < MODE_GENERAL || mode > MODE_SILENT) {

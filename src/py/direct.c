@@ -118,11 +118,9 @@ static int answer(ta_native *x, const way *w, int status, ta_str lines, ta_str b
     ta_loopstate *ls = x->base.ls;
     ta_piece piece = {body, NULL, NULL};
     x->filters = w->app->filters;
-    ls->running++;
-    if (x->filters != NULL)
-        ls->busy = true;
+    ta_ls_enter(ls);
     int rc = x->base.ops->respond(&x->base, status, lines, NULL, &piece, awaitable);
-    ls->running--;
+    ta_ls_leave(ls);
     return rc;
 }
 
@@ -319,11 +317,11 @@ static int run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
     ta_loopstate *ls = x->base.ls;
     if (settle(x, w) < 0)
         return -1;
-    ls->running++;
-    ls->busy = ls->direct = true;
+    ta_ls_enter(ls);
+    ls->direct = true;
     int rc = ta_plan_run(&x->st->engine, plan, &x->base, run);
     ls->direct = false;
-    ls->running--;
+    ta_ls_leave(ls);
     return rc;
 }
 

@@ -96,6 +96,7 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
     /* That application has the middleware round it. */
     x->filters = NULL;
     PyObject *coro = NULL;
+    ta_ls_enter(x->base.ls);
     PyObject *scope = x->base.ops->scope(&x->base);
     /* Handlers are called when nobody can answer any more, too: they may report the exception. */
     if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0 &&
@@ -103,6 +104,7 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
          PyDict_SetItem(scope, x->st->o.names.turboapi_response_started, Py_True) == 0))
         coro = call_asgi(x, x->app->error_app);
     Py_XDECREF(scope);
+    ta_ls_leave(x->base.ls);
     if (coro == NULL) {
         PyObject *other = PyErr_GetRaisedException();
         ta_native_log(x, "Exception in ASGI application\n", other);
@@ -203,9 +205,9 @@ void ta_native_failed(ta_native *x)
 static void start_asgi(ta_native *x)
 {
     ta_loopstate *ls = x->base.ls;
-    ls->running++;
+    ta_ls_enter(ls);
     PyObject *coro = call_asgi(x, x->app->asgi);
-    ls->running--;
+    ta_ls_leave(ls);
     if (coro == NULL)
         ta_native_failed(x);
     else
@@ -256,14 +258,16 @@ static void start(ta_native *x)
 {
     ta_server *server = x->server;
     if (TA_UNLIKELY(server->max_requests > 0 && server->active > server->max_requests)) {
+        ta_ls_enter(server->ls);
         ta_exc_log(x->st, "Exceeded concurrency limit.", NULL);
+        ta_ls_leave(server->ls);
         ta_native_plain(x, 503, "Service Unavailable");
         return;
     }
     if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
-        server->ls->running++;
+        ta_ls_enter(server->ls);
         int rc = rebuild(server);
-        server->ls->running--;
+        ta_ls_leave(server->ls);
         if (rc < 0) {
             ta_native_failed(x);
             return;

@@ -7,6 +7,7 @@
 #ifndef TA_PY_LOOPSTATE_H
 #define TA_PY_LOOPSTATE_H
 
+#include <assert.h>
 #include <pthread.h>
 
 #include "base/list.h"
@@ -26,12 +27,12 @@ typedef struct ta_loopstate {
     PyObject *fatal;  /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
     bool in_batch;    /* inside ta_loop_poll */
     uint64_t batch;   /* counts them */
-    unsigned running; /* > 0 while Python code that C started in this batch runs */
+    unsigned running; /* > 0 while Python code that C called runs: see ta_ls_enter */
     bool direct;      /* a plan runs that has no Task (yet) */
     bool bare;        /* and that is in no context of its own */
-    bool busy;        /* Python code ran: something may have been scheduled on aioloop */
     bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
-    bool peek;        /* aioloop has the private attributes that tell whether it was */
+    bool peek;        /* aioloop has the private attributes that tell what is scheduled on it */
+    const void *look; /* borrowed: selector.c's look at them when select() began; or NULL */
 
     /* task.c */
     struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
@@ -60,6 +61,24 @@ typedef struct ta_loopstate {
         uint64_t asked;        /* ms: when a nested loop was last asked to come; 0: never */
     } lag;
 } ta_loopstate;
+
+/*
+ * The door through which C calls Python on the loop's thread: whatever an event, a timer, a
+ * deferred call or a completion calls there is called between these two.  Within them no request,
+ * no Task's step and no other callback is started (ta_ls_may_start): they wait for a later moment.
+ * May be nested.  What such code schedules on the asyncio loop is seen after the batch, however it
+ * was called: select() looks for it after each batch that served anything (docs/loop.md).
+ */
+static inline void ta_ls_enter(ta_loopstate *ls)
+{
+    ls->running++;
+}
+
+static inline void ta_ls_leave(ta_loopstate *ls)
+{
+    assert(ls->running > 0);
+    ls->running--;
+}
 
 /*
  * True when Python code of ours may be started right here: inside a batch, on the loop's thread,

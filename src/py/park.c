@@ -46,7 +46,6 @@ static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject
             return NULL;
         Py_DECREF(handle);
         Py_CLEAR(park->callback);
-        ls->busy = true;
         t->state = T_OVER;
         if (ta_list_linked(&t->node)) { /* ta_task_start must not take it */
             ta_tramp_list_take(t, &ls->nidle);

@@ -124,9 +124,9 @@ PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
         ls->watch.cpu_ns = cpu_ns();
         ls->watch.switches = ru.ru_nvcsw;
     }
-    ls->running++;
+    ta_ls_enter(ls);
     PyObject *res = PyObject_Vectorcall(func, args, nargsf, kwnames);
-    ls->running--;
+    ta_ls_leave(ls);
     int64_t end = now_ns();
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (TA_UNLIKELY(end - start > STALL_NS))

@@ -39,7 +39,9 @@ void ta_ls_unhandled(ta_loopstate *ls, const char *message)
         return;
     }
     PyErr_SetRaisedException(exc);
+    ta_ls_enter(ls);
     ta_exc_report(ls->st, ls->aioloop, message);
+    ta_ls_leave(ls);
 }
 
 ta_loopstate *ta_ls_running(ta_state *st)
@@ -63,8 +65,50 @@ ta_loopstate *ta_ls_running(ta_state *st)
     return ls;
 }
 
-static void *detach_thread(void *Py_UNUSED(ctx))
+/* What asyncio looks at after select(): has it changed since? */
+typedef struct peeked {
+    PyObject *ready, *scheduled; /* owned */
+    Py_ssize_t nready, nscheduled;
+} peeked;
+
+static bool peek(ta_loopstate *ls, peeked *p)
 {
+    p->ready = p->scheduled = NULL;
+    if (!ls->peek)
+        return false;
+    p->ready = PyObject_GetAttr(ls->aioloop, ls->st->o.names._ready);
+    p->scheduled = PyObject_GetAttr(ls->aioloop, ls->st->o.names._scheduled);
+    if (p->ready == NULL || p->scheduled == NULL)
+        goto error;
+    p->nready = PyObject_Size(p->ready);
+    p->nscheduled = PyObject_Size(p->scheduled);
+    if (p->nready >= 0 && p->nscheduled >= 0)
+        return true;
+error:
+    PyErr_Clear();
+    ls->peek = false;
+    return false;
+}
+
+static bool scheduled_something(const ta_loopstate *ls, const peeked *p)
+{
+    if (PyObject_Size(p->ready) != p->nready || PyObject_Size(p->scheduled) != p->nscheduled) {
+        PyErr_Clear();
+        return true;
+    }
+    PyObject *stopping = PyObject_GetAttr(ls->aioloop, ls->st->o.names._stopping);
+    bool stop = stopping == NULL || !Py_IsFalse(stopping);
+    Py_XDECREF(stopping);
+    PyErr_Clear();
+    return stop;
+}
+
+static void *detach_thread(void *ctx)
+{
+    ta_loopstate *ls = ctx;
+    /* What the batches have scheduled on the asyncio loop would wait as long as we do. */
+    assert(ls->running == 0 && (ls->look == NULL || !scheduled_something(ls, ls->look)));
+    (void)ls;
     return PyEval_SaveThread();
 }
 
@@ -352,44 +396,6 @@ static PyObject *selector_close(PyObject *obj, PyObject *Py_UNUSED(ignored))
 
 /* -- select ----------------------------------------------------------------------------------- */
 
-/* What asyncio looks at after select(): has it changed since? */
-typedef struct peeked {
-    PyObject *ready, *scheduled; /* owned */
-    Py_ssize_t nready, nscheduled;
-} peeked;
-
-static bool peek(ta_loopstate *ls, peeked *p)
-{
-    p->ready = p->scheduled = NULL;
-    if (!ls->peek)
-        return false;
-    p->ready = PyObject_GetAttr(ls->aioloop, ls->st->o.names._ready);
-    p->scheduled = PyObject_GetAttr(ls->aioloop, ls->st->o.names._scheduled);
-    if (p->ready == NULL || p->scheduled == NULL)
-        goto error;
-    p->nready = PyObject_Size(p->ready);
-    p->nscheduled = PyObject_Size(p->scheduled);
-    if (p->nready >= 0 && p->nscheduled >= 0)
-        return true;
-error:
-    PyErr_Clear();
-    ls->peek = false;
-    return false;
-}
-
-static bool scheduled_something(ta_loopstate *ls, const peeked *p)
-{
-    if (PyObject_Size(p->ready) != p->nready || PyObject_Size(p->scheduled) != p->nscheduled) {
-        PyErr_Clear();
-        return true;
-    }
-    PyObject *stopping = PyObject_GetAttr(ls->aioloop, ls->st->o.names._stopping);
-    bool stop = stopping == NULL || !Py_IsFalse(stopping);
-    Py_XDECREF(stopping);
-    PyErr_Clear();
-    return stop;
-}
-
 /* One batch: how many foreign ones are ready, or -1 with an exception. */
 static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *served)
 {
@@ -397,11 +403,14 @@ static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *ser
         PyErr_SetString(PyExc_RuntimeError, "select() is running already");
         return -1;
     }
+    unsigned running = ls->running;
     ls->in_batch = true;
     ls->batch++;
     int n = ta_loop_poll(ls->loop, timeout_ms, ready, TA_LOOP_BATCH, served);
     int err = errno;
     ls->in_batch = false;
+    assert(ls->running == running); /* whoever entered has left */
+    (void)running;
     if (TA_UNLIKELY(ls->fatal != NULL)) {
         PyObject *exc = ls->fatal;
         ls->fatal = NULL;
@@ -475,14 +484,17 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
         return NULL;
     Py_INCREF(self); /* handlers may close anything */
     bool looked = wait != 0 && peek(ls, &before);
+    if (looked && !ls->in_batch)
+        ls->look = &before;
     uint64_t deadline = wait > 0 ? ta_loop_now(ls->loop) + (unsigned)wait : 0;
     for (int turns = 0;; turns++) {
         unsigned served = 0;
-        ls->busy = false;
         n = turn(ls, wait, ready, &served);
         if (n != 0 || wait == 0 || served == 0 || turns == MAX_TURNS)
             break;
-        if (ls->busy && (!looked || scheduled_something(ls, &before)))
+        /* Anything that was served may have run Python code: a handler, a destructor, a callback of
+         * a logger.  Nobody has to say so; if it has scheduled something, asyncio goes on. */
+        if (!looked || scheduled_something(ls, &before))
             break;
         if (wait > 0) {
             uint64_t now = ta_loop_now(ls->loop);
@@ -491,6 +503,8 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
             wait = (int)(deadline - now);
         }
     }
+    if (ls->look == &before)
+        ls->look = NULL;
     if (n >= 0)
         list = ready_list(self, ready, n);
     Py_XDECREF(before.ready);
@@ -530,6 +544,13 @@ static PyObject *selector_attach(PyObject *self, PyObject *loop)
     if (ta_selector_attach(state_of(self), self, loop) < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+/* For tests: is the door shut that src/py/loopstate.h tells of (ta_ls_enter)? */
+static PyObject *get_calls(PyObject *obj, void *Py_UNUSED(closure))
+{
+    const ta_loopstate *ls = &cast(obj)->ls;
+    return ls->in_batch ? PyLong_FromUnsignedLong(ls->running) : Py_NewRef(Py_None);
 }
 
 static int traverse_loopstate(ta_loopstate *ls, visitproc visit, void *arg)
@@ -603,7 +624,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         PyErr_SetFromErrno(PyExc_OSError);
         goto error;
     }
-    ta_loop_set_hooks(ls->loop, &(ta_loop_hooks){detach_thread, attach_thread, NULL});
+    ta_loop_set_hooks(ls->loop, &(ta_loop_hooks){detach_thread, attach_thread, ls});
     if ((self->keys = PyDict_New()) == NULL)
         goto error;
     if ((self->map = ta_selector_map_new(st, self->keys)) == NULL)
@@ -649,11 +670,18 @@ static PyMethodDef methods[] = {
     {NULL},
 };
 
+static PyGetSetDef getset[] = {
+    {"_calls", get_calls, NULL,
+     "How many calls of Python code by C are open in this batch; None outside of one.", NULL},
+    {NULL},
+};
+
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Selector(backend='auto')\n--\n\n"
                 "A selectors.BaseSelector that serves HTTP connections in its select()."},
     {Py_tp_new, selector_new},
     {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
     {Py_tp_traverse, selector_traverse},
     {Py_tp_clear, selector_clear},
     {Py_tp_dealloc, selector_dealloc},

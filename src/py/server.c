@@ -19,8 +19,9 @@ void ta_server_maybe_done(ta_server *server)
     PyObject *fn = server->on_done;
     server->on_done = NULL;
     ta_loopstate *ls = server->ls;
+    ta_ls_enter(ls);
     PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->o.names.call_soon, fn);
-    ls->busy = true;
+    ta_ls_leave(ls);
     if (res == NULL)
         ta_ls_unhandled(ls, "Exception while the server ended");
     Py_XDECREF(res);
@@ -43,15 +44,17 @@ static void on_request(void *ctx, ta_req *req)
     req->user = x;
     server->served++;
     if (x == NULL) {
-        ta_exc_report(server->st, server->ls->aioloop, "A request could not be taken");
+        ta_ls_unhandled(server->ls, "A request could not be taken");
         ta_resp_abort(req);
         return;
     }
     server->active++;
     if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
         int rc = ta_websock_open(x);
-        if (rc < 0)
-            ta_native_failed(x);
+        if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
+            ta_ls_unhandled(server->ls, "A WebSocket could not be opened");
+            ta_resp_abort(req);
+        }
         if (rc <= 0)
             return;
     }
@@ -103,9 +106,12 @@ static void on_close(ta_req *req)
     req->user = NULL;
     if (x == NULL)
         return;
+    ta_loopstate *ls = x->base.ls;
     x->server->active--;
     ta_native_closed(x);
+    ta_ls_enter(ls); /* destructors of whatever the request had */
     Py_DECREF(x);
+    ta_ls_leave(ls);
 }
 
 static const ta_http_ops http_ops = {
@@ -133,10 +139,10 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
     if (server->logger == NULL)
         return;
     PyObject *exc = PyErr_GetRaisedException();
-    server->ls->running++;
+    ta_ls_enter(server->ls);
     PyObject *res = PyObject_CallMethod(server->logger, "log", "iss#", levels[level], "%s",
                                         line.ptr, (Py_ssize_t)line.len);
-    server->ls->running--;
+    ta_ls_leave(server->ls);
     if (res == NULL)
         ta_exc_report(server->st, NULL, "Exception in the server's log");
     Py_XDECREF(res);

@@ -101,7 +101,6 @@ static void on_tick(ta_timer *timer)
         return;
     Py_INCREF(server);
     ta_loop_set_timer(loop, timer, TICK_MS);
-    server->ls->busy = true;
     unsigned streams = 0;
     PyObject *list = open_exchanges(server);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++)

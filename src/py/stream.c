@@ -50,7 +50,9 @@ static void cancel_later(ta_defer *defer)
     }
     Py_INCREF(s);
     s->cancelled = true;
+    ta_ls_enter(x->base.ls);
     PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->o.names.cancel);
+    ta_ls_leave(x->base.ls);
     if (res == NULL)
         ta_ls_unhandled(x->base.ls, "Exception while a stream was cancelled");
     Py_XDECREF(res);

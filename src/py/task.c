@@ -190,7 +190,6 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
 
     bool entered = PyContext_Enter(t->context) == 0;
     ls->current = t;
-    ls->busy = true;
     t->state = T_RUNNING;
     if (TA_UNLIKELY(!entered)) { /* somebody else is in it: the coroutine cannot go on */
         *result = NULL;
@@ -549,14 +548,13 @@ int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg
     t->done = done;
     t->arg = arg;
     t->waited = t->yielded_none = false;
-    ls->busy = true;
     ta_park *park = park_cast(t->park);
     if (t->state == T_PARKED && park->callback != NULL) {
         PyObject *wake_up = park->callback; /* its reference is ours now */
         park->callback = NULL;
-        ls->running++;
+        ta_ls_enter(ls);
         PyObject *res = PyObject_CallOneArg(wake_up, t->park);
-        ls->running--;
+        ta_ls_leave(ls);
         Py_DECREF(wake_up);
         if (res == NULL)
             ta_ls_unhandled(ls, "Exception in a step of a request's task");
@@ -588,12 +586,14 @@ int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg)
         if (t->task != NULL && (arg == NULL || t->arg == arg) && PyList_Append(tasks, t->task) < 0)
             rc = -1;
     }
+    ta_ls_enter(ls);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(tasks); i++) {
         PyObject *res =
             PyObject_CallMethodOneArg(PyList_GET_ITEM(tasks, i), ls->st->o.names.cancel, msg);
         rc = res ? 0 : -1;
         Py_XDECREF(res);
     }
+    ta_ls_leave(ls);
     Py_DECREF(tasks);
     return rc;
 }

@@ -76,13 +76,12 @@ static bool call_now(ta_loopstate *ls, ta_waiter *w, PyObject *cb, PyObject *ctx
         PyErr_Clear();
         return false;
     }
-    ls->running++;
-    ls->busy = true;
+    ta_ls_enter(ls);
     PyObject *res = PyObject_CallOneArg(cb, (PyObject *)w);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(ctx) < 0)
         PyErr_Clear();
-    ls->running--;
+    ta_ls_leave(ls);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
         ta_ls_unhandled(ls, "Exception in a callback of a waiter");
@@ -93,10 +92,15 @@ static bool call_now(ta_loopstate *ls, ta_waiter *w, PyObject *cb, PyObject *ctx
 
 static void run_one(ta_waiter *w, bool now, PyObject *cb, PyObject *ctx)
 {
-    if (now && call_now(w->ls, w, cb, ctx))
-        return;
+    if (now) {
+        if (call_now(w->ls, w, cb, ctx))
+            return;
+        ta_ls_enter(w->ls);
+    }
     if (call_soon(w, cb, ctx) < 0) /* the loop is closed */
         PyErr_Clear();
+    if (now)
+        ta_ls_leave(w->ls);
 }
 
 /* Takes the callbacks out first: they may add others, or drop the last reference to w. */

@@ -27,8 +27,10 @@ int ta_watch_begin(ta_native *x)
     PyObject *made = NULL;
     if (address != NULL) {
         PyObject *args[] = {NULL, (PyObject *)x, address};
+        ta_ls_enter(x->base.ls);
         made = PyObject_Vectorcall(x->server->watch, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                    NULL);
+        ta_ls_leave(x->base.ls);
         Py_DECREF(address);
     }
     if (made == NULL)
@@ -66,17 +68,21 @@ int ta_watch_aside(ta_native *x, PyObject *message)
 
 void ta_native_log(ta_native *x, const char *text, PyObject *exc)
 {
+    ta_ls_enter(x->base.ls);
     if (TA_LIKELY(x->watch == NULL))
         ta_exc_log(x->st, text, exc);
     else
         done_with(x, PyObject_CallMethod(x->watch, "failed", "sOO", text, exc ? exc : Py_None,
                                          x->base.response_started ? Py_True : Py_False));
+    ta_ls_leave(x->base.ls);
 }
 
 void ta_watch_ended(ta_native *x)
 {
     PyObject *watch = x->watch;
     x->watch = NULL;
+    ta_ls_enter(x->base.ls);
     done_with(x, PyObject_CallMethod(watch, "ended", NULL));
     Py_DECREF(watch);
+    ta_ls_leave(x->base.ls);
 }

@@ -113,7 +113,7 @@ static void on_message(void *ctx, bool text, ta_str data)
     PyObject *obj = text ? PyUnicode_DecodeUTF8(data.ptr, (Py_ssize_t)data.len, NULL)
                          : PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
     if (obj == NULL || push(w, obj) < 0) {
-        ta_exc_report(w->x->st, w->x->base.ls->aioloop, "A message could not be taken");
+        ta_ls_unhandled(w->x->base.ls, "A message could not be taken");
         set_end(w, TA_WS_INTERNAL, NULL);
         w->gone = true;
         ta_ws_close(w->conn, TA_WS_INTERNAL, TA_STR(""));

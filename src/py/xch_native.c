@@ -196,12 +196,20 @@ static PyObject *method_text(ta_native *x)
 static int correct(ta_native *x, PyObject *scope)
 {
     ta_str value;
-    if (TA_UNLIKELY(x->watch != NULL) && ta_watch_scope(x, scope) < 0)
+    int rc = 0;
+    if (TA_UNLIKELY(x->watch != NULL)) {
+        ta_ls_enter(x->base.ls);
+        rc = ta_watch_scope(x, scope);
+        ta_ls_leave(x->base.ls);
+    }
+    if (rc < 0)
         return -1;
     if (x->server->proxy == NULL || (!ta_xch_header(&x->base, "x-forwarded-for", 15, &value) &&
                                      !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
         return 0;
+    ta_ls_enter(x->base.ls);
     PyObject *res = PyObject_CallOneArg(x->server->proxy, scope);
+    ta_ls_leave(x->base.ls);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
