@@ -49,6 +49,17 @@ PyObject *ta_import_attr(const char *module, const char *attr)
     return res;
 }
 
+int ta_import_optional(const char *module, const char *attr, PyObject **out)
+{
+    *out = ta_import_attr(module, attr);
+    if (*out != NULL)
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_ImportError) && !PyErr_ExceptionMatches(PyExc_AttributeError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
 /* -- the module ------------------------------------------------------------------------------- */
 
 static int init_names(ta_names_state *names)

@@ -59,14 +59,16 @@ typedef struct ta_task_state {
     PyTypeObject *park_type;
     PyObject *invalid_state;   /* asyncio.InvalidStateError */
     PyObject *context_kwnames; /* ("context",) */
+    /* Private names of asyncio: NULL when it has none of that name, and then Tasks aren't pooled.
+     */
     PyObject *register_task;   /* asyncio.tasks._register_task */
     PyObject *unregister_task; /* asyncio.tasks._unregister_task */
-    PyObject *task_kwnames;    /* ("loop", "name", "context"[, "eager_start"]) */
-    PyObject *create_kwnames;  /* ("name", "context") */
-    PyObject *eager_factory;   /* asyncio.eager_task_factory, NULL on 3.11 */
-    PyObject *get_name;        /* asyncio.Task.get_name, ._callbacks ...: descriptors */
-    PyObject *callbacks;
+    PyObject *callbacks;       /* asyncio.Task._callbacks, ._must_cancel: descriptors */
     PyObject *must_cancel;
+    PyObject *task_kwnames;   /* ("loop", "name", "context"[, "eager_start"]) */
+    PyObject *create_kwnames; /* ("name", "context") */
+    PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */
+    PyObject *get_name;       /* asyncio.Task.get_name, .cancelling: descriptors */
     PyObject *cancelling;
 } ta_task_state;
 
@@ -160,5 +162,7 @@ TA_MUST_CHECK int ta_add_type(PyObject *module, PyType_Spec *spec, const char *n
                               PyTypeObject **out);
 /* module.attr[.attr ...]: a new reference, or NULL with an exception. */
 PyObject *ta_import_attr(const char *module, const char *attr);
+/* The same of what need not be there: 1 and *out; 0: no such module or attribute; -1. */
+TA_MUST_CHECK int ta_import_optional(const char *module, const char *attr, PyObject **out);
 
 #endif

@@ -27,6 +27,12 @@ static PyWeakReference *weakrefs(PyObject *task)
     return list ? (PyWeakReference *)*list : NULL;
 }
 
+/* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
+static bool may_pool(const ta_state *st)
+{
+    return st->o.task.unregister_task != NULL;
+}
+
 static int set_registered(ta_tramp *t, bool yes)
 {
     if (t->registered == yes)
@@ -494,6 +500,41 @@ static ta_tramp *tramp_new(ta_loopstate *ls)
     return t;
 }
 
+static void no_destroy_message(PyObject *task)
+{
+    if (PyObject_SetAttrString(task, "_log_destroy_pending", Py_False) < 0)
+        PyErr_Clear();
+}
+
+/* Steals; it is on no list.  Its Task, if it has one, waits for nothing any more. */
+static void abandon(ta_tramp *t)
+{
+    t->ls = NULL;
+    if (t->task != NULL)
+        no_destroy_message(t->task);
+    ta_park_forget(park_cast(t->park));
+    leave(t);
+    Py_DECREF(t);
+}
+
+/* It is parked, if it has made a step, and cannot be used: the loop's next turn makes it end, for
+ * asyncio may know it.  An exception that is set stays set. */
+static void end_later(ta_loopstate *ls, ta_tramp *t)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    ta_park *park = park_cast(t->park);
+    if (park->callback != NULL) {
+        PyObject *args[3] = {ls->aioloop, park->callback, t->park};
+        PyObject *handle = PyObject_VectorcallMethod(ls->st->o.names.call_soon, args, 3, NULL);
+        if (handle == NULL)
+            PyErr_Clear(); /* the loop is closed: it makes no more turns */
+        Py_XDECREF(handle);
+    }
+    abandon(t);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
 /*
  * A new trampoline with its Task: parked on 3.12+ (eager start); on 3.11 the Task's first step
  * comes with the loop's next turn.
@@ -507,7 +548,7 @@ static ta_tramp *make_task(ta_loopstate *ls)
     t->name = PyUnicode_FromFormat("turboapi-%llu", (unsigned long long)++ls->task_seq);
     if (t->name == NULL)
         goto error;
-    ls->running++;
+    ta_ls_enter(ls);
     if (ls->task_factory) {
         PyObject *args[4] = {ls->aioloop, (PyObject *)t, t->name, ls->context};
         t->task =
@@ -517,22 +558,22 @@ static ta_tramp *make_task(ta_loopstate *ls)
         t->task = PyObject_Vectorcall(st->o.task.task_class, args + 1,
                                       1 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->o.task.task_kwnames);
     }
-    ls->running--;
-    if (t->task == NULL)
-        goto error;
     t->registered = true;
-    if (!ls->task_factory && set_registered(t, false) < 0)
-        goto error;
-    return t;
+    int rc = t->task ? 0 : -1;
+    if (rc == 0 && !ls->task_factory && may_pool(ls->st))
+        rc = set_registered(t, false);
+    ta_ls_leave(ls);
+    if (rc == 0)
+        return t;
 error:
-    t->ls = NULL;
-    Py_DECREF(t);
+    end_later(ls, t);
     return NULL;
 }
 
 int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
 {
     ta_tramp *t;
+    assert(ta_ls_may_start(ls));
     PyObject *context = PyContext_Copy(ls->context);
     if (context == NULL)
         goto error;
@@ -605,23 +646,12 @@ int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
 
 /* -- of a loop -------------------------------------------------------------------------------- */
 
-static void no_destroy_message(PyObject *task)
-{
-    if (PyObject_SetAttrString(task, "_log_destroy_pending", Py_False) < 0)
-        PyErr_Clear();
-}
-
 static void drop_idle(ta_loopstate *ls)
 {
     while (!ta_list_empty(&ls->idle_tasks)) {
         ta_tramp *t = ta_tramp_of_node(ls->idle_tasks.next);
         ta_tramp_list_take(t, &ls->nidle);
-        t->ls = NULL;
-        if (t->task != NULL)
-            no_destroy_message(t->task);
-        ta_park_forget(park_cast(t->park));
-        leave(t);
-        Py_DECREF(t);
+        abandon(t);
     }
 }
 
@@ -634,7 +664,7 @@ int ta_task_check_factory(ta_loopstate *ls)
         return -1;
     /* asyncio.eager_task_factory makes what we make anyhow. */
     ls->task_factory = !Py_IsNone(factory) && factory != ls->st->o.task.eager_factory;
-    ls->max_idle = ls->task_factory ? 0 : MAX_IDLE;
+    ls->max_idle = ls->task_factory || !may_pool(ls->st) ? 0 : MAX_IDLE;
     Py_DECREF(factory);
     if (ls->task_factory)
         drop_idle(ls);
@@ -649,7 +679,7 @@ int ta_task_attach(ta_loopstate *ls)
         return -1;
 #if PY_VERSION_HEX < 0x030C0000
     /* No eager start: some Tasks in advance, so that the first requests start at once too. */
-    for (int i = 0; i < 32 && !ls->task_factory; i++) {
+    for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
         ta_tramp *t = make_task(ls);
         if (t == NULL)
             return -1;
@@ -697,18 +727,32 @@ int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg)
     return 0;
 }
 
+static int take_private_names(ta_task_state *s)
+{
+    int rc[4];
+    if ((rc[0] = ta_import_optional("asyncio.tasks", "_register_task", &s->register_task)) < 0 ||
+        (rc[1] = ta_import_optional("asyncio.tasks", "_unregister_task", &s->unregister_task)) <
+            0 ||
+        (rc[2] = PyObject_GetOptionalAttrString(s->task_class, "_callbacks", &s->callbacks)) < 0 ||
+        (rc[3] = PyObject_GetOptionalAttrString(s->task_class, "_must_cancel", &s->must_cancel)) <
+            0)
+        return -1;
+    /* A Task made in Python has the latter two as attributes of the instance. */
+    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(s->callbacks)->tp_descr_get == NULL ||
+        Py_TYPE(s->must_cancel)->tp_descr_get == NULL)
+        Py_CLEAR(s->unregister_task);
+    return 0;
+}
+
 int ta_task_init(PyObject *module, ta_state *st)
 {
     ta_task_state *s = &st->o.task;
     if (ta_park_init(module, st) < 0 || ta_add_type(module, &tramp_spec, NULL, &s->tramp_type) < 0)
         return -1;
     if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||
-        (s->register_task = ta_import_attr("asyncio.tasks", "_register_task")) == NULL ||
-        (s->unregister_task = ta_import_attr("asyncio.tasks", "_unregister_task")) == NULL ||
         (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
-        (s->callbacks = PyObject_GetAttrString(s->task_class, "_callbacks")) == NULL ||
-        (s->must_cancel = PyObject_GetAttrString(s->task_class, "_must_cancel")) == NULL ||
-        (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL)
+        (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
+        take_private_names(s) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
     if ((s->eager_factory = ta_import_attr("asyncio", "eager_task_factory")) == NULL)

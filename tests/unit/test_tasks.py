@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import gc
 import inspect
+import subprocess
 import sys
 import types
 import weakref
@@ -566,3 +567,91 @@ async def test_nothing_is_left_behind(host):
         await round()
     gc.collect()
     assert len(gc.get_objects()) - before < 100
+
+
+# -- what asyncio may lack -------------------------------------------------------------------------
+
+PRIVATE_NAMES = """
+import asyncio, asyncio.tasks, gc, sys, urllib.request
+what = sys.argv[1]
+if what == "tasks":  # made in Python: no descriptors
+    asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
+elif what == "loop":
+    del asyncio._get_running_loop
+elif what == "fails":
+    unregister, calls = asyncio.tasks._unregister_task, []
+    def fail(task):
+        calls.append(task)
+        if len(calls) in (1, 2):
+            raise RuntimeError("at first it fails")
+        unregister(task)
+    asyncio.tasks._unregister_task = fail
+else:
+    delattr(asyncio.tasks, what)
+
+from turboapi import FastAPI, _core
+from turboapi._native import native_app
+import socket
+
+app = FastAPI()
+seen = set()
+
+@app.get("/")
+async def index():
+    task = asyncio.current_task()
+    assert isinstance(task, asyncio.Task), task
+    seen.add(task.get_name())
+    await asyncio.sleep(0.001)
+    assert task in asyncio.all_tasks()
+    return "ok"
+
+async def main(selector):
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda loop, context: print(context, flush=True))
+    selector.attach(loop)
+    server = _core.Server(selector, native_app(app))
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    url = "http://127.0.0.1:%d/" % listener.getsockname()[1]
+    server.listen(listener.detach())
+
+    def ask():
+        try:
+            return urllib.request.urlopen(url, timeout=20).read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    answers = [await asyncio.to_thread(ask) for _ in range(5)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gc.collect()
+    left = [t for t in asyncio.all_tasks() if t is not asyncio.current_task()]
+    server.close()
+    print(*answers, len(left), "pooled" if len(seen) < answers.count('"ok"') else "apart")
+
+selector = _core.Selector()
+with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+    runner.run(main(selector))
+selector.close()
+"""
+
+
+def run_without(what):
+    command = [sys.executable, "-c", PRIVATE_NAMES, what]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert "Task was destroyed" not in done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("what", ["tasks", "_register_task", "_unregister_task"])
+def test_without_private_names_of_asyncio_each_request_has_a_task(what):
+    assert run_without(what) == " ".join(['"ok"'] * 5) + " 0 apart"
+
+
+def test_running_loop_by_its_public_name():
+    assert run_without("loop") == " ".join(['"ok"'] * 5) + " 0 pooled"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="3.11 has made its Tasks before")
+def test_a_task_that_cannot_be_made_leaves_nothing():
+    assert run_without("fails") == '500 500 "ok" "ok" "ok" 0 pooled'
