@@ -64,6 +64,15 @@ static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **re
     return PyErr_Occurred() ? -1 : 0;
 }
 
+static inline int PyDict_GetItemStringRef(PyObject *dict, const char *key, PyObject **result)
+{
+    PyObject *name = PyUnicode_FromString(key);
+    *result = NULL;
+    int rc = name ? PyDict_GetItemRef(dict, name, result) : -1;
+    Py_XDECREF(name);
+    return rc;
+}
+
 static inline PyObject *PyList_GetItemRef(PyObject *list, Py_ssize_t index)
 {
     return Py_XNewRef(PyList_GetItem(list, index));
@@ -134,6 +143,19 @@ static inline void PyErr_FormatUnraisable(const char *format, ...)
 }
 
 #endif
+
+/*
+ * Round code that may run Python where an exception may be set, as in a destructor:
+ *     PyObject *exc = PyErr_GetRaisedException();
+ *     ...
+ *     ta_exc_restore(exc);
+ * Steals exc, which may be NULL.
+ */
+static inline void ta_exc_restore(PyObject *exc)
+{
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
 
 /* Does asyncio keep its Tasks in a linked list (3.14) instead of a WeakSet? */
 #define TA_ALL_TASKS_LINKED (PY_VERSION_HEX >= 0x030E0000)

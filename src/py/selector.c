@@ -127,18 +127,48 @@ ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
     return &cast(selector)->ls;
 }
 
+/* Does the loop call our select()?  1, 0, -1 with an exception. */
+static int hosts(ta_state *st, PyObject *selector, PyObject *aioloop)
+{
+    PyObject *hosted;
+    if (PyObject_GetOptionalAttr(aioloop, st->o.names._selector, &hosted) < 0)
+        return -1;
+    Py_XDECREF(hosted);
+    return hosted == selector;
+}
+
+/* The loop runs in this thread, or we are in it and it does not run yet.  1, 0, -1. */
+static int belongs_here(ta_state *st, PyObject *selector, PyObject *aioloop)
+{
+    PyObject *running = PyObject_CallNoArgs(st->o.selector.get_running_loop);
+    if (running == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) /* of asyncio.get_running_loop */
+            return -1;
+        PyErr_Clear();
+        running = Py_NewRef(Py_None);
+    }
+    Py_DECREF(running);
+    if (running == aioloop)
+        return 1;
+    int rc = Py_IsNone(running) ? hosts(st, selector, aioloop) : 0;
+    if (rc <= 0)
+        return rc;
+    PyObject *runs = PyObject_CallMethod(aioloop, "is_running", NULL);
+    rc = runs ? PyObject_Not(runs) : -1;
+    Py_XDECREF(runs);
+    return rc;
+}
+
 /*
  * A loop that does not call our select() (uvloop): it watches our descriptor.  The callback keeps
  * the Selector alive until shut() takes it away.
  */
 static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
 {
-    PyObject *hosted, *turn = NULL, *res = NULL;
-    if (PyObject_GetOptionalAttr(aioloop, ls->st->o.names._selector, &hosted) < 0)
-        return -1;
-    Py_XDECREF(hosted);
-    if (hosted == selector)
-        return 0;
+    PyObject *turn = NULL, *res = NULL;
+    int hosted = hosts(ls->st, selector, aioloop);
+    if (hosted != 0)
+        return hosted < 0 ? -1 : 0;
     int rc = ta_loop_set_nested(ls->loop, true);
     if (rc < 0) {
         ta_exc_set(rc, "attach");
@@ -168,14 +198,11 @@ int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop)
         PyErr_SetString(PyExc_RuntimeError, "the Selector belongs to another loop");
         return -1;
     }
-    PyObject *running = PyObject_CallNoArgs(st->o.selector.get_running_loop);
-    if (running == NULL)
-        return -1;
-    Py_DECREF(running);
-    if (running != aioloop) {
+    int ours = belongs_here(st, selector, aioloop);
+    if (ours == 0)
         PyErr_SetString(PyExc_RuntimeError, "the loop must be running in this thread");
+    if (ours <= 0)
         return -1;
-    }
     Py_XSETREF(ls->context, PyContext_CopyCurrent());
     if (ls->context == NULL || nest(ls, selector, aioloop) < 0)
         return -1;
@@ -462,6 +489,10 @@ static int parse_timeout(PyObject *obj, int *ms)
     double seconds = PyFloat_AsDouble(obj);
     if (seconds == -1.0 && PyErr_Occurred())
         return -1;
+    if (isnan(seconds)) { /* as the standard library's */
+        PyErr_SetString(PyExc_ValueError, "cannot convert float NaN to integer");
+        return -1;
+    }
     double wait = ceil(seconds * 1000.0);
     *ms = wait <= 0 ? 0 : wait > INT_MAX ? INT_MAX : (int)wait;
     return 0;
@@ -573,10 +604,13 @@ static int selector_traverse(PyObject *obj, visitproc visit, void *arg)
     return traverse_loopstate(&self->ls, visit, arg);
 }
 
+/* Not in a finalizer: that of a loop which is freed with us still needs us. */
 static int selector_clear(PyObject *obj)
 {
     ta_selector *self = cast(obj);
+    PyObject *exc = PyErr_GetRaisedException();
     shut(self);
+    ta_exc_restore(exc);
     Py_CLEAR(self->keys);
     Py_CLEAR(self->map);
     Py_CLEAR(self->ls.aioloop);
@@ -655,7 +689,8 @@ static PyMethodDef methods[] = {
     {"turn", selector_turn, METH_NOARGS,
      "turn($self, /)\n--\n\nOne batch without waiting: for loops that watch fileno()."},
     {"attach", selector_attach, METH_O,
-     "attach($self, loop, /)\n--\n\nBinds it to the loop that runs in this thread."},
+     "attach($self, loop, /)\n--\n\nBinds it to the loop that runs in this thread (or will, if it\n"
+     "was made with this Selector)."},
     {"lag", ta_selector_lag, METH_NOARGS,
      "lag($self, /)\n--\n\n"
      "For how many seconds the loop has not come back to its selector; 0.0 while it waits for\n"

@@ -11,8 +11,8 @@
 /* The loopstate in a Selector; NULL with TypeError for anything else.  Borrowed from `selector`. */
 ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector);
 /*
- * Binds it to the loop that is running now (and to the current context), once; checks that they
- * belong together.  0, or -1 with an exception.
+ * Binds it to the loop that is running now, or to one made with it that does not run yet (and to
+ * the current context), once; checks that they belong together.  0, or -1 with an exception.
  */
 int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop);
 

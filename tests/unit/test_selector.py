@@ -130,6 +130,11 @@ def test_timeout(selector):
     assert time.monotonic() - began < patience.seconds(1)
 
 
+def test_timeout_that_is_no_number(selector):
+    with pytest.raises(ValueError, match="NaN"):
+        selector.select(float("nan"))
+
+
 def test_hang_up_wakes(selector, pair):
     a, b = pair
     selector.register(a, READ | WRITE)
@@ -188,6 +193,37 @@ def test_select_cannot_be_nested_or_attached_elsewhere():
     finally:
         other.close()
         selector.close()
+
+
+def test_it_is_attached_before_the_loop_runs():
+    selector = _core.Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+    selector.attach(loop)
+    done = loop.create_future()
+
+    async def main():
+        selector.attach(loop)
+        selector.spawn(asyncio.sleep(0, "result"), lambda *ended: done.set_result(ended))
+        return await done
+
+    try:
+        assert loop.run_until_complete(main()) == ("result", None)
+    finally:
+        loop.close()
+
+
+def test_it_is_not_attached_to_a_loop_that_runs_elsewhere():
+    selector = _core.Selector()
+    loop = asyncio.SelectorEventLoop(selector)
+
+    async def main():
+        with pytest.raises(RuntimeError, match="must be running in this thread"):
+            await asyncio.to_thread(selector.attach, loop)
+
+    try:
+        loop.run_until_complete(main())
+    finally:
+        loop.close()
 
 
 def on_loop(coro, backend="auto"):
