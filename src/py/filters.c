@@ -546,19 +546,31 @@ static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
     memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
     job->rc = TA_AGAIN;
     job->more = more;
-    PyObject *owner = piece->owner, *bytes = NULL;
-    if (owner == NULL)
-        owner = bytes = PyBytes_FromStringAndSize(piece->data.ptr, (Py_ssize_t)piece->data.len);
-    if (owner == NULL || PyObject_GetBuffer(owner, &job->data, PyBUF_SIMPLE) < 0) {
-        Py_XDECREF(bytes);
-        Py_DECREF(job);
-        return NULL;
+    PyObject *owner = piece->owner;
+    ta_str data = piece->data;
+    if (owner != NULL && PyObject_GetBuffer(owner, &job->data, PyBUF_SIMPLE) == 0)
+        job->has_data = true;
+    else if (owner != NULL)
+        goto error;
+    if (job->has_data && (job->data.buf != data.ptr || job->data.len != (Py_ssize_t)data.len)) {
+        PyBuffer_Release(&job->data); /* the owner has more, as when a status takes no body */
+        job->has_data = false;
     }
-    job->has_data = true;
-    Py_XDECREF(bytes); /* the view keeps it */
+    if (!job->has_data) {
+        PyObject *bytes = PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
+        if (bytes == NULL || PyObject_GetBuffer(bytes, &job->data, PyBUF_SIMPLE) < 0) {
+            Py_XDECREF(bytes);
+            goto error;
+        }
+        job->has_data = true;
+        Py_DECREF(bytes); /* the view keeps it */
+    }
     job->gzip = x->gzip;
     x->gzip = NULL;
     return (PyObject *)job;
+error:
+    Py_DECREF(job);
+    return NULL;
 }
 
 static const filter *gzip_of(const ta_filters *f, size_t *at)

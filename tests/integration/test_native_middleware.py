@@ -10,9 +10,10 @@ import http.client
 import itertools
 import urllib.parse
 import zlib
+from typing import Annotated
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, PlainSerializer
 from server_kit import TIMEOUT, read_all, running
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -41,6 +42,12 @@ HUGE = "".join(str(n) for n in range(40_000))  # over 128 KiB
 class Item(BaseModel):
     name: str
     text: str = TEXT
+
+
+class Checked(BaseModel):
+    """One that pydantic dumps, into bytes of its own."""
+
+    text: Annotated[str, PlainSerializer(str.upper)]
 
 
 class Handled(Exception):
@@ -112,6 +119,15 @@ def make_app(middleware, path):
     @app.get("/empty", status_code=204)
     async def empty():
         return None
+
+    @app.get("/emptied", status_code=204)
+    async def emptied():
+        return {"a": TEXT}  # dropped
+
+    @app.get("/emptied/set")
+    async def emptied_by_hand(response: Response) -> Checked:
+        response.status_code = 204
+        return Checked(text=TEXT)
 
     @app.get("/notmodified")
     async def not_modified():
@@ -328,6 +344,8 @@ GET_PATHS = [
     "/html",
     "/redirect",
     "/empty",
+    "/emptied",
+    "/emptied/set",
     "/notmodified",
     "/partial",
     "/encoded",
