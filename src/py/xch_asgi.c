@@ -158,12 +158,15 @@ static int body_message(asgi_body *b, PyObject *message)
     int rc = -1;
     if (type == NULL)
         goto done;
-    rc = 0;
-    if (PyObject_RichCompareBool(type, es->str[S_http_disconnect], Py_EQ) == 1) {
+    int is_end = PyObject_RichCompareBool(type, es->str[S_http_disconnect], Py_EQ);
+    int is_request = is_end ? 0 : PyObject_RichCompareBool(type, es->str[S_http_request], Py_EQ);
+    if (is_end < 0 || is_request < 0)
+        goto done;
+    if (is_end) {
         PyErr_SetNone(es->client_disconnect);
-        rc = -1;
-    } else if (PyObject_RichCompareBool(type, es->str[S_http_request], Py_EQ) == 1) {
-        rc = -1;
+    } else if (!is_request) {
+        rc = 0;
+    } else {
         if (scope_get(message, es->str[S_body], &chunk) < 0 ||
             scope_get(message, es->str[S_more_body], &more) < 0)
             goto done;
@@ -426,10 +429,20 @@ static const ta_xch_ops asgi_ops = {
     .respond = asgi_respond_op,
 };
 
+static PyObject *copy_tuple(PyObject *tuple)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    PyObject *copy = PyTuple_New(n);
+    for (Py_ssize_t i = 0; copy != NULL && i < n; i++)
+        PyTuple_SET_ITEM(copy, i, Py_NewRef(PyTuple_GET_ITEM(tuple, i)));
+    return copy;
+}
+
 /* Slices of scope["headers"]. 0 or -1. */
 static int take_headers(xch_asgi *self, PyObject *headers)
 {
-    PyObject *seq = PySequence_Tuple(headers);
+    /* Ours: what is in it may be replaced, so it must not be the caller's own tuple. */
+    PyObject *seq = PyTuple_CheckExact(headers) ? copy_tuple(headers) : PySequence_Tuple(headers);
     if (seq == NULL)
         return -1;
     self->keep = seq;
