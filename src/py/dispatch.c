@@ -167,6 +167,26 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
     return rc;
 }
 
+static bool is_of_server(ta_task_done done, const void *arg, const void *what)
+{
+    return done == server_done && ((const ta_native *)arg)->server == what;
+}
+
+static bool is_of_exchange(ta_task_done done, const void *arg, const void *what)
+{
+    return done == server_done && arg == what;
+}
+
+int ta_server_cancel_tasks(ta_server *server, PyObject *msg)
+{
+    return ta_task_cancel(server->ls, is_of_server, server, msg);
+}
+
+int ta_native_cancel_task(ta_native *x, PyObject *msg)
+{
+    return ta_task_cancel(x->base.ls, is_of_exchange, x, msg);
+}
+
 /* -- its beginning ---------------------------------------------------------------------------- */
 
 /* Runs the coroutine (steals) in a Task. */

@@ -308,5 +308,8 @@ void ta_native_start(ta_native *x);
 void ta_native_failed(ta_native *x);
 
 int ta_server_init(PyObject *module, ta_state *st);
+/* Cancels the Tasks of the server's requests; that of one.  -1 with an exception. */
+int ta_server_cancel_tasks(ta_server *server, PyObject *msg);
+int ta_native_cancel_task(ta_native *x, PyObject *msg);
 
 #endif

@@ -286,7 +286,7 @@ static PyObject *server_pending(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *server_cancel(PyObject *self, PyObject *msg)
 {
-    if (ta_task_cancel_all(((ta_server *)self)->ls, msg) < 0)
+    if (ta_server_cancel_tasks((ta_server *)self, msg) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -603,7 +603,7 @@ static PyMethodDef methods[] = {
      "pending($self, /)\n--\n\n"
      "What is open: (requests, streams, WebSockets, background work of requests that are over)."},
     {"cancel", server_cancel, METH_O,
-     "cancel($self, msg, /)\n--\n\nCancels the Tasks of requests."},
+     "cancel($self, msg, /)\n--\n\nCancels the Tasks of its requests."},
     {"close", server_close, METH_NOARGS, "close($self, /)\n--\n\nEnds all connections at once."},
     {NULL},
 };

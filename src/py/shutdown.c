@@ -69,7 +69,7 @@ static void cancel(ta_native *x)
 {
     PyObject *msg = PyUnicode_FromString("The server ends, and the client was said to be gone.");
     x->heard = true; /* once */
-    if (msg == NULL || ta_task_cancel(x->base.ls, x, msg) < 0)
+    if (msg == NULL || ta_native_cancel_task(x, msg) < 0)
         ta_ls_unhandled(x->base.ls, "Exception while a request was cancelled");
     Py_XDECREF(msg);
 }

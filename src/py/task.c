@@ -615,8 +615,7 @@ unsigned ta_task_live(const ta_loopstate *ls)
     return ls->nlive;
 }
 
-/* arg NULL: all of them. */
-int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg)
+int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
 {
     int rc = 0;
     PyObject *tasks = PyList_New(0);
@@ -624,7 +623,7 @@ int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg)
         return -1;
     for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
         ta_tramp *t = ta_tramp_of_node(n);
-        if (t->task != NULL && (arg == NULL || t->arg == arg) && PyList_Append(tasks, t->task) < 0)
+        if (t->task != NULL && match(t->done, t->arg, what) && PyList_Append(tasks, t->task) < 0)
             rc = -1;
     }
     ta_ls_enter(ls);
@@ -637,11 +636,6 @@ int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg)
     ta_ls_leave(ls);
     Py_DECREF(tasks);
     return rc;
-}
-
-int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg)
-{
-    return ta_task_cancel(ls, NULL, msg);
 }
 
 /* -- of a loop -------------------------------------------------------------------------------- */

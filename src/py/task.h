@@ -26,10 +26,10 @@ typedef int (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
  */
 int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg);
 
-/* Cancels all suspended ones (forced shutdown).  -1 with an exception when one could not be. */
-int ta_task_cancel_all(ta_loopstate *ls, PyObject *msg);
-/* The same of one, by the `arg` of its `done`; nothing when none is suspended. */
-int ta_task_cancel(ta_loopstate *ls, const void *arg, PyObject *msg);
+/* Of a Task that is suspended: its `done` and the `arg` of it, and what is looked for. */
+typedef bool (*ta_task_match)(ta_task_done done, const void *arg, const void *what);
+/* Cancels those that match.  -1 with an exception when one could not be. */
+int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg);
 unsigned ta_task_live(const ta_loopstate *ls); /* suspended now */
 
 /* Part of attaching and closing a loopstate. */

@@ -784,7 +784,7 @@ static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *native_cancel(PyObject *self, PyObject *msg)
 {
     ta_native *x = (ta_native *)self;
-    if (x->running && ta_task_cancel(x->base.ls, x, msg) < 0)
+    if (x->running && ta_native_cancel_task(x, msg) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

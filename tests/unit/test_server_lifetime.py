@@ -199,3 +199,143 @@ def test_the_loop_goes_while_a_stream_waits_for_its_thread():
     assert closed.wait(60)
     del server
     gc.collect()
+
+
+def served(test):
+    """Runs `test(selector)` on a loop that our selector hosts."""
+    selector, loop = make_loop()
+    try:
+        return loop.run_until_complete(test(selector))
+    finally:
+        loop.close()
+
+
+def test_cancel_is_for_its_own_requests():
+    events = []
+
+    def waiting(name, go):
+        async def app(scope, receive, send):
+            events.append((name, "begins"))
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                events.append((name, "cancelled"))
+                raise
+            await answer(scope, receive, send)
+
+        return app
+
+    async def ask(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        head = await asyncio.wait_for(reader.readline(), 60)
+        writer.close()
+        return head
+
+    async def main(selector):
+        go = asyncio.Event()
+        spawned = asyncio.get_running_loop().create_future()
+        selector.attach(asyncio.get_running_loop())
+        selector.spawn(go.wait(), lambda *ended: spawned.set_result(ended))
+        servers, answers = [], []
+        for name in ("one", "other"):
+            server, port = await listen(selector, waiting(name, go))
+            servers.append(server)
+            answers.append(asyncio.ensure_future(ask(port)))
+        while len(events) < 2:
+            await asyncio.sleep(0.005)
+        servers[0].cancel("stop")
+        first = await answers[0]
+        go.set()
+        heads = [first, await answers[1]]
+        assert await spawned == (True, None)
+        for server in servers:
+            server.close()
+        return heads
+
+    assert served(main) == [
+        b"HTTP/1.1 500 Internal Server Error\r\n",
+        b"HTTP/1.1 200 OK\r\n",
+    ]
+    assert events[2:] == [("one", "cancelled")]
+
+
+class Evil(str):
+    """A name that cannot be compared."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        raise ZeroDivisionError
+
+
+def test_an_error_among_the_limits_is_not_swallowed():
+    async def main(selector):
+        selector.attach(asyncio.get_running_loop())
+        with pytest.raises(ZeroDivisionError):
+            _core.Server(selector, _core.App(answer), limits={Evil("connections"): 1})
+
+    served(main)
+
+
+class Writer:
+    """Of the access log: see turboapi._access."""
+
+    prefix = opening = closing = ""
+    changes = bytes(1)
+
+    def __init__(self):
+        self.written = []
+
+    def mode(self):
+        return 1
+
+    def outcome(self, status):
+        return str(status)
+
+    def write(self, text):
+        self.written.append(text)
+        return True
+
+
+def test_the_writer_of_the_access_log_may_refer_to_its_server():
+    async def main(selector):
+        selector.attach(asyncio.get_running_loop())
+        writer = Writer()
+        writer.server = _core.Server(selector, _core.App(answer), access_writer=writer)
+        gone = weakref.ref(writer)
+        del writer
+        gc.collect()
+        assert gone() is None
+
+    served(main)
+
+
+def test_a_server_that_ends_writes_its_access_log():
+    """The lines of a response that was begun outside of a batch, with none to follow."""
+    writer = Writer()
+
+    async def main(selector):
+        selector.attach(asyncio.get_running_loop())
+        begun = asyncio.Event()
+
+        async def app(scope, receive, send):
+            await asyncio.sleep(0.01)  # from here on a Task like any other
+            await send({"type": "http.response.start", "status": 201, "headers": []})
+            begun.set()
+            await asyncio.sleep(60)
+
+        listening = socket.create_server(("127.0.0.1", 0))
+        listening.setblocking(False)
+        port = listening.getsockname()[1]
+        server = _core.Server(selector, _core.App(app), access_writer=writer)
+        server.listen(listening.detach())
+        _, peer = await asyncio.open_connection("127.0.0.1", port)
+        peer.write(b"GET /a HTTP/1.1\r\nhost: x\r\n\r\n")
+        waiting = asyncio.ensure_future(begun.wait())
+        waiting.add_done_callback(lambda _: server.close())
+        await waiting
+        peer.close()
+
+    served(main)
+    assert "".join(writer.written).endswith(' - "GET /a HTTP/1.1" 201\n')
