@@ -146,7 +146,9 @@ static PyObject *outcome(ta_access *log, int status) /* borrowed */
 {
     PyObject **slot = &log->outcomes[status - FIRST_STATUS];
     if (*slot == NULL) {
+        ta_ls_enter(log->server->ls);
         *slot = PyObject_CallMethod(log->writer, "outcome", "i", status);
+        ta_ls_leave(log->server->ls);
         if (*slot == NULL || !PyUnicode_Check(*slot)) {
             PyErr_Clear();
             Py_XSETREF(*slot, PyUnicode_FromFormat("%d", status));
@@ -272,13 +274,28 @@ static void ask_mode(ta_access *log)
 
 /* -- life ------------------------------------------------------------------------------------- */
 
+void ta_access_flush(ta_access *log)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    write_lines(log);
+    ta_exc_restore(exc);
+}
+
+int ta_access_traverse(ta_access *log, visitproc visit, void *arg)
+{
+    if (log == NULL)
+        return 0;
+    Py_VISIT(log->writer);
+    Py_VISIT(log->changes.obj);
+    return 0;
+}
+
 void ta_access_free(ta_access *log)
 {
     if (log == NULL)
         return;
     if (log->server->ls->loop != NULL)
         ta_loop_undefer(log->server->ls->loop, &log->flush);
-    write_lines(log);
     PyBuffer_Release(&log->changes);
     Py_CLEAR(log->writer);
     Py_CLEAR(log->prefix);

@@ -218,8 +218,10 @@ bool ta_native_direct(ta_native *x, PyObject **run, int *rc);
 
 /* -- access_log.c ------------------------------------------------------------------------------ */
 
-ta_access *ta_access_new(ta_server *server, PyObject *writer); /* NULL with an exception */
-void ta_access_free(ta_access *log); /* NULL allowed; writes what is left */
+ta_access *ta_access_new(ta_server *server, PyObject *writer);      /* NULL with an exception */
+void ta_access_free(ta_access *log);                                /* NULL allowed */
+void ta_access_flush(ta_access *log);                               /* writes what is left */
+int ta_access_traverse(ta_access *log, visitproc visit, void *arg); /* NULL allowed */
 void ta_access_note(ta_native *x, int status);
 
 /* -- WebSockets -------------------------------------------------------------------------------- */
@@ -306,10 +308,10 @@ void ta_server_maybe_done(ta_server *server);
 void ta_native_start(ta_native *x);
 /* An exception is set, outside of any Task: the application's handlers, or 500. */
 void ta_native_failed(ta_native *x);
-
-int ta_server_init(PyObject *module, ta_state *st);
 /* Cancels the Tasks of the server's requests; that of one.  -1 with an exception. */
 int ta_server_cancel_tasks(ta_server *server, PyObject *msg);
 int ta_native_cancel_task(ta_native *x, PyObject *msg);
+
+int ta_server_init(PyObject *module, ta_state *st);
 
 #endif

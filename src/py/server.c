@@ -303,6 +303,8 @@ static void shut(ta_server *server)
         ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
     Py_CLEAR(server->on_done);
     ta_list_remove(&server->in_loop);
+    if (server->access_log != NULL)
+        ta_access_flush(server->access_log);
     if (server->kept) {
         server->kept = false;
         Py_DECREF(server);
@@ -354,13 +356,17 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->access);
     Py_VISIT(s->state);
     Py_VISIT(s->asgi_info);
+    int rc = ta_access_traverse(s->access_log, visit, arg);
+    if (rc != 0)
+        return rc;
     Py_VISIT(s->ws_info);
     Py_VISIT(s->ws_extensions);
     Py_VISIT(s->on_done);
     return 0;
 }
 
-static int server_clear(PyObject *self)
+/* One that was never closed, while all that it refers to is whole. */
+static void server_finalize(PyObject *self)
 {
     ta_server *s = (ta_server *)self;
     if (s->ls != NULL)
@@ -368,6 +374,13 @@ static int server_clear(PyObject *self)
     Py_CLEAR(s->app);
     Py_CLEAR(s->logger);
     Py_CLEAR(s->proxy);
+    ta_exc_restore(exc);
+}
+
+static int server_clear(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    server_finalize(self);
     Py_CLEAR(s->watch);
     Py_CLEAR(s->access);
     ta_access *log = s->access_log;
@@ -385,6 +398,8 @@ static void server_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     (void)server_clear(self);
     Py_CLEAR(s->asgi_info);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return; /* somebody has it again */
     Py_CLEAR(s->ws_info);
     Py_CLEAR(s->ws_extensions);
     Py_CLEAR(s->access_format);
@@ -650,5 +665,6 @@ static PyType_Spec spec = {
 
 int ta_server_init(PyObject *module, ta_state *st)
 {
+    {Py_tp_finalize, server_finalize},
     return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
 }

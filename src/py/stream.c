@@ -80,8 +80,10 @@ static void end_iteration(ta_streamer *s)
     }
     if (s->ahead != NULL) {
         ta_ahead *ahead = s->ahead;
+        PyObject *exc = PyErr_GetRaisedException(); /* maybe we are freed */
         s->ahead = NULL;
         ta_ahead_drop(ahead);
+        ta_exc_restore(exc);
     }
     Py_CLEAR(s->iterator);
     Py_CLEAR(s->piece);

@@ -97,8 +97,12 @@ static void run_one(ta_waiter *w, bool now, PyObject *cb, PyObject *ctx)
             return;
         ta_ls_enter(w->ls);
     }
-    if (call_soon(w, cb, ctx) < 0) /* the loop is closed */
-        PyErr_Clear();
+    if (call_soon(w, cb, ctx) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_RuntimeError))
+            PyErr_Clear(); /* the loop is closed */
+        else
+            PyErr_WriteUnraisable(cb);
+    }
     if (now)
         ta_ls_leave(w->ls);
 }
