@@ -258,7 +258,10 @@ static int rebuild(ta_server *server)
         atomic_store(&app->stale, false);
         return 0;
     }
+    Py_INCREF(app); /* that code may serve a request, which may rebuild, too */
     PyObject *made = PyObject_CallNoArgs(app->rebuild);
+    bool same = server->app == app;
+    Py_DECREF(app);
     if (made == NULL)
         return -1;
     if (!Py_IS_TYPE(made, server->st->o.server.app_type)) {
@@ -267,10 +270,14 @@ static int rebuild(ta_server *server)
         Py_DECREF(made);
         return -1;
     }
-    if (server->app == app)
-        Py_SETREF(server->app, (ta_app *)made);
-    else
+    if (!same) {
         Py_DECREF(made);
+        return 0;
+    }
+    Py_BEGIN_CRITICAL_SECTION(server); /* this thread alone writes it, but others may read it */
+    server->app = (ta_app *)made;
+    Py_END_CRITICAL_SECTION();
+    Py_DECREF(app);
     return 0;
 }
 

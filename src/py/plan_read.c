@@ -177,8 +177,8 @@ static int read_param(ta_param *p, const ta_spec *rd, arg_list *args)
         ta_spec_callable(rd, "validate", &p->validate) < 0 ||
         ta_spec_callable(rd, "extract", &p->extract) < 0)
         return -1;
-    value = PyDict_GetItemString(rd->dict, "default"); /* None is a default */
-    p->dflt = Py_XNewRef(value);
+    if (PyDict_GetItemStringRef(rd->dict, "default", &p->dflt) < 0) /* None is a default */
+        return -1;
     if (p->many && p->extract == NULL) {
         ta_spec_bad_value(rd, "extract", "is missing: a custom request is asked by it");
         return -1;

@@ -296,15 +296,17 @@ static void shut(ta_server *server)
 {
     stop_listening(server);
     ta_h1_server *h1 = server->h1;
+    Py_BEGIN_CRITICAL_SECTION(server); /* another thread may ask for a count */
     server->h1 = NULL;
+    Py_END_CRITICAL_SECTION();
     if (h1 != NULL)
         ta_h1_server_free(h1); /* each open request gets its on_close */
     if (server->ls->loop != NULL)
         ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
-    Py_CLEAR(server->on_done);
-    ta_list_remove(&server->in_loop);
     if (server->access_log != NULL)
         ta_access_flush(server->access_log);
+    Py_CLEAR(server->on_done);
+    ta_list_remove(&server->in_loop);
     if (server->kept) {
         server->kept = false;
         Py_DECREF(server);
@@ -354,11 +356,11 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->proxy);
     Py_VISIT(s->watch);
     Py_VISIT(s->access);
-    Py_VISIT(s->state);
-    Py_VISIT(s->asgi_info);
     int rc = ta_access_traverse(s->access_log, visit, arg);
     if (rc != 0)
         return rc;
+    Py_VISIT(s->state);
+    Py_VISIT(s->asgi_info);
     Py_VISIT(s->ws_info);
     Py_VISIT(s->ws_extensions);
     Py_VISIT(s->on_done);
@@ -369,11 +371,9 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
 static void server_finalize(PyObject *self)
 {
     ta_server *s = (ta_server *)self;
+    PyObject *exc = PyErr_GetRaisedException();
     if (s->ls != NULL)
         shut(s);
-    Py_CLEAR(s->app);
-    Py_CLEAR(s->logger);
-    Py_CLEAR(s->proxy);
     ta_exc_restore(exc);
 }
 
@@ -381,6 +381,9 @@ static int server_clear(PyObject *self)
 {
     ta_server *s = (ta_server *)self;
     server_finalize(self);
+    Py_CLEAR(s->app);
+    Py_CLEAR(s->logger);
+    Py_CLEAR(s->proxy);
     Py_CLEAR(s->watch);
     Py_CLEAR(s->access);
     ta_access *log = s->access_log;
@@ -395,11 +398,11 @@ static void server_dealloc(PyObject *self)
 {
     ta_server *s = (ta_server *)self;
     PyTypeObject *type = Py_TYPE(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return; /* somebody has it again */
     PyObject_GC_UnTrack(self);
     (void)server_clear(self);
     Py_CLEAR(s->asgi_info);
-    if (PyObject_CallFinalizerFromDealloc(self) < 0)
-        return; /* somebody has it again */
     Py_CLEAR(s->ws_info);
     Py_CLEAR(s->ws_extensions);
     Py_CLEAR(s->access_format);
@@ -415,10 +418,12 @@ static void server_dealloc(PyObject *self)
 /* limits[name] -> *out, if it is there. */
 static int read_limit(PyObject *limits, const char *name, uint64_t max, uint64_t *out)
 {
-    PyObject *value = PyDict_GetItemString(limits, name); /* borrowed */
-    if (value == NULL)
-        return 0;
+    PyObject *value;
+    int rc = PyDict_GetItemStringRef(limits, name, &value);
+    if (rc <= 0)
+        return rc;
     unsigned long long n = PyLong_AsUnsignedLongLong(value);
+    Py_DECREF(value);
     if (n == (unsigned long long)-1 && PyErr_Occurred())
         return -1;
     if (n > max) {
@@ -588,13 +593,17 @@ error:
 static PyObject *get_count(PyObject *self, void *closure)
 {
     ta_server *s = (ta_server *)self;
+    size_t connections;
     switch ((intptr_t)closure) {
     case 0:
         return PyLong_FromUnsignedLongLong(s->served);
     case 1:
         return PyLong_FromUnsignedLongLong(s->active);
     case 2:
-        return PyLong_FromSize_t(s->h1 ? ta_h1_server_connections(s->h1) : 0);
+        Py_BEGIN_CRITICAL_SECTION(self);
+        connections = s->h1 ? ta_h1_server_connections(s->h1) : 0;
+        Py_END_CRITICAL_SECTION();
+        return PyLong_FromSize_t(connections);
     default:
         return PyLong_FromUnsignedLongLong(s->tasks);
     }
@@ -602,7 +611,11 @@ static PyObject *get_count(PyObject *self, void *closure)
 
 static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
 {
-    return Py_NewRef((PyObject *)((ta_server *)self)->app);
+    PyObject *app;
+    Py_BEGIN_CRITICAL_SECTION(self); /* maybe not the thread that replaces it: dispatch.c */
+    app = Py_XNewRef((PyObject *)((ta_server *)self)->app);
+    Py_END_CRITICAL_SECTION();
+    return app ? app : Py_NewRef(Py_None);
 }
 
 static PyMethodDef methods[] = {
@@ -652,6 +665,7 @@ static PyType_Slot slots[] = {
     {Py_tp_getset, getset},
     {Py_tp_traverse, server_traverse},
     {Py_tp_clear, server_clear},
+    {Py_tp_finalize, server_finalize},
     {Py_tp_dealloc, server_dealloc},
     {0, NULL},
 };
@@ -665,6 +679,5 @@ static PyType_Spec spec = {
 
 int ta_server_init(PyObject *module, ta_state *st)
 {
-    {Py_tp_finalize, server_finalize},
     return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
 }

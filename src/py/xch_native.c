@@ -701,7 +701,7 @@ void ta_native_closed(ta_native *x)
             /* The addresses are the connection's: now or never. */
             PyObject *scope = native_scope(&x->base);
             if (scope == NULL)
-                PyErr_Clear();
+                ta_ls_unhandled(x->base.ls, "The scope of a request could not be made");
             Py_XDECREF(scope);
         }
         if (!detach(x)) {
