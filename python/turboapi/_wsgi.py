@@ -369,7 +369,7 @@ class Exchange:
             if not isinstance(data, (bytearray, memoryview)):
                 kind = type(data).__name__
                 raise TypeError(f"WSGI: pieces of the body must be bytes, not {kind}")
-            data = bytes(data)
+            data = bytes(data)  # pyright: ignore[reportUnknownArgumentType]
         if self._bodiless or not (data := self._cut(data)):
             return
         last = self._left == 0

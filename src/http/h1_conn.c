@@ -68,7 +68,9 @@ static void finish(h1_conn *h, bool linger)
 void h1_fail(h1_conn *h, int status, const char *reason)
 {
     h1_req *rq = h->rq;
-    h1_log(h, TA_LOG_INFO, "refused a request: %d %s", status, reason);
+    /* 503 is our own want of memory. */
+    h1_log(h, status == 503 ? TA_LOG_ERROR : TA_LOG_INFO, "refused a request: %d %s", status,
+           reason);
     h->keep = false;
     if (rq && rq->open && rq->resp_started) {
         ta_resp_abort(&rq->req);

@@ -86,6 +86,20 @@ def test_streams_of_clients_that_left_are_closed_and_give_their_threads_back(met
     assert len(set(closed)) == len(closed)
 
 
+def test_streams_end_when_the_server_shuts_down():
+    closed = []
+
+    def app(environ, start_response):
+        start_response("200 OK", [])
+        return Endless(closed)
+
+    with serving(app, timeout_graceful_shutdown=0.5) as server, server.raw(GET % b"/") as sock:
+        assert b"data: x" in read_until(sock, b"data: x")
+        server.loop_thread.stop()
+        wait_for(lambda: len(closed) == 1, PATIENCE)
+        wait_for(lambda: not server.thread.is_alive(), PATIENCE)
+
+
 def test_a_client_that_does_not_read_holds_the_application_up():
     made = []
     closed = threading.Event()
