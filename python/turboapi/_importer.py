@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turboapi._settings import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import ModuleType
@@ -63,7 +65,7 @@ def locate(name: str | None, app_dir: str | None = None) -> Location:
     """
     base = Path(app_dir or ".")
     if not base.is_dir():
-        raise AppError(f"The folder of --app-dir does not exist: {app_dir}")
+        raise ConfigError("app_dir", f"there is no folder {app_dir}")
     base = base.resolve()
     if name is None:
         return _locate_usual(base)

@@ -161,6 +161,8 @@ def _dictionary(config: Config) -> dict[str, Any]:
 
 def _configure_from(path: str) -> None:
     file = Path(path)
+    if not file.is_file():
+        raise ConfigError("log_config", f"there is no file {path}")
     try:
         match file.suffix.lower():
             case ".json":

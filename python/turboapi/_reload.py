@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from turboapi import _importer, _process, _sockets
 from turboapi._log import supervisor_logger as log
+from turboapi._settings import ConfigError
 from turboapi._signals import Signals
 from turboapi._worker import Process
 
@@ -147,7 +148,7 @@ def watched_folders(config: Config) -> list[Path]:
         folders = [Path(name) for name in config.reload_dir]
         for folder in folders:
             if not folder.is_dir():
-                raise _importer.AppError(f"reload_dir: there is no folder {folder}")
+                raise ConfigError("reload_dir", f"there is no folder {folder}")
     else:
         folders = [Path.cwd(), _importer.locate(config.app, config.app_dir).folder]
     resolved = sorted({folder.resolve() for folder in folders})
@@ -184,8 +185,7 @@ class Reloader:
         finally:
             watcher.close()
             self._socket.close()
-            if self._config.uds is not None:
-                Path(self._config.uds).unlink(missing_ok=True)
+            _sockets.remove_file(self._config)
         return self._exit_code
 
     def _run(self, signals: Signals, watcher: Watcher) -> None:

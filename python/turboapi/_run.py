@@ -66,6 +66,9 @@ def serve_config(config: Config) -> int:
         BindError: can't listen there.
     """
     _log.configure(config)
+    for folder in config.reload_dir:
+        if not Path(folder).is_dir():
+            raise ConfigError("reload_dir", f"there is no folder {folder}")
     # What is wrong with the name is told now, not by each worker.
     _importer.locate(config.app, config.app_dir)
     config = _sockets.from_systemd(config)
@@ -125,8 +128,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
         return code if handover is None else handover.finish(code)
     finally:
         bound.close()
-        if config.uds is not None:
-            Path(config.uds).unlink(missing_ok=True)
+        _sockets.remove_file(config)
 
 
 def _load(config: Config) -> Any:

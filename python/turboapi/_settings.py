@@ -137,6 +137,23 @@ class Flag:
 
 
 @dataclasses.dataclass(frozen=True)
+class Mode:
+    """Permissions of a file: a number, or its octal text."""
+
+    metavar: str = "OCTAL"
+
+    def parse(self, value: Any) -> int:
+        """Takes `0o600` (a number), "600", "0600" and "0o600"."""
+        if isinstance(value, str) and re.fullmatch(r"\s*(0o)?[0-7]{1,4}\s*", value):
+            value = int(value, 8)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise ValueError(f"must be an octal number such as 660, got {value!r}")
+        if not 0 <= value <= 0o777:
+            raise ValueError(f"must be between 0 and 777 (octal), got {value:o}")
+        return value
+
+
+@dataclasses.dataclass(frozen=True)
 class Choice:
     """One of some words."""
 
@@ -173,11 +190,16 @@ class Words:
     """A list of strings: repeated on the command line, with commas between in the environment."""
 
     metavar: str = "TEXT"
+    check: Callable[[str], object] | None = None
 
     def parse(self, value: Any) -> tuple[str, ...]:
         """Takes sequences of strings and texts with commas."""
         parts = value.split(",") if isinstance(value, str) else value
-        return tuple(word for part in parts if (word := str(part).strip()))
+        words = tuple(word for part in parts if (word := str(part).strip()))
+        if self.check is not None:
+            for word in words:
+                self.check(word)
+        return words
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,11 +14,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turboapi._settings import ConfigError
+
 if TYPE_CHECKING:
     from turboapi.config import Config
 
 # The first descriptor that systemd passes (sd_listen_fds(3)).
 _SYSTEMD_FIRST_FD = 3
+
+
+# The files of unix sockets that this process made: path, device, inode.
+_made: dict[str, tuple[Path, int, int]] = {}
 
 
 class BindError(Exception):
@@ -31,13 +37,24 @@ def bind(config: Config) -> socket.socket:
     An inherited socket is as it was given.
 
     Raises:
-        BindError: the address is taken, not this machine's, not allowed, or no socket.
+        BindError: the address is taken, not this machine's, or not allowed.
+        ConfigError: there can be no such socket.
     """
     if config.fd is not None:
         return _inherited(config.fd)
     if config.uds is not None:
-        return _bind_unix(config.uds)
+        return _bind_unix(config.uds, config.uds_permissions)
     return _bind_inet(config)
+
+
+def remove_file(config: Config) -> None:
+    """Removes the unix socket that `bind` made, if it is still the one at that path."""
+    path, *identity = _made.pop(config.uds or "", (None,))
+    if path is not None:
+        with suppress(OSError):
+            status = path.lstat()
+            if identity == [status.st_dev, status.st_ino]:
+                path.unlink()
 
 
 def listen(bound: socket.socket, backlog: int) -> None:
@@ -95,46 +112,89 @@ def _inherited(fd: int) -> socket.socket:
         bound = socket.socket(fileno=os.dup(fd))
         kind = bound.type
     except OSError as error:
-        raise BindError(f"Descriptor {fd} (fd) is no open socket: {error.strerror}.") from None
+        raise ConfigError("fd", f"{fd} is no open socket: {error.strerror}") from None
     if kind != socket.SOCK_STREAM:
         bound.close()
-        raise BindError(f"Descriptor {fd} (fd) is a socket of another kind than stream.")
+        raise ConfigError("fd", f"{fd} is a socket of another kind than stream")
+    if _has_peer(bound):
+        bound.close()
+        raise ConfigError("fd", f"{fd} is a connection, not a socket that listens")
     bound.set_inheritable(False)
     return bound
 
 
-def _bind_unix(path: str) -> socket.socket:
+def _has_peer(bound: socket.socket) -> bool:
+    try:
+        bound.getpeername()
+    except OSError:
+        return False
+    return True
+
+
+def _bind_unix(path: str, permissions: int | None) -> socket.socket:
+    _check_path(path)
     _remove_stale(path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)
-        # Proxies usually run as another user.
-        Path(path).chmod(0o666)
+        # Nobody can connect before it listens.
+        if permissions is not None:
+            Path(path).chmod(permissions)
+        status = Path(path).lstat()
     except OSError as error:
         bound.close()
-        raise BindError(f"Can't listen on {path} (uds): {error.strerror or error}.") from None
+        raise BindError(
+            f"Can't listen on {path} (--uds, TURBOAPI_UDS): {error.strerror or error}."
+        ) from None
+    _made[path] = (Path(path).absolute(), status.st_dev, status.st_ino)
     return bound
+
+
+def _check_path(path: str) -> None:
+    longest = 107  # of sun_path, without the NUL
+    size = len(os.fsencode(path))
+    if not path or "\0" in path:
+        raise ConfigError("uds", f"{path!r} is no path of a file")
+    if size > longest:
+        raise ConfigError("uds", f"a path of {size} bytes is too long; it may have {longest}")
+    folder = Path(path).absolute().parent
+    if not folder.is_dir():
+        raise ConfigError("uds", f"there is no folder {folder}")
 
 
 def _remove_stale(path: str) -> None:
     """Removes the socket that a server left which is no more."""
     try:
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            raise BindError(f"{path} (uds) is there already, and is no socket.")
+            raise ConfigError("uds", f"{path} is there already, and is no socket")
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)
-        except OSError:
+        except (ConnectionRefusedError, FileNotFoundError):
             if _is_bound(path):
                 raise BindError(
-                    f"A server is starting on {path} already: set uds to another path."
+                    f"A server is starting on {path} already: choose another path with --uds "
+                    "(TURBOAPI_UDS)."
                 ) from None
-            Path(path).unlink(missing_ok=True)
+            try:
+                Path(path).unlink(missing_ok=True)
+            except OSError as error:
+                raise BindError(
+                    f"Can't replace the socket {path} (--uds, TURBOAPI_UDS): {error.strerror}."
+                ) from None
             return
-    raise BindError(f"A server is listening on {path} already: set uds to another path.")
+        except PermissionError:
+            raise BindError(
+                f"{path} (--uds, TURBOAPI_UDS) is another user's socket: choose another path."
+            ) from None
+        except OSError:  # its backlog is full, or it does not take our kind: somebody is there
+            pass
+    raise BindError(
+        f"A server is listening on {path} already: choose another path with --uds (TURBOAPI_UDS)."
+    )
 
 
 def _is_bound(path: str) -> bool:

@@ -20,7 +20,6 @@ import sys
 import time
 from collections import deque
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from turboapi import _log, _process, _sockets
@@ -354,8 +353,7 @@ class Supervisor:
 
     def _close(self) -> None:
         self._socket.close()
-        if self._config.uds is not None:
-            Path(self._config.uds).unlink(missing_ok=True)
+        _sockets.remove_file(self._config)
 
 
 def _bind(config: Config) -> socket.socket:

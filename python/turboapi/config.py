@@ -14,6 +14,7 @@ those of the application itself) an option of `turboapi run`, its name with dash
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from turboapi._settings import (
     ConfigError,
     Duration,
     Flag,
+    Mode,
     Number,
     Setting,
     Size,
@@ -44,6 +46,9 @@ _UINT32 = 2**32 - 1
 _UINT64 = 2**64 - 1
 _LONGEST_TIMEOUT = _UINT32 // 1000
 
+_LEAST_HEAD = 16
+_LEAST_BUFFER = 1024
+
 _count = Number(0, _UINT32)
 _size = Size(0, _UINT32)
 _duration = Duration(0, _LONGEST_TIMEOUT)
@@ -58,6 +63,17 @@ HTTP = "HTTP"
 LIMITS = "Limits (0: none)"
 TIMEOUTS = "Timeouts (0: none)"
 WEBSOCKETS = "WebSockets (0: no limit, none)"
+
+
+def _proxies(text: str) -> None:
+    """Of a repeated option, each may have several with commas between."""
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        if entry == "*" or entry.startswith("/"):  # the second: the name of a unix socket
+            continue
+        try:
+            ipaddress.ip_network(entry)
+        except ValueError as error:
+            raise ValueError(f"must be addresses, networks or '*': {error}") from None
 
 
 def _root_path(text: str) -> str:
@@ -134,6 +150,10 @@ class Config:
     uds: str | None = setting(
         None, Text("PATH"), "Unix domain socket to listen on instead of host and port.", BINDING
     )
+    uds_permissions: int | None = setting(
+        None, Mode(), "Permissions of that socket, such as 660; default: as the umask has it.",
+        BINDING, aliases=("--uds-mode",),
+    )  # fmt: skip
     fd: int | None = setting(
         None, Number(0, _UINT32), "Descriptor of a listening socket that was inherited.", BINDING
     )
@@ -193,7 +213,7 @@ class Config:
     )
     forwarded_allow_ips: tuple[str, ...] = setting(
         ("127.0.0.1", "::1"),
-        Words("ADDRESSES"),
+        Words("ADDRESSES", _proxies),
         "Trusted proxies: addresses, networks, '*' for all; with commas between.",
         HTTP,
         also_env=("FORWARDED_ALLOW_IPS",),
@@ -291,8 +311,14 @@ class Config:
             raise ConfigError(
                 "timeout_worker", "below 1 second busy workers would be replaced; 0: none is"
             )
-        if self.limit_request_line and self.limit_request_line < 16:
-            raise ConfigError("limit_request_line", "below 16 bytes no request fits")
+        if self.uds_permissions is not None and self.uds is None and self.fd is None:
+            raise ConfigError("uds_permissions", "needs uds")
+        for name in ("limit_request_line", "limit_header_bytes"):
+            if 0 < getattr(self, name) < _LEAST_HEAD:
+                raise ConfigError(name, f"below {_LEAST_HEAD} bytes no request fits")
+        for name in ("limit_body_buffer", "limit_write_buffer"):
+            if 0 < getattr(self, name) < _LEAST_BUFFER:
+                raise ConfigError(name, f"below {_LEAST_BUFFER} bytes nothing goes on; 0: no limit")
 
     @classmethod
     def load(
@@ -317,6 +343,11 @@ class Config:
         for name in values:
             if name not in known:
                 raise ConfigError(name, "there is no such setting")
+        if values.get("uds") is not None or values.get("fd") is not None:
+            other = "uds" if values.get("uds") is not None else "fd"
+            for name in ("host", "port"):
+                if values.get(name) is not None:
+                    raise ConfigError(name, f"can't be used together with {other}")
         chosen: dict[str, Any] = dict(defaults or {})
         for name, one in known.items():
             if (value := values.get(name)) is not None:

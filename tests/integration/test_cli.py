@@ -50,6 +50,88 @@ def test_bad_settings_name_where_they_were_given(folder):
     assert code == 2
 
 
+NOT_USABLE = {
+    "--app-dir": ["/nonexistent", "file"],
+    "--reload-dir": ["/nonexistent", "file"],
+    "--uds": ["", "/nonexistent/s", "file", "x" * 108],
+    "--fd": ["99", "0", "x", "-1"],
+    "--forwarded-allow-ips": ["foo", "10.0.0.0/99"],
+    "--limit-request-line": ["15", "-1", "x"],
+    "--limit-header-bytes": ["1"],
+    "--limit-write-buffer": ["1"],
+    "--port": ["65536", "-1", "x"],
+    "--workers": ["0", "x"],
+    "--uds-permissions": ["660", "8"],
+    "--timeout-stream-shutdown": ["-1", "x"],
+    "--log-config": ["/nonexistent"],
+    "--env-file": ["/nonexistent"],
+    "--root-path": ["foo"],
+}
+
+
+@pytest.mark.parametrize("option", NOT_USABLE)
+def test_a_setting_that_is_wrong(folder, option):
+    """One line with the setting as it was written, and exit code 2."""
+    (folder / "file").touch()
+    variable = "TURBOAPI_" + option[2:].upper().replace("-", "_")
+    for value in NOT_USABLE[option]:
+        code, words = run(folder, "run", "main:app", option, value)
+        assert (code, words.count("\n")) == (2, 1), words
+        assert words.startswith(f"Error: {option}: "), words
+    code, words = run(folder, "run", "main:app", **{variable: NOT_USABLE[option][-1]})
+    assert (code, words.count("\n")) == (2, 1), words
+    assert words.startswith(f"Error: {variable}: "), words
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--uds", "s", "--port", "1"), "--port"),
+        (("--uds", "s", "--host", "h"), "--host"),
+        (("--fd", "3", "--port", "1"), "--port"),
+        (("--uds", "s", "--fd", "3"), "--uds"),
+        (("--reload", "--workers", "2"), "--reload"),
+    ],
+)
+def test_settings_that_exclude_each_other(folder, options, named):
+    code, words = run(folder, "run", "main:app", *options)
+    assert (code, words.count("\n")) == (2, 1), words
+    assert words.startswith(f"Error: {named}: "), words
+
+
+def test_addresses_that_are_not_to_be_had(folder):
+    """The settings may be right: exit code 1, and the words name them."""
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(socket.AF_UNIX) as live:
+        live.bind(str(folder / "live"))
+        live.listen()
+        port = str(taken.getsockname()[1])
+        for options, named in [
+            (("--host", "127.0.0.1", "--port", port), "--port"),
+            (("--host", "no such host"), "--host"),
+            (("--host", "192.0.2.1"), "--host"),
+            (("--uds", str(folder / "live")), "--uds"),
+        ]:
+            for mode in ([], ["--workers", "2"], ["--reload"]):
+                code, words = run(folder, "run", "main:app", *options, *mode)
+                assert code == 1, words
+                assert "Traceback" not in words
+                assert words.splitlines()[-1].startswith("Error: ")
+                assert named in words
+        assert (folder / "live").exists()
+
+
+@pytest.mark.parametrize("option", ["--uds-permissions", "--uds-mode"])
+@pytest.mark.parametrize("mode", [[], ["--workers", "2"], ["--reload"]])
+def test_permissions_of_a_unix_socket(folder, option, mode):
+    path = folder / "socket"
+    with Server(folder, "run", "--uds", str(path), option, "640", *mode) as server:
+        server.saw("Listening on unix:")
+        assert path.stat().st_mode & 0o777 == 0o640
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+    assert not path.exists()
+
+
 def test_applications_that_are_not_there(folder):
     for name, message in {
         "mian:app": "There is no module 'mian' in .* Did you mean 'main'?",

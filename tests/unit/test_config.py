@@ -151,13 +151,42 @@ def test_root_path():
         ({"uds": "/tmp/s", "fd": 3}, "uds"),
         ({"reload": True, "workers": 2}, "reload"),
         ({"limit_request_line": 15}, "limit_request_line"),
+        ({"limit_header_bytes": 15}, "limit_header_bytes"),
+        ({"limit_body_buffer": 1023}, "limit_body_buffer"),
+        ({"limit_write_buffer": 1023}, "limit_write_buffer"),
+        ({"uds_permissions": "660"}, "uds_permissions"),
+        ({"uds": "s", "uds_permissions": "668"}, "uds_permissions"),
+        ({"uds": "s", "uds_permissions": "1777"}, "uds_permissions"),
+        ({"uds": "s", "uds_permissions": 600}, "uds_permissions"),
+        ({"uds": "s", "uds_permissions": -1}, "uds_permissions"),
+        ({"uds": "s", "uds_permissions": True}, "uds_permissions"),
+        ({"forwarded_allow_ips": "foo"}, "forwarded_allow_ips"),
+        ({"forwarded_allow_ips": ["10.0.0.0/8", "127.0.0.1,10.0.0.1/8"]}, "forwarded_allow_ips"),
         ({"port": 0, "workers": 2, "reload": True}, "reload"),
     ],
 )
-def test_combinations(values, setting):
+def test_values_and_combinations_that_are_refused(values, setting):
     with pytest.raises(ConfigError) as caught:
         Config(**values)
     assert caught.value.setting == setting
+
+
+def test_least_useful_values():
+    assert Config(limit_request_line=16, limit_header_bytes=16).limit_header_bytes == 16
+    assert Config(limit_body_buffer=1024, limit_write_buffer=1024).limit_body_buffer == 1024
+    for text in ("660", "0660", "0o660", 0o660):
+        assert Config(uds="s", uds_permissions=text).uds_permissions == 0o660
+    for text in ("*", "10.0.0.0/8, ::1", "/run/proxy.sock", ""):
+        Config(forwarded_allow_ips=text)
+
+
+@pytest.mark.parametrize("setting", ["host", "port"])
+@pytest.mark.parametrize("other", ["uds", "fd"])
+def test_an_address_is_not_given_twice(setting, other):
+    with pytest.raises(ConfigError, match=f"^{setting}: can't be used together with {other}"):
+        Config.load({other: "3", setting: "1"}, {})
+    # What the environment has for all services is not meant.
+    Config.load({other: "3"}, {"PORT": "80", "TURBOAPI_HOST": "localhost"})
 
 
 # -- Sources

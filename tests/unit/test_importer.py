@@ -8,7 +8,7 @@ import pytest
 
 from turboapi import _importer
 from turboapi._importer import AppError, locate
-from turboapi.config import Config
+from turboapi.config import Config, ConfigError
 
 _numbers = itertools.count()
 
@@ -97,7 +97,7 @@ def test_missing_files(tmp_path):
         locate("mian.py", str(tmp_path))
     with pytest.raises(AppError, match=r"without __init__\.py"):
         locate("folder", str(tmp_path))
-    with pytest.raises(AppError, match="--app-dir does not exist"):
+    with pytest.raises(ConfigError, match="app_dir: there is no folder"):
         locate("main", str(tmp_path / "nowhere"))
 
 

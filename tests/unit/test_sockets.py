@@ -1,12 +1,14 @@
 """Binding: what works, and what is said when it does not."""
 
+import contextlib
 import os
 import socket
+import stat
 
 import pytest
 
-from turboapi._sockets import BindError, bind, describe, listen, refuse
-from turboapi.config import Config
+from turboapi._sockets import BindError, bind, describe, listen, refuse, remove_file
+from turboapi.config import Config, ConfigError
 
 
 def test_free_port_and_address():
@@ -102,11 +104,68 @@ def test_unix_socket(tmp_path):
 def test_unix_socket_never_removes_a_file(tmp_path):
     path = tmp_path / "file"
     path.write_text("keep")
-    with pytest.raises(BindError, match="is no socket"):
+    with pytest.raises(ConfigError, match="uds: .*is no socket"):
         bind(Config(uds=str(path)))
     assert path.read_text() == "keep"
-    with pytest.raises(BindError, match="Can't listen on"):
+    with pytest.raises(ConfigError, match="uds: there is no folder"):
         bind(Config(uds=str(tmp_path / "no" / "folder")))
+    with pytest.raises(ConfigError, match="uds: a path of .* bytes is too long"):
+        bind(Config(uds=str(tmp_path / ("x" * 108))))
+    with pytest.raises(ConfigError, match="uds: '' is no path"):
+        bind(Config(uds=""))
+
+
+def test_a_unix_socket_whose_backlog_is_full_is_not_taken(tmp_path):
+    path = str(tmp_path / "s")
+    with bind(Config(uds=path)) as bound, contextlib.ExitStack() as stack:
+        bound.listen(0)
+        for _ in range(3):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                client.connect(path)
+        with pytest.raises(BindError, match="A server is listening on"):
+            bind(Config(uds=path))
+        assert stat.S_ISSOCK((tmp_path / "s").stat().st_mode)
+
+
+def test_only_our_own_unix_socket_is_removed(tmp_path, monkeypatch):
+    config = Config(uds="s")
+    monkeypatch.chdir(tmp_path)
+    with bind(config):
+        monkeypatch.chdir("/")  # the application may go elsewhere
+        remove_file(config)
+    assert not (tmp_path / "s").exists()
+    monkeypatch.chdir(tmp_path)
+    with bind(config):
+        (tmp_path / "s").unlink()
+        (tmp_path / "s").write_text("another's")
+        remove_file(config)
+    assert (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("umask", "permissions", "mode"),
+    [
+        (0o077, None, 0o700),
+        (0o022, None, 0o755),
+        (0o007, None, 0o770),
+        (0o022, "600", 0o600),
+        (0o077, "666", 0o666),
+        (0o077, 0o660, 0o660),
+    ],
+)
+def test_permissions_of_a_unix_socket(tmp_path, umask, permissions, mode):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    path.chmod(0o604)
+    before = os.umask(umask)
+    try:
+        with bind(Config(uds=str(path), uds_permissions=permissions)):
+            assert stat.S_IMODE(path.stat().st_mode) == mode
+    finally:
+        os.umask(before)
 
 
 def test_inherited_descriptor():
@@ -116,10 +175,13 @@ def test_inherited_descriptor():
         assert first.fileno() >= 0
         first.getsockname()
     with socket.socket(type=socket.SOCK_DGRAM) as other:
-        with pytest.raises(BindError, match="of another kind than stream"):
+        with pytest.raises(ConfigError, match="fd: .* of another kind than stream"):
             bind(Config(fd=other.fileno()))
+    one, two = socket.socketpair()
+    with one, two, pytest.raises(ConfigError, match="fd: .* is a connection"):
+        bind(Config(fd=one.fileno()))
     read, write = os.pipe()
-    with pytest.raises(BindError, match="is no open socket"):
+    with pytest.raises(ConfigError, match="fd: .* is no open socket"):
         bind(Config(fd=read))
     os.close(read)
     os.close(write)
