@@ -25,6 +25,7 @@ from turboapi._lifespan import Lifespan, LifespanError
 from turboapi._proxy import ProxyHeaders
 from turboapi._should_exit import ShouldExit
 from turboapi._signals import is_ctrl_c
+from turboapi._watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -91,6 +92,7 @@ class LoopThread:
         *,
         followers: list[LoopThread] | None = None,
         heartbeat: Heartbeat | None = None,
+        watchdog: Watchdog | None = None,
     ) -> None:
         """`followers`: None for a thread that is told by another one what to do.
 
@@ -106,6 +108,7 @@ class LoopThread:
         self._bound = bound
         self._followers = followers
         self._heartbeat = heartbeat or Heartbeat(None, 0)
+        self._watchdog = watchdog or Watchdog(config.timeout_loop_stall)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
@@ -244,8 +247,9 @@ class LoopThread:
                 self._heartbeat.join(asyncio.get_running_loop())
             else:
                 self._tell_ready(address)
-            await self._stop.wait()
-            return await self._shut_down(server)
+            with self._watchdog.watching(selector):
+                await self._stop.wait()
+                return await self._shut_down(server)
         finally:
             server.close()
 
@@ -415,8 +419,14 @@ def _serve_threads(
     heartbeat: Heartbeat,
     handover: Handover | None,
 ) -> int:
-    others = [LoopThread(app, config, bound, heartbeat=heartbeat) for bound in listening[1:]]
-    main = LoopThread(app, config, listening[0], followers=others, heartbeat=heartbeat)
+    watchdog = Watchdog(config.timeout_loop_stall)
+    others = [
+        LoopThread(app, config, bound, heartbeat=heartbeat, watchdog=watchdog)
+        for bound in listening[1:]
+    ]
+    main = LoopThread(
+        app, config, listening[0], followers=others, heartbeat=heartbeat, watchdog=watchdog
+    )
     main.handover = handover
     threads = [
         threading.Thread(target=_follow, args=(each, main), name=f"turboapi-loop-{number}")

@@ -267,6 +267,13 @@ class Config:
         30.0, _duration, "For a worker whose event loop makes no step: it is replaced.", TIMEOUTS
     )
 
+    timeout_loop_stall: float = setting(
+        1.0,
+        _duration,
+        "For one step on the event loop, before the log names the line that holds it.",
+        TIMEOUTS,
+    )
+
     # -- WebSockets: ta_http_limits, but the last
     ws_max_size: int = _websocket(
         16 * 1024 * 1024, "Bytes of a message received, decompressed.", "ws_max_size", _size
@@ -307,6 +314,8 @@ class Config:
             raise ConfigError("uds", "can't be used together with fd: give one of them")
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
+        if 0 < self.timeout_loop_stall < 0.01:
+            raise ConfigError("timeout_loop_stall", "below 10 ms every request is one; 0: none is")
         if 0 < self.timeout_worker < 1:
             raise ConfigError(
                 "timeout_worker", "below 1 second busy workers would be replaced; 0: none is"

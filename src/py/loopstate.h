@@ -31,6 +31,7 @@ typedef struct ta_loopstate {
     bool direct;      /* a plan runs that has no Task (yet) */
     bool bare;        /* and that is in no context of its own */
     bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
+    bool debug;       /* aioloop is in debug mode, as far as we know: slow steps are told */
     bool peek;        /* aioloop has the private attributes that tell what is scheduled on it */
     const void *look; /* borrowed: selector.c's look at them when select() began; or NULL */
 

@@ -44,6 +44,7 @@
     TA_NAME(fd)                                                                                    \
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
+    TA_NAME(get_debug)                                                                             \
     TA_NAME(get_task_factory)                                                                      \
     TA_NAME(headers)                                                                               \
     TA_NAME(http)                                                                                  \

@@ -12,9 +12,10 @@
 
 struct ta_callstat {
     _Atomic uint32_t refs;
-    _Atomic uint32_t quick;  /* quick calls in a row in the pool */
-    _Atomic uint8_t state;   /* TA_CALL_* */
-    _Atomic uint8_t demoted; /* weighted count of stalls of the loop */
+    _Atomic uint32_t quick;     /* quick calls in a row in the pool */
+    _Atomic uint8_t state;      /* TA_CALL_* */
+    _Atomic uint8_t demoted;    /* weighted count of stalls of the loop */
+    _Atomic int64_t not_before; /* ns: when it may be promoted again */
 };
 
 static inline ta_callstat *ta_callstat_ref(ta_callstat *stat) /* NULL allowed */

@@ -464,7 +464,7 @@ int ta_plan_run(ta_engine_state *es, PyObject *obj, ta_xch *x, PyObject **run)
     ta_run *r = ta_run_new(es, plan, x, MODE_NATIVE);
     if (r == NULL)
         return -1;
-    if (!plan->direct) {
+    if (!plan->direct || x->ls->debug) { /* debug mode tells of slow steps of Tasks */
         *run = (PyObject *)r;
         return 0;
     }

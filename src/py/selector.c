@@ -12,7 +12,7 @@
 #include "py/task.h"
 
 /* Turns of ta_loop_poll in one select() when nothing was scheduled on the loop. */
-enum { MAX_TURNS = 64 };
+enum { MAX_TURNS = 64, CHECK_DEBUG = 64 };
 
 static inline ta_selector *cast(PyObject *obj)
 {
@@ -514,6 +514,8 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
     if (check_open(self) < 0 || parse_timeout(nargs || kwnames ? args[0] : NULL, &wait) < 0)
         return NULL;
     Py_INCREF(self); /* handlers may close anything */
+    if (wait != 0 && ls->aioloop != NULL)
+        ta_task_check_debug(ls);
     bool looked = wait != 0 && peek(ls, &before);
     if (looked && !ls->in_batch)
         ls->look = &before;
@@ -551,6 +553,8 @@ static PyObject *selector_turn(PyObject *obj, PyObject *Py_UNUSED(ignored))
         return NULL;
     ta_ready ready[TA_LOOP_BATCH]; /* stays empty: nobody registers with a nested one */
     Py_INCREF(self);
+    if (self->ls.batch % CHECK_DEBUG == 0 && self->ls.aioloop != NULL)
+        ta_task_check_debug(&self->ls);
     int n = turn(&self->ls, 0, ready, NULL);
     Py_DECREF(self);
     if (n < 0)

@@ -16,6 +16,8 @@
  */
 #include "py/task_int.h"
 
+#include <time.h>
+
 #include "py/exc.h"
 
 /* -- is the Task as it was? ------------------------------------------------------------------- */
@@ -255,6 +257,58 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     return PYGEN_RETURN;
 }
 
+/* -- debug mode ------------------------------------------------------------------------------- */
+
+void ta_task_check_debug(ta_loopstate *ls)
+{
+    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_debug);
+    if (debug == NULL)
+        PyErr_Clear();
+    ls->debug = debug == Py_True;
+    Py_XDECREF(debug);
+}
+
+static double now_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/*
+ * A step in a batch of ours is no handle of the loop, which would say that it took long: we do.
+ * Those that are, the loop times itself.
+ */
+static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
+{
+    ta_loopstate *ls = t->ls;
+    if (!ls->in_batch)
+        return step(t, thrown, result);
+    ta_state *st = ls->st;
+    PyObject *aioloop = Py_NewRef(ls->aioloop);
+    PyObject *text = t->task ? PyObject_Repr(t->task) : NULL; /* now: it names the coroutine */
+    PyErr_Clear();
+    double start = now_s();
+    PySendResult status = step(t, thrown, result);
+    PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
+    if (text != NULL && (report = ta_import_attr("turboapi._watchdog", "slow_step")) != NULL)
+        res = PyObject_CallFunction(report, "OOd", aioloop, text, now_s() - start);
+    if (res == NULL && PyErr_Occurred())
+        ta_exc_report(st, NULL, "Exception while a slow step was reported");
+    Py_XDECREF(res);
+    Py_XDECREF(report);
+    Py_XDECREF(text);
+    Py_DECREF(aioloop);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return status;
+}
+
+static inline PySendResult make_step(ta_tramp *t, PyObject *exc, PyObject **result)
+{
+    return TA_UNLIKELY(t->ls->debug) ? timed_step(t, exc, result) : step(t, exc, result);
+}
+
 static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
     ta_tramp *t = tramp_cast(self);
@@ -268,15 +322,15 @@ static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObjec
         if (t->coro == NULL)
             return park(t, result);
         t->refs = -1; /* unknown: this Task was not woken from the Park */
-        return step(t, NULL, result);
+        return make_step(t, NULL, result);
     case T_PARKED:
         if (t->coro == NULL) /* woken by nobody we know */
             return park(t, result);
         t->refs = Py_REFCNT(t->task);
         t->ls->task_refs = t->refs;
-        return step(t, NULL, result);
+        return make_step(t, NULL, result);
     case T_SUSPENDED:
-        return step(t, NULL, result);
+        return make_step(t, NULL, result);
     case T_RUNNING:
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
         return PYGEN_ERROR;
@@ -336,7 +390,7 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
     } else if (t->coro != NULL && t->ls != NULL) {
         if (t->state == T_NEW)
             t->refs = -1;
-        PySendResult status = step(t, exc, &result);
+        PySendResult status = make_step(t, exc, &result);
         result = send_result(status, result);
     } else {
         /* Idle: the Task is made to end. */
@@ -653,6 +707,7 @@ enum { MAX_IDLE = 512 };
 
 int ta_task_check_factory(ta_loopstate *ls)
 {
+    ta_task_check_debug(ls);
     PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_task_factory);
     if (factory == NULL)
         return -1;

@@ -38,6 +38,8 @@ int ta_task_attach(ta_loopstate *ls);
  * and start with the loop's next turn.  Asked again when a server starts: start-up code may set
  * one. */
 int ta_task_check_factory(ta_loopstate *ls);
+/* Is the loop in asyncio's debug mode?  Into ls->debug. */
+void ta_task_check_debug(ta_loopstate *ls);
 void ta_task_detach(ta_loopstate *ls);
 int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg);
 

@@ -237,3 +237,11 @@ def test_addresses():
     assert Config(host="::1", port=1).address() == "http://[::1]:1"
     assert Config(uds="/a").address() == "unix:/a"
     assert Config(fd=3).address() == "descriptor 3"
+
+
+def test_the_shortest_stall_of_the_loop():
+    assert Config().timeout_loop_stall == 1.0
+    assert Config(timeout_loop_stall="0").timeout_loop_stall == 0
+    assert Config(timeout_loop_stall="10ms").timeout_loop_stall == 0.01
+    with pytest.raises(ConfigError, match="^timeout_loop_stall: below 10 ms"):
+        Config(timeout_loop_stall="9ms")

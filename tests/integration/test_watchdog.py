@@ -1,0 +1,226 @@
+"""What holds the event loop is said in the log: the watchdog, promoted functions, asyncio's debug mode."""
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+from server_kit import running, wait_for
+
+from turboapi import Depends, FastAPI, _watchdog
+from turboapi._watchdog import Watchdog
+
+LOOPS = ["asyncio", "uvloop"]
+
+
+def serving(app, loop="asyncio", **settings):
+    pytest.importorskip(loop)
+    return running(app, interface="turboapi", loop=loop, **settings)
+
+
+def said(caplog, text):
+    return [r.getMessage() for r in caplog.records if text in r.getMessage()]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("where", ["handler", "callback", "middleware"])
+def test_what_holds_the_loop(loop, where, caplog):
+    app = FastAPI()
+    release = threading.Event()
+
+    def holds():
+        release.wait(60)  # this line
+
+    @app.get("/")
+    async def index():
+        if where == "handler":
+            holds()
+        elif where == "callback":
+            asyncio.get_running_loop().call_soon(holds)
+            await asyncio.sleep(0.01)
+        return 1
+
+    if where == "middleware":
+
+        @app.middleware("http")
+        async def middleware(request, call_next):
+            holds()
+            return await call_next(request)
+
+    with serving(app, loop, timeout_loop_stall=0.2) as server:
+        asker = threading.Thread(target=server.get, args=("/",))
+        asker.start()
+        wait_for(lambda: any("# this line" in each for each in said(caplog, "has been held")), 60)
+        release.set()
+        asker.join(60)
+        wait_for(lambda: said(caplog, "free again after"), 60)
+    held = next(each for each in said(caplog, "has been held") if "# this line" in each)
+    first, *stack = held.splitlines()
+    assert f"{__file__}, line " in first
+    assert "in holds: release.wait(60)" in first
+    assert any("in holds" in each for each in stack)
+    assert all(r.levelno == logging.WARNING for r in caplog.records if "loop has been" in r.msg)
+
+
+class Loop:
+    """Answers what it is told to."""
+
+    def __init__(self, *lags):
+        self.lags = list(lags)
+
+    def lag(self):
+        return self.lags.pop(0)
+
+
+def looked_at(watchdog, *lags):
+    one = _watchdog._Watched(Loop(*lags), threading.get_ident(), None)
+    return [watchdog._look_at(one) for _ in lags]
+
+
+def test_each_stall_is_told_once_and_its_end(caplog):
+    pauses = looked_at(Watchdog(1.0), 0.0, 0.4, 1.1, 1.2, 3.0, 0.0)
+    assert len(said(caplog, "has been held for 1.1 s")) == 1
+    assert len(said(caplog, "is free again after 3.0 s")) == 1
+    assert len(caplog.records) == 2
+    assert pauses == pytest.approx([1.001, 0.601, 0.05, 0.05, 0.05, 1.001])
+
+
+def test_a_line_that_holds_the_loop_again_and_again(caplog):
+    watchdog = Watchdog(1.0)
+    looked_at(watchdog, *[1.5, 0.0] * 10)
+    assert len(caplog.records) == 2
+    (place,) = watchdog._lines
+    watchdog._lines[place] = 0.0, watchdog._lines[place][1]
+    looked_at(watchdog, 1.5, 0.0)
+    assert len(said(caplog, "(9 more times since it was last told)")) == 1
+
+
+def test_a_loop_that_only_waits_is_not_asked():
+    """uvloop would be woken."""
+    over, waiting = threading.Event(), threading.Event()
+
+    def runs_the_loop():
+        waiting.set()
+        over.wait(60)
+
+    thread = threading.Thread(target=runs_the_loop)
+    thread.start()
+    assert waiting.wait(60)
+    idle = frozenset({threading.Event.wait.__code__, threading.Condition.wait.__code__})
+    one = _watchdog._Watched(Loop(), thread.ident, idle)
+    wait_for(lambda: one.look() == 0.0, 60)  # Loop() has no answers
+    over.set()
+    thread.join(60)
+
+
+def test_no_thread_when_nobody_wants_to_know():
+    app = FastAPI()
+
+    def watchdogs():
+        return [t for t in threading.enumerate() if t.name == "turboapi-watchdog"]
+
+    wait_for(lambda: not watchdogs(), 60)
+    with serving(app, timeout_loop_stall=0):
+        assert not watchdogs()
+    with serving(app):
+        assert len(watchdogs()) == 1
+    wait_for(lambda: not watchdogs(), 60)
+
+
+def promote(server, path):
+    """Calls it until it runs on the loop's thread."""
+    wait_for(lambda: b"server" in server.get(path)[2], 120)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_quick_function_that_blocks_is_named(caplog, busy):
+    app = FastAPI()
+    blocks = False
+    over = threading.Event()
+
+    @app.get("/")
+    def sometimes():
+        if blocks:
+            time.sleep(0.2)
+        return threading.current_thread().name
+
+    @app.get("/busy", run="thread")
+    def other():
+        over.wait(60)
+
+    with serving(app) as server:
+        promote(server, "/")
+        asker = threading.Thread(target=server.get, args=("/busy",))
+        if busy:  # other threads are no excuse: this was no wait for the GIL
+            asker.start()
+            wait_for(lambda: server.server.tasks == 1)
+        blocks = True
+        server.get("/")
+        blocks = False
+        (message,) = said(caplog, "sometimes")
+        assert f"({__file__}, line {sometimes.__code__.co_firstlineno})" in message
+        assert "held the event loop for 0." in message
+        for _ in range(300):
+            assert b"turboapi worker thread" in server.get("/")[2]
+        over.set()
+        if busy:
+            asker.join(60)
+
+
+def test_names_of_functions():
+    def plain():
+        pass
+
+    @functools.wraps(plain)
+    def wrapped():
+        pass
+
+    class Callable:
+        def __call__(self):
+            pass
+
+    line = plain.__code__.co_firstlineno
+    for call in (plain, wrapped, functools.partial(plain)):
+        assert _watchdog._described(call).endswith(f"plain ({__file__}, line {line})")
+    assert f"({__file__}, line " in _watchdog._described(Callable())
+    assert _watchdog._described(len) == "builtins.len"
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+@pytest.mark.parametrize("path", ["/first", "/dependency", "/after"])
+def test_debug_mode_tells_of_slow_steps(loop, path, caplog):
+    @asynccontextmanager
+    async def lifespan(app):
+        asyncio.get_running_loop().set_debug(True)
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/first")
+    async def first():
+        time.sleep(0.15)
+        return 1
+
+    async def slow():
+        time.sleep(0.15)
+
+    @app.get("/dependency")
+    async def dependency(_: None = Depends(slow)):
+        return 1
+
+    @app.get("/after")
+    async def after():
+        await asyncio.to_thread(time.sleep, 0.001)
+        time.sleep(0.15)
+        return 1
+
+    if (loop, path) == ("uvloop", "/after"):
+        pytest.skip("uvloop itself runs that step, and tells of none")
+    with serving(app, loop) as server:
+        assert server.get(path)[0] == 200
+        wait_for(lambda: said(caplog, "Executing <Task"), 60)
+    assert any("seconds" in each and "took 0." in each for each in said(caplog, "Executing <Task"))
+    assert any(r.name == "asyncio" for r in caplog.records)
