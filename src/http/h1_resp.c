@@ -175,7 +175,9 @@ int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, t
         return TA_ECLOSED;
     }
     bool bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
-    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless, shorter = false;
+    if (status == 205) /* RFC 9110 15.3.6: no content, and it says so */
+        body.len = 0;
+    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless && status != 205, shorter = false;
     ta_resp_head head = {
         .status = status,
         .reason = req->reason,
@@ -257,7 +259,10 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
     ta_resp_head head = {
         .status = status, .reason = req->reason, .headers = headers, .flags = flags};
     rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
-    if (rq->resp_bodyless) {
+    if (status == 205) {
+        rq->resp_bodyless = true;
+        head.framing = flags & TA_RESP_HAS_LENGTH ? TA_FRAME_NONE : TA_FRAME_LENGTH;
+    } else if (rq->resp_bodyless) {
         /* nothing to frame */
     } else if (flags & TA_RESP_CHUNKED) {
         rq->resp_chunked = true;

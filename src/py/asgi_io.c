@@ -214,6 +214,7 @@ int ta_native_begin(ta_native *x, PyObject *status, PyObject *headers)
         return -1;
     }
     int rc = headers ? ta_head_add(&x->head, headers) : 0;
+    ta_head_suit(&x->head, (int)code);
     if (rc >= 0)
         rc = x->filters ? ta_filters_start(x, (int)code) : 1;
     if (rc < 0) {

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "http/headers.h"
+#include "http/status.h"
 
 typedef enum filter_kind { FILTER_CORS, FILTER_GZIP, FILTER_HOSTS, FILTER_HTTPS } filter_kind;
 
@@ -440,7 +441,8 @@ static bool left_alone(const filter *f, const ta_head_out *head)
 {
     ta_str lines = ta_buf_str(&head->lines), value;
     size_t at = 0, end;
-    return head->status == 206 || find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
+    return head->status == 206 || head->status == 205 || !ta_status_has_body(head->status) ||
+           find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
            type_excluded(f, media_type(lines));
 }
 

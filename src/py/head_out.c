@@ -137,8 +137,15 @@ static int add_field(ta_head_out *head, ta_str name, ta_str value)
         if (parse_length(head, value) < 0)
             return -1;
     }
-    if (IS(name, "transfer-encoding") && IS(value, "chunked"))
-        return 0;
+    if (IS(name, "transfer-encoding")) {
+        /* Framing is the protocol's; a coding that it does not do would be a lie, and beside a
+         * content-length a way to desynchronise the connection (RFC 9112 6.1). */
+        if (IS(value, "chunked") || IS(value, "identity"))
+            return 0;
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Transfer codings of a response other than chunked are not supported.");
+        return -1;
+    }
     char *out = ta_buf_reserve(&head->lines, name.len + value.len + 4);
     if (out == NULL) {
         PyErr_NoMemory();
@@ -185,6 +192,24 @@ static int add_pair(ta_head_out *head, PyObject *pair)
 done:
     Py_DECREF(seq);
     return rc;
+}
+
+void ta_head_suit(ta_head_out *head, int status)
+{
+    if (TA_LIKELY(status != 204 && status != 205) || !(head->flags & TA_RESP_HAS_LENGTH))
+        return;
+    static const char name[] = "content-length: ";
+    char *start = head->lines.data + head->lines.off, *end = start + head->lines.len;
+    for (char *line = start, *next; line < end; line = next) {
+        next = (char *)memchr(line, '\n', (size_t)(end - line)) + 1;
+        if ((size_t)(end - line) < sizeof name || memcmp(line, name, sizeof name - 1) != 0)
+            continue;
+        memmove(line, next, (size_t)(end - next));
+        head->lines.len -= (size_t)(next - line);
+        break; /* there is one (add_field) */
+    }
+    head->flags &= ~(unsigned)TA_RESP_HAS_LENGTH;
+    head->length = -1;
 }
 
 void ta_head_reset(ta_head_out *head)

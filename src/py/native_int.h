@@ -48,6 +48,9 @@ typedef struct ta_head_out {
  * ValueError.
  */
 int ta_head_add(ta_head_out *head, PyObject *headers);
+/* Takes off the content-length that a response with this status must not have, or not as it is: of
+ * 204 (RFC 9110 8.6), of 205, whose content is none (15.3.6). */
+void ta_head_suit(ta_head_out *head, int status);
 void ta_head_reset(ta_head_out *head); /* as if nothing was added */
 /* Whether it can stand in a head line: no control characters but the tab. */
 bool ta_head_value_ok(ta_str value);

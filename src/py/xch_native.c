@@ -458,6 +458,7 @@ static int native_respond(ta_xch *base, int status, ta_str headers, PyObject *ra
     if (raw_headers != NULL) {
         if (ta_head_add(&x->head, raw_headers) < 0)
             goto refused;
+        ta_head_suit(&x->head, status);
         headers = ta_buf_str(&x->head.lines);
         flags = x->head.flags;
     } else {
