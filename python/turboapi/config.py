@@ -237,6 +237,18 @@ class Config:
     limit_write_buffer: int = _limit(
         262144, "Bytes of a response held before writers must wait.", "write_buffer", _size
     )
+    limit_receive_rate: int = _limit(
+        240,
+        "Bytes a second of a body that a client must send on average; slower: timeout-body.",
+        "receive_rate",
+        _size,
+    )
+    limit_send_rate: int = _limit(
+        240,
+        "Bytes a second of a response that a client must take; slower: timeout-write.",
+        "send_rate",
+        _size,
+    )
     limit_connections: int = _limit(0, "Connections open at once, per worker.", "connections")
     limit_requests_per_conn: int = _limit(
         0, "Requests on one connection before it is closed.", "requests_per_conn"
@@ -246,7 +258,9 @@ class Config:
     timeout_header: float = _timeout(
         10.0, "For a request's head, from its first byte.", "timeout_header_ms"
     )
-    timeout_body: float = _timeout(30.0, "Between two reads of a body.", "timeout_body_ms")
+    timeout_body: float = _timeout(
+        30.0, "Between two reads of a body, and beyond its receive rate.", "timeout_body_ms"
+    )
     timeout_idle: float = _timeout(
         5.0, "Of a connection between two requests.", "timeout_idle_ms", "--timeout-keep-alive"
     )

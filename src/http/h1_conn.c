@@ -21,7 +21,8 @@ void h1_arm(h1_conn *h, h1_armed kind)
     else if (kind == H1_ARMED_IDLE)
         ms = h->server->stopping ? H1_PARTING_MS : limits->timeout_idle_ms;
     else if (kind == H1_ARMED_BODY)
-        ms = limits->timeout_body_ms;
+        ms = h->state == H1_DRAIN || !limits->timeout_body_ms ? limits->timeout_body_ms
+                                                              : TA_MAX(h->pace.left, 1U);
     else if (kind == H1_ARMED_READER)
         ms = H1_READER_MS;
     h->armed = (uint8_t)kind;
@@ -98,6 +99,18 @@ void h1_part(h1_conn *h, bool linger)
     ta_conn_finish(&h->net, linger && !h->peer_ended);
 }
 
+/* The client was waited for: false when it used up its time by sending too slowly. */
+static bool account(h1_conn *h)
+{
+    const ta_http_limits *limits = &h->server->limits;
+    if (!limits->timeout_body_ms)
+        return true;
+    uint64_t n = h->net.bytes_in - h->paced;
+    h->paced = h->net.bytes_in;
+    return ta_pace_account(&h->pace, ta_loop_now(h->server->loop), n, limits->timeout_body_ms,
+                           limits->receive_rate) > 0;
+}
+
 /* -- requests --------------------------------------------------------------------------------- */
 
 static bool decode_path(h1_req *rq)
@@ -145,6 +158,8 @@ static bool begin_request(h1_conn *h)
         h->armed = H1_ARMED_STALE;
     h->served++;
     h->keep = head->keep_alive;
+    h->paced = h->net.bytes_in;
+    h->pace.left = server->limits.timeout_body_ms;
     if (!decode_path(rq)) {
         h1_fail(h, 503, "out of memory");
         return true;
@@ -303,7 +318,14 @@ static bool busy(h1_conn *h)
             return true;
         if (!rq->body_told) {
             rq->body_told = true;
-            h1_arm(h, H1_ARMED_NONE); /* each read starts the time anew */
+            if (h->armed == H1_ARMED_BODY) {
+                bool in_time = account(h) || rq->req.body_eof;
+                h1_arm(h, H1_ARMED_NONE); /* it runs anew, with what is left */
+                if (!in_time) {
+                    h1_fail(h, 408, "the request body arrived too slowly");
+                    return true;
+                }
+            }
             if (ops->on_body)
                 ops->on_body(&rq->req);
             return true;
@@ -322,10 +344,14 @@ static bool busy(h1_conn *h)
     if (h->state == H1_BUSY) {
         if (rq->reader == H1_READER_ASKED)
             return false;
-        if (!body_due(rq) || h->peer_ended)
+        if (!body_due(rq) || h->peer_ended) {
+            if (h->armed == H1_ARMED_BODY)
+                (void)account(h);
             h1_arm(h, H1_ARMED_NONE);
-        else if (h->armed != H1_ARMED_BODY)
+        } else if (h->armed != H1_ARMED_BODY) {
+            ta_pace_resume(&h->pace, ta_loop_now(h->server->loop));
             h1_arm(h, H1_ARMED_BODY);
+        }
     }
     return false;
 }

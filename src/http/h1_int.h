@@ -95,6 +95,8 @@ struct ta_http_conn {
     ta_buf kept[2];       /* owned: memory of the pinned head in H1_GONE */
     uint32_t served;      /* requests so far */
     uint32_t drained;     /* bytes dropped in H1_DRAIN */
+    ta_pace pace;         /* of the body that is being received */
+    uint64_t paced;       /* net.bytes_in at pace.since */
     uint8_t state;
     uint8_t armed;
     bool running;     /* h1_run is active */

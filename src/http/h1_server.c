@@ -24,6 +24,8 @@ void ta_http_limits_default(ta_http_limits *limits)
         .timeout_body_ms = 30000,
         .timeout_idle_ms = 5000,
         .timeout_write_ms = 30000,
+        .receive_rate = 240,
+        .send_rate = 240,
         .ws_max_size = 16777216,
         .ws_max_queue = 32,
         .ws_ping_interval_ms = 20000,
@@ -138,6 +140,7 @@ ta_h1_server *ta_h1_server_new(ta_loop *loop, const ta_h1_cfg *cfg)
         .write_high = cfg->limits->write_buffer ? cfg->limits->write_buffer : UINT32_MAX,
         .write_timeout_ms =
             cfg->limits->timeout_write_ms ? cfg->limits->timeout_write_ms : UINT32_MAX,
+        .write_rate = cfg->limits->send_rate ? cfg->limits->send_rate : UINT32_MAX,
     };
     if (ta_resp_stamp_init(&server->stamp, cfg->server_name) != TA_OK)
         goto fail;

@@ -68,6 +68,10 @@ typedef struct ta_http_limits {
     uint32_t timeout_body_ms;  /* between two reads of a body, default 30000 */
     uint32_t timeout_idle_ms;  /* keep-alive, default 5000 */
     uint32_t timeout_write_ms; /* without progress of a write, default 30000 */
+    /* Bytes a second, on average while the peer is waited for: a slower one uses up timeout_body_ms
+     * or timeout_write_ms (base/pace.h). */
+    uint32_t receive_rate; /* that it must send of a body, default 240 */
+    uint32_t send_rate;    /* that it must take of a response, default 240 */
     /* of WebSockets (ws_conn.h); kept here, used by the server */
     uint32_t ws_max_size;         /* bytes of a message, after inflation, default 16777216 */
     uint32_t ws_max_queue;        /* messages that may wait for the application, default 32 */

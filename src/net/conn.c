@@ -40,6 +40,7 @@ ta_conn_group *ta_conn_group_new(ta_loop *loop, const ta_conn_cfg *cfg)
     g->cfg.write_low =
         TA_MIN(or_default(given.write_low, g->cfg.write_high / 4), g->cfg.write_high - 1);
     g->cfg.write_timeout_ms = or_default(given.write_timeout_ms, 30000);
+    g->cfg.write_rate = or_default(given.write_rate, 240);
     g->cfg.linger_ms = or_default(given.linger_ms, 2000);
     g->cfg.linger_bytes = or_default(given.linger_bytes, 1 << 20);
     g->cfg.pool_buffers = or_default(given.pool_buffers, 64);
@@ -551,7 +552,7 @@ static void on_no_progress(ta_timer *t)
     ta_conn *c = TA_CONTAINER_OF(t, ta_conn, progress);
     if (c->state == CONN_SHUTTING || c->state == CONN_LINGERING)
         ta_conn_fail(c, TA_OK, false);
-    else
+    else if (!ta_conn_pace(c))
         ta_conn_fail(c, TA_ETIMEOUT, true);
 }
 

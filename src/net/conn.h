@@ -24,6 +24,7 @@
 #include "base/bufpool.h"
 #include "base/lend.h"
 #include "base/list.h"
+#include "base/pace.h"
 #include "base/ta_base.h"
 #include "base/timer.h"
 #include "net/loop.h"
@@ -63,9 +64,11 @@ typedef struct ta_conn_cfg {
     uint32_t write_high; /* queued bytes from which writes say TA_AGAIN, default 262144 */
     uint32_t write_low;  /* queued bytes at which on_drain comes, default write_high / 4 */
     uint32_t write_timeout_ms; /* without progress of a write, default 30000; UINT32_MAX: none */
-    uint32_t linger_ms;        /* lingering close, default 2000 */
-    uint32_t linger_bytes;     /* drained and dropped at most by it, default 1 MiB */
-    uint32_t pool_buffers;     /* spare buffers kept, default 64 */
+    uint32_t write_rate; /* bytes a second that the peer must take at least while some wait: slower
+                          * ones use up write_timeout_ms; default 240; UINT32_MAX: none */
+    uint32_t linger_ms;  /* lingering close, default 2000 */
+    uint32_t linger_bytes; /* drained and dropped at most by it, default 1 MiB */
+    uint32_t pool_buffers; /* spare buffers kept, default 64 */
 } ta_conn_cfg;
 
 /* The connections of one loop that share settings: list, count, pooled buffers. */
@@ -124,6 +127,8 @@ struct ta_conn {
     uint32_t linger_left;
     ta_timer deadline;                /* the protocol's */
     ta_timer progress;                /* of writing, or of lingering */
+    ta_pace pace;                     /* of writing, while `progress` runs for it */
+    uint64_t taken;                   /* bytes that the peer had acknowledged at pace.since */
     ta_defer later;                   /* end of batch: send; read what TLS holds; on_close */
     ta_list_node node;                /* in the group */
     char peer_text[INET6_ADDRSTRLEN]; /* both made when first asked for */

@@ -35,6 +35,9 @@ static inline void ta_conn_schedule(ta_conn *c)
 /* Sends what it can.  TA_OK: all of it; TA_AGAIN; TA_ECLOSED: failed.  Makes no upcall but the
  * release and done functions of what was sent. */
 int ta_conn_send_queue(ta_conn *c);
+/* Accounts for what the peer has taken while output waits, and sets the timer to what is left of
+ * its time.  False: nothing. */
+bool ta_conn_pace(ta_conn *c);
 /* on_drain if it is due; to be called where upcalls are allowed. */
 void ta_conn_tell_drain(ta_conn *c);
 /* Releases what is queued and not sent. */

@@ -119,12 +119,48 @@ static bool plain(const ta_conn *c)
     return c->stream == &c->tcp;
 }
 
+/* Bytes that were handed to the kernel and not acknowledged by the peer. */
+static size_t in_flight(const ta_conn *c)
+{
+    int n = 0;
+    if (c->closed || ioctl(c->io.fd, SIOCOUTQ, &n) < 0 || n < 0)
+        return 0;
+    return (size_t)n;
+}
+
+/*
+ * What the peer takes shows late in what the socket takes: it becomes writable when a third of its
+ * buffer is free, which may be megabytes.  So what was acknowledged counts.
+ */
+static uint64_t newly_taken(ta_conn *c)
+{
+    uint64_t flying = in_flight(c); /* of a unix socket, with the kernel's own overhead */
+    uint64_t taken = c->bytes_out > flying ? c->bytes_out - flying : 0;
+    uint64_t n = taken > c->taken ? taken - c->taken : 0;
+    c->taken += n;
+    return n;
+}
+
+bool ta_conn_pace(ta_conn *c)
+{
+    const ta_conn_cfg *cfg = ta_conn_group_cfg(c->group);
+    uint32_t rate = cfg->write_rate == UINT32_MAX ? 0 : cfg->write_rate;
+    uint32_t left = ta_pace_account(&c->pace, ta_loop_now(c->loop), newly_taken(c),
+                                    cfg->write_timeout_ms, rate);
+    if (left)
+        ta_loop_set_timer(c->loop, &c->progress, left);
+    return left > 0;
+}
+
 static int blocked(ta_conn *c)
 {
     uint32_t ms = ta_conn_group_cfg(c->group)->write_timeout_ms;
     c->write_blocked = true;
-    if (ms != UINT32_MAX && !ta_timer_armed(&c->progress))
+    if (ms != UINT32_MAX && !ta_timer_armed(&c->progress)) {
+        ta_pace_begin(&c->pace, ta_loop_now(c->loop), ms);
+        (void)newly_taken(c);
         ta_loop_set_timer(c->loop, &c->progress, ms);
+    }
     ta_conn_update_events(c);
     return c->closed ? TA_ECLOSED : TA_AGAIN;
 }
@@ -133,8 +169,9 @@ static int blocked(ta_conn *c)
 static void progressed(ta_conn *c, size_t n)
 {
     c->bytes_out += n;
-    if (TA_UNLIKELY(ta_timer_armed(&c->progress)))
-        ta_loop_set_timer(c->loop, &c->progress, ta_conn_group_cfg(c->group)->write_timeout_ms);
+    /* At most once a batch; when its time is over, the timer has its turn soon. */
+    if (TA_UNLIKELY(ta_timer_armed(&c->progress)) && c->pace.since != ta_loop_now(c->loop))
+        (void)ta_conn_pace(c);
 }
 
 /* Bytes at the front of the queue that are to go in one call; total in *len. */
@@ -565,8 +602,5 @@ size_t ta_conn_queued(const ta_conn *c)
 
 size_t ta_conn_unacknowledged(const ta_conn *c)
 {
-    int n = 0;
-    if (!c->queued && !c->closed && ioctl(c->io.fd, SIOCOUTQ, &n) < 0)
-        n = 0;
-    return c->queued + (size_t)n;
+    return c->queued ? c->queued : in_flight(c);
 }

@@ -464,6 +464,8 @@ static int read_limits(PyObject *dict, ta_http_limits *limits)
     FIELD(timeout_body_ms);
     FIELD(timeout_idle_ms);
     FIELD(timeout_write_ms);
+    FIELD(receive_rate);
+    FIELD(send_rate);
     FIELD(ws_max_size);
     FIELD(ws_max_queue);
     FIELD(ws_ping_interval_ms);

@@ -122,6 +122,60 @@ TA_TEST(slow_body)
     fx_stop();
 }
 
+/* Sends a byte every 20 ms; whether the server lost its patience within 60 of them. */
+static bool drip(const char *what)
+{
+    for (int i = 0; i < 60 && !fx.got_eof; i++) {
+        uint64_t start = now_ms();
+        while (now_ms() - start < 20)
+            turn(5);
+        (void)!send(fx.client, what, strlen(what), MSG_NOSIGNAL);
+        turn(5);
+        fx_read();
+    }
+    return fx.got_eof;
+}
+
+/* Each read is in time, and all of them together are too slow. */
+TA_TEST(dripped_body)
+{
+    for (int chunked = 0; chunked < 2; chunked++) {
+        for (int rate = 0; rate < 2; rate++) {
+            fx_start(handle_never);
+            fx.limits.timeout_body_ms = 500;
+            fx.limits.receive_rate = rate ? 100000 : 0;
+            fx_serve();
+            say(chunked ? REQ("POST", "/", "Transfer-Encoding: chunked\r\n")
+                        : REQ("POST", "/", "Content-Length: 1000\r\n"));
+            CHECK_INT(drip(chunked ? "1\r\nx\r\n" : "x"), ==, rate);
+            if (rate)
+                CHECK(strstr(fx.got, "HTTP/1.1 408 ") != NULL);
+            fx_stop();
+        }
+    }
+}
+
+/* The time in which we do not read is not the client's. */
+TA_TEST(pauses_of_ours_are_not_slowness)
+{
+    fx_start(handle_never);
+    fx.limits.timeout_body_ms = 400;
+    fx.limits.receive_rate = 1000000;
+    fx_serve();
+    say(REQ("POST", "/", "Content-Length: 100\r\n"));
+    for (int i = 0; i < 4; i++) {
+        ta_req_want_body(fx.req, 0);
+        say("x");
+        uint64_t start = now_ms();
+        while (now_ms() - start < 300)
+            turn(10);
+        ta_req_want_body(fx.req, 100);
+        settle();
+        CHECK(!fx.got_eof && fx.req != NULL);
+    }
+    fx_stop();
+}
+
 /* Not while we are the ones who do not read, or who have not said 100. */
 TA_TEST(no_body_timeout_when_paused)
 {
