@@ -18,7 +18,7 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, ExceptionHandler, Lifespan, Receive, Scope, Send
 from typing_extensions import Unpack, deprecated
 
-from turboapi import routing
+from turboapi import _core, routing
 from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._form_limits import _FormLimits
 from turboapi.datastructures import Default
@@ -352,14 +352,18 @@ class FastAPI(Starlette):
                 self.add_route(url, endpoint, include_in_schema=False)
 
     def _openapi_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
-        async def openapi(req: Request) -> JSONResponse:
+        async def openapi(req: Request) -> Response:
             schema = self.openapi()
             root_path = _root_path(req)
             if root_path and self.root_path_in_servers:
                 servers = schema.get("servers", [])
                 if all(server.get("url") != root_path for server in servers):
                     schema = {**schema, "servers": [{"url": root_path}, *servers]}
-            return JSONResponse(schema)
+            # All of it is plain data, unless the method was replaced.
+            body = _core.encode_json(schema)
+            if body is None:
+                return JSONResponse(schema)
+            return Response(body, media_type="application/json")
 
         return openapi
 

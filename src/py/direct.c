@@ -225,39 +225,50 @@ static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t 
     return true;
 }
 
-/* 1: redirected, *rc is set; 0: no route wants the other path; -1: Python decides. */
-static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+/* Whether a route wants that path, without its root_path.  1, 0; -1: Python decides. */
+static int is_wanted(const way *w, ta_str path)
 {
-    char lines[MAX_LOCATION], other[MAX_LOCATION / 2];
-    ta_str path = x->base.path;
     ta_match match;
-    size_t len;
-    if (w->path.len == 1 && w->path.ptr[0] == '/')
-        return 0;
-    if (path.len + 1 > sizeof other)
-        return -1;
-    memcpy(other, path.ptr, path.len);
-    if (w->path.len > 0 && w->path.ptr[w->path.len - 1] == '/') {
-        while (path.len > 0 && other[path.len - 1] == '/')
-            path.len--;
-    } else {
-        other[path.len++] = '/';
-    }
-    path.ptr = other;
     switch (find(w, below(path, w->root), &match)) {
     case TA_FOUND_NONE:
         return 0;
     case TA_FOUND_PARTIAL:
     case TA_FOUND_FULL:
-        break;
+        return 1;
     case TA_FOUND_ASK:
     case TA_FOUND_GAVE_UP:
-        return -1;
+        break;
     }
-    if (!redirect_lines(x, path, lines, sizeof lines, &len))
-        return -1;
-    *rc = answer(x, w, 307, ta_str_of(lines, len), ta_str_of("", 0), awaitable);
-    return 1;
+    return -1;
+}
+
+/* 1: redirected, *rc is set; 0: no route wants the other path; -1: Python decides. */
+static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+{
+    char lines[MAX_LOCATION], small[MAX_LOCATION / 4];
+    ta_str path = x->base.path;
+    char *copy = small;
+    size_t len;
+    if (w->path.len == 1 && w->path.ptr[0] == '/')
+        return 0;
+    if (w->path.len > 0 && w->path.ptr[w->path.len - 1] == '/') {
+        while (path.len > 0 && path.ptr[path.len - 1] == '/')
+            path.len--;
+    } else {
+        if (path.len + 1 > sizeof small && (copy = PyMem_Malloc(path.len + 1)) == NULL)
+            return -1;
+        memcpy(copy, path.ptr, path.len);
+        copy[path.len] = '/';
+        path = ta_str_of(copy, path.len + 1);
+    }
+    int wanted = is_wanted(w, path);
+    if (wanted == 1 && !redirect_lines(x, path, lines, sizeof lines, &len))
+        wanted = -1;
+    if (wanted == 1)
+        *rc = answer(x, w, 307, ta_str_of(lines, len), ta_str_of("", 0), awaitable);
+    if (copy != small)
+        PyMem_Free(copy);
+    return wanted;
 }
 
 /* Nothing matches. */

@@ -516,3 +516,37 @@ def test_long_numbers_ask_only_their_route(entered, digits):
             return response.status_code, response.text, entered.count("APIRoute.matches")
 
     assert both(scenario)[2] == 1
+
+
+@pytest.mark.parametrize("length", [10, 1000, 1100, 2000, 2600])
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_redirects_of_long_paths(length, slash):
+    app = FastAPI(openapi_url=None)
+    app.add_api_route("/with/{a}/", endpoint)
+    app.add_api_route("/without/{a}", endpoint)
+    name = "with" if not slash else "without"
+    value = "é" * (length // 2)
+    path = f"/{name}/{'%C3%A9' * (length // 2)}{slash}?q=1"
+    answers = []
+    for wrap in (lambda app: app, through_asgi):
+        with running(wrap(app), interface="turboapi", lifespan="off") as server:
+            status, headers, _ = server.get(path, Host="a.org")
+            assert (status, server.get(f"/nosuch/{value.encode().hex()}{slash}")[0]) == (307, 404)
+            answers.append(headers["location"])
+    assert answers[0] == answers[1]
+    assert answers[0].startswith(f"http://a.org/{name}/%C3%A9")
+
+
+def test_the_openapi_document_is_what_json_makes_of_it():
+    app = FastAPI()
+    app.add_api_route("/r/{a}", endpoint)
+    wanted = JSONResponse(app.openapi())
+
+    def scenario(client_class):
+        with client_class(app) as client:
+            response = client.get("/openapi.json")
+            return response.content, response.headers["content-type"]
+
+    assert both(scenario) == (wanted.body, "application/json")
+    app.openapi = lambda: {"when": {1: [None, "é", 1.5]}}
+    assert both(scenario)[0] == '{"when":{"1":[null,"é",1.5]}}'.encode()
