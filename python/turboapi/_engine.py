@@ -183,7 +183,9 @@ def _entries(
             yield opaque(serving.path), place
             return
         _find_plan(place, limits)
-        yield operation(serving, place.plan, place.scope_items()), place
+        # A limit of the routers round it is asked before the method is.
+        limited = place.limited is not None
+        yield operation(serving, place.plan, place.scope_items(), limited=limited), place
 
 
 # What would be called for a route in Python, and the module that defines it.
@@ -232,13 +234,13 @@ def opaque(path: str = "") -> Entry:
     return "any", path, None, None, {}, None
 
 
-def operation(route: Any, plan: Any, items: dict[str, Any]) -> Entry:
-    """The entry of a route with methods."""
+def operation(route: Any, plan: Any, items: dict[str, Any], *, limited: bool = False) -> Entry:
+    """The entry of a route with methods; `limited`: not only the method decides on a 405."""
     methods = frozenset(route.methods) if route.methods else None
     # As Route.handle says it, in the same order.
     allow = ", ".join(route.methods or ())
-    plain = allow.isascii() and allow.isprintable()
-    return "route", route.path, methods, plan, items, allow.encode() if allow and plain else None
+    known = bool(allow) and allow.isascii() and allow.isprintable() and not limited
+    return "route", route.path, methods, plan, items, allow.encode() if known else None
 
 
 def websocket(route: Any) -> Entry:

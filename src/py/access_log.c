@@ -229,6 +229,17 @@ static bool put_line(ta_access *log, ta_native *x, int status)
 
 static void ask_mode(ta_access *log);
 
+/* Has the scope made if a proxy may have said who asks: without one it is the peer. */
+static void ask_proxy(ta_native *x)
+{
+    if (TA_LIKELY(x->base.scope_dict != NULL || !ta_native_proxied(x)))
+        return;
+    PyObject *scope = x->base.ops->scope(&x->base);
+    if (scope == NULL)
+        PyErr_Clear();
+    Py_XDECREF(scope);
+}
+
 void ta_access_note(ta_native *x, int status)
 {
     ta_server *server = x->server;
@@ -239,6 +250,9 @@ void ta_access_note(ta_native *x, int status)
         if (log->mode == MODE_SILENT)
             return;
     }
+    if (log == NULL && server->access == NULL)
+        return;
+    ask_proxy(x);
     if (log == NULL || log->mode == MODE_GENERAL || status < FIRST_STATUS || status > LAST_STATUS) {
         if (server->access != NULL)
             call_logger(x, status);

@@ -132,6 +132,8 @@ void ta_native_closed(ta_native *x);
 int ta_native_check_size(ta_native *x, uint64_t size);
 /* A new awaitable for input, after asking for `want` bytes of it. */
 PyObject *ta_native_await_input(ta_native *x, size_t want);
+/* A proxy in front of us may have said who asks, and how: the scope has it. */
+bool ta_native_proxied(const ta_native *x);
 /* (host, port) of the peer, or None; new reference. */
 PyObject *ta_native_peer(ta_native *x);
 /* host:port of the peer, for the log; new str. */

@@ -192,10 +192,16 @@ static PyObject *method_text(ta_native *x)
     }
 }
 
+bool ta_native_proxied(const ta_native *x)
+{
+    ta_str value;
+    return x->server->proxy != NULL && (ta_xch_header(&x->base, "x-forwarded-for", 15, &value) ||
+                                        ta_xch_header(&x->base, "x-forwarded-proto", 17, &value));
+}
+
 /* Who the client is according to a proxy in front of us, or to a test. */
 static int correct(ta_native *x, PyObject *scope)
 {
-    ta_str value;
     int rc = 0;
     if (TA_UNLIKELY(x->watch != NULL)) {
         ta_ls_enter(x->base.ls);
@@ -204,8 +210,7 @@ static int correct(ta_native *x, PyObject *scope)
     }
     if (rc < 0)
         return -1;
-    if (x->server->proxy == NULL || (!ta_xch_header(&x->base, "x-forwarded-for", 15, &value) &&
-                                     !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
+    if (!ta_native_proxied(x))
         return 0;
     ta_ls_enter(x->base.ls);
     PyObject *res = PyObject_CallOneArg(x->server->proxy, scope);

@@ -1,7 +1,6 @@
 """Applications below other applications, and what the routers answer without Python."""
 
 import asyncio
-import contextlib
 import logging
 import warnings
 
@@ -489,17 +488,27 @@ def test_a_body_that_nobody_reads_and_a_connection_that_goes_on():
 
 def test_the_access_log_has_them(caplog):
     caplog.set_level(logging.INFO)
+    lines = [
+        '"GET /nosuch HTTP/1.1" 404',
+        '"GET /r1/x/ HTTP/1.1" 307',
+        '"DELETE /r1/x HTTP/1.1" 405',
+    ]
     with running(filled(), interface="turboapi", access_log=True) as server:
-        for path in ("/nosuch", "/r1/x/"):
-            server.get(path)
-        server.request("DELETE", "/r1/x")
-        lines = [
-            '"GET /nosuch HTTP/1.1" 404',
-            '"GET /r1/x/ HTTP/1.1" 307',
-            '"DELETE /r1/x HTTP/1.1" 405',
-        ]
-        with contextlib.suppress(AssertionError):
-            wait_for(lambda: all(line in caplog.text for line in lines), 1)
+        for line in lines:
+            method, path, _ = line.strip('"').split(" ", 2)
+            server.request(method, path)
+        wait_for(lambda: all(line in caplog.text for line in lines))
+
+
+@pytest.mark.parametrize("path", ["/r1/x", "/nosuch", "/r1/x/", "/docs"])
+def test_the_access_log_has_who_asked_the_proxy(path, caplog):
+    caplog.set_level(logging.INFO)
+    app = filled()
+    app.docs_url, app.openapi_url = "/docs", "/openapi.json"
+    app.setup()
+    with running(app, interface="turboapi", access_log=True) as server:
+        server.get(path, **{"X-Forwarded-For": "192.0.2.7"})
+        wait_for(lambda: f'192.0.2.7:0 - "GET {path} HTTP/1.1"' in caplog.text)
 
 
 @pytest.mark.parametrize("digits", [700, 5000])

@@ -166,7 +166,9 @@ class Table:
             except CannotTranslate as reason:
                 self.left.append((_label(serving), str(reason)))
         if target is None:
-            yield operation(serving, None, {}), Theirs(*where)
+            place = Theirs(*where)
+            limited = not is_operation and place.body_limit is not None
+            yield operation(serving, None, {}, limited=limited), place
         else:
             items = {"endpoint": serving.endpoint, "route": route}
             yield operation(serving, target.plan, items), target
