@@ -72,7 +72,9 @@ static ta_route_found find(const way *w, ta_str path, ta_match *out)
             return found;
         ta_str host;
         bool has_host = ta_xch_header(base, "host", 4, &host);
+        ta_ls_enter(base->ls);
         int rc = ta_router_ask_host(w->app->router, out->index, has_host ? &host : NULL);
+        ta_ls_leave(base->ls);
         if (rc != 0)
             return TA_FOUND_ASK;
         start = out->index + 1;
