@@ -1,6 +1,8 @@
 """The C core. docs/engine.md and docs/loop.md are the contracts."""
 
 from asyncio import AbstractEventLoop
+from asyncio import Handle as AbstractHandle
+from asyncio import TimerHandle as AbstractTimerHandle
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from logging import Logger
@@ -99,6 +101,34 @@ class App:
     @property
     def error_app(self) -> ASGIApp | None: ...
     def invalidate(self) -> None: ...
+
+@final
+class Handle(AbstractHandle):
+    def __new__(
+        cls,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: AbstractEventLoop,
+        context: Context | None = None,
+    ) -> Self: ...
+
+@final
+class TimerHandle(AbstractTimerHandle):
+    def __new__(
+        cls,
+        when: float,
+        callback: Callable[..., object],
+        args: Sequence[Any],
+        loop: AbstractEventLoop,
+        context: Context | None = None,
+    ) -> Self: ...
+
+class LoopBase:
+    """What turboapi.loop.EventLoop has in place of asyncio's Python; the methods are asyncio's."""
+
+    def time(self) -> float: ...
+    def get_debug(self) -> bool: ...
+    def _spin(self) -> None: ...
 
 @final
 class Selector(BaseSelector):

@@ -163,6 +163,10 @@ class LoopThread:
 
             loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             return loop
+        if self._config.loop == "turboapi":
+            from turboapi.loop import new_event_loop
+
+            return new_event_loop(selector)
         return asyncio.SelectorEventLoop(selector)
 
     def _stop_here(self) -> None:

@@ -175,7 +175,12 @@ class Config:
     thread_pool: int = setting(
         40, Number(1, 4096), "Threads for `def` handlers that may block.", PROCESSES
     )
-    loop: str = setting("asyncio", Choice(("asyncio", "uvloop")), "Event loop.", PROCESSES)
+    loop: str = setting(
+        "asyncio",
+        Choice(("turboapi", "asyncio", "uvloop")),
+        "Event loop: turboapi's is asyncio's with its queues and timers in C.",
+        PROCESSES,
+    )
 
     # -- Reloading
     reload: bool = setting(False, Flag(), "Start anew when a source file changes.", RELOADING)

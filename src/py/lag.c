@@ -49,3 +49,16 @@ void ta_lag_set(ta_loopstate *ls, bool open, bool nested)
     ls->lag.asked = 0;
     pthread_mutex_unlock(&ls->lag.mutex);
 }
+
+bool ta_selector_kick(ta_state *st, PyObject *selector)
+{
+    if (!Py_IS_TYPE(selector, st->o.selector.type))
+        return false;
+    ta_loopstate *ls = &((ta_selector *)selector)->ls;
+    pthread_mutex_lock(&ls->lag.mutex);
+    bool open = ls->lag.open;
+    if (open)
+        ta_wake_kick(ls->wake);
+    pthread_mutex_unlock(&ls->lag.mutex);
+    return open;
+}

@@ -79,10 +79,13 @@
     TA_NAME(ws)                                                                                    \
     TA_NAME(wss)                                                                                   \
     TA_NAME(write)                                                                                 \
+    TA_NAME2(_cancelled, "_cancelled")                                                             \
     TA_NAME2(_ready, "_ready")                                                                     \
+    TA_NAME2(_run, "_run")                                                                         \
     TA_NAME2(_scheduled, "_scheduled")                                                             \
     TA_NAME2(_selector, "_selector")                                                               \
     TA_NAME2(_stopping, "_stopping")                                                               \
+    TA_NAME2(_timer_handle_cancelled, "_timer_handle_cancelled")                                   \
     TA_NAME2(dunder_call, "__call__")                                                              \
     TA_NAME2(dunder_name, "__name__")                                                              \
     TA_NAME2(dunder_qualname, "__qualname__")                                                      \

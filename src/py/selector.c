@@ -7,6 +7,7 @@
 
 #include <math.h>
 
+#include "py/evloop.h"
 #include "py/exc.h"
 #include "py/pool.h"
 #include "py/task.h"
@@ -67,6 +68,8 @@ ta_loopstate *ta_ls_running(ta_state *st)
 
 /* What asyncio looks at after select(): has it changed since? */
 typedef struct peeked {
+    ta_evloop *ours;             /* borrowed: a loop of ours tells it without Python; or NULL */
+    uint64_t timers;             /* of that */
     PyObject *ready, *scheduled; /* owned */
     Py_ssize_t nready, nscheduled;
 } peeked;
@@ -74,6 +77,12 @@ typedef struct peeked {
 static bool peek(ta_loopstate *ls, peeked *p)
 {
     p->ready = p->scheduled = NULL;
+    p->ours = ls->aioloop ? ta_evloop_of(ls->st, ls->aioloop) : NULL;
+    if (p->ours != NULL && !ta_evloop_is_plain(p->ours)) {
+        p->timers = ta_evloop_timers(p->ours);
+        return true;
+    }
+    p->ours = NULL;
     if (!ls->peek)
         return false;
     p->ready = PyObject_GetAttr(ls->aioloop, ls->st->o.names._ready);
@@ -92,6 +101,8 @@ error:
 
 static bool scheduled_something(const ta_loopstate *ls, const peeked *p)
 {
+    if (p->ours != NULL)
+        return ta_evloop_has_news(p->ours, p->timers);
     if (PyObject_Size(p->ready) != p->nready || PyObject_Size(p->scheduled) != p->nscheduled) {
         PyErr_Clear();
         return true;

@@ -51,6 +51,23 @@ typedef struct ta_selector_state {
     PyObject *by_loop;          /* dict: asyncio loop -> its Selector, while attached */
 } ta_selector_state;
 
+/* evloop.c, evloop_queue.c, handle.c */
+typedef struct ta_evloop_state {
+    PyTypeObject *type, *handle_type, *timer_type, *view_type;
+    PyObject *base_class;     /* asyncio.BaseEventLoop */
+    PyObject *process_events; /* BaseSelectorEventLoop._process_events; NULL: none of that name */
+    PyObject *write_to_self;  /* the same of _write_to_self */
+    PyObject *deque;          /* collections.deque */
+    PyObject *futures_module; /* asyncio.futures */
+    PyObject *tasks_module;   /* asyncio.tasks */
+    PyObject *loop_kwname;    /* ("loop",) */
+    PyObject *task_kwnames;   /* ("loop", "name", "context") */
+    PyObject *future_type;    /* asyncio.Future, and its methods cancelled and set_result */
+    PyObject *future_cancelled;
+    PyObject *future_set_result;
+    PyObject *set_result_unless_cancelled; /* asyncio.futures._...; NULL: none of that name */
+} ta_evloop_state;
+
 /* waiter.c, task.c */
 typedef struct ta_task_state {
     PyTypeObject *waiter_type;
@@ -65,6 +82,9 @@ typedef struct ta_task_state {
     PyObject *unregister_task; /* asyncio.tasks._unregister_task */
     PyObject *callbacks;       /* asyncio.Task._callbacks, ._must_cancel: descriptors */
     PyObject *must_cancel;
+    PyObject *all_data; /* asyncio's WeakSet of Tasks, taken apart; NULL: not as known */
+    PyObject *all_pending;
+    PyObject *all_remove;
     PyObject *task_kwnames;   /* ("loop", "name", "context"[, "eager_start"]) */
     PyObject *create_kwnames; /* ("name", "context") */
     PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */
@@ -122,6 +142,7 @@ typedef struct ta_objects {
     ta_names_state names;
     ta_exc_state exc;
     ta_selector_state selector;
+    ta_evloop_state evloop;
     ta_task_state task;
     ta_pool_state pool;
     ta_xch_native_state xch_native;

@@ -39,14 +39,17 @@ static int set_registered(ta_tramp *t, bool yes)
 {
     if (t->registered == yes)
         return 0;
-    ta_state *st = t->ls->st;
-    PyObject *fn = yes ? st->o.task.register_task : st->o.task.unregister_task;
-    PyObject *res = PyObject_CallOneArg(fn, t->task);
-    if (res == NULL)
-        return -1;
-    Py_DECREF(res);
-    t->registered = yes;
-    return 0;
+    int rc = yes ? ta_all_tasks_add(t) : ta_all_tasks_discard(t);
+    if (rc == 0)
+        t->registered = yes;
+    return rc;
+}
+
+/* Has the Task no weak reference but the one of its own? */
+static bool only_own_weakref(const ta_tramp *t)
+{
+    PyWeakReference *head = weakrefs(t->task);
+    return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
 }
 
 static bool descr_is(PyObject *descr, PyObject *obj, PyObject *expected)
@@ -72,7 +75,7 @@ static bool is_clean(ta_tramp *t)
     Py_ssize_t refs = t->refs;
     if (refs < 0 && t->waited)
         refs = t->ls->task_refs; /* in a later step they are as in any other */
-    if (Py_REFCNT(task) != refs || t->yielded_none)
+    if (Py_REFCNT(task) != refs)
         return false;
     PyObject **dict = _PyObject_GetDictPtr(task);
     if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
@@ -103,7 +106,7 @@ static bool is_clean(ta_tramp *t)
             return false;
         }
     }
-    return weakrefs(task) == NULL;
+    return only_own_weakref(t);
 }
 
 bool ta_task_is_marked(ta_loopstate *ls)
@@ -113,9 +116,11 @@ bool ta_task_is_marked(ta_loopstate *ls)
         return false; /* no Task at all */
     if (t == NULL || t->task == NULL)
         return true; /* some other Task: who knows */
-    PyWeakReference *head = weakrefs(t->task);
-    if (head == NULL)
+    if (only_own_weakref(t))
         return false;
+    if (t->weak != NULL)
+        return true;
+    PyWeakReference *head = weakrefs(t->task); /* asyncio's set may have made one */
     return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
 }
 
@@ -135,6 +140,7 @@ static void leave(ta_tramp *t)
     t->state = T_OVER;
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
+    Py_CLEAR(t->weak);
     Py_CLEAR(t->task); /* alive: it is stepping */
 }
 
@@ -228,7 +234,6 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     if (status == PYGEN_NEXT) {
         t->state = T_SUSPENDED;
         t->waited = true;
-        t->yielded_none = Py_IsNone(*result);
         if (TA_UNLIKELY(t->ls == NULL))
             return status;
         if (!t->registered && set_registered(t, true) < 0)
@@ -462,6 +467,7 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
     ta_tramp *t = tramp_cast(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(t->task);
+    Py_VISIT(t->weak);
     Py_VISIT(t->park);
     Py_VISIT(t->name);
     Py_VISIT(t->coro);
@@ -474,6 +480,7 @@ static int tramp_clear(PyObject *self)
     ta_tramp *t = tramp_cast(self);
     if (t->park != NULL)
         park_cast(t->park)->tramp = NULL;
+    Py_CLEAR(t->weak);
     Py_CLEAR(t->task);
     Py_CLEAR(t->park);
     Py_CLEAR(t->name);
@@ -642,7 +649,7 @@ int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg
     t->context = context;
     t->done = done;
     t->arg = arg;
-    t->waited = t->yielded_none = false;
+    t->waited = false;
     ta_park *park = park_cast(t->park);
     if (t->state == T_PARKED && park->callback != NULL) {
         PyObject *wake_up = park->callback; /* its reference is ours now */
@@ -801,7 +808,7 @@ int ta_task_init(PyObject *module, ta_state *st)
     if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||
         (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
         (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
-        take_private_names(s) < 0)
+        take_private_names(s) < 0 || ta_all_tasks_init(st) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
     if ((s->eager_factory = ta_import_attr("asyncio", "eager_task_factory")) == NULL)

@@ -1,5 +1,5 @@
 /*
- * task_int.h -- what task.c and park.c share.
+ * task_int.h -- what task.c, all_tasks.c and park.c share.
  *
  * Layer: py (L4).  Nobody else includes it.
  */
@@ -27,6 +27,7 @@ typedef struct ta_park {
 typedef struct ta_tramp {
     PyObject_HEAD ta_loopstate *ls; /* borrowed: NULL once the loop is closed */
     PyObject *task;    /* owned: makes a cycle, broken when the Task ends or the loop closes */
+    PyObject *weak;    /* owned: a weak reference to it for asyncio's set, or NULL (all_tasks.c) */
     PyObject *park;    /* owned */
     PyObject *name;    /* owned: the Task's */
     PyObject *coro;    /* owned: the one that runs, or NULL */
@@ -36,9 +37,8 @@ typedef struct ta_tramp {
     ta_list_node node; /* in ls->idle_tasks or ls->live_tasks; the list owns a reference */
     Py_ssize_t refs;   /* references to the Task during a step, when only we know it */
     tramp_state state;
-    bool registered;   /* in asyncio's set of all tasks */
-    bool waited;       /* the coroutine was suspended at least once */
-    bool yielded_none; /* its last suspension was a bare yield */
+    bool registered; /* in asyncio's set of all tasks */
+    bool waited;     /* the coroutine was suspended at least once */
 } ta_tramp;
 
 static inline ta_tramp *tramp_cast(PyObject *obj)
@@ -71,6 +71,13 @@ static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
 {
     return TA_CONTAINER_OF(node, ta_tramp, node);
 }
+
+/* -- all_tasks.c ------------------------------------------------------------------------------ */
+
+/* As asyncio's _register_task and _unregister_task: 0, or -1 with an exception. */
+TA_MUST_CHECK int ta_all_tasks_add(ta_tramp *t);
+TA_MUST_CHECK int ta_all_tasks_discard(ta_tramp *t);
+int ta_all_tasks_init(ta_state *st);
 
 /* -- park.c ----------------------------------------------------------------------------------- */
 

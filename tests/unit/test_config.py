@@ -128,7 +128,7 @@ def test_words_and_choices():
     assert config.reload_dir == ("a", "b")
     assert config.log_level == "debug"
     assert config.forwarded_allow_ips == ("10.0.0.0/8",)
-    with pytest.raises(ConfigError, match="must be one of asyncio, uvloop, got 'trio'"):
+    with pytest.raises(ConfigError, match="must be one of turboapi, asyncio, uvloop, got 'trio'"):
         Config(loop="trio")
 
 

@@ -1,0 +1,158 @@
+"""TurboAPI's event loop: asyncio's, with its queues, handles and turns in C.
+
+    loop = turboapi.loop.new_event_loop()
+    asyncio.run(main(), loop_factory=turboapi.loop.new_event_loop)      # Python 3.12
+
+It is what `turboapi run` serves on by default (`--loop turboapi`), and can be used without the
+server. Futures and Tasks are CPython's, and so are all methods of the loop but those that every
+waiting coroutine passes through: call_soon, call_later, call_at, create_future, create_task and the
+turn of the loop itself. Semantics are asyncio's, in debug mode too. A subclass or a patch that
+replaces something of asyncio's inner workings (`time`, `_run_once`, ...) gets asyncio's own code
+for all of it.
+"""
+
+import asyncio
+import selectors
+from asyncio import base_events, events, format_helpers
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from turboapi import _core
+from turboapi.logger import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["EventLoop", "new_event_loop"]
+
+# Names of asyncio that are not public, and that the loop stands on. Where one of them is missing,
+# new_event_loop() gives the standard loop.
+_NEEDED: dict[Any, tuple[str, ...]] = {
+    asyncio.BaseEventLoop: (
+        *("_run_once", "_check_closed", "_check_thread", "_check_callback", "_call_soon"),
+        *("_add_callback", "_timer_handle_cancelled"),
+    ),
+    asyncio.SelectorEventLoop: (
+        *("_process_events", "_write_to_self", "_add_reader", "_add_writer"),
+        *("_remove_reader", "_remove_writer", "_ensure_fd_no_transport"),
+    ),
+    events: ("Handle", "TimerHandle"),
+    format_helpers: ("_format_callback_source",),
+    base_events: ("_format_handle",),
+}
+
+
+class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
+    """An event loop of asyncio whose queues, handles and turns are C.
+
+    Args:
+        selector: what waits for files; by default TurboAPI's own, in which a native server of this
+            loop serves its connections.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
+        super().__init__(selector if selector is not None else _core.Selector())
+
+    if hasattr(asyncio.BaseEventLoop, "_run_forever_setup"):  # Python 3.13
+
+        def run_forever(self) -> None:
+            """Run until stop() is called."""
+            base: Any = self
+            try:
+                base._run_forever_setup()
+                self._spin()
+            finally:
+                base._run_forever_cleanup()
+
+    # -- files: as asyncio's, with handles of ours ------------------------------------------------
+
+    def _watch(self, fd: Any, event: int, callback: "Callable[..., Any]", args: Any) -> Any:
+        base: Any = self
+        base._check_closed()
+        handle_type: Any = events.Handle if self.get_debug() else _core.Handle
+        handle = handle_type(callback, args, self, None)
+        selector = base._selector
+        key = selector.get_map().get(fd)
+        if key is None:
+            pair = (handle, None) if event == selectors.EVENT_READ else (None, handle)
+            selector.register(fd, event, pair)
+            return handle
+        reader, writer = key.data
+        if event == selectors.EVENT_READ:
+            selector.modify(fd, key.events | event, (handle, writer))
+            replaced = reader
+        else:
+            selector.modify(fd, key.events | event, (reader, handle))
+            replaced = writer
+        if replaced is not None:
+            replaced.cancel()
+        return handle
+
+    def _add_reader(self, fd: Any, callback: "Callable[..., Any]", *args: Any) -> Any:
+        return self._watch(fd, selectors.EVENT_READ, callback, args)
+
+    def _add_writer(self, fd: Any, callback: "Callable[..., Any]", *args: Any) -> Any:
+        return self._watch(fd, selectors.EVENT_WRITE, callback, args)
+
+    # -- what C asks for ---------------------------------------------------------------------------
+
+    def _report_failure(self, handle: Any, error: BaseException) -> None:
+        """Give an exception of a callback to the exception handler, as Handle._run() does."""
+        source = format_helpers._format_callback_source(handle._callback, handle._args)
+        self.call_exception_handler(
+            {"message": f"Exception in callback {source}", "exception": error, "handle": handle}
+        )
+
+    def _debug_run(self, handle: Any) -> None:
+        """Run a handle and report when it takes long, as BaseEventLoop._run_once() does."""
+        base: Any = self
+        inner: Any = base_events
+        try:
+            base._current_handle = handle
+            begun = self.time()
+            handle._run()
+            took = self.time() - begun
+            if took >= self.slow_callback_duration:
+                text: str = inner._format_handle(handle)
+                inner.logger.warning("Executing %s took %.3f seconds", text, took)
+        finally:
+            base._current_handle = None
+            # The frames in the traceback of a task's exception lead here: no cycle through them.
+            handle = None
+
+    def _debug_timer(
+        self,
+        when: float,
+        callback: "Callable[..., Any]",
+        args: "Sequence[Any]",
+        context: Context | None,
+    ) -> Any:
+        """A timer with a traceback, for call_at()."""
+        base: Any = self
+        base._check_thread()
+        base._check_callback(callback, "call_at")
+        timer: Any = events.TimerHandle(when, callback, args, self, context)
+        if timer._source_traceback:
+            del timer._source_traceback[-1]
+        return timer
+
+
+def missing_names() -> list[str]:
+    """Private names of asyncio that EventLoop needs and this Python does not have."""
+    return [
+        f"{getattr(place, '__qualname__', place.__name__)}.{name}"
+        for place, names in _NEEDED.items()
+        for name in names
+        if not hasattr(place, name)
+    ]
+
+
+def new_event_loop(selector: selectors.BaseSelector | None = None) -> asyncio.AbstractEventLoop:
+    """Make an event loop: an EventLoop, or asyncio's own where this Python is not known to fit."""
+    missing = missing_names()
+    if missing:
+        logger.warning(
+            "This Python's asyncio has no %s: asyncio's own event loop is used", ", ".join(missing)
+        )
+        return asyncio.SelectorEventLoop(selector if selector is not None else _core.Selector())
+    return EventLoop(selector)
