@@ -150,12 +150,12 @@ class LoopThread:
                 interrupt = error
         raise interrupt
 
-    def stop(self) -> None:
-        """Ends it gracefully, a second time at once; from any thread."""
+    def stop(self, *, at_once: bool = True) -> None:
+        """Ends it gracefully, a second time at once (unless it should not); from any thread."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # closed meanwhile
-                loop.call_soon_threadsafe(self._stop_here)
+                loop.call_soon_threadsafe(self._stop_here, at_once)
 
     def _new_loop(self, selector: _core.Selector) -> asyncio.AbstractEventLoop:
         if self._config.loop == "uvloop":
@@ -169,10 +169,10 @@ class LoopThread:
             return new_event_loop(selector)
         return asyncio.SelectorEventLoop(selector)
 
-    def _stop_here(self) -> None:
+    def _stop_here(self, at_once: bool = True) -> None:
         assert self._stop is not None
         assert self._force is not None
-        if self._stop.is_set():
+        if self._stop.is_set() and at_once:
             self._force.set()
         self._stop.set()
 
@@ -445,8 +445,9 @@ def _serve_threads(
         if not any(each.exit_code for each in others):
             code = main.run()
     finally:
+        # They may have been told already, and still have something in flight.
         for each in others:
-            each.stop()
+            each.stop(at_once=code == EXIT_FORCED)
         for thread in threads:
             thread.join()
     return code or next((each.exit_code for each in others if each.exit_code), 0)

@@ -235,6 +235,23 @@ def test_threads_share_connections(folder):
     assert min(got.values()) >= 6, got
 
 
+def test_threads_end_what_is_in_flight(folder):
+    """One that has nothing any more does not cut off the others."""
+    with Server(folder, "run", *LOCAL, "--threads", "2").started() as server:
+        with contextlib.ExitStack() as stack:
+            clients = []
+            for number in range(8):
+                client = socket.create_connection(("127.0.0.1", server.port), PATIENCE)
+                stack.enter_context(client)
+                client.sendall(b"GET /sleep%d HTTP/1.1\r\nhost: x\r\n\r\n" % (1 + number // 2))
+                clients.append(client)
+            time.sleep(0.5)
+            server.send(signal.SIGTERM)
+            for client in clients:
+                assert b"".join(iter(lambda c=client: c.recv(4096), b"")).endswith(b"one")
+        assert server.ended() == 0
+
+
 # -- Nobody listens before the application is ready
 
 
