@@ -104,9 +104,13 @@ class Watchdog:
         finally:
             with self._lock:
                 self._loops.remove(one)
-                if not self._loops and self._stop is not None:
-                    self._stop.set()
-                    self._stop = None
+                if not self._loops:
+                    self._end_thread()
+
+    def _end_thread(self) -> None:
+        if self._stop is not None:
+            self._stop.set()
+            self._stop = None
 
     def _run(self, stop: threading.Event) -> None:
         pause, slept_from, used = self._threshold, time.monotonic(), time.process_time()
@@ -239,7 +243,8 @@ def _described(call: Any) -> str:
     if isinstance(owner, contextlib.ContextDecorator):  # a dependency that yields
         call = getattr(owner, "func", call)
     while isinstance(call, functools.partial):
-        call = call.func
+        inner: Any = call.func  # pyright: ignore[reportUnknownMemberType]
+        call = inner
     call = inspect.unwrap(call)
     name = f"{getattr(call, '__module__', '?')}.{getattr(call, '__qualname__', repr(call))}"
     method = vars(type(call)).get("__call__")

@@ -17,11 +17,11 @@ enum {
     QUICK_NS = 100 * 1000,  /* each shorter than this */
     STALL_NS = 1000 * 1000, /* inline: longer is a stall */
     /* One that waited so long is told; it stays in threads for DEMOTED_NS if it waited for
-     * BLOCKED_NS, or used the processor for BUSY_NS: less may come of a garbage collection, or of
-     * code that runs for the first time. */
+     * BLOCKED_NS, or used the processor for BUSY_NS: less may come of a garbage collection, of
+     * code that runs for the first time, or of a busy machine. */
     TOLD_NS = 10 * 1000 * 1000,
-    BLOCKED_NS = 50 * 1000 * 1000,
-    BUSY_NS = 200 * 1000 * 1000,
+    BLOCKED_NS = 250 * 1000 * 1000,
+    BUSY_NS = 500 * 1000 * 1000,
     STALLS = 2,   /* demoted for good */
     DOUBTFUL = 8, /* stalls that other threads may have caused: count as one */
     /* Who waits for the GIL wakes each 5 ms to ask for it again: one who waited longer than LONG_NS

@@ -144,7 +144,7 @@ def test_a_quick_function_that_blocks_is_named(caplog, busy):
     @app.get("/")
     def sometimes():
         if blocks:
-            time.sleep(0.2)
+            time.sleep(0.4)
         return threading.current_thread().name
 
     @app.get("/busy", run="thread")
