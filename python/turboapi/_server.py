@@ -7,6 +7,7 @@ Python) each thread has a loop, a listener and a lifespan of its own; the applic
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -44,6 +45,8 @@ EXIT_FORCED = 1
 _CANCELLED = "Task cancelled, timeout graceful shutdown exceeded"
 # For handlers that were cancelled to end, and threads to be seen ending.
 _CANCEL_GRACE = 1.0
+# Of the loop, from the last stream to the lifespan's shutdown.
+_TURNS_OF_CLEANUP = 5
 # What anyio's limiter has at first, and what "unlimited" means here.
 _ANYIO_THREADS = 40
 _MOST_THREADS = 4096
@@ -273,6 +276,7 @@ class LoopThread:
         logger.info("Shutting down")
         if waits_for := _pending(server):
             logger.info("Waiting for %s to end (a second signal forces it)", waits_for)
+        streams = server.pending()[1]
         done = asyncio.Event()
         server.shutdown(done.set, self._config.timeout_stream_shutdown or None)
         waits = [asyncio.create_task(each.wait()) for each in (done, self._force)]
@@ -280,6 +284,8 @@ class LoopThread:
             timeout = self._config.timeout_graceful_shutdown or None
             await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if done.is_set():
+                if streams:
+                    await _close_generators()
                 return 0
             if not self._force.is_set():
                 logger.error(
@@ -347,6 +353,17 @@ class LoopThread:
     def _tell_libraries(self) -> None:
         if self._should_exit is not None and not self._should_exit.should_exit:
             self._should_exit.handle_exit(signal.SIGTERM, None)
+
+
+async def _close_generators() -> None:
+    """Lets generators of streams that ended between two pieces clean up.
+
+    Tracebacks of their cancelled tasks may hold them in cycles; the loop closes one that was
+    dropped in a task. What the lifespan's shutdown closes must still be there for them.
+    """
+    gc.collect()
+    for _ in range(_TURNS_OF_CLEANUP):
+        await asyncio.sleep(0)
 
 
 def _pending(server: _core.Server) -> str:
