@@ -238,13 +238,16 @@ def slow_step(loop: asyncio.AbstractEventLoop, task: str, seconds: float) -> Non
         logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", task, seconds)
 
 
+def _is_partial(call: Any) -> bool:
+    return isinstance(call, functools.partial)
+
+
 def _described(call: Any) -> str:
     owner = getattr(call, "__self__", None)
     if isinstance(owner, contextlib.ContextDecorator):  # a dependency that yields
         call = getattr(owner, "func", call)
-    while isinstance(call, functools.partial):
-        inner: Any = call.func  # pyright: ignore[reportUnknownMemberType]
-        call = inner
+    while _is_partial(call):
+        call = call.func
     call = inspect.unwrap(call)
     name = f"{getattr(call, '__module__', '?')}.{getattr(call, '__qualname__', repr(call))}"
     method = vars(type(call)).get("__call__")
