@@ -18,7 +18,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -250,7 +250,7 @@ def _described(call: Any) -> str:
         call = call.func
     call = inspect.unwrap(call)
     name = f"{getattr(call, '__module__', '?')}.{getattr(call, '__qualname__', repr(call))}"
-    method = vars(type(call)).get("__call__")
+    method = vars(cast("Any", type(call))).get("__call__")
     code = getattr(call, "__code__", None) or getattr(method, "__code__", None)
     if code is None:
         return name
