@@ -24,7 +24,7 @@ void h1_arm(h1_conn *h, h1_armed kind)
         ms = h->state == H1_DRAIN || !limits->timeout_body_ms ? limits->timeout_body_ms
                                                               : TA_MAX(h->pace.left, 1U);
     else if (kind == H1_ARMED_READER)
-        ms = H1_READER_MS;
+        ms = h->rq->resp_started ? H1_READER_MS : H1_READER_UNBEGUN_MS;
     h->armed = (uint8_t)kind;
     if (ms)
         ta_conn_set_deadline(&h->net, ms);

@@ -177,13 +177,14 @@ void h1_peer_answered(h1_req *rq);
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
 
 enum {
-    H1_DRAIN_MAX = 256 * 1024, /* unread body bytes dropped before the connection is ended */
-    H1_POOL_MAX = 256,         /* spare requests */
-    H1_READER_MS = 1000,       /* for something to be sent to a client that may be there or not */
-    H1_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */
-    H1_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
-    H1_SINK_MIN = 2048,        /* bodies with so many bytes to come are read in place */
-    H1_COPY_MAX = 32 * 1024    /* response bodies up to this are copied behind their head */
+    H1_DRAIN_MAX = 256 * 1024,  /* unread body bytes dropped before the connection is ended */
+    H1_POOL_MAX = 256,          /* spare requests */
+    H1_READER_MS = 1000,        /* for something to be sent to a client that may be there or not */
+    H1_READER_UNBEGUN_MS = 250, /* the same before the response has begun */
+    H1_PARTING_MS = 250,        /* in a shutdown, for requests that are on their way already */
+    H1_KEEP_BODY = 16 * 1024,   /* memory of a body that is kept for the next one */
+    H1_SINK_MIN = 2048,         /* bodies with so many bytes to come are read in place */
+    H1_COPY_MAX = 32 * 1024     /* response bodies up to this are copied behind their head */
 };
 
 #endif

@@ -6,9 +6,10 @@
  * something reaches it: a closed socket answers with RST, which ends the connection here.  So a FIN
  * in the middle of a response counts for nothing as long as something is on its way.  Where nothing
  * is, a chunked body can ask: the next chunk-size may begin with a zero (RFC 9112 7.1: 1*HEXDIG),
- * so that zero is sent ahead.  Any other body, and a response that is not begun, is given a second
- * to send something; then the client counts as gone, as it does at once under other servers,
- * because a handler that asks must be told.  A response that begins after all finds out anew.
+ * so that zero is sent ahead.  Any other body is given a second to send something, and a response
+ * that is not begun a quarter of one; then the client counts as gone, as it does at once under
+ * other servers, because a handler that asks must be told.  A response that begins after all finds
+ * out anew.
  */
 #include "http/h1_int.h"
 
