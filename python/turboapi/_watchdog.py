@@ -250,8 +250,8 @@ def _described(call: Any) -> str:
         call = call.func
     call = inspect.unwrap(call)
     name = f"{getattr(call, '__module__', '?')}.{getattr(call, '__qualname__', repr(call))}"
-    method = vars(cast("Any", type(call))).get("__call__")
-    code = getattr(call, "__code__", None) or getattr(method, "__code__", None)
+    members: dict[str, Any] = dict(vars(cast("type[Any]", type(call))))
+    code = getattr(call, "__code__", None) or getattr(members.get("__call__"), "__code__", None)
     if code is None:
         return name
     return f"{name} ({code.co_filename}, line {code.co_firstlineno})"
