@@ -18,7 +18,7 @@ import sysconfig
 import threading
 import time
 import traceback
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -250,8 +250,9 @@ def _described(call: Any) -> str:
         call = call.func
     call = inspect.unwrap(call)
     name = f"{getattr(call, '__module__', '?')}.{getattr(call, '__qualname__', repr(call))}"
-    members: dict[str, Any] = dict(vars(cast("type[Any]", type(call))))
-    code = getattr(call, "__code__", None) or getattr(members.get("__call__"), "__code__", None)
+    code = getattr(call, "__code__", None)
+    if code is None:  # of a class with __call__
+        code = getattr(getattr(call, "__call__", None), "__code__", None)  # noqa: B004
     if code is None:
         return name
     return f"{name} ({code.co_filename}, line {code.co_firstlineno})"
