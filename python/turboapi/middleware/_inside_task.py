@@ -98,10 +98,11 @@ class Level:
             coro.close()
             raise RuntimeError("This task group is not active; no new tasks can be started.")
         loop = asyncio.get_running_loop()
+        guarded = _guarded(coro)
         if loop.get_task_factory() is None:
-            task: Task[_T] = _start(loop, coro, context)
+            task: Task[_T | _Exit] = _start(loop, guarded, context)
         else:
-            task = loop.create_task(coro, context=context)
+            task = loop.create_task(guarded, context=context)
         try:
             if not task.done():
                 self._running.append(task)
@@ -110,9 +111,12 @@ class Level:
                     self._running.remove(task)
             if task.cancelled():
                 raise RuntimeError("No response returned.")
-            return task.result()
+            result = task.result()
         finally:
             del task  # a cycle, with its exception's traceback
+        if isinstance(result, _Exit):
+            raise result.error
+        return result
 
     def leave(self) -> None:
         """The middleware has its response: what still runs goes on, and is awaited later."""
@@ -135,6 +139,20 @@ class Level:
         self._responses.clear()
         if tasks:
             await _end(tasks)
+
+
+class _Exit:
+    """What would end the loop when it left a task: it is an error of the request."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+async def _guarded(coro: Coroutine[Any, Any, _T]) -> _T | _Exit:
+    try:
+        return await coro
+    except (SystemExit, KeyboardInterrupt) as exc:
+        return _Exit(exc)
 
 
 class ToFinish(Protocol):
@@ -218,7 +236,7 @@ class Flight(Level):
         self._left = self.answered = True
         for waiting in self._waiting:
             _wake(waiting)
-        error: Exception | None = None
+        error: BaseException | None = None
         while self._responses or self._running:
             if self._responses:
                 try:
@@ -233,6 +251,8 @@ class Flight(Level):
                 found = None if task.cancelled() else task.exception()
                 if isinstance(found, Exception):
                     error = found
+                elif found is None and not task.cancelled() and isinstance(task.result(), _Exit):
+                    error = task.result().error
         if error is not None:
             try:
                 raise error
