@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeVar, final
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+from typing_extensions import disjoint_base
 
 _T = TypeVar("_T")
 
@@ -111,6 +112,7 @@ class Handle(AbstractHandle):
         loop: AbstractEventLoop,
         context: Context | None = None,
     ) -> Self: ...
+    def get_context(self) -> Context: ...
 
 @final
 class TimerHandle(AbstractTimerHandle):
@@ -122,10 +124,13 @@ class TimerHandle(AbstractTimerHandle):
         loop: AbstractEventLoop,
         context: Context | None = None,
     ) -> Self: ...
+    def get_context(self) -> Context: ...
 
+@disjoint_base
 class LoopBase:
     """What turboapi.loop.EventLoop has in place of asyncio's Python; the methods are asyncio's."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
     def _spin(self) -> None: ...

@@ -156,7 +156,7 @@ def finish(end: Callable[[], NoReturn]) -> NoReturn:
 
     with suppress(ValueError):
         for number in _STOPPING:
-            signal.signal(number, lambda *_: end())
+            signal.signal(number, lambda _number, _frame: end())
     threading.Thread(target=_end_later, args=(end,), name="turboapi-end", daemon=True).start()
     with suppress(Exception):
         # It also ends the threads of concurrent.futures.

@@ -34,8 +34,8 @@ static inline uint32_t ta_pace_account(ta_pace *pace, uint64_t now, uint64_t byt
 {
     uint64_t passed = now - pace->since, enough = passed + patience, left = pace->left;
     if (bytes)
-        left += rate && bytes / rate < enough / 1000 + 1 ? TA_MIN(bytes * 1000 / rate, enough)
-                                                         : enough;
+        left +=
+            rate && bytes / rate < enough / 1000 + 1 ? TA_MIN(bytes * 1000 / rate, enough) : enough;
     left = left > passed ? TA_MIN(left - passed, (uint64_t)patience) : 0;
     *pace = (ta_pace){now, (uint32_t)left};
     return pace->left;

@@ -441,8 +441,7 @@ static bool left_alone(const filter *f, const ta_head_out *head)
 {
     ta_str lines = ta_buf_str(&head->lines), value;
     size_t at = 0, end;
-    return head->status == 206 || head->status == 205 || !ta_status_has_body(head->status) ||
-           find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
+    return head->status == 206 || find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
            type_excluded(f, media_type(lines));
 }
 
@@ -469,6 +468,7 @@ static int packed_fields(ta_head_out *head, int64_t length)
         head->flags |= TA_RESP_HAS_LENGTH;
     }
     head->length = length;
+    ta_head_suit(head, head->status);
     return 0;
 }
 

@@ -18,10 +18,10 @@ static uint64_t lasts(uint64_t bytes, uint64_t every, uint32_t rate, uint64_t un
 
 TA_TEST(rates)
 {
-    CHECK_INT(lasts(1, 1000, RATE, 1000000), ==, 31000);   /* dripped: 4 ms a second come back */
-    CHECK_INT(lasts(240, 1000, RATE, 100000000), ==, 0);   /* at the rate: for ever */
+    CHECK_INT(lasts(1, 1000, RATE, 1000000), ==, 31000);      /* dripped: 4 ms a second come back */
+    CHECK_INT(lasts(240, 1000, RATE, 100000000), ==, 0);      /* at the rate: for ever */
     CHECK_INT(lasts(239, 1000, RATE, 100000000), >, 5000000); /* a little below: for long */
-    CHECK_INT(lasts(1, 29999, 0, 100000000), ==, 0);       /* no rate: any byte in time */
+    CHECK_INT(lasts(1, 29999, 0, 100000000), ==, 0);          /* no rate: any byte in time */
     CHECK_INT(lasts(0, 29999, RATE, 1000000), ==, 59998);
     CHECK_INT(lasts(0, 30000, RATE, 1000000), ==, 30000);
     CHECK_INT(lasts(1 << 20, 59999, RATE, 10000000), ==, 0); /* the bytes that end a pause count */
