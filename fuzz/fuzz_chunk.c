@@ -15,10 +15,14 @@ static void check_accepted(const char *p, size_t len, const char *body, size_t b
     size_t done = 0;
     for (;;) {
         size_t n = 0;
-        while (p < end && *p != ';' && *p != '\r') {
+        while (p < end && *p != ';' && *p != '\r' && *p != ' ' && *p != '\t') {
             n = n * 16 + (size_t)(*p <= '9' ? *p - '0' : (*p | 0x20) - 'a' + 10);
             p++;
         }
+        bool spaces = p < end && (*p == ' ' || *p == '\t');
+        while (p < end && (*p == ' ' || *p == '\t'))
+            p++;
+        REQUIRE(!spaces || (p < end && *p == ';'));
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         REQUIRE(nl && nl[-1] == '\r');
         p = nl + 1;
