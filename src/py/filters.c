@@ -4,7 +4,6 @@
 
 #include "base/mem.h"
 #include "http/headers.h"
-#include "http/status.h"
 
 typedef enum filter_kind { FILTER_CORS, FILTER_GZIP, FILTER_HOSTS, FILTER_HTTPS } filter_kind;
 
@@ -603,6 +602,7 @@ static int piece_packed(ta_native *x, size_t len, bool more)
         if (packed_fields(&x->head, more ? -1 : (int64_t)len) < 0 ||
             apply(x, at + 1, x->filters->n) < 0)
             return -1;
+        ta_head_suit(&x->head, x->head.status);
     }
     x->packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
     if (!more) {

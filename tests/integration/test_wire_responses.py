@@ -7,6 +7,7 @@ import pytest
 from server_kit import running
 
 from turboapi import FastAPI, Response
+from turboapi.middleware.gzip import GZipMiddleware
 from turboapi.responses import StreamingResponse
 
 TWICE = (
@@ -90,6 +91,20 @@ def both(head, body=b""):
 )
 def test_responses_without_content(make, headers, status, head):
     assert answers(*make(status, headers, b"he", b"llo")) == both(head)
+
+
+@pytest.mark.parametrize("make", [plain, streamed])
+@pytest.mark.parametrize("status", [204, 205])
+def test_a_compressed_response_without_content(make, status):
+    app, interface = make(status, [LENGTH], b"he", b"llo")
+    app.add_middleware(GZipMiddleware, minimum_size=0)
+    with running(app, interface=interface) as server:
+        answer = server.exchange(TWICE.replace(b"host", b"accept-encoding: gzip\r\nhost"))
+    parts = answer.split(b"\r\n\r\n")
+    assert (len(parts), parts[-1]) == (3, b"")
+    for head in parts[:2]:
+        lengths = [line for line in head.split(b"\r\n") if line.startswith(b"content-length")]
+        assert lengths == ([] if status == 204 else [b"content-length: 0"])
 
 
 @pytest.mark.parametrize("make", [asgi, whole, plain, streamed])
