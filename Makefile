@@ -35,6 +35,10 @@ starlette: ## Starlette's own tests against turboapi (ARGS: --door plans, files 
 	@scripts/setup.sh test
 	$(PY) tests/conformance/starlette.py $(ARGS)
 
+asyncio: ## CPython's own test_asyncio on TurboAPI's event loop and on the standard one
+	@scripts/setup.sh test
+	$(PY) tests/conformance/asyncio_suite.py $(ARGS)
+
 fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of the surface
 	@scripts/setup.sh test
 	scripts/test_fastapi.sh $(ARGS)
@@ -68,5 +72,5 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
-.PHONY: help run test lint conformance conformance-native starlette fastapi bench asan tsan fuzz \
+.PHONY: help run test lint conformance conformance-native starlette asyncio fastapi bench asan tsan fuzz \
 	soak nightly free-threaded clean

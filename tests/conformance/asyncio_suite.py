@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -98,26 +99,31 @@ def run_here(loop: str, module: str, file: Path) -> None:
     os._exit(0)  # threads that a failed test has left do not matter
 
 
+def run_module(loop: str, name: str, folder: str, verbose: bool) -> dict[str, str]:
+    """The outcome of each test of a module, in a process of its own."""
+    file = Path(folder) / f"{loop}-{name}.json"
+    command = [sys.executable, __file__, "--here", str(file), "--loop", loop, name]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=900, cwd=folder, check=False
+        )
+        output = done.stdout + done.stderr
+    except subprocess.TimeoutExpired as error:
+        output = f"{error.stdout!r}\n{error.stderr!r}\nno end within {error.timeout} s"
+    found = json.loads(file.read_text()) if file.exists() else {f"{name}: whole": "failed"}
+    failed = sum(outcome == "failed" for outcome in found.values())
+    print(f"{loop:<9} {name:<24} {len(found):>5} tests, {failed} failed", flush=True)
+    if verbose and failed:
+        print(output)
+    return found
+
+
 def run(loop: str, names: list[str], verbose: bool) -> dict[str, str]:
-    """The outcome of each test of the modules, a process a module."""
+    """The outcome of each test of the modules; two of them run at a time, as most of it is waits."""
     outcomes: dict[str, str] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            file = Path(folder) / f"{name}.json"
-            command = [sys.executable, __file__, "--here", str(file), "--loop", loop, name]
-            try:
-                done = subprocess.run(
-                    command, capture_output=True, text=True, timeout=900, cwd=folder, check=False
-                )
-                output = done.stdout + done.stderr
-            except subprocess.TimeoutExpired as error:
-                output = f"{error.stdout!r}\n{error.stderr!r}\nno end within {error.timeout} s"
-            found = json.loads(file.read_text()) if file.exists() else {f"{name}: whole": "failed"}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda name: run_module(loop, name, folder, verbose), names):
             outcomes.update(found)
-            failed = sum(outcome == "failed" for outcome in found.values())
-            print(f"{loop:<9} {name:<24} {len(found):>5} tests, {failed} failed", flush=True)
-            if verbose and failed:
-                print(output)
     return outcomes
 
 
@@ -126,6 +132,11 @@ def excluded() -> set[str]:
     if not EXCLUDED.exists():
         return set()
     return set(re.findall(r"^- `([^`]+)`", EXCLUDED.read_text(), re.M))
+
+
+def failing(ours: dict[str, str], theirs: dict[str, str]) -> list[str]:
+    """Tests that pass on the standard loop only."""
+    return [name for name, how in theirs.items() if how == "passed" and ours.get(name) != "passed"]
 
 
 def main() -> int:
@@ -155,12 +166,18 @@ def main() -> int:
     if arguments.loop != "both":
         return 0
     reasons = excluded()
-    lost = [
-        name for name, how in theirs.items() if how == "passed" and ours.get(name) != "passed"
-    ]
+    lost = failing(ours, theirs)
+    again = {name.split(".")[2] for name in lost if name not in reasons}
+    if again:  # many of these tests measure time: a busy machine is given a second chance
+        with tempfile.TemporaryDirectory() as folder:
+            for module in sorted(again):
+                ours.update(run_module("turboapi", module, folder, arguments.verbose))
+        lost = failing(ours, theirs)
     new = [name for name in lost if name not in reasons]
     passed = sum(how == "passed" for how in ours.values())
-    print(f"{passed} passed, {len(lost)} fail on our loop only, {len(new)} of them without a reason")
+    print(
+        f"{passed} passed, {len(lost)} fail on our loop only, {len(new)} of them without a reason"
+    )
     for name in new[:50]:
         print(f"  {name}")
     return int(bool(new))
