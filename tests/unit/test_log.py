@@ -4,24 +4,29 @@ import logging
 
 import pytest
 
-from turboapi import _log
+from turboapi import _log, _twins
 from turboapi.config import Config, ConfigError
+
+NAMES = ("turboapi", "turboapi.access", "uvicorn", "uvicorn.error", "uvicorn.access")
 
 
 @pytest.fixture(autouse=True)
 def restore():
-    names = ("turboapi", "turboapi.access")
-    before = {
-        name: (list(logger.handlers), logger.level, logger.propagate)
-        for name in names
-        for logger in [logging.getLogger(name)]
-    }
+    """Logging as it was, of every logger: a configuration may turn off those that it doesn't name."""
+    root = logging.getLogger()
+    loggers = {name: logging.getLogger(name) for name in [*root.manager.loggerDict, *NAMES]}
+    before = [
+        (logger, dict(vars(logger)), list(logger.handlers), type(logger))
+        for logger in [root, *loggers.values()]
+    ]
+    known = _twins._remembered, _twins._own_handlers
     yield
-    for name, (handlers, level, propagate) in before.items():
-        logger = logging.getLogger(name)
+    for logger, attributes, handlers, kind in before:
+        logger.__class__ = kind
         logger.handlers[:] = handlers
-        logger.setLevel(level)
-        logger.propagate = propagate
+        logger.setLevel(attributes["level"])
+        logger.propagate, logger.disabled = attributes["propagate"], attributes["disabled"]
+    _twins._remembered, _twins._own_handlers = known
 
 
 def record(name, level, message, *args):
