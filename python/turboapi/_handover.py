@@ -16,7 +16,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi import _process
+from turboapi import _process, _sockets
 from turboapi._log import server_logger as log
 from turboapi._signals import Signals
 from turboapi._supervisor import SIGNALS, Supervisor
@@ -146,6 +146,7 @@ class Handover:
         state = {
             "config": self._config,
             "fd": self._socket.fileno(),
+            "files": _sockets.files(),
             "first": successor.hand_over(),
             "path": sys.path,
         }

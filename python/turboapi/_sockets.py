@@ -57,6 +57,16 @@ def remove_file(config: Config) -> None:
                 path.unlink()
 
 
+def files() -> dict[str, tuple[Path, int, int]]:
+    """The files of unix sockets that this process has to remove, for `take_files` of its heir."""
+    return dict(_made)
+
+
+def take_files(made: dict[str, tuple[Path, int, int]]) -> None:
+    """Takes over from another process the duty to remove these files at the end."""
+    _made.update(made)
+
+
 def listen(bound: socket.socket, backlog: int) -> None:
     """Lets a socket listen, if it does not yet.
 

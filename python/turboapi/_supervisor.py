@@ -387,6 +387,7 @@ def main(arguments: list[str]) -> int:
         log.error("%s", error)
     bound = socket.socket(fileno=state["fd"])
     bound.set_inheritable(False)
+    _sockets.take_files(state["files"])
     return Supervisor(config, bound=bound, first=Process.adopt(state["first"])).run()
 
 

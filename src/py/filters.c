@@ -467,7 +467,6 @@ static int packed_fields(ta_head_out *head, int64_t length)
         head->flags |= TA_RESP_HAS_LENGTH;
     }
     head->length = length;
-    ta_head_suit(head, head->status);
     return 0;
 }
 

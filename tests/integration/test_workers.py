@@ -293,7 +293,7 @@ def test_unix_socket_opens_when_the_application_is_ready(folder):
         code, output = run(folder, "run", "--uds", path)
         assert (code, output) == (
             1,
-            f"Error: A server is starting on {path} already: set uds to another path.\n",
+            f"Error: A server is starting on {path} already: choose another path with --uds (TURBOAPI_UDS).\n",
         )
         (folder / "hold").unlink()
         server.saw("Listening on unix:")
