@@ -45,6 +45,8 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # One that served as long as this had no trouble starting: pauses begin anew.
 _STEADY_AFTER = 10.0
+# How long a stop waits for workers that are still starting, before those that serve are told.
+_START_GRACE = 2.0
 # What a worker may take longer than the server's own grace period, to clean up.
 _EXTRA_GRACE = 5.0
 # For a worker that misses its beats, to write the stacks of its threads.
@@ -85,6 +87,8 @@ class Supervisor:
         self.address = _sockets.describe(self._socket)
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
+        self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before
+        self._last_at = 0.0
         self._rolling: deque[_Place] = deque()
         self._served = False
         self._stopping = False
@@ -101,7 +105,7 @@ class Supervisor:
                 log.info("Process %d is the supervisor of %d", os.getpid(), self._first.pid)
             for _ in range(self._config.workers):
                 self._add_place()
-            while self._places or self._leaving:
+            while self._places or self._leaving or self._last:
                 patience = self._patience()
                 wanted_at = time.monotonic() + (patience or 0.0)
                 sources = [each for worker in self._everyone() for each in worker.sources()]
@@ -145,6 +149,7 @@ class Supervisor:
         if self._stopping:
             log.warning("%s again: stopping at once", why)
             self._at_once = True
+            self._stop_serving()
             for worker in self._leaving:
                 worker.send(signal.SIGTERM)
                 self._leaving[worker] = time.monotonic() + _LAST_GRACE
@@ -152,10 +157,29 @@ class Supervisor:
         log.info("%s: stopping the workers", why)
         self._stopping = True
         self._rolling.clear()
+        # A worker that is still starting has the socket, but takes nobody from it: clients would
+        # wait there, and be reset when it ends. So it goes before those that serve.
+        everyone = [worker for worker in self._everyone() if worker not in self._leaving]
+        self._places.clear()
+        for worker in everyone:
+            if worker.ready:
+                self._last.append(worker)
+            else:
+                self._dismiss(worker)
+        self._last_at = time.monotonic() + _START_GRACE
+        self._go_on_stopping()
+
+    def _go_on_stopping(self) -> None:
+        starting = any(not worker.ready for worker in self._leaving)
+        if self._last and (not starting or time.monotonic() >= self._last_at):
+            self._stop_serving()
+
+    def _stop_serving(self) -> None:
         # Ours first: a worker that stops takes what waits, and the last one closes the last.
         self._socket.close()
-        for place in list(self._places):
-            self._remove_place(place)
+        for worker in self._last:
+            self._dismiss(worker)
+        self._last.clear()
 
     # -- Places
 
@@ -188,7 +212,7 @@ class Supervisor:
     # -- What happened meanwhile
 
     def _everyone(self) -> list[Process]:
-        found = list(self._leaving)
+        found = [*self._leaving, *self._last]
         for place in self._places:
             found += [worker for worker in (place.worker, place.successor) if worker is not None]
         return found
@@ -197,6 +221,7 @@ class Supervisor:
         """Seconds until something is due without a signal or a word of a worker."""
         due = [place.start_at for place in self._places if place.worker is None]
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
+        due += [self._last_at] if self._last else []
         if self._config.timeout_worker_start:
             due += [
                 place.successor.started + self._config.timeout_worker_start
@@ -228,6 +253,7 @@ class Supervisor:
                 log.warning("Process %d does not end: killing it", worker.pid)
                 worker.send(signal.SIGKILL)
                 self._leaving[worker] = float("inf")
+        self._go_on_stopping()
         self._roll_on()
         if _process.is_whole():
             _reap_others(self._everyone())
