@@ -12,7 +12,6 @@
 
 #include <time.h>
 
-#include "py/exc.h"
 #include "py/selector.h"
 
 double ta_evloop_now(void)
