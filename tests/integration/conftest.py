@@ -4,6 +4,8 @@ import logging
 
 import pytest
 
+from turboapi import _twins
+
 LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
 LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
 
@@ -16,3 +18,6 @@ def plain_loggers():
         logger.disabled, logger.propagate = False, True
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
+        if type(logger).__module__ == _twins.__name__:
+            logger.__class__ = logging.Logger
+    _twins._remembered, _twins._own_handlers = None, frozenset()
