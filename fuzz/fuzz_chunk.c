@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "http/h1_chunk.h"
+#include "http/h1/chunk.h"
 
 /* Decodes `len` bytes that were accepted, by the book; the result must be `body`. */
 static void check_accepted(const char *p, size_t len, const char *body, size_t body_len)

@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "http/h1_parse.h"
+#include "http/h1/parse.h"
 #include "http/headers.h"
 #include "http/url.h"
 

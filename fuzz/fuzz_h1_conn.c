@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http/h1_conn.h"
+#include "http/h1/conn.h"
 #include "http/headers.h"
 
 static ta_req *open_req;

@@ -9,8 +9,8 @@
 #include "fuzz.h"
 
 #include "http/utf8.h"
-#include "http/ws_conn.h"
-#include "http/ws_handshake.h"
+#include "http/ws/conn.h"
+#include "http/ws/handshake.h"
 
 typedef struct outcome {
     ta_ws *ws;

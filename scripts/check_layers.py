@@ -29,10 +29,10 @@ LAYERS: dict[str, tuple[str, ...]] = {
 CONFINED: dict[str, tuple[str, ...]] = {
     "Python.h": ("py/*",),
     "structmember.h": ("py/*",),
-    "openssl/*": ("net/tls*.c", "http/ws_handshake.c"),
-    "nghttp2/*": ("http/h2*.c",),
-    "wslay/*": ("http/ws_*.c",),
-    "zlib.h": ("http/compress*.c", "http/ws_*.c"),
+    "openssl/*": ("net/tls*.c", "http/ws/handshake.c"),
+    "nghttp2/*": ("http/h2/*.c",),
+    "wslay/*": ("http/ws/*.c",),
+    "zlib.h": ("http/compress*.c", "http/ws/*.c"),
     "brotli/*": ("http/compress*.c",),
     "zstd.h": ("http/compress*.c",),
 }

@@ -1,8 +1,8 @@
 """What holds the event loop?  A thread looks now and then whether the loops answer, and says it.
 
 The loops pay a plain store a batch for that (`_core.Selector.lag`).  Also here: what is said of a
-`def` function that ran on the loop and held it (src/py/promote.c), and of slow steps in asyncio's
-debug mode (src/py/task.c).
+`def` function that ran on the loop and held it (src/py/loop/inline_promotion.c), and of slow steps in asyncio's
+debug mode (src/py/loop/task_pool.c).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 /* headers.c -- see headers.h. */
 #include "http/headers.h"
 
-#include "http/h1_scan.h"
+#include "http/h1/scan.h"
 
 const unsigned char ta_token_lower[256] = {
     ['!'] = '!', ['#'] = '#', ['$'] = '$', ['%'] = '%', ['&'] = '&', ['\''] = '\'', ['*'] = '*',

@@ -1,7 +1,7 @@
 /*
  * http.h -- the HTTP layer's neutral request, and the seam between a protocol and what serves it.
  *
- * Layer: http (L2).  Knows nothing of Python.  A protocol (h1_conn.c; later h2_conn.c) parses
+ * Layer: http (L2).  Knows nothing of Python.  A protocol (h1/conn.c; later h2_conn.c) parses
  * bytes into a ta_req and calls *up* through ta_http_ops; the server calls *down* through the
  * ta_resp_* functions.  All of it happens on the loop thread that owns the connection.
  *
@@ -13,7 +13,7 @@
  *                  timeout/protocol error ended it.  `req` is dead when it returns.
  * on_disconnect -> between on_request and on_close: the peer has gone, as far as anybody can tell,
  * although the response is not finished.  The end of its sending side counts as that when nothing
- * is sent for a while (h1_peer.c).  A response that is begun then may find a reader after all:
+ * is sent for a while (h1/peer.c).  A response that is begun then may find a reader after all:
  * req->disconnected is false again after ta_resp_start, and on_disconnect may come a second time.
  * The request stays valid until it is ended (ta_resp_send/end/abort, ta_raw_close): a client that
  * only half-closed gets its response; for one that is gone ta_resp_* give TA_ECLOSED.
@@ -72,7 +72,7 @@ typedef struct ta_http_limits {
      * or timeout_write_ms (base/pace.h). */
     uint32_t receive_rate; /* that it must send of a body, default 240 */
     uint32_t send_rate;    /* that it must take of a response, default 240 */
-    /* of WebSockets (ws_conn.h); kept here, used by the server */
+    /* of WebSockets (ws/conn.h); kept here, used by the server */
     uint32_t ws_max_size;         /* bytes of a message, after inflation, default 16777216 */
     uint32_t ws_max_queue;        /* messages that may wait for the application, default 32 */
     uint32_t ws_ping_interval_ms; /* between two pings of ours, default 20000 */

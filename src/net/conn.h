@@ -28,7 +28,7 @@
 #include "base/ta_base.h"
 #include "base/timer.h"
 #include "net/loop.h"
-#include "net/stream.h"
+#include "net/transport.h"
 
 typedef struct ta_conn ta_conn;
 typedef struct ta_conn_group ta_conn_group;

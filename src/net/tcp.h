@@ -2,7 +2,7 @@
 #ifndef TA_NET_TCP_H
 #define TA_NET_TCP_H
 
-#include "net/stream.h"
+#include "net/transport.h"
 
 /* Any non-blocking stream socket; allocates nothing. */
 void ta_tcp_init(ta_stream *s, int fd);

@@ -3,19 +3,19 @@
  *
  * Layer: py (L4).  Each file's own part is made by its init function, see state.h.
  */
-#include "py/state.h"
+#include "py/support/state.h"
 
-#include "py/ahead.h"
-#include "py/app.h"
-#include "py/evloop.h"
-#include "py/exc.h"
-#include "py/in_context.h"
-#include "py/native_int.h"
-#include "py/pool.h"
-#include "py/selector.h"
-#include "py/shape.h"
-#include "py/task.h"
-#include "py/waiter.h"
+#include "py/json/shape.h"
+#include "py/loop/evloop.h"
+#include "py/loop/future.h"
+#include "py/loop/prefetch.h"
+#include "py/loop/selector.h"
+#include "py/loop/task_pool.h"
+#include "py/loop/thread_pool.h"
+#include "py/server/app.h"
+#include "py/server/native_int.h"
+#include "py/support/exc.h"
+#include "py/support/in_context.h"
 
 typedef int (*init_fn)(PyObject *module, ta_state *st);
 

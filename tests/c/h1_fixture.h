@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "http/h1_conn.h"
+#include "http/h1/conn.h"
 #include "http/headers.h"
 #include "net/conn.h"
 #include "net/loop.h"

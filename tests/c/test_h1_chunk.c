@@ -1,5 +1,5 @@
 /* Limits at their edge and the two ways to call; the golden cases have the grammar. */
-#include "http/h1_chunk.h"
+#include "http/h1/chunk.h"
 
 #include "ta_test.h"
 

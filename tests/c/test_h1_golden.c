@@ -3,8 +3,8 @@
  * head parser and the chunk decoder: whole, byte by byte and in odd pieces, each call with the
  * bytes in fresh memory of exactly their size.
  */
-#include "http/h1_chunk.h"
-#include "http/h1_parse.h"
+#include "http/h1/chunk.h"
+#include "http/h1/parse.h"
 #include "ta_test.h"
 
 #include <dirent.h>

@@ -1,5 +1,5 @@
 /* What the golden cases of test_h1_golden.c cannot say: limits at their edge, cost, memory. */
-#include "http/h1_parse.h"
+#include "http/h1/parse.h"
 
 #include "ta_failmalloc.h"
 #include "ta_test.h"

@@ -4,7 +4,7 @@
 #include "http/status.h"
 #include "ta_test.h"
 
-#include "http/h1_scan.h"
+#include "http/h1/scan.h"
 
 static ta_str str(const char *text)
 {

@@ -2,7 +2,7 @@
  * WebSockets after their handshake: frames, fragments, ends, limits at their edges, backpressure,
  * time.  The bytes of each case also come in pieces, one by one and at random.
  */
-#include "http/ws_conn.h"
+#include "http/ws/conn.h"
 
 #include "ta_failmalloc.h"
 #include "ta_test.h"

@@ -1,5 +1,5 @@
 /* permessage-deflate: there and back, the examples of RFC 7692, limits at their edges. */
-#include "http/ws_deflate.h"
+#include "http/ws/deflate.h"
 
 #include "ta_failmalloc.h"
 #include "ta_test.h"

@@ -1,5 +1,5 @@
 /* The opening of a WebSocket: what is refused, what is agreed on, what is answered. */
-#include "http/ws_handshake.h"
+#include "http/ws/handshake.h"
 
 #include "ta_failmalloc.h"
 #include "ta_test.h"

@@ -8,7 +8,7 @@
 #ifndef WS_FIXTURE_H
 #define WS_FIXTURE_H
 
-#include "http/ws_conn.h"
+#include "http/ws/conn.h"
 #include "ta_test.h"
 
 enum { CONT = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };

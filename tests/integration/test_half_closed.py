@@ -1,6 +1,6 @@
 """Clients that end their sending side and read on get all of the response; those that leave are noticed.
 
-Both send the same FIN: see src/http/h1_peer.c.
+Both send the same FIN: see src/http/h1/peer.c.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""StreamingResponse by C (src/py/stream.c): what Starlette's would do, over a socket."""
+"""StreamingResponse by C (src/py/server/streaming_response.c): what Starlette's would do, over a socket."""
 
 import asyncio
 import concurrent.futures

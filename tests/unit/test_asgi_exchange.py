@@ -1,4 +1,4 @@
-"""The exchange over an ASGI application's scope, receive and send (src/py/xch_asgi.c)."""
+"""The exchange over an ASGI application's scope, receive and send (src/py/exchange/asgi_exchange.c)."""
 
 import asyncio
 

@@ -28,7 +28,7 @@ class Watch:
     """What a test learns of one request besides its response.
 
     `scope`, `call`, `aside`, `failed` and `ended` are called by the server, in the loop's thread
-    (src/py/watch.c).
+    (src/py/server/test_observer.c).
     """
 
     def __init__(self, edit: Callable[[Scope], None]) -> None:

@@ -1,7 +1,7 @@
 """Which middleware of Starlette the native server can stand in for, and with what options.
 
 Middleware of these classes, as they are, is not called for a request that runs directly: C does to
-the response what it would do (src/py/filters.h), and leaves a request that it would answer itself
+the response what it would do (src/py/server/filters.h), and leaves a request that it would answer itself
 to the ASGI application. What C does was written after the releases of Starlette named below; under
 another one they are called as any other middleware.
 """

@@ -6,7 +6,7 @@ mounts and routes on the way, and not an application that wraps another. None of
 as each would have to pass on a `send` of its own. So the native server only says in the scope that
 it can do it, under a name of our own, and the offer is made where the `send` that is about to be
 used was found to lead to the server's through nothing but functions known to pass all on.
-(A plan's own FileResponse is dealt with in src/py/xch_native.c: nothing is in between there.)
+(A plan's own FileResponse is dealt with in src/py/server/native_exchange.c: nothing is in between there.)
 """
 
 from collections.abc import Callable

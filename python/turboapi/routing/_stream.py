@@ -178,7 +178,7 @@ class _Mailbox:
 class _EventStream(StreamingResponse):
     """Events, and pings while the endpoint makes none.
 
-    The native server sends the pings itself and iterates over the events (src/py/stream.c, which
+    The native server sends the pings itself and iterates over the events (src/py/server/streaming_response.c, which
     asks for the attribute). For other servers a task of its own runs the endpoint, which keeps its
     body in one context from start to end.
     """

@@ -1,0 +1,488 @@
+/* h1/resp.c -- responses of an HTTP/1.x connection, and the other downcalls of http.h. */
+#include "http/h1/h1_int.h"
+
+#include "http/headers.h"
+#include "http/status.h"
+
+/* The result of a write for the caller; remembers that on_drain is to come. */
+static int written(h1_req *rq, int rc)
+{
+    h1_conn *h = rq->conn;
+    if (rc == TA_AGAIN) {
+        h->out_full = true;
+        h->out_drained = false;
+        rq->want_drain = true;
+    } else if (rc == TA_ENOMEM) {
+        rc = TA_ECLOSED;
+    }
+    return rc;
+}
+
+/* -- heads ------------------------------------------------------------------------------------ */
+
+/* Whether another request may follow this response. */
+static bool may_keep(const h1_req *rq, unsigned flags)
+{
+    const h1_conn *h = rq->conn;
+    const ta_http_limits *limits = &h->server->limits;
+    if (!rq->req.keep_alive || (flags & TA_RESP_CLOSE) || h->server->stopping)
+        return false;
+    if (limits->requests_per_conn && h->served >= limits->requests_per_conn)
+        return false;
+    return h1_body_can_drain(rq);
+}
+
+static ta_resp_connection connection_field(const h1_req *rq, unsigned flags)
+{
+    if (!rq->conn->keep)
+        return flags & TA_RESP_CLOSE ? TA_CONN_DEFAULT : TA_CONN_CLOSE;
+    return rq->req.version_minor == 0 ? TA_CONN_KEEP_ALIVE : TA_CONN_DEFAULT;
+}
+
+/* The value of the content-length line among `headers`: -1 without a valid one. */
+static int64_t declared_length(ta_str headers)
+{
+    static const ta_str name = {"content-length:", 15};
+    while (headers.len) {
+        const char *nl = memchr(headers.ptr, '\n', headers.len);
+        size_t n = nl ? (size_t)(nl - headers.ptr) + 1 : headers.len;
+        if (n > name.len && ta_str_ieq(ta_str_of(headers.ptr, name.len), name)) {
+            ta_str v = ta_str_of(headers.ptr + name.len, n - name.len);
+            while (v.len && (v.ptr[v.len - 1] == '\n' || v.ptr[v.len - 1] == '\r'))
+                v.len--;
+            v = ta_str_trim(v);
+            int64_t value = v.len ? 0 : -1;
+            for (size_t i = 0; i < v.len; i++) {
+                int digit = v.ptr[i] - '0';
+                if (digit < 0 || digit > 9 || value > (INT64_MAX - digit) / 10)
+                    return -1;
+                value = value * 10 + digit;
+            }
+            return value;
+        }
+        headers = ta_str_skip(headers, n);
+    }
+    return -1;
+}
+
+/* Head and body in one piece of the output. */
+static int write_copied(h1_req *rq, const ta_resp_head *head, ta_str body)
+{
+    ta_conn *c = &rq->conn->net;
+    char *out = ta_conn_reserve(c, ta_resp_head_bound(head) + body.len);
+    if (!out)
+        return TA_ECLOSED;
+    char *end = ta_resp_head_write(out, head);
+    if (body.len) {
+        memcpy(end, body.ptr, body.len);
+        end += body.len;
+    }
+    return ta_conn_commit(c, (size_t)(end - out));
+}
+
+/* One chunk, framed; nothing for empty data, which would end the body. */
+static int write_chunk(h1_req *rq, ta_str data, const ta_lender *from)
+{
+    ta_conn *c = &rq->conn->net;
+    if (!data.len)
+        return TA_OK;
+    if (data.len > H1_COPY_MAX) {
+        char *line = ta_conn_reserve(c, 20);
+        if (!line)
+            return TA_ECLOSED;
+        char *end = ta_resp_put_hex(line, data.len);
+        memcpy(end, "\r\n", 2);
+        (void)ta_conn_commit(c, (size_t)(end + 2 - line));
+        return ta_conn_write_lent(c, data, TA_STR("\r\n"), from);
+    }
+    char *out = ta_conn_reserve(c, data.len + 20);
+    if (!out)
+        return TA_ECLOSED;
+    char *end = ta_resp_put_hex(out, data.len);
+    memcpy(end, "\r\n", 2);
+    memcpy(end + 2, data.ptr, data.len);
+    end += 2 + data.len;
+    memcpy(end, "\r\n", 2);
+    return ta_conn_commit(c, (size_t)(end + 2 - out));
+}
+
+/* Unframed bytes. */
+static int write_some(h1_req *rq, ta_str data, const ta_lender *from)
+{
+    if (from && data.len > H1_COPY_MAX)
+        return ta_conn_write_lent(&rq->conn->net, data, TA_STR(""), from);
+    return ta_conn_write(&rq->conn->net, data.ptr, data.len);
+}
+
+/* -- ends ------------------------------------------------------------------------------------- */
+
+static void complete(h1_req *rq)
+{
+    rq->resp_done = true;
+    h1_poke(rq->conn);
+}
+
+/* The response can't be made whole any more: the client must see that it is not. */
+static void break_off(h1_req *rq)
+{
+    h1_conn *h = rq->conn;
+    h->keep = false;
+    rq->resp_broken = true;
+    if (h->state != H1_GONE && !h->net.closed) {
+        if (rq->resp_started && !rq->resp_chunked && !rq->resp_length && !rq->resp_bodyless) {
+            /* the end of the connection would be the end of the body */
+            ta_conn_flush(&h->net);
+            ta_conn_reset(&h->net);
+        } else {
+            h1_part(h, true);
+        }
+    }
+    complete(rq);
+}
+
+static void log_length(const h1_req *rq, const char *what)
+{
+    h1_log(rq->conn, TA_LOG_ERROR, "response body %s than its content-length: %.*s", what,
+           (int)TA_MIN(rq->req.raw_path.len, (size_t)200), rq->req.raw_path.ptr);
+}
+
+/* How much of n bytes may still be sent. */
+static size_t cut_to_length(h1_req *rq, size_t n)
+{
+    if (!rq->resp_length)
+        return n;
+    if (n > rq->resp_left) {
+        if (!rq->resp_cut_logged)
+            log_length(rq, "longer");
+        rq->resp_cut_logged = true;
+        n = (size_t)rq->resp_left;
+    }
+    rq->resp_left -= n;
+    return n;
+}
+
+/* -- whole responses -------------------------------------------------------------------------- */
+
+int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
+                      const ta_lender *from)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
+        return TA_EINVAL;
+    if (h->state == H1_GONE || h->net.closed) {
+        complete(rq);
+        return TA_ECLOSED;
+    }
+    bool bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
+    if (status == 205) /* RFC 9110 15.3.6: no content, and it says so */
+        body.len = 0;
+    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless && status != 205, shorter = false;
+    ta_resp_head head = {
+        .status = status,
+        .reason = req->reason,
+        .headers = headers,
+        .flags = flags,
+        .length = body.len,
+        .stamp = h1_stamp(h->server),
+    };
+    if (!(flags & (TA_RESP_HAS_LENGTH | TA_RESP_CHUNKED)) && ta_status_has_body(status))
+        head.framing = TA_FRAME_LENGTH;
+    if ((flags & TA_RESP_HAS_LENGTH) && !bodyless && !chunk) {
+        int64_t declared = declared_length(headers);
+        if (declared < 0)
+            return TA_EINVAL;
+        rq->resp_length = true;
+        rq->resp_left = (uint64_t)declared;
+        body.len = cut_to_length(rq, body.len);
+        shorter = rq->resp_left > 0;
+        if (shorter)
+            log_length(rq, "shorter");
+    }
+    if (bodyless)
+        body.len = 0;
+    rq->resp_started = true;
+    h->keep = !shorter && may_keep(rq, flags);
+    head.connection = connection_field(rq, flags);
+
+    int rc;
+    if (TA_LIKELY(!chunk && body.len <= H1_COPY_MAX)) {
+        rc = write_copied(rq, &head, body);
+    } else {
+        rc = write_copied(rq, &head, TA_STR(""));
+        if (chunk) {
+            (void)write_chunk(rq, body, from);
+            rc = ta_conn_write(&h->net, "0\r\n\r\n", 5);
+        } else {
+            rc = write_some(rq, body, from);
+        }
+    }
+    rc = written(rq, rc);
+    if (shorter)
+        break_off(rq);
+    else
+        complete(rq);
+    return rc;
+}
+
+void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
+{
+    ta_str body = {reason, strlen(reason)};
+    ta_resp_head head = {
+        .status = status,
+        .headers = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
+        .framing = TA_FRAME_LENGTH,
+        .connection = TA_CONN_CLOSE,
+        .length = body.len,
+        .stamp = h1_stamp(h->server),
+    };
+    char *out = ta_conn_reserve(&h->net, ta_resp_head_bound(&head) + body.len);
+    if (!out)
+        return;
+    char *end = ta_resp_head_write(out, &head);
+    if (!head_only) {
+        memcpy(end, body.ptr, body.len);
+        end += body.len;
+    }
+    ta_conn_commit(&h->net, (size_t)(end - out));
+}
+
+/* -- streamed responses ----------------------------------------------------------------------- */
+
+int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
+        return TA_EINVAL;
+    bool until_close = false;
+    ta_resp_head head = {
+        .status = status, .reason = req->reason, .headers = headers, .flags = flags};
+    rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
+    if (status == 205) {
+        rq->resp_bodyless = true;
+        head.framing = flags & TA_RESP_HAS_LENGTH ? TA_FRAME_NONE : TA_FRAME_LENGTH;
+    } else if (rq->resp_bodyless) {
+        /* nothing to frame */
+    } else if (flags & TA_RESP_CHUNKED) {
+        rq->resp_chunked = true;
+    } else if (flags & TA_RESP_HAS_LENGTH) {
+        int64_t declared = declared_length(headers);
+        if (declared < 0)
+            return TA_EINVAL;
+        rq->resp_length = true;
+        rq->resp_left = (uint64_t)declared;
+    } else if (req->version_minor >= 1) {
+        rq->resp_chunked = true;
+        head.framing = TA_FRAME_CHUNKED;
+    } else {
+        until_close = true;
+    }
+    rq->resp_started = true;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    h->keep = !until_close && may_keep(rq, flags);
+    head.connection = connection_field(rq, flags);
+    head.stamp = h1_stamp(h->server);
+    h1_peer_answered(rq);
+    return written(rq, write_copied(rq, &head, TA_STR("")));
+}
+
+int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (!rq->resp_started || rq->resp_done || rq->raw)
+        return TA_EINVAL;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    if (rq->resp_bodyless)
+        return TA_OK;
+    if (rq->resp_chunked)
+        return written(rq, write_chunk(rq, data, from));
+    data.len = cut_to_length(rq, data.len);
+    return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
+}
+
+int ta_resp_end(ta_req *req)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (rq->resp_done)
+        return TA_OK;
+    if (!rq->resp_started)
+        return ta_resp_send(req, 500, TA_STR("content-type: text/plain; charset=utf-8\r\n"), 0,
+                            TA_STR("Internal Server Error"));
+    if (rq->resp_length && rq->resp_left) {
+        if (h->state != H1_GONE && !h->net.closed)
+            log_length(rq, "shorter");
+        break_off(rq);
+        return TA_ECLOSED;
+    }
+    int rc = TA_OK;
+    if (h->state == H1_GONE || h->net.closed)
+        rc = TA_ECLOSED;
+    else if (rq->resp_chunked)
+        rc = written(rq, ta_conn_write(&h->net, "0\r\n\r\n", 5));
+    complete(rq);
+    return rc;
+}
+
+static void file_done(void *arg, int error)
+{
+    h1_req *rq = arg;
+    rq->files--;
+    if (error != TA_OK) {
+        rq->resp_broken = true;
+        rq->conn->keep = false;
+    }
+    if (error == TA_ESYS)
+        h1_log(rq->conn, TA_LOG_ERROR, "a file became shorter while it was sent: %.*s",
+               (int)TA_MIN(rq->req.raw_path.len, (size_t)200), rq->req.raw_path.ptr);
+    h1_poke(rq->conn);
+}
+
+int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (!rq->resp_started || rq->resp_done || rq->raw || len < 0 || offset < 0)
+        return TA_EINVAL;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    size_t n = rq->resp_bodyless ? 0 : cut_to_length(rq, (size_t)len);
+    if (!n)
+        return TA_OK;
+    if (rq->resp_chunked) {
+        char line[20];
+        char *end = ta_resp_put_hex(line, n);
+        memcpy(end, "\r\n", 2);
+        ta_conn_write(&h->net, line, (size_t)(end + 2 - line));
+    }
+    rq->files++;
+    int rc = ta_conn_sendfile(&h->net, fd, offset, n, file_done, rq);
+    if (rq->resp_chunked && (rc == TA_OK || rc == TA_AGAIN))
+        rc = ta_conn_write(&h->net, "\r\n", 2);
+    return written(rq, rc);
+}
+
+int ta_resp_informational(ta_req *req, int status, ta_str headers)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (rq->resp_started || rq->resp_done || status < 100 || status > 199 || status == 101)
+        return TA_EINVAL;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    if (req->version_minor == 0)
+        return TA_OK;
+    if (status == 100)
+        rq->continue_sent = true;
+    ta_resp_head head = {.status = status, .headers = headers};
+    return written(rq, write_copied(rq, &head, TA_STR("")));
+}
+
+void ta_resp_abort(ta_req *req)
+{
+    h1_req *rq = req->proto;
+    if (!rq->resp_done)
+        break_off(rq);
+}
+
+void ta_resp_flush(ta_req *req)
+{
+    h1_req *rq = req->proto;
+    if (rq->conn->state != H1_GONE)
+        ta_conn_flush(&rq->conn->net);
+}
+
+/* -- request bodies --------------------------------------------------------------------------- */
+
+void ta_req_want_body(ta_req *req, size_t upto)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    rq->want = upto;
+    if (req->body_eof || h->state == H1_GONE || h->net.closed)
+        return;
+    if (upto && req->expect_continue && !rq->continue_sent && !rq->body_read && !rq->resp_started)
+        ta_resp_informational(req, 100, TA_STR(""));
+    h1_poke(h);
+}
+
+void ta_req_consume(ta_req *req, size_t n)
+{
+    h1_req *rq = req->proto;
+    ta_buf_consume(&req->body, n);
+    /* A handler that has its body needs it no second time. */
+    if (req->body_eof && !req->body.len && req->body.cap > H1_KEEP_BODY)
+        ta_buf_free(&req->body);
+    if (!req->body_eof && rq->body_paused)
+        h1_poke(rq->conn);
+}
+
+/* -- upgraded connections --------------------------------------------------------------------- */
+
+int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (rq->resp_started || rq->resp_done || !req->upgrade || !req->body_eof || !req->ops->on_raw)
+        return TA_EINVAL;
+    rq->resp_started = rq->raw = true;
+    h->keep = false;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    ta_resp_head head = {
+        .status = 101, .headers = headers, .flags = flags, .stamp = h1_stamp(h->server)};
+    int rc = written(rq, write_copied(rq, &head, TA_STR("")));
+    h1_poke(h);
+    return rc;
+}
+
+int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (!rq->raw || rq->resp_done)
+        return TA_EINVAL;
+    if (h->state == H1_GONE || h->net.closed)
+        return TA_ECLOSED;
+    return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
+}
+
+void ta_raw_read(ta_req *req, bool on)
+{
+    h1_req *rq = req->proto;
+    h1_conn *h = rq->conn;
+    if (!rq->raw || rq->raw_paused == !on)
+        return;
+    rq->raw_paused = !on;
+    if (h->state == H1_GONE || h->net.closed)
+        return;
+    if (on) {
+        ta_conn_resume(&h->net);
+        h1_poke(h);
+    } else {
+        ta_conn_pause(&h->net);
+    }
+}
+
+void ta_raw_close(ta_req *req)
+{
+    h1_req *rq = req->proto;
+    if (rq->raw && !rq->resp_done)
+        complete(rq);
+}
+
+/* -- addresses -------------------------------------------------------------------------------- */
+
+void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port)
+{
+    ta_conn_peer(&req->conn->net, host, port);
+}
+
+void ta_req_local(const ta_req *req, ta_str *host, uint16_t *port)
+{
+    ta_conn_local(&req->conn->net, host, port);
+}

@@ -1,0 +1,667 @@
+/*
+ * asgi_exchange.c -- the exchange over an ASGI application's scope, receive and send.
+ *
+ * Layer: py.  The slices point into bytes objects that the exchange keeps alive.
+ */
+#include "py/plan/plan_int.h"
+
+#include <structmember.h>
+
+#include "http/method.h"
+
+typedef struct xch_asgi {
+    ta_xch base;
+    ta_engine_state *es;      /* borrowed: the type keeps the module */
+    PyObject *receive, *send; /* owned, or NULL: over a Request, which is asked itself */
+    PyObject *keep;           /* owned tuple of header pairs */
+    PyObject *query_string;   /* owned bytes or NULL */
+    ta_header *header_array;  /* owned */
+} xch_asgi;
+
+/* The callable that an application sends through: notes that the response has started. */
+typedef struct asgi_send {
+    PyObject_HEAD vectorcallfunc vectorcall;
+    xch_asgi *x; /* owned */
+} asgi_send;
+
+/* Gathers the body. */
+typedef struct asgi_body {
+    ta_co co;
+    xch_asgi *x;      /* owned */
+    PyObject *first;  /* owned: the first chunk that is not empty */
+    PyObject *chunks; /* owned list, or NULL before the second chunk */
+} asgi_body;
+
+/* Sends a response in two messages. */
+typedef struct asgi_respond {
+    ta_co co;
+    PyObject *send;        /* owned */
+    PyObject *start, *end; /* owned messages, NULL once sent */
+} asgi_respond;
+
+static ta_step body_advance(ta_co *co, PyObject *value);
+static ta_step respond_advance(ta_co *co, PyObject *value);
+
+/* A new, zeroed coroutine-like object, not tracked yet. */
+static ta_co *new_co(PyTypeObject *type, size_t size, ta_step (*advance)(ta_co *, PyObject *))
+{
+    ta_co *co = PyObject_GC_New(ta_co, type);
+    if (co == NULL)
+        return NULL;
+    memset((char *)co + sizeof(PyObject), 0, size - sizeof(PyObject));
+    ta_co_init(co, advance);
+    return co;
+}
+
+/* -- scope, receive, send ------------------------------------------------------------------ */
+
+static PyObject *unavailable(const char *what)
+{
+    PyErr_Format(PyExc_RuntimeError, "%s channel has not been made available", what);
+    return NULL;
+}
+
+static PyObject *asgi_scope(ta_xch *x)
+{
+    return Py_NewRef(x->scope_dict);
+}
+
+static PyObject *asgi_receive(ta_xch *x)
+{
+    xch_asgi *self = (xch_asgi *)x;
+    return self->receive ? Py_NewRef(self->receive) : unavailable("Receive");
+}
+
+static PyObject *send_vectorcall(PyObject *self, PyObject *const *args, size_t nargsf,
+                                 PyObject *kwnames)
+{
+    xch_asgi *x = ((asgi_send *)self)->x;
+    ta_engine_state *es = x->es;
+    if (PyVectorcall_NARGS(nargsf) == 1 && PyDict_Check(args[0])) {
+        PyObject *type;
+        int rc = PyDict_GetItemRef(args[0], es->str[S_type], &type);
+        if (rc < 0)
+            return NULL;
+        if (rc == 1 && PyUnicode_Check(type) &&
+            PyUnicode_Compare(type, es->str[S_response_start]) == 0)
+            x->base.response_started = true;
+        Py_XDECREF(type);
+    }
+    return PyObject_Vectorcall(x->send, args, nargsf, kwnames);
+}
+
+static PyObject *asgi_get_send(ta_xch *x)
+{
+    xch_asgi *self = (xch_asgi *)x;
+    if (self->send == NULL)
+        return unavailable("Send");
+    asgi_send *send = PyObject_GC_New(asgi_send, self->es->send_type);
+    if (send == NULL)
+        return NULL;
+    send->vectorcall = send_vectorcall;
+    send->x = (xch_asgi *)Py_NewRef((PyObject *)self);
+    PyObject_GC_Track(send);
+    return (PyObject *)send;
+}
+
+/* scope[name]: 1 with a new reference; 0: absent; -1. */
+static int scope_get(PyObject *scope, PyObject *name, PyObject **out)
+{
+    if (PyDict_CheckExact(scope))
+        return PyDict_GetItemRef(scope, name, out);
+    *out = PyObject_GetItem(scope, name);
+    if (*out != NULL)
+        return 1;
+    if (!PyErr_ExceptionMatches(PyExc_KeyError))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+static PyObject *asgi_path_params(ta_xch *x)
+{
+    PyObject *params;
+    int rc = scope_get(x->scope_dict, ((xch_asgi *)x)->es->str[S_path_params], &params);
+    if (rc < 0)
+        return NULL;
+    return rc ? params : PyDict_New();
+}
+
+/* -- body ---------------------------------------------------------------------------------- */
+
+static int asgi_body_get(ta_xch *x, PyObject **out)
+{
+    xch_asgi *self = (xch_asgi *)x;
+    if (x->body_bytes != NULL) {
+        *out = Py_NewRef(x->body_bytes);
+        return 1;
+    }
+    if (self->receive == NULL) {
+        unavailable("Receive");
+        return -1;
+    }
+    asgi_body *b = (asgi_body *)new_co(self->es->body_type, sizeof *b, body_advance);
+    if (b == NULL)
+        return -1;
+    b->x = (xch_asgi *)Py_NewRef((PyObject *)self);
+    PyObject_GC_Track(b);
+    *out = (PyObject *)b;
+    return 0;
+}
+
+/* Takes one message (steals).  1: the body is complete; 0: more is to come; -1. */
+static int body_message(asgi_body *b, PyObject *message)
+{
+    ta_engine_state *es = b->x->es;
+    PyObject *type = PyObject_GetItem(message, es->str[S_type]);
+    PyObject *chunk = NULL, *more = NULL;
+    int rc = -1;
+    if (type == NULL)
+        goto done;
+    int is_end = PyObject_RichCompareBool(type, es->str[S_http_disconnect], Py_EQ);
+    int is_request = is_end ? 0 : PyObject_RichCompareBool(type, es->str[S_http_request], Py_EQ);
+    if (is_end < 0 || is_request < 0)
+        goto done;
+    if (is_end) {
+        PyErr_SetNone(es->client_disconnect);
+    } else if (!is_request) {
+        rc = 0;
+    } else {
+        if (scope_get(message, es->str[S_body], &chunk) < 0 ||
+            scope_get(message, es->str[S_more_body], &more) < 0)
+            goto done;
+        int some = chunk ? PyObject_IsTrue(chunk) : 0;
+        int last = more ? PyObject_Not(more) : 1;
+        if (some < 0 || last < 0)
+            goto done;
+        if (some && b->first == NULL) {
+            b->first = Py_NewRef(chunk);
+        } else if (some) {
+            if (b->chunks == NULL) {
+                b->chunks = PyList_New(1);
+                if (b->chunks == NULL)
+                    goto done;
+                PyList_SET_ITEM(b->chunks, 0, Py_NewRef(b->first));
+            }
+            if (PyList_Append(b->chunks, chunk) < 0)
+                goto done;
+        }
+        rc = last;
+    }
+done:
+    Py_XDECREF(type);
+    Py_XDECREF(chunk);
+    Py_XDECREF(more);
+    Py_DECREF(message);
+    return rc;
+}
+
+static void body_drop(asgi_body *b)
+{
+    Py_CLEAR(b->first);
+    Py_CLEAR(b->chunks);
+    Py_CLEAR(b->x);
+}
+
+static ta_step body_done(asgi_body *b)
+{
+    PyObject *bytes;
+    if (b->first != NULL && b->chunks == NULL && PyBytes_CheckExact(b->first)) {
+        bytes = Py_NewRef(b->first);
+    } else {
+        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+        if (empty == NULL)
+            return TA_STEP_ERROR;
+        if (b->chunks != NULL) {
+            bytes = PyObject_CallMethod(empty, "join", "O", b->chunks);
+            Py_DECREF(empty);
+        } else if (b->first != NULL) {
+            bytes = PyBytes_FromObject(b->first);
+            Py_DECREF(empty);
+        } else {
+            bytes = empty;
+        }
+        if (bytes == NULL)
+            return TA_STEP_ERROR;
+    }
+    if (b->x->base.body_bytes == NULL)
+        b->x->base.body_bytes = Py_NewRef(bytes);
+    b->co.result = bytes;
+    return TA_STEP_DONE;
+}
+
+static ta_step body_advance(ta_co *co, PyObject *value)
+{
+    asgi_body *b = (asgi_body *)co;
+    ta_step step = TA_STEP_ERROR;
+    int rc = 0;
+    if (value != NULL)
+        rc = body_message(b, value);
+    else if (PyErr_Occurred())
+        rc = -1;
+    if (rc == 0) {
+        PyObject *aw = PyObject_CallNoArgs(b->x->receive);
+        if (aw != NULL)
+            step = ta_co_await(co, aw);
+    } else if (rc == 1) {
+        step = body_done(b);
+    }
+    if (step != TA_STEP_AWAIT)
+        body_drop(b);
+    return step;
+}
+
+static int body_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    asgi_body *b = (asgi_body *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(b->x);
+    Py_VISIT(b->first);
+    Py_VISIT(b->chunks);
+    return ta_co_traverse(&b->co, visit, arg);
+}
+
+static int body_clear(PyObject *self)
+{
+    asgi_body *b = (asgi_body *)self;
+    b->co.finished = true;
+    ta_co_clear(&b->co);
+    body_drop(b);
+    return 0;
+}
+
+/* -- respond ---------------------------------------------------------------------------------- */
+
+/* {"type": type, key: value}; both borrowed. */
+static PyObject *message(ta_engine_state *es, int type, int key, PyObject *value)
+{
+    PyObject *dict = PyDict_New();
+    if (dict != NULL && (PyDict_SetItem(dict, es->str[S_type], es->str[type]) < 0 ||
+                         PyDict_SetItem(dict, es->str[key], value) < 0))
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static int append_pair(PyObject *list, ta_str name, ta_str value)
+{
+    PyObject *pair =
+        Py_BuildValue("(y#y#)", name.ptr, (Py_ssize_t)name.len, value.ptr, (Py_ssize_t)value.len);
+    int rc = pair ? PyList_Append(list, pair) : -1;
+    Py_XDECREF(pair);
+    return rc;
+}
+
+/* Field lines to a list of pairs, content-length before them where the status allows it. */
+static PyObject *header_list(int status, ta_str lines, size_t body_len)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    if (!(status < 200 || status == 204 || status == 304)) {
+        char text[24];
+        int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
+        if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)
+            goto error;
+    }
+    while (lines.len > 0) {
+        const char *end = memchr(lines.ptr, '\r', lines.len);
+        const char *colon = memchr(lines.ptr, ':', lines.len);
+        if (end == NULL || colon == NULL || colon > end)
+            break;
+        ta_str value = ta_str_of(colon + 2, (size_t)(end - colon - 2));
+        if (append_pair(list, ta_str_of(lines.ptr, (size_t)(colon - lines.ptr)), value) < 0)
+            goto error;
+        size_t used = (size_t)(end - lines.ptr) + 2;
+        lines = ta_str_skip(lines, used);
+    }
+    return list;
+error:
+    Py_DECREF(list);
+    return NULL;
+}
+
+static PyObject *start_message(ta_engine_state *es, int status, PyObject *headers)
+{
+    PyObject *code = PyLong_FromLong(status);
+    PyObject *dict = code ? message(es, S_response_start, S_status, code) : NULL;
+    Py_XDECREF(code);
+    if (dict != NULL && PyDict_SetItem(dict, es->str[S_headers], headers) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
+                           const ta_piece *body, PyObject **awaitable)
+{
+    xch_asgi *self = (xch_asgi *)x;
+    ta_engine_state *es = self->es;
+    PyObject *list = NULL, *bytes = NULL;
+    asgi_respond *resp = NULL;
+    int rc = -1;
+    if (self->send == NULL) {
+        unavailable("Send");
+        return -1;
+    }
+    if (body->owner != NULL && PyBytes_CheckExact(body->owner) &&
+        PyBytes_AS_STRING(body->owner) == body->data.ptr &&
+        (size_t)PyBytes_GET_SIZE(body->owner) == body->data.len)
+        bytes = Py_NewRef(body->owner);
+    else
+        bytes = PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
+    list = raw_headers ? Py_NewRef(raw_headers) : header_list(status, headers, body->data.len);
+    if (bytes == NULL || list == NULL)
+        goto done;
+    resp = (asgi_respond *)new_co(es->respond_type, sizeof *resp, respond_advance);
+    if (resp == NULL)
+        goto done;
+    resp->send = asgi_get_send(x); /* notes the start when it is really sent */
+    resp->start = start_message(es, status, list);
+    resp->end = message(es, S_response_body, S_body, bytes);
+    PyObject_GC_Track(resp);
+    if (resp->send == NULL || resp->start == NULL || resp->end == NULL) {
+        Py_DECREF(resp);
+        goto done;
+    }
+    *awaitable = (PyObject *)resp;
+    rc = 0;
+done:
+    Py_XDECREF(bytes);
+    Py_XDECREF(list);
+    return rc;
+}
+
+static ta_step respond_advance(ta_co *co, PyObject *value)
+{
+    asgi_respond *resp = (asgi_respond *)co;
+    ta_step step = TA_STEP_ERROR;
+    bool failed = value == NULL && PyErr_Occurred();
+    Py_XDECREF(value);
+    if (!failed) {
+        PyObject **next = resp->start ? &resp->start : &resp->end;
+        PyObject *msg = *next;
+        *next = NULL;
+        if (msg == NULL) {
+            step = TA_STEP_DONE;
+        } else {
+            PyObject *aw = PyObject_CallOneArg(resp->send, msg);
+            Py_DECREF(msg);
+            if (aw != NULL)
+                step = ta_co_await(co, aw);
+        }
+    }
+    if (step != TA_STEP_AWAIT) {
+        Py_CLEAR(resp->send);
+        Py_CLEAR(resp->start);
+        Py_CLEAR(resp->end);
+    }
+    return step;
+}
+
+static int respond_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    asgi_respond *resp = (asgi_respond *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(resp->send);
+    Py_VISIT(resp->start);
+    Py_VISIT(resp->end);
+    return ta_co_traverse(&resp->co, visit, arg);
+}
+
+static int respond_clear(PyObject *self)
+{
+    asgi_respond *resp = (asgi_respond *)self;
+    resp->co.finished = true;
+    ta_co_clear(&resp->co);
+    Py_CLEAR(resp->send);
+    Py_CLEAR(resp->start);
+    Py_CLEAR(resp->end);
+    return 0;
+}
+
+/* -- making one ------------------------------------------------------------------------------- */
+
+static const ta_xch_ops asgi_ops = {
+    .scope = asgi_scope,
+    .receive = asgi_receive,
+    .send = asgi_get_send,
+    .path_params = asgi_path_params,
+    .body = asgi_body_get,
+    .respond = asgi_respond_op,
+};
+
+static PyObject *copy_tuple(PyObject *tuple)
+{
+    Py_ssize_t n = PyTuple_GET_SIZE(tuple);
+    PyObject *copy = PyTuple_New(n);
+    for (Py_ssize_t i = 0; copy != NULL && i < n; i++)
+        PyTuple_SET_ITEM(copy, i, Py_NewRef(PyTuple_GET_ITEM(tuple, i)));
+    return copy;
+}
+
+/* Slices of scope["headers"]. 0 or -1. */
+static int take_headers(xch_asgi *self, PyObject *headers)
+{
+    /* Ours: what is in it may be replaced, so it must not be the caller's own tuple. */
+    PyObject *seq = PyTuple_CheckExact(headers) ? copy_tuple(headers) : PySequence_Tuple(headers);
+    if (seq == NULL)
+        return -1;
+    self->keep = seq;
+    Py_ssize_t n = PyTuple_GET_SIZE(seq);
+    if (n > INT32_MAX) {
+        PyErr_SetString(PyExc_ValueError, "too many headers");
+        return -1;
+    }
+    self->header_array = PyMem_Calloc((size_t)n + 1, sizeof *self->header_array);
+    if (self->header_array == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        PyObject *pair = PyTuple_GET_ITEM(seq, i);
+        if (!PyTuple_CheckExact(pair)) { /* a list might change: keep a copy */
+            PyObject *copy = PySequence_Tuple(pair);
+            if (copy == NULL)
+                return -1;
+            PyTuple_SET_ITEM(seq, i, copy);
+            Py_DECREF(pair);
+            pair = copy;
+        }
+        if (PyTuple_GET_SIZE(pair) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(pair, 0)) ||
+            !PyBytes_Check(PyTuple_GET_ITEM(pair, 1))) {
+            PyErr_SetString(PyExc_TypeError, "scope[\"headers\"] must be pairs of bytes");
+            return -1;
+        }
+        PyObject *name = PyTuple_GET_ITEM(pair, 0), *value = PyTuple_GET_ITEM(pair, 1);
+        self->header_array[i].name =
+            ta_str_of(PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name));
+        self->header_array[i].value =
+            ta_str_of(PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
+    }
+    self->base.headers = self->header_array;
+    self->base.nheaders = (uint32_t)n;
+    return 0;
+}
+
+static int take_scope(xch_asgi *self, PyObject *scope)
+{
+    ta_engine_state *es = self->es;
+    PyObject *obj;
+    int rc = scope_get(scope, es->str[S_headers], &obj);
+    if (rc > 0) {
+        rc = take_headers(self, obj);
+        Py_DECREF(obj);
+    }
+    if (rc < 0)
+        return -1;
+    rc = scope_get(scope, es->str[S_query_string], &obj);
+    if (rc < 0)
+        return -1;
+    if (rc > 0) {
+        if (!PyBytes_Check(obj)) {
+            PyErr_SetString(PyExc_TypeError, "scope[\"query_string\"] must be bytes");
+            Py_DECREF(obj);
+            return -1;
+        }
+        self->query_string = obj;
+        self->base.query = ta_str_of(PyBytes_AS_STRING(obj), (size_t)PyBytes_GET_SIZE(obj));
+    }
+    return 0;
+}
+
+ta_xch *ta_xch_asgi_new(ta_engine_state *es, PyObject *scope, PyObject *receive, PyObject *send)
+{
+    xch_asgi *self = PyObject_GC_New(xch_asgi, es->xch_type);
+    if (self == NULL)
+        return NULL;
+    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    ta_xch_init(&self->base, &asgi_ops);
+    self->es = es;
+    self->receive = Py_XNewRef(receive);
+    self->send = Py_XNewRef(send);
+    self->base.scope_dict = Py_NewRef(scope);
+    self->base.ls = es->running_loop ? es->running_loop(es) : NULL;
+    PyObject_GC_Track(self);
+    if (take_scope(self, scope) < 0) {
+        Py_DECREF(self);
+        return NULL;
+    }
+    return &self->base;
+}
+
+ta_xch *ta_xch_asgi_of(ta_engine_state *es, PyObject *connection)
+{
+    PyObject *scope = PyObject_GetAttr(connection, es->str[S_scope]);
+    if (scope == NULL)
+        return NULL;
+    ta_xch *x = ta_xch_asgi_new(es, scope, NULL, NULL);
+    Py_DECREF(scope);
+    if (x == NULL)
+        return NULL;
+    x->request = Py_NewRef(connection);
+    PyObject *type = (PyObject *)Py_TYPE(connection);
+    x->custom_request = type != es->request_type && type != es->websocket_type;
+    return x;
+}
+
+/* -- the types -------------------------------------------------------------------------------- */
+
+static int xch_traverse(PyObject *obj, visitproc visit, void *arg)
+{
+    xch_asgi *self = (xch_asgi *)obj;
+    Py_VISIT(Py_TYPE(obj));
+    Py_VISIT(self->receive);
+    Py_VISIT(self->send);
+    Py_VISIT(self->keep);
+    return ta_xch_traverse(&self->base, visit, arg);
+}
+
+static int xch_clear(PyObject *obj)
+{
+    xch_asgi *self = (xch_asgi *)obj;
+    Py_CLEAR(self->receive);
+    Py_CLEAR(self->send);
+    ta_xch_clear(&self->base);
+    return 0;
+}
+
+static void xch_dealloc(PyObject *obj)
+{
+    xch_asgi *self = (xch_asgi *)obj;
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    xch_clear(obj);
+    Py_CLEAR(self->keep);
+    Py_CLEAR(self->query_string);
+    PyMem_Free(self->header_array);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
+static void body_dealloc(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    body_clear(obj);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
+static void respond_dealloc(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    respond_clear(obj);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
+static int send_traverse(PyObject *obj, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(obj));
+    Py_VISIT(((asgi_send *)obj)->x);
+    return 0;
+}
+
+static int send_clear(PyObject *obj)
+{
+    Py_CLEAR(((asgi_send *)obj)->x);
+    return 0;
+}
+
+static void send_dealloc(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    (void)send_clear(obj);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
+#define CO_TYPE_FLAGS (TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION)
+
+static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL, NULL, 0, NULL}};
+static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot xch_slots[] = {{Py_tp_dealloc, xch_dealloc},
+                                  {Py_tp_traverse, xch_traverse},
+                                  {Py_tp_clear, xch_clear},
+                                  {0, NULL}};
+PyType_Spec ta_xch_asgi_spec = {.name = "turboapi._core.AsgiExchange",
+                                .basicsize = sizeof(xch_asgi),
+                                .flags = CO_TYPE_FLAGS,
+                                .slots = xch_slots};
+
+static PyType_Slot body_slots[] = {TA_CO_SLOTS,
+                                   {Py_tp_dealloc, body_dealloc},
+                                   {Py_tp_traverse, body_traverse},
+                                   {Py_tp_clear, body_clear},
+                                   {Py_tp_methods, co_methods},
+                                   {Py_tp_getset, co_getset},
+                                   {0, NULL}};
+PyType_Spec ta_asgi_body_spec = {.name = "turboapi._core.AsgiBody",
+                                 .basicsize = sizeof(asgi_body),
+                                 .flags = CO_TYPE_FLAGS,
+                                 .slots = body_slots};
+
+static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
+                                      {Py_tp_dealloc, respond_dealloc},
+                                      {Py_tp_traverse, respond_traverse},
+                                      {Py_tp_clear, respond_clear},
+                                      {Py_tp_methods, co_methods},
+                                      {Py_tp_getset, co_getset},
+                                      {0, NULL}};
+PyType_Spec ta_asgi_respond_spec = {.name = "turboapi._core.AsgiRespond",
+                                    .basicsize = sizeof(asgi_respond),
+                                    .flags = CO_TYPE_FLAGS,
+                                    .slots = respond_slots};
+
+static PyMemberDef send_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(asgi_send, vectorcall), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
+static PyType_Slot send_slots[] = {{Py_tp_call, PyVectorcall_Call}, {Py_tp_dealloc, send_dealloc},
+                                   {Py_tp_traverse, send_traverse}, {Py_tp_clear, send_clear},
+                                   {Py_tp_members, send_members},   {0, NULL}};
+PyType_Spec ta_asgi_send_spec = {.name = "turboapi._core.AsgiSend",
+                                 .basicsize = sizeof(asgi_send),
+                                 .flags = CO_TYPE_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
+                                 .slots = send_slots};

@@ -1,0 +1,116 @@
+/* exchange.c -- what both kinds of exchange share.  See exchange.h. */
+#include "py/support/py_compat.h"
+
+#include "py/exchange/exchange.h"
+
+void ta_xch_init(ta_xch *x, const ta_xch_ops *ops)
+{
+    memset((char *)x + sizeof(PyObject), 0, sizeof(ta_xch) - sizeof(PyObject));
+    x->ops = ops;
+    x->max_body = UINT64_MAX;
+}
+
+int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg)
+{
+    Py_VISIT(x->path_params);
+    Py_VISIT(x->scope_items);
+    Py_VISIT(x->scope_dict);
+    Py_VISIT(x->request);
+    Py_VISIT(x->body_bytes);
+    return 0;
+}
+
+void ta_xch_clear(ta_xch *x)
+{
+    Py_CLEAR(x->path_params);
+    Py_CLEAR(x->scope_items);
+    Py_CLEAR(x->scope_dict);
+    Py_CLEAR(x->request);
+    Py_CLEAR(x->body_bytes);
+}
+
+/* -- memory that is lent ---------------------------------------------------------------------- */
+
+static void *keep_object(void *owner)
+{
+    return Py_NewRef((PyObject *)owner);
+}
+
+/* On the loop's thread, which has the GIL wherever a connection lets go of something. */
+static void release_object(void *object)
+{
+    Py_DECREF((PyObject *)object);
+}
+
+const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender)
+{
+    PyObject *owner = piece->owner;
+    if (piece->buf != NULL) {
+        *lender = ta_lend_buf(piece->buf);
+        return lender;
+    }
+    if (owner != NULL && PyMemoryView_Check(owner))
+        owner = PyMemoryView_GET_BASE(owner); /* whoever releases the view changes nothing */
+    if (owner == NULL || !(PyBytes_CheckExact(owner) || PyUnicode_CheckExact(owner)))
+        return NULL;
+    *lender = (ta_lender){keep_object, release_object, owner};
+    return lender;
+}
+
+bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out)
+{
+    for (uint32_t i = 0; i < x->nheaders; i++) {
+        const ta_header *h = &x->headers[i];
+        if (h->name.len == len && memcmp(h->name.ptr, name, len) == 0) {
+            *out = h->value;
+            return true;
+        }
+    }
+    return false;
+}
+
+PyObject *ta_xch_request(ta_xch *x, PyObject *new_request)
+{
+    if (x->request != NULL)
+        return Py_NewRef(x->request);
+    PyObject *request = NULL;
+    PyObject *scope = x->ops->scope(x);
+    PyObject *receive = scope ? x->ops->receive(x) : NULL;
+    PyObject *send = receive ? x->ops->send(x) : NULL;
+    if (send != NULL) {
+        PyObject *args[] = {NULL, scope, receive, send};
+        request =
+            PyObject_Vectorcall(new_request, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(send);
+    Py_XDECREF(receive);
+    Py_XDECREF(scope);
+    if (request == NULL)
+        return NULL;
+    if (x->body_bytes != NULL && PyObject_SetAttrString(request, "_body", x->body_bytes) < 0) {
+        Py_DECREF(request);
+        return NULL;
+    }
+    if (x->request != NULL) { /* made by code that ran meanwhile */
+        Py_DECREF(request);
+        return Py_NewRef(x->request);
+    }
+    x->request = request;
+    return Py_NewRef(request);
+}
+
+PyObject *ta_xch_call(ta_xch *x, PyObject *app)
+{
+    PyObject *scope = x->ops->scope(x);
+    PyObject *receive = scope ? x->ops->receive(x) : NULL;
+    PyObject *send = receive ? x->ops->send(x) : NULL;
+    PyObject *res = NULL;
+    if (send != NULL) {
+        PyObject *args[] = {NULL, scope, receive, send};
+        res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(send);
+    Py_XDECREF(receive);
+    Py_XDECREF(scope);
+    return res;
+}

@@ -1,0 +1,128 @@
+/*
+ * exchange.h -- one HTTP exchange, whatever the door it came through.
+ *
+ * The engine (plan_run.c) sees requests only through this.  Two implementations: native_exchange.c
+ * over a ta_req of the server, asgi_exchange.c over an ASGI (scope, receive, send).  A ta_xch is a
+ * Python object (heap type, GC): it is what keeps request and response alive, from parse to last
+ * byte. Each implementation has its own heap type whose struct begins with ta_xch; it calls
+ * ta_xch_init/traverse/clear for the common part.
+ */
+#ifndef TA_PY_EXCHANGE_EXCHANGE_H
+#define TA_PY_EXCHANGE_EXCHANGE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "http/http.h"
+
+#define TA_XCH_MAX_PARAMS 32
+
+/* A piece of a body, and whose memory it is. */
+typedef struct ta_piece {
+    ta_str data;
+    PyObject *owner; /* borrowed: the object whose bytes these are; NULL: none */
+    ta_buf *buf;     /* borrowed: the buffer that they are in, which may be taken; NULL: none */
+} ta_piece;
+
+static inline ta_piece ta_piece_bytes(PyObject *bytes /* an instance of bytes */)
+{
+    return (ta_piece){{PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)}, bytes, NULL};
+}
+
+static inline ta_piece ta_piece_buf(ta_buf *buf)
+{
+    return (ta_piece){ta_buf_str(buf), NULL, buf};
+}
+
+/*
+ * Who lends its bytes to a connection (into *lender): an object that can never change, whose end
+ * runs no code of the user's, or the buffer.  NULL: nobody; they must be copied.
+ */
+const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender);
+
+typedef struct ta_xch ta_xch;
+struct ta_loopstate;
+
+typedef struct ta_xch_ops {
+    /* New reference to the ASGI scope dict, made once; NULL with an exception. */
+    PyObject *(*scope)(ta_xch *x);
+    /*
+     * New references to the ASGI callables.  After `body` below `receive` gives no more of the
+     * body, it waits for the disconnect; the exchange's Request has the body as _body.
+     */
+    PyObject *(*receive)(ta_xch *x);
+    PyObject *(*send)(ta_xch *x);
+    /*
+     * New reference to the dict of path parameters (converted by their convertors), the same
+     * object as scope["path_params"] if there is a scope.
+     */
+    PyObject *(*path_params)(ta_xch *x);
+    /*
+     * The whole body.  1: *out is a new bytes object; 0: not all here yet, *out is a new awaitable
+     * that gives the bytes (and raises ClientDisconnect, or the limit's HTTPException 413);
+     * -1: exception.  May be called again: the body is kept in x->body_bytes.
+     */
+    int (*body)(ta_xch *x, PyObject **out);
+    /*
+     * Sends a whole response.  `headers`: raw field lines, lower-case names, "name: value" CRLF
+     * after each, without content-length (added, unless the status forbids it) -- or, when
+     * `raw_headers` is not NULL, a list of (bytes, bytes) used as it is instead of `headers`
+     * (borrowed).  Sets x->response_started.  Returns 1: done; 0: *awaitable is a new reference
+     * that must be awaited before more is sent or the run ends; -1: exception.
+     */
+    int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
+                   const ta_piece *body, PyObject **awaitable);
+    /*
+     * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and
+     * runs its background; or NULL: it has to be called (an exception may be set then).  May be
+     * NULL.
+     */
+    PyObject *(*deliver)(ta_xch *x, PyObject *response);
+    /* Puts what was sent on the wire before slow work (background tasks) starts; may be NULL. */
+    void (*flush)(ta_xch *x);
+} ta_xch_ops;
+
+struct ta_xch {
+    PyObject_HEAD const ta_xch_ops *ops;
+    struct ta_loopstate
+        *ls; /* borrowed: our loop, for the thread pool; NULL under a foreign loop */
+    /* borrowed slices: from the connection's buffer, or from objects that the exchange keeps alive
+     */
+    ta_str method;
+    ta_method method_id;
+    ta_str path; /* decoded UTF-8, as scope["path"] */
+    ta_str query;
+    const ta_header *headers;
+    uint32_t nheaders;
+    /* the match */
+    uint32_t nparams;
+    ta_str param_values[TA_XCH_MAX_PARAMS]; /* slices of path, in the order of the route's path */
+    PyObject *path_params; /* owned dict or NULL; when set it wins over param_values */
+    PyObject *scope_items; /* owned dict or NULL: what the matched entry adds to the scope */
+    /* made when asked for; owned */
+    PyObject *scope_dict;
+    PyObject *request;    /* Starlette Request (or WebSocket under solve) */
+    PyObject *body_bytes; /* set by `body`, and by the engine when the Request read it */
+    uint64_t max_body; /* the plan's max_body_size, UINT64_MAX: none; set before `body` is asked */
+    bool response_started;
+    bool custom_request; /* `request` is a user's subclass: ask its attributes, not the slices */
+};
+
+/* Common part of the types.  init: zeroes all but PyObject_HEAD. */
+void ta_xch_init(ta_xch *x, const ta_xch_ops *ops);
+int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg);
+void ta_xch_clear(ta_xch *x); /* also the end of a native exchange whose slices die */
+
+/* First header of that lower-case name; false when there is none. */
+bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out);
+
+/* app(scope, receive, send): what it returns, or NULL with an exception. */
+PyObject *ta_xch_call(ta_xch *x, PyObject *app);
+
+/*
+ * The Request of the exchange, made by `new_request(scope, receive, send)` when first asked for
+ * (its _body is set if the body was read).  New reference, or NULL with an exception.
+ */
+PyObject *ta_xch_request(ta_xch *x, PyObject *new_request);
+
+#endif

@@ -1,0 +1,701 @@
+/*
+ * shape.c -- see shape.h.
+ *
+ * The spec of a node, as _shape.py gives it, is a tuple (kind, validates, ...):
+ *
+ *     ("str" | "int" | "float" | "bool" | "none" | "any" | "uuid" | "date" | "time" | "datetime" |
+ *      "decimal", validates)
+ *     ("nullable", validates, node)
+ *     ("list" | "dict", validates, node of the items)
+ *     ("choice", validates, ((object, JSON bytes), ...))        the members of an enum, of a
+ * Literal
+ *     ("model", validates, class, from_dict, ((name, key, node, text, default), ...))
+ *
+ * `validates`: pydantic's validator would do more than look at the type, so that only a trusted
+ * value is encoded.  `from_dict`: a dict becomes an instance without running code of the class.  Of
+ * a field, `name` is the attribute and `key` where a dict has it (None: only pydantic knows);
+ * `text` is `"name":` as it is written, None for a field that is left out of dumps; `default` is
+ * the JSON of what a dict without it gets, None when pydantic must decide.
+ */
+#include "py/json/shape.h"
+
+#include <math.h>
+
+#include "py/json/writer.h"
+#include "py/support/state.h"
+
+typedef enum kind {
+    K_STR,
+    K_INT,
+    K_FLOAT,
+    K_BOOL,
+    K_NONE,
+    K_ANY,
+    K_UUID,
+    K_DATE,
+    K_TIME,
+    K_DATETIME,
+    K_DECIMAL,
+    K_LIST,
+    K_DICT,
+    K_CHOICE,
+    K_MODEL,
+    K_NULLABLE, /* in specs only: a node has a flag */
+} kind;
+
+static const char *const kind_names[] = {"str",  "int",    "float", "bool",     "none",    "any",
+                                         "uuid", "date",   "time",  "datetime", "decimal", "list",
+                                         "dict", "choice", "model", "nullable"};
+
+/* Depth of "any"; and of specs, so that a wrong one cannot exhaust the stack. */
+enum { MAX_DEPTH = 100, MAX_MODELS = 1024 };
+
+typedef struct node node;
+
+typedef struct field {
+    PyObject *name; /* owned */
+    PyObject *key;  /* owned, or NULL */
+    PyObject *text; /* owned bytes, or NULL */
+    PyObject *dflt; /* owned bytes, or NULL */
+    node *type;     /* owned */
+} field;
+
+typedef struct choice {
+    PyObject *value; /* owned */
+    PyObject *text;  /* owned bytes */
+} choice;
+
+struct node {
+    uint8_t kind;
+    bool validates;
+    bool nullable;     /* None is a value, too */
+    bool none_checked; /* but a validator sees it */
+    bool from_dict;    /* "model": a dict becomes one without code of the class */
+    Py_ssize_t n;      /* of fields or choices */
+    PyTypeObject *cls; /* owned; "model" */
+    union {
+        node *items;     /* owned; "list", "dict" */
+        field *fields;   /* owned; "model" */
+        choice *choices; /* owned; "choice" */
+    };
+};
+
+typedef struct shape {
+    PyObject_HEAD node *root; /* owned */
+} shape;
+
+typedef struct enc {
+    ta_out o;
+    const ta_json_state *js; /* borrowed */
+} enc;
+
+/* -- encoding ---------------------------------------------------------------------------------- */
+
+static int encode(enc *e, const node *n, PyObject *v, bool trusted, int depth);
+
+static inline int put_bytes(enc *e, PyObject *bytes)
+{
+    return ta_out_text(&e->o, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+}
+
+static int encode_float(enc *e, double v)
+{
+    /* Out of this range pydantic's notation is not Python's. */
+    double size = fabs(v);
+    if (!((size >= 1e-4 && size < 1e15) || v == 0))
+        return 0;
+    if (ta_out_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
+        return -1;
+    e->o.at = ta_json_write_double(e->o.at, v);
+    return 1;
+}
+
+static int encode_int(enc *e, PyObject *v)
+{
+    long long n;
+    if (!ta_out_small_int(v, &n))
+        return 0;
+    if (ta_out_room(&e->o, TA_JSON_INT_MAX) < 0)
+        return -1;
+    e->o.at = ta_json_write_i64(e->o.at, n);
+    return 1;
+}
+
+/* An int where a float is expected becomes one. */
+static int encode_int_as_float(enc *e, PyObject *v)
+{
+    long long n;
+    return ta_out_small_int(v, &n) && llabs(n) < 1000000000000000 ? encode_float(e, (double)n) : 0;
+}
+
+static int encode_decimal(enc *e, PyObject *v)
+{
+    PyObject *text = PyObject_Str(v);
+    if (text == NULL)
+        return ta_out_refuse();
+    /* "NaN", "-Infinity" and the like are validated. */
+    Py_UCS4 last = PyUnicode_READ_CHAR(text, PyUnicode_GET_LENGTH(text) - 1);
+    int rc = last >= '0' && last <= '9' ? ta_out_str(&e->o, text) : 0;
+    Py_DECREF(text);
+    return rc;
+}
+
+static int encode_choice(enc *e, const node *n, PyObject *v)
+{
+    for (Py_ssize_t i = 0; i < n->n; i++) {
+        PyObject *value = n->choices[i].value;
+        if (v == value)
+            return put_bytes(e, n->choices[i].text);
+        if (PyUnicode_CheckExact(v) && PyUnicode_CheckExact(value) &&
+            PyUnicode_Compare(v, value) == 0)
+            return put_bytes(e, n->choices[i].text);
+    }
+    return 0;
+}
+
+/* jsonable_encoder drops keys that begin so. */
+static bool is_hidden_key(PyObject *key)
+{
+    return PyUnicode_GET_LENGTH(key) >= 3 && PyUnicode_READ_CHAR(key, 0) == '_' &&
+           PyUnicode_READ_CHAR(key, 1) == 's' && PyUnicode_READ_CHAR(key, 2) == 'a';
+}
+
+/* -- containers -------------------------------------------------------------------------------- */
+
+static int encode_list(enc *e, const node *items, PyObject *list, bool trusted, int depth)
+{
+    if (ta_out_put(&e->o, '[') < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        if (i > 0 && ta_out_put(&e->o, ',') < 0)
+            return -1;
+        PyObject *item = PyList_GetItemRef(list, i);
+        if (item == NULL) { /* shortened by another thread since the check */
+            PyErr_Clear();
+            return 0;
+        }
+        int rc = encode(e, items, item, trusted, depth);
+        Py_DECREF(item);
+        if (rc != 1)
+            return rc;
+    }
+    return ta_out_put(&e->o, ']');
+}
+
+static int encode_dict_locked(enc *e, const node *items, PyObject *dict, bool trusted, int depth)
+{
+    Py_ssize_t pos = 0, size = PyDict_GET_SIZE(dict);
+    PyObject *key, *value;
+    char before = '{';
+    while (PyDict_Next(dict, &pos, &key, &value)) {
+        if (!PyUnicode_CheckExact(key) || is_hidden_key(key))
+            return 0;
+        Py_INCREF(key);
+        Py_INCREF(value);
+        int rc = ta_out_put(&e->o, before);
+        if (rc == 1)
+            rc = ta_out_str(&e->o, key);
+        if (rc == 1)
+            rc = ta_out_put(&e->o, ':');
+        if (rc == 1)
+            rc = encode(e, items, value, trusted, depth);
+        Py_DECREF(key);
+        Py_DECREF(value);
+        if (rc != 1)
+            return rc;
+        if (TA_UNLIKELY(PyDict_GET_SIZE(dict) != size))
+            return 0; /* changed under us */
+        before = ',';
+    }
+    if (before == '{' && ta_out_put(&e->o, '{') < 0)
+        return -1;
+    return ta_out_put(&e->o, '}');
+}
+
+static int encode_dict(enc *e, const node *items, PyObject *dict, bool trusted, int depth)
+{
+    int rc;
+    Py_BEGIN_CRITICAL_SECTION(dict);
+    rc = encode_dict_locked(e, items, dict, trusted, depth);
+    Py_END_CRITICAL_SECTION();
+    return rc;
+}
+
+/* What pydantic finds out about a value of type Any by itself, where that is plain. */
+static int encode_any(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+{
+    PyTypeObject *type = Py_TYPE(v);
+    if (type == &PyUnicode_Type)
+        return ta_out_str(&e->o, v);
+    if (type == &PyLong_Type)
+        return encode_int(e, v);
+    if (type == &PyFloat_Type)
+        return encode_float(e, PyFloat_AS_DOUBLE(v));
+    if (v == Py_None)
+        return ta_out_text(&e->o, "null", 4);
+    if (v == Py_True)
+        return ta_out_text(&e->o, "true", 4);
+    if (v == Py_False)
+        return ta_out_text(&e->o, "false", 5);
+    if (depth >= MAX_DEPTH)
+        return 0;
+    if (type == &PyList_Type)
+        return encode_list(e, n, v, trusted, depth + 1);
+    return type == &PyDict_Type ? encode_dict(e, n, v, trusted, depth + 1) : 0;
+}
+
+/* -- models ------------------------------------------------------------------------------------ */
+
+/* The field's name or a comma is before it: `first` tells. */
+static inline int put_field_text(enc *e, const field *f, bool first)
+{
+    size_t n = (size_t)PyBytes_GET_SIZE(f->text);
+    if (ta_out_room(&e->o, n + 1) < 0)
+        return -1;
+    *e->o.at++ = first ? '{' : ',';
+    memcpy(e->o.at, PyBytes_AS_STRING(f->text), n);
+    e->o.at += n;
+    return 1;
+}
+
+static int end_model(enc *e, bool first)
+{
+    return first ? ta_out_text(&e->o, "{}", 2) : ta_out_put(&e->o, '}');
+}
+
+/* What validating a dict and dumping the model gives. Other keys of the dict are ignored. */
+static int encode_from_dict(enc *e, const node *n, PyObject *dict, int depth)
+{
+    bool first = true;
+    for (Py_ssize_t i = 0; i < n->n; i++) {
+        const field *f = &n->fields[i];
+        PyObject *value;
+        if (f->key == NULL || f->text == NULL)
+            return 0;
+        int rc = PyDict_GetItemRef(dict, f->key, &value);
+        if (rc < 0)
+            return ta_out_refuse();
+        if (rc == 0 && f->dflt == NULL)
+            return 0;
+        rc = put_field_text(e, f, first);
+        if (rc == 1)
+            rc = value ? encode(e, f->type, value, false, depth) : put_bytes(e, f->dflt);
+        Py_XDECREF(value);
+        if (rc != 1)
+            return rc;
+        first = false;
+    }
+    return end_model(e, first);
+}
+
+/* Field names are identifiers; mostly they are the same object. */
+static inline bool same_name(PyObject *key, PyObject *name)
+{
+    if (key == name)
+        return true;
+    return PyUnicode_CheckExact(key) && PyUnicode_Compare(key, name) == 0;
+}
+
+/* pydantic writes what is in __dict__, in that order: here it must be the fields in theirs. */
+static int encode_fields_locked(enc *e, const node *n, PyObject *dict, int depth)
+{
+    Py_ssize_t pos = 0;
+    PyObject *key, *value;
+    bool first = true;
+    if (PyDict_GET_SIZE(dict) != n->n)
+        return 0;
+    for (Py_ssize_t i = 0; i < n->n; i++) {
+        const field *f = &n->fields[i];
+        if (!PyDict_Next(dict, &pos, &key, &value) || !same_name(key, f->name))
+            return 0;
+        if (f->text == NULL)
+            continue;
+        Py_INCREF(value);
+        int rc = put_field_text(e, f, first);
+        if (rc == 1)
+            rc = encode(e, f->type, value, true, depth);
+        Py_DECREF(value);
+        if (rc != 1)
+            return rc;
+        first = false;
+    }
+    return end_model(e, first);
+}
+
+static int encode_instance(enc *e, const node *n, PyObject *v, int depth)
+{
+    PyObject *dict = PyObject_GenericGetDict(v, NULL);
+    if (dict == NULL)
+        return ta_out_refuse();
+    int rc = 0;
+    if (PyDict_CheckExact(dict)) {
+        Py_BEGIN_CRITICAL_SECTION(dict);
+        rc = encode_fields_locked(e, n, dict, depth);
+        Py_END_CRITICAL_SECTION();
+    }
+    Py_DECREF(dict);
+    return rc;
+}
+
+static int encode_model(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+{
+    if (Py_IS_TYPE(v, n->cls))
+        return encode_instance(e, n, v, depth);
+    if (trusted || !n->from_dict || !PyDict_CheckExact(v))
+        return 0;
+    return encode_from_dict(e, n, v, depth);
+}
+
+static int encode(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+{
+    PyTypeObject *type = Py_TYPE(v);
+    if (v == Py_None && n->nullable && (trusted || !n->none_checked))
+        return ta_out_text(&e->o, "null", 4);
+    if (n->validates && !trusted)
+        return 0;
+    switch ((kind)n->kind) {
+    case K_STR:
+        return type == &PyUnicode_Type ? ta_out_str(&e->o, v) : 0;
+    case K_INT:
+        return type == &PyLong_Type ? encode_int(e, v) : 0;
+    case K_FLOAT:
+        if (type == &PyFloat_Type)
+            return encode_float(e, PyFloat_AS_DOUBLE(v));
+        return type == &PyLong_Type && !trusted ? encode_int_as_float(e, v) : 0;
+    case K_BOOL:
+        if (v == Py_True)
+            return ta_out_text(&e->o, "true", 4);
+        return v == Py_False ? ta_out_text(&e->o, "false", 5) : 0;
+    case K_NONE:
+        return v == Py_None ? ta_out_text(&e->o, "null", 4) : 0;
+    case K_ANY:
+        return encode_any(e, n, v, trusted, depth);
+    case K_UUID:
+        return type == e->js->uuid_type ? ta_out_uuid(&e->o, e->js, v) : 0;
+    case K_DATE:
+    case K_TIME:
+    case K_DATETIME: {
+        PyTypeObject *expected = n->kind == K_DATE   ? e->js->date_type
+                                 : n->kind == K_TIME ? e->js->time_type
+                                                     : e->js->datetime_type;
+        int rc = type == expected ? ta_out_moment(&e->o, e->js, v, "Z") : 0;
+        return rc == 2 ? 0 : rc;
+    }
+    case K_DECIMAL:
+        return type == e->js->decimal_type ? encode_decimal(e, v) : 0;
+    case K_LIST:
+        return type == &PyList_Type ? encode_list(e, n->items, v, trusted, depth) : 0;
+    case K_DICT:
+        return type == &PyDict_Type ? encode_dict(e, n->items, v, trusted, depth) : 0;
+    case K_CHOICE:
+        return encode_choice(e, n, v);
+    case K_MODEL:
+        return encode_model(e, n, v, trusted, depth);
+    case K_NULLABLE:
+        break;
+    }
+    return 0;
+}
+
+int ta_shape_encode(PyObject *self, const ta_json_state *js, PyObject *value, bool trusted,
+                    ta_buf *out)
+{
+    size_t start = out->len;
+    enc e = {.o = ta_out_begin(out), .js = js};
+    const node *root = ((shape *)self)->root; /* NULL once the collector has cleared it */
+    int rc = root ? encode(&e, root, value, trusted, 0) : 0;
+    ta_out_commit(&e.o);
+    if (rc != 1)
+        out->len = start;
+    return rc;
+}
+
+PyObject *ta_shape_of_model(const ta_json_state *js, PyTypeObject *model)
+{
+    PyObject *found = NULL;
+    int rc = PyDict_GetItemRef(js->shapes, (PyObject *)model, &found);
+    if (rc == 0) {
+        PyObject *compile = ta_import_attr("turboapi._shape", "shape_of_model");
+        found = compile ? PyObject_CallOneArg(compile, (PyObject *)model) : NULL;
+        Py_XDECREF(compile);
+        if (found == NULL)
+            return NULL;
+        if (found != Py_None && !Py_IS_TYPE(found, js->shape_type)) {
+            PyErr_SetString(PyExc_TypeError, "shape_of_model must return a Shape or None");
+            Py_DECREF(found);
+            return NULL;
+        }
+        /* Classes that are made while serving must not be kept for ever. */
+        if (PyDict_GET_SIZE(js->shapes) >= MAX_MODELS)
+            PyDict_Clear(js->shapes);
+        if (PyDict_SetItem(js->shapes, (PyObject *)model, found) < 0)
+            Py_CLEAR(found);
+    }
+    if (found == Py_None)
+        Py_CLEAR(found);
+    return found;
+}
+
+/* -- making ------------------------------------------------------------------------------------ */
+
+static void free_node(node *n)
+{
+    if (n == NULL)
+        return;
+    if (n->kind == K_LIST || n->kind == K_DICT)
+        free_node(n->items);
+    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
+        Py_XDECREF(n->fields[i].name);
+        Py_XDECREF(n->fields[i].key);
+        Py_XDECREF(n->fields[i].text);
+        Py_XDECREF(n->fields[i].dflt);
+        free_node(n->fields[i].type);
+    }
+    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++) {
+        Py_XDECREF(n->choices[i].value);
+        Py_XDECREF(n->choices[i].text);
+    }
+    if (n->kind == K_MODEL)
+        PyMem_Free(n->fields);
+    if (n->kind == K_CHOICE)
+        PyMem_Free(n->choices);
+    Py_XDECREF(n->cls);
+    PyMem_Free(n);
+}
+
+static int visit_node(const node *n, visitproc visit, void *arg)
+{
+    if (n == NULL)
+        return 0;
+    Py_VISIT(n->cls);
+    if (n->kind == K_LIST || n->kind == K_DICT)
+        return visit_node(n->items, visit, arg);
+    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
+        int rc = visit_node(n->fields[i].type, visit, arg);
+        if (rc != 0)
+            return rc;
+    }
+    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++)
+        Py_VISIT(n->choices[i].value);
+    return 0;
+}
+
+static node *bad_spec(PyObject *spec)
+{
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "Shape: not a spec: %R", spec);
+    return NULL;
+}
+
+static node *read_node(PyObject *spec, int depth);
+
+/* `obj` must be of this type, or None: then *out stays NULL. */
+static bool take(PyObject *obj, PyTypeObject *type, PyObject **out)
+{
+    if (obj == Py_None)
+        return true;
+    if (!Py_IS_TYPE(obj, type))
+        return false;
+    *out = Py_NewRef(obj);
+    return true;
+}
+
+static bool read_fields(node *n, PyObject *fields, int depth)
+{
+    if (!PyTuple_CheckExact(fields))
+        return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(fields);
+    n->fields = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->fields);
+    if (n->fields == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; n->n < count; n->n++) {
+        PyObject *item = PyTuple_GET_ITEM(fields, n->n);
+        field *f = &n->fields[n->n];
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 5)
+            return false;
+        bool ok = take(PyTuple_GET_ITEM(item, 0), &PyUnicode_Type, &f->name) && f->name != NULL &&
+                  take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &f->key) &&
+                  (f->type = read_node(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
+                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &f->text) &&
+                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &f->dflt);
+        if (!ok) {
+            n->n++; /* what it has is freed with the others */
+            return false;
+        }
+        PyUnicode_InternInPlace(&f->name);
+        if (f->key != NULL)
+            PyUnicode_InternInPlace(&f->key);
+    }
+    return true;
+}
+
+static bool read_choices(node *n, PyObject *choices)
+{
+    if (!PyTuple_CheckExact(choices))
+        return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(choices);
+    n->choices = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->choices);
+    if (n->choices == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; n->n < count; n->n++) {
+        PyObject *item = PyTuple_GET_ITEM(choices, n->n);
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 2 ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(item, 1)))
+            return false;
+        n->choices[n->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+        n->choices[n->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
+    }
+    return true;
+}
+
+/* A new node, or NULL with an exception. */
+static node *read_node(PyObject *spec, int depth)
+{
+    if (depth > MAX_DEPTH || !PyTuple_CheckExact(spec) || PyTuple_GET_SIZE(spec) < 2 ||
+        !PyUnicode_Check(PyTuple_GET_ITEM(spec, 0)) || !PyBool_Check(PyTuple_GET_ITEM(spec, 1)))
+        return bad_spec(spec);
+    static const uint8_t sizes[] = {
+        [K_LIST] = 3, [K_DICT] = 3, [K_CHOICE] = 3, [K_MODEL] = 5, [K_NULLABLE] = 3};
+    uint8_t which = 0;
+    while (which <= K_NULLABLE &&
+           PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(spec, 0), kind_names[which]) != 0)
+        which++;
+    if (which > K_NULLABLE || PyTuple_GET_SIZE(spec) != (sizes[which] ? sizes[which] : 2))
+        return bad_spec(spec);
+    bool validates = PyTuple_GET_ITEM(spec, 1) == Py_True;
+    if (which == K_NULLABLE) {
+        node *inner = read_node(PyTuple_GET_ITEM(spec, 2), depth + 1);
+        if (inner != NULL) {
+            inner->nullable = true;
+            inner->none_checked |= validates;
+            inner->validates |= validates;
+        }
+        return inner;
+    }
+    node *n = PyMem_Calloc(1, sizeof *n);
+    if (n == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    n->kind = which;
+    n->validates = validates;
+    bool ok = true;
+    if (which == K_LIST || which == K_DICT) {
+        ok = (n->items = read_node(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
+    } else if (which == K_CHOICE) {
+        ok = read_choices(n, PyTuple_GET_ITEM(spec, 2));
+    } else if (which == K_MODEL) {
+        ok = PyType_Check(PyTuple_GET_ITEM(spec, 2));
+        if (ok) {
+            n->cls = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(spec, 2));
+            n->from_dict = PyTuple_GET_ITEM(spec, 3) == Py_True;
+            ok = read_fields(n, PyTuple_GET_ITEM(spec, 4), depth);
+        }
+    }
+    if (ok)
+        return n;
+    free_node(n);
+    return bad_spec(spec);
+}
+
+/* -- the type ---------------------------------------------------------------------------------- */
+
+static PyObject *shape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    PyObject *spec;
+    static char *names[] = {"spec", NULL};
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Shape", names, &spec))
+        return NULL;
+    shape *self = (shape *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->root = read_node(spec, 0);
+    if (self->root == NULL)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
+static int shape_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return visit_node(((shape *)self)->root, visit, arg);
+}
+
+static int shape_clear(PyObject *self)
+{
+    node *root = ((shape *)self)->root;
+    ((shape *)self)->root = NULL;
+    free_node(root);
+    return 0;
+}
+
+static void shape_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)shape_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+PyDoc_STRVAR(encode_doc, "encode($self, value, /, *, trusted=False)\n--\n\n"
+                         "Return the JSON bytes of a value, or None when pydantic must decide.\n\n"
+                         "trusted: it is validated, and is dumped as it is.");
+
+static PyObject *shape_encode(PyObject *self, PyTypeObject *cls, PyObject *const *args,
+                              Py_ssize_t nargs, PyObject *kwnames)
+{
+    Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs != 1 || nkw > 1 ||
+        (nkw && !PyUnicode_EqualToUTF8AndSize(PyTuple_GET_ITEM(kwnames, 0), "trusted", 7))) {
+        PyErr_SetString(PyExc_TypeError, "encode() takes a value and the keyword trusted");
+        return NULL;
+    }
+    int trusted = nkw ? PyObject_IsTrue(args[1]) : 0;
+    if (trusted < 0)
+        return NULL;
+    ta_buf out;
+    ta_buf_init(&out);
+    PyObject *result = NULL;
+    int rc = ta_shape_encode(self, &ta_state_of_class(cls)->o.json, args[0], trusted, &out);
+    if (rc == 1) {
+        ta_str bytes = ta_buf_str(&out);
+        result = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);
+    } else if (rc == 0) {
+        result = Py_NewRef(Py_None);
+    }
+    ta_buf_free(&out);
+    return result;
+}
+
+static PyMethodDef shape_methods[] = {
+    {"encode", (PyCFunction)(void (*)(void))shape_encode,
+     METH_METHOD | METH_FASTCALL | METH_KEYWORDS, encode_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(shape_doc, "Shape(spec)\n--\n\nValues of a schema to JSON; see turboapi._shape.");
+
+static PyType_Slot shape_slots[] = {{Py_tp_new, shape_new},
+                                    {Py_tp_doc, (void *)shape_doc},
+                                    {Py_tp_dealloc, shape_dealloc},
+                                    {Py_tp_traverse, shape_traverse},
+                                    {Py_tp_clear, shape_clear},
+                                    {Py_tp_methods, shape_methods},
+                                    {0, NULL}};
+
+static PyType_Spec shape_spec = {.name = "turboapi._core.Shape",
+                                 .basicsize = sizeof(shape),
+                                 .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
+                                 .slots = shape_slots};
+
+int ta_shape_init(PyObject *module, ta_state *st)
+{
+    ta_json_state *js = &st->o.json;
+    js->shapes = PyDict_New();
+    return js->shapes ? ta_add_type(module, &shape_spec, "Shape", &js->shape_type) : -1;
+}

@@ -1,0 +1,192 @@
+/* writer.c -- see writer.h. */
+#include "py/json/writer.h"
+
+#include <datetime.h>
+
+#include "py/support/state.h"
+
+int ta_out_grow(ta_out *o, size_t n)
+{
+    ta_out_commit(o);
+    char *p = ta_buf_reserve(o->buf, n);
+    ta_out_resume(o);
+    if (!p) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 1;
+}
+
+int ta_out_refuse(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
+        PyErr_Clear();
+        return 0;
+    }
+    return -1;
+}
+
+/* Goes on behind what was appended to the buffer itself. */
+static int appended(ta_out *o, int err)
+{
+    ta_out_resume(o);
+    if (TA_LIKELY(err == TA_OK))
+        return 1;
+    if (err == TA_ENOMEM) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return 0; /* a lone surrogate */
+}
+
+int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
+{
+    const void *data = PyUnicode_DATA(s);
+    ta_out_commit(o);
+    if (PyUnicode_IS_ASCII(s))
+        return appended(o, ta_json_string_utf8(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
+        return appended(o, ta_json_string_latin1(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
+        return appended(o, ta_json_string_ucs2(o->buf, data, len));
+    return appended(o, ta_json_string_ucs4(o->buf, data, len));
+}
+
+int ta_out_ascii_str(ta_out *o, PyObject *s)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    if (PyUnicode_READY(s) < 0)
+        return -1;
+#endif
+    const void *data = PyUnicode_DATA(s);
+    size_t len = (size_t)PyUnicode_GET_LENGTH(s);
+    if (TA_LIKELY(PyUnicode_IS_ASCII(s) && memchr(data, 0x7f, len) == NULL))
+        return ta_out_str(o, s);
+    ta_out_commit(o);
+    if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
+        return appended(o, ta_json_ascii_latin1(o->buf, data, len));
+    if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
+        return appended(o, ta_json_ascii_ucs2(o->buf, data, len));
+    return appended(o, ta_json_ascii_ucs4(o->buf, data, len));
+}
+
+int ta_out_int(ta_out *o, PyObject *v)
+{
+    long long n;
+    if (TA_LIKELY(ta_out_small_int(v, &n))) {
+        if (ta_out_room(o, TA_JSON_INT_MAX) < 0)
+            return -1;
+        o->at = ta_json_write_i64(o->at, n);
+        return 1;
+    }
+    PyObject *text = PyObject_Repr(v);
+    if (!text) /* more digits than sys.get_int_max_str_digits() */
+        return ta_out_refuse();
+    Py_ssize_t len;
+    const char *s = PyUnicode_AsUTF8AndSize(text, &len);
+    int rc = s ? ta_out_text(o, s, (size_t)len) : -1;
+    Py_DECREF(text);
+    return rc;
+}
+
+static char *two(char *p, int v)
+{
+    p[0] = (char)('0' + v / 10);
+    p[1] = (char)('0' + v % 10);
+    return p + 2;
+}
+
+static char *write_date(char *p, int year, int month, int day)
+{
+    p = two(two(p, year / 100), year % 100);
+    *p++ = '-';
+    p = two(p, month);
+    *p++ = '-';
+    return two(p, day);
+}
+
+static char *write_time(char *p, int hour, int minute, int second, int us)
+{
+    p = two(p, hour);
+    *p++ = ':';
+    p = two(p, minute);
+    *p++ = ':';
+    p = two(p, second);
+    if (us) {
+        *p++ = '.';
+        p = two(two(two(p, us / 10000), us / 100 % 100), us % 100);
+    }
+    return p;
+}
+
+int ta_out_moment(ta_out *o, const ta_json_state *js, PyObject *v, const char *utc)
+{
+    (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
+    const PyTypeObject *type = Py_TYPE(v);
+    char text[40];
+    char *p = text;
+    PyObject *tz = Py_None;
+    *p++ = '"';
+    if (type == js->date_type) {
+        p = write_date(p, PyDateTime_GET_YEAR(v), PyDateTime_GET_MONTH(v), PyDateTime_GET_DAY(v));
+    } else if (type == js->datetime_type) {
+        tz = PyDateTime_DATE_GET_TZINFO(v);
+        p = write_date(p, PyDateTime_GET_YEAR(v), PyDateTime_GET_MONTH(v), PyDateTime_GET_DAY(v));
+        *p++ = 'T';
+        p = write_time(p, PyDateTime_DATE_GET_HOUR(v), PyDateTime_DATE_GET_MINUTE(v),
+                       PyDateTime_DATE_GET_SECOND(v), PyDateTime_DATE_GET_MICROSECOND(v));
+    } else {
+        tz = PyDateTime_TIME_GET_TZINFO(v);
+        p = write_time(p, PyDateTime_TIME_GET_HOUR(v), PyDateTime_TIME_GET_MINUTE(v),
+                       PyDateTime_TIME_GET_SECOND(v), PyDateTime_TIME_GET_MICROSECOND(v));
+    }
+    if (tz == js->utc) {
+        size_t n = strlen(utc);
+        memcpy(p, utc, n);
+        p += n;
+    } else if (tz != Py_None) {
+        return 2;
+    }
+    *p++ = '"';
+    return ta_out_text(o, text, (size_t)(p - text));
+}
+
+/* The number's 16 bytes, or 0 when it is not what a UUID keeps there. */
+static int uuid_bytes(PyObject *number, unsigned char raw[16])
+{
+    if (!PyLong_CheckExact(number))
+        return 0;
+#if PY_VERSION_HEX >= 0x030d0000
+    Py_ssize_t n = PyLong_AsNativeBytes(
+        number, raw, 16, Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER);
+    if (n < 0)
+        return ta_out_refuse();
+    return n <= 16;
+#else
+    return _PyLong_AsByteArray((PyLongObject *)number, raw, 16, 0, 0) < 0 ? ta_out_refuse() : 1;
+#endif
+}
+
+int ta_out_uuid(ta_out *o, const ta_json_state *js, PyObject *v)
+{
+    PyObject *number = PyObject_GetAttr(v, js->str_int);
+    if (!number)
+        return ta_out_refuse();
+    unsigned char raw[16];
+    int rc = uuid_bytes(number, raw);
+    Py_DECREF(number);
+    if (rc != 1)
+        return rc;
+    static const char hex[16] = "0123456789abcdef";
+    char text[38];
+    char *p = text;
+    *p++ = '"';
+    for (int i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            *p++ = '-';
+        *p++ = hex[raw[i] >> 4];
+        *p++ = hex[raw[i] & 15];
+    }
+    *p = '"';
+    return ta_out_text(o, text, sizeof text);
+}

@@ -1,0 +1,163 @@
+/*
+ * evloop_run.c -- a turn of the event loop: wait, make due timers ready, call what is ready.
+ *
+ * Layer: py (L4).  The order is asyncio's (BaseEventLoop._run_once): what becomes ready during a
+ * turn runs in the next one, after another look at the selector.
+ */
+#include "py/loop/evloop_int.h"
+
+/* asyncio's MAXIMUM_SELECT_TIMEOUT: a day. */
+#define LONGEST_WAIT 86400.0
+
+/* -- what select() gives -------------------------------------------------------------------------
+ */
+
+/* A handle of asyncio's own, or a Python subclass, may be anything. */
+static int is_cancelled(ta_evloop *l, PyObject *handle)
+{
+    if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
+        return ta_handle_of(handle)->cancelled;
+    PyObject *value = PyObject_GetAttr(handle, l->st->o.names._cancelled);
+    int yes = value ? PyObject_IsTrue(value) : -1;
+    Py_XDECREF(value);
+    return yes;
+}
+
+static int take_event(ta_evloop *l, PyObject *fileobj, PyObject *handle, bool writer)
+{
+    if (Py_IsNone(handle))
+        return 0;
+    int cancelled = is_cancelled(l, handle);
+    if (cancelled == 0)
+        return ta_evloop_push(l, Py_NewRef(handle));
+    if (cancelled < 0)
+        return -1;
+    PyObject *res = PyObject_CallMethod((PyObject *)l, writer ? "_remove_writer" : "_remove_reader",
+                                        "O", fileobj);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+int ta_evloop_take_events(ta_evloop *l, PyObject *events)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(events); i++) {
+        PyObject *key, *fileobj = NULL, *data = NULL, *reader, *writer;
+        int mask, rc = -1;
+        if (!PyArg_ParseTuple(PyList_GET_ITEM(events, i), "Oi", &key, &mask))
+            return -1;
+        if ((fileobj = PyObject_GetAttr(key, l->st->o.names.fileobj)) != NULL &&
+            (data = PyObject_GetAttr(key, l->st->o.names.data)) != NULL &&
+            PyArg_ParseTuple(data, "OO", &reader, &writer) &&
+            (!(mask & 1) || take_event(l, fileobj, reader, false) == 0) &&
+            (!(mask & 2) || take_event(l, fileobj, writer, true) == 0))
+            rc = 0;
+        Py_XDECREF(data);
+        Py_XDECREF(fileobj);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* self._selector.select, kept while `_selector` is the same object. */
+static PyObject *bound_select(ta_evloop *l)
+{
+    PyObject *selector = PyObject_GetAttr((PyObject *)l, l->st->o.names._selector);
+    if (selector == NULL)
+        return NULL;
+    if (selector != l->selector) {
+        PyObject *select = PyObject_GetAttrString(selector, "select");
+        if (select == NULL) {
+            Py_DECREF(selector);
+            return NULL;
+        }
+        Py_XSETREF(l->select, select);
+        Py_XSETREF(l->selector, Py_NewRef(selector));
+    }
+    Py_DECREF(selector);
+    return l->select;
+}
+
+static PyObject *wait(ta_evloop *l)
+{
+    PyObject *select = bound_select(l), *timeout, *events = NULL;
+    if (select == NULL)
+        return NULL;
+    double due = 0;
+    bool timed = false;
+    TA_EVLOOP_LOCK(l);
+    bool ready = ta_evloop_nready(l) > 0;
+    if (!ready && l->nheap > 0) {
+        due = l->heap[0].when;
+        timed = true;
+    }
+    TA_EVLOOP_UNLOCK(l);
+    if (ready || l->stopping) {
+        timeout = PyLong_FromLong(0);
+    } else if (timed) {
+        double left = due - ta_evloop_now();
+        timeout = PyFloat_FromDouble(left < 0 ? 0 : left > LONGEST_WAIT ? LONGEST_WAIT : left);
+    } else {
+        timeout = Py_NewRef(Py_None);
+    }
+    if (timeout != NULL)
+        events = PyObject_CallOneArg(select, timeout);
+    Py_XDECREF(timeout);
+    if (events != NULL && !PyList_Check(events))
+        Py_SETREF(events, PySequence_List(events));
+    return events;
+}
+
+/* -- calling -------------------------------------------------------------------------------------
+ */
+
+static int call(ta_evloop *l, PyObject *handle)
+{
+    PyObject *res;
+    if (l->debug)
+        res = PyObject_CallMethod((PyObject *)l, "_debug_run", "O", handle);
+    else if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
+        return ta_handle_run(l, handle);
+    else
+        res = PyObject_CallMethodNoArgs(handle, l->st->o.names._run);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+/* A timer of asyncio's own is told that it is on no heap any more. */
+static int make_ready(ta_evloop *l, PyObject *handle /* steals */)
+{
+    if (!ta_handle_is_ours(l->st, handle) &&
+        PyObject_SetAttr(handle, l->st->o.names._scheduled, Py_False) < 0) {
+        Py_DECREF(handle);
+        return -1;
+    }
+    return ta_evloop_push(l, handle);
+}
+
+int ta_evloop_turn(ta_evloop *l)
+{
+    PyObject *handle, *events = wait(l);
+    if (events == NULL)
+        return -1;
+    int rc = ta_evloop_take_events(l, events);
+    Py_DECREF(events);
+    if (rc < 0)
+        return -1;
+    if (l->nheap > 0) {
+        double end = ta_evloop_now() + l->resolution;
+        while ((handle = ta_evloop_pop_due(l, end)) != NULL) {
+            if (make_ready(l, handle) < 0)
+                return -1;
+        }
+    }
+    for (size_t todo = ta_evloop_nready(l); todo > 0 && (handle = ta_evloop_pop(l)) != NULL;
+         todo--) {
+        int cancelled = is_cancelled(l, handle);
+        rc = cancelled == 0 ? call(l, handle) : cancelled < 0 ? -1 : 0;
+        Py_DECREF(handle);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}

@@ -1,0 +1,439 @@
+/*
+ * future.c -- a light future that C completes.
+ *
+ * Layer: py (L4).  It has what asyncio asks of a Future-like object (`_asyncio_future_blocking`,
+ * add_done_callback, result, cancel, get_loop ...), no more.
+ */
+#include "py/loop/future.h"
+
+#include <structmember.h>
+
+typedef enum { PENDING, FINISHED, CANCELLED } waiter_state;
+
+struct ta_waiter {
+    PyObject_HEAD ta_loopstate
+        *ls;              /* borrowed: used by set_* only, whose caller belongs to that loop */
+    PyObject *aioloop;    /* owned */
+    PyObject *cb0, *ctx0; /* owned: the first callback (most often the only one) and its context */
+    PyObject *more;       /* owned: list of (callback, context), or NULL */
+    PyObject *result;     /* owned */
+    PyObject *exc;        /* owned */
+    PyObject *cancel_msg; /* owned */
+    void (*on_cancel)(void *arg);
+    void *arg; /* borrowed: until ta_waiter_detach */
+    waiter_state state;
+    char blocking;
+};
+
+static inline ta_waiter *cast(PyObject *obj)
+{
+    return (ta_waiter *)obj;
+}
+
+ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg)
+{
+    ta_waiter *w = PyObject_GC_New(ta_waiter, ls->st->o.task.waiter_type);
+    if (w == NULL)
+        return NULL;
+    memset((char *)w + sizeof(PyObject), 0, sizeof *w - sizeof(PyObject));
+    w->ls = ls;
+    w->aioloop = Py_NewRef(ls->aioloop);
+    w->on_cancel = cancel;
+    w->arg = arg;
+    PyObject_GC_Track((PyObject *)w);
+    return w;
+}
+
+void ta_waiter_detach(ta_waiter *w)
+{
+    w->on_cancel = NULL;
+    w->arg = NULL;
+}
+
+bool ta_waiter_done(const ta_waiter *w)
+{
+    return w->state != PENDING;
+}
+
+/* -- callbacks -------------------------------------------------------------------------------- */
+
+static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
+{
+    ta_state *st = ta_state_of(Py_TYPE(w));
+    PyObject *args[4] = {w->aioloop, cb, (PyObject *)w, ctx};
+    PyObject *handle =
+        PyObject_VectorcallMethod(st->o.names.call_soon, args, 3, st->o.task.context_kwnames);
+    if (handle == NULL)
+        return -1;
+    Py_DECREF(handle);
+    return 0;
+}
+
+/* False: it has to be called by the loop. */
+static bool call_now(ta_loopstate *ls, ta_waiter *w, PyObject *cb, PyObject *ctx)
+{
+    if (PyContext_Enter(ctx) < 0) { /* it is in use: somebody runs a loop inside a callback */
+        PyErr_Clear();
+        return false;
+    }
+    ta_ls_enter(ls);
+    PyObject *res = PyObject_CallOneArg(cb, (PyObject *)w);
+    PyObject *exc = res ? NULL : PyErr_GetRaisedException();
+    if (PyContext_Exit(ctx) < 0)
+        PyErr_Clear();
+    ta_ls_leave(ls);
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+        ta_ls_unhandled(ls, "Exception in a callback of a waiter");
+    }
+    Py_XDECREF(res);
+    return true;
+}
+
+static void run_one(ta_waiter *w, bool now, PyObject *cb, PyObject *ctx)
+{
+    if (now) {
+        if (call_now(w->ls, w, cb, ctx))
+            return;
+        ta_ls_enter(w->ls);
+    }
+    if (call_soon(w, cb, ctx) < 0) {
+        if (PyErr_ExceptionMatches(PyExc_RuntimeError))
+            PyErr_Clear(); /* the loop is closed */
+        else
+            PyErr_WriteUnraisable(cb);
+    }
+    if (now)
+        ta_ls_leave(w->ls);
+}
+
+/* Takes the callbacks out first: they may add others, or drop the last reference to w. */
+static void run_callbacks(ta_waiter *w, bool now)
+{
+    PyObject *cb0 = w->cb0, *ctx0 = w->ctx0, *more = w->more;
+    if (cb0 == NULL && more == NULL)
+        return;
+    w->cb0 = w->ctx0 = w->more = NULL;
+    Py_INCREF(w);
+    if (cb0 != NULL) {
+        run_one(w, now, cb0, ctx0);
+        Py_DECREF(cb0);
+        Py_DECREF(ctx0);
+    }
+    for (Py_ssize_t i = 0; more != NULL && i < PyList_GET_SIZE(more); i++) {
+        PyObject *pair = PyList_GET_ITEM(more, i);
+        run_one(w, now, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+    }
+    Py_XDECREF(more);
+    Py_DECREF(w);
+}
+
+void ta_waiter_set_result(ta_waiter *w, PyObject *result)
+{
+    if (w->state != PENDING)
+        return;
+    w->state = FINISHED;
+    w->result = Py_NewRef(result);
+    ta_waiter_detach(w);
+    run_callbacks(w, ta_ls_may_start(w->ls));
+}
+
+void ta_waiter_set_exception(ta_waiter *w, PyObject *exc)
+{
+    if (w->state != PENDING) {
+        Py_DECREF(exc);
+        return;
+    }
+    w->state = FINISHED;
+    w->exc = exc;
+    ta_waiter_detach(w);
+    run_callbacks(w, ta_ls_may_start(w->ls));
+}
+
+/* -- methods ---------------------------------------------------------------------------------- */
+
+static PyObject *make_cancelled(ta_waiter *w) /* new reference to an exception */
+{
+    ta_state *st = ta_state_of(Py_TYPE(w));
+    if (w->cancel_msg == NULL || Py_IsNone(w->cancel_msg))
+        return PyObject_CallNoArgs(st->o.exc.cancelled_error);
+    return PyObject_CallOneArg(st->o.exc.cancelled_error, w->cancel_msg);
+}
+
+static void raise_cancelled(ta_waiter *w)
+{
+    PyObject *exc = make_cancelled(w);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
+static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ta_waiter *w = cast(self);
+    switch (w->state) {
+    case FINISHED:
+        if (w->result != NULL)
+            return Py_NewRef(w->result);
+        PyErr_SetRaisedException(Py_NewRef(w->exc));
+        return NULL;
+    case CANCELLED:
+        raise_cancelled(w);
+        return NULL;
+    default:
+        PyErr_SetString(ta_state_of(Py_TYPE(self))->o.task.invalid_state, "Result is not set.");
+        return NULL;
+    }
+}
+
+static PyObject *waiter_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ta_waiter *w = cast(self);
+    switch (w->state) {
+    case FINISHED:
+        return Py_NewRef(w->exc ? w->exc : Py_None);
+    case CANCELLED:
+        raise_cancelled(w);
+        return NULL;
+    default:
+        PyErr_SetString(ta_state_of(Py_TYPE(self))->o.task.invalid_state, "Exception is not set.");
+        return NULL;
+    }
+}
+
+static PyObject *waiter_make_cancelled_error(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return make_cancelled(cast(self));
+}
+
+static PyObject *waiter_is_done(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(cast(self)->state != PENDING);
+}
+
+static PyObject *waiter_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(cast(self)->state == CANCELLED);
+}
+
+static PyObject *waiter_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(cast(self)->aioloop ? cast(self)->aioloop : Py_None);
+}
+
+static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"msg", NULL};
+    PyObject *msg = NULL;
+    ta_waiter *w = cast(self);
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", keywords, &msg))
+        return NULL;
+    if (w->state != PENDING)
+        Py_RETURN_FALSE;
+    w->state = CANCELLED;
+    w->cancel_msg = Py_XNewRef(msg);
+    void (*on_cancel)(void *) = w->on_cancel;
+    void *arg = w->arg;
+    ta_waiter_detach(w);
+    if (on_cancel != NULL)
+        on_cancel(arg);
+    run_callbacks(w, false); /* we are in the step of whoever cancels */
+    Py_RETURN_TRUE;
+}
+
+static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                          PyObject *kwnames)
+{
+    ta_waiter *w = cast(self);
+    Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    if (nargs != 1 || nkw > 1 ||
+        (nkw == 1 && !PyUnicode_EqualToUTF8AndSize(PyTuple_GET_ITEM(kwnames, 0), "context", 7))) {
+        PyErr_SetString(PyExc_TypeError, "add_done_callback(fn, *, context=None)");
+        return NULL;
+    }
+    PyObject *ctx = nkw && !Py_IsNone(args[1]) ? Py_NewRef(args[1]) : PyContext_CopyCurrent();
+    if (ctx == NULL)
+        return NULL;
+    if (w->state != PENDING) {
+        int rc = call_soon(w, args[0], ctx);
+        Py_DECREF(ctx);
+        if (rc < 0)
+            return NULL;
+    } else if (w->cb0 == NULL && w->more == NULL) {
+        w->cb0 = Py_NewRef(args[0]);
+        w->ctx0 = ctx;
+    } else {
+        PyObject *pair = PyTuple_Pack(2, args[0], ctx);
+        Py_DECREF(ctx);
+        if (pair == NULL)
+            return NULL;
+        if (w->more == NULL)
+            w->more = PyList_New(0);
+        int rc = w->more ? PyList_Append(w->more, pair) : -1;
+        Py_DECREF(pair);
+        if (rc < 0)
+            return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
+{
+    ta_waiter *w = cast(self);
+    long removed = 0;
+    if (w->cb0 != NULL) {
+        PyObject *cb0 = Py_NewRef(w->cb0);
+        int eq = PyObject_RichCompareBool(cb0, fn, Py_EQ);
+        Py_DECREF(cb0);
+        if (eq < 0)
+            return NULL;
+        if (eq) {
+            Py_CLEAR(w->cb0);
+            Py_CLEAR(w->ctx0);
+            removed++;
+        }
+    }
+    if (w->more != NULL) {
+        PyObject *old = w->more, *kept = PyList_New(0);
+        if (kept == NULL)
+            return NULL;
+        Py_INCREF(old);
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(old); i++) {
+            PyObject *pair = Py_NewRef(PyList_GET_ITEM(old, i));
+            int eq = PyObject_RichCompareBool(PyTuple_GET_ITEM(pair, 0), fn, Py_EQ);
+            int rc = eq ? (eq > 0 ? (removed++, 0) : -1) : PyList_Append(kept, pair);
+            Py_DECREF(pair);
+            if (rc < 0) {
+                Py_DECREF(old);
+                Py_DECREF(kept);
+                return NULL;
+            }
+        }
+        Py_DECREF(old);
+        if (PyList_GET_SIZE(kept) == 0)
+            Py_CLEAR(kept);
+        Py_XSETREF(w->more, kept);
+    }
+    return PyLong_FromLong(removed);
+}
+
+/* `await waiter`: gives itself while it is pending, then its result. */
+static PySendResult waiter_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
+{
+    ta_waiter *w = cast(self);
+    if (w->state == PENDING) {
+        w->blocking = 1;
+        *result = Py_NewRef(self);
+        return PYGEN_NEXT;
+    }
+    *result = waiter_result(self, NULL);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+static PyObject *waiter_iternext(PyObject *self)
+{
+    PyObject *result;
+    switch (waiter_send(self, Py_None, &result)) {
+    case PYGEN_NEXT:
+        return result;
+    case PYGEN_RETURN:
+        ta_set_stop_iteration(result);
+        Py_DECREF(result);
+        return NULL;
+    default:
+        return NULL;
+    }
+}
+
+static PyObject *waiter_repr(PyObject *self)
+{
+    static const char *const names[] = {"pending", "finished", "cancelled"};
+    return PyUnicode_FromFormat("<turboapi._core.Waiter %s>", names[cast(self)->state]);
+}
+
+static int waiter_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_waiter *w = cast(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(w->aioloop);
+    Py_VISIT(w->cb0);
+    Py_VISIT(w->ctx0);
+    Py_VISIT(w->more);
+    Py_VISIT(w->result);
+    Py_VISIT(w->exc);
+    Py_VISIT(w->cancel_msg);
+    return 0;
+}
+
+static int waiter_clear(PyObject *self)
+{
+    ta_waiter *w = cast(self);
+    Py_CLEAR(w->aioloop);
+    Py_CLEAR(w->cb0);
+    Py_CLEAR(w->ctx0);
+    Py_CLEAR(w->more);
+    Py_CLEAR(w->result);
+    Py_CLEAR(w->exc);
+    Py_CLEAR(w->cancel_msg);
+    return 0;
+}
+
+static void waiter_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)waiter_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {
+    {"add_done_callback", (PyCFunction)(void (*)(void))waiter_add_done_callback,
+     METH_FASTCALL | METH_KEYWORDS, NULL},
+    {"remove_done_callback", waiter_remove_done_callback, METH_O, NULL},
+    {"cancel", (PyCFunction)(void (*)(void))waiter_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
+    {"cancelled", waiter_cancelled, METH_NOARGS, NULL},
+    {"done", waiter_is_done, METH_NOARGS, NULL},
+    {"result", waiter_result, METH_NOARGS, NULL},
+    {"exception", waiter_exception, METH_NOARGS, NULL},
+    {"get_loop", waiter_get_loop, METH_NOARGS, NULL},
+    {"_make_cancelled_error", waiter_make_cancelled_error, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyMemberDef members[] = {
+    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_waiter, blocking), 0, NULL},
+    {NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "A future that the C core completes; await it."},
+    {Py_tp_methods, methods},
+    {Py_tp_members, members},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, waiter_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, waiter_send},
+    {Py_tp_repr, waiter_repr},
+    {Py_tp_traverse, waiter_traverse},
+    {Py_tp_clear, waiter_clear},
+    {Py_tp_dealloc, waiter_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Waiter",
+    .basicsize = sizeof(ta_waiter),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int ta_waiter_init(PyObject *module, ta_state *st)
+{
+    st->o.task.invalid_state = ta_import_attr("asyncio", "InvalidStateError");
+    if (st->o.task.invalid_state == NULL)
+        return -1;
+    st->o.task.context_kwnames = PyTuple_Pack(1, st->o.names.context);
+    if (st->o.task.context_kwnames == NULL)
+        return -1;
+    return ta_add_type(module, &spec, NULL, &st->o.task.waiter_type);
+}

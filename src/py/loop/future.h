@@ -1,0 +1,26 @@
+/*
+ * future.h -- `_core.Waiter`: a light future, done by C and awaited by one Task (or more).
+ *
+ * Layer: py (L4).  asyncio takes it for a Future (`asyncio.isfuture`, wait_for, shield, gather).
+ * When it is done inside a batch with no Task current, its callbacks run at once; else by
+ * call_soon.
+ */
+#ifndef TA_PY_LOOP_FUTURE_H
+#define TA_PY_LOOP_FUTURE_H
+
+#include "py/loop/loop_state.h"
+
+typedef struct ta_waiter ta_waiter;
+
+/* `cancel` (may be NULL) is told that somebody cancelled it: not from within set_*. */
+ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg);
+/* Forgets `cancel`: its arg is about to die. */
+void ta_waiter_detach(ta_waiter *w);
+bool ta_waiter_done(const ta_waiter *w);
+/* Both do nothing when it is done already.  result: borrowed.  exc: steals. */
+void ta_waiter_set_result(ta_waiter *w, PyObject *result);
+void ta_waiter_set_exception(ta_waiter *w, PyObject *exc);
+
+int ta_waiter_init(PyObject *module, ta_state *st);
+
+#endif

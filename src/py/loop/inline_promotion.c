@@ -1,0 +1,187 @@
+/*
+ * inline_promotion.c -- the proof that a `def` function is quick, and what happens when it stops
+ * being so.
+ *
+ * Layer: py (L4).  A function that waits for another request must never run on the loop's thread:
+ * it would wait for ever.  So it runs there only after many calls in a row that were short and
+ * never gave up the processor of themselves.
+ */
+#include "py/loop/inline_promotion.h"
+
+#include <sys/resource.h>
+#include <time.h>
+
+#include "py/support/exc.h"
+
+enum {
+    QUICK_CALLS = 50,       /* in a row */
+    QUICK_NS = 100 * 1000,  /* each shorter than this */
+    STALL_NS = 1000 * 1000, /* inline: longer is a stall */
+    /* One that waited so long is told; it stays in threads for DEMOTED_NS if it waited for
+     * BLOCKED_NS, or used the processor for BUSY_NS: less may come of a garbage collection, of
+     * code that runs for the first time, or of a busy machine. */
+    TOLD_NS = 10 * 1000 * 1000,
+    BLOCKED_NS = 250 * 1000 * 1000,
+    BUSY_NS = 500 * 1000 * 1000,
+    STALLS = 2,   /* demoted for good */
+    DOUBTFUL = 8, /* stalls that other threads may have caused: count as one */
+    /* Who waits for the GIL wakes each 5 ms to ask for it again: one who waited longer than LONG_NS
+     * with fewer switches than one in SWITCH_NS waited for something else. */
+    LONG_NS = 30 * 1000 * 1000,
+    SWITCH_NS = 15 * 1000 * 1000,
+};
+static const int64_t DEMOTED_NS = 600 * (int64_t)1000000000;
+
+ta_callstat *ta_callstat_new(void)
+{
+    ta_callstat *stat = PyMem_RawCalloc(1, sizeof *stat);
+    if (stat != NULL)
+        stat->refs = 1;
+    return stat;
+}
+
+void ta_callstat_unref(ta_callstat *stat)
+{
+    if (stat != NULL && atomic_fetch_sub_explicit(&stat->refs, 1, memory_order_acq_rel) == 1)
+        PyMem_RawFree(stat);
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* Processor time of this thread.  Not getrusage's: that is brought up to date once a tick only, so
+ * a difference of two may be milliseconds off. */
+static int64_t cpu_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+void ta_promote_begin(ta_call_watch *watch)
+{
+    struct rusage ru;
+    (void)getrusage(RUSAGE_THREAD, &ru);
+    watch->switches = ru.ru_nvcsw;
+    watch->cpu_ns = cpu_ns();
+    watch->start_ns = now_ns();
+}
+
+void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
+{
+    if (stat == NULL ||
+        atomic_load_explicit(&stat->state, memory_order_relaxed) != TA_CALL_LEARNING)
+        return;
+    if (stays) {
+        atomic_store_explicit(&stat->state, TA_CALL_NEVER, memory_order_relaxed);
+        return;
+    }
+    struct rusage ru;
+    int64_t took = now_ns() - watch->start_ns;
+    if (getrusage(RUSAGE_THREAD, &ru) < 0 || ru.ru_nvcsw != watch->switches ||
+        cpu_ns() - watch->cpu_ns >= QUICK_NS) {
+        atomic_store_explicit(&stat->quick, 0, memory_order_relaxed);
+        return;
+    }
+    if (took >= QUICK_NS)
+        return; /* a busy machine took the processor away: that says nothing of the function */
+    uint32_t n = atomic_fetch_add_explicit(&stat->quick, 1, memory_order_relaxed) + 1;
+    int64_t not_before = atomic_load_explicit(&stat->not_before, memory_order_relaxed);
+    if (n >= QUICK_CALLS && (not_before == 0 || now_ns() >= not_before))
+        atomic_store_explicit(&stat->state, TA_CALL_INLINE, memory_order_relaxed);
+}
+
+/* The log is told (turboapi._watchdog); no exception is set before or after. */
+static void tell(ta_loopstate *ls, PyObject *func, int64_t took, const char *how_long)
+{
+    PyObject *report = ta_import_attr("turboapi._watchdog", "demoted"), *res = NULL;
+    ta_ls_enter(ls);
+    if (report != NULL)
+        res = PyObject_CallFunction(report, "Ods", func, (double)took / 1e9, how_long);
+    ta_ls_leave(ls);
+    if (res == NULL)
+        ta_exc_report(ls->st, NULL, "Exception while a slow function was reported");
+    Py_XDECREF(report);
+    Py_XDECREF(res);
+}
+
+/* May the thread have waited for the GIL, which threads of ours had? */
+static bool is_doubtful(ta_loopstate *ls, int64_t took, long switches)
+{
+#ifdef Py_GIL_DISABLED
+    return false;
+#else
+    return switches > 0 && ta_pool_active(ls) > 0 &&
+           (took < LONG_NS || switches >= took / SWITCH_NS);
+#endif
+}
+
+/*
+ * A call took long by the clock.  Was it the function?  Certain, when the thread gave up the
+ * processor of itself, or when more processor time was used since the snapshot than can have gone
+ * before the call; neither: the system took the processor away, which says nothing.
+ */
+static void stalled(ta_loopstate *ls, ta_callstat *stat, PyObject *func, int64_t start,
+                    int64_t took)
+{
+    struct rusage ru;
+    if (getrusage(RUSAGE_THREAD, &ru) < 0)
+        return;
+    long switches = ru.ru_nvcsw - ls->watch.switches;
+    int64_t used = cpu_ns() - ls->watch.cpu_ns - (start - ls->watch.start_ns);
+    ls->watch.batch = 0; /* the snapshot is used up */
+    if (switches == 0 && used < STALL_NS)
+        return;
+    uint8_t weight = is_doubtful(ls, took, switches) ? 1 : DOUBTFUL;
+    uint8_t sum = (uint8_t)TA_MIN(
+        UINT8_MAX, atomic_load_explicit(&stat->demoted, memory_order_relaxed) + weight);
+    atomic_store_explicit(&stat->demoted, sum, memory_order_relaxed);
+    if (sum % DOUBTFUL != 0 && weight == 1)
+        return;
+    bool for_good = sum >= STALLS * DOUBTFUL;
+    atomic_store_explicit(&stat->quick, 0, memory_order_relaxed);
+    int64_t waited = switches > 0 ? took - TA_MAX(used, (int64_t)0) : 0;
+    bool blocked = took >= BUSY_NS || waited >= BLOCKED_NS;
+    if (blocked)
+        atomic_store_explicit(&stat->not_before, now_ns() + DEMOTED_NS, memory_order_relaxed);
+    atomic_store_explicit(&stat->state, for_good ? TA_CALL_NEVER : TA_CALL_LEARNING,
+                          memory_order_relaxed);
+    if (blocked || waited >= TOLD_NS || (for_good && took >= TOLD_NS))
+        tell(ls, func, took, for_good ? "from now on" : blocked ? "for ten minutes" : "for now");
+}
+
+PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
+                          PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    PyObject *context = ta_ls_copy_context(ls);
+    if (context == NULL || PyContext_Enter(context) < 0) {
+        Py_XDECREF(context);
+        return NULL;
+    }
+    int64_t start = now_ns();
+    if (ls->watch.batch != ls->batch) { /* once a batch: it costs a system call */
+        struct rusage ru;
+        (void)getrusage(RUSAGE_THREAD, &ru);
+        ls->watch.batch = ls->batch;
+        ls->watch.start_ns = start;
+        ls->watch.cpu_ns = cpu_ns();
+        ls->watch.switches = ru.ru_nvcsw;
+    }
+    ta_ls_enter(ls);
+    PyObject *res = PyObject_Vectorcall(func, args, nargsf, kwnames);
+    ta_ls_leave(ls);
+    int64_t end = now_ns();
+    PyObject *exc = res ? NULL : PyErr_GetRaisedException();
+    if (TA_UNLIKELY(end - start > STALL_NS))
+        stalled(ls, stat, func, start, end - start);
+    if (PyContext_Exit(context) < 0)
+        PyErr_Clear();
+    Py_DECREF(context);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return res;
+}

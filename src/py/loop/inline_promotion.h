@@ -1,0 +1,54 @@
+/*
+ * inline_promotion.h -- which `def` functions have proved quick enough to run on the loop's thread.
+ *
+ * Layer: py (L4).  Rules in docs/loop.md.
+ */
+#ifndef TA_PY_LOOP_INLINE_PROMOTION_H
+#define TA_PY_LOOP_INLINE_PROMOTION_H
+
+#include <stdatomic.h>
+
+#include "py/loop/thread_pool.h"
+
+struct ta_callstat {
+    _Atomic uint32_t refs;
+    _Atomic uint32_t quick;     /* quick calls in a row in the pool */
+    _Atomic uint8_t state;      /* TA_CALL_* */
+    _Atomic uint8_t demoted;    /* weighted count of stalls of the loop */
+    _Atomic int64_t not_before; /* ns: when it may be promoted again */
+};
+
+static inline ta_callstat *ta_callstat_ref(ta_callstat *stat) /* NULL allowed */
+{
+    if (stat != NULL)
+        atomic_fetch_add_explicit(&stat->refs, 1, memory_order_relaxed);
+    return stat;
+}
+
+/* Taken before and after a call in a worker thread. */
+typedef struct ta_call_watch {
+    int64_t start_ns;
+    int64_t cpu_ns; /* of this thread */
+    long switches;  /* voluntary ones of this thread */
+} ta_call_watch;
+
+void ta_promote_begin(ta_call_watch *watch);
+/* stat may be NULL.  `stays`: it used what only a worker thread has. */
+void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
+
+enum { TA_CALL_LEARNING = 0, TA_CALL_INLINE = 1, TA_CALL_NEVER = 2 };
+
+static inline bool ta_promote_is_inline(const ta_callstat *stat)
+{
+    return stat != NULL &&
+           atomic_load_explicit(&stat->state, memory_order_relaxed) == TA_CALL_INLINE;
+}
+
+/* Calls it here, in a copy of the current context, and demotes it if it stalls the loop. */
+PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
+                          PyObject *const *args, size_t nargsf, PyObject *kwnames);
+
+/* StopIteration cannot pass through a coroutine: RuntimeError from it.  Steals and returns. */
+PyObject *ta_no_stop_iteration(PyObject *exc);
+
+#endif

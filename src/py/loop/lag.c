@@ -1,0 +1,64 @@
+/*
+ * lag.c -- Selector.lag(): does the loop still answer?  For other threads.
+ *
+ * Layer: py (L4).  The loop's thread pays a plain store a batch (ta_loop_held).  A loop that only
+ * watches our descriptor (uvloop) tells nothing while it is outside of a batch: it is woken, and
+ * the next call sees whether it came.
+ */
+#include "py/loop/selector_int.h"
+
+#include <time.h>
+
+static uint64_t clock_ms(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
+}
+
+/* With the mutex.  Milliseconds since it was asked to come and did not, asking anew when it did. */
+static uint64_t asked(ta_loopstate *ls)
+{
+    uint64_t now = clock_ms();
+    if (ls->lag.asked != 0 && ta_loop_last(ls->loop) < ls->lag.asked)
+        return now - ls->lag.asked;
+    ls->lag.asked = now;
+    ta_wake_kick(ls->wake);
+    return 0;
+}
+
+PyObject *ta_selector_lag(PyObject *obj, PyObject *Py_UNUSED(ignored))
+{
+    ta_loopstate *ls = &((ta_selector *)obj)->ls;
+    uint64_t ms = 0;
+    pthread_mutex_lock(&ls->lag.mutex);
+    if (ls->lag.open) {
+        ms = ta_loop_held(ls->loop);
+        if (ls->lag.nested)
+            ms = TA_MAX(ms, asked(ls));
+    }
+    pthread_mutex_unlock(&ls->lag.mutex);
+    return PyFloat_FromDouble((double)ms / 1000.0);
+}
+
+void ta_lag_set(ta_loopstate *ls, bool open, bool nested)
+{
+    pthread_mutex_lock(&ls->lag.mutex);
+    ls->lag.open = open;
+    ls->lag.nested = nested;
+    ls->lag.asked = 0;
+    pthread_mutex_unlock(&ls->lag.mutex);
+}
+
+bool ta_selector_kick(ta_state *st, PyObject *selector)
+{
+    if (!Py_IS_TYPE(selector, st->o.selector.type))
+        return false;
+    ta_loopstate *ls = &((ta_selector *)selector)->ls;
+    pthread_mutex_lock(&ls->lag.mutex);
+    bool open = ls->lag.open;
+    if (open)
+        ta_wake_kick(ls->wake);
+    pthread_mutex_unlock(&ls->lag.mutex);
+    return open;
+}

@@ -1,0 +1,117 @@
+/*
+ * loop_state.h -- what belongs to one event loop: our ta_loop, the asyncio loop round it, the
+ * Tasks.
+ *
+ * Layer: py (L4).  Embedded in a Selector object (selector.c), which owns everything here; all
+ * fields belong to the loop's thread.
+ */
+#ifndef TA_PY_LOOP_LOOP_STATE_H
+#define TA_PY_LOOP_LOOP_STATE_H
+
+#include <assert.h>
+#include <pthread.h>
+
+#include "base/list.h"
+#include "net/loop.h"
+#include "net/wake.h"
+#include "py/support/state.h"
+
+struct ta_tramp; /* task_pool.c */
+struct ta_pool;  /* thread_pool.c */
+
+typedef struct ta_loopstate {
+    ta_state *st;      /* borrowed: the Selector's type keeps the module */
+    ta_loop *loop;     /* owned; NULL once closed */
+    ta_wake *wake;     /* owned: completions of other threads */
+    PyObject *aioloop; /* owned: the running asyncio (or uvloop) loop; NULL until attached */
+    PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
+    PyObject *fatal;  /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
+    bool in_batch;    /* inside ta_loop_poll */
+    uint64_t batch;   /* counts them */
+    unsigned running; /* > 0 while Python code that C called runs: see ta_ls_enter */
+    bool direct;      /* a plan runs that has no Task (yet) */
+    bool bare;        /* and that is in no context of its own */
+    bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
+    bool debug;       /* aioloop is in debug mode, as far as we know: slow steps are told */
+    bool peek;        /* aioloop has the private attributes that tell what is scheduled on it */
+    const void *look; /* borrowed: selector.c's look at them when select() began; or NULL */
+
+    /* task_pool.c */
+    struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
+    ta_list_node idle_tasks;  /* parked; the list owns a reference to each */
+    ta_list_node live_tasks;  /* started and not ended; the same */
+    unsigned nidle, nlive;
+    unsigned max_idle;
+    bool task_factory;    /* the loop has one: no pooling */
+    Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
+    uint64_t task_seq;    /* for their names */
+
+    ta_list_node servers; /* server.c: those on this loop that are not closed */
+
+    struct ta_pool *pool; /* owned: threads; NULL until first used */
+    /* inline_promotion.c: state of this thread at the first inline call of a batch */
+    struct {
+        uint64_t batch;
+        int64_t start_ns, cpu_ns;
+        long switches;
+    } watch;
+    /* lag.c: what other threads may look at, under its mutex */
+    struct {
+        pthread_mutex_t mutex; /* never held while Python code runs */
+        bool open;             /* `loop` and `wake` may be used: attached, and not closed */
+        bool nested;           /* as above */
+        uint64_t asked;        /* ms: when a nested loop was last asked to come; 0: never */
+    } lag;
+} ta_loopstate;
+
+/*
+ * The door through which C calls Python on the loop's thread: whatever an event, a timer, a
+ * deferred call or a completion calls there is called between these two.  Within them no request,
+ * no Task's step and no other callback is started (ta_ls_may_start): they wait for a later moment.
+ * May be nested.  What such code schedules on the asyncio loop is seen after the batch, however it
+ * was called: select() looks for it after each batch that served anything (docs/loop.md).
+ */
+static inline void ta_ls_enter(ta_loopstate *ls)
+{
+    ls->running++;
+}
+
+static inline void ta_ls_leave(ta_loopstate *ls)
+{
+    assert(ls->running > 0);
+    ls->running--;
+}
+
+/*
+ * True when Python code of ours may be started right here: inside a batch, on the loop's thread,
+ * with no Task current.  Else it has to wait: ta_loop_defer.
+ */
+static inline bool ta_ls_may_start(const ta_loopstate *ls)
+{
+    return ls->in_batch && ls->running == 0;
+}
+
+/* A context for a call in another thread, or here but apart.  New reference, or NULL. */
+static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
+{
+    /* What is current in a batch is not the context in which the server was started. */
+    return ls->bare ? PyContext_Copy(ls->context) : PyContext_CopyCurrent();
+}
+
+/*
+ * An exception out of Python code that C started in a batch, set now: Ctrl+C (ta_exc_is_ctrl_c) and
+ * SystemExit are kept for select() to raise, others go to the loop's exception handler.
+ */
+void ta_ls_unhandled(ta_loopstate *ls, const char *message);
+
+/* server.c: closes the servers of a loop that ends; visits those that the loop keeps alive. */
+void ta_server_shut_all(ta_loopstate *ls);
+int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg);
+
+/*
+ * The loopstate whose loop is running in this thread, or NULL (a foreign loop, or none).  Borrowed:
+ * lives as long as that loop runs.  Sets no exception.
+ */
+ta_loopstate *ta_ls_running(ta_state *st);
+
+#endif

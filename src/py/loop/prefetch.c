@@ -1,0 +1,350 @@
+/* prefetch.c -- see prefetch.h. */
+#include "py/loop/prefetch.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "py/loop/future.h"
+
+enum {
+    MAX_PIECES = 64,
+    MAX_BYTES = 65536,
+    SLICE_NS = 100 * 1000 /* how long a thread that others want is kept for quick pieces */
+};
+
+struct ta_ahead {
+    PyObject_HEAD ta_loopstate *ls; /* borrowed; of the loop's thread, as what is below */
+    ta_waiter *waiter;     /* owned: who waits for a piece, or for the thread's end; or NULL */
+    ta_pool *pool;         /* a counted reference */
+    PyObject *iterator;    /* owned: of the thread while `running`, else of the loop's thread */
+    ta_wake_item item;     /* `posted`: on its way to the loop's thread, with a reference */
+    pthread_mutex_t mutex; /* guards what follows; never held while Python code runs */
+    PyObject *pieces[MAX_PIECES]; /* owned: a ring */
+    unsigned first, count;
+    size_t bytes;  /* of those that are bytes */
+    PyObject *exc; /* owned: the iterator's exception, after its pieces */
+    bool begun;    /* a thread has been asked for */
+    bool running;  /* one will come, or is in it: cleared by that thread alone */
+    bool inside;   /* it is in it */
+    bool ended;    /* it gave all */
+    bool stopped;  /* nobody takes what it gives */
+    bool wanted;   /* tell the loop's thread of pieces, and of the end */
+    bool posted;   /* `item` is on its way */
+};
+
+static size_t size_of(PyObject *piece)
+{
+    return PyBytes_Check(piece) ? (size_t)PyBytes_GET_SIZE(piece) : 0;
+}
+
+/* -- the thread -------------------------------------------------------------------------------- */
+
+static void wake_up(ta_wake_item *item)
+{
+    ta_ahead *a = TA_CONTAINER_OF(item, ta_ahead, item);
+    pthread_mutex_lock(&a->mutex);
+    a->posted = false;
+    pthread_mutex_unlock(&a->mutex);
+    ta_waiter *waiter = a->waiter;
+    a->waiter = NULL;
+    if (waiter != NULL) {
+        ta_waiter_set_result(waiter, Py_None);
+        Py_DECREF(waiter);
+    }
+    Py_DECREF(a);
+}
+
+/* With the mutex: tells the loop's thread, if it waits. */
+static void tell(ta_ahead *a)
+{
+    if (!a->wanted || a->posted)
+        return;
+    a->wanted = false;
+    a->posted = true;
+    a->item.fn = wake_up;
+    Py_INCREF(a);
+    if (!ta_pool_post(a->pool, &a->item)) {
+        a->posted = false;
+        Py_DECREF(a); /* the loop is gone; the caller has a reference, too */
+    }
+}
+
+/* Puts a piece (steals; NULL: the end, maybe with an exception) with the others.  False: enough. */
+static bool put(ta_ahead *a, PyObject *piece)
+{
+    PyObject *exc = piece ? NULL : PyErr_GetRaisedException();
+    bool more;
+    pthread_mutex_lock(&a->mutex);
+    if (piece != NULL && !a->stopped) {
+        a->pieces[(a->first + a->count++) % MAX_PIECES] = piece;
+        a->bytes += size_of(piece);
+        piece = NULL;
+    } else if (piece == NULL) {
+        a->ended = true;
+        a->exc = exc;
+        exc = NULL;
+    }
+    more = !a->ended && !a->stopped && a->count < MAX_PIECES && a->bytes < MAX_BYTES;
+    if (more)
+        tell(a);
+    pthread_mutex_unlock(&a->mutex);
+    Py_XDECREF(piece);
+    Py_XDECREF(exc);
+    return more;
+}
+
+/* In a context of its own, as with Starlette, which goes to a thread for each piece. */
+static PyObject *next_piece(PyObject *iterator)
+{
+    PyObject *context = PyContext_CopyCurrent(), *piece = NULL, *exc;
+    if (context != NULL && PyContext_Enter(context) == 0) {
+        piece = PyIter_Next(iterator);
+        exc = PyErr_GetRaisedException();
+        if (PyContext_Exit(context) < 0)
+            PyErr_Clear(); /* the iterator left another one entered: its own doing */
+        if (exc != NULL)
+            PyErr_SetRaisedException(exc);
+    }
+    Py_XDECREF(context);
+    return piece;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+/* A thread comes.  False: it is not wanted any more, as another one came to let the iterator go. */
+static bool enter(ta_ahead *a, bool *stopped)
+{
+    pthread_mutex_lock(&a->mutex);
+    bool wanted = a->running && !a->inside;
+    if (wanted)
+        a->inside = true;
+    *stopped = a->stopped;
+    pthread_mutex_unlock(&a->mutex);
+    return wanted;
+}
+
+/* Makes pieces until there are enough (false), or others should have the thread (true). */
+static bool make_pieces(ta_ahead *a)
+{
+    int64_t begun = now_ns();
+    while (put(a, next_piece(a->iterator))) {
+        if (ta_pool_wanted(a->pool) && now_ns() - begun >= SLICE_NS)
+            return true;
+    }
+    return false;
+}
+
+/*
+ * What the iterator does in the end is done here, not in the loop's thread, and before `running`
+ * says that it is over.  The response refers to a generator, too: it is closed.
+ */
+static void let_go(ta_ahead *a)
+{
+    if (PyGen_CheckExact(a->iterator)) {
+        PyObject *close = ta_state_of(Py_TYPE(a))->o.names.close; /* the loop may be gone */
+        PyObject *res = PyObject_CallMethodNoArgs(a->iterator, close);
+        if (res == NULL)
+            PyErr_WriteUnraisable(a->iterator);
+        Py_XDECREF(res);
+    }
+    Py_CLEAR(a->iterator);
+}
+
+/* The thread goes out of the iterator; it lets go of one that nobody asks any more. */
+static void leave(ta_ahead *a)
+{
+    pthread_mutex_lock(&a->mutex);
+    while (a->iterator != NULL && (a->stopped || a->ended)) {
+        pthread_mutex_unlock(&a->mutex);
+        let_go(a);
+        pthread_mutex_lock(&a->mutex);
+    }
+    a->running = a->inside = false;
+    tell(a);
+    pthread_mutex_unlock(&a->mutex);
+}
+
+/* True: again, when the others have had their turn (ta_pool_run). */
+static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    ta_ahead *a = (ta_ahead *)self;
+    bool stopped;
+    if (!enter(a, &stopped))
+        Py_RETURN_FALSE;
+    if (!stopped && make_pieces(a)) {
+        pthread_mutex_lock(&a->mutex);
+        a->inside = false;
+        pthread_mutex_unlock(&a->mutex);
+        Py_RETURN_TRUE;
+    }
+    leave(a);
+    Py_RETURN_FALSE;
+}
+
+/* -- the loop's thread ------------------------------------------------------------------------- */
+
+ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator)
+{
+    PyTypeObject *type = ls->st->o.pool.ahead_type;
+    ta_pool *pool = ta_pool_ref(ls);
+    if (pool == NULL)
+        return NULL;
+    ta_ahead *a = (ta_ahead *)type->tp_alloc(type, 0); /* zeroed */
+    if (a == NULL) {
+        ta_pool_unref(pool);
+        return NULL;
+    }
+    (void)pthread_mutex_init(&a->mutex, NULL);
+    a->ls = ls;
+    a->pool = pool;
+    a->iterator = Py_NewRef(iterator);
+    return a;
+}
+
+/* A new awaitable; the thread was told that somebody waits. */
+static PyObject *wait(ta_ahead *a)
+{
+    ta_waiter *waiter = ta_waiter_new(a->ls, NULL, NULL);
+    Py_XSETREF(a->waiter, (ta_waiter *)Py_XNewRef((PyObject *)waiter));
+    return (PyObject *)waiter;
+}
+
+/* Asks for a thread; `running` was set.  False, with an exception: there is none. */
+static bool start(ta_ahead *a)
+{
+    a->begun = true;
+    if (ta_pool_run(a->ls, (PyObject *)a, false) == 0)
+        return true;
+    a->running = false; /* no thread has it, nor will */
+    return false;
+}
+
+int ta_ahead_next(ta_ahead *a, PyObject **out)
+{
+    pthread_mutex_lock(&a->mutex);
+    if (a->count > 0) {
+        *out = a->pieces[a->first];
+        a->first = (a->first + 1) % MAX_PIECES;
+        a->count--;
+        a->bytes -= size_of(*out);
+        pthread_mutex_unlock(&a->mutex);
+        return 1;
+    }
+    bool ended = a->ended || a->stopped, idle = !a->running && !ended;
+    PyObject *exc = a->exc;
+    a->exc = NULL;
+    a->wanted = !ended;
+    if (idle)
+        a->running = true;
+    pthread_mutex_unlock(&a->mutex);
+    *out = NULL;
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+        return -1;
+    }
+    if (ended)
+        return 1;
+    *out = wait(a);
+    if (idle && *out == NULL)
+        a->running = false; /* no thread has it */
+    else if (idle && !start(a))
+        Py_CLEAR(*out);
+    return *out ? 0 : -1;
+}
+
+/* Nothing that it makes is wanted.  True: a thread is in it, or (*waits) will be when it is free.
+ */
+static bool stop(ta_ahead *a, bool *waits)
+{
+    PyObject *dropped[MAX_PIECES];
+    unsigned n = 0;
+    pthread_mutex_lock(&a->mutex);
+    a->stopped = true;
+    for (; a->count > 0; a->count--) {
+        dropped[n++] = a->pieces[a->first];
+        a->first = (a->first + 1) % MAX_PIECES;
+    }
+    a->bytes = 0;
+    bool running = a->running;
+    *waits = running && !a->inside;
+    a->wanted = running;
+    pthread_mutex_unlock(&a->mutex);
+    while (n > 0)
+        Py_DECREF(dropped[--n]);
+    return running;
+}
+
+PyObject *ta_ahead_stop(ta_ahead *a)
+{
+    bool waits, again = a->stopped;
+    bool running = stop(a, &waits);
+    if (!running && (!a->begun || a->iterator == NULL || a->ls->loop == NULL)) {
+        Py_CLEAR(a->iterator);
+        return NULL;
+    }
+    if (!running)
+        a->running = a->wanted = true; /* no thread looks at it yet */
+    /* Not behind others, which may never end. */
+    bool ask = !running || (waits && !again);
+    if (ask && ta_pool_run(a->ls, (PyObject *)a, true) < 0) {
+        PyErr_Clear();
+        if (!running) {
+            a->running = a->wanted = false;
+            Py_CLEAR(a->iterator);
+            return NULL;
+        }
+    }
+    return wait(a);
+}
+
+void ta_ahead_drop(ta_ahead *a)
+{
+    bool waits;
+    if (!stop(a, &waits))
+        Py_CLEAR(a->iterator);
+    Py_DECREF(a);
+}
+
+/* -- the type ---------------------------------------------------------------------------------- */
+
+static void ahead_dealloc(PyObject *self)
+{
+    ta_ahead *a = (ta_ahead *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    assert(!a->posted);
+    for (; a->count > 0; a->count--) {
+        Py_DECREF(a->pieces[a->first]);
+        a->first = (a->first + 1) % MAX_PIECES;
+    }
+    Py_XDECREF(a->waiter);
+    Py_XDECREF(a->iterator);
+    Py_XDECREF(a->exc);
+    (void)pthread_mutex_destroy(&a->mutex);
+    ta_pool_unref(a->pool);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "An iterator that a thread goes on with."},
+    {Py_tp_call, ahead_call},
+    {Py_tp_dealloc, ahead_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Ahead",
+    .basicsize = sizeof(ta_ahead),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int ta_ahead_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &spec, NULL, &st->o.pool.ahead_type);
+}

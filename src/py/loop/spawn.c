@@ -1,0 +1,87 @@
+/*
+ * spawn.c -- Selector.spawn: a coroutine into a Task of the pool.
+ *
+ * Layer: py (L4).
+ */
+#include "py/loop/selector_int.h"
+
+#include "py/loop/task_pool.h"
+
+/* A coroutine that waits for the next batch. */
+typedef struct spawned {
+    ta_defer defer;
+    ta_loopstate *ls;   /* borrowed: undone by shut */
+    PyObject *selector; /* owned */
+    PyObject *coro;     /* owned until started */
+    PyObject *callback; /* owned, or None */
+} spawned;
+
+static void spawned_free(spawned *s)
+{
+    Py_XDECREF(s->coro);
+    Py_XDECREF(s->callback);
+    Py_XDECREF(s->selector);
+    PyMem_Free(s);
+}
+
+static int spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED(next))
+{
+    spawned *s = arg;
+    PyObject *exc = result ? NULL : PyErr_GetRaisedException();
+    int rc = 0;
+    if (!Py_IsNone(s->callback)) {
+        PyObject *res = PyObject_CallFunctionObjArgs(s->callback, result ? result : Py_None,
+                                                     exc ? exc : Py_None, NULL);
+        rc = res ? 0 : -1;
+        Py_XDECREF(res);
+        Py_XDECREF(exc);
+    } else if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+        rc = -1;
+    }
+    spawned_free(s);
+    return rc;
+}
+
+static void spawned_start(ta_defer *defer)
+{
+    spawned *s = TA_CONTAINER_OF(defer, spawned, defer);
+    ta_loopstate *ls = s->ls;
+    if (!ta_ls_may_start(ls)) {
+        ta_loop_defer(ls->loop, defer);
+        return;
+    }
+    PyObject *coro = s->coro;
+    s->coro = NULL;
+    if (ta_task_start(ls, coro, spawned_done, s) < 0) {
+        ta_ls_unhandled(ls, "A coroutine could not be started");
+        spawned_free(s);
+    }
+}
+
+PyObject *ta_selector_spawn(PyObject *obj, PyObject *const *args, Py_ssize_t nargs)
+{
+    ta_loopstate *ls = &((ta_selector *)obj)->ls;
+    if (nargs < 1 || nargs > 2) {
+        PyErr_SetString(PyExc_TypeError, "spawn(coro, callback=None)");
+        return NULL;
+    }
+    if (ls->loop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "Selector is closed");
+        return NULL;
+    }
+    if (ls->aioloop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
+        return NULL;
+    }
+    spawned *s = PyMem_Calloc(1, sizeof *s);
+    if (s == NULL)
+        return PyErr_NoMemory();
+    s->defer.fn = spawned_start;
+    s->ls = ls;
+    s->selector = Py_NewRef(obj);
+    s->coro = Py_NewRef(args[0]);
+    s->callback = Py_NewRef(nargs == 2 ? args[1] : Py_None);
+    ta_loop_defer(ls->loop, &s->defer);
+    Py_RETURN_NONE;
+}

@@ -1,0 +1,824 @@
+/*
+ * task_pool.c -- runs coroutines inside pooled asyncio Tasks.
+ *
+ * Layer: py (L4).
+ *
+ * Each Task of the pool has a *trampoline* for its coroutine.  An idle trampoline has yielded a
+ * Park: a Future-like object that remembers the Task's wake-up callback.  To run a coroutine we put
+ * it into the trampoline and call that callback ourselves: the Task steps, in the ordinary way
+ * (it becomes current, cancellation is seen, KeyboardInterrupt goes where it always goes), the
+ * trampoline enters the request's context and sends to the coroutine.
+ *   - The coroutine waits: what it yielded is passed up, and the Task waits for it as any Task
+ * does.
+ *   - It is over: `done` is called, and the trampoline parks again, if the Task is as it was;
+ *     else it returns, and the Task ends as any Task does.
+ * So there is no emulation of a Task anywhere; only idle ones are hidden from all_tasks().
+ */
+#include "py/loop/task_pool_int.h"
+
+#include <time.h>
+
+#include "py/support/exc.h"
+
+/* -- is the Task as it was? ------------------------------------------------------------------- */
+
+/* Head of its list of weak references. */
+static PyWeakReference *weakrefs(PyObject *task)
+{
+    PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(task);
+    return list ? (PyWeakReference *)*list : NULL;
+}
+
+/* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
+static bool may_pool(const ta_state *st)
+{
+    return st->o.task.unregister_task != NULL;
+}
+
+static int set_registered(ta_tramp *t, bool yes)
+{
+    if (t->registered == yes)
+        return 0;
+    int rc = yes ? ta_all_tasks_add(t) : ta_all_tasks_discard(t);
+    if (rc == 0)
+        t->registered = yes;
+    return rc;
+}
+
+/* Has the Task no weak reference but the one of its own? */
+static bool only_own_weakref(const ta_tramp *t)
+{
+    PyWeakReference *head = weakrefs(t->task);
+    return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
+}
+
+static bool descr_is(PyObject *descr, PyObject *obj, PyObject *expected)
+{
+    PyObject *value = Py_TYPE(descr)->tp_descr_get(descr, obj, (PyObject *)Py_TYPE(obj));
+    if (value == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    bool same = value == expected;
+    Py_DECREF(value);
+    return same;
+}
+
+/*
+ * Nobody could tell this Task from a new one: no reference to it but ours, strong or weak (a
+ * registry of per-task data, anyio's scopes), no attribute, callback, other name, cancellation.
+ */
+static bool is_clean(ta_tramp *t)
+{
+    ta_state *st = t->ls->st;
+    PyObject *task = t->task;
+    Py_ssize_t refs = t->refs;
+    if (refs < 0 && t->waited)
+        refs = t->ls->task_refs; /* in a later step they are as in any other */
+    if (Py_REFCNT(task) != refs)
+        return false;
+    PyObject **dict = _PyObject_GetDictPtr(task);
+    if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
+        return false;
+    if (!descr_is(st->o.task.callbacks, task, Py_None))
+        return false;
+    PyObject *name = PyObject_Vectorcall(st->o.task.get_name, &task, 1, NULL);
+    if (name == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    Py_DECREF(name);
+    if (name != t->name)
+        return false;
+    if (t->waited) {
+        /* In a first step both of these show when the Task asks the Park (park_cancel). */
+        PyObject *n = PyObject_Vectorcall(st->o.task.cancelling, &task, 1, NULL);
+        if (n == NULL || PyLong_AsLong(n) != 0) {
+            Py_XDECREF(n);
+            PyErr_Clear();
+            return false;
+        }
+        Py_DECREF(n);
+        if (!descr_is(st->o.task.must_cancel, task, Py_False))
+            return false;
+        if (set_registered(t, false) < 0) {
+            PyErr_Clear();
+            return false;
+        }
+    }
+    return only_own_weakref(t);
+}
+
+bool ta_task_is_marked(ta_loopstate *ls)
+{
+    ta_tramp *t = ls->current;
+    if (ls->direct)
+        return false; /* no Task at all */
+    if (t == NULL || t->task == NULL)
+        return true; /* some other Task: who knows */
+    if (only_own_weakref(t))
+        return false;
+    if (t->weak != NULL)
+        return true;
+    PyWeakReference *head = weakrefs(t->task); /* asyncio's set may have made one */
+    return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
+}
+
+/* -- the trampoline --------------------------------------------------------------------------- */
+
+static PySendResult park(ta_tramp *t, PyObject **result)
+{
+    t->state = T_PARKED;
+    park_cast(t->park)->blocking = 1;
+    *result = Py_NewRef(t->park);
+    return PYGEN_NEXT;
+}
+
+/* The Task ends now. */
+static void leave(ta_tramp *t)
+{
+    t->state = T_OVER;
+    Py_CLEAR(t->coro);
+    Py_CLEAR(t->context);
+    Py_CLEAR(t->weak);
+    Py_CLEAR(t->task); /* alive: it is stepping */
+}
+
+static PySendResult send_to(PyObject *coro, PyObject *value, PyObject **result)
+{
+    return PyIter_Send(coro, value, result);
+}
+
+static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObject **result)
+{
+    *result = PyObject_CallMethodOneArg(coro, st->o.names.throw, exc);
+    if (*result != NULL)
+        return PYGEN_NEXT;
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration))
+        return PYGEN_ERROR;
+    PyObject *stop = PyErr_GetRaisedException();
+    *result = PyObject_GetAttr(stop, st->o.names.value);
+    Py_DECREF(stop);
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
+}
+
+/*
+ * The coroutine ended with *result, or the exception that is set.  1: another one follows in
+ * t->coro; 0: over; -1: over, an exception is set and leaves the Task.
+ */
+static int ended(ta_tramp *t, PyObject *result)
+{
+    PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
+    Py_CLEAR(t->coro);
+    if (exc != NULL)
+        PyErr_SetRaisedException(Py_NewRef(exc));
+    int rc = t->done(t->arg, result, &next);
+    if (rc == 1) {
+        t->coro = next;
+        Py_XDECREF(exc);
+        return 1;
+    }
+    t->done = NULL;
+    t->arg = NULL;
+    if (rc == 0) {
+        PyErr_Clear();
+        /* A cancelled coroutine leaves a cancelled Task. */
+        if (exc != NULL && t->ls != NULL &&
+            PyErr_GivenExceptionMatches(exc, t->ls->st->o.exc.cancelled_error)) {
+            PyErr_SetRaisedException(exc);
+            return -1;
+        }
+    }
+    Py_XDECREF(exc);
+    return rc;
+}
+
+/* One step of the coroutine; exc (borrowed): thrown into it instead of sending None. */
+static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
+{
+    ta_loopstate *ls = t->ls;
+    ta_state *st = ls->st;
+    ta_tramp *outer = ls->current;
+    int over = 0;
+    PySendResult status;
+
+    bool entered = PyContext_Enter(t->context) == 0;
+    ls->current = t;
+    t->state = T_RUNNING;
+    if (TA_UNLIKELY(!entered)) { /* somebody else is in it: the coroutine cannot go on */
+        *result = NULL;
+        status = PYGEN_ERROR;
+    } else if (exc != NULL) {
+        status = throw_to(st, t->coro, exc, result);
+    } else {
+        status = send_to(t->coro, Py_None, result);
+    }
+    while (status != PYGEN_NEXT) {
+        PyObject *value = status == PYGEN_RETURN ? *result : NULL;
+        over = ended(t, value);
+        Py_XDECREF(value);
+        if (over < 1)
+            break;
+        status = send_to(t->coro, Py_None, result);
+    }
+    ls->current = outer;
+    if (TA_UNLIKELY(over < 0)) {
+        PyObject *err = PyErr_GetRaisedException();
+        if (entered && PyContext_Exit(t->context) < 0)
+            PyErr_Clear();
+        PyErr_SetRaisedException(err);
+    } else if (entered && PyContext_Exit(t->context) < 0) {
+        PyErr_Clear(); /* the coroutine left another context entered: its own doing */
+    }
+
+    if (status == PYGEN_NEXT) {
+        t->state = T_SUSPENDED;
+        t->waited = true;
+        if (TA_UNLIKELY(t->ls == NULL))
+            return status;
+        if (!t->registered && set_registered(t, true) < 0)
+            ta_exc_report(st, ls->aioloop, "A task could not be registered");
+        return status;
+    }
+    Py_CLEAR(t->context);
+    if (t->ls == NULL) { /* closed meanwhile: off all lists */
+        leave(t);
+        if (over < 0)
+            return PYGEN_ERROR;
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    ta_tramp_list_take(t, &ls->nlive);
+    if (over == 0 && ls->nidle < ls->max_idle && is_clean(t)) {
+        ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
+        Py_DECREF(t); /* of the live list */
+        return park(t, result);
+    }
+    leave(t);
+    Py_DECREF(t);
+    if (over < 0)
+        return PYGEN_ERROR;
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+/* -- debug mode ------------------------------------------------------------------------------- */
+
+void ta_task_check_debug(ta_loopstate *ls)
+{
+    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_debug);
+    if (debug == NULL)
+        PyErr_Clear();
+    ls->debug = debug == Py_True;
+    Py_XDECREF(debug);
+}
+
+static double now_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+/*
+ * A step in a batch of ours is no handle of the loop, which would say that it took long: we do.
+ * Those that are, the loop times itself.
+ */
+static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
+{
+    ta_loopstate *ls = t->ls;
+    if (!ls->in_batch)
+        return step(t, thrown, result);
+    ta_state *st = ls->st;
+    PyObject *aioloop = Py_NewRef(ls->aioloop);
+    PyObject *text = t->task ? PyObject_Repr(t->task) : NULL; /* now: it names the coroutine */
+    PyErr_Clear();
+    double start = now_s();
+    PySendResult status = step(t, thrown, result);
+    PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
+    if (text != NULL && (report = ta_import_attr("turboapi._watchdog", "slow_step")) != NULL)
+        res = PyObject_CallFunction(report, "OOd", aioloop, text, now_s() - start);
+    if (res == NULL && PyErr_Occurred())
+        ta_exc_report(st, NULL, "Exception while a slow step was reported");
+    Py_XDECREF(res);
+    Py_XDECREF(report);
+    Py_XDECREF(text);
+    Py_DECREF(aioloop);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return status;
+}
+
+static inline PySendResult make_step(ta_tramp *t, PyObject *exc, PyObject **result)
+{
+    return TA_UNLIKELY(t->ls->debug) ? timed_step(t, exc, result) : step(t, exc, result);
+}
+
+static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
+{
+    ta_tramp *t = tramp_cast(self);
+    if (TA_UNLIKELY(t->ls == NULL)) { /* its loop was closed */
+        leave(t);
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+    switch (t->state) {
+    case T_NEW:
+        if (t->coro == NULL)
+            return park(t, result);
+        t->refs = -1; /* unknown: this Task was not woken from the Park */
+        return make_step(t, NULL, result);
+    case T_PARKED:
+        if (t->coro == NULL) /* woken by nobody we know */
+            return park(t, result);
+        t->refs = Py_REFCNT(t->task);
+        t->ls->task_refs = t->refs;
+        return make_step(t, NULL, result);
+    case T_SUSPENDED:
+        return make_step(t, NULL, result);
+    case T_RUNNING:
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+        return PYGEN_ERROR;
+    default:
+        *result = Py_NewRef(Py_None);
+        return PYGEN_RETURN;
+    }
+}
+
+static PyObject *send_result(PySendResult status, PyObject *result)
+{
+    if (status == PYGEN_RETURN) {
+        ta_set_stop_iteration(result);
+        Py_DECREF(result);
+        return NULL;
+    }
+    return status == PYGEN_NEXT ? result : NULL;
+}
+
+static PyObject *tramp_send_method(PyObject *self, PyObject *arg)
+{
+    PyObject *result = NULL;
+    PySendResult status = tramp_send(self, arg, &result);
+    return send_result(status, result);
+}
+
+static PyObject *tramp_iternext(PyObject *self)
+{
+    return tramp_send_method(self, Py_None);
+}
+
+/* The exception that throw(type[, value[, traceback]]) means: new reference. */
+static PyObject *thrown(PyObject *const *args, Py_ssize_t nargs)
+{
+    PyObject *type = nargs > 0 ? args[0] : NULL;
+    PyObject *value = nargs > 1 && !Py_IsNone(args[1]) ? args[1] : NULL;
+    if (type != NULL && PyExceptionInstance_Check(type))
+        return Py_NewRef(type);
+    if (type == NULL || !PyExceptionClass_Check(type)) {
+        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances");
+        return NULL;
+    }
+    if (value != NULL && PyExceptionInstance_Check(value))
+        return Py_NewRef(value);
+    return value ? PyObject_CallOneArg(type, value) : PyObject_CallNoArgs(type);
+}
+
+static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    ta_tramp *t = tramp_cast(self);
+    PyObject *result = NULL;
+    PyObject *exc = thrown(args, nargs);
+    if (exc == NULL)
+        return NULL;
+    if (t->state == T_RUNNING) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+    } else if (t->coro != NULL && t->ls != NULL) {
+        if (t->state == T_NEW)
+            t->refs = -1;
+        PySendResult status = make_step(t, exc, &result);
+        result = send_result(status, result);
+    } else {
+        /* Idle: the Task is made to end. */
+        if (t->ls != NULL && ta_list_linked(&t->node)) {
+            ta_tramp_list_take(t, &t->ls->nidle);
+            leave(t);
+            Py_DECREF(t); /* the Task holds another one */
+        } else {
+            leave(t);
+        }
+        PyErr_SetRaisedException(Py_NewRef(exc));
+    }
+    Py_DECREF(exc);
+    return result;
+}
+
+static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ta_tramp *t = tramp_cast(self);
+    if (t->coro == NULL)
+        Py_RETURN_NONE;
+    PyObject *res = PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->o.names.close);
+    return res;
+}
+
+/* cr_frame, cr_code, cr_await, __name__, __qualname__: the running coroutine's, or None. */
+static PyObject *tramp_proxy(PyObject *self, void *closure)
+{
+    ta_tramp *t = tramp_cast(self);
+    PyObject *res;
+    if (t->coro == NULL)
+        Py_RETURN_NONE;
+    int rc = PyObject_GetOptionalAttrString(t->coro, (const char *)closure, &res);
+    if (rc == 0)
+        Py_RETURN_NONE;
+    return rc < 0 ? NULL : res;
+}
+
+static PyObject *tramp_name(PyObject *self, void *closure)
+{
+    PyObject *res = tramp_proxy(self, closure);
+    if (res == NULL || !Py_IsNone(res))
+        return res;
+    Py_DECREF(res);
+    return PyUnicode_FromString("turboapi");
+}
+
+static PyObject *tramp_running(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(tramp_cast(self)->state == T_RUNNING);
+}
+
+static PyObject *tramp_suspended(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(tramp_cast(self)->state == T_SUSPENDED);
+}
+
+static PyObject *tramp_repr(PyObject *self)
+{
+    static const char *const names[] = {"new", "idle", "running", "suspended", "over"};
+    ta_tramp *t = tramp_cast(self);
+    if (t->coro != NULL)
+        return PyUnicode_FromFormat("<turboapi request %s %R>", names[t->state], t->coro);
+    return PyUnicode_FromFormat("<turboapi request %s>", names[t->state]);
+}
+
+static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_tramp *t = tramp_cast(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(t->task);
+    Py_VISIT(t->weak);
+    Py_VISIT(t->park);
+    Py_VISIT(t->name);
+    Py_VISIT(t->coro);
+    Py_VISIT(t->context);
+    return 0;
+}
+
+static int tramp_clear(PyObject *self)
+{
+    ta_tramp *t = tramp_cast(self);
+    if (t->park != NULL)
+        park_cast(t->park)->tramp = NULL;
+    Py_CLEAR(t->weak);
+    Py_CLEAR(t->task);
+    Py_CLEAR(t->park);
+    Py_CLEAR(t->name);
+    Py_CLEAR(t->coro);
+    Py_CLEAR(t->context);
+    return 0;
+}
+
+static void tramp_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)tramp_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef tramp_methods[] = {
+    {"send", tramp_send_method, METH_O, NULL},
+    {"throw", (PyCFunction)(void (*)(void))tramp_throw, METH_FASTCALL, NULL},
+    {"close", tramp_close, METH_NOARGS, NULL},
+    {NULL},
+};
+
+static PyGetSetDef tramp_getset[] = {
+    {"cr_frame", tramp_proxy, NULL, NULL, "cr_frame"},
+    {"cr_code", tramp_proxy, NULL, NULL, "cr_code"},
+    {"cr_await", tramp_proxy, NULL, NULL, "cr_await"},
+    {"cr_origin", tramp_proxy, NULL, NULL, "cr_origin"},
+    {"cr_running", tramp_running, NULL, NULL, NULL},
+    {"cr_suspended", tramp_suspended, NULL, NULL, NULL},
+    {"__name__", tramp_name, NULL, NULL, "__name__"},
+    {"__qualname__", tramp_name, NULL, NULL, "__qualname__"},
+    {NULL},
+};
+
+static PyType_Slot tramp_slots[] = {
+    {Py_tp_doc, "The coroutine of a Task that serves requests; stands for the one that it runs."},
+    {Py_tp_methods, tramp_methods},
+    {Py_tp_getset, tramp_getset},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, tramp_iternext},
+    {Py_am_await, PyObject_SelfIter},
+    {Py_am_send, tramp_send},
+    {Py_tp_repr, tramp_repr},
+    {Py_tp_traverse, tramp_traverse},
+    {Py_tp_clear, tramp_clear},
+    {Py_tp_dealloc, tramp_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec tramp_spec = {
+    .name = "turboapi._core.Trampoline",
+    .basicsize = sizeof(ta_tramp),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = tramp_slots,
+};
+
+/* -- starting --------------------------------------------------------------------------------- */
+
+static ta_tramp *tramp_new(ta_loopstate *ls)
+{
+    ta_state *st = ls->st;
+    ta_park *park = ta_park_new(ls);
+    if (park == NULL)
+        return NULL;
+    ta_tramp *t = PyObject_GC_New(ta_tramp, st->o.task.tramp_type);
+    if (t == NULL) {
+        Py_DECREF(park);
+        return NULL;
+    }
+    memset((char *)t + sizeof(PyObject), 0, sizeof *t - sizeof(PyObject));
+    t->ls = ls;
+    t->park = (PyObject *)park;
+    park->tramp = t;
+    t->state = T_NEW;
+    PyObject_GC_Track((PyObject *)t);
+    return t;
+}
+
+static void no_destroy_message(PyObject *task)
+{
+    if (PyObject_SetAttrString(task, "_log_destroy_pending", Py_False) < 0)
+        PyErr_Clear();
+}
+
+/* Steals; it is on no list.  Its Task, if it has one, waits for nothing any more. */
+static void abandon(ta_tramp *t)
+{
+    t->ls = NULL;
+    if (t->task != NULL)
+        no_destroy_message(t->task);
+    ta_park_forget(park_cast(t->park));
+    leave(t);
+    Py_DECREF(t);
+}
+
+/* It is parked, if it has made a step, and cannot be used: the loop's next turn makes it end, for
+ * asyncio may know it.  An exception that is set stays set. */
+static void end_later(ta_loopstate *ls, ta_tramp *t)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    ta_park *park = park_cast(t->park);
+    if (park->callback != NULL) {
+        PyObject *args[3] = {ls->aioloop, park->callback, t->park};
+        PyObject *handle = PyObject_VectorcallMethod(ls->st->o.names.call_soon, args, 3, NULL);
+        if (handle == NULL)
+            PyErr_Clear(); /* the loop is closed: it makes no more turns */
+        Py_XDECREF(handle);
+    }
+    abandon(t);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
+/*
+ * A new trampoline with its Task: parked on 3.12+ (eager start); on 3.11 the Task's first step
+ * comes with the loop's next turn.
+ */
+static ta_tramp *make_task(ta_loopstate *ls)
+{
+    ta_state *st = ls->st;
+    ta_tramp *t = tramp_new(ls);
+    if (t == NULL)
+        return NULL;
+    t->name = PyUnicode_FromFormat("turboapi-%llu", (unsigned long long)++ls->task_seq);
+    if (t->name == NULL)
+        goto error;
+    ta_ls_enter(ls);
+    if (ls->task_factory) {
+        PyObject *args[4] = {ls->aioloop, (PyObject *)t, t->name, ls->context};
+        t->task =
+            PyObject_VectorcallMethod(st->o.names.create_task, args, 2, st->o.task.create_kwnames);
+    } else {
+        PyObject *args[6] = {NULL, (PyObject *)t, ls->aioloop, t->name, ls->context, Py_True};
+        t->task = PyObject_Vectorcall(st->o.task.task_class, args + 1,
+                                      1 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->o.task.task_kwnames);
+    }
+    t->registered = true;
+    int rc = t->task ? 0 : -1;
+    if (rc == 0 && !ls->task_factory && may_pool(ls->st))
+        rc = set_registered(t, false);
+    ta_ls_leave(ls);
+    if (rc == 0)
+        return t;
+error:
+    end_later(ls, t);
+    return NULL;
+}
+
+int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
+{
+    ta_tramp *t;
+    assert(ta_ls_may_start(ls));
+    PyObject *context = PyContext_Copy(ls->context);
+    if (context == NULL)
+        goto error;
+    if (!ta_list_empty(&ls->idle_tasks)) {
+        t = ta_tramp_of_node(ls->idle_tasks.prev); /* the last parked one: its memory is warm */
+        ta_tramp_list_take(t, &ls->nidle);
+    } else if ((t = make_task(ls)) == NULL) {
+        goto error;
+    }
+    ta_tramp_list_put(t, &ls->live_tasks, &ls->nlive);
+    t->coro = coro;
+    t->context = context;
+    t->done = done;
+    t->arg = arg;
+    t->waited = false;
+    ta_park *park = park_cast(t->park);
+    if (t->state == T_PARKED && park->callback != NULL) {
+        PyObject *wake_up = park->callback; /* its reference is ours now */
+        park->callback = NULL;
+        ta_ls_enter(ls);
+        PyObject *res = PyObject_CallOneArg(wake_up, t->park);
+        ta_ls_leave(ls);
+        Py_DECREF(wake_up);
+        if (res == NULL)
+            ta_ls_unhandled(ls, "Exception in a step of a request's task");
+        Py_XDECREF(res);
+    }
+    /* else: 3.11, the loop's next turn makes the Task's first step */
+    Py_DECREF(t);
+    return 0;
+error:
+    Py_XDECREF(context);
+    Py_DECREF(coro);
+    return -1;
+}
+
+unsigned ta_task_live(const ta_loopstate *ls)
+{
+    return ls->nlive;
+}
+
+int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
+{
+    int rc = 0;
+    PyObject *tasks = PyList_New(0);
+    if (tasks == NULL)
+        return -1;
+    for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
+        ta_tramp *t = ta_tramp_of_node(n);
+        if (t->task != NULL && match(t->done, t->arg, what) && PyList_Append(tasks, t->task) < 0)
+            rc = -1;
+    }
+    ta_ls_enter(ls);
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(tasks); i++) {
+        PyObject *res =
+            PyObject_CallMethodOneArg(PyList_GET_ITEM(tasks, i), ls->st->o.names.cancel, msg);
+        rc = res ? 0 : -1;
+        Py_XDECREF(res);
+    }
+    ta_ls_leave(ls);
+    Py_DECREF(tasks);
+    return rc;
+}
+
+/* -- of a loop -------------------------------------------------------------------------------- */
+
+static void drop_idle(ta_loopstate *ls)
+{
+    while (!ta_list_empty(&ls->idle_tasks)) {
+        ta_tramp *t = ta_tramp_of_node(ls->idle_tasks.next);
+        ta_tramp_list_take(t, &ls->nidle);
+        abandon(t);
+    }
+}
+
+enum { MAX_IDLE = 512 };
+
+int ta_task_check_factory(ta_loopstate *ls)
+{
+    ta_task_check_debug(ls);
+    PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_task_factory);
+    if (factory == NULL)
+        return -1;
+    /* asyncio.eager_task_factory makes what we make anyhow. */
+    ls->task_factory = !Py_IsNone(factory) && factory != ls->st->o.task.eager_factory;
+    ls->max_idle = ls->task_factory || !may_pool(ls->st) ? 0 : MAX_IDLE;
+    Py_DECREF(factory);
+    if (ls->task_factory)
+        drop_idle(ls);
+    return 0;
+}
+
+int ta_task_attach(ta_loopstate *ls)
+{
+    ta_list_init(&ls->idle_tasks);
+    ta_list_init(&ls->live_tasks);
+    if (ta_task_check_factory(ls) < 0)
+        return -1;
+#if PY_VERSION_HEX < 0x030C0000
+    /* No eager start: some Tasks in advance, so that the first requests start at once too. */
+    for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
+        ta_tramp *t = make_task(ls);
+        if (t == NULL)
+            return -1;
+        ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
+        Py_DECREF(t);
+    }
+#endif
+    return 0;
+}
+
+void ta_task_detach(ta_loopstate *ls)
+{
+    if (ls->idle_tasks.next == NULL)
+        return; /* was never attached */
+    drop_idle(ls);
+    while (!ta_list_empty(&ls->live_tasks)) {
+        ta_tramp *t = ta_tramp_of_node(ls->live_tasks.next);
+        ta_task_done done = t->done;
+        void *arg = t->arg;
+        PyObject *next = NULL;
+        ta_tramp_list_take(t, &ls->nlive);
+        t->ls = NULL;
+        t->done = NULL;
+        if (t->task != NULL)
+            no_destroy_message(t->task);
+        if (done != NULL) {
+            PyErr_SetNone(ls->st->o.exc.cancelled_error);
+            (void)done(arg, NULL, &next);
+            Py_XDECREF(next);
+            PyErr_Clear();
+        }
+        ta_park_forget(park_cast(t->park));
+        leave(t);
+        Py_DECREF(t);
+    }
+}
+
+int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    ta_list_node *const lists[] = {&ls->idle_tasks, &ls->live_tasks};
+    for (size_t i = 0; i < TA_COUNTOF(lists) && lists[i]->next != NULL; i++) {
+        for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next)
+            Py_VISIT((PyObject *)ta_tramp_of_node(n));
+    }
+    return 0;
+}
+
+static int take_private_names(ta_task_state *s)
+{
+    int rc[4];
+    if ((rc[0] = ta_import_optional("asyncio.tasks", "_register_task", &s->register_task)) < 0 ||
+        (rc[1] = ta_import_optional("asyncio.tasks", "_unregister_task", &s->unregister_task)) <
+            0 ||
+        (rc[2] = PyObject_GetOptionalAttrString(s->task_class, "_callbacks", &s->callbacks)) < 0 ||
+        (rc[3] = PyObject_GetOptionalAttrString(s->task_class, "_must_cancel", &s->must_cancel)) <
+            0)
+        return -1;
+    /* A Task made in Python has the latter two as attributes of the instance. */
+    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(s->callbacks)->tp_descr_get == NULL ||
+        Py_TYPE(s->must_cancel)->tp_descr_get == NULL)
+        Py_CLEAR(s->unregister_task);
+    return 0;
+}
+
+int ta_task_init(PyObject *module, ta_state *st)
+{
+    ta_task_state *s = &st->o.task;
+    if (ta_park_init(module, st) < 0 || ta_add_type(module, &tramp_spec, NULL, &s->tramp_type) < 0)
+        return -1;
+    if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||
+        (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
+        (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
+        take_private_names(s) < 0 || ta_all_tasks_init(st) < 0)
+        return -1;
+#if PY_VERSION_HEX >= 0x030C0000
+    if ((s->eager_factory = ta_import_attr("asyncio", "eager_task_factory")) == NULL)
+        return -1;
+    s->task_kwnames = Py_BuildValue("(ssss)", "loop", "name", "context", "eager_start");
+#else
+    s->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context");
+#endif
+    if (s->task_kwnames == NULL)
+        return -1;
+    s->create_kwnames = Py_BuildValue("(ss)", "name", "context");
+    return s->create_kwnames ? 0 : -1;
+}

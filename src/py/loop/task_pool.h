@@ -1,0 +1,52 @@
+/*
+ * task_pool.h -- runs coroutines inside pooled asyncio Tasks; see docs/loop.md.
+ *
+ * Layer: py (L4).
+ */
+#ifndef TA_PY_LOOP_TASK_POOL_H
+#define TA_PY_LOOP_TASK_POOL_H
+
+#include "py/loop/loop_state.h"
+
+/*
+ * The coroutine ended: `result` (borrowed), or NULL with the exception set.  Called in the Task, in
+ * the request's context.  Returns
+ *    0  the end (an exception was taken care of and is cleared by the caller),
+ *    1  *next is a new coroutine that goes on in the same Task and context; `done` comes again,
+ *   -1  the exception that is set leaves the Task.
+ */
+typedef int (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
+
+/*
+ * Runs the first step of `coro` (steals; anything with am_send, or send/throw) now, in a fresh copy
+ * of ls->context, with a real asyncio.Task current.  Only when ta_ls_may_start(ls).
+ * 0: started, `done` has been or will be called exactly once for each coroutine, unless the Task is
+ * cancelled before it ran (shutdown) -- then too, with CancelledError.  -1: exception, nothing
+ * started.
+ */
+int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg);
+
+/* Of a Task that is suspended: its `done` and the `arg` of it, and what is looked for. */
+typedef bool (*ta_task_match)(ta_task_done done, const void *arg, const void *what);
+/* Cancels those that match.  -1 with an exception when one could not be. */
+int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg);
+unsigned ta_task_live(const ta_loopstate *ls); /* suspended now */
+
+/* Part of attaching and closing a loopstate. */
+int ta_task_attach(ta_loopstate *ls);
+/* Has the loop a task factory?  Then Tasks come from it, one for each request (as uvicorn's do),
+ * and start with the loop's next turn.  Asked again when a server starts: start-up code may set
+ * one. */
+int ta_task_check_factory(ta_loopstate *ls);
+/* Is the loop in asyncio's debug mode?  Into ls->debug. */
+void ta_task_check_debug(ta_loopstate *ls);
+void ta_task_detach(ta_loopstate *ls);
+int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+
+/* The current Task has objects of other libraries tied to it (anyio's scopes): see thread_pool.c.
+ */
+bool ta_task_is_marked(ta_loopstate *ls);
+
+int ta_task_init(PyObject *module, ta_state *st);
+
+#endif

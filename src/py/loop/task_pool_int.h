@@ -1,0 +1,90 @@
+/*
+ * task_pool_int.h -- what task_pool.c, all_tasks.c and task_parking.c share.
+ *
+ * Layer: py (L4).  Nobody else includes it.
+ */
+#ifndef TA_PY_LOOP_TASK_POOL_INT_H
+#define TA_PY_LOOP_TASK_POOL_INT_H
+
+#include "py/loop/task_pool.h"
+
+typedef enum {
+    T_NEW,       /* its Task has not made a step */
+    T_PARKED,    /* waits for the Park */
+    T_RUNNING,   /* in a step */
+    T_SUSPENDED, /* the coroutine waits for something */
+    T_OVER       /* the Task ends or has ended */
+} tramp_state;
+
+/* The Future-like that idle trampolines yield. */
+typedef struct ta_park {
+    PyObject_HEAD PyObject *callback; /* owned: Task wake-up, NULL while not parked */
+    PyObject *aioloop;                /* owned */
+    struct ta_tramp *tramp;           /* borrowed: the trampoline owns the park, and clears this */
+    char blocking;
+} ta_park;
+
+typedef struct ta_tramp {
+    PyObject_HEAD ta_loopstate *ls; /* borrowed: NULL once the loop is closed */
+    PyObject *task;    /* owned: makes a cycle, broken when the Task ends or the loop closes */
+    PyObject *weak;    /* owned: a weak reference to it for asyncio's set, or NULL (all_tasks.c) */
+    PyObject *park;    /* owned */
+    PyObject *name;    /* owned: the Task's */
+    PyObject *coro;    /* owned: the one that runs, or NULL */
+    PyObject *context; /* owned: the one that it runs in */
+    ta_task_done done;
+    void *arg;         /* borrowed: until done said 0 or -1 */
+    ta_list_node node; /* in ls->idle_tasks or ls->live_tasks; the list owns a reference */
+    Py_ssize_t refs;   /* references to the Task during a step, when only we know it */
+    tramp_state state;
+    bool registered; /* in asyncio's set of all tasks */
+    bool waited;     /* the coroutine was suspended at least once */
+} ta_tramp;
+
+static inline ta_tramp *tramp_cast(PyObject *obj)
+{
+    return (ta_tramp *)obj;
+}
+
+static inline ta_park *park_cast(PyObject *obj)
+{
+    return (ta_park *)obj;
+}
+
+/* -- lists ------------------------------------------------------------------------------------ */
+
+static inline void ta_tramp_list_put(ta_tramp *t, ta_list_node *list, unsigned *count)
+{
+    Py_INCREF(t);
+    ta_list_push_back(list, &t->node);
+    ++*count;
+}
+
+static inline void ta_tramp_list_take(ta_tramp *t,
+                                      unsigned *count) /* the caller gets the reference */
+{
+    ta_list_remove(&t->node);
+    --*count;
+}
+
+static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
+{
+    return TA_CONTAINER_OF(node, ta_tramp, node);
+}
+
+/* -- all_tasks.c ------------------------------------------------------------------------------ */
+
+/* As asyncio's _register_task and _unregister_task: 0, or -1 with an exception. */
+TA_MUST_CHECK int ta_all_tasks_add(ta_tramp *t);
+TA_MUST_CHECK int ta_all_tasks_discard(ta_tramp *t);
+int ta_all_tasks_init(ta_state *st);
+
+/* -- task_parking.c
+ * ----------------------------------------------------------------------------------- */
+
+ta_park *ta_park_new(ta_loopstate *ls);
+/* Drops what it refers to: the loop is closed. */
+void ta_park_forget(ta_park *park);
+int ta_park_init(PyObject *module, ta_state *st);
+
+#endif

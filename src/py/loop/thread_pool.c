@@ -1,0 +1,716 @@
+/*
+ * thread_pool.c -- threads for `def` handlers.
+ *
+ * Layer: py (L4).  The threads are Python's (threading.Thread, so that names, profilers and thread
+ * locals work), their loop is C.  A job goes there and back without a lock that the loop's thread
+ * could have to wait for longer than a few instructions.  Promotion is in inline_promotion.c.
+ */
+#include "py/loop/thread_pool.h"
+
+#include <pthread.h>
+#include <time.h>
+
+#include "py/loop/future.h"
+#include "py/loop/inline_promotion.h"
+#include "py/loop/task_pool.h"
+#include "py/support/exc.h"
+
+enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
+
+/* One call.  An object, as it can be called too (anyio_path). */
+typedef struct ta_job {
+    PyObject_HEAD ta_wake_item item; /* back to the loop's thread; holds a reference then */
+    struct ta_job *next;             /* in the queue, which holds a reference */
+    ta_list_node node;               /* in the pool's `waited`, as long as it has a waiter */
+    ta_waiter *waiter;               /* owned: of the loop's thread; NULL: nobody waits for it */
+    ta_callstat *stat;               /* a counted reference, or NULL */
+    PyObject *context;               /* owned */
+    PyObject *func;                  /* owned */
+    PyObject *kwnames;               /* owned or NULL */
+    PyObject *result;                /* owned: of the call */
+    PyObject *exc;                   /* owned: of the call */
+    atomic_bool cancelled;
+    bool unwaited;    /* it never had a waiter: see ta_pool_run */
+    bool leave;       /* TA_RUN_LEAVE */
+    Py_ssize_t nargs; /* positional ones */
+    Py_ssize_t ntotal;
+    PyObject *args[]; /* owned */
+} ta_job;
+
+/* Shared by the loop's thread and the workers; the last of them frees it. */
+struct ta_pool {
+    pthread_mutex_t mutex; /* guards what follows; never held while Python code runs */
+    pthread_cond_t work;   /* a job came, or closed */
+    pthread_cond_t gone;   /* a worker ended */
+    ta_job *head, *tail;
+    atomic_uint queued; /* read without the mutex, too, as a hint */
+    unsigned threads, idle, max;
+    unsigned refs;
+    bool closed;
+    ta_wake *wake; /* borrowed: the loopstate's; not used once closed */
+    /* of the loop's thread */
+    PyObject *aioloop;   /* owned */
+    ta_list_node waited; /* jobs that have a waiter, queued, running or on their way back */
+};
+
+/* What a thread is started with. */
+typedef struct ta_worker {
+    PyObject_HEAD ta_pool *pool; /* a counted reference */
+} ta_worker;
+
+/*
+ * Stands for anyio's EventLoopToken in a worker thread (anyio.from_thread reads these two
+ * attributes), and notes that it was used: such a function must stay in its thread.
+ */
+typedef struct ta_token {
+    PyObject_HEAD PyObject *backend; /* owned */
+    PyObject *loop;                  /* owned */
+    bool used;
+} ta_token;
+
+/* -- the shared part -------------------------------------------------------------------------- */
+
+static ta_pool *pool_new(ta_loopstate *ls)
+{
+    ta_pool *pool = PyMem_RawCalloc(1, sizeof *pool);
+    if (pool == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&pool->mutex, NULL);
+    (void)pthread_cond_init(&pool->work, &attr);
+    (void)pthread_cond_init(&pool->gone, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    pool->max = DEFAULT_THREADS;
+    pool->refs = 1;
+    pool->wake = ls->wake;
+    pool->aioloop = Py_NewRef(ls->aioloop);
+    ta_list_init(&pool->waited);
+    return pool;
+}
+
+void ta_pool_unref(ta_pool *pool)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool last = --pool->refs == 0;
+    pthread_mutex_unlock(&pool->mutex);
+    if (!last)
+        return;
+    pthread_cond_destroy(&pool->work);
+    pthread_cond_destroy(&pool->gone);
+    pthread_mutex_destroy(&pool->mutex);
+    PyMem_RawFree(pool);
+}
+
+/* The loop's pool, made when there is none; NULL with an exception. */
+static ta_pool *pool_of(ta_loopstate *ls)
+{
+    if (ls->pool == NULL && ls->loop == NULL)
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+    else if (ls->pool == NULL)
+        ls->pool = pool_new(ls);
+    return ls->pool;
+}
+
+ta_pool *ta_pool_ref(ta_loopstate *ls)
+{
+    ta_pool *pool = pool_of(ls);
+    if (pool == NULL)
+        return NULL;
+    pthread_mutex_lock(&pool->mutex);
+    pool->refs++;
+    pthread_mutex_unlock(&pool->mutex);
+    return pool;
+}
+
+bool ta_pool_post(ta_pool *pool, ta_wake_item *item)
+{
+    pthread_mutex_lock(&pool->mutex);
+    bool open = !pool->closed;
+    if (open)
+        ta_wake_post(pool->wake, item);
+    pthread_mutex_unlock(&pool->mutex);
+    return open;
+}
+
+bool ta_pool_wanted(ta_pool *pool)
+{
+    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0)
+        return false;
+    pthread_mutex_lock(&pool->mutex);
+    bool wanted = pool->queued > pool->idle;
+    pthread_mutex_unlock(&pool->mutex);
+    return wanted;
+}
+
+static struct timespec in_seconds(time_t seconds, long ns)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    ts.tv_sec += seconds;
+    ts.tv_nsec += ns;
+    if (ts.tv_nsec >= 1000000000L) {
+        ts.tv_sec++;
+        ts.tv_nsec -= 1000000000L;
+    }
+    return ts;
+}
+
+/* -- jobs ------------------------------------------------------------------------------------- */
+
+static void job_clear_call(ta_job *job)
+{
+    for (Py_ssize_t i = 0; i < job->ntotal; i++)
+        Py_CLEAR(job->args[i]);
+    job->ntotal = job->nargs = 0;
+    Py_CLEAR(job->func);
+    Py_CLEAR(job->kwnames);
+    Py_CLEAR(job->context);
+}
+
+static void job_dealloc(PyObject *self)
+{
+    ta_job *job = (ta_job *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    assert(job->waiter == NULL && !ta_list_linked(&job->node));
+    job_clear_call(job);
+    ta_callstat_unref(job->stat);
+    Py_CLEAR(job->result);
+    Py_CLEAR(job->exc);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func,
+                       PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    PyTypeObject *type = ls->st->o.pool.job_type;
+    Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
+    ta_job *job = (ta_job *)type->tp_alloc(type, total); /* zeroed */
+    if (job == NULL)
+        return NULL;
+    job->stat = ta_callstat_ref(stat);
+    job->func = Py_NewRef(func);
+    job->kwnames = Py_XNewRef(kwnames);
+    job->nargs = nargs;
+    job->ntotal = total;
+    for (Py_ssize_t i = 0; i < total; i++)
+        job->args[i] = Py_NewRef(args[i]);
+    job->context = ta_ls_copy_context(ls);
+    if (job->context == NULL)
+        Py_CLEAR(job);
+    return job;
+}
+
+/* In its context; the result, or NULL with the exception set. */
+static PyObject *job_call(ta_job *job, ta_token *token)
+{
+    if (PyContext_Enter(job->context) < 0)
+        return NULL;
+    ta_call_watch watch;
+    if (token != NULL)
+        token->used = false;
+    if (job->stat != NULL)
+        ta_promote_begin(&watch);
+    PyObject *res = PyObject_Vectorcall(job->func, job->args, (size_t)job->nargs, job->kwnames);
+    if (job->stat != NULL)
+        ta_promote_end(&watch, job->stat, token != NULL && token->used);
+    PyObject *exc = res ? NULL : PyErr_GetRaisedException();
+    if (PyContext_Exit(job->context) < 0)
+        PyErr_Clear();
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return res;
+}
+
+/* Takes the waiter out: a new reference.  From here on the job is of no interest to it. */
+static ta_waiter *job_leave_waiter(ta_job *job)
+{
+    ta_waiter *waiter = job->waiter;
+    job->waiter = NULL;
+    ta_waiter_detach(waiter);
+    ta_list_remove(&job->node);
+    return waiter;
+}
+
+/* Back on the loop's thread. */
+static void job_done(ta_wake_item *item)
+{
+    ta_job *job = TA_CONTAINER_OF(item, ta_job, item);
+    if (job->waiter != NULL) { /* else the loop is about to close */
+        ta_waiter *waiter = job_leave_waiter(job);
+        PyObject *exc = job->exc;
+        job->exc = NULL;
+        if (exc != NULL)
+            ta_waiter_set_exception(waiter, exc);
+        else
+            ta_waiter_set_result(waiter, job->result ? job->result : Py_None);
+        Py_DECREF(waiter);
+    }
+    Py_DECREF(job);
+}
+
+static void job_cancel(void *arg)
+{
+    atomic_store_explicit(&((ta_job *)arg)->cancelled, true, memory_order_relaxed);
+}
+
+/* As a callable, for anyio's threads. */
+static PyObject *job_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    ta_job *job = (ta_job *)self;
+    if (job->func == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the call was made already");
+        return NULL;
+    }
+    PyObject *res = job_call(job, NULL);
+    PyObject *exc = res ? NULL : PyErr_GetRaisedException();
+    job_clear_call(job);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return res;
+}
+
+static PyType_Slot job_slots[] = {
+    {Py_tp_doc, "A call that goes to a thread."},
+    {Py_tp_call, job_tp_call},
+    {Py_tp_dealloc, job_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec job_spec = {
+    .name = "turboapi._core.Job",
+    .basicsize = offsetof(ta_job, args),
+    .itemsize = sizeof(PyObject *),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = job_slots,
+};
+
+/* -- workers ---------------------------------------------------------------------------------- */
+
+/* The next job, or NULL: this thread ends (it is counted off already). */
+static ta_job *take(ta_pool *pool)
+{
+    ta_job *job = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    bool surplus = pool->threads > pool->max;
+    if (pool->head == NULL && !pool->closed && !surplus) {
+        struct timespec until = in_seconds(IDLE_SECONDS, 0);
+        int rc = 0;
+        pool->idle++;
+        while (pool->head == NULL && !pool->closed && rc == 0)
+            rc = pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
+        pool->idle--;
+    }
+    job = pool->head;
+    if (job != NULL && (!surplus || job->leave)) {
+        pool->head = job->next;
+        pool->queued--;
+        job->next = NULL;
+    } else {
+        job = NULL;
+        pool->threads--;
+        pthread_cond_broadcast(&pool->gone);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return job;
+}
+
+/* With the mutex: behind the others, or before them; steals. */
+static void queue(ta_pool *pool, ta_job *job)
+{
+    bool first = job->leave || pool->head == NULL;
+    job->next = first ? pool->head : NULL;
+    if (job->next == NULL) {
+        if (!first)
+            pool->tail->next = job;
+        pool->tail = job;
+    }
+    if (first)
+        pool->head = job;
+    pool->queued++;
+}
+
+/* One that nobody waits for (steals): once more, when it gave True. */
+static void run_unwaited(ta_pool *pool, ta_job *job, ta_token *token)
+{
+    bool again = false;
+    if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
+        PyObject *res = job_call(job, token);
+        again = res == Py_True;
+        if (res == NULL)
+            PyErr_WriteUnraisable(job->func);
+        Py_XDECREF(res);
+    }
+    if (again) {
+        pthread_mutex_lock(&pool->mutex);
+        again = !pool->closed;
+        if (again)
+            queue(pool, job); /* this thread takes what is first now: nobody need be woken */
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    if (!again)
+        Py_DECREF(job);
+}
+
+/* The worker's part; steals. */
+static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
+{
+    if (job->unwaited) {
+        run_unwaited(pool, job, token);
+        return;
+    }
+    if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
+        job->result = job_call(job, token);
+        if (job->result == NULL)
+            job->exc = ta_no_stop_iteration(PyErr_GetRaisedException());
+    }
+    job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
+    job->item.fn = job_done;
+    if (!ta_pool_post(pool, &job->item)) /* its reference goes along */
+        Py_DECREF(job);
+}
+
+/* What anyio.from_thread needs in this thread; without anyio: nothing. */
+static ta_token *mark_thread(ta_state *st, PyObject *aioloop)
+{
+    PyObject *locals = st->o.pool.threadlocals;
+    if (Py_IsNone(locals))
+        return NULL;
+    PyTypeObject *type = st->o.pool.token_type;
+    ta_token *token = (ta_token *)type->tp_alloc(type, 0);
+    if (token == NULL)
+        goto error;
+    token->backend = Py_NewRef(st->o.pool.anyio_backend);
+    token->loop = Py_NewRef(aioloop);
+    if (PyObject_SetAttrString(locals, "current_token", (PyObject *)token) < 0 ||
+        PyObject_SetAttrString(locals, "current_cancel_scope", Py_None) < 0)
+        goto error;
+    return token;
+error:
+    PyErr_FormatUnraisable("Exception ignored while a worker thread started");
+    Py_XDECREF(token);
+    return NULL;
+}
+
+static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    ta_pool *pool = ((ta_worker *)self)->pool;
+    ta_state *st = ta_state_of(Py_TYPE(self));
+    PyObject *aioloop = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    ta_token *token = mark_thread(st, aioloop);
+    for (;;) {
+        ta_job *job;
+        Py_BEGIN_ALLOW_THREADS job = take(pool);
+        Py_END_ALLOW_THREADS if (job == NULL) break;
+        job_run(pool, job, token);
+    }
+    Py_XDECREF(token);
+    Py_RETURN_NONE;
+}
+
+static void worker_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    ta_pool_unref(((ta_worker *)self)->pool);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyType_Slot worker_slots[] = {
+    {Py_tp_doc, "The body of a worker thread."},
+    {Py_tp_call, worker_call},
+    {Py_tp_dealloc, worker_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec worker_spec = {
+    .name = "turboapi._core.Worker",
+    .basicsize = sizeof(ta_worker),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = worker_slots,
+};
+
+/* One more thread; counted before it runs.  -1 with an exception. */
+static int start_thread(ta_loopstate *ls)
+{
+    ta_pool *pool = ls->pool;
+    ta_state *st = ls->st;
+    PyTypeObject *type = st->o.pool.worker_type;
+    PyObject *thread = NULL, *args = NULL, *kwargs = NULL, *res = NULL;
+    ta_worker *worker = (ta_worker *)type->tp_alloc(type, 0);
+    if (worker == NULL)
+        return -1;
+    pthread_mutex_lock(&pool->mutex);
+    pool->refs++;
+    pool->threads++;
+    pthread_mutex_unlock(&pool->mutex);
+    worker->pool = pool;
+    kwargs = Py_BuildValue("{s:O,s:s,s:O,s:(O)}", "target", worker, "name",
+                           "turboapi worker thread", "daemon", Py_True, "args", ls->aioloop);
+    args = PyTuple_New(0);
+    if (kwargs != NULL && args != NULL)
+        thread = PyObject_Call(st->o.pool.thread_class, args, kwargs);
+    if (thread != NULL)
+        res = PyObject_CallMethod(thread, "start", NULL);
+    if (res == NULL) {
+        pthread_mutex_lock(&pool->mutex);
+        pool->threads--;
+        pthread_mutex_unlock(&pool->mutex);
+    }
+    Py_XDECREF(thread);
+    Py_XDECREF(args);
+    Py_XDECREF(kwargs);
+    Py_DECREF(worker);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+/* -- the token -------------------------------------------------------------------------------- */
+
+static PyObject *token_backend(PyObject *self, void *Py_UNUSED(closure))
+{
+    ((ta_token *)self)->used = true;
+    return Py_NewRef(((ta_token *)self)->backend);
+}
+
+static PyObject *token_native(PyObject *self, void *Py_UNUSED(closure))
+{
+    ((ta_token *)self)->used = true;
+    return Py_NewRef(((ta_token *)self)->loop);
+}
+
+static void token_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_CLEAR(((ta_token *)self)->backend);
+    Py_CLEAR(((ta_token *)self)->loop);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyGetSetDef token_getset[] = {
+    {"backend_class", token_backend, NULL, NULL, NULL},
+    {"native_token", token_native, NULL, NULL, NULL},
+    {NULL},
+};
+
+static PyType_Slot token_slots[] = {
+    {Py_tp_doc, "The event loop that a worker thread belongs to (anyio.lowlevel.EventLoopToken)."},
+    {Py_tp_getset, token_getset},
+    {Py_tp_dealloc, token_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec token_spec = {
+    .name = "turboapi._core.ThreadToken",
+    .basicsize = sizeof(ta_token),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = token_slots,
+};
+
+/* -- calls ------------------------------------------------------------------------------------ */
+
+/*
+ * The Task is inside a cancel scope of anyio (or we cannot tell): its own thread pool knows about
+ * scopes: shielding, and check_cancelled().
+ */
+static PyObject *anyio_path(ta_state *st, ta_job *job)
+{
+    return PyObject_CallOneArg(st->o.pool.anyio_run_sync, (PyObject *)job);
+}
+
+/* Queues it, and sees to it that there are threads.  -1 with an exception: nobody will run it. */
+static int submit(ta_loopstate *ls, ta_job *job)
+{
+    ta_pool *pool = ls->pool;
+    Py_INCREF(job); /* the queue's */
+    pthread_mutex_lock(&pool->mutex);
+    queue(pool, job);
+    bool grow = pool->queued > pool->idle && (pool->threads < pool->max || job->leave);
+    unsigned threads = pool->threads;
+    pthread_cond_signal(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    if (grow && start_thread(ls) < 0) {
+        if (threads == 0) {
+            /* Nobody would ever take it.  It stays queued, as cancelled, for a later thread. */
+            job_cancel(job);
+            return -1;
+        }
+        PyErr_Clear(); /* fewer threads than allowed: slower, no more */
+    }
+    return 0;
+}
+
+/* The same; the waiter is the awaitable.  NULL with an exception. */
+static PyObject *submit_waited(ta_loopstate *ls, ta_job *job)
+{
+    job->waiter = ta_waiter_new(ls, job_cancel, job);
+    if (job->waiter == NULL)
+        return NULL;
+    ta_list_push_back(&ls->pool->waited, &job->node);
+    PyObject *waiter = Py_NewRef((PyObject *)job->waiter);
+    if (submit(ls, job) < 0) {
+        Py_DECREF(job_leave_waiter(job));
+        Py_CLEAR(waiter);
+    }
+    return waiter;
+}
+
+int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                 PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result)
+{
+    bool leave = run_mode & TA_RUN_LEAVE;
+    run_mode &= ~TA_RUN_LEAVE;
+    if (run_mode == TA_RUN_INLINE) {
+        *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
+        goto inline_done;
+    }
+    if (run_mode == TA_RUN_AUTO && ta_promote_is_inline(stat)) {
+        *result = ta_promote_call(ls, stat, func, args, nargsf, kwnames);
+        goto inline_done;
+    }
+    *result = NULL;
+    if (pool_of(ls) == NULL)
+        return 1;
+    ta_job *job = job_new(ls, run_mode == TA_RUN_AUTO ? stat : NULL, func, args,
+                          PyVectorcall_NARGS(nargsf), kwnames);
+    if (job == NULL)
+        return 1;
+    job->leave = leave;
+    if (!Py_IsNone(ls->st->o.pool.anyio_run_sync) && ta_task_is_marked(ls))
+        *result = anyio_path(ls->st, job);
+    else
+        *result = submit_waited(ls, job);
+    Py_DECREF(job);
+    return *result ? 0 : 1;
+
+inline_done:
+    if (*result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration))
+        PyErr_SetRaisedException(ta_no_stop_iteration(PyErr_GetRaisedException()));
+    return 1;
+}
+
+int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)
+{
+    if (pool_of(ls) == NULL)
+        return -1;
+    ta_job *job = job_new(ls, NULL, func, NULL, 0, NULL);
+    if (job == NULL)
+        return -1;
+    job->unwaited = true;
+    job->leave = leave;
+    int rc = submit(ls, job);
+    Py_DECREF(job);
+    return rc;
+}
+
+PyObject *ta_no_stop_iteration(PyObject *exc)
+{
+    if (!PyErr_GivenExceptionMatches(exc, PyExc_StopIteration))
+        return exc;
+    PyObject *other =
+        PyObject_CallFunction(PyExc_RuntimeError, "s", "coroutine raised StopIteration");
+    if (other == NULL) {
+        PyErr_Clear();
+        return exc;
+    }
+    PyException_SetCause(other, exc); /* steals */
+    return other;
+}
+
+/* -- of a loop -------------------------------------------------------------------------------- */
+
+int ta_pool_configure(ta_loopstate *ls, unsigned max_threads)
+{
+    if (pool_of(ls) == NULL)
+        return -1;
+    pthread_mutex_lock(&ls->pool->mutex);
+    ls->pool->max = max_threads ? max_threads : DEFAULT_THREADS;
+    pthread_mutex_unlock(&ls->pool->mutex);
+    return 0;
+}
+
+unsigned ta_pool_active(const ta_loopstate *ls)
+{
+    ta_pool *pool = ls->pool;
+    if (pool == NULL)
+        return 0;
+    pthread_mutex_lock(&pool->mutex);
+    unsigned n = pool->queued + pool->threads - pool->idle;
+    pthread_mutex_unlock(&pool->mutex);
+    return n;
+}
+
+void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
+{
+    ta_pool *pool = ls->pool;
+    if (pool == NULL)
+        return;
+    ls->pool = NULL;
+    pthread_mutex_lock(&pool->mutex);
+    pool->closed = true;
+    ta_job *job = pool->head;
+    pool->head = pool->tail = NULL;
+    pool->queued = 0;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    /* The calls that run now come back to nobody.  Who waits for them waits for ever, as for an
+     * executor's when the loop is closed, and may be cancelled. */
+    while (!ta_list_empty(&pool->waited)) {
+        ta_job *waited = TA_CONTAINER_OF(pool->waited.next, ta_job, node);
+        Py_DECREF(job_leave_waiter(waited));
+    }
+    while (job != NULL) {
+        ta_job *next = job->next;
+        Py_DECREF(job);
+        job = next;
+    }
+    if (wait_ms > 0) {
+        Py_BEGIN_ALLOW_THREADS struct timespec until =
+            in_seconds(wait_ms / 1000, (long)(wait_ms % 1000) * 1000000L);
+        int rc = 0;
+        pthread_mutex_lock(&pool->mutex);
+        while (pool->threads > 0 && rc == 0)
+            rc = pthread_cond_timedwait(&pool->gone, &pool->mutex, &until);
+        pthread_mutex_unlock(&pool->mutex);
+        Py_END_ALLOW_THREADS
+    }
+    Py_CLEAR(pool->aioloop);
+    ta_pool_unref(pool);
+}
+
+int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    if (ls->pool != NULL)
+        Py_VISIT(ls->pool->aioloop);
+    return 0;
+}
+
+/* An attribute, or None when the library is not there or has changed. */
+static PyObject *optional(const char *module, const char *attr)
+{
+    PyObject *res = ta_import_attr(module, attr);
+    if (res == NULL) {
+        PyErr_Clear();
+        res = Py_NewRef(Py_None);
+    }
+    return res;
+}
+
+int ta_pool_init(PyObject *module, ta_state *st)
+{
+    ta_pool_state *s = &st->o.pool;
+    if (ta_add_type(module, &job_spec, NULL, &s->job_type) < 0 ||
+        ta_add_type(module, &worker_spec, NULL, &s->worker_type) < 0 ||
+        ta_add_type(module, &token_spec, NULL, &s->token_type) < 0)
+        return -1;
+    s->thread_class = ta_import_attr("threading", "Thread");
+    s->threadlocals = optional("anyio._core._eventloop", "threadlocals");
+    s->anyio_backend = optional("anyio._backends._asyncio", "AsyncIOBackend");
+    s->anyio_run_sync = optional("anyio.to_thread", "run_sync");
+    return s->thread_class ? 0 : -1;
+}

@@ -1,0 +1,67 @@
+/*
+ * thread_pool.h -- `def` handlers: a pool of threads, and the promotion of quick ones to run
+ * inline.
+ *
+ * Layer: py (L4).  See docs/loop.md.
+ */
+#ifndef TA_PY_LOOP_THREAD_POOL_H
+#define TA_PY_LOOP_THREAD_POOL_H
+
+#include "py/loop/loop_state.h"
+
+typedef struct ta_pool ta_pool;
+
+enum {
+    TA_RUN_AUTO = 0,
+    TA_RUN_INLINE = 1,
+    TA_RUN_THREAD = 2,
+    /* Added to one of them, for what lets resources go: others may hold all threads while they wait
+     * for those.  So it is the next one to run, in a thread beyond the limit when none is free. */
+    TA_RUN_LEAVE = 4
+};
+
+/*
+ * What is known about one callable: one for each sync node of a plan (owned by it), counted as
+ * running calls refer to it too.  Shared by all threads without a lock.
+ */
+typedef struct ta_callstat ta_callstat;    /* inline_promotion.h */
+ta_callstat *ta_callstat_new(void);        /* NULL: no memory, no exception set */
+void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
+
+/*
+ * Calls func (vectorcall convention, without the PY_VECTORCALL_ARGUMENTS_OFFSET promise being
+ * needed). 1: done, *result is a new reference, or NULL with the exception set; 0: *result is a new
+ * awaitable: its result or exception is the call's. `ls` must not be NULL (under a foreign loop the
+ * engine's hook run_sync is the way). `stat` NULL: as TA_RUN_THREAD unless TA_RUN_INLINE.  Must be
+ * called on the loop's thread. With TA_RUN_INLINE the caller's context is used, as by an awaited
+ * `async def`; else a copy of it, inline or in a thread alike.
+ */
+int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                 PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
+
+/*
+ * Calls func() in a thread, for nobody who waits; and again, behind all others that want a thread,
+ * as long as it gives True.  `leave`: as TA_RUN_LEAVE.  0, or -1 with an exception.
+ */
+int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave);
+
+/* A counted reference to the loop's pool, which is made when there is none; NULL with an
+ * exception. */
+ta_pool *ta_pool_ref(ta_loopstate *ls);
+void ta_pool_unref(ta_pool *pool);
+/* Any thread: ta_wake_post to the pool's loop.  False: that is closed. */
+bool ta_pool_post(ta_pool *pool, ta_wake_item *item);
+
+/* Any thread: is somebody waiting for a thread, with none that is idle or about to start? */
+bool ta_pool_wanted(ta_pool *pool);
+
+/* Threads: 0 means anyio's default limiter decides (40). */
+int ta_pool_configure(ta_loopstate *ls, unsigned max_threads);
+unsigned ta_pool_active(const ta_loopstate *ls); /* jobs queued or running */
+/* Ends idle threads; those that run a job end after it.  Waits at most wait_ms for them. */
+void ta_pool_close(ta_loopstate *ls, unsigned wait_ms);
+int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+
+int ta_pool_init(PyObject *module, ta_state *st);
+
+#endif

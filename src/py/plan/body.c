@@ -1,0 +1,304 @@
+/*
+ * body.c -- the first stage of a run: the request's body, read and parsed as FastAPI's
+ * get_request_handler does, with the same errors.
+ */
+#include "py/plan/plan_int.h"
+
+static ta_step nodes(ta_run *r)
+{
+    r->state = ST_NODE;
+    return ta_operation_enter(r, S_dependencies) < 0 ? TA_STEP_ERROR : TA_STEP_GO;
+}
+
+/* A custom Request, or one whose body somebody may have read already, is asked itself. */
+static bool ask_request(const ta_run *r)
+{
+    return r->x->request != NULL && (r->x->custom_request || r->mode == MODE_RESPOND);
+}
+
+/*
+ * Somebody has put another function in the place of Request.body or .json (instrumentation does):
+ * then it is called.  0, or -1 with an exception.
+ */
+static int respect_patches(ta_run *r)
+{
+    ta_engine_state *es = r->plan->es;
+    PyObject *body = PyObject_GetAttr(es->request_type, es->str[S_body]);
+    PyObject *json = body ? PyObject_GetAttr(es->request_type, es->str[S_json]) : NULL;
+    int rc = json ? 0 : -1;
+    if (rc == 0 && (body != es->request_body || json != es->request_json)) {
+        PyObject *request = ta_deps_request(r);
+        rc = request ? 0 : -1;
+        r->x->custom_request = true;
+        Py_XDECREF(request);
+    }
+    Py_XDECREF(body);
+    Py_XDECREF(json);
+    return rc;
+}
+
+/* Calls request.body() or .json() and waits for it. */
+static ta_step await_method(ta_run *r, int name, ta_run_state state)
+{
+    PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, r->plan->es->str[name]);
+    if (aw == NULL)
+        return TA_STEP_ERROR;
+    r->state = (uint8_t)state;
+    return ta_co_await(&r->co, aw);
+}
+
+ta_step ta_body_begin(ta_run *r)
+{
+    ta_plan *plan = r->plan;
+    if (plan->body == PLAN_BODY_NONE || r->mode == MODE_SOLVE)
+        return nodes(r);
+    r->state = ST_BODY_BYTES; /* from here on errors are body errors */
+    r->x->max_body = plan->max_body;
+    if (plan->body == PLAN_BODY_FORM) {
+        PyObject *hook = ta_plan_hook(plan, H_read_form);
+        PyObject *request = hook ? ta_deps_request(r) : NULL;
+        if (request == NULL)
+            return TA_STEP_ERROR;
+        PyObject *aw = PyObject_CallOneArg(hook, request);
+        Py_DECREF(request);
+        if (aw == NULL)
+            return TA_STEP_ERROR;
+        r->state = ST_BODY_FORM;
+        return ta_co_await(&r->co, aw);
+    }
+    if (respect_patches(r) < 0)
+        return TA_STEP_ERROR;
+    if (ask_request(r))
+        return await_method(r, S_body, ST_BODY_BYTES);
+    PyObject *out = NULL;
+    int rc = r->x->ops->body(r->x, &out);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    return rc == 0 ? ta_co_await(&r->co, out) : ta_body_bytes(r, out);
+}
+
+/* -- content type -------------------------------------------------------------------------- */
+
+/* 1: JSON, 0: not, -1: exception.  `text` is the header's value. */
+static int is_json_text(ta_run *r, PyObject *text)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_is_json);
+    PyObject *res = hook ? PyObject_CallOneArg(hook, text) : NULL;
+    if (res == NULL)
+        return -1;
+    int rc = PyObject_IsTrue(res);
+    Py_DECREF(res);
+    return rc;
+}
+
+static int is_json(ta_run *r)
+{
+    static const char plain[] = "application/json";
+    ta_str type;
+    if (ask_request(r) && r->x->custom_request) {
+        PyObject *headers = PyObject_GetAttr(r->x->request, r->plan->es->str[S_headers]);
+        if (headers == NULL)
+            return -1;
+        PyObject *text = PyObject_CallMethodOneArg(headers, r->plan->es->str[S_get],
+                                                   r->plan->es->str[S_content_type]);
+        Py_DECREF(headers);
+        if (text == NULL)
+            return -1;
+        int some = PyObject_IsTrue(text);
+        int rc = some > 0 ? is_json_text(r, text) : some < 0 ? -1 : !r->plan->strict_content_type;
+        Py_DECREF(text);
+        return rc;
+    }
+    if (!ta_xch_header(r->x, "content-type", 12, &type) || type.len == 0)
+        return !r->plan->strict_content_type;
+    if (type.len >= sizeof plain - 1 && memcmp(type.ptr, plain, sizeof plain - 1) == 0 &&
+        (type.len == sizeof plain - 1 || type.ptr[sizeof plain - 1] == ';'))
+        return 1;
+    PyObject *text = PyUnicode_DecodeLatin1(type.ptr, (Py_ssize_t)type.len, NULL);
+    if (text == NULL)
+        return -1;
+    int rc = is_json_text(r, text);
+    Py_DECREF(text);
+    return rc;
+}
+
+/* -- bytes to value --------------------------------------------------------------------------- */
+
+static ta_step have_body(ta_run *r, PyObject *value /* steals */)
+{
+    Py_XSETREF(r->body, value);
+    if (ta_observe(r, S_body, value) < 0)
+        return TA_STEP_ERROR;
+    return nodes(r);
+}
+
+static PyObject *load_json(ta_run *r, PyObject *bytes)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_load_json);
+    return hook ? PyObject_CallOneArg(hook, bytes) : NULL;
+}
+
+enum { LONG_NUMBER = 309 }; /* digits of an integer that may be no finite double */
+
+/*
+ * Whether there is a run of LONG_NUMBER digits.  pydantic reads such a number as infinity where
+ * json.loads and a float field give an error.  Every such run covers a multiple of its length, so
+ * only these places are looked at.
+ */
+static bool has_long_number(const char *data, size_t len)
+{
+    for (size_t at = LONG_NUMBER - 1; at < len; at += LONG_NUMBER) {
+        if (data[at] < '0' || data[at] > '9')
+            continue;
+        size_t from = at;
+        size_t to = at + 1;
+        while (from > 0 && data[from - 1] >= '0' && data[from - 1] <= '9')
+            from--;
+        while (to < len && data[to] >= '0' && data[to] <= '9')
+            to++;
+        if (to - from >= LONG_NUMBER)
+            return true;
+        at = to - 1; /* no run of that length begins before `to` */
+    }
+    return false;
+}
+
+/*
+ * Gives the raw bytes to the validator of the only body parameter.  Whatever it says besides yes
+ * is left to load_json and the slow path, so that order and text of errors stay FastAPI's: a
+ * malformed body before any dependency runs, an invalid one in the node's turn.
+ * 1: done, 0: not, -1: exception.
+ */
+static int try_fast(ta_run *r, PyObject *bytes)
+{
+    ta_plan *plan = r->plan;
+    if (plan->fast_body < 0 ||
+        has_long_number(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)))
+        return 0;
+    PyObject *value = PyObject_CallOneArg(plan->nodes[plan->fast_body].body_json_validator, bytes);
+    if (value == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_Exception))
+            return -1;
+        PyErr_Clear(); /* a validator's own exception comes again, in its place */
+        return 0;
+    }
+    Py_XSETREF(r->fast_value, value);
+    Py_XSETREF(r->raw_body, Py_NewRef(bytes));
+    return 1;
+}
+
+ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
+{
+    ta_xch *x = r->x;
+    if (x->body_bytes == NULL)
+        x->body_bytes = Py_NewRef(bytes);
+    if (x->request != NULL && !ask_request(r) &&
+        PyObject_SetAttr(x->request, r->plan->es->str[S__body], bytes) < 0)
+        goto error;
+    int some = PyObject_IsTrue(bytes);
+    if (some < 0)
+        goto error;
+    if (!some) {
+        Py_DECREF(bytes);
+        return ta_observe(r, S_body, Py_None) < 0 ? TA_STEP_ERROR : nodes(r);
+    }
+    int json = is_json(r);
+    if (json < 0)
+        goto error;
+    if (!json)
+        return have_body(r, bytes);
+    if (ask_request(r) && x->custom_request) {
+        Py_DECREF(bytes);
+        return await_method(r, S_json, ST_BODY_JSON);
+    }
+    int fast = PyBytes_Check(bytes) ? try_fast(r, bytes) : 0;
+    if (fast < 0)
+        goto error;
+    if (fast) {
+        Py_DECREF(bytes);
+        return nodes(r);
+    }
+    PyObject *value = load_json(r, bytes);
+    Py_DECREF(bytes);
+    return value ? have_body(r, value) : TA_STEP_ERROR;
+error:
+    Py_DECREF(bytes);
+    return TA_STEP_ERROR;
+}
+
+ta_step ta_body_json(ta_run *r, PyObject *value)
+{
+    return have_body(r, value);
+}
+
+ta_step ta_body_form(ta_run *r, PyObject *form)
+{
+    if (r->mode != MODE_RESPOND)
+        Py_XSETREF(r->form, Py_NewRef(form));
+    return have_body(r, form);
+}
+
+PyObject *ta_body_parsed(ta_run *r)
+{
+    if (r->body == NULL && r->raw_body != NULL)
+        r->body = load_json(r, r->raw_body);
+    else if (r->body == NULL)
+        return Py_NewRef(Py_None);
+    return Py_XNewRef(r->body);
+}
+
+/* -- errors ----------------------------------------------------------------------------------- */
+
+/* What the hook makes of an error (borrowed); json_invalid is also told the request. */
+static PyObject *ask(ta_run *r, int which, PyObject *error)
+{
+    PyObject *hook = ta_plan_hook(r->plan, which);
+    if (hook == NULL || which != H_json_invalid)
+        return hook ? PyObject_CallOneArg(hook, error) : NULL;
+    PyObject *request = ta_deps_request(r);
+    if (request == NULL)
+        return NULL;
+    PyObject *args[] = {NULL, error, request};
+    PyObject *exc = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(request);
+    return exc;
+}
+
+/* Replaces the exception that is set by what the hook makes of it, `raise new from old`. */
+static void raise_from(ta_run *r, int which)
+{
+    PyObject *old = PyErr_GetRaisedException();
+    PyObject *exc = ask(r, which, old);
+    if (exc == NULL) {
+        PyObject *failure = PyErr_GetRaisedException();
+        PyException_SetContext(failure, old); /* steals */
+        PyErr_SetRaisedException(failure);
+        return;
+    }
+    if (exc == old) {
+        Py_DECREF(old);
+        PyErr_SetRaisedException(exc);
+        return;
+    }
+    if (!PyExceptionInstance_Check(exc)) {
+        PyErr_Format(PyExc_TypeError, "hook %s must return an exception",
+                     which == H_json_invalid ? "json_invalid" : "body_error");
+        Py_DECREF(exc);
+        Py_DECREF(old);
+        return;
+    }
+    PyException_SetContext(exc, Py_NewRef(old));
+    PyException_SetCause(exc, old);
+    PyErr_SetRaisedException(exc);
+}
+
+void ta_body_failed(ta_run *r)
+{
+    ta_engine_state *es = r->plan->es;
+    if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_GeneratorExit))
+        return;
+    if (PyErr_ExceptionMatches(es->json_decode_error))
+        raise_from(r, H_json_invalid);
+    else if (!PyErr_ExceptionMatches(es->http_exception))
+        raise_from(r, H_body_error);
+}

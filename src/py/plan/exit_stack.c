@@ -1,0 +1,301 @@
+/*
+ * exit_stack.c -- dependencies with `yield`: a run enters them, and leaves them in reverse order.
+ *
+ * What two nested contextlib.AsyncExitStacks would do round the route, with their semantics: those
+ * of the scope "function" are left before the response is sent, the others after it and its
+ * background tasks. Each sees the exception that is on its way, may swallow it or raise another.
+ *
+ * Under `respond` and `solve` the caller has such stacks, and hooks.solve_generator uses them.
+ *
+ * hooks.open_stacks makes stacks of the application's own, for code that takes them out of the
+ * scope: what it puts there is left before the generators of the same scope.
+ */
+#include "py/plan/plan_int.h"
+
+#include "py/loop/thread_pool.h"
+
+/* How an exit is called; else it is the index of its node, left in the thread pool. */
+enum { EXIT_ASYNC = 0xffff, EXIT_SYNC = 0xfffe };
+
+static PyObject **exit_slots(ta_run *r, int scope)
+{
+    ta_plan *plan = r->plan;
+    uint32_t first = plan->nvalues + plan->ncache + (scope == SCOPE_REQUEST ? plan->ngen : 0);
+    return &r->values[first];
+}
+
+static uint16_t *exit_kinds(ta_run *r, int scope)
+{
+    return r->exit_kinds + (scope == SCOPE_REQUEST ? r->plan->ngen : 0);
+}
+
+/* Keeps an entered context manager (steals). */
+static void push(ta_run *r, int scope, PyObject *cm, uint16_t kind)
+{
+    uint16_t i = r->nexits[scope]++;
+    exit_slots(r, scope)[i] = cm;
+    exit_kinds(r, scope)[i] = kind;
+}
+
+/* -- entering --------------------------------------------------------------------------------- */
+
+/*
+ * The scope that shields exits of async generators from the cancellation of scopes round the
+ * application. Entered before the first of them, left after the last.  Only the ASGI door has
+ * anything round it.
+ */
+static int enter_cleanup_scope(ta_run *r)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_cleanup_scope);
+    PyObject *scope = hook ? PyObject_CallNoArgs(hook) : NULL;
+    if (scope == NULL)
+        return -1;
+    PyObject *entered = PyObject_CallMethodNoArgs(scope, r->plan->es->str[S___enter__]);
+    if (entered == NULL) {
+        Py_DECREF(scope);
+        return -1;
+    }
+    Py_DECREF(entered);
+    r->cleanup = Py_NewRef(scope);
+    push(r, SCOPE_REQUEST, scope, EXIT_SYNC);
+    return 0;
+}
+
+/* hooks.open_generator: an async context manager of any generator. */
+static PyObject *open_by_hook(ta_run *r, const ta_node *n)
+{
+    if (r->mode == MODE_ASGI && n->kind == KIND_ASYNCGEN && r->cleanup == NULL &&
+        enter_cleanup_scope(r) < 0)
+        return NULL;
+    PyObject *hook = ta_plan_hook(r->plan, H_open_generator);
+    PyObject *index = hook ? PyLong_FromLong((long)(n - r->plan->nodes)) : NULL;
+    PyObject *values = index ? ta_deps_values(r, n) : NULL;
+    PyObject *cm = NULL;
+    if (values != NULL) {
+        PyObject *args[] = {NULL, index, values, r->cleanup ? r->cleanup : Py_None};
+        cm = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(values);
+    Py_XDECREF(index);
+    return cm;
+}
+
+int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
+{
+    ta_engine_state *es = r->plan->es;
+    bool native = r->mode == MODE_NATIVE && n->enter != NULL;
+    bool threaded = native && n->kind == KIND_GEN;
+    PyObject *cm = native
+                       ? PyObject_Vectorcall(n->enter, &r->values[n->first],
+                                             n->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, n->kwnames)
+                       : open_by_hook(r, n);
+    if (cm == NULL)
+        return -1;
+    int rc;
+    if (threaded) {
+        PyObject *method = PyObject_GetAttr(cm, es->str[S___enter__]);
+        rc = method ? ta_call_sync(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out) : -1;
+        Py_XDECREF(method);
+        if (rc == 1 && *out == NULL)
+            rc = -1;
+    } else {
+        *out = PyObject_CallMethodNoArgs(cm, es->str[S___aenter__]);
+        rc = *out ? 0 : -1;
+    }
+    if (rc < 0) {
+        Py_DECREF(cm);
+        return -1;
+    }
+    Py_XSETREF(r->entering, cm);
+    r->entering_kind = threaded ? (uint16_t)(n - r->plan->nodes) : (uint16_t)EXIT_ASYNC;
+    if (rc == 1)
+        ta_exits_entered(r);
+    return rc;
+}
+
+void ta_exits_entered(ta_run *r)
+{
+    const ta_node *n = &r->plan->nodes[r->node];
+    PyObject *cm = r->entering;
+    r->entering = NULL;
+    push(r, n->function_scope ? SCOPE_FUNCTION : SCOPE_REQUEST, cm, r->entering_kind);
+}
+
+int ta_exits_offer(ta_run *r, PyObject *request)
+{
+    PyObject *hook = r->plan->hook[H_open_stacks];
+    if (TA_LIKELY(hook == NULL) || r->stacks[SCOPE_REQUEST] != NULL ||
+        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE))
+        return 0;
+    PyObject *made = PyObject_CallOneArg(hook, request);
+    if (made == NULL)
+        return -1;
+    int rc = -1;
+    if (!PyTuple_CheckExact(made) || PyTuple_GET_SIZE(made) != TA_COUNTOF(r->stacks)) {
+        PyErr_SetString(PyExc_TypeError, "hook open_stacks must return three stacks");
+    } else {
+        for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++) {
+            PyObject *stack = PyTuple_GET_ITEM(made, i);
+            Py_XSETREF(r->stacks[i], Py_IsNone(stack) ? NULL : Py_NewRef(stack));
+        }
+        rc = 0;
+    }
+    Py_DECREF(made);
+    return rc;
+}
+
+/* -- leaving ----------------------------------------------------------------------------------- */
+
+/* Calls the exit of `cm` with r->exc.  1: *out is its answer; 0: *out is to be awaited; -1. */
+static int call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
+{
+    ta_engine_state *es = r->plan->es;
+    PyObject *exc = r->exc;
+    PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
+    PyObject *args[] = {cm, exc ? (PyObject *)Py_TYPE(exc) : Py_None, exc ? exc : Py_None,
+                        tb ? tb : Py_None};
+    int rc = -1;
+    if (kind == EXIT_ASYNC || kind == EXIT_SYNC) {
+        PyObject *name = es->str[kind == EXIT_ASYNC ? S___aexit__ : S___exit__];
+        *out = PyObject_VectorcallMethod(name, args, 4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        rc = *out ? kind == EXIT_SYNC : -1;
+    } else {
+        const ta_node *n = &r->plan->nodes[kind];
+        PyObject *method = PyObject_GetAttr(cm, es->str[S___exit__]);
+        if (method != NULL) {
+            rc = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1, 3,
+                              NULL, out);
+            Py_DECREF(method);
+            if (rc == 1 && *out == NULL)
+                rc = -1;
+        }
+    }
+    Py_XDECREF(tb);
+    return rc;
+}
+
+/* An exit's answer (steals): true swallows the exception.  -1: the answer itself failed. */
+static int answered(ta_run *r, PyObject *answer)
+{
+    int swallow = r->exc != NULL ? PyObject_IsTrue(answer) : 0;
+    Py_DECREF(answer);
+    if (swallow > 0)
+        Py_CLEAR(r->exc);
+    return swallow < 0 ? -1 : 0;
+}
+
+/*
+ * As AsyncExitStack: the exception that was on its way becomes the context of the new one's,
+ * unless that other was raised by an exit itself.
+ */
+static void replace_exception(ta_run *r)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *old = r->exc;
+    r->exc = exc;
+    if (old == NULL || old == exc || !r->in_flight) {
+        Py_XDECREF(old);
+        return;
+    }
+    PyObject *end = Py_NewRef(exc);
+    for (;;) {
+        PyObject *context = PyException_GetContext(end);
+        if (context == NULL)
+            break;
+        Py_SETREF(end, context);
+        if (context == old || context == exc) {
+            Py_DECREF(old);
+            Py_DECREF(end);
+            return;
+        }
+    }
+    PyException_SetContext(end, old); /* steals old */
+    Py_DECREF(end);
+}
+
+bool ta_exits_pending(const ta_run *r, int scope)
+{
+    return r->nexits[scope] > 0 || r->stacks[scope] != NULL;
+}
+
+/* The exception for a route whose own was swallowed before it had answered. */
+static PyObject *swallowed(ta_run *r)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_swallowed);
+    PyObject *exc = hook ? PyObject_CallNoArgs(hook) : NULL;
+    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
+        PyErr_SetString(PyExc_TypeError, "hook swallowed must return an exception");
+        Py_CLEAR(exc);
+    }
+    return exc ? exc : PyErr_GetRaisedException();
+}
+
+/* All of a scope are left. */
+static ta_step left(ta_run *r)
+{
+    bool answer = r->leaving == SCOPE_FUNCTION ? r->pending != NULL : r->awaited;
+    if (r->exc == NULL && !answer)
+        r->exc = swallowed(r);
+    if (r->leaving == SCOPE_FUNCTION) {
+        if (r->exc == NULL)
+            return ta_reply_pending(r);
+        Py_CLEAR(r->pending);
+        r->in_flight = true;
+        return ta_exits_leave(r, SCOPE_REQUEST);
+    }
+    if (r->exc == NULL)
+        return ta_run_finish(r);
+    PyErr_SetRaisedException(r->exc);
+    r->exc = NULL;
+    r->state = ST_LEFT;
+    return TA_STEP_ERROR; /* for handle_error */
+}
+
+ta_step ta_exits_leave(ta_run *r, int scope)
+{
+    r->leaving = (uint8_t)scope;
+    r->state = ST_EXIT;
+    while (ta_exits_pending(r, scope)) {
+        uint16_t kind = EXIT_ASYNC;
+        PyObject *cm = r->stacks[scope];
+        if (TA_UNLIKELY(cm != NULL)) {
+            r->stacks[scope] = NULL;
+            int some = PyObject_IsTrue(cm);
+            if (some <= 0) { /* nothing is in it */
+                Py_DECREF(cm);
+                if (some < 0)
+                    replace_exception(r);
+                continue;
+            }
+        } else {
+            uint16_t i = --r->nexits[scope];
+            kind = exit_kinds(r, scope)[i];
+            cm = exit_slots(r, scope)[i];
+            exit_slots(r, scope)[i] = NULL;
+        }
+        PyObject *out = NULL;
+        int rc = call_exit(r, cm, kind, &out);
+        Py_DECREF(cm);
+        if (rc == 0) {
+            if (ta_co_await(&r->co, out) == TA_STEP_AWAIT)
+                return TA_STEP_AWAIT;
+            rc = -1;
+        }
+        if (rc < 0 || answered(r, out) < 0)
+            replace_exception(r);
+    }
+    return left(r);
+}
+
+ta_step ta_exits_answer(ta_run *r, PyObject *answer)
+{
+    if (answered(r, answer) < 0)
+        replace_exception(r);
+    return ta_exits_leave(r, r->leaving);
+}
+
+ta_step ta_exits_failed(ta_run *r)
+{
+    replace_exception(r);
+    return ta_exits_leave(r, r->leaving);
+}

@@ -1,0 +1,527 @@
+/*
+ * params.c -- path, query, header and cookie parameters of a node: from the exchange's bytes to
+ * arguments.
+ *
+ * Plain text is taken straight from the request's bytes; whatever is not plain goes the way
+ * that Starlette and pydantic would take it, so the results are theirs.
+ */
+#include "py/plan/plan_int.h"
+
+#include "http/url.h"
+
+#define MAX_QUERY 32 /* query parameters looked up in one pass over the query string */
+
+/* How the bytes of a slice become text. */
+typedef enum encoding { ENC_UTF8, ENC_QUERY, ENC_LATIN1 } encoding;
+
+/* -- text ---------------------------------------------------------------------------------- */
+
+/* What a run of bytes contains, as flags. */
+enum { HAS_PERCENT = 1, HAS_PLUS = 2, HAS_HIGH = 4 };
+
+static unsigned scan(ta_str s)
+{
+    unsigned flags = 0;
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        if (c == '%')
+            flags |= HAS_PERCENT;
+        else if (c == '+')
+            flags |= HAS_PLUS;
+        else if (c >= 0x80)
+            flags |= HAS_HIGH;
+    }
+    return flags;
+}
+
+static PyObject *unquote_ascii(ta_str s)
+{
+    char small[256];
+    char *out = s.len <= sizeof small ? small : PyMem_Malloc(s.len);
+    if (out == NULL)
+        return PyErr_NoMemory();
+    size_t n = ta_url_unquote_plus(out, s);
+    PyObject *text = PyUnicode_DecodeUTF8(out, (Py_ssize_t)n, "replace");
+    if (out != small)
+        PyMem_Free(out);
+    return text;
+}
+
+/*
+ * As urllib.parse.unquote on the Latin-1 text: runs of ASCII are decoded, other characters stay.
+ * A raw byte above 0x7f in a query string is not legal; this keeps what Starlette makes of it.
+ */
+static PyObject *unquote_mixed(ta_str s)
+{
+    PyObject *parts = PyList_New(0);
+    if (parts == NULL)
+        return NULL;
+    size_t i = 0;
+    while (i < s.len) {
+        size_t start = i;
+        bool high = (unsigned char)s.ptr[i] >= 0x80;
+        while (i < s.len && ((unsigned char)s.ptr[i] >= 0x80) == high)
+            i++;
+        ta_str run = ta_str_of(s.ptr + start, i - start);
+        PyObject *part =
+            high ? PyUnicode_DecodeLatin1(run.ptr, (Py_ssize_t)run.len, NULL) : unquote_ascii(run);
+        if (part == NULL || PyList_Append(parts, part) < 0) {
+            Py_XDECREF(part);
+            Py_DECREF(parts);
+            return NULL;
+        }
+        Py_DECREF(part);
+    }
+    PyObject *empty = PyUnicode_FromStringAndSize("", 0);
+    PyObject *text = empty ? PyUnicode_Join(empty, parts) : NULL;
+    Py_XDECREF(empty);
+    Py_DECREF(parts);
+    return text;
+}
+
+static PyObject *decode(ta_str s, encoding enc)
+{
+    if (enc == ENC_UTF8)
+        return PyUnicode_DecodeUTF8(s.ptr, (Py_ssize_t)s.len, "replace");
+    if (enc == ENC_QUERY) {
+        unsigned flags = scan(s);
+        if (flags != 0)
+            return flags & HAS_HIGH ? unquote_mixed(s) : unquote_ascii(s);
+    }
+    return PyUnicode_DecodeLatin1(s.ptr, (Py_ssize_t)s.len, NULL);
+}
+
+/* -- coercion ------------------------------------------------------------------------------ */
+
+/* The number if the text is -?(0|[1-9][0-9]{0,17}) and not "-0"; NULL without exception otherwise.
+ */
+static PyObject *plain_int(ta_str s)
+{
+    size_t i = 0;
+    bool negative = s.len > 0 && s.ptr[0] == '-';
+    i += negative;
+    size_t digits = s.len - i;
+    if (digits == 0 || digits > 18 || (s.ptr[i] == '0' && (digits > 1 || negative)))
+        return NULL;
+    long long n = 0;
+    for (; i < s.len; i++) {
+        unsigned d = (unsigned)(unsigned char)s.ptr[i] - '0';
+        if (d > 9)
+            return NULL;
+        n = n * 10 + (long long)d;
+    }
+    return PyLong_FromLongLong(negative ? -n : n);
+}
+
+/* The number if the text is -?digits(.digits)? of at most 40 characters. */
+static PyObject *plain_float(ta_str s)
+{
+    char text[48];
+    size_t i = 0, dots = 0, digits = 0;
+    if (s.len == 0 || s.len > 40)
+        return NULL;
+    i += s.ptr[0] == '-';
+    for (; i < s.len; i++) {
+        char c = s.ptr[i];
+        if (c >= '0' && c <= '9')
+            digits++;
+        else if (c == '.' && dots == 0 && digits > 0 && i + 1 < s.len)
+            dots++;
+        else
+            return NULL;
+    }
+    if (digits == 0)
+        return NULL;
+    memcpy(text, s.ptr, s.len);
+    text[s.len] = '\0';
+    double d = PyOS_string_to_double(text, NULL, NULL); /* correctly rounded, as pydantic's */
+    if (d == -1.0 && PyErr_Occurred()) {
+        PyErr_Clear();
+        return NULL;
+    }
+    return PyFloat_FromDouble(d);
+}
+
+/* The lower-case words that pydantic takes for a bool. */
+static PyObject *plain_bool(ta_str s)
+{
+    static const struct {
+        const char *word;
+        bool value;
+    } words[] = {{"true", true}, {"false", false}, {"1", true},   {"0", false},
+                 {"on", true},   {"off", false},   {"yes", true}, {"no", false},
+                 {"y", true},    {"n", false},     {"t", true},   {"f", false}};
+    for (size_t i = 0; i < TA_COUNTOF(words); i++) {
+        if (strlen(words[i].word) == s.len && memcmp(words[i].word, s.ptr, s.len) == 0)
+            return Py_NewRef(words[i].value ? Py_True : Py_False);
+    }
+    return NULL;
+}
+
+static PyObject *plain(uint8_t conv, ta_str s)
+{
+    switch (conv) {
+    case CONV_INT:
+        return plain_int(s);
+    case CONV_FLOAT:
+        return plain_float(s);
+    case CONV_BOOL:
+        return plain_bool(s);
+    default:
+        return NULL;
+    }
+}
+
+/* -- validation ------------------------------------------------------------------------------- */
+
+int ta_validate(ta_engine_state *es, PyObject *validator, PyObject *value, PyObject **out)
+{
+    PyObject *args[] = {NULL, value, Py_True};
+    *out = PyObject_Vectorcall(validator, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               es->kw_from_attributes);
+    if (*out != NULL)
+        return 1;
+    if (!PyErr_ExceptionMatches(es->validation_error))
+        return -1;
+    PyErr_Clear();
+    return 0;
+}
+
+int ta_take_pair(ta_run *r, PyObject *pair, PyObject **out)
+{
+    if (pair == NULL)
+        return -1;
+    int rc = -1;
+    if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2) {
+        PyErr_SetString(PyExc_TypeError,
+                        "a plan's validate and extract must return (value, errors)");
+        goto done;
+    }
+    PyObject *errors = PyTuple_GET_ITEM(pair, 1);
+    int some = PyObject_IsTrue(errors);
+    if (some < 0)
+        goto done;
+    if (some) {
+        if (r->errors == NULL && (r->errors = PyList_New(0)) == NULL)
+            goto done;
+        PyObject *none = PyObject_CallMethodOneArg(r->errors, r->plan->es->str[S_extend], errors);
+        if (none == NULL)
+            goto done;
+        Py_DECREF(none);
+        r->bad[r->node] = 1;
+        rc = 0;
+        goto done;
+    }
+    *out = Py_NewRef(PyTuple_GET_ITEM(pair, 0));
+    rc = 1;
+done:
+    Py_DECREF(pair);
+    return rc;
+}
+
+static int call_pair(ta_run *r, PyObject *func, PyObject *value, PyObject **out)
+{
+    PyObject *values = PyDict_New();
+    if (values == NULL)
+        return -1;
+    PyObject *args[] = {NULL, value, values};
+    PyObject *pair = PyObject_Vectorcall(func, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(values);
+    return ta_take_pair(r, pair, out);
+}
+
+/* Puts a value (steals) where the call will find it. */
+static void store(ta_run *r, const ta_node *n, const ta_param *p, PyObject *value)
+{
+    Py_XSETREF(r->values[n->first + p->slot], value);
+}
+
+static int absent(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    PyObject *value = NULL;
+    if (p->dflt != NULL) {
+        store(r, n, p, Py_NewRef(p->dflt));
+        return 0;
+    }
+    int rc = call_pair(r, p->validate, r->plan->es->missing, &value);
+    if (rc == 1)
+        store(r, n, p, value);
+    return rc < 0 ? -1 : 0;
+}
+
+/* raw is borrowed. */
+static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject *raw)
+{
+    PyObject *value = NULL;
+    int rc = 0;
+    if (p->conv == CONV_STR && PyUnicode_CheckExact(raw)) {
+        store(r, n, p, Py_NewRef(raw));
+        return 0;
+    }
+    if (p->conv > CONV_STR && PyUnicode_CheckExact(raw) && PyUnicode_IS_ASCII(raw)) {
+        ta_str text =
+            ta_str_of((const char *)PyUnicode_1BYTE_DATA(raw), (size_t)PyUnicode_GET_LENGTH(raw));
+        value = plain(p->conv, text);
+        if (value == NULL && PyErr_Occurred())
+            return -1;
+        rc = value != NULL;
+    }
+    if (rc == 0 && p->validator != NULL)
+        rc = ta_validate(r->plan->es, p->validator, raw, &value);
+    if (rc == 0)
+        rc = call_pair(r, p->validate, raw, &value);
+    if (rc == 1)
+        store(r, n, p, value);
+    return rc < 0 ? -1 : 0;
+}
+
+static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text, encoding enc)
+{
+    if (p->conv > CONV_STR) { /* most need no str at all */
+        PyObject *value = plain(p->conv, text);
+        if (value != NULL) {
+            store(r, n, p, value);
+            return 0;
+        }
+        if (PyErr_Occurred())
+            return -1;
+    }
+    PyObject *raw = decode(text, enc);
+    if (raw == NULL)
+        return -1;
+    int rc = from_object(r, n, p, raw);
+    Py_DECREF(raw);
+    return rc;
+}
+
+/* -- containers: request.query_params and the like -------------------------------------------- */
+
+static PyObject *container(ta_run *r, uint8_t source)
+{
+    static const int names[] = {S_path_params, S_query_params, S_headers, S_cookies};
+    PyObject *request = ta_deps_request(r);
+    if (request == NULL)
+        return NULL;
+    PyObject *c = PyObject_GetAttr(request, r->plan->es->str[names[source]]);
+    Py_DECREF(request);
+    return c;
+}
+
+/* values.get(alias): None means absent, as in FastAPI. */
+static int from_mapping(ta_run *r, const ta_node *n, const ta_param *p, PyObject *mapping)
+{
+    PyObject *raw;
+    if (PyDict_CheckExact(mapping)) {
+        int rc = PyDict_GetItemRef(mapping, p->alias_obj, &raw);
+        if (rc < 0)
+            return -1;
+        if (rc == 0)
+            return absent(r, n, p);
+    } else {
+        raw = PyObject_CallMethodOneArg(mapping, r->plan->es->str[S_get], p->alias_obj);
+        if (raw == NULL)
+            return -1;
+    }
+    int rc = raw == Py_None ? absent(r, n, p) : from_object(r, n, p, raw);
+    Py_DECREF(raw);
+    return rc;
+}
+
+static int from_container(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    PyObject *c = container(r, p->source);
+    if (c == NULL)
+        return -1;
+    int rc;
+    if (p->extract != NULL) {
+        PyObject *value = NULL;
+        rc = call_pair(r, p->extract, c, &value);
+        if (rc == 1)
+            store(r, n, p, value);
+        rc = rc < 0 ? -1 : 0;
+    } else {
+        rc = from_mapping(r, n, p, c);
+    }
+    Py_DECREF(c);
+    return rc;
+}
+
+/* -- the four sources ------------------------------------------------------------------------- */
+
+static int path_param(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    ta_xch *x = r->x;
+    if (x->path_params == NULL && p->index >= 0 && (uint32_t)p->index < x->nparams)
+        return from_text(r, n, p, x->param_values[p->index], ENC_UTF8);
+    PyObject *params = x->ops->path_params(x);
+    if (params == NULL)
+        return -1;
+    int rc = from_mapping(r, n, p, params);
+    Py_DECREF(params);
+    return rc;
+}
+
+static int header_param(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    ta_str value;
+    if (ta_xch_header(r->x, p->alias, p->alias_len, &value))
+        return from_text(r, n, p, value, ENC_LATIN1);
+    return absent(r, n, p);
+}
+
+/* Whether a query key means the parameter. -1: exception. */
+static int key_matches(const ta_qs_pair *pair, const ta_param *p)
+{
+    ta_str key = pair->name;
+    if (!pair->name_quoted && (scan(key) & HAS_HIGH) == 0)
+        return ta_str_eq(key, ta_str_of(p->alias, p->alias_len));
+    PyObject *text = decode(key, ENC_QUERY);
+    if (text == NULL)
+        return -1;
+    int equal = PyUnicode_Compare(text, p->alias_obj) == 0;
+    Py_DECREF(text);
+    return equal;
+}
+
+/* params[from..to) are all query parameters without `extract`, at most MAX_QUERY. */
+static int query_params(ta_run *r, const ta_node *n, uint16_t from, uint16_t to)
+{
+    ta_str found[MAX_QUERY];
+    ta_str rest = r->x->query;
+    ta_qs_pair pair;
+    for (uint16_t k = from; k < to; k++)
+        found[k - from].ptr = NULL;
+    while (ta_qs_next(&rest, &pair)) {
+        for (uint16_t k = from; k < to; k++) {
+            int rc = key_matches(&pair, &n->params[k]);
+            if (rc < 0)
+                return -1;
+            if (rc) { /* the last one wins */
+                found[k - from] = pair.value;
+                if (pair.value.ptr == NULL)
+                    found[k - from].ptr = "";
+            }
+        }
+    }
+    for (uint16_t k = from; k < to; k++) {
+        const ta_param *p = &n->params[k];
+        int rc =
+            found[k - from].ptr ? from_text(r, n, p, found[k - from], ENC_QUERY) : absent(r, n, p);
+        if (rc < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int append(PyObject *list, ta_str text, encoding enc)
+{
+    PyObject *value = decode(text.ptr ? text : TA_STR(""), enc);
+    int rc = value ? PyList_Append(list, value) : -1;
+    Py_XDECREF(value);
+    return rc;
+}
+
+/* All values of the alias, in order. */
+static int collect(const ta_xch *x, const ta_param *p, PyObject *list)
+{
+    if (p->source == SRC_QUERY) {
+        ta_str rest = x->query;
+        ta_qs_pair pair;
+        while (ta_qs_next(&rest, &pair)) {
+            int rc = key_matches(&pair, p);
+            if (rc < 0 || (rc && append(list, pair.value, ENC_QUERY) < 0))
+                return -1;
+        }
+        return 0;
+    }
+    for (uint32_t i = 0; i < x->nheaders; i++) {
+        const ta_header *h = &x->headers[i];
+        if (ta_str_eq(h->name, ta_str_of(p->alias, p->alias_len)) &&
+            append(list, h->value, ENC_LATIN1) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+static int many_param(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL)
+        return -1;
+    int rc = collect(r->x, p, list);
+    if (rc == 0)
+        rc = PyList_GET_SIZE(list) > 0 ? from_object(r, n, p, list) : absent(r, n, p);
+    Py_DECREF(list);
+    return rc;
+}
+
+/* 1: *value; 0: no such cookie; -1: quoted, or its name is beyond ASCII: Starlette's parser
+ * decides. */
+static int find_cookie(const ta_xch *x, const ta_param *p, ta_str *value)
+{
+    int found = 0;
+    if (scan(ta_str_of(p->alias, p->alias_len)) & HAS_HIGH)
+        return -1;
+    for (uint32_t h = 0; h < x->nheaders; h++) {
+        if (!ta_str_eq(x->headers[h].name, TA_STR("cookie")))
+            continue;
+        ta_str rest = x->headers[h].value;
+        ta_cookie_pair pair;
+        while (ta_cookie_next(&rest, &pair)) {
+            if (!ta_str_eq(pair.name, ta_str_of(p->alias, p->alias_len)))
+                continue;
+            if (pair.quoted)
+                return -1;
+            *value = pair.value; /* the last one wins */
+            found = 1;
+        }
+    }
+    return found;
+}
+
+static int cookie_param(ta_run *r, const ta_node *n, const ta_param *p)
+{
+    ta_str value;
+    switch (find_cookie(r->x, p, &value)) {
+    case 1:
+        return from_text(r, n, p, value, ENC_LATIN1);
+    case 0:
+        return absent(r, n, p);
+    default:
+        return from_container(r, n, p);
+    }
+}
+
+int ta_params_extract(ta_run *r, uint32_t index)
+{
+    const ta_node *n = &r->plan->nodes[index];
+    uint16_t i = 0;
+    while (i < n->nparams) {
+        const ta_param *p = &n->params[i];
+        int rc;
+        if (p->many && !r->x->custom_request) {
+            rc = many_param(r, n, p);
+        } else if (p->extract != NULL || r->x->custom_request) {
+            rc = from_container(r, n, p);
+        } else if (p->source == SRC_QUERY) {
+            uint16_t to = (uint16_t)(i + 1);
+            while (to < n->nparams && to - i < MAX_QUERY && n->params[to].source == SRC_QUERY &&
+                   n->params[to].extract == NULL)
+                to++;
+            if (query_params(r, n, i, to) < 0)
+                return -1;
+            i = to;
+            continue;
+        } else if (p->source == SRC_PATH) {
+            rc = path_param(r, n, p);
+        } else if (p->source == SRC_HEADER) {
+            rc = header_param(r, n, p);
+        } else {
+            rc = cookie_param(r, n, p);
+        }
+        if (rc < 0)
+            return -1;
+        i++;
+    }
+    return 0;
+}

@@ -1,0 +1,428 @@
+/*
+ * reply.c -- from what the endpoint returned to a response on its way, then its background.
+ */
+#include "py/plan/plan_int.h"
+
+#include "base/buf.h"
+#include "py/json/encode.h"
+#include "py/json/shape.h"
+
+#define JSON_HEADERS TA_STR("content-type: application/json\r\n")
+
+/* FastAPI's is_body_allowed_for_status_code. */
+static bool body_allowed(long status)
+{
+    return !(status < 200 || status == 204 || status == 205 || status == 304);
+}
+
+static bool is_response(const ta_run *r, PyObject *value)
+{
+    return PyObject_TypeCheck(value, (PyTypeObject *)r->plan->es->response_type);
+}
+
+/*
+ * The status: that of the injected response when it was set, else the route's, else `fallback`.
+ * -1: exception.
+ */
+static long final_status(ta_run *r, long fallback)
+{
+    long status = r->plan->status ? r->plan->status : fallback;
+    if (r->response == NULL)
+        return status;
+    PyObject *own = PyObject_GetAttr(r->response, r->plan->es->str[S_status_code]);
+    if (own == NULL)
+        return -1;
+    if (own != Py_None) {
+        long n = PyLong_AsLong(own);
+        if (n == -1 && PyErr_Occurred())
+            status = -1;
+        else if (n != 0)
+            status = n;
+    }
+    Py_DECREF(own);
+    return status;
+}
+
+/* -- sending ------------------------------------------------------------------------------- */
+
+/* After `respond`: 1, 0 with an awaitable, or -1. */
+static ta_step after_respond(ta_run *r, int rc, PyObject *awaitable)
+{
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    r->state = ST_SENT;
+    return rc == 0 ? ta_co_await(&r->co, awaitable) : ta_reply_sent(r);
+}
+
+ta_step ta_reply_sent(ta_run *r)
+{
+    PyObject *background = r->own_background;
+    if (TA_LIKELY(background == NULL))
+        return ta_run_complete(r);
+    r->own_background = NULL;
+    if (r->x->ops->flush != NULL)
+        r->x->ops->flush(r->x);
+    PyObject *aw = PyObject_CallNoArgs(background);
+    Py_DECREF(background);
+    if (aw == NULL)
+        return TA_STEP_ERROR;
+    r->state = ST_BACKGROUND;
+    return ta_co_await(&r->co, aw);
+}
+
+/* New tuple (name, value) of bytes, or NULL. */
+static PyObject *header_pair(const char *name, const char *value)
+{
+    return Py_BuildValue("(yy)", name, value);
+}
+
+/* The list of header pairs when the injected response has some: as Response would make it. */
+static PyObject *headers_with_injected(PyObject *injected, long status, size_t body_len)
+{
+    char length[24];
+    PyObject *list = PyList_New(0);
+    PyObject *pair = NULL, *type = NULL;
+    if (list == NULL)
+        return NULL;
+    if (!(status < 200 || status == 204 || status == 304)) {
+        PyOS_snprintf(length, sizeof length, "%zu", body_len);
+        pair = header_pair("content-length", length);
+        if (pair == NULL || PyList_Append(list, pair) < 0)
+            goto error;
+    }
+    type = header_pair("content-type", "application/json");
+    if (type == NULL || PyList_Append(list, type) < 0 ||
+        PyList_SetSlice(list, PyList_GET_SIZE(list), PyList_GET_SIZE(list), injected) < 0)
+        goto error;
+    Py_DECREF(type);
+    Py_XDECREF(pair);
+    return list;
+error:
+    Py_XDECREF(type);
+    Py_XDECREF(pair);
+    Py_DECREF(list);
+    return NULL;
+}
+
+/* Sends JSON bytes with the route's status and the injected headers. */
+static ta_step send_json(ta_run *r, ta_piece body)
+{
+    PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
+    ta_step step = TA_STEP_ERROR;
+    long status = final_status(r, 200);
+    if (status < 0)
+        return TA_STEP_ERROR;
+    if (!body_allowed(status))
+        body.data.len = 0;
+    if (r->response != NULL) {
+        injected = PyObject_GetAttr(r->response, r->plan->es->str[S_raw_headers]);
+        if (injected == NULL)
+            return TA_STEP_ERROR;
+        if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
+            headers = headers_with_injected(injected, status, body.data.len);
+            if (headers == NULL)
+                goto done;
+        }
+    }
+    if (r->background != NULL)
+        Py_XSETREF(r->own_background, Py_NewRef(r->background));
+    if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
+        r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
+                                   (Py_ssize_t)body.data.len);
+        if (r->pending != NULL)
+            step = ta_exits_leave(r, SCOPE_FUNCTION);
+        goto done;
+    }
+    int rc = r->x->ops->respond(r->x, (int)status, JSON_HEADERS, headers, &body, &awaitable);
+    step = after_respond(r, rc, awaitable);
+done:
+    Py_XDECREF(headers);
+    Py_XDECREF(injected);
+    return step;
+}
+
+/* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
+ * -1. */
+static int send_parts(ta_run *r, PyObject *response, ta_step *step)
+{
+    ta_engine_state *es = r->plan->es;
+    PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
+    int rc = -1;
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), es->str[S___call__]);
+    if (call == NULL)
+        return -1;
+    bool plain = call == es->response_call;
+    Py_DECREF(call);
+    if (!plain)
+        return 0;
+    if ((status = PyObject_GetAttr(response, es->str[S_status_code])) == NULL ||
+        (headers = PyObject_GetAttr(response, es->str[S_raw_headers])) == NULL ||
+        (body = PyObject_GetAttr(response, es->str[S_body])) == NULL ||
+        (background = PyObject_GetAttr(response, es->str[S_background])) == NULL)
+        goto done;
+    rc = 0;
+    if (!PyLong_Check(status) || !PyList_Check(headers) || !PyBytes_Check(body))
+        goto done; /* memoryview bodies and other rare things: its own code */
+    long code = PyLong_AsLong(status);
+    if (code < 100 || code > 999) {
+        PyErr_Clear();
+        goto done;
+    }
+    if (background != Py_None)
+        Py_XSETREF(r->own_background, Py_NewRef(background));
+    ta_piece piece = ta_piece_bytes(body);
+    int sent = r->x->ops->respond(r->x, (int)code, ta_str_of("", 0), headers, &piece, &awaitable);
+    *step = after_respond(r, sent, awaitable);
+    rc = 1;
+done:
+    Py_XDECREF(status);
+    Py_XDECREF(headers);
+    Py_XDECREF(body);
+    Py_XDECREF(background);
+    return rc;
+}
+
+/* Sends any Response (steals). */
+static ta_step send_response(ta_run *r, PyObject *response)
+{
+    ta_xch *x = r->x;
+    ta_step step = TA_STEP_ERROR;
+    int rc = is_response(r, response) ? send_parts(r, response, &step) : 0;
+    if (rc != 0) {
+        Py_DECREF(response);
+        return rc < 0 ? TA_STEP_ERROR : step;
+    }
+    PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
+    if (aw == NULL && !PyErr_Occurred())
+        aw = ta_xch_call(x, response);
+    Py_DECREF(response);
+    if (aw == NULL)
+        return TA_STEP_ERROR;
+    r->state = ST_SENT;
+    return ta_co_await(&r->co, aw);
+}
+
+ta_step ta_reply_send(ta_run *r, PyObject *response)
+{
+    if (r->mode == MODE_RESPOND) {
+        Py_XSETREF(r->co.result, response);
+        return ta_run_finish(r);
+    }
+    if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
+        Py_XSETREF(r->pending, response);
+        return ta_exits_leave(r, SCOPE_FUNCTION);
+    }
+    return send_response(r, response);
+}
+
+/* r->pending is a Response, or (status, headers or None, JSON bytes). */
+ta_step ta_reply_pending(ta_run *r)
+{
+    PyObject *pending = r->pending;
+    r->pending = NULL;
+    if (!PyTuple_CheckExact(pending))
+        return send_response(r, pending);
+    PyObject *headers = PyTuple_GET_ITEM(pending, 1);
+    ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
+    PyObject *awaitable = NULL;
+    int rc =
+        r->x->ops->respond(r->x, (int)PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)), JSON_HEADERS,
+                           headers == Py_None ? NULL : headers, &body, &awaitable);
+    Py_DECREF(pending);
+    return after_respond(r, rc, awaitable);
+}
+
+/* -- making ----------------------------------------------------------------------------------- */
+
+/* A Response that the endpoint gave. */
+static ta_step own_response(ta_run *r, PyObject *response)
+{
+    if (r->background != NULL) {
+        PyObject *name = r->plan->es->str[S_background];
+        PyObject *old = PyObject_GetAttr(response, name);
+        if (old == NULL ||
+            (old == Py_None && PyObject_SetAttr(response, name, r->background) < 0)) {
+            Py_XDECREF(old);
+            Py_DECREF(response);
+            return TA_STEP_ERROR;
+        }
+        Py_DECREF(old);
+    }
+    return ta_reply_send(r, response);
+}
+
+/* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
+ */
+static ta_step make_response(ta_run *r, PyObject *value)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_make_response);
+    PyObject *request = hook ? ta_deps_request(r) : NULL;
+    PyObject *status = NULL, *made = NULL;
+    if (request != NULL) {
+        long code = final_status(r, 0);
+        if (code >= 0)
+            status = code ? PyLong_FromLong(code) : Py_NewRef(Py_None);
+    }
+    if (status != NULL) {
+        PyObject *args[] = {NULL,    value,
+                            status,  r->background ? r->background : Py_None,
+                            request, r->plan->is_coroutine ? Py_True : Py_False};
+        made = PyObject_Vectorcall(hook, args + 1, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(status);
+    Py_XDECREF(request);
+    Py_DECREF(value);
+    if (made == NULL)
+        return TA_STEP_ERROR;
+    if (is_response(r, made))
+        return ta_reply_made(r, made);
+    r->state = ST_MAKE;
+    return ta_co_await(&r->co, made);
+}
+
+ta_step ta_reply_made(ta_run *r, PyObject *response)
+{
+    ta_engine_state *es = r->plan->es;
+    PyObject *status = PyObject_GetAttr(response, es->str[S_status_code]);
+    if (status == NULL)
+        goto error;
+    long code = PyLong_AsLong(status);
+    Py_DECREF(status);
+    if (code == -1 && PyErr_Occurred())
+        goto error;
+    if (!body_allowed(code)) {
+        PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
+        if (empty == NULL || PyObject_SetAttr(response, es->str[S_body], empty) < 0) {
+            Py_XDECREF(empty);
+            goto error;
+        }
+        Py_DECREF(empty);
+    }
+    if (r->response != NULL) {
+        PyObject *from = PyObject_GetAttr(r->response, es->str[S_raw_headers]);
+        PyObject *to = from ? PyObject_GetAttr(response, es->str[S_raw_headers]) : NULL;
+        PyObject *none = to ? PyObject_CallMethodOneArg(to, es->str[S_extend], from) : NULL;
+        Py_XDECREF(from);
+        Py_XDECREF(to);
+        if (none == NULL)
+            goto error;
+        Py_DECREF(none);
+    }
+    return ta_reply_send(r, response);
+error:
+    Py_DECREF(response);
+    return TA_STEP_ERROR;
+}
+
+/* -- content ---------------------------------------------------------------------------------- */
+
+ta_step ta_reply_content(ta_run *r, PyObject *bytes)
+{
+    if (!PyBytes_Check(bytes)) {
+        PyErr_Format(PyExc_TypeError, "the response's serializer must give bytes, not %.100s",
+                     Py_TYPE(bytes)->tp_name);
+        Py_DECREF(bytes);
+        return TA_STEP_ERROR;
+    }
+    if (ta_operation_leave(r) < 0) {
+        Py_DECREF(bytes);
+        return TA_STEP_ERROR;
+    }
+    ta_step step = send_json(r, ta_piece_bytes(bytes));
+    Py_DECREF(bytes);
+    return step;
+}
+
+/* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
+static ta_step send_encoded(ta_run *r, int rc, ta_buf *buf)
+{
+    ta_step step = TA_STEP_ERROR;
+    if (rc > 0 && ta_operation_leave(r) == 0)
+        step = send_json(r, ta_piece_buf(buf));
+    ta_buf_free(buf);
+    return step;
+}
+
+static ta_step encode(ta_run *r, PyObject *value)
+{
+    ta_engine_state *es = r->plan->es;
+    if (es->json != NULL) {
+        ta_buf buf;
+        ta_buf_init(&buf);
+        int rc = ta_json_encode(es->json, value, &buf);
+        if (rc != 0) {
+            Py_DECREF(value);
+            return send_encoded(r, rc, &buf);
+        }
+        ta_buf_free(&buf);
+    }
+    PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
+    PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
+    Py_DECREF(value);
+    return bytes ? ta_reply_content(r, bytes) : TA_STEP_ERROR;
+}
+
+/* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
+static PyObject *dump(ta_run *r, PyObject *value)
+{
+    ta_plan *plan = r->plan;
+    if (plan->resp_validator != NULL) {
+        PyObject *valid;
+        int rc = ta_validate(plan->es, plan->resp_validator, value, &valid);
+        if (rc < 0)
+            return NULL;
+        if (rc == 1) {
+            PyObject *bytes = PyObject_CallOneArg(plan->resp_to_json, valid);
+            Py_DECREF(valid);
+            return bytes;
+        }
+    }
+    PyObject *hook = ta_plan_hook(plan, H_serialize_field);
+    PyObject *request = hook ? ta_deps_request(r) : NULL;
+    if (request == NULL)
+        return NULL;
+    PyObject *args[] = {NULL, value, request};
+    PyObject *bytes = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(request);
+    return bytes;
+}
+
+static ta_step serialize(ta_run *r, PyObject *value)
+{
+    ta_plan *plan = r->plan;
+    if (plan->resp_shape != NULL) {
+        ta_buf buf;
+        ta_buf_init(&buf);
+        int rc = ta_shape_encode(plan->resp_shape, plan->es->json, value, false, &buf);
+        if (rc != 0) {
+            Py_DECREF(value);
+            return send_encoded(r, rc, &buf);
+        }
+        ta_buf_free(&buf);
+    }
+    PyObject *bytes = dump(r, value);
+    Py_DECREF(value);
+    if (bytes == NULL)
+        return TA_STEP_ERROR;
+    if (PyBytes_Check(bytes))
+        return ta_reply_content(r, bytes);
+    r->state = ST_CONTENT;
+    return ta_co_await(&r->co, bytes);
+}
+
+ta_step ta_reply_endpoint(ta_run *r, PyObject *value)
+{
+    if (ta_operation_leave(r) < 0) {
+        Py_DECREF(value);
+        return TA_STEP_ERROR;
+    }
+    if (is_response(r, value))
+        return own_response(r, value);
+    if (ta_operation_enter(r, S_serialization) < 0) {
+        Py_DECREF(value);
+        return TA_STEP_ERROR;
+    }
+    if (r->mode == MODE_RESPOND || r->plan->resp == RESP_CLASS)
+        return make_response(r, value);
+    return r->plan->resp == RESP_FIELD ? serialize(r, value) : encode(r, value);
+}

@@ -1,0 +1,367 @@
+/*
+ * access_log.c -- a line for each request.
+ *
+ * Layer: py (L4).  Two ways.  The general one calls a logger's method with uvicorn's format and
+ * arguments. When nobody could tell the difference (python/turboapi/_access.py decides), the lines
+ * of a batch are made here and written with one call.  Loggers may be changed at any time: a byte
+ * that Python counts up tells of it, so that a look at each request is enough.
+ *
+ * What a client has sent can't forge a line: quotation marks, spaces, controls and all that is not
+ * ASCII are percent-encoded, in both ways.
+ */
+#include "py/server/native_int.h"
+
+#include "http/resp.h"
+#include "py/support/exc.h"
+
+enum { FIRST_STATUS = 100, LAST_STATUS = 999, MAX_LINES = 65536 };
+
+/* As in _access.py. */
+typedef enum access_mode { MODE_GENERAL = 0, MODE_QUICK = 1, MODE_SILENT = 2 } access_mode;
+
+struct ta_access {
+    ta_server *server;  /* borrowed: it owns this */
+    PyObject *writer;   /* owned: prefix, opening, closing, outcome(status), write(text), mode() */
+    Py_buffer changes;  /* owned: one byte */
+    unsigned char seen; /* what it was when mode() was asked */
+    uint8_t mode;       /* access_mode */
+    PyObject *prefix, *opening, *closing;               /* owned str */
+    PyObject *outcomes[LAST_STATUS - FIRST_STATUS + 1]; /* owned str, made when first needed */
+    ta_buf lines;
+    ta_defer flush;
+};
+
+/* -- text of clients -------------------------------------------------------------------------- */
+
+/* Writes at most 3 * s.len bytes; returns where they end. */
+static char *put_escaped(char *out, ta_str s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.ptr[i];
+        if (TA_LIKELY(c > 0x20 && c < 0x7f && c != '"')) {
+            *out++ = (char)c;
+        } else {
+            *out++ = '%';
+            *out++ = "0123456789ABCDEF"[c >> 4];
+            *out++ = "0123456789ABCDEF"[c & 15];
+        }
+    }
+    return out;
+}
+
+/* The path and, if there is one, the query; new str. */
+static PyObject *target_text(ta_native *x)
+{
+    char small[512], *text = small;
+    size_t bound = 3 * (x->raw_path.len + x->base.query.len) + 1;
+    if (bound > sizeof small && (text = PyMem_Malloc(bound)) == NULL)
+        return PyErr_NoMemory();
+    char *end = put_escaped(text, x->raw_path);
+    if (x->base.query.len > 0) {
+        *end++ = '?';
+        end = put_escaped(end, x->base.query);
+    }
+    PyObject *res = PyUnicode_FromStringAndSize(text, end - text);
+    if (text != small)
+        PyMem_Free(text);
+    return res;
+}
+
+/* Who asks, as a proxy may have said; new str, ASCII. */
+static PyObject *client_text(ta_native *x)
+{
+    PyObject *client = ta_native_client_text(x), *res = NULL;
+    Py_ssize_t len;
+    const char *utf8 = client ? PyUnicode_AsUTF8AndSize(client, &len) : NULL;
+    char *text = utf8 ? PyMem_Malloc(3 * (size_t)len + 1) : NULL;
+    if (text != NULL) {
+        char *end = put_escaped(text, ta_str_of(utf8, (size_t)len));
+        res = PyUnicode_FromStringAndSize(text, end - text);
+        PyMem_Free(text);
+    } else if (!PyErr_Occurred()) {
+        PyErr_NoMemory();
+    }
+    Py_XDECREF(client);
+    return res;
+}
+
+/* -- the general way -------------------------------------------------------------------------- */
+
+static void call_logger(ta_native *x, int status)
+{
+    ta_server *server = x->server;
+    PyObject *res = NULL;
+    PyObject *client = client_text(x);
+    PyObject *method = ta_native_text(x->base.method);
+    PyObject *target = target_text(x);
+    if (client && method && target) {
+        ta_ls_enter(server->ls);
+        res = PyObject_CallFunction(server->access, "OOOOsi", server->access_format, client, method,
+                                    target, x->version_minor ? "1.1" : "1.0", status);
+        ta_ls_leave(server->ls);
+    }
+    if (res == NULL)
+        ta_exc_report(x->st, NULL, "Exception in the access log");
+    Py_XDECREF(res);
+    Py_XDECREF(client);
+    Py_XDECREF(method);
+    Py_XDECREF(target);
+}
+
+/* -- the quick way ---------------------------------------------------------------------------- */
+
+static inline unsigned char changes_of(const ta_access *log)
+{
+    return __atomic_load_n((const unsigned char *)log->changes.buf, __ATOMIC_RELAXED);
+}
+
+/* Writes what has been gathered. */
+static void write_lines(ta_access *log)
+{
+    ta_server *server = log->server;
+    ta_str all = ta_buf_str(&log->lines);
+    if (all.len == 0)
+        return;
+    PyObject *text = PyUnicode_DecodeUTF8(all.ptr, (Py_ssize_t)all.len, "replace");
+    ta_buf_clear(&log->lines);
+    PyObject *res = NULL;
+    ta_ls_enter(server->ls);
+    if (text != NULL)
+        res = PyObject_CallMethodOneArg(log->writer, server->st->o.names.write, text);
+    ta_ls_leave(server->ls);
+    Py_XDECREF(text);
+    if (res == NULL)
+        ta_exc_report(server->st, NULL, "Exception in the access log");
+    if (res == NULL || Py_IsFalse(res))
+        log->seen = (unsigned char)(changes_of(log) + 1); /* mode() will be asked */
+    Py_XDECREF(res);
+}
+
+static void flush_lines(ta_defer *defer)
+{
+    write_lines(TA_CONTAINER_OF(defer, ta_access, flush));
+}
+
+static PyObject *outcome(ta_access *log, int status) /* borrowed */
+{
+    PyObject **slot = &log->outcomes[status - FIRST_STATUS];
+    if (*slot == NULL) {
+        ta_ls_enter(log->server->ls);
+        *slot = PyObject_CallMethod(log->writer, "outcome", "i", status);
+        ta_ls_leave(log->server->ls);
+        if (*slot == NULL || !PyUnicode_Check(*slot)) {
+            PyErr_Clear();
+            Py_XSETREF(*slot, PyUnicode_FromFormat("%d", status));
+        }
+    }
+    return *slot;
+}
+
+static ta_str utf8_of(PyObject *text)
+{
+    Py_ssize_t len = 0;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+    if (utf8 == NULL)
+        PyErr_Clear();
+    return ta_str_of(utf8, utf8 ? (size_t)len : 0);
+}
+
+static inline char *put(char *out, ta_str s)
+{
+    if (s.len > 0)
+        memcpy(out, s.ptr, s.len);
+    return out + s.len;
+}
+
+/* Bytes of an IP address, a colon and a port. */
+enum { ADDRESS_MAX = 64 + 8 };
+
+/* The address of the connection: at most ADDRESS_MAX bytes. */
+static char *put_peer(char *out, ta_native *x)
+{
+    ta_str host = {NULL, 0};
+    uint16_t port = 0;
+    if (x->req != NULL)
+        ta_req_peer(x->req, &host, &port);
+    if (host.len == 0 || host.len > 64)
+        return out;
+    out = put(out, host);
+    *out++ = ':';
+    return ta_resp_put_uint(out, port);
+}
+
+static bool put_line(ta_access *log, ta_native *x, int status)
+{
+    PyObject *end_text = outcome(log, status), *client = NULL;
+    if (end_text == NULL)
+        return false;
+    if (x->base.scope_dict != NULL && (client = client_text(x)) == NULL)
+        return false;
+    ta_str parts[] = {utf8_of(log->prefix), utf8_of(log->opening), utf8_of(log->closing),
+                      utf8_of(end_text), client ? utf8_of(client) : (ta_str){NULL, ADDRESS_MAX}};
+    size_t bound = 64 + x->base.method.len + 3 * (x->raw_path.len + x->base.query.len);
+    for (size_t i = 0; i < TA_COUNTOF(parts); i++)
+        bound += parts[i].len;
+    char *out = ta_buf_reserve(&log->lines, bound), *p = out;
+    if (out != NULL) {
+        p = put(p, parts[0]);
+        p = client ? put(p, parts[4]) : put_peer(p, x);
+        p = put(p, TA_STR(" - \""));
+        p = put(p, parts[1]);
+        p = put(p, x->base.method);
+        *p++ = ' ';
+        p = put_escaped(p, x->raw_path);
+        if (x->base.query.len > 0) {
+            *p++ = '?';
+            p = put_escaped(p, x->base.query);
+        }
+        p = put(p, x->version_minor ? TA_STR(" HTTP/1.1") : TA_STR(" HTTP/1.0"));
+        p = put(p, parts[2]);
+        p = put(p, TA_STR("\" "));
+        p = put(p, parts[3]);
+        *p++ = '\n';
+        assert((size_t)(p - out) <= bound);
+        ta_buf_commit(&log->lines, (size_t)(p - out));
+    }
+    Py_XDECREF(client);
+    return out != NULL;
+}
+
+static void ask_mode(ta_access *log);
+
+/* Has the scope made if a proxy may have said who asks: without one it is the peer. */
+static void ask_proxy(ta_native *x)
+{
+    if (TA_LIKELY(x->base.scope_dict != NULL || !ta_native_proxied(x)))
+        return;
+    PyObject *scope = x->base.ops->scope(&x->base);
+    if (scope == NULL)
+        PyErr_Clear();
+    Py_XDECREF(scope);
+}
+
+void ta_access_note(ta_native *x, int status)
+{
+    ta_server *server = x->server;
+    ta_access *log = server->access_log;
+    if (log != NULL) {
+        if (TA_UNLIKELY(log->seen != changes_of(log)))
+            ask_mode(log);
+        if (log->mode == MODE_SILENT)
+            return;
+    }
+    if (log == NULL && server->access == NULL)
+        return;
+    ask_proxy(x);
+    if (log == NULL || log->mode == MODE_GENERAL || status < FIRST_STATUS || status > LAST_STATUS) {
+        if (server->access != NULL)
+            call_logger(x, status);
+        return;
+    }
+    if (!put_line(log, x, status)) {
+        PyErr_Clear(); /* no memory */
+        return;
+    }
+    if (log->lines.len >= MAX_LINES)
+        write_lines(log);
+    else if (server->ls->loop != NULL)
+        ta_loop_defer(server->ls->loop, &log->flush);
+}
+
+/* How lines are made from now on.  What has been gathered was before. */
+static void ask_mode(ta_access *log)
+{
+    ta_server *server = log->server;
+    write_lines(log);
+    log->seen = changes_of(log);
+    ta_ls_enter(server->ls);
+    PyObject *res = PyObject_CallMethod(log->writer, "mode", NULL);
+    ta_ls_leave(server->ls);
+    long mode = res ? PyLong_AsLong(res) : -1;
+    Py_XDECREF(res);
+    if (mode < MODE_GENERAL || mode > MODE_SILENT) {
+        ta_exc_report(server->st, NULL, "Exception in the access log");
+        mode = MODE_GENERAL;
+    }
+    log->mode = (uint8_t)mode;
+}
+
+/* -- life ------------------------------------------------------------------------------------- */
+
+void ta_access_flush(ta_access *log)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    write_lines(log);
+    ta_exc_restore(exc);
+}
+
+int ta_access_traverse(ta_access *log, visitproc visit, void *arg)
+{
+    if (log == NULL)
+        return 0;
+    Py_VISIT(log->writer);
+    Py_VISIT(log->changes.obj);
+    return 0;
+}
+
+void ta_access_free(ta_access *log)
+{
+    if (log == NULL)
+        return;
+    if (log->server->ls->loop != NULL)
+        ta_loop_undefer(log->server->ls->loop, &log->flush);
+    PyBuffer_Release(&log->changes);
+    Py_CLEAR(log->writer);
+    Py_CLEAR(log->prefix);
+    Py_CLEAR(log->opening);
+    Py_CLEAR(log->closing);
+    for (size_t i = 0; i < TA_COUNTOF(log->outcomes); i++)
+        Py_CLEAR(log->outcomes[i]);
+    ta_buf_free(&log->lines);
+    PyMem_Free(log);
+}
+
+static PyObject *text_attr(PyObject *obj, const char *name)
+{
+    PyObject *text = PyObject_GetAttrString(obj, name);
+    if (text != NULL && !PyUnicode_Check(text)) {
+        PyErr_Format(PyExc_TypeError, "access_writer.%s must be a str", name);
+        Py_CLEAR(text);
+    }
+    return text;
+}
+
+/* The byte of changes, and how lines are made at first. */
+static int take_mode(ta_access *log)
+{
+    PyObject *changes = PyObject_GetAttrString(log->writer, "changes");
+    int rc = changes ? PyObject_GetBuffer(changes, &log->changes, PyBUF_SIMPLE) : -1;
+    Py_XDECREF(changes);
+    if (rc < 0)
+        return -1;
+    if (log->changes.len != 1) {
+        PyErr_SetString(PyExc_ValueError, "access_writer.changes must be one byte");
+        return -1;
+    }
+    ask_mode(log);
+    return 0;
+}
+
+ta_access *ta_access_new(ta_server *server, PyObject *writer)
+{
+    ta_access *log = PyMem_Calloc(1, sizeof *log);
+    if (log == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    log->server = server;
+    log->flush.fn = flush_lines;
+    log->writer = Py_NewRef(writer);
+    if ((log->prefix = text_attr(writer, "prefix")) == NULL ||
+        (log->opening = text_attr(writer, "opening")) == NULL ||
+        (log->closing = text_attr(writer, "closing")) == NULL || take_mode(log) < 0) {
+        ta_access_free(log);
+        return NULL;
+    }
+    return log;
+}

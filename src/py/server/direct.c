@@ -1,0 +1,378 @@
+/*
+ * direct.c -- what runs without the ASGI application: the plan of a route, below mounts too, and
+ * what the routers answer themselves (404, 405, redirects for a slash).
+ *
+ * Layer: py (L4).  The rules are Starlette's Router's and Mount's.  A mounted application has an
+ * App of its own, whose middleware and handlers of errors include those of the applications round
+ * it
+ * (_native.py).  In any doubt the ASGI application of the outermost one decides.
+ */
+#include "py/server/native_int.h"
+
+#include "http/headers.h"
+#include "py/plan/router.h"
+
+enum { MAX_MOUNTS = 16, MAX_ALLOW = 512, MAX_LOCATION = 4096 };
+
+#define NOT_FOUND   "{\"detail\":\"Not Found\"}"
+#define NOT_ALLOWED "{\"detail\":\"Method Not Allowed\"}"
+
+/* Where a request has come to on its way through the mounts. */
+typedef struct way {
+    const ta_native *x;
+    ta_app *app;      /* borrowed: from x->app, or the router of the one before */
+    ta_str root;      /* root_path of the scope there */
+    ta_str path;      /* what the routers there match */
+    ta_str app_root;  /* root_path before the first mount */
+    PyObject *params; /* owned: path parameters of the mounts, NULL: none */
+    bool mounted;
+    ta_match match;
+} way;
+
+/* The path below root_path, as Starlette's get_route_path has it. */
+static ta_str below(ta_str path, ta_str root)
+{
+    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
+        memcmp(path.ptr, root.ptr, root.len) != 0)
+        return path;
+    if (path.len == root.len || path.ptr[root.len] == '/')
+        return ta_str_skip(path, root.len);
+    return path;
+}
+
+static void begin(way *w, const ta_native *x)
+{
+    w->x = x;
+    w->app = x->app;
+    w->root = x->server->root;
+    if (w->app->root_len > 0)
+        w->root = ta_str_of(w->app->root, w->app->root_len);
+    w->path = below(x->base.path, w->root);
+    w->app_root = w->root;
+    w->params = NULL;
+    w->mounted = false;
+}
+
+/* The router's word, after the hosts were asked: not ASK but for what only Python can ask. */
+static ta_route_found find(const way *w, ta_str path, ta_match *out)
+{
+    const ta_xch *base = &w->x->base;
+    uint32_t start = 0, partial = TA_ROUTE_NONE;
+    for (;;) {
+        ta_route_found found =
+            ta_router_find(w->app->router, base->method_id, base->method, path, start, out);
+        if (TA_LIKELY(start == 0 && found != TA_FOUND_ASK) || found == TA_FOUND_GAVE_UP)
+            return found;
+        if (partial == TA_ROUTE_NONE)
+            partial = out->partial;
+        out->partial = partial;
+        if (found == TA_FOUND_NONE && partial != TA_ROUTE_NONE)
+            return TA_FOUND_PARTIAL;
+        if (found != TA_FOUND_ASK)
+            return found;
+        ta_str host;
+        bool has_host = ta_xch_header(base, "host", 4, &host);
+        ta_ls_enter(base->ls);
+        int rc = ta_router_ask_host(w->app->router, out->index, has_host ? &host : NULL);
+        ta_ls_leave(base->ls);
+        if (rc != 0)
+            return TA_FOUND_ASK;
+        start = out->index + 1;
+    }
+}
+
+/* Goes into the application of the mount that was found.  False: Python has to. */
+static bool enter_mount(way *w, ta_app *app)
+{
+    const ta_match *m = &w->match;
+    ta_str rest = m->values[m->nparams - 1];
+    const char *end = w->path.ptr + w->path.len;
+    /* A final line feed shifts what Starlette takes for the mount's part. */
+    if (rest.ptr + rest.len != end || rest.ptr == w->path.ptr || rest.ptr[-1] != '/')
+        return false;
+    /* A root_path that the path does not begin with makes Starlette lose its way. */
+    if (w->path.ptr != w->x->base.path.ptr + w->root.len)
+        return false;
+    if (m->nparams > 1) {
+        PyObject *params = ta_router_path_params(w->app->router, m);
+        if (params == NULL || (w->params != NULL && PyDict_Update(w->params, params) < 0)) {
+            Py_XDECREF(params);
+            PyErr_Clear();
+            return false;
+        }
+        if (w->params != NULL)
+            Py_DECREF(params);
+        else
+            w->params = params;
+    }
+    w->root = ta_str_of(w->x->base.path.ptr, (size_t)(rest.ptr - 1 - w->x->base.path.ptr));
+    w->path = ta_str_of(rest.ptr - 1, rest.len + 1);
+    w->app = app;
+    w->mounted = true;
+    return true;
+}
+
+/* -- answers ---------------------------------------------------------------------------------- */
+
+static int answer(ta_native *x, const way *w, int status, ta_str lines, ta_str body,
+                  PyObject **awaitable)
+{
+    ta_loopstate *ls = x->base.ls;
+    ta_piece piece = {body, NULL, NULL};
+    x->filters = w->app->filters;
+    ta_ls_enter(ls);
+    int rc = x->base.ops->respond(&x->base, status, lines, NULL, &piece, awaitable);
+    ta_ls_leave(ls);
+    return rc;
+}
+
+static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+{
+    char lines[MAX_ALLOW + 80];
+    ta_str allow;
+    if (!w->app->not_allowed || !ta_router_allow(w->app->router, w->match.partial, &allow) ||
+        allow.len > MAX_ALLOW)
+        return false;
+    int n = PyOS_snprintf(lines, sizeof lines,
+                          "allow: %.*s\r\ncontent-length: %zu\r\n"
+                          "content-type: application/json\r\n",
+                          (int)allow.len, allow.ptr, sizeof NOT_ALLOWED - 1);
+    *rc = answer(x, w, 405, ta_str_of(lines, (size_t)n), TA_STR(NOT_ALLOWED), awaitable);
+    return true;
+}
+
+static char *put_text(char *out, ta_str text)
+{
+    memcpy(out, text.ptr, text.len);
+    return out + text.len;
+}
+
+/* What urllib.parse.quote leaves as it is, with RedirectResponse's `safe`. */
+static bool is_safe(unsigned char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("_.-~:/%#?=@[]!$&'()*+,;", c) != NULL);
+}
+
+/* Quotes; `path`: by URL's own rules first.  NULL: no room before `end`. */
+static char *put_quoted(char *out, const char *end, ta_str text, bool path)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    for (size_t i = 0; i < text.len; i++) {
+        unsigned char c = (unsigned char)text.ptr[i];
+        if (end - out < 3)
+            return NULL;
+        if (is_safe(c) && !(path && (c == '?' || c == '#'))) {
+            *out++ = (char)c;
+        } else {
+            *out++ = '%';
+            *out++ = hex[c >> 4];
+            *out++ = hex[c & 15];
+        }
+    }
+    return out;
+}
+
+/* "name" or "name:port" as it may stand in a URL: of the usual characters, with a port that is one.
+ */
+static bool host_is_plain(ta_str host)
+{
+    size_t n = 0;
+    while (n < host.len && host.ptr[n] != ':') {
+        char c = ta_ascii_lower(host.ptr[n]);
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'))
+            return false;
+        n++;
+    }
+    if (n == 0 || n > 255)
+        return false;
+    if (n == host.len)
+        return true;
+    unsigned long port = 0;
+    if (host.len - n - 1 < 1 || host.len - n - 1 > 5)
+        return false;
+    for (size_t i = n + 1; i < host.len; i++) {
+        if (host.ptr[i] < '0' || host.ptr[i] > '9')
+            return false;
+        port = port * 10 + (unsigned long)(host.ptr[i] - '0');
+    }
+    return port <= 65535;
+}
+
+/* The fields of a redirect to `path`.  False: Python has to make them. */
+static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t size, size_t *len)
+{
+    ta_str host, query = x->base.query, value;
+    char *end = lines + size - 2;
+    if (x->watch != NULL || !ta_xch_header(&x->base, "host", 4, &host) || !host_is_plain(host) ||
+        path.len == 0 || path.ptr[0] != '/')
+        return false;
+    if (x->server->proxy != NULL && ta_xch_header(&x->base, "x-forwarded-proto", 17, &value))
+        return false;
+    for (size_t i = 0; i < query.len; i++)
+        if ((unsigned char)query.ptr[i] >= 0x80)
+            return false; /* it may be no UTF-8, which URL does not forgive */
+    char *p = put_text(lines, TA_STR("content-length: 0\r\nlocation: "));
+    p = put_text(p, x->secure ? TA_STR("https://") : TA_STR("http://"));
+    p = put_text(p, host);
+    p = put_quoted(p, end, path, true);
+    if (p != NULL && query.len > 0 && p < end) {
+        *p++ = '?';
+        p = put_quoted(p, end, query, false);
+    }
+    if (p == NULL)
+        return false;
+    p = put_text(p, TA_STR("\r\n"));
+    *len = (size_t)(p - lines);
+    return true;
+}
+
+/* Whether a route wants that path, without its root_path.  1, 0; -1: Python decides. */
+static int is_wanted(const way *w, ta_str path)
+{
+    ta_match match;
+    switch (find(w, below(path, w->root), &match)) {
+    case TA_FOUND_NONE:
+        return 0;
+    case TA_FOUND_PARTIAL:
+    case TA_FOUND_FULL:
+        return 1;
+    case TA_FOUND_ASK:
+    case TA_FOUND_GAVE_UP:
+        break;
+    }
+    return -1;
+}
+
+/* 1: redirected, *rc is set; 0: no route wants the other path; -1: Python decides. */
+static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+{
+    char lines[MAX_LOCATION], small[MAX_LOCATION / 4];
+    ta_str path = x->base.path;
+    char *copy = small;
+    size_t len;
+    if (w->path.len == 1 && w->path.ptr[0] == '/')
+        return 0;
+    if (w->path.len > 0 && w->path.ptr[w->path.len - 1] == '/') {
+        while (path.len > 0 && path.ptr[path.len - 1] == '/')
+            path.len--;
+    } else {
+        if (path.len + 1 > sizeof small && (copy = PyMem_Malloc(path.len + 1)) == NULL)
+            return -1;
+        memcpy(copy, path.ptr, path.len);
+        copy[path.len] = '/';
+        path = ta_str_of(copy, path.len + 1);
+    }
+    int wanted = is_wanted(w, path);
+    if (wanted == 1 && !redirect_lines(x, path, lines, sizeof lines, &len))
+        wanted = -1;
+    if (wanted == 1)
+        *rc = answer(x, w, 307, ta_str_of(lines, len), ta_str_of("", 0), awaitable);
+    if (copy != small)
+        PyMem_Free(copy);
+    return wanted;
+}
+
+/* Nothing matches. */
+static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+{
+    if (w->app->redirect_slashes) {
+        int redirected = redirect_slash(x, w, awaitable, rc);
+        if (redirected != 0)
+            return redirected > 0;
+    }
+    if (!w->app->not_found)
+        return false;
+    *rc = answer(x, w, 404, TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
+                 TA_STR(NOT_FOUND), awaitable);
+    return true;
+}
+
+_Static_assert(sizeof NOT_FOUND - 1 == 22, "the content-length above");
+
+/* -- plans ------------------------------------------------------------------------------------ */
+
+/* The exchange is that of the matched entry from now on.  -1 with an exception. */
+static int settle(ta_native *x, way *w)
+{
+    ta_xch *base = &x->base;
+    PyObject *router = w->app->router;
+    if (w->mounted) {
+        x->mounted = true;
+        x->root_len = w->root.len;
+        x->app_root_len = w->app_root.len;
+        ta_app *outer = x->app;
+        x->app = (ta_app *)Py_NewRef((PyObject *)w->app);
+        Py_DECREF(outer);
+    }
+    x->filters = x->app->filters;
+    x->matched = true;
+    x->entry = w->match.index;
+    base->nparams = w->match.nparams;
+    for (uint32_t i = 0; i < w->match.nparams; i++)
+        base->param_values[i] = w->match.values[i];
+    base->scope_items = Py_XNewRef(ta_router_scope_items(router, w->match.index));
+    if (TA_LIKELY(w->params == NULL))
+        return 0;
+    PyObject *own = ta_router_path_params(router, &w->match);
+    if (own == NULL || PyDict_Update(w->params, own) < 0) {
+        Py_XDECREF(own);
+        return -1;
+    }
+    Py_DECREF(own);
+    base->path_params = w->params;
+    w->params = NULL;
+    return 0;
+}
+
+static int run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
+{
+    ta_loopstate *ls = x->base.ls;
+    if (settle(x, w) < 0)
+        return -1;
+    ta_ls_enter(ls);
+    ls->direct = true;
+    int rc = ta_plan_run(&x->st->engine, plan, &x->base, run);
+    ls->direct = false;
+    ta_ls_leave(ls);
+    return rc;
+}
+
+static bool is_app(const ta_native *x, PyObject *target)
+{
+    return Py_IS_TYPE(target, x->st->o.server.app_type);
+}
+
+bool ta_native_direct(ta_native *x, PyObject **run, int *rc)
+{
+    way w;
+    bool taken = false;
+    begin(&w, x);
+    ta_route_found found = find(&w, w.path, &w.match);
+    PyObject *target = NULL;
+    for (unsigned depth = 0; found == TA_FOUND_FULL; depth++) {
+        target = ta_router_target(w.app->router, w.match.index);
+        if (TA_LIKELY(!is_app(x, target)))
+            break;
+        if (depth == MAX_MOUNTS || !enter_mount(&w, (ta_app *)target))
+            goto done;
+        found = find(&w, w.path, &w.match);
+    }
+    if (found == TA_FOUND_FULL && !ta_plan_is_native(&x->st->engine, target))
+        goto done;
+    if (found == TA_FOUND_ASK || found == TA_FOUND_GAVE_UP)
+        goto done;
+    if (w.app->filters != NULL && !ta_filters_admit(w.app->filters, x))
+        goto done;
+    if (TA_LIKELY(found == TA_FOUND_FULL)) {
+        taken = true;
+        *rc = run_plan(x, &w, target, run);
+    } else if (found == TA_FOUND_PARTIAL) {
+        taken = refuse_method(x, &w, run, rc);
+    } else {
+        taken = refuse_path(x, &w, run, rc);
+    }
+done:
+    Py_XDECREF(w.params);
+    return taken;
+}

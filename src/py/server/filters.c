@@ -1,0 +1,723 @@
+/* filters.c -- what CORS, GZip, TrustedHost and HTTPSRedirect do to requests and responses.  See
+ * filters.h. */
+#include "py/server/native_int.h"
+
+#include "base/mem.h"
+#include "http/headers.h"
+
+typedef enum filter_kind { FILTER_CORS, FILTER_GZIP, FILTER_HOSTS, FILTER_HTTPS } filter_kind;
+
+typedef struct filter {
+    filter_kind kind;
+    /* cors */
+    PyObject *origins;   /* owned: container; NULL: every origin */
+    PyObject *fullmatch; /* owned: callable, or NULL */
+    bool credentials;
+    PyObject *fields; /* owned tuple of (name, value) bytes */
+    /* gzip */
+    Py_ssize_t minimum, thread_minimum;
+    int level;
+    PyObject *offload; /* owned */
+    /* gzip: excluded types; hosts: patterns */
+    PyObject *texts; /* owned tuple of bytes */
+} filter;
+
+struct ta_filters {
+    size_t n;
+    filter items[]; /* innermost first */
+};
+
+/* -- making ----------------------------------------------------------------------------------- */
+
+static int check_texts(PyObject *tuple)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        if (!PyBytes_Check(PyTuple_GET_ITEM(tuple, i))) {
+            PyErr_SetString(PyExc_TypeError, "filters: bytes expected");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int check_fields(PyObject *tuple)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(tuple, i);
+        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || check_texts(pair) < 0) {
+            if (!PyErr_Occurred())
+                PyErr_SetString(PyExc_TypeError, "filters: pairs of bytes expected");
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *or_null(PyObject *obj)
+{
+    return Py_IsNone(obj) ? NULL : Py_NewRef(obj);
+}
+
+static int read_cors(filter *f, PyObject *spec)
+{
+    const char *kind;
+    PyObject *origins, *fullmatch, *fields;
+    int credentials;
+    if (!PyArg_ParseTuple(spec, "sOOpO!", &kind, &origins, &fullmatch, &credentials, &PyTuple_Type,
+                          &fields) ||
+        check_fields(fields) < 0)
+        return -1;
+    f->kind = FILTER_CORS;
+    f->origins = or_null(origins);
+    f->fullmatch = or_null(fullmatch);
+    f->credentials = credentials != 0;
+    f->fields = Py_NewRef(fields);
+    return 0;
+}
+
+static int read_gzip(filter *f, PyObject *spec)
+{
+    const char *kind;
+    PyObject *texts, *offload;
+    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &f->minimum, &f->level, &f->thread_minimum,
+                          &PyTuple_Type, &texts, &offload) ||
+        check_texts(texts) < 0)
+        return -1;
+    if (f->level < -1 || f->level > 9) {
+        PyErr_SetString(PyExc_ValueError, "filters: a level of -1 to 9 expected");
+        return -1;
+    }
+    f->kind = FILTER_GZIP;
+    f->texts = Py_NewRef(texts);
+    f->offload = Py_NewRef(offload);
+    return 0;
+}
+
+static int read_hosts(filter *f, PyObject *spec)
+{
+    const char *kind;
+    PyObject *texts;
+    if (!PyArg_ParseTuple(spec, "sO!", &kind, &PyTuple_Type, &texts) || check_texts(texts) < 0)
+        return -1;
+    f->kind = FILTER_HOSTS;
+    f->texts = Py_NewRef(texts);
+    return 0;
+}
+
+static int read_filter(filter *f, PyObject *spec)
+{
+    const char *kind = NULL;
+    if (!PyTuple_Check(spec) || PyTuple_GET_SIZE(spec) == 0 ||
+        (kind = PyUnicode_AsUTF8(PyTuple_GET_ITEM(spec, 0))) == NULL) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "filters: tuples that begin with a kind expected");
+        return -1;
+    }
+    if (strcmp(kind, "cors") == 0)
+        return read_cors(f, spec);
+    if (strcmp(kind, "gzip") == 0)
+        return read_gzip(f, spec);
+    if (strcmp(kind, "hosts") == 0)
+        return read_hosts(f, spec);
+    if (strcmp(kind, "https") == 0) {
+        f->kind = FILTER_HTTPS;
+        return 0;
+    }
+    PyErr_Format(PyExc_ValueError, "filters: unknown kind %s", kind);
+    return -1;
+}
+
+ta_filters *ta_filters_new(PyObject *spec)
+{
+    size_t n = (size_t)PyTuple_GET_SIZE(spec);
+    ta_filters *f = ta_calloc(1, sizeof *f + n * sizeof *f->items);
+    if (f == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    f->n = n;
+    bool gzip = false;
+    for (size_t i = 0; i < n; i++) {
+        if (read_filter(&f->items[i], PyTuple_GET_ITEM(spec, (Py_ssize_t)i)) < 0)
+            goto error;
+        if (f->items[i].kind == FILTER_GZIP && gzip) {
+            PyErr_SetString(PyExc_ValueError, "filters: more than one gzip");
+            goto error;
+        }
+        gzip = gzip || f->items[i].kind == FILTER_GZIP;
+    }
+    return f;
+error:
+    ta_filters_free(f);
+    return NULL;
+}
+
+void ta_filters_free(ta_filters *f)
+{
+    if (f == NULL)
+        return;
+    for (size_t i = 0; i < f->n; i++) {
+        Py_XDECREF(f->items[i].origins);
+        Py_XDECREF(f->items[i].fullmatch);
+        Py_XDECREF(f->items[i].fields);
+        Py_XDECREF(f->items[i].offload);
+        Py_XDECREF(f->items[i].texts);
+    }
+    ta_free(f);
+}
+
+int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg)
+{
+    for (size_t i = 0; f != NULL && i < f->n; i++) {
+        Py_VISIT(f->items[i].origins);
+        Py_VISIT(f->items[i].fullmatch);
+        Py_VISIT(f->items[i].fields);
+        Py_VISIT(f->items[i].offload);
+        Py_VISIT(f->items[i].texts);
+    }
+    return 0;
+}
+
+/* -- requests --------------------------------------------------------------------------------- */
+
+static ta_str bytes_str(PyObject *bytes)
+{
+    return ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+}
+
+/* The name of "name[:port]" when it is made of the usual characters; the others are Python's. */
+static bool plain_host(ta_str *host)
+{
+    size_t n = 0;
+    while (n < host->len && host->ptr[n] != ':') {
+        char c = ta_ascii_lower(host->ptr[n]);
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_'))
+            return false;
+        n++;
+    }
+    for (size_t i = n + 1; i < host->len; i++) {
+        if (host->ptr[i] < '0' || host->ptr[i] > '9')
+            return false;
+    }
+    bool ok = n > 0 && host->len != n + 1;
+    host->len = n;
+    return ok;
+}
+
+static bool host_allowed(const filter *f, const ta_native *x)
+{
+    ta_str host;
+    if (!ta_xch_header(&x->base, "host", 4, &host) || !plain_host(&host))
+        return false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->texts); i++) {
+        ta_str pattern = bytes_str(PyTuple_GET_ITEM(f->texts, i));
+        if (ta_str_ieq(host, pattern))
+            return true;
+        if (pattern.len > 0 && pattern.ptr[0] == '*' && host.len >= pattern.len - 1 &&
+            ta_str_ieq(ta_str_of(host.ptr + host.len - (pattern.len - 1), pattern.len - 1),
+                       ta_str_of(pattern.ptr + 1, pattern.len - 1)))
+            return true;
+    }
+    return false;
+}
+
+/* Neither "http" nor "ws" is the scheme, which a proxy in front of us may tell. */
+static bool is_secure(ta_native *x)
+{
+    ta_str value;
+    const ta_server *server = x->server;
+    if (x->watch == NULL &&
+        (server->proxy == NULL || !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
+        return x->secure;
+    PyObject *scope = x->base.ops->scope(&x->base);
+    if (scope == NULL) {
+        PyErr_Clear(); /* the ASGI application is asked, and fails in the same way */
+        return false;
+    }
+    PyObject *scheme = NULL;
+    bool secure = PyDict_GetItemRef(scope, x->st->o.names.scheme, &scheme) > 0 &&
+                  PyUnicode_Check(scheme) &&
+                  PyUnicode_CompareWithASCIIString(scheme, "http") != 0 &&
+                  PyUnicode_CompareWithASCIIString(scheme, "ws") != 0;
+    PyErr_Clear();
+    Py_XDECREF(scheme);
+    Py_DECREF(scope);
+    /* Made before the route was known: not what its handler shall see. */
+    Py_CLEAR(x->base.scope_dict);
+    return secure;
+}
+
+bool ta_filters_admit(const ta_filters *f, ta_native *x)
+{
+    ta_str value;
+    for (size_t i = 0; i < f->n; i++) {
+        switch (f->items[i].kind) {
+        case FILTER_CORS:
+            if (x->base.method_id == TA_METHOD_OPTIONS &&
+                ta_xch_header(&x->base, "origin", 6, &value) &&
+                ta_xch_header(&x->base, "access-control-request-method", 29, &value))
+                return false;
+            break;
+        case FILTER_HOSTS:
+            if (!host_allowed(&f->items[i], x))
+                return false;
+            break;
+        case FILTER_HTTPS:
+            if (!is_secure(x))
+                return false;
+            break;
+        case FILTER_GZIP:
+            break;
+        }
+    }
+    return true;
+}
+
+/* -- field lines ------------------------------------------------------------------------------ */
+
+/*
+ * The next line of that name from *at on: *at and *end are its place; `value` its value.  Names in
+ * the lines are lower case, each line is "name: value" CRLF.
+ */
+static bool find_line(ta_str lines, ta_str name, size_t *at, size_t *end, ta_str *value)
+{
+    while (*at < lines.len) {
+        const char *line = lines.ptr + *at;
+        const char *nl = memchr(line, '\n', lines.len - *at);
+        size_t n = nl ? (size_t)(nl - line) + 1 : lines.len - *at;
+        if (n >= name.len + 4 && line[name.len] == ':' && memcmp(line, name.ptr, name.len) == 0) {
+            *end = *at + n;
+            *value = ta_str_of(line + name.len + 2, n - name.len - 4);
+            return true;
+        }
+        *at += n;
+    }
+    return false;
+}
+
+static void delete_lines(ta_buf *lines, ta_str name)
+{
+    size_t at = 0, end;
+    ta_str value;
+    while (find_line(ta_buf_str(lines), name, &at, &end, &value)) {
+        char *p = lines->data + lines->off;
+        memmove(p + at, p + end, lines->len - end);
+        lines->len -= end - at;
+    }
+}
+
+static int no_memory(void)
+{
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* The only line of that name from now on. */
+static int set_line(ta_buf *lines, ta_str name, ta_str value)
+{
+    delete_lines(lines, name);
+    char *p = ta_buf_reserve(lines, name.len + value.len + 4);
+    if (p == NULL)
+        return no_memory();
+    memcpy(p, name.ptr, name.len);
+    p += name.len;
+    *p++ = ':';
+    *p++ = ' ';
+    if (value.len > 0)
+        memcpy(p, value.ptr, value.len);
+    memcpy(p + value.len, "\r\n", 2);
+    ta_buf_commit(lines, name.len + value.len + 4);
+    return 0;
+}
+
+/* One Vary line of all that the response has, and `what`. */
+static int add_vary(ta_buf *lines, ta_str what)
+{
+    ta_str value, name = TA_STR("vary");
+    size_t at = 0, end;
+    if (!find_line(ta_buf_str(lines), name, &at, &end, &value))
+        return set_line(lines, name, what);
+    ta_buf all;
+    ta_buf_init(&all);
+    int rc = 0;
+    do {
+        rc |= ta_buf_append_str(&all, value);
+        rc |= ta_buf_append(&all, ", ", 2);
+        at = end;
+    } while (find_line(ta_buf_str(lines), name, &at, &end, &value));
+    rc |= ta_buf_append_str(&all, what);
+    rc = rc ? no_memory() : set_line(lines, name, ta_buf_str(&all));
+    ta_buf_free(&all);
+    return rc;
+}
+
+/* -- CORS ------------------------------------------------------------------------------------- */
+
+/* 1, 0, -1 */
+static int origin_allowed(const filter *f, ta_str origin)
+{
+    PyObject *text = PyUnicode_DecodeLatin1(origin.ptr, (Py_ssize_t)origin.len, NULL);
+    if (text == NULL)
+        return -1;
+    int rc = 0;
+    if (f->fullmatch != NULL) {
+        PyObject *match = PyObject_CallOneArg(f->fullmatch, text);
+        rc = match ? PyObject_IsTrue(match) : -1;
+        Py_XDECREF(match);
+    }
+    if (rc == 0)
+        rc = PySequence_Contains(f->origins, text);
+    Py_DECREF(text);
+    return rc;
+}
+
+static int cors_apply(const filter *f, ta_native *x)
+{
+    ta_buf *lines = &x->head.lines;
+    ta_str origin;
+    if (ta_xch_header(&x->base, "origin", 6, &origin)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->fields); i++) {
+            PyObject *pair = PyTuple_GET_ITEM(f->fields, i);
+            if (set_line(lines, bytes_str(PyTuple_GET_ITEM(pair, 0)),
+                         bytes_str(PyTuple_GET_ITEM(pair, 1))) < 0)
+                return -1;
+        }
+        int named = f->origins ? origin_allowed(f, origin) : f->credentials;
+        if (named < 0 ||
+            (named && set_line(lines, TA_STR("access-control-allow-origin"), origin) < 0))
+            return -1;
+    }
+    return add_vary(lines, TA_STR("Origin"));
+}
+
+/* -- GZip: whether ---------------------------------------------------------------------------- */
+
+/* What str.strip() takes off, as far as a field value may have it. */
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == (char)0x85 || c == (char)0xa0;
+}
+
+/* The media type of the response, without parameters; empty when there is none. */
+static ta_str media_type(ta_str lines)
+{
+    ta_str value;
+    size_t at = 0, end;
+    if (!find_line(lines, TA_STR("content-type"), &at, &end, &value))
+        return ta_str_of("", 0);
+    const char *semicolon = memchr(value.ptr, ';', value.len);
+    if (semicolon != NULL)
+        value.len = (size_t)(semicolon - value.ptr);
+    while (value.len > 0 && is_space(value.ptr[0])) {
+        value.ptr++;
+        value.len--;
+    }
+    while (value.len > 0 && is_space(value.ptr[value.len - 1]))
+        value.len--;
+    return value;
+}
+
+static bool type_excluded(const filter *f, ta_str media)
+{
+    const char *slash = media.len ? memchr(media.ptr, '/', media.len) : NULL;
+    ta_str major = ta_str_of(media.ptr, slash ? (size_t)(slash - media.ptr) : media.len);
+    ta_str grpc = TA_STR("application/grpc+");
+    bool is_grpc = media.len >= grpc.len && ta_str_ieq(ta_str_of(media.ptr, grpc.len), grpc);
+    grpc.len--;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->texts); i++) {
+        ta_str other = bytes_str(PyTuple_GET_ITEM(f->texts, i));
+        if (ta_str_ieq(media, other) || (is_grpc && ta_str_eq(other, grpc)))
+            return true;
+        if (other.len == major.len + 2 && memcmp(other.ptr + major.len, "/*", 2) == 0 &&
+            ta_str_ieq(major, ta_str_of(other.ptr, major.len)))
+            return true;
+    }
+    return false;
+}
+
+/* Whether GZip leaves a response with this head alone. */
+static bool left_alone(const filter *f, const ta_head_out *head)
+{
+    ta_str lines = ta_buf_str(&head->lines), value;
+    size_t at = 0, end;
+    return head->status == 206 || find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
+           type_excluded(f, media_type(lines));
+}
+
+static bool accepts_gzip(const ta_native *x)
+{
+    ta_str value;
+    return ta_xch_header(&x->base, "accept-encoding", 15, &value) && value.len >= 4 &&
+           memmem(value.ptr, value.len, "gzip", 4) != NULL;
+}
+
+/* The fields of a compressed response; length: -1 when it is not known. */
+static int packed_fields(ta_head_out *head, int64_t length)
+{
+    char digits[24];
+    if (set_line(&head->lines, TA_STR("content-encoding"), TA_STR("gzip")) < 0)
+        return -1;
+    if (length < 0) {
+        delete_lines(&head->lines, TA_STR("content-length"));
+        head->flags &= ~(unsigned)TA_RESP_HAS_LENGTH;
+    } else {
+        int n = PyOS_snprintf(digits, sizeof digits, "%lld", (long long)length);
+        if (set_line(&head->lines, TA_STR("content-length"), ta_str_of(digits, (size_t)n)) < 0)
+            return -1;
+        head->flags |= TA_RESP_HAS_LENGTH;
+    }
+    head->length = length;
+    return 0;
+}
+
+/* -- GZip: doing it --------------------------------------------------------------------------- */
+
+/* A stream of that level: the one that the server keeps, or a new one. */
+static ta_gzip *take_stream(ta_server *server, int level)
+{
+    ta_gzip *gz = server->gzip;
+    if (gz == NULL || ta_gzip_level(gz) != level)
+        gz = ta_gzip_new(level);
+    else
+        server->gzip = NULL;
+    if (gz == NULL)
+        PyErr_NoMemory();
+    return gz;
+}
+
+static void give_stream(ta_server *server, ta_gzip *gz)
+{
+    if (server->gzip == NULL && server->ls != NULL) {
+        ta_gzip_reset(gz);
+        server->gzip = gz;
+    } else {
+        ta_gzip_free(gz);
+    }
+}
+
+/* Compresses into x->packed with x->gzip. */
+static int pack(ta_native *x, ta_str data, bool more)
+{
+    ta_buf_clear(&x->packed);
+    int rc = ta_gzip_write(x->gzip, data, more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &x->packed);
+    return rc == TA_OK ? 0 : no_memory();
+}
+
+typedef struct gzip_job {
+    PyObject_HEAD ta_gzip *gzip; /* owned; goes back to the exchange */
+    Py_buffer data;              /* owned: view of the piece */
+    ta_buf out;                  /* owned */
+    bool more, has_data;
+    atomic_bool called;
+    int rc; /* TA_AGAIN: not done yet */
+} gzip_job;
+
+static PyObject *job_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    gzip_job *job = (gzip_job *)self;
+    if (atomic_exchange(&job->called, true)) {
+        PyErr_SetString(PyExc_RuntimeError, "a compression runs once");
+        return NULL;
+    }
+    ta_str data = ta_str_of(job->data.buf, (size_t)job->data.len);
+    Py_BEGIN_ALLOW_THREADS job->rc =
+        ta_gzip_write(job->gzip, data, job->more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &job->out);
+    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+}
+
+static void job_dealloc(PyObject *self)
+{
+    gzip_job *job = (gzip_job *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    ta_gzip_free(job->gzip);
+    ta_buf_free(&job->out);
+    if (job->has_data)
+        PyBuffer_Release(&job->data);
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+/* Takes x->gzip. */
+static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
+{
+    gzip_job *job = PyObject_New(gzip_job, x->st->o.server.gzip_job_type);
+    if (job == NULL)
+        return NULL;
+    memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
+    job->rc = TA_AGAIN;
+    job->more = more;
+    PyObject *owner = piece->owner;
+    ta_str data = piece->data;
+    if (owner != NULL && PyObject_GetBuffer(owner, &job->data, PyBUF_SIMPLE) == 0)
+        job->has_data = true;
+    else if (owner != NULL)
+        goto error;
+    if (job->has_data && (job->data.buf != data.ptr || job->data.len != (Py_ssize_t)data.len)) {
+        PyBuffer_Release(&job->data); /* the owner has more, as when a status takes no body */
+        job->has_data = false;
+    }
+    if (!job->has_data) {
+        PyObject *bytes = PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
+        if (bytes == NULL || PyObject_GetBuffer(bytes, &job->data, PyBUF_SIMPLE) < 0) {
+            Py_XDECREF(bytes);
+            goto error;
+        }
+        job->has_data = true;
+        Py_DECREF(bytes); /* the view keeps it */
+    }
+    job->gzip = x->gzip;
+    x->gzip = NULL;
+    return (PyObject *)job;
+error:
+    Py_DECREF(job);
+    return NULL;
+}
+
+static const filter *gzip_of(const ta_filters *f, size_t *at)
+{
+    for (*at = 0; *at < f->n; ++*at) {
+        if (f->items[*at].kind == FILTER_GZIP)
+            return &f->items[*at];
+    }
+    return NULL;
+}
+
+/* The filters from `from` to the one before `to`. */
+static int apply(ta_native *x, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        if (x->filters->items[i].kind == FILTER_CORS && cors_apply(&x->filters->items[i], x) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that. */
+static int piece_packed(ta_native *x, size_t len, bool more)
+{
+    if (x->packing == TA_PACK_HELD) {
+        size_t at;
+        (void)gzip_of(x->filters, &at);
+        if (packed_fields(&x->head, more ? -1 : (int64_t)len) < 0 ||
+            apply(x, at + 1, x->filters->n) < 0)
+            return -1;
+        ta_head_suit(&x->head, x->head.status);
+    }
+    x->packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
+    if (!more) {
+        give_stream(x->server, x->gzip);
+        x->gzip = NULL;
+    }
+    return 1;
+}
+
+int ta_filters_start(ta_native *x, int status)
+{
+    size_t at;
+    x->head.status = status;
+    const filter *gzip = gzip_of(x->filters, &at);
+    if (apply(x, 0, at) < 0)
+        return -1;
+    if (gzip != NULL && !left_alone(gzip, &x->head)) {
+        x->packing = TA_PACK_HELD;
+        return 0;
+    }
+    return apply(x, at + 1, x->filters->n) < 0 ? -1 : 1;
+}
+
+/* The head waits for GZip, at `at`, no more; it still does after an error. */
+static int release(ta_native *x, size_t at)
+{
+    if (apply(x, at + 1, x->filters->n) < 0)
+        return -1;
+    x->packing = TA_PACK_NONE;
+    return 0;
+}
+
+int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
+{
+    size_t at, len = piece->data.len;
+    if (x->packing == TA_PACK_NONE)
+        return 1;
+    const filter *gzip = gzip_of(x->filters, &at);
+    if (x->packing == TA_PACK_HELD) {
+        bool small = (Py_ssize_t)len < gzip->minimum && !more;
+        if (!small && add_vary(&x->head.lines, TA_STR("Accept-Encoding")) < 0)
+            return -1;
+        if (small || !accepts_gzip(x)) {
+            return release(x, at) < 0 ? -1 : 1;
+        }
+        x->gzip = take_stream(x->server, gzip->level);
+        if (x->gzip == NULL)
+            return -1;
+    } else if (x->gzip == NULL) {
+        /* Its thread has it: two sends at once, or one after a cancelled one. */
+        PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
+        return -1;
+    }
+    if ((Py_ssize_t)len >= gzip->thread_minimum) {
+        *job = new_job(x, piece, more);
+        return *job ? 0 : -1;
+    }
+    if (pack(x, piece->data, more) < 0)
+        return -1;
+    *piece = ta_piece_buf(&x->packed);
+    return piece_packed(x, piece->data.len, more);
+}
+
+int ta_filters_release(ta_native *x)
+{
+    size_t at;
+    (void)gzip_of(x->filters, &at);
+    return release(x, at);
+}
+
+PyObject *ta_filters_offload(const ta_native *x, PyObject *job)
+{
+    size_t at;
+    return PyObject_CallOneArg(gzip_of(x->filters, &at)->offload, job);
+}
+
+int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *more)
+{
+    gzip_job *job = (gzip_job *)object;
+    if (job->rc != TA_OK || x->gzip != NULL || x->filters == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "The response could not be compressed.");
+        return -1;
+    }
+    x->gzip = job->gzip;
+    job->gzip = NULL;
+    *piece = ta_piece_buf(&job->out);
+    *more = job->more;
+    return piece_packed(x, piece->data.len, job->more);
+}
+
+void ta_filters_drop(ta_native *x)
+{
+    if (x->packing != TA_PACK_HELD)
+        return;
+    x->packing = TA_PACK_NONE;
+    x->base.response_started = false;
+    ta_head_reset(&x->head);
+    ta_gzip_free(x->gzip);
+    x->gzip = NULL;
+}
+
+static PyType_Slot job_slots[] = {
+    {Py_tp_doc, "Compresses a piece of a response, in a thread."},
+    {Py_tp_call, job_call},
+    {Py_tp_dealloc, job_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec job_spec = {
+    .name = "turboapi._core.GzipJob",
+    .basicsize = sizeof(gzip_job),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = job_slots,
+};
+
+int ta_filters_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &job_spec, NULL, &st->o.server.gzip_job_type);
+}

@@ -1,0 +1,75 @@
+/*
+ * filters.h -- Starlette's CORS, GZip, TrustedHost and HTTPSRedirect round plans that run directly.
+ *
+ * Layer: py (L4).  An App of an application whose middleware is all of these has a ta_filters, made
+ * from what middleware/_filters.py found in their objects.  A request that one of them would answer
+ * itself (a preflight, a host that is not trusted, a redirect) is not admitted: the ASGI
+ * application serves it, with the middleware itself.  For the others this does to the response what
+ * they do.
+ *
+ * GZip holds the head back until it has seen the first piece of the body: x->packing is
+ * TA_PACK_HELD meanwhile, and response_started is true for the engine, as it is inside of the
+ * middleware.
+ */
+#ifndef TA_PY_SERVER_FILTERS_H
+#define TA_PY_SERVER_FILTERS_H
+
+#include "http/compress.h"
+#include "py/exchange/exchange.h"
+#include "py/support/state.h"
+
+typedef struct ta_filters ta_filters;
+struct ta_native;
+
+typedef enum ta_packing {
+    TA_PACK_NONE,  /* the body goes out as it is */
+    TA_PACK_HELD,  /* the head waits for the first piece */
+    TA_PACK_STREAM /* what comes is compressed; x->gzip is the stream */
+} ta_packing;
+
+/*
+ * `spec` is a tuple, innermost first, of
+ *   ("cors", origins: container | None (all), fullmatch | None, credentials, ((name, value), ...)
+ * bytes)
+ *   ("gzip", minimum_size, level, thread_minimum_size, (excluded: bytes, ...), offload)    at most
+ * one; offload(function) -> awaitable of None: calls it in a thread
+ *   ("hosts", (pattern: bytes, ...))
+ *   ("https",)
+ * A new object, or NULL with TypeError or ValueError.  Immutable: threads share it.
+ */
+ta_filters *ta_filters_new(PyObject *spec);
+void ta_filters_free(ta_filters *f);                                      /* NULL: no-op */
+int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg); /* NULL: no-op */
+
+/* Whether the request gets through to the route; false also in any doubt. */
+bool ta_filters_admit(const ta_filters *f, struct ta_native *x);
+
+/*
+ * All that follow work on x->head, whose lines are those of the application, and need x->filters.
+ * -1 with an exception.
+ *
+ * The head of a response whose body comes later.  1: ready; 0: held.
+ */
+int ta_filters_start(struct ta_native *x, int status);
+/*
+ * A piece of the body, the only one when neither started before nor `more`.  1: send *piece, which
+ * may be x->packed now (and the head, if it was held); 0: *job is a new object, see below.
+ */
+int ta_filters_body(struct ta_native *x, ta_piece *piece, bool more, PyObject **job);
+
+/* The held head goes out as it is: what follows is not for GZip (a path). */
+int ta_filters_release(struct ta_native *x);
+
+/* -- compression in a thread: a callable without arguments that is called there once ---------- */
+
+/* The awaitable of the offload. */
+PyObject *ta_filters_offload(const struct ta_native *x, PyObject *job);
+/* After it: as ta_filters_body gave 1; *piece is the job's, *more what was said then. */
+int ta_filters_offloaded(struct ta_native *x, PyObject *job, ta_piece *piece, bool *more);
+
+/* The response will not come, if its head is still held: as if it was never begun. */
+void ta_filters_drop(struct ta_native *x);
+
+int ta_filters_init(PyObject *module, ta_state *st);
+
+#endif

@@ -1,0 +1,685 @@
+/*
+ * server.c -- the Server type: settings, listening sockets, the upcalls of the protocol, its end.
+ *
+ * Layer: py (L4).  A Server belongs to one loop and its thread.
+ */
+#include "py/server/native_int.h"
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "py/loop/selector.h"
+#include "py/loop/task_pool.h"
+#include "py/loop/thread_pool.h"
+#include "py/support/exc.h"
+
+void ta_server_maybe_done(ta_server *server)
+{
+    if (server->on_done == NULL || !server->h1_done || server->tasks > 0)
+        return;
+    PyObject *fn = server->on_done;
+    server->on_done = NULL;
+    ta_loopstate *ls = server->ls;
+    ta_ls_enter(ls);
+    PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->o.names.call_soon, fn);
+    ta_ls_leave(ls);
+    if (res == NULL)
+        ta_ls_unhandled(ls, "Exception while the server ended");
+    Py_XDECREF(res);
+    Py_DECREF(fn);
+}
+
+/* "upgrade: websocket" */
+static bool wants_websocket(const ta_native *x)
+{
+    return ta_ws_field_lists(x->base.headers, x->base.nheaders, TA_STR("upgrade"),
+                             TA_STR("websocket"));
+}
+
+/* -- upcalls of the protocol ------------------------------------------------------------------ */
+
+static void on_request(void *ctx, ta_req *req)
+{
+    ta_server *server = ctx;
+    ta_native *x = ta_native_new(server, req);
+    req->user = x;
+    server->served++;
+    if (x == NULL) {
+        ta_ls_unhandled(server->ls, "A request could not be taken");
+        ta_resp_abort(req);
+        return;
+    }
+    server->active++;
+    if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
+        int rc = ta_websock_open(x);
+        if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
+            ta_ls_unhandled(server->ls, "A WebSocket could not be opened");
+            ta_resp_abort(req);
+        }
+        if (rc <= 0)
+            return;
+    }
+    ta_native_start(x); /* req->user keeps x: there is no on_close from within */
+}
+
+static void on_body(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x != NULL)
+        ta_waiters_wake(&x->readers);
+}
+
+static void on_drain(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x == NULL)
+        return;
+    if (x->ws != NULL)
+        ta_websock_drained(x);
+    ta_waiters_wake(&x->writers);
+}
+
+static void on_raw(ta_req *req, const char *data, size_t len)
+{
+    ta_native *x = req->user;
+    if (x != NULL)
+        ta_websock_input(x, data, len);
+}
+
+static void on_disconnect(ta_req *req)
+{
+    ta_native *x = req->user;
+    if (x == NULL)
+        return;
+    x->disconnected = true;
+    if (x->ws != NULL) {
+        ta_websock_gone(x);
+        return;
+    }
+    ta_streamer_left(x);
+    ta_waiters_wake(&x->readers);
+    ta_waiters_wake(&x->writers);
+}
+
+static void on_close(ta_req *req)
+{
+    ta_native *x = req->user;
+    req->user = NULL;
+    if (x == NULL)
+        return;
+    ta_loopstate *ls = x->base.ls;
+    x->server->active--;
+    ta_native_closed(x);
+    ta_ls_enter(ls); /* destructors of whatever the request had */
+    Py_DECREF(x);
+    ta_ls_leave(ls);
+}
+
+static const ta_http_ops http_ops = {
+    .on_request = on_request,
+    .on_body = on_body,
+    .on_drain = on_drain,
+    .on_disconnect = on_disconnect,
+    .on_close = on_close,
+    .on_raw = on_raw,
+};
+
+void ta_native_started(ta_native *x, int status)
+{
+    ta_server *server = x->server;
+    x->status = status;
+    if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
+        ta_access_note(x, status);
+}
+
+/* What the protocol has to say, to a Python logger. */
+static void write_log(void *ctx, ta_log_level level, ta_str line)
+{
+    static const int levels[] = {10, 20, 30, 40, 50};
+    ta_server *server = ctx;
+    if (server->logger == NULL)
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    ta_ls_enter(server->ls);
+    PyObject *res = PyObject_CallMethod(server->logger, "log", "iss#", levels[level], "%s",
+                                        line.ptr, (Py_ssize_t)line.len);
+    ta_ls_leave(server->ls);
+    if (res == NULL)
+        ta_exc_report(server->st, NULL, "Exception in the server's log");
+    Py_XDECREF(res);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+}
+
+/* -- listening -------------------------------------------------------------------------------- */
+
+static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    ta_server *server = ta_listener_ctx(l);
+    int rc = ta_h1_server_accept(server->h1, fd, peer, len, NULL);
+    if (rc < 0)
+        ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
+}
+
+enum { FULL_LOG_MS = 60000 };
+
+static bool may_accept(ta_listener *l)
+{
+    ta_server *server = ta_listener_ctx(l);
+    if (TA_LIKELY(!ta_h1_server_full(server->h1)))
+        return true;
+    uint64_t now = ta_loop_now(server->ls->loop);
+    if (now >= server->full_logged + FULL_LOG_MS || server->full_logged == 0) {
+        server->full_logged = now ? now : 1;
+        ta_log_printf(&server->log, TA_LOG_WARNING,
+                      "%zu connections are open, which is the limit (limit_connections): further "
+                      "ones wait until one of them ends",
+                      ta_h1_server_connections(server->h1));
+    }
+    return false;
+}
+
+static void on_exhausted(ta_listener *l, int error_number)
+{
+    ta_server *server = ta_listener_ctx(l);
+    ta_log_printf(&server->log, TA_LOG_ERROR, "Cannot accept connections for now: %s",
+                  strerror(error_number));
+}
+
+static const ta_listener_ops listener_ops = {on_accept, may_accept, on_exhausted};
+
+static void on_room(void *ctx)
+{
+    ta_server *server = ctx;
+    for (unsigned i = 0; i < server->nlisteners; i++)
+        ta_listener_resume(server->listeners[i]);
+}
+
+static int check_open(ta_server *server)
+{
+    if (server->h1 != NULL)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "the server is closed");
+    return -1;
+}
+
+static PyObject *server_listen(PyObject *self, PyObject *args)
+{
+    ta_server *server = (ta_server *)self;
+    int fd;
+    int shared = 0;
+    if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared) || check_open(server) < 0)
+        return NULL;
+    if (server->stopping) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is shutting down");
+        return NULL;
+    }
+    ta_listener **list =
+        PyMem_Realloc(server->listeners, (server->nlisteners + 1) * sizeof(ta_listener *));
+    if (list == NULL)
+        return PyErr_NoMemory();
+    server->listeners = list;
+    /* Ours from here on: it must be closed at once after the last accept. */
+    unsigned flags = TA_LISTENER_OWN | (shared ? TA_LISTENER_SHARED : 0);
+    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, &listener_ops, server);
+    if (l == NULL)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    list[server->nlisteners++] = l;
+    if (!server->kept) {
+        /* A connection's upcalls need it, whoever else forgets it. */
+        server->kept = true;
+        Py_INCREF(server);
+    }
+    Py_RETURN_NONE;
+}
+
+/* More than any backlog. */
+enum { DRAIN_MAX = 1 << 16 };
+
+static void stop_listening(ta_server *server)
+{
+    for (unsigned i = 0; i < server->nlisteners; i++) {
+        /* Whoever connected before now is served; nothing may come between the two. */
+        if (server->stopping)
+            ta_listener_drain(server->listeners[i], DRAIN_MAX);
+        ta_listener_free(server->listeners[i]);
+    }
+    PyMem_Free(server->listeners);
+    server->listeners = NULL;
+    server->nlisteners = 0;
+}
+
+/* -- ending ----------------------------------------------------------------------------------- */
+
+static void h1_done(void *arg)
+{
+    ta_server *server = arg;
+    server->h1_done = true;
+    ta_server_maybe_done(server);
+}
+
+static PyObject *server_shutdown(PyObject *self, PyObject *args)
+{
+    ta_server *server = (ta_server *)self;
+    PyObject *on_done, *grace = Py_None;
+    if (!PyArg_ParseTuple(args, "O|O:shutdown", &on_done, &grace) || check_open(server) < 0)
+        return NULL;
+    double seconds = Py_IsNone(grace) ? -1.0 : PyFloat_AsDouble(grace);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    int64_t grace_ms = seconds < 0 ? -1 : (int64_t)(TA_MIN(seconds, 1e9) * 1000.0);
+    if (server->stopping) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is shutting down already");
+        return NULL;
+    }
+    server->stopping = true;
+    server->on_done = Py_NewRef(on_done);
+    stop_listening(server);
+    ta_server_end_open(server, grace_ms);
+    ta_h1_server_shutdown(server->h1, h1_done, server);
+    Py_RETURN_NONE;
+}
+
+static PyObject *server_pending(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return ta_server_pending((ta_server *)self);
+}
+
+static PyObject *server_cancel(PyObject *self, PyObject *msg)
+{
+    if (ta_server_cancel_tasks((ta_server *)self, msg) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The caller has a reference, since the loop's goes. */
+static void shut(ta_server *server)
+{
+    stop_listening(server);
+    ta_h1_server *h1 = server->h1;
+    Py_BEGIN_CRITICAL_SECTION(server); /* another thread may ask for a count */
+    server->h1 = NULL;
+    Py_END_CRITICAL_SECTION();
+    if (h1 != NULL)
+        ta_h1_server_free(h1); /* each open request gets its on_close */
+    if (server->ls->loop != NULL)
+        ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
+    if (server->access_log != NULL)
+        ta_access_flush(server->access_log);
+    Py_CLEAR(server->on_done);
+    ta_list_remove(&server->in_loop);
+    if (server->kept) {
+        server->kept = false;
+        Py_DECREF(server);
+    }
+}
+
+void ta_server_shut_all(ta_loopstate *ls)
+{
+    while (!ta_list_empty(&ls->servers)) {
+        ta_server *server = TA_CONTAINER_OF(ls->servers.next, ta_server, in_loop);
+        Py_INCREF(server);
+        shut(server);
+        Py_DECREF(server);
+    }
+}
+
+int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    for (ta_list_node *node = ls->servers.next; node != &ls->servers; node = node->next) {
+        ta_server *server = TA_CONTAINER_OF(node, ta_server, in_loop);
+        if (server->kept)
+            Py_VISIT(server);
+    }
+    return 0;
+}
+
+static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    ta_server *server = (ta_server *)self;
+    if (server->ls->in_batch) {
+        PyErr_SetString(PyExc_RuntimeError, "the server is in use");
+        return NULL;
+    }
+    shut(server);
+    Py_RETURN_NONE;
+}
+
+/* -- the type --------------------------------------------------------------------------------- */
+
+static int server_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_server *s = (ta_server *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(s->selector);
+    Py_VISIT((PyObject *)s->app);
+    Py_VISIT(s->logger);
+    Py_VISIT(s->proxy);
+    Py_VISIT(s->watch);
+    Py_VISIT(s->access);
+    int rc = ta_access_traverse(s->access_log, visit, arg);
+    if (rc != 0)
+        return rc;
+    Py_VISIT(s->state);
+    Py_VISIT(s->asgi_info);
+    Py_VISIT(s->ws_info);
+    Py_VISIT(s->ws_extensions);
+    Py_VISIT(s->on_done);
+    return 0;
+}
+
+/* One that was never closed, while all that it refers to is whole. */
+static void server_finalize(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    PyObject *exc = PyErr_GetRaisedException();
+    if (s->ls != NULL)
+        shut(s);
+    ta_exc_restore(exc);
+}
+
+static int server_clear(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    server_finalize(self);
+    Py_CLEAR(s->app);
+    Py_CLEAR(s->logger);
+    Py_CLEAR(s->proxy);
+    Py_CLEAR(s->watch);
+    Py_CLEAR(s->access);
+    ta_access *log = s->access_log;
+    s->access_log = NULL;
+    ta_access_free(log);
+    Py_CLEAR(s->state);
+    Py_CLEAR(s->on_done);
+    return 0;
+}
+
+static void server_dealloc(PyObject *self)
+{
+    ta_server *s = (ta_server *)self;
+    PyTypeObject *type = Py_TYPE(self);
+    if (PyObject_CallFinalizerFromDealloc(self) < 0)
+        return; /* somebody has it again */
+    PyObject_GC_UnTrack(self);
+    (void)server_clear(self);
+    Py_CLEAR(s->asgi_info);
+    Py_CLEAR(s->ws_info);
+    Py_CLEAR(s->ws_extensions);
+    Py_CLEAR(s->access_format);
+    Py_CLEAR(s->root_path);
+    Py_CLEAR(s->selector);
+    ta_gzip_free(s->gzip);
+    for (size_t i = 0; i < TA_COUNTOF(s->names); i++)
+        Py_CLEAR(s->names[i]);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+/* limits[name] -> *out, if it is there. */
+static int read_limit(PyObject *limits, const char *name, uint64_t max, uint64_t *out)
+{
+    PyObject *value;
+    int rc = PyDict_GetItemStringRef(limits, name, &value);
+    if (rc <= 0)
+        return rc;
+    unsigned long long n = PyLong_AsUnsignedLongLong(value);
+    Py_DECREF(value);
+    if (n == (unsigned long long)-1 && PyErr_Occurred())
+        return -1;
+    if (n > max) {
+        PyErr_Format(PyExc_OverflowError, "limit %s is too large", name);
+        return -1;
+    }
+    *out = n;
+    return 1;
+}
+
+static int read_limits(PyObject *dict, ta_http_limits *limits)
+{
+    ta_http_limits_default(limits);
+    if (dict == NULL)
+        return 0;
+#define FIELD(name)                                                                                \
+    do {                                                                                           \
+        uint64_t value;                                                                            \
+        int rc = read_limit(dict, #name, UINT32_MAX, &value);                                      \
+        if (rc < 0)                                                                                \
+            return -1;                                                                             \
+        if (rc > 0)                                                                                \
+            limits->name = (uint32_t)value;                                                        \
+        known += rc;                                                                               \
+    } while (0)
+    Py_ssize_t known = 0;
+    FIELD(request_line);
+    FIELD(header_bytes);
+    FIELD(header_count);
+    FIELD(trailer_bytes);
+    FIELD(chunk_ext_bytes);
+    FIELD(pipelined);
+    FIELD(body_buffer);
+    FIELD(write_buffer);
+    FIELD(connections);
+    FIELD(requests_per_conn);
+    FIELD(timeout_header_ms);
+    FIELD(timeout_body_ms);
+    FIELD(timeout_idle_ms);
+    FIELD(timeout_write_ms);
+    FIELD(receive_rate);
+    FIELD(send_rate);
+    FIELD(ws_max_size);
+    FIELD(ws_max_queue);
+    FIELD(ws_ping_interval_ms);
+    FIELD(ws_ping_timeout_ms);
+    FIELD(ws_close_timeout_ms);
+#undef FIELD
+    int rc = read_limit(dict, "body_bytes", UINT64_MAX, &limits->body_bytes);
+    if (rc < 0)
+        return -1;
+    if (known + rc != PyDict_Size(dict)) {
+        PyErr_SetString(PyExc_ValueError, "unknown name among the limits");
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *or_null(PyObject *obj)
+{
+    return obj == NULL || Py_IsNone(obj) ? NULL : Py_NewRef(obj);
+}
+
+/* ASGI's versions and what we offer besides. */
+static int make_infos(ta_server *s, const char *spec_version)
+{
+    s->asgi_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", spec_version);
+    s->access_format = PyUnicode_FromString("%s - \"%s %s HTTP/%s\" %d");
+    s->errors_on_send = strcmp(spec_version, "2.4") >= 0;
+    s->ws_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
+    s->ws_extensions = Py_BuildValue("{s:{}}", "websocket.http.response");
+    return s->asgi_info && s->access_format && s->ws_info && s->ws_extensions ? 0 : -1;
+}
+
+static int take_root(ta_server *s, PyObject *root_path)
+{
+    Py_ssize_t len;
+    s->root_path = root_path ? Py_NewRef(root_path) : PyUnicode_FromString("");
+    const char *utf8 = s->root_path ? PyUnicode_AsUTF8AndSize(s->root_path, &len) : NULL;
+    if (utf8 == NULL)
+        return -1;
+    s->root = ta_str_of(utf8, (size_t)len);
+    return 0;
+}
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {
+        "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
+        "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
+        "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   NULL};
+    PyObject *selector, *app, *limits_obj = NULL, *root = NULL, *state = NULL, *access = NULL,
+                              *logger = NULL, *proxy = NULL, *watch = NULL, *writer = NULL;
+    const char *header = "turboapi", *spec_version = "2.3";
+    int date = 1, level = 30, ws_deflate = 1;
+    unsigned max_requests = 0, threads = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords,
+                                     &selector, ta_state_of(type)->o.server.app_type, &app,
+                                     &PyDict_Type, &limits_obj, &header, &date, &root, &state,
+                                     &access, &logger, &level, &max_requests, &threads,
+                                     &spec_version, &proxy, &watch, &writer, &ws_deflate))
+        return NULL;
+    ta_state *st = ta_state_of(type);
+    ta_loopstate *ls = ta_selector_state_of(st, selector);
+    ta_http_limits limits;
+    if (ls == NULL || read_limits(limits_obj, &limits) < 0)
+        return NULL;
+    if (ls->loop == NULL || ls->aioloop == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
+        return NULL;
+    }
+    if (ta_task_check_factory(ls) < 0 || ta_pool_configure(ls, threads) < 0)
+        return NULL;
+    ta_server *s = (ta_server *)type->tp_alloc(type, 0);
+    if (s == NULL)
+        return NULL;
+    s->st = st;
+    s->ls = ls;
+    ta_list_init(&s->websocks);
+    s->selector = Py_NewRef(selector);
+    s->app = (ta_app *)Py_NewRef(app);
+    s->state = or_null(state);
+    s->access = or_null(access);
+    s->logger = or_null(logger);
+    s->proxy = or_null(proxy);
+    s->watch = or_null(watch);
+    s->max_requests = max_requests;
+    s->ws_cfg = (ta_ws_cfg){
+        .max_size = limits.ws_max_size,
+        .ping_interval_ms = limits.ws_ping_interval_ms,
+        .ping_timeout_ms = limits.ws_ping_timeout_ms,
+        .close_timeout_ms = limits.ws_close_timeout_ms,
+    };
+    s->ws_queue = limits.ws_max_queue;
+    s->ws_buffer = limits.body_buffer;
+    s->ws_deflate = ws_deflate;
+    s->base_flags = date ? 0 : TA_RESP_HAS_DATE;
+    s->log = (ta_log){level <= 10   ? TA_LOG_DEBUG
+                      : level <= 20 ? TA_LOG_INFO
+                      : level <= 30 ? TA_LOG_WARNING
+                                    : TA_LOG_ERROR,
+                      write_log, s};
+    if (make_infos(s, spec_version) < 0 || take_root(s, root) < 0)
+        goto error;
+    if (writer != NULL && !Py_IsNone(writer) && (s->access_log = ta_access_new(s, writer)) == NULL)
+        goto error;
+    ta_mem_tune();
+    ta_h1_cfg cfg = {
+        .limits = &limits,
+        .ops = &http_ops,
+        .ctx = s,
+        .server_name = header ? ta_str_of(header, strlen(header)) : (ta_str){NULL, 0},
+        .log = &s->log,
+        .on_room = on_room,
+    };
+    s->h1 = ta_h1_server_new(ls->loop, &cfg);
+    if (s->h1 == NULL) {
+        PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
+                                          "server_header is no field value");
+        goto error;
+    }
+    ta_list_push_back(&ls->servers, &s->in_loop);
+    return (PyObject *)s;
+error:
+    Py_DECREF(s);
+    return NULL;
+}
+
+static PyObject *get_count(PyObject *self, void *closure)
+{
+    ta_server *s = (ta_server *)self;
+    size_t connections;
+    switch ((intptr_t)closure) {
+    case 0:
+        return PyLong_FromUnsignedLongLong(s->served);
+    case 1:
+        return PyLong_FromUnsignedLongLong(s->active);
+    case 2:
+        Py_BEGIN_CRITICAL_SECTION(self);
+        connections = s->h1 ? ta_h1_server_connections(s->h1) : 0;
+        Py_END_CRITICAL_SECTION();
+        return PyLong_FromSize_t(connections);
+    default:
+        return PyLong_FromUnsignedLongLong(s->tasks);
+    }
+}
+
+static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
+{
+    PyObject *app;
+    Py_BEGIN_CRITICAL_SECTION(self); /* maybe not the thread that replaces it: dispatch.c */
+    app = Py_XNewRef((PyObject *)((ta_server *)self)->app);
+    Py_END_CRITICAL_SECTION();
+    return app ? app : Py_NewRef(Py_None);
+}
+
+static PyMethodDef methods[] = {
+    {"listen", server_listen, METH_VARARGS,
+     "listen($self, fd, shared=False, /)\n--\n\n"
+     "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
+     "`shared`: other threads or processes accept from the same one, each in its turn."},
+    {"shutdown", server_shutdown, METH_VARARGS,
+     "shutdown($self, on_done, stream_grace=None, /)\n--\n\n"
+     "Stops accepting; requests in flight are served; then on_done() is called, once.  Streams\n"
+     "end after `stream_grace` seconds (None: in their own time)."},
+    {"pending", server_pending, METH_NOARGS,
+     "pending($self, /)\n--\n\n"
+     "What is open: (requests, streams, WebSockets, background work of requests that are over)."},
+    {"cancel", server_cancel, METH_O,
+     "cancel($self, msg, /)\n--\n\nCancels the Tasks of its requests."},
+    {"close", server_close, METH_NOARGS, "close($self, /)\n--\n\nEnds all connections at once."},
+    {NULL},
+};
+
+static PyGetSetDef getset[] = {
+    {"requests", get_count, NULL, "Requests so far.", (void *)0},
+    {"active", get_count, NULL, "Requests whose response is not complete.", (void *)1},
+    {"connections", get_count, NULL, "Open connections.", (void *)2},
+    {"tasks", get_count, NULL, "Requests that a Task works on.", (void *)3},
+    {"app", get_app, NULL, "The App that serves now.", NULL},
+    {NULL},
+};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc,
+     "Server(selector, app, *, limits={}, server_header='turboapi', date_header=True,\n"
+     "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
+     "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
+     "       access_writer=None, ws_deflate=True)\n--\n\n"
+     "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
+     "limits: members of ta_http_limits by name (src/http/http.h).  access_log: called with\n"
+     "(format, client, method, path, version, status).  threads: for `def` handlers; 0: 40.\n"
+     "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
+     "it.\n"
+     "access_writer: see turboapi._access; used in place of access_log as long as it wants.\n"
+     "watch: called with (exchange, address of the client) of each request: gives None, or what "
+     "learns more of it (for tests; src/py/server/test_observer.c).\n"
+     "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it."},
+    {Py_tp_new, server_new},
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_traverse, server_traverse},
+    {Py_tp_clear, server_clear},
+    {Py_tp_finalize, server_finalize},
+    {Py_tp_dealloc, server_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Server",
+    .basicsize = sizeof(ta_server),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
+    .slots = slots,
+};
+
+int ta_server_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
+}

@@ -1,0 +1,152 @@
+/*
+ * shutdown.c -- what a server that ends does with what is open.
+ *
+ * Layer: py (L4).  Requests are served to their end.  Three kinds would not come to one in time:
+ *   WebSockets   are closed with code 1012 at once; the client's answer is awaited for a moment
+ *   streams      (a response that has begun, of no known length) get a grace period; then their
+ *                client counts as gone: receive() says http.disconnect, and streaming_response.c
+ * cancels long polls   (a handler without a response yet, that waits for its client to go) get the
+ * same message at that time; what they answer is sent A stream or a WebSocket whose application
+ * takes no notice within another moment is cancelled.
+ */
+#include "py/server/native_int.h"
+
+#include "py/loop/task_pool.h"
+#include "py/support/exc.h"
+
+enum {
+    TICK_MS = 250,  /* between two looks, once the grace period is over */
+    DEAF_MS = 1000, /* from the news to the cancellation of who does not listen */
+};
+
+/* A download of known length has an end, and its client would have to begin anew. */
+static bool is_stream(const ta_native *x)
+{
+    return x->ws == NULL && x->base.response_started && !x->complete && x->head.length < 0;
+}
+
+static void collect(ta_req *req, void *arg)
+{
+    ta_native *x = req->user;
+    if (x != NULL && x->ws == NULL && PyList_Append(arg, (PyObject *)x) < 0)
+        PyErr_Clear(); /* the next look finds it */
+}
+
+/* What is open, WebSockets included: a list, as to tell one may end another.  NULL: no memory. */
+static PyObject *open_exchanges(ta_server *server)
+{
+    PyObject *list = PyList_New(0);
+    if (list != NULL && server->h1 != NULL)
+        ta_h1_server_each(server->h1, collect, list);
+    ta_list_node *node = server->websocks.next;
+    for (; list != NULL && node != &server->websocks; node = node->next) {
+        if (PyList_Append(list, (PyObject *)ta_websock_exchange(node)) < 0)
+            PyErr_Clear();
+    }
+    if (list == NULL)
+        PyErr_Clear();
+    return list;
+}
+
+void ta_native_told(ta_native *x)
+{
+    x->told = true;
+    x->since = ta_loop_now(x->base.ls->loop);
+}
+
+/* The client counts as gone from now on. */
+static void tell(ta_native *x)
+{
+    ta_native_told(x);
+    if (x->stream != NULL) {
+        x->heard = true;
+        ta_streamer_left(x);
+    }
+    ta_waiters_wake(&x->readers);
+}
+
+static void cancel(ta_native *x)
+{
+    PyObject *msg = PyUnicode_FromString("The server ends, and the client was said to be gone.");
+    x->heard = true; /* once */
+    if (msg == NULL || ta_native_cancel_task(x, msg) < 0)
+        ta_ls_unhandled(x->base.ls, "Exception while a request was cancelled");
+    Py_XDECREF(msg);
+}
+
+/* Whether it is a stream that is told now. */
+static bool look(ta_native *x, uint64_t now, uint64_t grace)
+{
+    bool stream = is_stream(x);
+    if (x->told) {
+        if ((stream || x->ws != NULL) && x->running && !x->heard && now - x->since >= DEAF_MS)
+            cancel(x);
+        return false;
+    }
+    if (x->ws != NULL) {
+        ta_websock_told(x);
+        return false;
+    }
+    if (x->base.response_started && (!stream || now - x->since < grace))
+        return false;
+    tell(x);
+    return stream;
+}
+
+static void on_tick(ta_timer *timer)
+{
+    ta_server *server = TA_CONTAINER_OF(timer, ta_server, ending);
+    ta_loop *loop = server->ls->loop;
+    if (server->on_done == NULL)
+        return;
+    Py_INCREF(server);
+    ta_loop_set_timer(loop, timer, TICK_MS);
+    unsigned streams = 0;
+    PyObject *list = open_exchanges(server);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++)
+        streams += look((ta_native *)PyList_GET_ITEM(list, i), ta_loop_now(loop), server->grace);
+    Py_XDECREF(list);
+    if (streams > 0)
+        ta_log_printf(&server->log, TA_LOG_INFO, "Ending %u stream%s", streams,
+                      streams == 1 ? "" : "s");
+    Py_DECREF(server);
+}
+
+void ta_server_end_open(ta_server *server, int64_t grace_ms)
+{
+    PyObject *list = open_exchanges(server);
+    uint64_t now = ta_loop_refresh(server->ls->loop);
+    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
+        ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
+        x->since = now;
+        if (x->ws != NULL)
+            ta_websock_shut_down(x);
+    }
+    Py_XDECREF(list);
+    if (grace_ms < 0)
+        return;
+    server->grace = (uint64_t)grace_ms;
+    server->ending.on_expire = on_tick;
+    ta_loop_set_timer(server->ls->loop, &server->ending, server->grace);
+}
+
+PyObject *ta_server_pending(ta_server *server)
+{
+    uint64_t requests = 0, streams = 0, websockets = 0, running = 0;
+    PyObject *list = open_exchanges(server);
+    if (list == NULL)
+        return PyErr_NoMemory();
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        const ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
+        running += x->running;
+        if (x->ws != NULL)
+            websockets += x->running || x->req != NULL;
+        else if (is_stream(x))
+            streams++;
+        else
+            requests++;
+    }
+    Py_DECREF(list);
+    return Py_BuildValue("(KKKK)", requests, streams, websockets,
+                         server->tasks > running ? server->tasks - running : 0);
+}

@@ -1,0 +1,671 @@
+/*
+ * streaming_response.c -- a StreamingResponse over the native server, without an ASGI message a
+ * piece.
+ *
+ * Layer: py (L4).  What Starlette's StreamingResponse.__call__ does, as an awaitable of C: the
+ * head, then each piece of the iterator, and the background at last.  Starlette runs the iterator
+ * in a task beside one that listens for the client's going, and cancels it then; here the request's
+ * own Task iterates, and on_disconnect cancels it at the end of the batch.  A cancellation that is
+ * ours ends here (Task.uncancel), and the background runs, as there.  The iterator has a copy of
+ * the context, as a task has.
+ *
+ * An _EventStream (routing/_stream.py) has pings, which are sent while the iterator makes nothing.
+ *
+ * Whatever is not plain (a response with methods of its own, a body that has not been read, a
+ * client that has gone) is Starlette's code to do, with scope, receive and send.
+ */
+#include "py/server/native_int.h"
+
+#include "py/loop/prefetch.h"
+#include "py/loop/task_pool.h"
+#include "py/support/exc.h"
+
+enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND };
+
+struct ta_streamer {
+    ta_co co;
+    ta_native *x;         /* owned until it is over; x->stream is this one while it iterates */
+    PyObject *response;   /* owned, the same */
+    PyObject *iterator;   /* owned: what __aiter__ gave, or NULL */
+    ta_ahead *ahead;      /* owned: in place of an iterator that goes through a thread, or NULL */
+    PyObject *piece;      /* owned: that it gave, to be sent next */
+    PyObject *exc;        /* owned: to be raised when its thread is out of the iterator */
+    PyObject *task;       /* owned: that which iterates */
+    ta_defer leaving;     /* the client has gone: cancel the task */
+    PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
+    ta_timer timer;       /* for them */
+    uint64_t quiet, last; /* ms; when something was sent */
+    uint8_t state;
+    bool cancelled; /* it was cancelled by us, and has not been told of it */
+};
+
+/* -- the client goes -------------------------------------------------------------------------- */
+
+static void cancel_later(ta_defer *defer)
+{
+    ta_streamer *s = TA_CONTAINER_OF(defer, ta_streamer, leaving);
+    ta_native *x = s->x;
+    if (!ta_ls_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
+        ta_loop_defer(x->base.ls->loop, defer);
+        return;
+    }
+    Py_INCREF(s);
+    s->cancelled = true;
+    ta_ls_enter(x->base.ls);
+    PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->o.names.cancel);
+    ta_ls_leave(x->base.ls);
+    if (res == NULL)
+        ta_ls_unhandled(x->base.ls, "Exception while a stream was cancelled");
+    Py_XDECREF(res);
+    Py_DECREF(s);
+}
+
+void ta_streamer_left(ta_native *x)
+{
+    ta_streamer *s = x->stream;
+    if (s == NULL || s->cancelled)
+        return;
+    s->leaving.fn = cancel_later;
+    ta_loop_defer(x->base.ls->loop, &s->leaving);
+}
+
+/* Nothing is sent from here on. */
+static void end_iteration(ta_streamer *s)
+{
+    if (s->x->stream == s) {
+        ta_loop *loop = s->x->base.ls->loop;
+        s->x->stream = NULL;
+        ta_loop_undefer(loop, &s->leaving);
+        if (loop != NULL) /* else it is closed, and has forgotten them */
+            ta_timer_cancel(ta_loop_timers(loop), &s->timer);
+    }
+    if (s->ahead != NULL) {
+        ta_ahead *ahead = s->ahead;
+        PyObject *exc = PyErr_GetRaisedException(); /* maybe we are freed */
+        s->ahead = NULL;
+        ta_ahead_drop(ahead);
+        ta_exc_restore(exc);
+    }
+    Py_CLEAR(s->iterator);
+    Py_CLEAR(s->piece);
+    Py_CLEAR(s->exc);
+    Py_CLEAR(s->task);
+    Py_CLEAR(s->ping);
+}
+
+/* 1: it was us who cancelled the task, and nobody else, which is taken back; 0; -1: exception. */
+static int take_back(ta_streamer *s)
+{
+    if (TA_LIKELY(!s->cancelled))
+        return 0;
+    s->cancelled = false;
+    PyObject *others = PyObject_CallMethodNoArgs(s->task, s->x->st->o.names.uncancel);
+    if (others == NULL)
+        return -1;
+    long n = PyLong_AsLong(others);
+    Py_DECREF(others);
+    return n == -1 && PyErr_Occurred() ? -1 : n == 0;
+}
+
+/* -- pings -------------------------------------------------------------------------------------
+ */
+
+static void send_ping(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    PyObject *job = NULL;
+    int rc = x->gone ? 0 : ta_native_send_piece(x, ta_piece_bytes(s->ping), true, &job);
+    if (rc == 2) { /* so few bytes need no thread */
+        PyObject *none = PyObject_CallNoArgs(job);
+        rc = none ? ta_native_send_job(x, job) : -1;
+        Py_XDECREF(none);
+        Py_DECREF(job);
+    }
+    if (rc < 0)
+        ta_ls_unhandled(x->base.ls, "Exception while a stream was kept alive");
+}
+
+static void on_quiet(ta_timer *timer)
+{
+    ta_streamer *s = TA_CONTAINER_OF(timer, ta_streamer, timer);
+    ta_loop *loop = s->x->base.ls->loop;
+    uint64_t passed = ta_loop_now(loop) - s->last;
+    if (passed >= s->quiet) {
+        if (s->state == NEXT || s->state == MORE)
+            send_ping(s);
+        s->last = ta_loop_now(loop);
+        passed = 0;
+    }
+    ta_loop_set_timer(loop, timer, s->quiet - passed);
+}
+
+/* response._turboapi_keep_alive: (seconds, bytes).  0 or -1. */
+static int begin_pings(ta_streamer *s)
+{
+    PyObject *keep_alive;
+    if (PyObject_GetOptionalAttr(s->response, s->x->st->o.names.keep_alive, &keep_alive) <= 0)
+        return PyErr_Occurred() ? -1 : 0;
+    double seconds;
+    int ok = PyArg_ParseTuple(keep_alive, "dS;(seconds, bytes)", &seconds, &s->ping);
+    Py_XINCREF(s->ping);
+    Py_DECREF(keep_alive);
+    if (!ok)
+        return -1;
+    ta_loop *loop = s->x->base.ls->loop;
+    s->quiet = seconds < 1e9 ? (uint64_t)TA_MAX(seconds * 1000, 1.0) : UINT32_MAX;
+    s->last = ta_loop_now(loop);
+    s->timer.on_expire = on_quiet;
+    ta_loop_set_timer(loop, &s->timer, s->quiet);
+    return 0;
+}
+
+/* -- steps ------------------------------------------------------------------------------------ */
+
+/* Starlette's own code. */
+static ta_step theirs(ta_streamer *s)
+{
+    PyObject *awaitable = ta_xch_call(&s->x->base, s->response);
+    s->state = THEIRS;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+static ta_step ask_next(ta_streamer *s)
+{
+    PyObject *awaitable;
+    s->state = NEXT;
+    if (s->ahead == NULL) {
+        PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
+        awaitable = async->am_anext(s->iterator);
+        return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    }
+    int rc = ta_ahead_next(s->ahead, &awaitable);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    if (rc == 0) {
+        s->state = MORE;
+        return ta_co_await(&s->co, awaitable);
+    }
+    if (awaitable == NULL) {
+        PyErr_SetNone(PyExc_StopAsyncIteration);
+        return TA_STEP_ERROR;
+    }
+    s->piece = awaitable;
+    return TA_STEP_GO;
+}
+
+/* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
+static PyObject *unbegun(ta_state *st, PyObject *generator)
+{
+    const ta_names_state *n = &st->o.names;
+    PyObject *code = PyObject_GetAttr(generator, n->ag_code), *iterator = NULL;
+    PyObject *frame = NULL, *locals = NULL;
+    Py_XDECREF(code);
+    if (code == st->o.stream.in_threadpool)
+        frame = PyObject_GetAttr(generator, n->ag_frame);
+    if (frame != NULL && frame != Py_None)
+        locals = PyObject_GetAttr(frame, n->f_locals);
+    if (locals != NULL) {
+        PyObject *begun = PyObject_GetItem(locals, n->as_iterator);
+        if (begun == NULL) {
+            PyErr_Clear();
+            iterator = PyObject_GetItem(locals, n->iterator);
+        }
+        Py_XDECREF(begun);
+    }
+    if (iterator == NULL)
+        PyErr_Clear();
+    Py_XDECREF(locals);
+    Py_XDECREF(frame);
+    return iterator;
+}
+
+/*
+ * Is it an iterator that Starlette would ask for each piece in a thread?  Then a thread makes some
+ * ahead.  1, 0 or -1.  Not inside anyio's cancel scopes, of which its own threads know.
+ */
+static int open_ahead(ta_streamer *s, PyObject *iterable)
+{
+    ta_native *x = s->x;
+    if (!PyAsyncGen_CheckExact(iterable) || ta_task_is_marked(x->base.ls))
+        return 0;
+    PyObject *iterator = unbegun(x->st, iterable);
+    if (iterator == NULL)
+        return 0;
+    Py_SETREF(iterator, PyObject_GetIter(iterator));
+    if (iterator == NULL)
+        return -1;
+    s->ahead = ta_ahead_new(x->base.ls, iterator);
+    Py_DECREF(iterator);
+    return s->ahead ? 1 : -1;
+}
+
+/* `async for` over response.body_iterator.  0 or -1. */
+static int open_iterator(ta_streamer *s)
+{
+    const ta_names_state *n = &s->x->st->o.names;
+    PyObject *iterable = PyObject_GetAttr(s->response, n->body_iterator);
+    if (iterable == NULL)
+        return -1;
+    int ahead = open_ahead(s, iterable);
+    if (ahead != 0) {
+        Py_DECREF(iterable);
+        return ahead < 0 ? -1 : 0;
+    }
+    PyAsyncMethods *async = Py_TYPE(iterable)->tp_as_async;
+    if (async == NULL || async->am_aiter == NULL)
+        PyErr_Format(PyExc_TypeError,
+                     "'async for' requires an object with __aiter__ method, got %.100s",
+                     Py_TYPE(iterable)->tp_name);
+    else
+        s->iterator = async->am_aiter(iterable);
+    Py_DECREF(iterable);
+    if (s->iterator == NULL)
+        return -1;
+    async = Py_TYPE(s->iterator)->tp_as_async;
+    if (async != NULL && async->am_anext != NULL)
+        return 0;
+    PyErr_Format(PyExc_TypeError,
+                 "'async for' received an object from __aiter__ that does not implement "
+                 "__anext__: %.100s",
+                 Py_TYPE(s->iterator)->tp_name);
+    return -1;
+}
+
+/* Is a stream that begins now iterated by C? */
+static bool may_iterate(const ta_native *x)
+{
+    return x->ws == NULL && !x->base.response_started && x->req != NULL && !x->gone &&
+           !x->req->gone && x->req->body_eof && !x->server->errors_on_send;
+}
+
+static ta_step begin(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    const ta_names_state *n = &x->st->o.names;
+    if (!may_iterate(x))
+        return theirs(s);
+    PyObject *status = PyObject_GetAttr(s->response, n->status_code);
+    PyObject *headers = status ? PyObject_GetAttr(s->response, n->raw_headers) : NULL;
+    int rc = headers ? ta_native_begin(x, status, headers) : -1;
+    Py_XDECREF(headers);
+    Py_XDECREF(status);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    s->task = PyObject_CallNoArgs(x->st->o.stream.current_task);
+    /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
+    if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
+        return TA_STEP_ERROR;
+    x->stream = s;
+    return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
+}
+
+/*
+ * What comes after the stream may take from the iterator what it uses: not while a thread is in it.
+ * GO: no thread is; else it is waited for, in `state`.
+ */
+static ta_step leave_thread(ta_streamer *s, uint8_t state)
+{
+    if (s->ahead == NULL)
+        return TA_STEP_GO;
+    PyObject *thread = ta_ahead_stop(s->ahead);
+    s->state = state;
+    if (thread != NULL)
+        return ta_co_await(&s->co, thread);
+    return PyErr_Occurred() ? TA_STEP_ERROR : TA_STEP_GO;
+}
+
+/* The response is sent, or nobody wants it any more. */
+static ta_step background(ta_streamer *s)
+{
+    ta_native *x = s->x;
+    x->heard = true; /* if its client has gone, this is what comes after */
+    ta_step step = leave_thread(s, CLOSING);
+    if (step != TA_STEP_GO)
+        return step;
+    end_iteration(s);
+    ta_co_leave_context(&s->co);
+    PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
+    if (job == NULL)
+        return TA_STEP_ERROR;
+    if (Py_IsNone(job)) {
+        Py_DECREF(job);
+        return TA_STEP_DONE;
+    }
+    if (x->req != NULL)
+        ta_resp_flush(x->req);
+    PyObject *awaitable = PyObject_CallNoArgs(job);
+    Py_DECREF(job);
+    s->state = BACKGROUND;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+/* Sends a piece, or (`more` false) the end. */
+static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
+{
+    ta_native *x = s->x;
+    PyObject *job = NULL, *awaitable = NULL;
+    if (x->gone)
+        return background(s);
+    if (s->ping != NULL)
+        s->last = ta_loop_now(x->base.ls->loop);
+    int rc = ta_native_send_piece(x, piece, more, &job);
+    if (rc < 0)
+        return TA_STEP_ERROR;
+    if (rc == 0) {
+        if (!more || x->gone)
+            return background(s);
+        return ask_next(s);
+    }
+    awaitable = rc == 2 ? ta_native_send_packed(x, job)
+                        : (PyObject *)ta_waiters_add(&x->writers, x->base.ls);
+    s->state = more ? ROOM : ENDING;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+}
+
+/* What the iterator gave: bytes, a memoryview, or something to encode. */
+static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
+{
+    const ta_names_state *n = &s->x->st->o.names;
+    ta_step step = TA_STEP_ERROR;
+    s->state = ROOM;
+    if (!PyBytes_Check(piece) && !PyMemoryView_Check(piece)) {
+        PyObject *charset = PyObject_GetAttr(s->response, n->charset);
+        PyObject *encoded = charset ? PyObject_CallMethodOneArg(piece, n->encode, charset) : NULL;
+        Py_XDECREF(charset);
+        Py_SETREF(piece, encoded);
+        if (piece == NULL)
+            return TA_STEP_ERROR;
+    }
+    if (TA_LIKELY(PyBytes_CheckExact(piece))) {
+        step = send_piece(s, ta_piece_bytes(piece), true);
+    } else {
+        Py_buffer view;
+        if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) == 0) {
+            step =
+                send_piece(s, (ta_piece){ta_str_of(view.buf, (size_t)view.len), piece, NULL}, true);
+            PyBuffer_Release(&view);
+        }
+    }
+    Py_DECREF(piece);
+    return step;
+}
+
+/* The error of events comes out of a task group, where there is one (_EventStream.__call__). */
+static void group_error(void)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception))
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *group = PyObject_CallFunction(PyExc_BaseExceptionGroup, "s[O]",
+                                            "unhandled errors in a TaskGroup", exc);
+    Py_DECREF(exc);
+    if (group != NULL)
+        PyErr_SetRaisedException(group);
+}
+
+/* The exception that is set leaves when no thread is in the iterator; a cancellation at once. */
+static ta_step raise_later(ta_streamer *s)
+{
+    if (s->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+        return TA_STEP_ERROR;
+    s->exc = PyErr_GetRaisedException();
+    ta_step step = leave_thread(s, FAILING);
+    if (step == TA_STEP_AWAIT)
+        return step;
+    PyErr_Clear(); /* the first one matters more */
+    PyErr_SetRaisedException(s->exc);
+    s->exc = NULL;
+    return TA_STEP_ERROR;
+}
+
+/* In FAILING: the thread is out, or something (maybe a cancellation of ours) was thrown in. */
+static ta_step raise_now(ta_streamer *s)
+{
+    bool ours = PyErr_Occurred() != NULL && s->cancelled;
+    PyErr_Clear();
+    if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_STEP_AWAIT)
+        return TA_STEP_AWAIT;
+    PyErr_Clear();
+    PyErr_SetRaisedException(s->exc);
+    s->exc = NULL;
+    return TA_STEP_ERROR;
+}
+
+/* An exception is set, or the one that waits has its turn. */
+static ta_step failed(ta_streamer *s)
+{
+    if (s->state == FAILING)
+        return raise_now(s);
+    if (s->state == NEXT && PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
+        PyErr_Clear();
+        int cut = take_back(s);
+        if (cut < 0)
+            return TA_STEP_ERROR;
+        return cut ? background(s) : send_piece(s, (ta_piece){TA_STR(""), NULL, NULL}, false);
+    }
+    if (s->cancelled) {
+        bool cancelled = PyErr_ExceptionMatches(s->x->st->o.exc.cancelled_error);
+        PyObject *exc = PyErr_GetRaisedException();
+        int cut = take_back(s);
+        if (cut < 0 || (cancelled && cut)) {
+            Py_DECREF(exc);
+            return cut < 0 ? TA_STEP_ERROR : background(s);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    if (s->ping != NULL)
+        group_error();
+    return raise_later(s);
+}
+
+static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
+{
+    int cut;
+    switch (s->state) {
+    case BEGIN:
+        Py_XDECREF(value);
+        return begin(s);
+    case NEXT:
+        if (TA_LIKELY(!s->cancelled))
+            return take_piece(s, value);
+        /* the iterator made nothing of its cancellation */
+        Py_XDECREF(value);
+        cut = take_back(s);
+        return cut < 0 ? TA_STEP_ERROR : background(s);
+    case ROOM:
+        Py_XDECREF(value);
+        return s->x->gone ? background(s) : ask_next(s);
+    case MORE:
+        Py_XDECREF(value);
+        cut = take_back(s);
+        if (cut != 0)
+            return cut < 0 ? TA_STEP_ERROR : background(s);
+        return ask_next(s);
+    case ENDING:
+    case CLOSING:
+        Py_XDECREF(value);
+        return background(s);
+    case FAILING:
+        Py_XDECREF(value);
+        return TA_STEP_ERROR;
+    default:
+        Py_XDECREF(value);
+        return TA_STEP_DONE;
+    }
+}
+
+/* -- the awaitable ---------------------------------------------------------------------------- */
+
+static void let_go(ta_streamer *s)
+{
+    if (s->x == NULL)
+        return;
+    end_iteration(s);
+    Py_CLEAR(s->response);
+    Py_CLEAR(s->x);
+}
+
+static ta_step stream_advance(ta_co *co, PyObject *value)
+{
+    ta_streamer *s = (ta_streamer *)co;
+    ta_step step = value == NULL && PyErr_Occurred() ? TA_STEP_ERROR : go_on(s, value);
+    for (;;) {
+        if (step == TA_STEP_ERROR)
+            step = failed(s);
+        if (step != TA_STEP_GO)
+            break;
+        PyObject *piece = s->piece;
+        s->piece = NULL;
+        step = go_on(s, piece);
+    }
+    if (step == TA_STEP_DONE || step == TA_STEP_ERROR) {
+        PyObject *exc = PyErr_GetRaisedException();
+        if (s->ahead != NULL) { /* cancelled by others: nobody waits for its end */
+            PyObject *thread = ta_ahead_stop(s->ahead);
+            if (thread == NULL)
+                PyErr_Clear();
+            Py_XDECREF(thread);
+        }
+        let_go(s);
+        if (exc != NULL)
+            PyErr_SetRaisedException(exc);
+    }
+    return step;
+}
+
+/* -- what is plain ---------------------------------------------------------------------------- */
+
+/* Is it Starlette's `name` that a call would find? */
+static bool own(PyObject *response, PyObject *name, PyObject *function)
+{
+    PyObject *method;
+    if (PyObject_GetOptionalAttr(response, name, &method) <= 0) {
+        PyErr_Clear();
+        return false;
+    }
+    bool same = PyMethod_Check(method) && PyMethod_GET_FUNCTION(method) == function;
+    Py_DECREF(method);
+    return same;
+}
+
+/* An _EventStream: its __call__ is for other servers. */
+static bool has_pings(const ta_names_state *n, PyObject *response)
+{
+    PyObject *keep_alive;
+    int rc = PyObject_GetOptionalAttr(response, n->keep_alive, &keep_alive);
+    if (rc < 0)
+        PyErr_Clear();
+    Py_XDECREF(keep_alive);
+    return rc > 0;
+}
+
+static bool is_plain(ta_state *st, PyObject *response)
+{
+    const ta_names_state *n = &st->o.names;
+    if (!PyObject_TypeCheck(response, (PyTypeObject *)st->o.stream.response_type))
+        return false;
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), n->dunder_call);
+    Py_XDECREF(call);
+    if (call == NULL)
+        PyErr_Clear();
+    return (call == st->o.stream.call || has_pings(n, response)) &&
+           own(response, n->stream_response, st->o.stream.stream_response) &&
+           own(response, n->listen_for_disconnect, st->o.stream.listen_for_disconnect);
+}
+
+PyObject *ta_native_stream(ta_xch *base, PyObject *response)
+{
+    ta_native *x = ta_native_of(base);
+    if (!may_iterate(x) || !is_plain(x->st, response))
+        return NULL;
+    ta_streamer *s = PyObject_GC_New(ta_streamer, x->st->o.stream.type);
+    if (s == NULL)
+        return NULL;
+    ta_co_init(&s->co, stream_advance);
+    s->x = (ta_native *)Py_NewRef((PyObject *)x);
+    s->response = Py_NewRef(response);
+    s->iterator = s->piece = s->exc = s->task = s->ping = NULL;
+    s->ahead = NULL;
+    s->leaving = (ta_defer){0};
+    s->timer = (ta_timer){0};
+    s->state = BEGIN;
+    s->cancelled = false;
+    PyObject_GC_Track((PyObject *)s);
+    return (PyObject *)s;
+}
+
+/* -- the type --------------------------------------------------------------------------------- */
+
+static int stream_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    ta_streamer *s = (ta_streamer *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)s->x);
+    Py_VISIT(s->response);
+    Py_VISIT(s->iterator);
+    Py_VISIT(s->piece);
+    Py_VISIT(s->exc);
+    Py_VISIT(s->task);
+    return ta_co_traverse(&s->co, visit, arg);
+}
+
+static int stream_clear(PyObject *self)
+{
+    ta_streamer *s = (ta_streamer *)self;
+    s->co.finished = true;
+    ta_co_clear(&s->co);
+    let_go(s);
+    return 0;
+}
+
+static void stream_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)stream_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef methods[] = {TA_CO_METHODS, {NULL}};
+static PyGetSetDef getset[] = {TA_CO_GETSET, {NULL}};
+
+static PyType_Slot slots[] = {
+    {Py_tp_doc, "Awaits the end of a streamed response."},
+    TA_CO_SLOTS,
+    {Py_tp_methods, methods},
+    {Py_tp_getset, getset},
+    {Py_tp_traverse, stream_traverse},
+    {Py_tp_clear, stream_clear},
+    {Py_tp_dealloc, stream_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec spec = {
+    .name = "turboapi._core.Stream",
+    .basicsize = sizeof(ta_streamer),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = slots,
+};
+
+int ta_streamer_init(PyObject *module, ta_state *st)
+{
+    ta_streamer_state *o = &st->o.stream;
+    PyObject *type = ta_import_attr("starlette.responses", "StreamingResponse");
+    if (type == NULL)
+        return -1;
+    o->response_type = type;
+    o->current_task = ta_import_attr("asyncio", "current_task");
+    PyObject *function = ta_import_attr("starlette.concurrency", "iterate_in_threadpool");
+    if (function == NULL)
+        return -1;
+    o->in_threadpool = PyObject_GetAttrString(function, "__code__");
+    Py_DECREF(function);
+    o->call = PyObject_GetAttrString(type, "__call__");
+    o->stream_response = PyObject_GetAttrString(type, "stream_response");
+    o->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
+    if (o->current_task == NULL || o->in_threadpool == NULL || o->call == NULL ||
+        o->stream_response == NULL || o->listen_for_disconnect == NULL)
+        return -1;
+    return ta_add_type(module, &spec, NULL, &o->type);
+}

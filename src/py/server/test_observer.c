@@ -1,0 +1,88 @@
+/*
+ * test_observer.c -- what a test client in the same process sees of a request besides its response.
+ *
+ * Layer: py (L4).  Server(watch=...) is asked for an object when a request is started; the methods
+ * of that object are called in the loop's thread:
+ *   scope(scope)                     a scope was made, and may be changed
+ *   wrap(app)                        the application to be called in its place for a WebSocket
+ *   aside(message)                   a message that no client could see
+ *   failed(text, exc, answered)      what would have been logged; answered: a response has begun
+ *   ended()                          the application has nothing more to do for it
+ */
+#include "py/server/native_int.h"
+
+#include "py/support/exc.h"
+
+/* Steals res, which may be NULL with an exception: it has no caller. */
+static void done_with(ta_native *x, PyObject *res)
+{
+    if (res == NULL)
+        ta_exc_report(x->st, x->base.ls->aioloop, "Exception in a test's watch");
+    Py_XDECREF(res);
+}
+
+int ta_watch_begin(ta_native *x)
+{
+    PyObject *address = ta_native_peer(x);
+    PyObject *made = NULL;
+    if (address != NULL) {
+        PyObject *args[] = {NULL, (PyObject *)x, address};
+        ta_ls_enter(x->base.ls);
+        made = PyObject_Vectorcall(x->server->watch, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                   NULL);
+        ta_ls_leave(x->base.ls);
+        Py_DECREF(address);
+    }
+    if (made == NULL)
+        return -1;
+    if (Py_IsNone(made))
+        Py_DECREF(made);
+    else
+        x->watch = made;
+    return 0;
+}
+
+int ta_watch_scope(ta_native *x, PyObject *scope)
+{
+    PyObject *res = PyObject_CallMethod(x->watch, "scope", "O", scope);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+PyObject *ta_watch_call(ta_native *x, PyObject *app)
+{
+    PyObject *wrapped = PyObject_CallMethod(x->watch, "wrap", "O", app);
+    PyObject *res = wrapped ? ta_xch_call(&x->base, wrapped) : NULL;
+    Py_XDECREF(wrapped);
+    return res;
+}
+
+int ta_watch_aside(ta_native *x, PyObject *message)
+{
+    if (TA_LIKELY(x->watch == NULL))
+        return 0;
+    PyObject *res = PyObject_CallMethod(x->watch, "aside", "O", message);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
+
+void ta_native_log(ta_native *x, const char *text, PyObject *exc)
+{
+    ta_ls_enter(x->base.ls);
+    if (TA_LIKELY(x->watch == NULL))
+        ta_exc_log(x->st, text, exc);
+    else
+        done_with(x, PyObject_CallMethod(x->watch, "failed", "sOO", text, exc ? exc : Py_None,
+                                         x->base.response_started ? Py_True : Py_False));
+    ta_ls_leave(x->base.ls);
+}
+
+void ta_watch_ended(ta_native *x)
+{
+    PyObject *watch = x->watch;
+    x->watch = NULL;
+    ta_ls_enter(x->base.ls);
+    done_with(x, PyObject_CallMethod(watch, "ended", NULL));
+    Py_DECREF(watch);
+    ta_ls_leave(x->base.ls);
+}

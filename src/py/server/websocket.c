@@ -1,0 +1,747 @@
+/*
+ * websocket.c -- WebSockets of the native server, as ASGI has them.
+ *
+ * Layer: py (L4).  The exchange (ta_native) of a request that opens one has a ta_websock besides;
+ * its receive() and send() are these.  Messages, texts of errors and close codes are uvicorn's.
+ */
+#include "py/server/native_int.h"
+
+#include "py/support/exc.h"
+
+typedef enum phase {
+    CONNECTING, /* neither accepted nor refused */
+    DENYING,    /* websocket.http.response.start was sent */
+    OPEN,       /* accepted */
+    CLOSED      /* refused, or closed by the application */
+} phase;
+
+struct ta_websock {
+    ta_native *x;       /* borrowed: it owns this */
+    ta_ws *conn;        /* owned; NULL before it is accepted and once the connection is gone */
+    ta_ws_handshake hs; /* its slices are the request's */
+    ta_list_node node;  /* in the server's websocks, all its life */
+    uint8_t phase;
+    bool connect_given; /* receive() has given websocket.connect */
+    bool ended;         /* websocket.disconnect is due, behind what is queued */
+    bool gone;          /* nobody is there to send to */
+    uint16_t code;      /* of the end */
+    PyObject *reason;   /* owned str, NULL: none is given */
+
+    /* received, not yet asked for: a ring of str and bytes */
+    PyObject **queue; /* owned */
+    uint32_t head, count, cap;
+    size_t bytes;
+};
+
+/* -- the queue -------------------------------------------------------------------------------- */
+
+static bool is_full(const ta_websock *w)
+{
+    const ta_server *server = w->x->server;
+    return (server->ws_queue > 0 && w->count >= server->ws_queue) ||
+           (server->ws_buffer > 0 && w->bytes >= server->ws_buffer);
+}
+
+static size_t size_of(PyObject *data)
+{
+    return (size_t)(PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyUnicode_GET_LENGTH(data));
+}
+
+/* Steals data. */
+static int push(ta_websock *w, PyObject *data)
+{
+    if (w->count == w->cap) {
+        uint32_t cap = w->cap ? w->cap * 2 : 8;
+        PyObject **queue = PyMem_Malloc(cap * sizeof(PyObject *));
+        if (queue == NULL) {
+            PyErr_NoMemory();
+            Py_DECREF(data);
+            return -1;
+        }
+        for (uint32_t i = 0; i < w->count; i++)
+            queue[i] = w->queue[(w->head + i) & (w->cap - 1)];
+        PyMem_Free(w->queue);
+        w->queue = queue;
+        w->head = 0;
+        w->cap = cap;
+    }
+    w->queue[(w->head + w->count++) & (w->cap - 1)] = data;
+    w->bytes += size_of(data);
+    return 0;
+}
+
+static PyObject *pop(ta_websock *w)
+{
+    PyObject *data = w->queue[w->head];
+    w->head = (w->head + 1) & (w->cap - 1);
+    w->count--;
+    w->bytes -= size_of(data);
+    return data;
+}
+
+static void clear_queue(ta_websock *w)
+{
+    while (w->count > 0) {
+        PyObject *data = pop(w);
+        Py_DECREF(data);
+    }
+}
+
+/* Steals reason, which may be NULL.  The first end counts. */
+static void set_end(ta_websock *w, unsigned code, PyObject *reason)
+{
+    if (w->ended) {
+        Py_XDECREF(reason);
+        return;
+    }
+    w->ended = true;
+    w->code = (uint16_t)code;
+    w->reason = reason;
+}
+
+static void wake(ta_websock *w)
+{
+    ta_waiters_wake(&w->x->readers);
+    ta_waiters_wake(&w->x->writers);
+}
+
+/* -- between the protocol and the transport --------------------------------------------------- */
+
+static void on_message(void *ctx, bool text, ta_str data)
+{
+    ta_websock *w = ctx;
+    PyObject *obj = text ? PyUnicode_DecodeUTF8(data.ptr, (Py_ssize_t)data.len, NULL)
+                         : PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
+    if (obj == NULL || push(w, obj) < 0) {
+        ta_ls_unhandled(w->x->base.ls, "A message could not be taken");
+        set_end(w, TA_WS_INTERNAL, NULL);
+        w->gone = true;
+        ta_ws_close(w->conn, TA_WS_INTERNAL, TA_STR(""));
+        wake(w);
+        return;
+    }
+    if (is_full(w))
+        ta_ws_pause(w->conn, true);
+    ta_waiters_wake(&w->x->readers);
+}
+
+static void on_end(void *ctx, uint16_t code, ta_str reason)
+{
+    ta_websock *w = ctx;
+    if (code == TA_WS_ABNORMAL) {
+        set_end(w, TA_WS_ABNORMAL, NULL); /* lost: RFC 6455, 7.1.5 */
+    } else {
+        PyObject *text = ta_native_text(reason);
+        if (text == NULL)
+            PyErr_Clear();
+        set_end(w, code, text);
+    }
+    w->gone = true;
+    wake(w);
+}
+
+static int raw_write(void *ctx, ta_str data, const ta_lender *from)
+{
+    ta_websock *w = ctx;
+    return w->x->req ? ta_raw_write_lent(w->x->req, data, from) : TA_ECLOSED;
+}
+
+static void raw_read(void *ctx, bool on)
+{
+    ta_websock *w = ctx;
+    if (w->x->req != NULL)
+        ta_raw_read(w->x->req, on);
+}
+
+static void raw_close(void *ctx)
+{
+    ta_websock *w = ctx;
+    if (w->x->req != NULL)
+        ta_raw_close(w->x->req);
+}
+
+static const ta_ws_ops conn_ops = {on_message, on_end, raw_write, raw_read, raw_close};
+
+void ta_websock_input(ta_native *x, const char *data, size_t len)
+{
+    if (x->ws == NULL || x->ws->conn == NULL)
+        return;
+    Py_INCREF(x);
+    ta_ws_input(x->ws->conn, data, len);
+    Py_DECREF(x);
+}
+
+void ta_websock_drained(ta_native *x)
+{
+    if (x->ws->conn == NULL)
+        return;
+    Py_INCREF(x);
+    ta_ws_drained(x->ws->conn);
+    Py_DECREF(x);
+}
+
+void ta_websock_gone(ta_native *x)
+{
+    ta_websock *w = x->ws;
+    set_end(w, TA_WS_ABNORMAL, NULL);
+    w->gone = true;
+    if (x->req == NULL) { /* on_close */
+        ta_ws_free(w->conn);
+        w->conn = NULL;
+    }
+    wake(w);
+}
+
+/* A server that ends waits so long for a client's close frame. */
+enum { PARTING_MS = 1000 };
+
+void ta_websock_shut_down(ta_native *x)
+{
+    ta_websock *w = x->ws;
+    if (w->conn != NULL)
+        ta_ws_hurry(w->conn, PARTING_MS);
+    if (w->phase == CONNECTING)
+        return; /* it is closed as soon as it is accepted */
+    ta_native_told(x);
+    if (w->phase != OPEN || w->gone || w->conn == NULL)
+        return;
+    set_end(w, TA_WS_RESTART, NULL);
+    w->gone = true;
+    ta_ws_close(w->conn, TA_WS_RESTART, TA_STR(""));
+    wake(w);
+}
+
+void ta_websock_told(ta_native *x)
+{
+    ta_native_told(x);
+    set_end(x->ws, TA_WS_RESTART, NULL);
+    ta_waiters_wake(&x->readers);
+}
+
+ta_native *ta_websock_exchange(ta_list_node *node)
+{
+    return TA_CONTAINER_OF(node, ta_websock, node)->x;
+}
+
+/* -- opening ---------------------------------------------------------------------------------- */
+
+static void refuse(ta_native *x, const ta_ws_handshake *hs)
+{
+    ta_str lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n");
+    if (hs->status == 426)
+        lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close, Upgrade\r\n"
+                       "upgrade: websocket\r\nsec-websocket-version: 13\r\n");
+    else if (hs->status == 405)
+        lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
+                       "allow: GET\r\n");
+    x->base.response_started = true;
+    ta_native_started(x, hs->status);
+    (void)ta_resp_send(x->req, hs->status, lines, TA_RESP_CLOSE | x->server->base_flags,
+                       ta_str_of(hs->reason, strlen(hs->reason)));
+    x->complete = true;
+}
+
+int ta_websock_open(ta_native *x)
+{
+    ta_ws_handshake hs;
+    if (ta_ws_handshake_check(x->req, x->server->ws_deflate, &hs) != TA_OK) {
+        refuse(x, &hs);
+        return 0;
+    }
+    ta_websock *w = PyMem_Calloc(1, sizeof *w);
+    if (w == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    w->x = x;
+    w->hs = hs;
+    x->ws = w;
+    ta_list_push_back(&x->server->websocks, &w->node);
+    return 1;
+}
+
+static PyObject *subprotocols(ta_native *x)
+{
+    size_t at = 0;
+    ta_str protocol;
+    PyObject *list = PyList_New(0);
+    while (list != NULL && ta_ws_next_protocol(x->base.headers, x->base.nheaders, &at, &protocol)) {
+        PyObject *text = PyUnicode_DecodeLatin1(protocol.ptr, (Py_ssize_t)protocol.len, NULL);
+        if (text == NULL || PyList_Append(list, text) < 0)
+            Py_CLEAR(list);
+        Py_XDECREF(text);
+    }
+    return list;
+}
+
+int ta_websock_scope(ta_native *x, PyObject *scope)
+{
+    const ta_names_state *n = &x->st->o.names;
+    int rc = -1;
+    PyObject *list = subprotocols(x);
+    PyObject *info = PyDict_Copy(x->server->ws_info);
+    PyObject *extensions = PyDict_Copy(x->server->ws_extensions);
+    if (list != NULL && info != NULL && extensions != NULL &&
+        PyDict_SetItem(scope, n->type, n->websocket) == 0 &&
+        PyDict_SetItem(scope, n->scheme, x->secure ? n->wss : n->ws) == 0 &&
+        PyDict_SetItem(scope, n->asgi, info) == 0 &&
+        PyDict_SetItem(scope, n->extensions, extensions) == 0 &&
+        PyDict_SetItem(scope, n->subprotocols, list) == 0)
+        rc = PyDict_DelItem(scope, n->method);
+    Py_XDECREF(list);
+    Py_XDECREF(info);
+    Py_XDECREF(extensions);
+    return rc;
+}
+
+/* -- receive ---------------------------------------------------------------------------------- */
+
+static PyObject *connect_message(ta_websock *w)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    PyObject *dict = PyDict_New();
+    if (dict != NULL && PyDict_SetItem(dict, n->type, n->websocket_connect) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static PyObject *data_message(ta_websock *w)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    PyObject *dict = PyDict_New();
+    if (dict == NULL)
+        return NULL;
+    PyObject *data = pop(w);
+    if (PyDict_SetItem(dict, n->type, n->websocket_receive) < 0 ||
+        PyDict_SetItem(dict, PyBytes_CheckExact(data) ? n->bytes : n->text, data) < 0)
+        Py_CLEAR(dict);
+    Py_DECREF(data);
+    return dict;
+}
+
+static PyObject *disconnect_message(ta_websock *w)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    PyObject *dict = PyDict_New();
+    PyObject *code = PyLong_FromLong(w->code);
+    w->x->heard = true;
+    if (dict != NULL &&
+        (code == NULL || PyDict_SetItem(dict, n->type, n->websocket_disconnect) < 0 ||
+         PyDict_SetItem(dict, n->code, code) < 0 ||
+         (w->reason != NULL && PyDict_SetItem(dict, n->reason, w->reason) < 0)))
+        Py_CLEAR(dict);
+    Py_XDECREF(code);
+    return dict;
+}
+
+static ta_step receive_advance(ta_co *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_websock *w = io->x->ws;
+    ta_step step = TA_STEP_ERROR;
+    PyObject *message = NULL;
+    if (value == NULL && PyErr_Occurred())
+        goto done;
+    Py_XDECREF(value);
+    if (!w->connect_given) {
+        w->connect_given = true;
+        message = connect_message(w);
+    } else if (w->count > 0) {
+        message = data_message(w);
+        if (w->conn != NULL && !is_full(w))
+            ta_ws_pause(w->conn, false);
+    } else if (w->ended) {
+        message = disconnect_message(w);
+    } else {
+        PyObject *waiter = ta_waiters_add(&io->x->readers, io->x->base.ls);
+        if (waiter != NULL)
+            step = ta_co_await(co, waiter);
+        goto done;
+    }
+    co->result = message;
+    if (message != NULL)
+        step = TA_STEP_DONE;
+done:
+    if (step != TA_STEP_AWAIT)
+        Py_CLEAR(io->x);
+    return step;
+}
+
+PyObject *ta_websock_receive(ta_native *x)
+{
+    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
+}
+
+/* -- send ------------------------------------------------------------------------------------- */
+
+static int client_disconnected(ta_websock *w)
+{
+    w->x->heard = true;
+    PyErr_SetNone(w->x->st->o.ws.client_disconnected);
+    return -1;
+}
+
+/* mapping[key] if it is there and not None: 1, 0, -1. */
+static int get_some(PyObject *message, PyObject *key, PyObject **out)
+{
+    int rc = ta_asgi_get_item(message, key, out);
+    if (rc == 1 && Py_IsNone(*out)) {
+        Py_CLEAR(*out);
+        rc = 0;
+    }
+    return rc;
+}
+
+/* The head of the 101 answer in x->head.lines. */
+static int make_answer(ta_websock *w, PyObject *message)
+{
+    ta_native *x = w->x;
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *protocol = NULL, *headers = NULL;
+    ta_str name = {NULL, 0};
+    int rc = -1;
+    ta_buf_clear(&x->head.lines);
+    if (get_some(message, n->subprotocol, &protocol) < 0 ||
+        get_some(message, n->headers, &headers) < 0)
+        goto done;
+    if (protocol != NULL) {
+        Py_ssize_t len;
+        name.ptr = PyUnicode_AsUTF8AndSize(protocol, &len);
+        if (name.ptr == NULL)
+            goto done;
+        name.len = (size_t)len;
+        if (name.len > 0 && !ta_ws_protocol_ok(name)) {
+            PyErr_Format(PyExc_RuntimeError, "Invalid subprotocol %R.", protocol);
+            goto done;
+        }
+    }
+    if (ta_ws_handshake_answer(&w->hs, name, &x->head.lines) != TA_OK) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    rc = headers ? ta_head_add(&x->head, headers) : 0;
+done:
+    if (rc < 0)
+        ta_buf_clear(&x->head.lines);
+    Py_XDECREF(protocol);
+    Py_XDECREF(headers);
+    return rc;
+}
+
+static int send_accept(ta_websock *w, PyObject *message)
+{
+    ta_native *x = w->x;
+    ta_ws_cfg cfg = x->server->ws_cfg;
+    if (make_answer(w, message) < 0)
+        return -1;
+    if (x->req == NULL)
+        return client_disconnected(w);
+    cfg.deflate = w->hs.deflate;
+    w->conn = ta_ws_new(x->base.ls->loop, &cfg, &conn_ops, w);
+    if (w->conn == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    int rc =
+        ta_resp_upgrade(x->req, ta_buf_str(&x->head.lines), x->head.flags | x->server->base_flags);
+    ta_buf_free(&x->head.lines);
+    if (rc != TA_OK && rc != TA_AGAIN) {
+        ta_ws_free(w->conn);
+        w->conn = NULL;
+        if (rc == TA_ECLOSED) {
+            ta_websock_gone(x);
+            return client_disconnected(w);
+        }
+        PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
+        return -1;
+    }
+    w->phase = OPEN;
+    x->base.response_started = true;
+    ta_native_started(x, 101);
+    if (x->server->stopping)
+        ta_websock_shut_down(x);
+    return rc == TA_AGAIN;
+}
+
+/* A refusal without a response of the application's. */
+static void deny(ta_websock *w)
+{
+    w->phase = CLOSED;
+    set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_native_plain(w->x, 403, "");
+}
+
+static int send_denial_body(ta_websock *w, PyObject *message)
+{
+    int rc = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
+    if (w->x->complete) {
+        w->phase = CLOSED;
+        set_end(w, TA_WS_ABNORMAL, NULL);
+    }
+    return rc;
+}
+
+static int send_piece(ta_websock *w, bool text, const ta_piece *piece)
+{
+    ta_lender lender;
+    switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
+    case TA_OK:
+        return 0;
+    case TA_AGAIN:
+        return 1;
+    case TA_ENOMEM:
+        PyErr_NoMemory();
+        return -1;
+    default:
+        w->gone = true;
+        return client_disconnected(w);
+    }
+}
+
+static int send_data(ta_websock *w, PyObject *message)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    PyObject *data = NULL;
+    int rc = get_some(message, n->bytes, &data);
+    if (rc < 0)
+        return -1;
+    if (rc > 0) {
+        Py_buffer view;
+        rc = PyObject_GetBuffer(data, &view, PyBUF_SIMPLE);
+        if (rc == 0) {
+            ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
+            rc = send_piece(w, false, &piece);
+            PyBuffer_Release(&view);
+        }
+    } else {
+        rc = get_some(message, n->text, &data);
+        if (rc > 0) {
+            Py_ssize_t len;
+            const char *utf8 = PyUnicode_AsUTF8AndSize(data, &len);
+            ta_piece piece = {ta_str_of(utf8, (size_t)len), data, NULL};
+            rc = utf8 ? send_piece(w, true, &piece) : -1;
+        }
+    }
+    Py_XDECREF(data);
+    return rc;
+}
+
+static int send_close(ta_websock *w, PyObject *message)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    PyObject *value = NULL, *reason = NULL;
+    long code = TA_WS_NORMAL;
+    Py_ssize_t len = 0;
+    const char *utf8 = "";
+    int rc = get_some(message, n->code, &value);
+    if (rc > 0)
+        code = PyLong_AsLong(value);
+    Py_XDECREF(value);
+    if (rc < 0 || (code == -1 && PyErr_Occurred()))
+        return -1;
+    if (code != TA_WS_NO_STATUS && (code < 0 || !ta_ws_code_ok((unsigned)code))) {
+        PyErr_Format(PyExc_RuntimeError, "Invalid close code %ld.", code);
+        return -1;
+    }
+    if (get_some(message, n->reason, &reason) < 0 ||
+        (reason == NULL && (reason = PyUnicode_FromString("")) == NULL))
+        return -1;
+    utf8 = PyUnicode_AsUTF8AndSize(reason, &len);
+    if (utf8 == NULL) {
+        Py_DECREF(reason);
+        return -1;
+    }
+    w->phase = CLOSED;
+    clear_queue(w);
+    ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
+    set_end(w, (unsigned)code, reason);
+    ta_waiters_wake(&w->x->readers);
+    return 0;
+}
+
+/* 1: taken, but wait for room; 0: taken; -1. */
+static int take_message(ta_websock *w, PyObject *message, PyObject *type)
+{
+    const ta_names_state *n = &w->x->st->o.names;
+    if (w->phase != CLOSED && (w->gone || (w->phase == OPEN && w->conn == NULL))) {
+        /* Closing what the client has closed is no error: many do it in a `finally`. */
+        return ta_asgi_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
+    }
+    switch ((phase)w->phase) {
+    case CONNECTING:
+        if (ta_asgi_same_text(type, n->websocket_accept))
+            return send_accept(w, message);
+        if (ta_asgi_same_text(type, n->websocket_close)) {
+            if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+                return -1;
+            deny(w);
+            return 0;
+        }
+        if (ta_asgi_same_text(type, n->websocket_http_response_start)) {
+            int rc = ta_asgi_send_start(w->x, message);
+            if (rc == 0)
+                w->phase = DENYING;
+            return rc;
+        }
+        PyErr_Format(PyExc_RuntimeError,
+                     "Expected ASGI message 'websocket.accept', 'websocket.close' "
+                     "or 'websocket.http.response.start' but got '%S'.",
+                     type);
+        return -1;
+    case DENYING:
+        if (ta_asgi_same_text(type, n->websocket_http_response_body))
+            return send_denial_body(w, message);
+        PyErr_Format(PyExc_RuntimeError,
+                     "Expected ASGI message 'websocket.http.response.body' but got '%S'.", type);
+        return -1;
+    case OPEN:
+        if (ta_asgi_same_text(type, n->websocket_send))
+            return send_data(w, message);
+        if (ta_asgi_same_text(type, n->websocket_close))
+            return send_close(w, message);
+        PyErr_Format(PyExc_RuntimeError,
+                     "Expected ASGI message 'websocket.send' or 'websocket.close', but got '%S'.",
+                     type);
+        return -1;
+    case CLOSED:
+        break;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 "Unexpected ASGI message '%S', after sending 'websocket.close'.", type);
+    return -1;
+}
+
+static ta_step send_advance(ta_co *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_websock *w = io->x->ws;
+    ta_step step = TA_STEP_ERROR;
+    PyObject *message = io->message;
+    io->message = NULL;
+    if (value == NULL && PyErr_Occurred()) {
+        /* thrown in */
+    } else if (message == NULL) {
+        Py_XDECREF(value);
+        step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
+    } else {
+        PyObject *type = ta_asgi_need_item(message, io->x->st->o.names.type);
+        int rc = type ? take_message(w, message, type) : -1;
+        Py_XDECREF(type);
+        if (rc == 0 || (rc > 0 && w->gone)) {
+            step = TA_STEP_DONE;
+        } else if (rc > 0) {
+            PyObject *waiter = ta_waiters_add(&io->x->writers, io->x->base.ls);
+            if (waiter != NULL)
+                step = ta_co_await(co, waiter);
+        }
+    }
+    Py_XDECREF(message);
+    if (step != TA_STEP_AWAIT)
+        Py_CLEAR(io->x);
+    return step;
+}
+
+PyObject *ta_websock_send(ta_native *x, PyObject *message)
+{
+    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.send_type, message, send_advance);
+}
+
+/* -- its end ---------------------------------------------------------------------------------- */
+
+static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
+{
+    ta_state *st = w->x->st;
+    if (exc != NULL) {
+        bool ended = PyErr_GivenExceptionMatches(exc, st->o.exc.cancelled_error) &&
+                     (w->gone || w->x->server->stopping);
+        if (!ended && !PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected))
+            ta_native_log(w->x, "Exception in ASGI application\n", exc);
+    } else if (w->phase == CONNECTING && !w->gone && !w->x->told) {
+        ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
+    } else if (w->phase == DENYING && !w->gone) {
+        ta_native_log(w->x, "ASGI callable returned without completing response.", NULL);
+    } else if (!Py_IsNone(result)) {
+        PyObject *text =
+            PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
+        const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
+        if (utf8 != NULL)
+            ta_native_log(w->x, utf8, NULL);
+        else
+            PyErr_Clear();
+        Py_XDECREF(text);
+    }
+}
+
+/* There is no answer, or not all of one. */
+static void give_up(ta_native *x)
+{
+    if (x->req != NULL && !x->complete)
+        ta_native_break(x);
+    x->complete = true;
+}
+
+void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
+{
+    ta_websock *w = x->ws;
+    phase was = (phase)w->phase;
+    log_outcome(w, result, exc);
+    w->phase = CLOSED;
+    clear_queue(w);
+    switch (was) {
+    case CONNECTING:
+        if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
+            give_up(x);
+        else if (x->told)
+            ta_native_plain(x, 503, "Service Unavailable");
+        else
+            ta_native_plain(x, 500, "Internal Server Error");
+        break;
+    case DENYING:
+        give_up(x);
+        break;
+    case OPEN:
+        if (w->conn != NULL) {
+            unsigned code = TA_WS_NORMAL;
+            if (exc != NULL)
+                code = x->server->stopping ? TA_WS_RESTART : TA_WS_INTERNAL;
+            ta_ws_close(w->conn, (uint16_t)code, TA_STR(""));
+        }
+        break;
+    case CLOSED:
+        break;
+    }
+    set_end(w, TA_WS_ABNORMAL, NULL);
+    wake(w);
+}
+
+int ta_websock_traverse(ta_native *x, visitproc visit, void *arg)
+{
+    ta_websock *w = x->ws;
+    for (uint32_t i = 0; w != NULL && i < w->count; i++)
+        Py_VISIT(w->queue[(w->head + i) & (w->cap - 1)]);
+    return 0;
+}
+
+void ta_websock_free(ta_native *x)
+{
+    ta_websock *w = x->ws;
+    x->ws = NULL;
+    if (w == NULL)
+        return;
+    ta_list_remove(&w->node);
+    ta_ws_free(w->conn);
+    clear_queue(w);
+    PyMem_Free(w->queue);
+    Py_XDECREF(w->reason);
+    PyMem_Free(w);
+}
+
+int ta_ws_init(PyObject *module, ta_state *st)
+{
+    st->o.ws.client_disconnected = PyErr_NewExceptionWithDoc(
+        "turboapi._core.ClientDisconnected",
+        "A message was sent to a WebSocket whose client has gone.", PyExc_OSError, NULL);
+    if (st->o.ws.client_disconnected == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, "ClientDisconnected", st->o.ws.client_disconnected);
+}

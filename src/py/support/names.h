@@ -1,0 +1,114 @@
+/*
+ * names.h -- the interned strings of the module, one line each: st->o.names.send is "send".
+ *
+ * Add a line where the name sorts; TA_NAME2 when the C identifier differs from the text.
+ */
+#ifndef TA_PY_SUPPORT_NAMES_H
+#define TA_PY_SUPPORT_NAMES_H
+
+#define TA_NAMES(TA_NAME, TA_NAME2)                                                                \
+    TA_NAME(DELETE)                                                                                \
+    TA_NAME(GET)                                                                                   \
+    TA_NAME(HEAD)                                                                                  \
+    TA_NAME(POST)                                                                                  \
+    TA_NAME(PUT)                                                                                   \
+    TA_NAME(add_done_callback)                                                                     \
+    TA_NAME(ag_code)                                                                               \
+    TA_NAME(ag_frame)                                                                              \
+    TA_NAME(app_root_path)                                                                         \
+    TA_NAME(as_iterator)                                                                           \
+    TA_NAME(asgi)                                                                                  \
+    TA_NAME(background)                                                                            \
+    TA_NAME(body)                                                                                  \
+    TA_NAME(body_iterator)                                                                         \
+    TA_NAME(bytes)                                                                                 \
+    TA_NAME(call_exception_handler)                                                                \
+    TA_NAME(call_soon)                                                                             \
+    TA_NAME(call_soon_threadsafe)                                                                  \
+    TA_NAME(charset)                                                                               \
+    TA_NAME(cancel)                                                                                \
+    TA_NAME(client)                                                                                \
+    TA_NAME(close)                                                                                 \
+    TA_NAME(code)                                                                                  \
+    TA_NAME(context)                                                                               \
+    TA_NAME(cr_await)                                                                              \
+    TA_NAME(cr_code)                                                                               \
+    TA_NAME(cr_frame)                                                                              \
+    TA_NAME(cr_running)                                                                            \
+    TA_NAME(create_task)                                                                           \
+    TA_NAME(data)                                                                                  \
+    TA_NAME(encode)                                                                                \
+    TA_NAME(events)                                                                                \
+    TA_NAME(extensions)                                                                            \
+    TA_NAME(f_locals)                                                                              \
+    TA_NAME(fd)                                                                                    \
+    TA_NAME(fileno)                                                                                \
+    TA_NAME(fileobj)                                                                               \
+    TA_NAME(get_debug)                                                                             \
+    TA_NAME(get_task_factory)                                                                      \
+    TA_NAME(headers)                                                                               \
+    TA_NAME(http)                                                                                  \
+    TA_NAME(http_version)                                                                          \
+    TA_NAME(https)                                                                                 \
+    TA_NAME(iterator)                                                                              \
+    TA_NAME(listen_for_disconnect)                                                                 \
+    TA_NAME(method)                                                                                \
+    TA_NAME(more_body)                                                                             \
+    TA_NAME(path)                                                                                  \
+    TA_NAME(path_params)                                                                           \
+    TA_NAME(query_string)                                                                          \
+    TA_NAME(raw_headers)                                                                           \
+    TA_NAME(raw_path)                                                                              \
+    TA_NAME(reason)                                                                                \
+    TA_NAME(root_path)                                                                             \
+    TA_NAME(scheme)                                                                                \
+    TA_NAME(send)                                                                                  \
+    TA_NAME(server)                                                                                \
+    TA_NAME(state)                                                                                 \
+    TA_NAME(status)                                                                                \
+    TA_NAME(status_code)                                                                           \
+    TA_NAME(stream_response)                                                                       \
+    TA_NAME(subprotocol)                                                                           \
+    TA_NAME(subprotocols)                                                                          \
+    TA_NAME(text)                                                                                  \
+    TA_NAME(throw)                                                                                 \
+    TA_NAME(type)                                                                                  \
+    TA_NAME(uncancel)                                                                              \
+    TA_NAME(value)                                                                                 \
+    TA_NAME(websocket)                                                                             \
+    TA_NAME(ws)                                                                                    \
+    TA_NAME(wss)                                                                                   \
+    TA_NAME(write)                                                                                 \
+    TA_NAME2(_cancelled, "_cancelled")                                                             \
+    TA_NAME2(_ready, "_ready")                                                                     \
+    TA_NAME2(_run, "_run")                                                                         \
+    TA_NAME2(_scheduled, "_scheduled")                                                             \
+    TA_NAME2(_selector, "_selector")                                                               \
+    TA_NAME2(_stopping, "_stopping")                                                               \
+    TA_NAME2(_timer_handle_cancelled, "_timer_handle_cancelled")                                   \
+    TA_NAME2(dunder_call, "__call__")                                                              \
+    TA_NAME2(dunder_name, "__name__")                                                              \
+    TA_NAME2(dunder_qualname, "__qualname__")                                                      \
+    TA_NAME2(http_disconnect, "http.disconnect")                                                   \
+    TA_NAME2(http_request, "http.request")                                                         \
+    TA_NAME2(http_response_body, "http.response.body")                                             \
+    TA_NAME2(http_response_debug, "http.response.debug")                                           \
+    TA_NAME2(http_response_pathsend, "http.response.pathsend")                                     \
+    TA_NAME2(http_response_start, "http.response.start")                                           \
+    TA_NAME2(http_response_trailers, "http.response.trailers")                                     \
+    TA_NAME2(keep_alive, "_turboapi_keep_alive")                                                   \
+    TA_NAME2(turboapi_exception, "turboapi.exception")                                             \
+    TA_NAME2(turboapi_pathsend, "turboapi.pathsend")                                               \
+    TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \
+    TA_NAME2(v1_0, "1.0")                                                                          \
+    TA_NAME2(v1_1, "1.1")                                                                          \
+    TA_NAME2(websocket_accept, "websocket.accept")                                                 \
+    TA_NAME2(websocket_close, "websocket.close")                                                   \
+    TA_NAME2(websocket_connect, "websocket.connect")                                               \
+    TA_NAME2(websocket_disconnect, "websocket.disconnect")                                         \
+    TA_NAME2(websocket_http_response_body, "websocket.http.response.body")                         \
+    TA_NAME2(websocket_http_response_start, "websocket.http.response.start")                       \
+    TA_NAME2(websocket_receive, "websocket.receive")                                               \
+    TA_NAME2(websocket_send, "websocket.send")
+
+#endif
