@@ -20,7 +20,8 @@ typedef struct xch_asgi {
 
 /* The callable that an application sends through: notes that the response has started. */
 typedef struct asgi_send {
-    PyObject_HEAD vectorcallfunc vectorcall;
+    PyObject_HEAD
+    vectorcallfunc vectorcall;
     xch_asgi *x; /* owned */
 } asgi_send;
 

@@ -83,7 +83,8 @@ typedef struct ta_xch_ops {
 } ta_xch_ops;
 
 struct ta_xch {
-    PyObject_HEAD const ta_xch_ops *ops;
+    PyObject_HEAD
+    const ta_xch_ops *ops;
     struct ta_loopstate
         *ls; /* borrowed: our loop, for the thread pool; NULL under a foreign loop */
     /* borrowed slices: from the connection's buffer, or from objects that the exchange keeps alive

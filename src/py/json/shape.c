@@ -81,7 +81,8 @@ struct node {
 };
 
 typedef struct shape {
-    PyObject_HEAD node *root; /* owned */
+    PyObject_HEAD
+    node *root; /* owned */
 } shape;
 
 typedef struct enc {

@@ -26,10 +26,11 @@ enum { TA_HANDLE_FREE_MAX = 256 };
  * GIL that is what guards them.  No Python code runs while it is held.
  */
 struct ta_evloop {
-    PyObject_HEAD ta_state *st; /* borrowed: the type keeps the module */
-    PyObject **ring;            /* ready handles: owned; a power of two, or NULL */
-    size_t mask, head, tail;    /* head and tail count up; their difference is the length */
-    ta_timer_slot *heap;        /* scheduled handles, the earliest first; 4 children a node */
+    PyObject_HEAD
+    ta_state *st;            /* borrowed: the type keeps the module */
+    PyObject **ring;         /* ready handles: owned; a power of two, or NULL */
+    size_t mask, head, tail; /* head and tail count up; their difference is the length */
+    ta_timer_slot *heap;     /* scheduled handles, the earliest first; 4 children a node */
     Py_ssize_t nheap, heap_size;
     uint64_t timers;     /* how many were ever scheduled */
     PyObject *selector;  /* owned: what `select` was taken from, or NULL */

@@ -235,7 +235,8 @@ PyObject *ta_evloop_list_scheduled(ta_evloop *l)
  */
 
 typedef struct view {
-    PyObject_HEAD ta_evloop *loop; /* owned */
+    PyObject_HEAD
+    ta_evloop *loop; /* owned */
     bool scheduled;
 } view;
 

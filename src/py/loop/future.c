@@ -11,8 +11,8 @@
 typedef enum { PENDING, FINISHED, CANCELLED } waiter_state;
 
 struct ta_waiter {
-    PyObject_HEAD ta_loopstate
-        *ls;              /* borrowed: used by set_* only, whose caller belongs to that loop */
+    PyObject_HEAD
+    ta_loopstate *ls;     /* borrowed: used by set_* only, whose caller belongs to that loop */
     PyObject *aioloop;    /* owned */
     PyObject *cb0, *ctx0; /* owned: the first callback (most often the only one) and its context */
     PyObject *more;       /* owned: list of (callback, context), or NULL */

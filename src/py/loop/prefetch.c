@@ -13,7 +13,8 @@ enum {
 };
 
 struct ta_ahead {
-    PyObject_HEAD ta_loopstate *ls; /* borrowed; of the loop's thread, as what is below */
+    PyObject_HEAD
+    ta_loopstate *ls;      /* borrowed; of the loop's thread, as what is below */
     ta_waiter *waiter;     /* owned: who waits for a piece, or for the thread's end; or NULL */
     ta_pool *pool;         /* a counted reference */
     PyObject *iterator;    /* owned: of the thread while `running`, else of the loop's thread */

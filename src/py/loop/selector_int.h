@@ -10,7 +10,8 @@
 #include "py/loop/selector.h"
 
 typedef struct ta_selector {
-    PyObject_HEAD ta_loopstate ls;
+    PyObject_HEAD
+    ta_loopstate ls;
     PyObject *keys; /* owned: {fd: SelectorKey} of foreign descriptors; NULL once closed */
     PyObject *map;  /* owned: what get_map() gives; it refers to keys */
 } ta_selector;

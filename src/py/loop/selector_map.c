@@ -6,7 +6,8 @@
 #include "py/loop/selector_int.h"
 
 typedef struct ta_selector_map {
-    PyObject_HEAD PyObject *keys; /* owned: the Selector's */
+    PyObject_HEAD
+    PyObject *keys; /* owned: the Selector's */
 } ta_selector_map;
 
 /* -- file objects and keys -------------------------------------------------------------------- */

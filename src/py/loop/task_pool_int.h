@@ -18,14 +18,16 @@ typedef enum {
 
 /* The Future-like that idle trampolines yield. */
 typedef struct ta_park {
-    PyObject_HEAD PyObject *callback; /* owned: Task wake-up, NULL while not parked */
-    PyObject *aioloop;                /* owned */
-    struct ta_tramp *tramp;           /* borrowed: the trampoline owns the park, and clears this */
+    PyObject_HEAD
+    PyObject *callback;     /* owned: Task wake-up, NULL while not parked */
+    PyObject *aioloop;      /* owned */
+    struct ta_tramp *tramp; /* borrowed: the trampoline owns the park, and clears this */
     char blocking;
 } ta_park;
 
 typedef struct ta_tramp {
-    PyObject_HEAD ta_loopstate *ls; /* borrowed: NULL once the loop is closed */
+    PyObject_HEAD
+    ta_loopstate *ls;  /* borrowed: NULL once the loop is closed */
     PyObject *task;    /* owned: makes a cycle, broken when the Task ends or the loop closes */
     PyObject *weak;    /* owned: a weak reference to it for asyncio's set, or NULL (all_tasks.c) */
     PyObject *park;    /* owned */

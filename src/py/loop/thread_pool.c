@@ -19,16 +19,17 @@ enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
 
 /* One call.  An object, as it can be called too (anyio_path). */
 typedef struct ta_job {
-    PyObject_HEAD ta_wake_item item; /* back to the loop's thread; holds a reference then */
-    struct ta_job *next;             /* in the queue, which holds a reference */
-    ta_list_node node;               /* in the pool's `waited`, as long as it has a waiter */
-    ta_waiter *waiter;               /* owned: of the loop's thread; NULL: nobody waits for it */
-    ta_callstat *stat;               /* a counted reference, or NULL */
-    PyObject *context;               /* owned */
-    PyObject *func;                  /* owned */
-    PyObject *kwnames;               /* owned or NULL */
-    PyObject *result;                /* owned: of the call */
-    PyObject *exc;                   /* owned: of the call */
+    PyObject_HEAD
+    ta_wake_item item;   /* back to the loop's thread; holds a reference then */
+    struct ta_job *next; /* in the queue, which holds a reference */
+    ta_list_node node;   /* in the pool's `waited`, as long as it has a waiter */
+    ta_waiter *waiter;   /* owned: of the loop's thread; NULL: nobody waits for it */
+    ta_callstat *stat;   /* a counted reference, or NULL */
+    PyObject *context;   /* owned */
+    PyObject *func;      /* owned */
+    PyObject *kwnames;   /* owned or NULL */
+    PyObject *result;    /* owned: of the call */
+    PyObject *exc;       /* owned: of the call */
     atomic_bool cancelled;
     bool unwaited;    /* it never had a waiter: see ta_pool_run */
     bool leave;       /* TA_RUN_LEAVE */
@@ -55,7 +56,8 @@ struct ta_pool {
 
 /* What a thread is started with. */
 typedef struct ta_worker {
-    PyObject_HEAD ta_pool *pool; /* a counted reference */
+    PyObject_HEAD
+    ta_pool *pool; /* a counted reference */
 } ta_worker;
 
 /*
@@ -63,8 +65,9 @@ typedef struct ta_worker {
  * attributes), and notes that it was used: such a function must stay in its thread.
  */
 typedef struct ta_token {
-    PyObject_HEAD PyObject *backend; /* owned */
-    PyObject *loop;                  /* owned */
+    PyObject_HEAD
+    PyObject *backend; /* owned */
+    PyObject *loop;    /* owned */
     bool used;
 } ta_token;
 
@@ -404,8 +407,11 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
     ta_token *token = mark_thread(st, aioloop);
     for (;;) {
         ta_job *job;
-        Py_BEGIN_ALLOW_THREADS job = take(pool);
-        Py_END_ALLOW_THREADS if (job == NULL) break;
+        Py_BEGIN_ALLOW_THREADS
+        job = take(pool);
+        Py_END_ALLOW_THREADS
+        if (job == NULL)
+            break;
         job_run(pool, job, token);
     }
     Py_XDECREF(token);
@@ -670,8 +676,8 @@ void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
         job = next;
     }
     if (wait_ms > 0) {
-        Py_BEGIN_ALLOW_THREADS struct timespec until =
-            in_seconds(wait_ms / 1000, (long)(wait_ms % 1000) * 1000000L);
+        Py_BEGIN_ALLOW_THREADS
+        struct timespec until = in_seconds(wait_ms / 1000, (long)(wait_ms % 1000) * 1000000L);
         int rc = 0;
         pthread_mutex_lock(&pool->mutex);
         while (pool->threads > 0 && rc == 0)

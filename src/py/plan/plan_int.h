@@ -109,11 +109,12 @@ typedef struct ta_node {
 } ta_node;
 
 typedef struct ta_plan {
-    PyObject_HEAD ta_engine_state *es; /* borrowed: the type keeps the module */
-    PyObject *spec;                    /* owned dict */
-    PyObject *hooks_obj;               /* owned */
-    PyObject *hook[H_COUNT];           /* owned; NULL: absent or None */
-    ta_node *nodes;                    /* owned array */
+    PyObject_HEAD
+    ta_engine_state *es;     /* borrowed: the type keeps the module */
+    PyObject *spec;          /* owned dict */
+    PyObject *hooks_obj;     /* owned */
+    PyObject *hook[H_COUNT]; /* owned; NULL: absent or None */
+    ta_node *nodes;          /* owned array */
     uint32_t nnodes, nvalues, ncache, ngen;
     uint32_t nslots; /* all objects of a run's block: arguments, cache slots, exits */
     size_t block;    /* bytes of a run's values, cache slots and flags */
@@ -273,9 +274,8 @@ ta_engine_state *ta_engine_of(PyTypeObject *type);
 /* dependencies.c */
 typedef struct ta_solved {
     PyObject_HEAD
-        /* owned */
-        PyObject *values,
-        *errors, *background_tasks, *response, *dependency_cache, *body;
+    /* owned */
+    PyObject *values, *errors, *background_tasks, *response, *dependency_cache, *body;
 } ta_solved;
 
 #endif

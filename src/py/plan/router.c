@@ -13,8 +13,9 @@ typedef struct router_entry {
 } router_entry;
 
 typedef struct ta_RouterObject {
-    PyObject_HEAD ta_route_tree *tree; /* owned */
-    router_entry *entries;             /* owned, `count` of them */
+    PyObject_HEAD
+    ta_route_tree *tree;   /* owned */
+    router_entry *entries; /* owned, `count` of them */
     Py_ssize_t count;
     PyObject *uuid_type; /* owned */
     PyObject *no_path;   /* owned: the empty str */

@@ -12,8 +12,9 @@
 #include "py/support/state.h"
 
 typedef struct ta_app {
-    PyObject_HEAD PyObject *asgi; /* owned: the ASGI 3 application */
-    PyObject *router;             /* owned: _core.Router, or NULL */
+    PyObject_HEAD
+    PyObject *asgi;        /* owned: the ASGI 3 application */
+    PyObject *router;      /* owned: _core.Router, or NULL */
     PyObject *error_app;   /* owned: ASGI application that answers for an exception, or NULL */
     PyObject *rebuild;     /* owned: () -> App, or NULL */
     PyObject *scope_items; /* owned dict: what every scope of a direct run has besides, or NULL */

@@ -504,9 +504,10 @@ static int pack(ta_native *x, ta_str data, bool more)
 }
 
 typedef struct gzip_job {
-    PyObject_HEAD ta_gzip *gzip; /* owned; goes back to the exchange */
-    Py_buffer data;              /* owned: view of the piece */
-    ta_buf out;                  /* owned */
+    PyObject_HEAD
+    ta_gzip *gzip;  /* owned; goes back to the exchange */
+    Py_buffer data; /* owned: view of the piece */
+    ta_buf out;     /* owned */
     bool more, has_data;
     atomic_bool called;
     int rc; /* TA_AGAIN: not done yet */
@@ -520,9 +521,10 @@ static PyObject *job_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *P
         return NULL;
     }
     ta_str data = ta_str_of(job->data.buf, (size_t)job->data.len);
-    Py_BEGIN_ALLOW_THREADS job->rc =
-        ta_gzip_write(job->gzip, data, job->more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &job->out);
-    Py_END_ALLOW_THREADS Py_RETURN_NONE;
+    Py_BEGIN_ALLOW_THREADS
+    job->rc = ta_gzip_write(job->gzip, data, job->more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &job->out);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 static void job_dealloc(PyObject *self)

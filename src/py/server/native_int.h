@@ -260,12 +260,13 @@ int ta_ws_init(PyObject *module, ta_state *st);
 /* -- the server -------------------------------------------------------------------------------- */
 
 struct ta_server {
-    PyObject_HEAD ta_state *st; /* borrowed: the type keeps the module */
-    ta_loopstate *ls;           /* borrowed from `selector` */
-    PyObject *selector;         /* owned */
-    ta_app *app;                /* owned; replaced when it is rebuilt */
-    ta_h1_server *h1;           /* owned; NULL once closed */
-    ta_listener **listeners;    /* owned array */
+    PyObject_HEAD
+    ta_state *st;            /* borrowed: the type keeps the module */
+    ta_loopstate *ls;        /* borrowed from `selector` */
+    PyObject *selector;      /* owned */
+    ta_app *app;             /* owned; replaced when it is rebuilt */
+    ta_h1_server *h1;        /* owned; NULL once closed */
+    ta_listener **listeners; /* owned array */
     unsigned nlisteners;
     ta_log log;
     PyObject *logger; /* owned: of what the protocol says, or NULL */

@@ -22,12 +22,12 @@ typedef enum ta_step {
 
 struct ta_co {
     PyObject_HEAD
-        /*
-         * value: what the delegate returned (steals); NULL: an exception is set, thrown in or
-         * raised by the delegate -- or nothing is set: the first step.  After DONE and ERROR it is
-         * not called again and should have dropped what the machine held.
-         */
-        ta_step (*advance)(ta_co *co, PyObject *value);
+    /*
+     * value: what the delegate returned (steals); NULL: an exception is set, thrown in or
+     * raised by the delegate -- or nothing is set: the first step.  After DONE and ERROR it is
+     * not called again and should have dropped what the machine held.
+     */
+    ta_step (*advance)(ta_co *co, PyObject *value);
     PyObject *delegate; /* owned: the iterator that is waited for */
     PyObject *result;   /* owned */
     /* Owned or NULL: what sys.exc_info() shows while the machine runs, as in an `except` block. */
