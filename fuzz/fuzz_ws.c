@@ -116,7 +116,7 @@ static void handshake(const uint8_t *data, size_t size)
         {TA_STR("sec-websocket-protocol"), {(const char *)data, size}},
     };
     ta_req req = {.method_id = TA_METHOD_GET,
-                  .version_minor = 1,
+                  .version = TA_HTTP_1_1,
                   .upgrade = true,
                   .body_eof = true,
                   .content_length = -1,

@@ -1,9 +1,10 @@
 /*
  * http.h -- the HTTP layer's neutral request, and the seam between a protocol and what serves it.
  *
- * Layer: http (L2).  Knows nothing of Python.  A protocol (h1/conn.c; later h2_conn.c) parses
- * bytes into a ta_req and calls *up* through ta_http_ops; the server calls *down* through the
- * ta_resp_* functions.  All of it happens on the loop thread that owns the connection.
+ * Layer: http (L2).  Knows nothing of Python.  A protocol (h1/conn.c) makes a ta_req of what it
+ * reads and calls *up* through ta_http_ops; the server calls *down* through the ta_req_*, ta_resp_*
+ * and ta_raw_* functions, which reach the protocol through ta_http_proto.  All of it happens on the
+ * loop thread that owns the connection.
  *
  * Life of a request:
  *   on_request  -> exactly one, when the head is complete (body_eof tells whether the body is)
@@ -48,7 +49,6 @@ typedef enum ta_method {
 } ta_method;
 
 struct ta_req;
-struct ta_http_conn;
 
 /* Limits and timeouts of one listener; immutable once it serves.  0 means "no limit". */
 typedef struct ta_http_limits {
@@ -92,52 +92,89 @@ typedef struct ta_http_ops {
     void (*on_raw)(struct ta_req *req, const char *data, size_t len);
 } ta_http_ops;
 
+/* The version of a request's protocol: major * 10 + minor. */
+typedef enum ta_http_version { TA_HTTP_1_0 = 10, TA_HTTP_1_1 = 11, TA_HTTP_2 = 20 } ta_http_version;
+
+/* As a scope and a log line have it: "1.0", "1.1", "2". */
+static inline ta_str ta_http_version_text(ta_http_version version)
+{
+    return version == TA_HTTP_1_1 ? TA_STR("1.1")
+           : version == TA_HTTP_2 ? TA_STR("2")
+                                  : TA_STR("1.0");
+}
+
 /*
- * One request.  All slices point into the connection's read buffer, which stays where it is until
- * on_close returned: requests of one connection are served one after the other, and bytes of
- * pipelined ones wait behind (bounded by the read buffer, then by TCP).
+ * One request.  All slices stay where they are until on_close has returned.  A protocol embeds it
+ * in a struct of its own (TA_CONTAINER_OF), where it keeps what is nobody else's business.
  */
 typedef struct ta_req {
     /* public, read-only */
     ta_str method;
     ta_method method_id;
+    ta_http_version version;
     ta_str target;   /* as sent */
     ta_str raw_path; /* target's path, still percent-encoded */
     ta_str path;  /* percent-decoded (bytes, unchecked); equals raw_path when nothing was escaped */
     ta_str query; /* without "?" */
-    const ta_header *headers; /* borrowed: conn */
+    const ta_header *headers; /* borrowed: the protocol's */
     uint32_t nheaders;
-    uint8_t version_minor; /* 0 or 1 */
-    bool keep_alive;
-    bool chunked;
-    bool upgrade;           /* "connection: upgrade" with an Upgrade field */
-    bool expect_continue;   /* 100 is sent by the first ta_req_want_body */
+    bool upgrade;           /* the client asks for another protocol: ta_resp_upgrade may answer */
+    bool has_body;          /* a body was announced, be it an empty one */
     bool body_eof;          /* the whole body is in `body` (or was consumed) */
     bool disconnected;      /* as on_disconnect told */
-    bool gone;              /* the connection has ended: nothing can be sent any more */
+    bool gone;              /* nothing can be sent any more */
     bool secure;            /* over TLS */
-    int64_t content_length; /* -1: none given (no body, or chunked) */
-    /* of the response, for whoever sends it: instead of the usual reason phrase; borrowed until the
-     * head was written, checked by who sets it */
+    int64_t content_length; /* as the client declared it; -1: it did not */
+    /* of the response, for whoever sends it: instead of the usual reason phrase, where the protocol
+     * has one; borrowed until the head was written, checked by who sets it */
     ta_str reason;
     ta_buf body; /* received and not consumed yet; consume with ta_req_consume; may point
                     into the read buffer: never append to it or free it */
-    struct ta_http_conn *conn; /* borrowed: outlives the request */
-    const ta_http_ops *ops;    /* borrowed: listener */
+    const struct ta_http_proto *proto; /* borrowed: static; the downcalls */
+    const ta_http_ops *ops;            /* borrowed: listener; the upcalls */
     /* for the server */
     void *user; /* owned by whoever set it; freed in on_close */
-    /* private to the protocol */
-    void *proto;
 } ta_req;
+
+/*
+ * What a protocol offers to whoever serves its requests: the vtable of the downcalls.  Each member
+ * is what the function of its name below says.  All are required; a protocol that has no interim
+ * responses or no upgrade gives TA_EINVAL.
+ */
+typedef struct ta_http_proto {
+    void (*want_body)(ta_req *req, size_t upto);
+    void (*consume)(ta_req *req, size_t n);
+    int (*send)(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
+                const ta_lender *from);
+    int (*start)(ta_req *req, int status, ta_str headers, unsigned flags);
+    int (*data)(ta_req *req, ta_str data, const ta_lender *from);
+    int (*end)(ta_req *req);
+    int (*file)(ta_req *req, int fd, int64_t offset, int64_t len);
+    int (*informational)(ta_req *req, int status, ta_str headers);
+    void (*abort)(ta_req *req);
+    void (*flush)(ta_req *req);
+    int (*upgrade)(ta_req *req, ta_str headers, unsigned flags);
+    int (*raw_write)(ta_req *req, ta_str data, const ta_lender *from);
+    void (*raw_read)(ta_req *req, bool on);
+    void (*raw_close)(ta_req *req);
+    void (*peer)(const ta_req *req, ta_str *host, uint16_t *port);
+    void (*local)(const ta_req *req, ta_str *host, uint16_t *port);
+} ta_http_proto;
 
 /* -- downcalls, implemented by the protocol ------------------------------------------------- */
 
 /* How much body may be buffered before reading pauses: SIZE_MAX to gather all of it, 0 to pause; at
  * first the limit body_buffer.  A little more than that may arrive.  The first call that is not 0
  * sends 100 Continue if the client waits for it. */
-void ta_req_want_body(ta_req *req, size_t upto);
+static inline void ta_req_want_body(ta_req *req, size_t upto)
+{
+    req->proto->want_body(req, upto);
+}
 /* Drops the first n bytes of req->body and resumes reading if it was paused. */
-void ta_req_consume(ta_req *req, size_t n);
+static inline void ta_req_consume(ta_req *req, size_t n)
+{
+    req->proto->consume(req, n);
+}
 
 /*
  * A whole response in one call.  `headers` are raw field lines ("name: value\r\n" ...) without
@@ -156,8 +193,11 @@ enum {
     TA_RESP_CLOSE = 8,      /* headers carry connection: close */
     TA_RESP_CHUNKED = 16    /* headers carry transfer-encoding: chunked (ours is not added) */
 };
-int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
-                      const ta_lender *from);
+static inline int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags,
+                                    ta_str body, const ta_lender *from)
+{
+    return req->proto->send(req, status, headers, flags, body, from);
+}
 static inline int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body)
 {
     return ta_resp_send_lent(req, status, headers, flags, body, NULL);
@@ -168,39 +208,79 @@ static inline int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned
  * TA_ECLOSED when the peer has gone (the caller still must call ta_resp_end or _abort).  Body
  * beyond the content-length is cut, a body that ends before it ends the connection; both are
  * logged. ta_resp_end without a start answers 500. */
-int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags);
-int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from);
+static inline int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
+{
+    return req->proto->start(req, status, headers, flags);
+}
+static inline int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
+{
+    return req->proto->data(req, data, from);
+}
 static inline int ta_resp_data(ta_req *req, ta_str data)
 {
     return ta_resp_data_lent(req, data, NULL);
 }
-int ta_resp_end(ta_req *req);
+static inline int ta_resp_end(ta_req *req)
+{
+    return req->proto->end(req);
+}
 /* Sends `len` bytes of a file from `offset` with sendfile(2), between start and end as
  * ta_resp_data; takes over neither fd nor position.  fd must stay open until on_close. */
-int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len);
+static inline int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len)
+{
+    return req->proto->file(req, fd, offset, len);
+}
 /* 103 and other interim responses; nothing is sent to an HTTP/1.0 client.  TA_EINVAL: not 1xx, 101,
  * or the response was begun. */
-int ta_resp_informational(ta_req *req, int status, ta_str headers);
-/* Ends the exchange without a complete response: the connection is closed. */
-void ta_resp_abort(ta_req *req);
+static inline int ta_resp_informational(ta_req *req, int status, ta_str headers)
+{
+    return req->proto->informational(req, status, headers);
+}
+/* Ends the exchange without a complete response, so that the client sees that it is not: HTTP/1
+ * closes the connection. */
+static inline void ta_resp_abort(ta_req *req)
+{
+    req->proto->abort(req);
+}
 /* Writes what is buffered now instead of at the end of the batch. */
-void ta_resp_flush(ta_req *req);
+static inline void ta_resp_flush(ta_req *req)
+{
+    req->proto->flush(req);
+}
 /*
  * Answers 101 with `headers` (connection and upgrade among them; flags: TA_RESP_HAS_DATE and
  * _SERVER): from now on bytes go to ops->on_raw and come from ta_raw_write (results and on_drain as
  * above) until ta_raw_close, which sends what is queued first.  TA_EINVAL: the client did not ask
  * for it, its body is not read, or a response was begun.  ta_raw_read(false) pauses on_raw.
  */
-int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags);
-int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from);
+static inline int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
+{
+    return req->proto->upgrade(req, headers, flags);
+}
+static inline int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
+{
+    return req->proto->raw_write(req, data, from);
+}
 static inline int ta_raw_write(ta_req *req, ta_str data)
 {
     return ta_raw_write_lent(req, data, NULL);
 }
-void ta_raw_read(ta_req *req, bool on);
-void ta_raw_close(ta_req *req);
+static inline void ta_raw_read(ta_req *req, bool on)
+{
+    req->proto->raw_read(req, on);
+}
+static inline void ta_raw_close(ta_req *req)
+{
+    req->proto->raw_close(req);
+}
 /* Peer and local address of the connection, as text ("" for a unix socket) and port. */
-void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port);
-void ta_req_local(const ta_req *req, ta_str *host, uint16_t *port);
+static inline void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port)
+{
+    req->proto->peer(req, host, port);
+}
+static inline void ta_req_local(const ta_req *req, ta_str *host, uint16_t *port)
+{
+    req->proto->local(req, host, port);
+}
 
 #endif

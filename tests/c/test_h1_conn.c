@@ -45,8 +45,8 @@ static void handle_fields(ta_req *req)
     CHECK_STR(req->headers[0].name, "host");
     CHECK_STR(req->headers[0].value, "h:1");
     CHECK_STR(req->headers[1].name, "x-a");
-    CHECK_INT(req->version_minor, ==, 1);
-    CHECK(req->keep_alive && !req->chunked && !req->upgrade && !req->expect_continue);
+    CHECK_INT(req->version, ==, TA_HTTP_1_1);
+    CHECK(!req->has_body && !req->upgrade);
     CHECK(req->body_eof && !req->disconnected && !req->secure);
     CHECK_INT(req->content_length, ==, -1);
     ta_str host;

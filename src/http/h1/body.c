@@ -11,9 +11,9 @@ bool h1_body_can_drain(const h1_req *rq)
 {
     if (rq->req.body_eof)
         return true;
-    if (rq->req.expect_continue && !rq->continue_sent && !rq->body_read)
+    if (rq->head.expect_continue && !rq->continue_sent && !rq->body_read)
         return false; /* the client may send the body or not */
-    return rq->req.chunked || rq->body_left <= H1_DRAIN_MAX;
+    return rq->head.chunked || rq->body_left <= H1_DRAIN_MAX;
 }
 
 /* Content-length: moves what is here; then lets the connection read into the body. */
@@ -80,7 +80,7 @@ bool h1_body_more(h1_conn *h)
 {
     h1_req *rq = h->rq;
     int rc = TA_AGAIN;
-    if (rq->req.chunked)
+    if (rq->head.chunked)
         rc = more_of_chunks(h, rq);
     else if (!more_of_length(h, rq))
         rc = TA_ENOMEM;
@@ -143,7 +143,7 @@ int h1_body_drain(h1_conn *h)
     while (c->in.len) {
         size_t used = c->in.len;
         int rc = TA_AGAIN;
-        if (rq->req.chunked) {
+        if (rq->head.chunked) {
             ta_str run;
             rc = ta_h1_chunk_next(&rq->chunk, c->in.data + c->in.off, c->in.len, &used, &run);
         } else {
@@ -159,5 +159,5 @@ int h1_body_drain(h1_conn *h)
         if (rc != TA_AGAIN || h->drained > H1_DRAIN_MAX)
             return -1;
     }
-    return !rq->req.chunked && !rq->body_left;
+    return !rq->head.chunked && !rq->body_left;
 }

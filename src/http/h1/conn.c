@@ -74,7 +74,7 @@ void h1_fail(h1_conn *h, int status, const char *reason)
            reason);
     h->keep = false;
     if (rq && rq->open && rq->resp_started) {
-        ta_resp_abort(&rq->req);
+        h1_abort(&rq->req);
         return;
     }
     if (!h->net.closed) {
@@ -143,16 +143,13 @@ static bool begin_request(h1_conn *h)
     req->query = head->query;
     req->headers = head->headers;
     req->nheaders = head->nheaders;
-    req->version_minor = head->version_minor;
-    req->keep_alive = head->keep_alive;
-    req->chunked = head->chunked;
+    req->version = head->version_minor ? TA_HTTP_1_1 : TA_HTTP_1_0;
+    req->has_body = head->chunked || head->content_length > 0;
     req->upgrade = head->upgrade;
-    req->expect_continue = head->expect_continue;
     req->secure = ta_conn_secure(&h->net);
     req->content_length = head->content_length;
-    req->conn = h;
     req->ops = server->ops;
-    req->proto = rq;
+    req->proto = &h1_proto;
     h->state = H1_BUSY;
     if (h->armed != H1_ARMED_NONE)
         h->armed = H1_ARMED_STALE;
@@ -292,7 +289,7 @@ static bool body_due(const h1_req *rq)
 {
     if (rq->req.body_eof || rq->req.body.len >= rq->want)
         return false;
-    return !rq->req.expect_continue || rq->continue_sent || rq->body_read;
+    return !rq->head.expect_continue || rq->continue_sent || rq->body_read;
 }
 
 static bool busy(h1_conn *h)

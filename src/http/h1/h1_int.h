@@ -59,6 +59,11 @@ typedef struct h1_req {
     struct h1_req *next; /* in the pool */
 } h1_req;
 
+static inline h1_req *h1_req_of(ta_req *req)
+{
+    return TA_CONTAINER_OF(req, h1_req, req);
+}
+
 typedef enum h1_state {
     H1_HEAD,  /* waits for, or reads, a head */
     H1_BUSY,  /* a request is open */
@@ -173,6 +178,9 @@ void h1_peer_verdict(h1_conn *h);
 void h1_peer_answered(h1_req *rq);
 
 /* -- h1/resp.c -------------------------------------------------------------------------------- */
+extern const ta_http_proto h1_proto;
+/* ta_http_proto.abort. */
+void h1_abort(ta_req *req);
 /* Writes a small response of our own with connection: close. */
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
 

@@ -25,7 +25,7 @@ static bool may_keep(const h1_req *rq, unsigned flags)
 {
     const h1_conn *h = rq->conn;
     const ta_http_limits *limits = &h->server->limits;
-    if (!rq->req.keep_alive || (flags & TA_RESP_CLOSE) || h->server->stopping)
+    if (!rq->head.keep_alive || (flags & TA_RESP_CLOSE) || h->server->stopping)
         return false;
     if (limits->requests_per_conn && h->served >= limits->requests_per_conn)
         return false;
@@ -36,7 +36,7 @@ static ta_resp_connection connection_field(const h1_req *rq, unsigned flags)
 {
     if (!rq->conn->keep)
         return flags & TA_RESP_CLOSE ? TA_CONN_DEFAULT : TA_CONN_CLOSE;
-    return rq->req.version_minor == 0 ? TA_CONN_KEEP_ALIVE : TA_CONN_DEFAULT;
+    return rq->req.version == TA_HTTP_1_0 ? TA_CONN_KEEP_ALIVE : TA_CONN_DEFAULT;
 }
 
 /* The value of the content-length line among `headers`: -1 without a valid one. */
@@ -163,10 +163,10 @@ static size_t cut_to_length(h1_req *rq, size_t n)
 
 /* -- whole responses -------------------------------------------------------------------------- */
 
-int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
-                      const ta_lender *from)
+static int h1_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
+                   const ta_lender *from)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
         return TA_EINVAL;
@@ -249,9 +249,9 @@ void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
 
 /* -- streamed responses ----------------------------------------------------------------------- */
 
-int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
+static int h1_start(ta_req *req, int status, ta_str headers, unsigned flags)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
         return TA_EINVAL;
@@ -272,7 +272,7 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
             return TA_EINVAL;
         rq->resp_length = true;
         rq->resp_left = (uint64_t)declared;
-    } else if (req->version_minor >= 1) {
+    } else if (req->version >= TA_HTTP_1_1) {
         rq->resp_chunked = true;
         head.framing = TA_FRAME_CHUNKED;
     } else {
@@ -288,9 +288,9 @@ int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
     return written(rq, write_copied(rq, &head, TA_STR("")));
 }
 
-int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
+static int h1_data(ta_req *req, ta_str data, const ta_lender *from)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (!rq->resp_started || rq->resp_done || rq->raw)
         return TA_EINVAL;
@@ -304,15 +304,15 @@ int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
     return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
 }
 
-int ta_resp_end(ta_req *req)
+static int h1_end(ta_req *req)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (rq->resp_done)
         return TA_OK;
     if (!rq->resp_started)
-        return ta_resp_send(req, 500, TA_STR("content-type: text/plain; charset=utf-8\r\n"), 0,
-                            TA_STR("Internal Server Error"));
+        return h1_send(req, 500, TA_STR("content-type: text/plain; charset=utf-8\r\n"), 0,
+                       TA_STR("Internal Server Error"), NULL);
     if (rq->resp_length && rq->resp_left) {
         if (h->state != H1_GONE && !h->net.closed)
             log_length(rq, "shorter");
@@ -342,9 +342,9 @@ static void file_done(void *arg, int error)
     h1_poke(rq->conn);
 }
 
-int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len)
+static int h1_file(ta_req *req, int fd, int64_t offset, int64_t len)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (!rq->resp_started || rq->resp_done || rq->raw || len < 0 || offset < 0)
         return TA_EINVAL;
@@ -366,15 +366,15 @@ int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len)
     return written(rq, rc);
 }
 
-int ta_resp_informational(ta_req *req, int status, ta_str headers)
+static int h1_informational(ta_req *req, int status, ta_str headers)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (rq->resp_started || rq->resp_done || status < 100 || status > 199 || status == 101)
         return TA_EINVAL;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    if (req->version_minor == 0)
+    if (req->version == TA_HTTP_1_0)
         return TA_OK;
     if (status == 100)
         rq->continue_sent = true;
@@ -382,37 +382,38 @@ int ta_resp_informational(ta_req *req, int status, ta_str headers)
     return written(rq, write_copied(rq, &head, TA_STR("")));
 }
 
-void ta_resp_abort(ta_req *req)
+void h1_abort(ta_req *req)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     if (!rq->resp_done)
         break_off(rq);
 }
 
-void ta_resp_flush(ta_req *req)
+static void h1_flush(ta_req *req)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     if (rq->conn->state != H1_GONE)
         ta_conn_flush(&rq->conn->net);
 }
 
 /* -- request bodies --------------------------------------------------------------------------- */
 
-void ta_req_want_body(ta_req *req, size_t upto)
+static void h1_want_body(ta_req *req, size_t upto)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     rq->want = upto;
     if (req->body_eof || h->state == H1_GONE || h->net.closed)
         return;
-    if (upto && req->expect_continue && !rq->continue_sent && !rq->body_read && !rq->resp_started)
-        ta_resp_informational(req, 100, TA_STR(""));
+    if (upto && rq->head.expect_continue && !rq->continue_sent && !rq->body_read &&
+        !rq->resp_started)
+        h1_informational(req, 100, TA_STR(""));
     h1_poke(h);
 }
 
-void ta_req_consume(ta_req *req, size_t n)
+static void h1_consume(ta_req *req, size_t n)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     ta_buf_consume(&req->body, n);
     /* A handler that has its body needs it no second time. */
     if (req->body_eof && !req->body.len && req->body.cap > H1_KEEP_BODY)
@@ -423,9 +424,9 @@ void ta_req_consume(ta_req *req, size_t n)
 
 /* -- upgraded connections --------------------------------------------------------------------- */
 
-int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
+static int h1_upgrade(ta_req *req, ta_str headers, unsigned flags)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (rq->resp_started || rq->resp_done || !req->upgrade || !req->body_eof || !req->ops->on_raw)
         return TA_EINVAL;
@@ -440,9 +441,9 @@ int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
     return rc;
 }
 
-int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
+static int h1_raw_write(ta_req *req, ta_str data, const ta_lender *from)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (!rq->raw || rq->resp_done)
         return TA_EINVAL;
@@ -451,9 +452,9 @@ int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
     return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
 }
 
-void ta_raw_read(ta_req *req, bool on)
+static void h1_raw_read(ta_req *req, bool on)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
     if (!rq->raw || rq->raw_paused == !on)
         return;
@@ -468,21 +469,40 @@ void ta_raw_read(ta_req *req, bool on)
     }
 }
 
-void ta_raw_close(ta_req *req)
+static void h1_raw_close(ta_req *req)
 {
-    h1_req *rq = req->proto;
+    h1_req *rq = h1_req_of(req);
     if (rq->raw && !rq->resp_done)
         complete(rq);
 }
 
 /* -- addresses -------------------------------------------------------------------------------- */
 
-void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port)
+static void h1_peer(const ta_req *req, ta_str *host, uint16_t *port)
 {
-    ta_conn_peer(&req->conn->net, host, port);
+    ta_conn_peer(&TA_CONTAINER_OF(req, h1_req, req)->conn->net, host, port);
 }
 
-void ta_req_local(const ta_req *req, ta_str *host, uint16_t *port)
+static void h1_local(const ta_req *req, ta_str *host, uint16_t *port)
 {
-    ta_conn_local(&req->conn->net, host, port);
+    ta_conn_local(&TA_CONTAINER_OF(req, h1_req, req)->conn->net, host, port);
 }
+
+const ta_http_proto h1_proto = {
+    .want_body = h1_want_body,
+    .consume = h1_consume,
+    .send = h1_send,
+    .start = h1_start,
+    .data = h1_data,
+    .end = h1_end,
+    .file = h1_file,
+    .informational = h1_informational,
+    .abort = h1_abort,
+    .flush = h1_flush,
+    .upgrade = h1_upgrade,
+    .raw_write = h1_raw_write,
+    .raw_read = h1_raw_read,
+    .raw_close = h1_raw_close,
+    .peer = h1_peer,
+    .local = h1_local,
+};

@@ -276,7 +276,7 @@ int ta_ws_handshake_check(const ta_req *req, bool deflate, ta_ws_handshake *out)
     memset(out, 0, sizeof *out);
     if (req->method_id != TA_METHOD_GET)
         return refuse(out, 405, "A WebSocket is opened with GET.");
-    if (req->version_minor < 1)
+    if (req->version < TA_HTTP_1_1)
         return refuse(out, 400, "A WebSocket needs HTTP/1.1.");
     if (!req->upgrade ||
         !ta_ws_field_lists(req->headers, req->nheaders, TA_STR("upgrade"), TA_STR("websocket")))
@@ -286,7 +286,7 @@ int ta_ws_handshake_check(const ta_req *req, bool deflate, ta_ws_handshake *out)
         return refuse(out, 426, "Sec-WebSocket-Version must be 13.");
     if (!only_value(req, TA_STR("sec-websocket-key"), &out->key) || !key_ok(out->key))
         return refuse(out, 400, "Sec-WebSocket-Key must be 16 bytes in base64.");
-    if (req->content_length > 0 || req->chunked || !req->body_eof)
+    if (req->has_body || !req->body_eof)
         return refuse(out, 400, "A request for a WebSocket has no body.");
     if (deflate)
         agree_on_deflate(req, out);

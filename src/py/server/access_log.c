@@ -94,10 +94,11 @@ static void call_logger(ta_native *x, int status)
     PyObject *client = client_text(x);
     PyObject *method = ta_native_text(x->base.method);
     PyObject *target = target_text(x);
+    ta_str version = ta_http_version_text(x->version);
     if (client && method && target) {
         ta_ls_enter(server->ls);
-        res = PyObject_CallFunction(server->access, "OOOOsi", server->access_format, client, method,
-                                    target, x->version_minor ? "1.1" : "1.0", status);
+        res = PyObject_CallFunction(server->access, "OOOOs#i", server->access_format, client,
+                                    method, target, version.ptr, (Py_ssize_t)version.len, status);
         ta_ls_leave(server->ls);
     }
     if (res == NULL)
@@ -215,7 +216,8 @@ static bool put_line(ta_access *log, ta_native *x, int status)
             *p++ = '?';
             p = put_escaped(p, x->base.query);
         }
-        p = put(p, x->version_minor ? TA_STR(" HTTP/1.1") : TA_STR(" HTTP/1.0"));
+        p = put(p, TA_STR(" HTTP/"));
+        p = put(p, ta_http_version_text(x->version));
         p = put(p, parts[2]);
         p = put(p, TA_STR("\" "));
         p = put(p, parts[3]);

@@ -192,6 +192,13 @@ static PyObject *method_text(ta_native *x)
     }
 }
 
+/* Borrowed. */
+static PyObject *version_text(const ta_native *x)
+{
+    const ta_names_state *n = &x->st->o.names;
+    return x->version == TA_HTTP_1_1 ? n->v1_1 : x->version == TA_HTTP_2 ? n->v2 : n->v1_0;
+}
+
 bool ta_native_proxied(const ta_native *x)
 {
     ta_str value;
@@ -229,7 +236,7 @@ static PyObject *plain_scope(ta_native *x)
         return NULL;
     if (PyDict_SetItem(scope, n->type, n->http) < 0 ||
         put(scope, n->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
-        PyDict_SetItem(scope, n->http_version, x->version_minor ? n->v1_1 : n->v1_0) < 0 ||
+        PyDict_SetItem(scope, n->http_version, version_text(x)) < 0 ||
         put(scope, n->server, local_address(x)) < 0 ||
         put(scope, n->client, ta_native_peer(x)) < 0 ||
         PyDict_SetItem(scope, n->scheme, x->secure ? n->https : n->http) < 0 ||
@@ -637,7 +644,7 @@ ta_native *ta_native_new(ta_server *server, ta_req *req)
     x->req = req;
     x->file = -1;
     x->head.length = -1;
-    x->version_minor = req->version_minor;
+    x->version = req->version;
     x->base.ls = server->ls;
     x->base.method = req->method;
     x->base.method_id = req->method_id;

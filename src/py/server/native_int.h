@@ -102,7 +102,7 @@ typedef struct ta_native {
     uint64_t received;   /* body bytes given to Python so far */
     int64_t sent;        /* body bytes of the response so far */
     uint64_t since;      /* ms: while the server ends, when it was told, or its response began */
-    uint8_t version_minor;
+    ta_http_version version;
     bool secure;
     bool matched;      /* entry is set */
     bool mounted;      /* root_len and app_root_len are set: app is a mounted one */

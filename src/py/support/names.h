@@ -102,6 +102,7 @@
     TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \
     TA_NAME2(v1_0, "1.0")                                                                          \
     TA_NAME2(v1_1, "1.1")                                                                          \
+    TA_NAME2(v2, "2")                                                                              \
     TA_NAME2(websocket_accept, "websocket.accept")                                                 \
     TA_NAME2(websocket_close, "websocket.close")                                                   \
     TA_NAME2(websocket_connect, "websocket.connect")                                               \
