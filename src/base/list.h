@@ -20,8 +20,10 @@ static inline bool ta_list_linked(const ta_list_node *node)
 {
     return node->next != NULL;
 }
+/* The node must be in no list: one that is zeroed, or was removed. */
 static inline void ta_list_push_back(ta_list_node *head, ta_list_node *node)
 {
+    TA_ASSERT(!ta_list_linked(node));
     node->prev = head->prev;
     node->next = head;
     head->prev->next = node;

@@ -6,6 +6,7 @@
 #ifndef TA_BASE_H
 #define TA_BASE_H
 
+#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -20,6 +21,18 @@
 #define TA_MIN(a, b)                       ((a) < (b) ? (a) : (b))
 #define TA_MAX(a, b)                       ((a) > (b) ? (a) : (b))
 #define TA_CONTAINER_OF(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
+
+/*
+ * An invariant of ours: what only a mistake in this code can break, never an input or a failed
+ * call. A build without NDEBUG (the C tests, scripts/sanitize.sh, the fuzz targets) checks it and
+ * aborts; a release build compiles the condition but does not evaluate it, so it must not have side
+ * effects.
+ */
+#ifdef NDEBUG
+#define TA_ASSERT(condition) ((void)sizeof(!!(condition)))
+#else
+#define TA_ASSERT(condition) assert(condition)
+#endif
 
 /* A borrowed run of bytes: never owns its memory, is never NUL-terminated. */
 typedef struct ta_str {

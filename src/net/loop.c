@@ -271,7 +271,7 @@ static unsigned run_deferred(ta_loop *loop)
     unsigned ran = 0;
     for (int round = 0; round < DEFER_ROUNDS && !ta_list_empty(&loop->deferred); round++) {
         /* A marker ends the round: what is deferred from here on comes behind it. */
-        ta_list_node marker;
+        ta_list_node marker = {NULL, NULL};
         ta_list_push_back(&loop->deferred, &marker);
         while (loop->deferred.next != &marker) {
             ta_defer *item = TA_CONTAINER_OF(loop->deferred.next, ta_defer, node);
