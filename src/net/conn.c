@@ -49,29 +49,9 @@ ta_conn_group *ta_conn_group_new(ta_loop *loop, const ta_conn_cfg *cfg)
     return g;
 }
 
-size_t ta_conn_group_count(const ta_conn_group *group)
-{
-    return group->count;
-}
-
-ta_loop *ta_conn_group_loop(const ta_conn_group *group)
-{
-    return group->loop;
-}
-
 const ta_conn_cfg *ta_conn_group_cfg(const ta_conn_group *group)
 {
     return &group->cfg;
-}
-
-void ta_conn_group_each(ta_conn_group *group, void (*fn)(ta_conn *c, void *arg), void *arg)
-{
-    /* Closing does not unlink: only on_close does, and that comes later. */
-    for (ta_list_node *n = group->conns.next; n != &group->conns; n = n->next) {
-        ta_conn *c = TA_CONTAINER_OF(n, ta_conn, node);
-        if (!c->closed)
-            fn(c, arg);
-    }
 }
 
 /* -- the end -------------------------------------------------------------------------------- */
@@ -647,9 +627,4 @@ ta_str ta_conn_alpn(const ta_conn *c)
 bool ta_conn_secure(const ta_conn *c)
 {
     return c->stream->secure;
-}
-
-int ta_conn_fd(const ta_conn *c)
-{
-    return c->io.fd;
 }

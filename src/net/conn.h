@@ -75,11 +75,7 @@ typedef struct ta_conn_cfg {
 TA_MUST_CHECK ta_conn_group *ta_conn_group_new(ta_loop *loop, const ta_conn_cfg *cfg); /* copied */
 /* Closes what is left at once (on_close is upcalled from here), then frees. */
 void ta_conn_group_free(ta_conn_group *group);
-size_t ta_conn_group_count(const ta_conn_group *group); /* open, or closed and not yet on_close'd */
-ta_loop *ta_conn_group_loop(const ta_conn_group *group);
 const ta_conn_cfg *ta_conn_group_cfg(const ta_conn_group *group); /* defaults filled in */
-/* Calls fn for each open connection; fn may close any of them. */
-void ta_conn_group_each(ta_conn_group *group, void (*fn)(ta_conn *c, void *arg), void *arg);
 
 typedef struct ta_conn_seg ta_conn_seg; /* private */
 
@@ -201,10 +197,6 @@ uint64_t ta_conn_sink_left(const ta_conn *c);
  * TA_ENOMEM: the connection has closed itself.  The bytes are in order of the calls.
  */
 int ta_conn_write(ta_conn *c, const void *data, size_t len); /* copies what it cannot send */
-int ta_conn_writev(ta_conn *c, const ta_str *parts, int n);  /* the same */
-/* Does not copy (unless it is little): data stays until release(arg), which is called exactly once,
- * in any outcome, maybe before this returns, maybe as late as in ta_conn_close. */
-int ta_conn_write_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg);
 /* What is queued, then `data` and `tail`, are sent at once, as far as the peer takes them and as
  * much as is one connection's share of a turn.  What is left of `data` is kept by its lender
  * (copied if it is little, or NULL was given); of `tail`, which should be, copied. */
@@ -243,6 +235,5 @@ void ta_conn_peer(ta_conn *c, ta_str *host, uint16_t *port);
 void ta_conn_local(ta_conn *c, ta_str *host, uint16_t *port);
 ta_str ta_conn_alpn(const ta_conn *c); /* "h2", ...; empty without TLS */
 bool ta_conn_secure(const ta_conn *c);
-int ta_conn_fd(const ta_conn *c); /* -1 once closed */
 
 #endif

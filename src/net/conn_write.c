@@ -417,73 +417,43 @@ static int sent_at_once(ta_conn *c, size_t n)
     return TA_AGAIN;
 }
 
-int ta_conn_writev(ta_conn *c, const ta_str *parts, int n)
+int ta_conn_write(ta_conn *c, const void *data, size_t len)
 {
-    size_t total = 0, sent = 0;
+    ta_str rest = ta_str_of(data, len);
     bool full = false;
     if (!writable(c))
         return TA_ECLOSED;
-    for (int i = 0; i < n; i++)
-        total += parts[i].len;
-    if (total == 0)
+    if (len == 0)
         return TA_OK;
     /* Only a plain stream may be given other memory at the next try (TLS wants the same bytes). */
-    if (total >= SEND_NOW && plain(c)) {
+    if (len >= SEND_NOW && plain(c)) {
         if (c->queued && !c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
             return TA_ECLOSED;
-        struct iovec iov[TA_STREAM_IOV];
-        int k = 0;
-        size_t given = 0;
-        for (int i = 0; i < n && k < TA_STREAM_IOV; i++) {
-            if (parts[i].len)
-                iov[k++] = (struct iovec){(void *)parts[i].ptr, parts[i].len};
-            given += parts[i].len;
-        }
-        ssize_t rc = send_direct(c, iov, k);
-        if (rc < 0)
-            return (int)rc;
-        sent = (size_t)rc;
-        if (sent == total)
-            return sent_at_once(c, sent);
-        full = sent > 0 && sent < given;
+        struct iovec iov = {(void *)data, len};
+        ssize_t sent = send_direct(c, &iov, 1);
+        if (sent < 0)
+            return (int)sent;
+        if ((size_t)sent == len)
+            return sent_at_once(c, len);
+        full = sent > 0;
+        rest = ta_str_skip(rest, (size_t)sent);
     }
-    char *to = ta_conn_reserve(c, total - sent);
+    char *to = ta_conn_reserve(c, rest.len);
     if (!to)
         return TA_ENOMEM;
-    for (int i = 0; i < n; i++) {
-        size_t skip = TA_MIN(sent, parts[i].len);
-        sent -= skip;
-        if (parts[i].len > skip) {
-            memcpy(to, parts[i].ptr + skip, parts[i].len - skip);
-            to += parts[i].len - skip;
-        }
-    }
-    size_t rest = (size_t)(to - (c->out.data + c->out.off + c->out.len));
+    memcpy(to, rest.ptr, rest.len);
     if (full) { /* the socket need not be asked again to know */
-        ta_buf_commit(&c->out, rest);
-        c->queued += rest;
+        ta_buf_commit(&c->out, rest.len);
+        c->queued += rest.len;
         return blocked(c) == TA_ECLOSED ? TA_ECLOSED : queued(c);
     }
-    return ta_conn_commit(c, rest);
+    return ta_conn_commit(c, rest.len);
 }
 
-int ta_conn_write(ta_conn *c, const void *data, size_t len)
+/* Queues `data`, which stays where it is until release(arg): exactly once, in any outcome, maybe
+ * before this returns, maybe as late as in ta_conn_close. */
+static int queue_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg)
 {
-    ta_str part = {data, len};
-    return ta_conn_writev(c, &part, 1);
-}
-
-int ta_conn_write_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg)
-{
-    if (!writable(c)) {
-        release(arg);
-        return TA_ECLOSED;
-    }
-    if (data.len < REF_MIN) {
-        int err = ta_conn_write(c, data.ptr, data.len);
-        release(arg);
-        return err;
-    }
     ta_conn_seg *seg = seal_out(c) == TA_OK ? push_seg(c, SEG_REF, arg) : NULL;
     if (!seg) {
         release(arg);
@@ -529,7 +499,7 @@ static int queue_lent(ta_conn *c, ta_str data, const ta_lender *from)
 {
     void *kept = !from || data.len < REF_MIN ? NULL : from->keep(from->owner);
     if (kept)
-        return ta_conn_write_ref(c, data, from->release, kept);
+        return queue_ref(c, data, from->release, kept);
     return ta_conn_write(c, data.ptr, data.len);
 }
 

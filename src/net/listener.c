@@ -135,8 +135,10 @@ static bool pause_if_full(ta_listener *l, const bool *freed)
     bool full = l->ops->may_accept && !l->ops->may_accept(l);
     if (*freed)
         return true;
-    if (full)
-        ta_listener_pause(l);
+    if (full) {
+        l->paused = true;
+        update(l);
+    }
     return false;
 }
 
@@ -242,12 +244,6 @@ void ta_listener_free(ta_listener *l)
     ta_free(l);
 }
 
-void ta_listener_pause(ta_listener *l)
-{
-    l->paused = true;
-    update(l);
-}
-
 void ta_listener_resume(ta_listener *l)
 {
     l->paused = false;
@@ -260,17 +256,7 @@ void ta_listener_drain(ta_listener *l, unsigned max)
     on_event(&l->io, TA_EV_READ);
 }
 
-bool ta_listener_active(const ta_listener *l)
-{
-    return l->watched;
-}
-
 void *ta_listener_ctx(const ta_listener *l)
 {
     return l->ctx;
-}
-
-int ta_listener_fd(const ta_listener *l)
-{
-    return l->io.fd;
 }

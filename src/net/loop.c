@@ -18,7 +18,7 @@
 enum {
     MAX_FD = 1 << 26, /* far above any RLIMIT_NOFILE */
     DEFER_ROUNDS = 4, /* of deferred calls that were deferred by deferred calls */
-    BUDGET_US = 5000, /* of one batch, see ta_loop_set_budget */
+    BUDGET_US = 5000, /* of one batch */
     CLOCK_EVERY = 4,  /* callbacks between two looks at the clock */
 };
 
@@ -313,11 +313,6 @@ static int wait_blocking(ta_loop *loop, int timeout_ms, ta_event *events, int ca
         loop->hooks.after_block(loop->hooks.ctx, token);
     errno = saved;
     return n;
-}
-
-void ta_loop_set_budget(ta_loop *loop, unsigned us)
-{
-    loop->budget_us = us;
 }
 
 /* What a batch has found and done so far. */

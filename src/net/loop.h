@@ -77,14 +77,11 @@ void ta_loop_set_hooks(ta_loop *loop, const ta_loop_hooks *hooks); /* copied */
  * ones are written to `ready`.  Returns how many those are, or TA_ESYS.  *served (may be NULL)
  * tells how many callbacks, timers and deferred calls of ours ran.  Both 0: the time is over, a
  * timer of ours was only looked at, or a signal came (EINTR): the caller looks at its own clock.
+ * A batch stops after 5 ms of callbacks, so that the caller's own work and the foreign descriptors
+ * get their turn; the rest comes first in the next one.
  * With cap < TA_LOOP_BATCH the batch is that much smaller; no ready descriptor is lost or starved.
  */
 int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsigned *served);
-
-/* A batch of ours stops after so many microseconds of callbacks, so that the caller's own work and
- * the foreign descriptors get their turn; the rest comes first in the next one.  Default 5000;
- * 0: no bound. */
-void ta_loop_set_budget(ta_loop *loop, unsigned us);
 
 /* Runs fn(item) at the end of the current batch, or at the start of the next ta_loop_poll; never
  * within the call.  Used to flush writes.  Zero it at first.  An item that defers itself again and

@@ -55,8 +55,8 @@ struct ta_loop {
     ta_timers *timers; /* owned */
     ta_list_node deferred;
     ta_loop_hooks hooks;
-    unsigned budget_us;
-    int nleft; /* events of ours that the last batch had no time for */
+    unsigned budget_us; /* of a batch; 0: no bound */
+    int nleft;          /* events of ours that the last batch had no time for */
     ta_event left[TA_LOOP_BATCH];
     bool in_poll;
 };

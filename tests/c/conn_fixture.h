@@ -11,7 +11,7 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "net/conn.h"
+#include "net/conn_int.h"
 #include "net/tcp.h"
 #include "ta_failmalloc.h"
 #include "ta_test.h"
@@ -84,7 +84,7 @@ TA_UNUSED static void on_close(ta_conn *c, int reason)
     proto *p = of(c);
     p->closes++;
     p->reason = reason;
-    CHECK_INT(ta_conn_fd(c), ==, -1);
+    CHECK_INT(c->io.fd, ==, -1);
     if (p->on_close)
         p->on_close(p);
     memset(c, 0x5a, sizeof(*c)); /* nobody may look at it any more */
@@ -243,6 +243,14 @@ TA_UNUSED static void release(void *arg)
     CHECK(arg == &released);
     released++;
 }
+
+TA_UNUSED static int keeps;
+TA_UNUSED static void *keep_lent(void *owner)
+{
+    keeps++;
+    return owner;
+}
+TA_UNUSED static const ta_lender lender = {keep_lent, release, &released};
 
 TA_UNUSED static int dones, done_error;
 TA_UNUSED static void file_done(void *arg, int error)

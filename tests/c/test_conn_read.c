@@ -9,7 +9,7 @@ TA_TEST(echo)
     proto p;
     open_pair(&p);
     CHECK_INT(p.opens, ==, 1);
-    CHECK_INT(ta_conn_group_count(group), ==, 1);
+    CHECK_INT(group->count, ==, 1);
     for (int i = 0; i < 3; i++) {
         put(&p, "hello");
         UNTIL(p.datas == i + 1);
@@ -27,7 +27,7 @@ TA_TEST(echo)
     expect_eof(&p);
     UNTIL(p.closes == 1);
     CHECK_INT(p.reason, ==, TA_OK);
-    CHECK_INT(ta_conn_group_count(group), ==, 0);
+    CHECK_INT(group->count, ==, 0);
     done(&p);
     stop();
 }

@@ -137,9 +137,10 @@ TA_TEST(odd_stream)
     CHECK_INT(ta_conn_write(&p.c, "hello ", 6), ==, TA_OK);
     static char body[6000];
     memset(body, 'q', sizeof(body));
-    released = 0;
-    CHECK_INT(ta_conn_write_ref(&p.c, ta_str_of(body, sizeof(body)), release, &released), >=,
+    keeps = released = 0;
+    CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(body, sizeof(body)), TA_STR(""), &lender), >=,
               TA_AGAIN);
+    CHECK_INT(keeps, ==, 1);
     CHECK_INT(ta_conn_write(&p.c, "end", 3), >=, TA_AGAIN);
     char got[6015];
     CHECK_INT(drain_peer(&p, got, sizeof(got)), ==, sizeof(got));

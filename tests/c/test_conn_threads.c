@@ -6,6 +6,7 @@
 #include <stdatomic.h>
 
 #include "base/mem.h"
+#include "listen_fixture.h"
 #include "net/conn.h"
 #include "net/listener.h"
 #include "net/wake.h"
@@ -102,14 +103,11 @@ static void *dial(void *arg)
 
 TA_TEST(shared_listener)
 {
-    int fds[TA_BIND_MAX], accepted = 0;
-    char host[TA_ADDR_TEXT];
+    int fd = ta_test_listen(&port), accepted = 0;
     static server servers[THREADS];
     pthread_t clients[CLIENTS];
-    CHECK_INT(ta_bind_tcp("127.0.0.1", 0, NULL, fds), ==, 1);
-    CHECK_INT(ta_sock_name(fds[0], host, &port), ==, TA_OK);
     for (int i = 0; i < THREADS; i++) {
-        servers[i] = (server){.fd = fds[0], .stop = {.fn = on_stop}};
+        servers[i] = (server){.fd = fd, .stop = {.fn = on_stop}};
         CHECK(pthread_create(&servers[i].thread, NULL, serve, &servers[i]) == 0);
     }
     while (atomic_load(&ready_servers) < THREADS)
@@ -126,5 +124,5 @@ TA_TEST(shared_listener)
         accepted += servers[i].accepted;
     }
     CHECK_INT(accepted, ==, CLIENTS * DIALS);
-    close(fds[0]);
+    close(fd);
 }
