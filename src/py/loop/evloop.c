@@ -108,7 +108,7 @@ static int become_plain(ta_evloop *l)
     return 0;
 }
 
-int ta_evloop_look_for_overrides(ta_evloop *l)
+static int look_for_overrides(ta_evloop *l)
 {
     for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
         int untouched = is_untouched(l, overridable[i]);
@@ -118,6 +118,15 @@ int ta_evloop_look_for_overrides(ta_evloop *l)
     l->looked = true;
     l->version = Py_TYPE(l)->tp_version_tag;
     return 0;
+}
+
+/* Looks for replaced methods when the class changed since; afterwards `plain` is right.  0 or -1.
+ */
+static inline int check_overrides(ta_evloop *l)
+{
+    if (TA_LIKELY(l->looked && l->version == Py_TYPE(l)->tp_version_tag && l->version != 0))
+        return 0;
+    return look_for_overrides(l);
 }
 
 /* A method that is replaced in the object itself, as tests do with mocks. */
@@ -169,7 +178,7 @@ static int check_open(ta_evloop *l)
 /* 1: asyncio's own code has to do it; 0; -1. */
 static inline int is_theirs(ta_evloop *l)
 {
-    if (TA_UNLIKELY(ta_evloop_check_overrides(l) < 0))
+    if (TA_UNLIKELY(check_overrides(l) < 0))
         return -1;
     return l->plain || l->debug;
 }
@@ -297,7 +306,7 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 {
     ta_evloop *l = ta_evloop_cast(self);
     PyObject *context;
-    if (ta_evloop_check_overrides(l) < 0)
+    if (check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return forward(self, "call_at", args, nargs, kwnames);
@@ -422,7 +431,7 @@ static PyObject *loop_timer_handle_cancelled(PyObject *self, PyObject *handle)
 static PyObject *loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *l = ta_evloop_cast(self);
-    if (ta_evloop_check_overrides(l) < 0)
+    if (check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return forward(self, "_run_once", NULL, 0, NULL);
@@ -434,7 +443,7 @@ static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *l = ta_evloop_cast(self);
     do {
-        if (ta_evloop_check_overrides(l) < 0)
+        if (check_overrides(l) < 0)
             return NULL;
         if (l->plain) {
             PyObject *res = PyObject_CallMethod(self, "_run_once", NULL);
@@ -486,7 +495,7 @@ static PyObject *get_queue(PyObject *self, void *closure)
 {
     ta_evloop *l = ta_evloop_cast(self);
     bool scheduled = closure != NULL;
-    if (ta_evloop_check_overrides(l) < 0)
+    if (check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return Py_NewRef(scheduled ? l->scheduled : l->ready);

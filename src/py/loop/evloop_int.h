@@ -145,18 +145,4 @@ int ta_evloop_turn(ta_evloop *l);
 /* [(key, events), ...] of select(): makes the handles of the files ready. */
 int ta_evloop_take_events(ta_evloop *l, PyObject *events);
 
-/* -- evloop.c ------------------------------------------------------------------------------------
- */
-
-/* Looks for replaced methods when the class changed since; afterwards `plain` is right.  0 or -1.
- */
-int ta_evloop_look_for_overrides(ta_evloop *l);
-
-static inline int ta_evloop_check_overrides(ta_evloop *l)
-{
-    if (TA_LIKELY(l->looked && l->version == Py_TYPE(l)->tp_version_tag && l->version != 0))
-        return 0;
-    return ta_evloop_look_for_overrides(l);
-}
-
 #endif

@@ -48,7 +48,4 @@ static inline bool ta_promote_is_inline(const ta_callstat *stat)
 PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
                           PyObject *const *args, size_t nargsf, PyObject *kwnames);
 
-/* StopIteration cannot pass through a coroutine: RuntimeError from it.  Steals and returns. */
-PyObject *ta_no_stop_iteration(PyObject *exc);
-
 #endif

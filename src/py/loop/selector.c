@@ -194,7 +194,11 @@ static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
     return res ? 0 : -1;
 }
 
-int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop)
+/*
+ * Binds it to the loop that is running now, or to one made with it that does not run yet (and to
+ * the current context), once; checks that they belong together.  0, or -1 with an exception.
+ */
+static int attach(ta_state *st, PyObject *selector, PyObject *aioloop)
 {
     ta_loopstate *ls = ta_selector_state_of(st, selector);
     if (ls == NULL)
@@ -587,7 +591,7 @@ static PyObject *selector_exit(PyObject *self, PyObject *Py_UNUSED(args))
 
 static PyObject *selector_attach(PyObject *self, PyObject *loop)
 {
-    if (ta_selector_attach(state_of(self), self, loop) < 0)
+    if (attach(state_of(self), self, loop) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

@@ -12,11 +12,6 @@
 ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector);
 /* Any thread: makes select() return.  False: not a Selector, or not attached to a running loop. */
 bool ta_selector_kick(ta_state *st, PyObject *selector);
-/*
- * Binds it to the loop that is running now, or to one made with it that does not run yet (and to
- * the current context), once; checks that they belong together.  0, or -1 with an exception.
- */
-int ta_selector_attach(ta_state *st, PyObject *selector, PyObject *aioloop);
 
 int ta_selector_init(PyObject *module, ta_state *st);
 

@@ -671,11 +671,6 @@ error:
     return -1;
 }
 
-unsigned ta_task_live(const ta_loopstate *ls)
-{
-    return ls->nlive;
-}
-
 int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
 {
     int rc = 0;

@@ -30,7 +30,6 @@ int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg
 typedef bool (*ta_task_match)(ta_task_done done, const void *arg, const void *what);
 /* Cancels those that match.  -1 with an exception when one could not be. */
 int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg);
-unsigned ta_task_live(const ta_loopstate *ls); /* suspended now */
 
 /* Part of attaching and closing a loopstate. */
 int ta_task_attach(ta_loopstate *ls);

@@ -359,6 +359,21 @@ static void run_unwaited(ta_pool *pool, ta_job *job, ta_token *token)
         Py_DECREF(job);
 }
 
+/* StopIteration cannot pass through a coroutine: RuntimeError from it.  Steals and returns. */
+static PyObject *no_stop_iteration(PyObject *exc)
+{
+    if (!PyErr_GivenExceptionMatches(exc, PyExc_StopIteration))
+        return exc;
+    PyObject *other =
+        PyObject_CallFunction(PyExc_RuntimeError, "s", "coroutine raised StopIteration");
+    if (other == NULL) {
+        PyErr_Clear();
+        return exc;
+    }
+    PyException_SetCause(other, exc); /* steals */
+    return other;
+}
+
 /* The worker's part; steals. */
 static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
 {
@@ -369,7 +384,7 @@ static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
         job->result = job_call(job, token);
         if (job->result == NULL)
-            job->exc = ta_no_stop_iteration(PyErr_GetRaisedException());
+            job->exc = no_stop_iteration(PyErr_GetRaisedException());
     }
     job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
     job->item.fn = job_done;
@@ -596,7 +611,7 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
 
 inline_done:
     if (*result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration))
-        PyErr_SetRaisedException(ta_no_stop_iteration(PyErr_GetRaisedException()));
+        PyErr_SetRaisedException(no_stop_iteration(PyErr_GetRaisedException()));
     return 1;
 }
 
@@ -612,20 +627,6 @@ int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)
     int rc = submit(ls, job);
     Py_DECREF(job);
     return rc;
-}
-
-PyObject *ta_no_stop_iteration(PyObject *exc)
-{
-    if (!PyErr_GivenExceptionMatches(exc, PyExc_StopIteration))
-        return exc;
-    PyObject *other =
-        PyObject_CallFunction(PyExc_RuntimeError, "s", "coroutine raised StopIteration");
-    if (other == NULL) {
-        PyErr_Clear();
-        return exc;
-    }
-    PyException_SetCause(other, exc); /* steals */
-    return other;
 }
 
 /* -- of a loop -------------------------------------------------------------------------------- */

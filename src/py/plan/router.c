@@ -65,7 +65,8 @@ static PyObject *convert_float(ta_str value)
     return res;
 }
 
-PyObject *ta_router_convert(PyObject *router, ta_route_conv conv, ta_str value)
+/* What Starlette's convertor makes of one value: new reference, or NULL with its exception. */
+static PyObject *convert(PyObject *router, ta_route_conv conv, ta_str value)
 {
     switch (conv) {
     case TA_CONV_INT:
@@ -87,19 +88,24 @@ PyObject *ta_router_convert(PyObject *router, ta_route_conv conv, ta_str value)
     return value_text(value);
 }
 
+static ta_route_kind kind_of(PyObject *router, uint32_t index)
+{
+    return ta_route_tree_kind(as_router(router)->tree, index);
+}
+
 PyObject *ta_router_path_params(PyObject *router, const ta_match *match)
 {
     uint32_t n;
-    const ta_route_param *params = ta_router_params(router, match->index, &n);
-    PyObject *names = ta_router_param_names(router, match->index);
+    const ta_route_param *params = ta_route_tree_params(as_router(router)->tree, match->index, &n);
+    PyObject *names = as_router(router)->entries[match->index].names;
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
     n = match->nparams;
-    if (ta_router_kind(router, match->index) == TA_ROUTE_MOUNT)
+    if (kind_of(router, match->index) == TA_ROUTE_MOUNT)
         n--;
     for (uint32_t i = 0; i < n; i++) {
-        PyObject *value = ta_router_convert(router, params[i].conv, match->values[i]);
+        PyObject *value = convert(router, params[i].conv, match->values[i]);
         if (value == NULL || PyDict_SetItem(dict, PyTuple_GET_ITEM(names, i), value) < 0) {
             Py_XDECREF(value);
             Py_DECREF(dict);
@@ -161,11 +167,6 @@ int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host)
     return rc;
 }
 
-ta_route_kind ta_router_kind(PyObject *router, uint32_t index)
-{
-    return ta_route_tree_kind(as_router(router)->tree, index);
-}
-
 bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out)
 {
     const router_entry *entry = &as_router(router)->entries[index];
@@ -183,16 +184,6 @@ PyObject *ta_router_target(PyObject *router, uint32_t index)
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index)
 {
     return as_router(router)->entries[index].scope_items;
-}
-
-PyObject *ta_router_param_names(PyObject *router, uint32_t index)
-{
-    return as_router(router)->entries[index].names;
-}
-
-const ta_route_param *ta_router_params(PyObject *router, uint32_t index, uint32_t *count)
-{
-    return ta_route_tree_params(as_router(router)->tree, index, count);
 }
 
 /* -- construction ------------------------------------------------------------------------------ */
@@ -454,7 +445,7 @@ static PyObject *router_match(PyObject *self, PyObject *const *args, Py_ssize_t 
     int found = find_for(self, args, 0, &match);
     if (found < 0)
         return NULL;
-    if (found != TA_FOUND_FULL || ta_router_kind(self, match.index) != TA_ROUTE_ROUTE)
+    if (found != TA_FOUND_FULL || kind_of(self, match.index) != TA_ROUTE_ROUTE)
         Py_RETURN_NONE;
     PyObject *params = ta_router_path_params(self, &match);
     return params ? Py_BuildValue("(IN)", match.index, params) : NULL;
@@ -490,7 +481,7 @@ static PyObject *router_find(PyObject *self, PyObject *const *args, Py_ssize_t n
     case TA_FOUND_PARTIAL:
         return Py_BuildValue("(iIO)", found, match.partial, Py_None);
     case TA_FOUND_FULL: {
-        if (ta_router_kind(self, match.index) != TA_ROUTE_ROUTE)
+        if (kind_of(self, match.index) != TA_ROUTE_ROUTE)
             return Py_BuildValue("(iIO)", found, match.index, Py_None);
         PyObject *params = ta_router_path_params(self, &match);
         return params ? Py_BuildValue("(iIN)", found, match.index, params) : NULL;

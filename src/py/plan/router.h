@@ -38,20 +38,14 @@ ta_route_found ta_router_find(PyObject *router, ta_method method_id, ta_str meth
 int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host);
 
 /* Of entry `index` (as matched); borrowed from the router: */
-ta_route_kind ta_router_kind(PyObject *router, uint32_t index);
 PyObject *ta_router_target(PyObject *router, uint32_t index); /* a Plan, an App, or None */
 /* The value of `Allow` for a method that a route has not; false: Python has to say it. */
 bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out);
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index); /* a dict, or NULL */
-PyObject *ta_router_param_names(PyObject *router, uint32_t index); /* tuple of interned str */
-const ta_route_param *ta_router_params(PyObject *router, uint32_t index, uint32_t *count);
 
-/* What Starlette's convertor makes of one value: a new str, int, float or UUID; NULL with the
- * exception that Starlette would raise too (an int of more digits than sys.get_int_max_str_digits).
- */
-PyObject *ta_router_convert(PyObject *router, ta_route_conv conv, ta_str value);
-/* A new dict name -> converted value; NULL with an exception, as above.  Of a mount the last one,
- * which is what is below it, is left out. */
+/* A new dict name -> what Starlette's convertor makes of the value: str, int, float or UUID.  Of a
+ * mount the last one, which is what is below it, is left out.  NULL with the exception that
+ * Starlette would raise too (an int of more digits than sys.get_int_max_str_digits). */
 PyObject *ta_router_path_params(PyObject *router, const ta_match *match);
 
 #endif

@@ -203,8 +203,8 @@ static void run_task(ta_native *x, PyObject *coro)
     }
 }
 
-/* An exception is set, outside of any Task. */
-void ta_native_failed(ta_native *x)
+/* An exception is set, outside of any Task: the application's handlers, or 500. */
+static void failed_outside(ta_native *x)
 {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *coro = ask_error_app(x, exc);
@@ -229,7 +229,7 @@ static void start_asgi(ta_native *x)
     PyObject *coro = call_asgi(x, x->app->asgi);
     ta_ls_leave(ls);
     if (coro == NULL)
-        ta_native_failed(x);
+        failed_outside(x);
     else
         run_task(x, coro);
 }
@@ -246,7 +246,7 @@ static bool start_direct(ta_native *x)
     else if (rc == 0)
         run_task(x, run);
     else
-        ta_native_failed(x);
+        failed_outside(x);
     return true;
 }
 
@@ -296,14 +296,14 @@ static void start(ta_native *x)
         int rc = rebuild(server);
         ta_ls_leave(server->ls);
         if (rc < 0) {
-            ta_native_failed(x);
+            failed_outside(x);
             return;
         }
     }
     if (x->app != server->app)
         Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
     if (TA_UNLIKELY(server->watch != NULL) && ta_watch_begin(x) < 0) {
-        ta_native_failed(x);
+        failed_outside(x);
         return;
     }
     if (x->ws != NULL || !x->app->direct || !start_direct(x))

@@ -314,8 +314,6 @@ void ta_native_told(ta_native *x);
 void ta_server_maybe_done(ta_server *server);
 /* Starts the request now, or as soon as Python code may be started (dispatch.c). */
 void ta_native_start(ta_native *x);
-/* An exception is set, outside of any Task: the application's handlers, or 500. */
-void ta_native_failed(ta_native *x);
 /* Cancels the Tasks of the server's requests; that of one.  -1 with an exception. */
 int ta_server_cancel_tasks(ta_server *server, PyObject *msg);
 int ta_native_cancel_task(ta_native *x, PyObject *msg);
