@@ -10,18 +10,26 @@
 #include "json/escape.h"
 #include "json/num.h"
 
+/* How many digits of the number are not leading or trailing zeros. */
+static int significant(const char *text)
+{
+    int n = 0, zeros = 0;
+    for (; *text && *text != 'e'; text++) {
+        if (*text < '0' || *text > '9' || (n == 0 && *text == '0'))
+            continue;
+        n++;
+        zeros = *text == '0' ? zeros + 1 : 0;
+    }
+    return n - zeros;
+}
+
 static void check_number(const uint8_t *data)
 {
     char text[TA_JSON_DOUBLE_MAX + 1];
     uint64_t bits;
     memcpy(&bits, data, 8);
 
-    char *end = ta_json_write_u64(text, bits);
-    REQUIRE(end - text <= TA_JSON_INT_MAX);
-    *end = '\0';
-    REQUIRE(strtoull(text, NULL, 10) == bits);
-
-    end = ta_json_write_i64(text, (int64_t)bits);
+    char *end = ta_json_write_i64(text, (int64_t)bits);
     REQUIRE(end - text <= TA_JSON_INT_MAX);
     *end = '\0';
     REQUIRE(strtoll(text, NULL, 10) == (int64_t)bits);
@@ -38,10 +46,7 @@ static void check_number(const uint8_t *data)
 
     /* No shorter text reads back as v: C's rounding to one digit less does not. */
     if (v != 0) {
-        uint64_t digits;
-        int exponent;
-        ta_json_shortest(fabs(v), &digits, &exponent);
-        int n = snprintf(text, sizeof text, "%llu", (unsigned long long)digits);
+        int n = significant(text);
         if (n > 1) {
             char shorter[40];
             snprintf(shorter, sizeof shorter, "%.*e", n - 2, v);
@@ -175,9 +180,7 @@ static void check_bytes(const char *s, size_t size)
     ta_buf_init(&out);
     REQUIRE(ta_json_string_utf8(&out, s, size) == TA_OK);
     ta_str text = ta_buf_str(&out);
-    size_t clean = ta_json_clean_prefix(s, size);
-    REQUIRE(clean <= size && text.len >= size + 2 && memcmp(text.ptr + 1, s, clean) == 0);
-    REQUIRE(clean == size ? text.len == size + 2 : text.ptr[1 + clean] == '\\');
+    REQUIRE(text.len >= size + 2);
     for (size_t i = 1; i + 1 < text.len; i++)
         REQUIRE((unsigned char)text.ptr[i] >= 0x20);
     ta_buf_free(&out);

@@ -8,7 +8,7 @@
 #include "fuzz.h"
 
 #include "route/convert.h"
-#include "route/tree.h"
+#include "route/tree_int.h"
 
 enum { MAX_ENTRIES = 24, MAX_TEXT = 300, BUDGET = 20000 };
 
@@ -144,7 +144,7 @@ static int add(ta_route_tree *tree, plain *entry, const char *line, size_t len)
     if (rc == TA_EINVAL)
         return 1; /* a name twice: not added */
     REQUIRE(rc == TA_OK);
-    uint32_t index = ta_route_tree_count(tree) - 1;
+    uint32_t index = tree->count - 1;
     if (entry->kind == TA_ROUTE_MOUNT) {
         while (path.len > 0 && path.ptr[path.len - 1] == '/')
             path.len--;
@@ -183,7 +183,7 @@ static void compare(const ta_route_tree *tree, const plain *entries, ta_str path
     ta_route_found want = TA_FOUND_NONE;
     uint32_t partial = TA_ROUTE_NONE;
     uint32_t index = start;
-    for (; index < ta_route_tree_count(tree); index++) {
+    for (; index < tree->count; index++) {
         const plain *entry = &entries[index];
         if (entry->kind == TA_ROUTE_ANY) {
             if (!may_match(entry, path))
@@ -231,7 +231,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (size > 0) {
         const char *feed = memchr(s, '\n', size);
         size_t len = feed ? (size_t)(feed - s) : size;
-        uint32_t n = ta_route_tree_count(tree);
+        uint32_t n = tree->count;
         if (n == MAX_ENTRIES || add(tree, &entries[n], s, len) == 0)
             break;
         s += len + (feed != NULL);
@@ -241,7 +241,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ta_str path = {s, TA_MIN(size, (size_t)MAX_TEXT)};
     compare(tree, entries, path, TA_STR("GET"), 0);
     compare(tree, entries, path, TA_STR("PURGE"), 0);
-    compare(tree, entries, path, TA_STR("GET"), ta_route_tree_count(tree) / 2);
+    compare(tree, entries, path, TA_STR("GET"), tree->count / 2);
     ta_route_tree_free(tree);
     free(entries);
     return 0;

@@ -1,12 +1,11 @@
 /*
- * fuzz_url.c -- percent-decoding, query strings, forms, cookies, authorities and request-targets:
+ * fuzz_url.c -- percent-decoding, query strings, cookies, authorities and request-targets:
  * against plain readings, and in place against elsewhere.
  *
  * Input: the text; every function gets all of it.
  */
 #include "fuzz.h"
 
-#include "http/form.h"
 #include "http/url.h"
 
 static bool within(ta_str part, ta_str all)
@@ -37,29 +36,14 @@ static size_t plain_unquote(char *out, ta_str s, bool plus)
     return n;
 }
 
-static void check_decoder(size_t (*fn)(char *, ta_str), ta_str text, char *a, char *b, int plain)
+static void check_decoder(size_t (*fn)(char *, ta_str), ta_str text, char *a, char *b, bool plus)
 {
     size_t n = fn(a, text);
     REQUIRE(n <= text.len);
     if (text.len)
         memcpy(b, text.ptr, text.len);
     REQUIRE(fn(b, ta_str_of(b, text.len)) == n && memcmp(a, b, n) == 0);
-    if (plain >= 0)
-        REQUIRE(plain_unquote(b, text, plain) == n && memcmp(a, b, n) == 0);
-}
-
-typedef struct fields {
-    size_t n, bytes;
-    ta_str all;
-} fields;
-
-static int on_field(void *arg, const ta_form_field *field)
-{
-    fields *f = arg;
-    f->n++;
-    f->bytes += field->name.len + field->value.len;
-    REQUIRE(within(field->name, f->all) && within(field->value, f->all));
-    return TA_OK;
+    REQUIRE(plain_unquote(b, text, plus) == n && memcmp(a, b, n) == 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -67,13 +51,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     ta_str text = {(const char *)data, size};
     char *a = malloc(size ? size : 1), *b = malloc(size ? size : 1);
 
-    check_decoder(ta_url_unquote, text, a, b, 0);
-    check_decoder(ta_url_unquote_plus, text, a, b, 1);
-    check_decoder(ta_cookie_unquote, text, a, b, -1);
+    check_decoder(ta_url_unquote, text, a, b, false);
+    check_decoder(ta_url_unquote_plus, text, a, b, true);
 
     ta_str rest = text;
     ta_qs_pair pair;
-    size_t pairs = 0, bytes = 0;
     while (ta_qs_next(&rest, &pair)) {
         REQUIRE(within(pair.name, text) && within(pair.value, text));
         REQUIRE(!memchr(pair.name.ptr, '&', pair.name.len) &&
@@ -82,31 +64,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bool plus =
             memchr(pair.name.ptr, '+', pair.name.len) || memchr(pair.name.ptr, '%', pair.name.len);
         REQUIRE(plus == pair.name_quoted);
-        bytes += ta_url_unquote_plus(a, pair.name) + ta_url_unquote_plus(a, pair.value);
-        pairs++;
     }
     REQUIRE(rest.len == 0);
-    if (size)
-        memcpy(a, data, size);
-    fields f = {.all = {a, size}};
-    REQUIRE(ta_form_parse(a, size, 0, on_field, &f) == TA_OK);
-    REQUIRE(f.n == pairs && f.bytes == bytes);
 
     ta_cookie_pair cookie;
     rest = text;
     while (ta_cookie_next(&rest, &cookie)) {
         REQUIRE(within(cookie.name, text) && within(cookie.value, text));
         REQUIRE(cookie.name.len || cookie.value.len);
-        size_t n = ta_cookie_unquote(a, cookie.value);
-        REQUIRE(n <= cookie.value.len && (cookie.quoted || n == cookie.value.len));
+        REQUIRE(!cookie.quoted || (cookie.value.ptr[0] == '"' && cookie.value.len >= 2));
     }
     REQUIRE(rest.len == 0);
 
     if (ta_url_is_authority(text)) {
-        ta_str host, port;
-        ta_url_split_authority(text, &host, &port);
-        REQUIRE(host.len && within(host, text) && within(port, text) && port.len <= 1000);
-        REQUIRE(!memchr(host.ptr, '/', host.len) && !memchr(host.ptr, '@', host.len));
+        REQUIRE(!memchr(text.ptr, '/', text.len) && !memchr(text.ptr, '@', text.len));
     }
     for (int m = TA_METHOD_OTHER; m <= TA_METHOD_CONNECT; m++) {
         ta_target t;

@@ -1,11 +1,10 @@
-/* err.h -- names and texts of ta_err.  Layer: base. */
+/* err.h -- texts of ta_err.  Layer: base. */
 #ifndef TA_BASE_ERR_H
 #define TA_BASE_ERR_H
 
 #include "base/ta_base.h"
 
-/* Static strings: "TA_EBAD", and "malformed input".  Any int is allowed. */
-const char *ta_err_name(int err);
+/* A static string, as "malformed input".  Any int is allowed. */
 const char *ta_err_text(int err);
 
 #endif

@@ -5,12 +5,6 @@
 
 enum { LINE_MAX_BYTES = 1023 };
 
-const char *ta_log_level_name(ta_log_level level)
-{
-    static const char *const names[] = {"debug", "info", "warning", "error", "off"};
-    return (unsigned)level < TA_COUNTOF(names) ? names[level] : "unknown";
-}
-
 /* So that what a peer sent cannot forge lines or terminal sequences: \xHH. */
 static size_t escape(char *out, size_t cap, const char *text, size_t len)
 {

@@ -27,6 +27,5 @@ static inline bool ta_log_on(const ta_log *log, ta_log_level level)
 
 /* Formats one line (cut at 1,023 bytes; control characters are escaped) and writes it. */
 void ta_log_printf(const ta_log *log, ta_log_level level, const char *fmt, ...) TA_PRINTF(3, 4);
-const char *ta_log_level_name(ta_log_level level);
 
 #endif

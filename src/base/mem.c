@@ -56,19 +56,6 @@ void ta_free(void *ptr)
         hooks.free(hooks.ctx, ptr);
 }
 
-char *ta_strndup(const char *ptr, size_t len)
-{
-    if (len == SIZE_MAX)
-        return NULL;
-    char *copy = ta_malloc(len + 1);
-    if (copy) {
-        if (len)
-            memcpy(copy, ptr, len);
-        copy[len] = '\0';
-    }
-    return copy;
-}
-
 /* -- arena ---------------------------------------------------------------------------------- */
 
 struct ta_arena_block {
@@ -97,26 +84,6 @@ void ta_arena_free(ta_arena *arena)
         ta_free(b);
     }
     ta_arena_init(arena, arena->block_size);
-}
-
-void ta_arena_reset(ta_arena *arena)
-{
-    ta_arena_block *keep = NULL;
-    size_t ordinary = ordinary_size(arena);
-    for (ta_arena_block *b = arena->blocks, *next; b; b = next) {
-        next = b->next;
-        if (!keep && b->size == ordinary)
-            keep = b;
-        else
-            ta_free(b);
-    }
-    arena->blocks = keep;
-    arena->cur = arena->end = NULL;
-    if (keep) {
-        keep->next = NULL;
-        arena->cur = keep->data;
-        arena->end = keep->data + keep->size;
-    }
 }
 
 static ta_arena_block *new_block(size_t size)

@@ -27,8 +27,6 @@ TA_MUST_CHECK void *ta_malloc(size_t size) __attribute__((malloc, alloc_size(1))
 TA_MUST_CHECK void *ta_calloc(size_t count, size_t size); /* zeroed; checks the product */
 TA_MUST_CHECK void *ta_realloc(void *ptr, size_t size);   /* failing leaves ptr as it is */
 void ta_free(void *ptr);                                  /* NULL: no-op */
-/* NUL-terminated copy of a slice; free with ta_free. */
-TA_MUST_CHECK char *ta_strndup(const char *ptr, size_t len);
 
 /*
  * A bump allocator whose pieces are freed all at once: what lives as long as a request.
@@ -45,9 +43,7 @@ enum { TA_ARENA_BLOCK = 4096 };
 
 void ta_arena_init(ta_arena *arena, uint32_t block_size); /* allocates nothing yet */
 void ta_arena_free(ta_arena *arena);                      /* and back to the initial state */
-/* Frees all pieces; one ordinary block is kept for reuse, so that a steady user allocates never. */
-void ta_arena_reset(ta_arena *arena);
-/* Aligned as malloc's; NULL: out of memory.  Lives until reset or free. */
+/* Aligned as malloc's; NULL: out of memory.  Lives until ta_arena_free. */
 TA_MUST_CHECK void *ta_arena_alloc(ta_arena *arena, size_t size);
 TA_MUST_CHECK char *ta_arena_strndup(ta_arena *arena, const char *ptr, size_t len);
 

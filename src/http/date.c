@@ -7,17 +7,7 @@ static const char month_names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 #define SECONDS_MIN (-62167219200LL) /* 0000-01-01 */
 #define SECONDS_MAX 253402300799LL   /* 9999-12-31 23:59:59 */
 
-/* Days since 1970-01-01 of a proleptic Gregorian date: eras of 400 years that begin in March. */
-static int64_t days_of(int64_t year, int month, int day)
-{
-    year -= month <= 2;
-    int64_t era = (year >= 0 ? year : year - 399) / 400;
-    int64_t yoe = year - era * 400;
-    int64_t doy = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-    int64_t doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-    return era * 146097 + doe - 719468;
-}
-
+/* Date of a day since 1970-01-01, proleptic Gregorian: eras of 400 years that begin in March. */
 static void civil_of(int64_t days, int *year, int *month, int *day)
 {
     days += 719468;
@@ -55,97 +45,4 @@ void ta_date_format(char *out, int64_t unix_seconds)
     two(out + 17, rest / 3600);
     two(out + 20, rest / 60 % 60);
     two(out + 23, rest % 60);
-}
-
-/* -- parsing -------------------------------------------------------------------------------- */
-
-typedef struct cursor {
-    const char *p, *end;
-} cursor;
-
-static bool literal(cursor *c, const char *text)
-{
-    size_t n = strlen(text);
-    if ((size_t)(c->end - c->p) < n || memcmp(c->p, text, n) != 0)
-        return false;
-    c->p += n;
-    return true;
-}
-
-static bool digits(cursor *c, int n, int *out)
-{
-    int v = 0;
-    if (c->end - c->p < n)
-        return false;
-    for (int i = 0; i < n; i++) {
-        if (c->p[i] < '0' || c->p[i] > '9')
-            return false;
-        v = v * 10 + (c->p[i] - '0');
-    }
-    c->p += n;
-    *out = v;
-    return true;
-}
-
-static bool name_of(cursor *c, const char *names, int count, int *out)
-{
-    for (int i = 0; i < count && c->end - c->p >= 3; i++) {
-        if (memcmp(c->p, names + i * 3, 3) == 0) {
-            c->p += 3;
-            *out = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool time_of(cursor *c, int *h, int *m, int *s)
-{
-    return digits(c, 2, h) && literal(c, ":") && digits(c, 2, m) && literal(c, ":") &&
-           digits(c, 2, s);
-}
-
-int ta_date_parse(ta_str text, int64_t now, int64_t *out)
-{
-    static const char *const long_tail[] = {"day, ",   "day, ", "sday, ", "nesday, ",
-                                            "rsday, ", "day, ", "urday, "};
-    cursor c = {text.ptr, text.ptr + text.len};
-    int weekday, day, month, year, h, m, s;
-
-    if (!name_of(&c, day_names, 7, &weekday))
-        return TA_EBAD;
-    if (literal(&c, ", ")) {
-        if (!digits(&c, 2, &day) || !literal(&c, " ") || !name_of(&c, month_names, 12, &month) ||
-            !literal(&c, " ") || !digits(&c, 4, &year) || !literal(&c, " ") ||
-            !time_of(&c, &h, &m, &s) || !literal(&c, " GMT"))
-            return TA_EBAD;
-    } else if (literal(&c, " ")) {
-        if (!name_of(&c, month_names, 12, &month) || !literal(&c, " "))
-            return TA_EBAD;
-        if (literal(&c, " ") ? !digits(&c, 1, &day) : !digits(&c, 2, &day))
-            return TA_EBAD;
-        if (!literal(&c, " ") || !time_of(&c, &h, &m, &s) || !literal(&c, " ") ||
-            !digits(&c, 4, &year))
-            return TA_EBAD;
-    } else if (literal(&c, long_tail[weekday])) {
-        int now_year, ignored;
-        if (!digits(&c, 2, &day) || !literal(&c, "-") || !name_of(&c, month_names, 12, &month) ||
-            !literal(&c, "-") || !digits(&c, 2, &year) || !literal(&c, " ") ||
-            !time_of(&c, &h, &m, &s) || !literal(&c, " GMT"))
-            return TA_EBAD;
-        civil_of(now / 86400, &now_year, &ignored, &ignored);
-        year += now_year - now_year % 100;
-        if (year > now_year + 50)
-            year -= 100;
-    } else {
-        return TA_EBAD;
-    }
-
-    static const unsigned char month_days[] = {31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31};
-    if (c.p != c.end || day < 1 || day > month_days[month] || h > 23 || m > 59 || s > 60)
-        return TA_EBAD;
-    if (month == 1 && day == 29 && !(year % 4 == 0 && (year % 100 != 0 || year % 400 == 0)))
-        return TA_EBAD;
-    *out = days_of(year, month + 1, day) * 86400 + h * 3600 + m * 60 + s;
-    return TA_OK;
 }

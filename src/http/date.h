@@ -8,10 +8,5 @@
 
 /* Writes TA_DATE_LEN bytes, no NUL; years outside 0 to 9999 are clamped. */
 void ta_date_format(char *out, int64_t unix_seconds);
-/*
- * Reads the three forms a recipient must accept: IMF-fixdate, RFC 850 and asctime; two-digit years
- * are placed within 50 years of `now`.  TA_OK or TA_EBAD.
- */
-TA_MUST_CHECK int ta_date_parse(ta_str text, int64_t now, int64_t *out);
 
 #endif

@@ -26,12 +26,6 @@ const ta_header *ta_headers_find(const ta_header *headers, uint32_t n, ta_str na
     return NULL;
 }
 
-const ta_header *ta_headers_next(const ta_header *headers, uint32_t n, const ta_header *prev)
-{
-    uint32_t from = (uint32_t)(prev - headers) + 1;
-    return ta_headers_find(headers + from, n - from, prev->name);
-}
-
 bool ta_is_token_char(unsigned char byte)
 {
     return ta_token_lower[byte] != 0;

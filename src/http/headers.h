@@ -10,8 +10,6 @@
 
 /* First field of that name, or NULL. */
 const ta_header *ta_headers_find(const ta_header *headers, uint32_t n, ta_str name);
-/* The next one after `prev` (an element of the list), or NULL. */
-const ta_header *ta_headers_next(const ta_header *headers, uint32_t n, const ta_header *prev);
 
 /* Whether `byte` may stand in a token (RFC 9110 section 5.6.2). */
 bool ta_is_token_char(unsigned char byte);

@@ -148,30 +148,6 @@ bool ta_cookie_next(ta_str *rest, ta_cookie_pair *pair)
     return false;
 }
 
-size_t ta_cookie_unquote(char *dst, ta_str src)
-{
-    if (src.len < 2 || src.ptr[0] != '"' || src.ptr[src.len - 1] != '"') {
-        if (src.len)
-            memmove(dst, src.ptr, src.len);
-        return src.len;
-    }
-    const char *p = src.ptr + 1, *end = src.ptr + src.len - 1;
-    char *out = dst;
-    while (p < end) {
-        if (*p != '\\' || end - p < 2 || p[1] == '\n') { /* "." of the pattern matches no newline */
-            *out++ = *p++;
-        } else if (end - p >= 4 && p[1] >= '0' && p[1] <= '3' && p[2] >= '0' && p[2] <= '7' &&
-                   p[3] >= '0' && p[3] <= '7') {
-            *out++ = (char)((p[1] - '0') << 6 | (p[2] - '0') << 3 | (p[3] - '0'));
-            p += 4;
-        } else {
-            *out++ = p[1];
-            p += 2;
-        }
-    }
-    return (size_t)(out - dst);
-}
-
 /* -- authorities and request-targets ---------------------------------------------------------- */
 
 static bool is_unreserved_or_sub_delim(unsigned char c)
@@ -253,17 +229,14 @@ bool ta_url_is_authority(ta_str s)
     return *p == ':' && is_port(p + 1, end);
 }
 
-void ta_url_split_authority(ta_str authority, ta_str *host, ta_str *port)
+/* Whether the authority names a port; one that is_authority accepts. */
+static bool has_port(ta_str authority)
 {
-    *host = *port = authority;
-    if (!authority.len)
-        return;
-    const char *p = authority.ptr, *end = authority.ptr + authority.len;
+    const char *p = authority.ptr, *end = p + authority.len;
     const char *bracket = *p == '[' ? memchr(p, ']', authority.len) : NULL;
     const char *from = bracket ? bracket : p;
-    const char *colon = from < end ? memchr(from, ':', (size_t)(end - from)) : NULL;
-    *host = ta_str_of(p, (size_t)((colon ? colon : end) - p));
-    *port = colon ? ta_str_of(colon + 1, (size_t)(end - colon - 1)) : ta_str_of(end, 0);
+    const char *colon = memchr(from, ':', (size_t)(end - from));
+    return colon && colon + 1 < end;
 }
 
 static void split_query(const char *p, const char *end, ta_target *out)
@@ -290,9 +263,7 @@ int ta_target_split(ta_str text, ta_method method, ta_target *out)
     ta_target t = {.authority = ta_str_of(p, 0)};
 
     if (method == TA_METHOD_CONNECT) {
-        ta_str host, port;
-        ta_url_split_authority(text, &host, &port);
-        if (!port.len || !ta_url_is_authority(text))
+        if (!ta_url_is_authority(text) || !has_port(text))
             return TA_EBAD;
         t.authority = text;
         t.path = t.query = ta_str_of(end, 0);

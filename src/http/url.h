@@ -45,7 +45,7 @@ bool ta_qs_next(ta_str *rest, ta_qs_pair *pair);
 
 typedef struct ta_cookie_pair {
     ta_str name, value; /* stripped; a quoted value includes its quotes */
-    bool quoted;        /* decode the value with ta_cookie_unquote */
+    bool quoted;        /* escapes in it are http.cookies' to decode */
 } ta_cookie_pair;
 
 /*
@@ -55,9 +55,6 @@ typedef struct ta_cookie_pair {
  * wins; that is the caller's business.
  */
 bool ta_cookie_next(ta_str *rest, ta_cookie_pair *pair);
-/* Removes the quotes and the \ooo and \c escapes as http.cookies does.  dst may be src.ptr;
- * writes at most src.len bytes and returns how many. */
-size_t ta_cookie_unquote(char *dst, ta_str src);
 
 /* -- request-targets -------------------------------------------------------------------------- */
 
@@ -79,7 +76,5 @@ TA_MUST_CHECK int ta_target_split(ta_str text, ta_method method, ta_target *out)
  * userinfo); empty is not.
  */
 bool ta_url_is_authority(ta_str s);
-/* Cuts an authority in host (brackets of an IPv6 literal kept) and port digits (empty: none). */
-void ta_url_split_authority(ta_str authority, ta_str *host, ta_str *port);
 
 #endif

@@ -120,20 +120,6 @@ static inline size_t copy_clean(char *dst, const char *s, size_t len)
     return i;
 }
 
-size_t ta_json_clean_prefix(const char *s, size_t len)
-{
-    size_t total = 0;
-    char scratch[BLOCK + SLACK];
-    while (total < len) {
-        size_t n = TA_MIN(len - total, (size_t)BLOCK);
-        size_t clean = copy_clean(scratch, s + total, n);
-        total += clean;
-        if (clean < n)
-            break;
-    }
-    return total;
-}
-
 /* Puts `out` back to what it was; used by the converters' failures. */
 static inline int fail(ta_buf *out, size_t len, int err)
 {

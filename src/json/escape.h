@@ -13,9 +13,6 @@
 #include "base/buf.h"
 #include "base/ta_base.h"
 
-/* Number of leading bytes of s that are copied as they are. */
-size_t ta_json_clean_prefix(const char *s, size_t len);
-
 /*
  * Write a short string with its quotation marks where there is room for TA_JSON_STRING_ROOM(len)
  * bytes; return one past the last.  Bytes behind that may be overwritten as well, within the room.

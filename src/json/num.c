@@ -49,7 +49,7 @@ static void write_digits(char *dst, uint64_t v, unsigned n)
         *--p = (char)('0' + v % 10);
 }
 
-char *ta_json_write_u64(char *dst, uint64_t v)
+static char *write_u64(char *dst, uint64_t v)
 {
     unsigned n = count_digits(v);
     write_digits(dst, v, n);
@@ -63,7 +63,7 @@ char *ta_json_write_i64(char *dst, int64_t v)
         *dst++ = '-';
         u = 0 - u;
     }
-    return ta_json_write_u64(dst, u);
+    return write_u64(dst, u);
 }
 
 /* High 64 bits of g * c / 2^64, with the lowest bit set when anything was cut off. */
@@ -128,7 +128,11 @@ static void shortest_bits(uint64_t fraction, int biased, uint64_t *digits, int *
     *exponent = k;
 }
 
-void ta_json_shortest(double v, uint64_t *digits, int *exponent)
+/*
+ * Finite v > 0 equals *digits * 10^*exponent to the last bit, and *digits has the fewest digits
+ * that do so and is the one nearest to v (at most 17; no trailing zero).
+ */
+static void shortest(double v, uint64_t *digits, int *exponent)
 {
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
@@ -155,7 +159,7 @@ char *ta_json_write_double(char *dst, double v)
     if (v < 9007199254740992.0) {
         uint64_t whole = (uint64_t)v;
         if ((double)whole == v) {
-            dst = ta_json_write_u64(dst, whole);
+            dst = write_u64(dst, whole);
             memcpy(dst, ".0", 2);
             return dst + 2;
         }
@@ -163,7 +167,7 @@ char *ta_json_write_double(char *dst, double v)
 
     uint64_t digits;
     int exponent;
-    ta_json_shortest(v, &digits, &exponent);
+    shortest(v, &digits, &exponent);
     unsigned n = count_digits(digits);
     int point = (int)n + exponent; /* v = 0.digits * 10^point */
 

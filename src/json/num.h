@@ -13,7 +13,6 @@
 #define TA_JSON_DOUBLE_MAX 26 /* "-2.2250738585072014e-308" is 24 */
 
 /* Decimal text of v; returns one past the last byte written. */
-char *ta_json_write_u64(char *dst, uint64_t v);
 char *ta_json_write_i64(char *dst, int64_t v);
 
 /*
@@ -21,11 +20,5 @@ char *ta_json_write_i64(char *dst, int64_t v);
  * 1e-4 <= |v| < 1e16 (always with a point), else "1.5e-07".  v must be finite.
  */
 char *ta_json_write_double(char *dst, double v);
-
-/*
- * The decimal behind it: finite v > 0 equals *digits * 10^*exponent to the last bit, and *digits
- * has the fewest digits that do so and is the one nearest to v (at most 17; no trailing zero).
- */
-void ta_json_shortest(double v, uint64_t *digits, int *exponent);
 
 #endif

@@ -60,18 +60,3 @@ int ta_conv_int(ta_str text, int64_t *out)
     *out = v;
     return TA_OK;
 }
-
-void ta_conv_uuid(ta_str text, uint8_t out[16])
-{
-    unsigned digit = 0;
-    for (size_t i = 0; i < text.len && digit < 32; i++) {
-        int v = hex_value(text.ptr[i]);
-        if (v < 0)
-            continue;
-        if (digit % 2 == 0)
-            out[digit / 2] = (uint8_t)(v << 4);
-        else
-            out[digit / 2] |= (uint8_t)v;
-        digit++;
-    }
-}

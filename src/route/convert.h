@@ -21,7 +21,5 @@ size_t ta_conv_uuid_span(const char *s, size_t len);
 
 /* Value of a text that matched its convertor.  TA_OK, or TA_ETOOLARGE: beyond int64_t. */
 TA_MUST_CHECK int ta_conv_int(ta_str text, int64_t *out);
-/* The 16 bytes, most significant first. */
-void ta_conv_uuid(ta_str text, uint8_t out[16]);
 
 #endif

@@ -418,11 +418,6 @@ void ta_route_tree_free(ta_route_tree *tree)
     ta_free(tree);
 }
 
-uint32_t ta_route_tree_count(const ta_route_tree *tree)
-{
-    return tree->count;
-}
-
 ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index)
 {
     return tree->entries[index].kind;

@@ -78,8 +78,7 @@ TA_MUST_CHECK int ta_route_tree_finish(ta_route_tree *tree);
 /* The ta_method of a name (TA_METHOD_OTHER: none of its own). */
 ta_method ta_route_method(ta_str name);
 
-/* Number of entries; and what an entry became (an opaque one has no parameters). */
-uint32_t ta_route_tree_count(const ta_route_tree *tree);
+/* What an entry became (an opaque one has no parameters). */
 ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index);
 const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t index,
                                            uint32_t *count);

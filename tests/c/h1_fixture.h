@@ -170,6 +170,19 @@ static void fx_start(void (*on_request)(ta_req *req))
     fx.on_request = on_request;
 }
 
+static void fx_count(ta_req *req, void *arg)
+{
+    ++*(int *)arg;
+}
+
+/* Requests between on_request and on_close. */
+static inline int fx_requests(void)
+{
+    int n = 0;
+    ta_h1_server_each(fx.server, fx_count, &n);
+    return n;
+}
+
 static void fx_stop(void)
 {
     if (fx.server)

@@ -44,17 +44,6 @@ TA_TEST(uuid_spans)
     CHECK_INT(span("-"), ==, 0);
 }
 
-TA_TEST(uuid_bytes)
-{
-    static const uint8_t want[16] = {0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0,
-                                     0x0f, 0xed, 0xcb, 0xa9, 0x87, 0x65, 0x43, 0x21};
-    uint8_t got[16];
-    ta_conv_uuid(TA_STR("12345678-9abc-def0-0fed-cba987654321"), got);
-    CHECK_MEM(got, want, 16);
-    ta_conv_uuid(TA_STR("123456789ABCDEF00FEDCBA987654321"), got);
-    CHECK_MEM(got, want, 16);
-}
-
 TA_TEST(integers)
 {
     int64_t v = 0;

@@ -14,7 +14,7 @@ TA_TEST(one_request)
     say(REQ("GET", "/again", ""));
     EXPECT(OK("6", "/again"));
     CHECK_INT(ta_h1_server_connections(fx.server), ==, 1);
-    CHECK_INT(ta_h1_server_requests(fx.server), ==, 0);
+    CHECK_INT(fx_requests(), ==, 0);
     fx_stop();
 }
 

@@ -303,7 +303,7 @@ TA_TEST(bad_chunk_before_the_request)
     EXPECT(ERROR("400 Bad Request", "19", "chunk size expected"));
     CHECK(fx.got_eof);
     LOG("");
-    CHECK_INT(ta_h1_server_requests(fx.server), ==, 0);
+    CHECK_INT(fx_requests(), ==, 0);
     fx_stop();
 }
 

@@ -624,7 +624,7 @@ TA_TEST(freed_while_serving)
     turn(5);
     close(gone);
     say(text);
-    CHECK_INT(ta_h1_server_requests(fx.server), ==, 2);
+    CHECK_INT(fx_requests(), ==, 2);
     ta_h1_server_free(fx.server);
     CHECK_INT(fx.closes, ==, 2);
     fx.server = NULL;

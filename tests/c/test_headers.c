@@ -11,18 +11,14 @@ static ta_str str(const char *text)
     return ta_str_of(text, strlen(text));
 }
 
-TA_TEST(find_and_next)
+TA_TEST(find)
 {
     const ta_header list[] = {
         {TA_STR("a"), TA_STR("1")},
         {TA_STR("b"), TA_STR("2")},
         {TA_STR("a"), TA_STR("3")},
     };
-    const ta_header *h = ta_headers_find(list, 3, TA_STR("a"));
-    CHECK(h == &list[0]);
-    h = ta_headers_next(list, 3, h);
-    CHECK(h == &list[2]);
-    CHECK(ta_headers_next(list, 3, h) == NULL);
+    CHECK(ta_headers_find(list, 3, TA_STR("a")) == &list[0]);
     CHECK(ta_headers_find(list, 3, TA_STR("c")) == NULL);
     CHECK(ta_headers_find(NULL, 0, TA_STR("a")) == NULL);
 }

@@ -21,12 +21,6 @@ TA_TEST(alloc)
     ta_free(z);
     volatile size_t huge = SIZE_MAX / 2;
     CHECK(ta_calloc(huge, 3) == NULL);
-    char *s = ta_strndup("abc", 2);
-    CHECK(s && strcmp(s, "ab") == 0);
-    ta_free(s);
-    s = ta_strndup(NULL, 0);
-    CHECK(s && *s == 0);
-    ta_free(s);
 }
 
 TA_TEST(arena_pieces)
@@ -48,9 +42,8 @@ TA_TEST(arena_pieces)
                 if (pieces[i][k] != (char)i)
                     FAIL("piece %u overwritten", i);
         }
-        ta_arena_reset(&a);
+        ta_arena_free(&a);
     }
-    ta_arena_free(&a);
     char *s = ta_arena_strndup(&a, "text", 4); /* usable again */
     CHECK(s && strcmp(s, "text") == 0);
     ta_arena_free(&a);
@@ -60,27 +53,18 @@ TA_TEST(arena_pieces)
     ta_arena_free(&a);
 }
 
-TA_TEST(arena_steady_user_allocates_nothing)
+TA_TEST(arena_blocks)
 {
     ta_failmalloc f = {0};
     ta_failmalloc_start(&f);
     ta_arena a = {0}; /* zeroed: valid */
-    for (int i = 0; i < 100; i++) {
-        for (int k = 0; k < 20; k++)
-            CHECK(ta_arena_alloc(&a, 100) != NULL);
-        ta_arena_reset(&a);
-    }
+    for (int k = 0; k < 20; k++)
+        CHECK(ta_arena_alloc(&a, 100) != NULL);
     CHECK_INT(f.calls, ==, 1);
-    /* a big piece first, then small ones: the big one goes, an ordinary block stays */
+    /* a big piece has a block of its own, and the ordinary one stays in use */
     CHECK(ta_arena_alloc(&a, 100000) != NULL);
-    CHECK(ta_arena_alloc(&a, TA_ARENA_BLOCK) != NULL);
-    ta_arena_reset(&a);
-    CHECK_INT(f.live, ==, 1);
-    ta_arena_free(&a);
-    CHECK(ta_arena_alloc(&a, 100000) != NULL);
-    CHECK(ta_arena_alloc(&a, 10) != NULL);
-    ta_arena_reset(&a);
-    CHECK_INT(f.live, ==, 1);
+    CHECK(ta_arena_alloc(&a, 100) != NULL);
+    CHECK_INT(f.calls, ==, 2);
     ta_arena_free(&a);
     CHECK_INT(f.live, ==, 0);
     ta_mem_set_hooks(NULL);
@@ -95,9 +79,8 @@ static void arena_scenario(void)
             if (p)
                 memset(p, 1, n);
         }
-        ta_arena_reset(&a);
+        ta_arena_free(&a);
     }
-    ta_arena_free(&a);
 }
 
 TA_TEST(arena_no_memory)
@@ -105,14 +88,10 @@ TA_TEST(arena_no_memory)
     ta_failmalloc_all(arena_scenario);
 }
 
-TA_TEST(err_names)
+TA_TEST(err_texts)
 {
-    for (int e = TA_EUPCALL; e <= 0; e++) {
-        CHECK(strcmp(ta_err_name(e), "unknown") != 0);
+    for (int e = TA_EUPCALL; e <= 0; e++)
         CHECK(strcmp(ta_err_text(e), "unknown error") != 0);
-    }
-    CHECK(strcmp(ta_err_name(TA_EBAD), "TA_EBAD") == 0);
-    CHECK(strcmp(ta_err_name(TA_EUPCALL - 1), "unknown") == 0);
     CHECK(strcmp(ta_err_text(-1000), "unknown error") == 0);
     CHECK(strcmp(ta_err_text(7), "success") == 0);
 }
@@ -146,5 +125,4 @@ TA_TEST(log_lines)
     memset(big, 'x', sizeof(big));
     ta_log_printf(&log, TA_LOG_WARNING, "%.*s", (int)sizeof(big), big);
     CHECK_INT(strlen(last_line), ==, 1023);
-    CHECK(strcmp(ta_log_level_name(TA_LOG_ERROR), "error") == 0);
 }

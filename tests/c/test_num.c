@@ -5,13 +5,6 @@
 
 #include "ta_test.h"
 
-static const char *u64_text(uint64_t v)
-{
-    static char text[TA_JSON_INT_MAX + 1];
-    *ta_json_write_u64(text, v) = '\0';
-    return text;
-}
-
 static const char *i64_text(int64_t v)
 {
     static char text[TA_JSON_INT_MAX + 1];
@@ -45,18 +38,17 @@ static uint64_t random_bits(void)
 
 TA_TEST(integers)
 {
-    CHECK_TEXT(u64_text(0), "0");
-    CHECK_TEXT(u64_text(UINT64_MAX), "18446744073709551615");
+    CHECK_TEXT(i64_text(0), "0");
     CHECK_TEXT(i64_text(INT64_MIN), "-9223372036854775808");
     CHECK_TEXT(i64_text(INT64_MAX), "9223372036854775807");
     CHECK_TEXT(i64_text(-1), "-1");
     char want[32];
     uint64_t power = 1;
-    for (int i = 0; i < 20; i++) {
+    for (int i = 0; i < 19; i++) {
         for (int d = -1; d <= 1; d++) {
-            uint64_t v = power + (uint64_t)d;
-            snprintf(want, sizeof want, "%" PRIu64, v);
-            CHECK_TEXT(u64_text(v), want);
+            int64_t v = (int64_t)power + d;
+            snprintf(want, sizeof want, "%" PRId64, v);
+            CHECK_TEXT(i64_text(v), want);
         }
         power *= 10;
     }
@@ -115,6 +107,28 @@ TA_TEST(doubles_as_python_writes_them)
         CHECK_TEXT(double_text(cases[i].v), cases[i].text);
 }
 
+/* The decimal that is written: digits * 10^exponent, without a trailing zero. */
+static void decimal_of(const char *text, uint64_t *digits, int *exponent)
+{
+    *digits = 0;
+    *exponent = 0;
+    bool fraction = false;
+    for (text += *text == '-'; *text && *text != 'e'; text++) {
+        if (*text == '.') {
+            fraction = true;
+            continue;
+        }
+        *digits = *digits * 10 + (uint64_t)(*text - '0');
+        *exponent -= fraction;
+    }
+    if (*text == 'e')
+        *exponent += atoi(text + 1);
+    while (*digits % 10 == 0) {
+        *digits /= 10;
+        ++*exponent;
+    }
+}
+
 /* Reads back as the same double, and no shorter text does. */
 static void check_shortest(double v)
 {
@@ -126,8 +140,7 @@ static void check_shortest(double v)
         return;
     uint64_t digits;
     int exponent;
-    ta_json_shortest(fabs(v), &digits, &exponent);
-    CHECK(digits % 10 != 0);
+    decimal_of(text, &digits, &exponent);
     char shorter[40];
     int n = snprintf(shorter, sizeof shorter, "%" PRIu64, digits);
     CHECK(n <= 17);

@@ -165,9 +165,7 @@ TA_TEST(sending)
     fixture_open();
     CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_OK);
     CHECK_INT(ta_ws_send(fixture.ws, false, TA_STR(""), NULL), ==, TA_OK);
-    CHECK(ta_ws_is_open(fixture.ws));
     ta_ws_close(fixture.ws, 1001, TA_STR("away"));
-    CHECK(!ta_ws_is_open(fixture.ws));
     CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_ECLOSED);
     ta_ws_close(fixture.ws, 1000, TA_STR(""));
     CHECK_STR(fixture_log(), "<81 hi><82 ><88 1001 away>");
@@ -308,7 +306,7 @@ TA_TEST(pings_without_a_timeout)
     fixture_cfg.ping_interval_ms = 20;
     fixture_open();
     fixture_until("<89 #3>");
-    CHECK(ta_ws_is_open(fixture.ws));
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_OK);
     fixture_shut();
 }
 
@@ -319,7 +317,7 @@ TA_TEST(no_timeout_while_we_do_not_read)
     fixture_open();
     ta_ws_pause(fixture.ws, true);
     fixture_wait(80);
-    CHECK(ta_ws_is_open(fixture.ws));
+    CHECK_INT(ta_ws_send(fixture.ws, true, TA_STR("hi"), NULL), ==, TA_OK);
     fixture_shut();
 }
 

@@ -238,22 +238,3 @@ int ta_h1_chunk_next(ta_h1_chunk *chunk, const char *data, size_t len, size_t *u
     *used = i;
     return rc;
 }
-
-int ta_h1_chunk_decode(ta_h1_chunk *chunk, char *data, size_t len, size_t *used, size_t *body_len)
-{
-    size_t in = 0, out = 0;
-    int rc;
-    do {
-        size_t n;
-        ta_str body;
-        rc = ta_h1_chunk_next(chunk, data + in, len - in, &n, &body);
-        if (body.len) {
-            memmove(data + out, body.ptr, body.len);
-            out += body.len;
-        }
-        in += n;
-    } while (rc == TA_AGAIN && in < len);
-    *used = in;
-    *body_len = out;
-    return rc;
-}

@@ -39,8 +39,5 @@ void ta_h1_chunk_init(ta_h1_chunk *chunk, const ta_http_limits *limits); /* not 
  */
 TA_MUST_CHECK int ta_h1_chunk_next(ta_h1_chunk *chunk, const char *data, size_t len, size_t *used,
                                    ta_str *body);
-/* The same over all of the input, in place: body bytes gather at data[0..*body_len). */
-TA_MUST_CHECK int ta_h1_chunk_decode(ta_h1_chunk *chunk, char *data, size_t len, size_t *used,
-                                     size_t *body_len);
 
 #endif

@@ -165,7 +165,6 @@ static bool begin_request(h1_conn *h)
         return true;
     rq->open = true;
     rq->body_told = true;
-    server->nrequests++;
     server->ops->on_request(server->ctx, req);
     return true;
 }
@@ -185,7 +184,6 @@ static bool end_request(h1_conn *h)
 {
     h1_req *rq = h->rq;
     rq->open = false;
-    h->server->nrequests--;
     h->server->ops->on_close(&rq->req);
     if (h->state == H1_GONE) {
         h->state = H1_DEAD;
@@ -479,7 +477,6 @@ static void on_close(ta_conn *c, int reason)
             return;
         }
         rq->open = false;
-        h->server->nrequests--;
         h->server->ops->on_close(&rq->req);
     }
     h1_conn_destroy(h);

@@ -41,10 +41,10 @@ TA_MUST_CHECK int ta_h1_server_accept(ta_h1_server *server, int fd, const struct
                                       socklen_t peer_len, ta_stream *stream);
 /* Whether limits.connections are open. */
 bool ta_h1_server_full(ta_h1_server *server);
-/* Connections not wholly ended; requests between on_request and on_close. */
+/* Connections not wholly ended. */
 size_t ta_h1_server_connections(const ta_h1_server *server);
-size_t ta_h1_server_requests(const ta_h1_server *server);
-/* Calls fn for each of those requests; it must not end one, nor free the server. */
+/* Calls fn for each request between on_request and on_close; it must not end one, nor free the
+ * server. */
 void ta_h1_server_each(ta_h1_server *server, void (*fn)(ta_req *req, void *arg), void *arg);
 
 /*

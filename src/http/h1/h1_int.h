@@ -123,7 +123,6 @@ struct ta_h1_server {
     ta_conn_group *group; /* owned */
     ta_list_node conns;
     size_t nconns;
-    size_t nrequests;
     h1_req *pool; /* owned */
     unsigned npool;
     ta_resp_stamp stamp;

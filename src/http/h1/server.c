@@ -164,7 +164,6 @@ void ta_h1_server_free(ta_h1_server *server)
         h1_conn *h = TA_CONTAINER_OF(server->conns.next, h1_conn, node);
         if (h->rq && h->rq->open) {
             h->rq->open = false;
-            server->nrequests--;
             server->ops->on_close(&h->rq->req);
         }
         h1_conn_destroy(h);
@@ -241,11 +240,6 @@ bool ta_h1_server_full(ta_h1_server *server)
 size_t ta_h1_server_connections(const ta_h1_server *server)
 {
     return server->nconns;
-}
-
-size_t ta_h1_server_requests(const ta_h1_server *server)
-{
-    return server->nrequests;
 }
 
 void ta_h1_server_each(ta_h1_server *server, void (*fn)(ta_req *req, void *arg), void *arg)

@@ -532,8 +532,3 @@ void ta_ws_free(ta_ws *ws)
     ta_buf_free(&ws->pack_mem);
     ta_free(ws);
 }
-
-bool ta_ws_is_open(const ta_ws *ws)
-{
-    return ws->state == WS_OPEN;
-}

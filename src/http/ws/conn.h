@@ -83,8 +83,6 @@ TA_MUST_CHECK int ta_ws_send(ta_ws *ws, bool text, ta_str data, const ta_lender 
 void ta_ws_close(ta_ws *ws, uint16_t code, ta_str reason);
 /* The peer's close frame is awaited for so long at most, from now on when ours is sent already. */
 void ta_ws_hurry(ta_ws *ws, uint32_t close_timeout_ms);
-/* Whether messages can be sent. */
-bool ta_ws_is_open(const ta_ws *ws);
 /* Whether a close frame may carry it (RFC 6455 7.4, IANA's registry). */
 bool ta_ws_code_ok(unsigned code);
 
