@@ -44,7 +44,7 @@ fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of
 	scripts/test_fastapi.sh $(ARGS)
 
 bench: ## the servers side by side: a table and a plot in benchmarks/results
-	@scripts/setup.sh test
+	@scripts/setup.sh bench
 	$(PY) benchmarks/run.py $(ARGS)
 
 asan: ## C tests and Python tests under AddressSanitizer and UBSan

@@ -2,7 +2,8 @@
 # Sets up what a make target needs, from a bare Debian 12 (root or sudo) on.  Safe to run again.
 #
 #   scripts/setup.sh run     system headers, .venv, the package (editable), the example's packages
-#   scripts/setup.sh test    the same, and everything the tests and checks need
+#   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
+#   scripts/setup.sh bench   the same as test, but without assertions
 #   scripts/setup.sh fuzz    the same as test, and clang
 #
 # Settings: PYTHON (default python3, 3.11 or newer), VENV (default .venv).
@@ -61,13 +62,15 @@ export PATH="$PWD/$venv/bin:$PATH" # meson and ninja, for the build without isol
 stamp() { cat "$@" | sha256sum | cut -c1-16; }
 constraints=tests/conformance/constraints.txt
 
-build_stamp=$(stamp pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
+ndebug=false
+case $goal in run | bench) ndebug=true ;; esac
+build_stamp=ndebug-$ndebug-$(stamp pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
 if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
     say "installing the build tools"
     "${pip[@]}" -r requirements/build.txt
     say "building TurboAPI and installing it with what the example needs"
     "${pip[@]}" --no-build-isolation --config-settings=setup-args=-Dbuildtype=release \
-        -e . -r requirements/example.txt -c "$constraints"
+        --config-settings=setup-args=-Db_ndebug=$ndebug -e . -r requirements/example.txt -c "$constraints"
     echo "$build_stamp" >"$venv/.stamp-run"
 fi
 # What has changed since is built now, where meson and ninja are found and errors are seen once.

@@ -24,9 +24,9 @@
 
 /*
  * An invariant of ours: what only a mistake in this code can break, never an input or a failed
- * call. A build without NDEBUG (the C tests, scripts/sanitize.sh, the fuzz targets) checks it and
- * aborts; a release build compiles the condition but does not evaluate it, so it must not have side
- * effects.
+ * call. A build without NDEBUG (the C tests, scripts/sanitize.sh, the fuzz targets, the extension
+ * that `make test` builds) checks it and aborts; a release build compiles the condition but does
+ * not evaluate it, so it must not have side effects.
  */
 #ifdef NDEBUG
 #define TA_ASSERT(condition) ((void)sizeof(!!(condition)))

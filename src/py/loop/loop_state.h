@@ -8,7 +8,6 @@
 #ifndef TA_PY_LOOP_LOOP_STATE_H
 #define TA_PY_LOOP_LOOP_STATE_H
 
-#include <assert.h>
 #include <pthread.h>
 
 #include "base/list.h"
@@ -78,7 +77,7 @@ static inline void ta_ls_enter(ta_loopstate *ls)
 
 static inline void ta_ls_leave(ta_loopstate *ls)
 {
-    assert(ls->running > 0);
+    TA_ASSERT(ls->running > 0);
     ls->running--;
 }
 

@@ -317,7 +317,7 @@ static void ahead_dealloc(PyObject *self)
 {
     ta_ahead *a = (ta_ahead *)self;
     PyTypeObject *type = Py_TYPE(self);
-    assert(!a->posted);
+    TA_ASSERT(!a->posted);
     for (; a->count > 0; a->count--) {
         Py_DECREF(a->pieces[a->first]);
         a->first = (a->first + 1) % MAX_PIECES;

@@ -118,7 +118,7 @@ static void *detach_thread(void *ctx)
 {
     ta_loopstate *ls = ctx;
     /* What the batches have scheduled on the asyncio loop would wait as long as we do. */
-    assert(ls->running == 0 && (ls->look == NULL || !scheduled_something(ls, ls->look)));
+    TA_ASSERT(ls->running == 0 && (ls->look == NULL || !scheduled_something(ls, ls->look)));
     (void)ls;
     return PyEval_SaveThread();
 }
@@ -451,7 +451,7 @@ static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *ser
     int n = ta_loop_poll(ls->loop, timeout_ms, ready, TA_LOOP_BATCH, served);
     int err = errno;
     ls->in_batch = false;
-    assert(ls->running == running); /* whoever entered has left */
+    TA_ASSERT(ls->running == running); /* whoever entered has left */
     (void)running;
     if (TA_UNLIKELY(ls->fatal != NULL)) {
         PyObject *exc = ls->fatal;

@@ -634,7 +634,7 @@ error:
 int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
 {
     ta_tramp *t;
-    assert(ta_ls_may_start(ls));
+    TA_ASSERT(ta_ls_may_start(ls));
     PyObject *context = PyContext_Copy(ls->context);
     if (context == NULL)
         goto error;

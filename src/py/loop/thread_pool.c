@@ -178,7 +178,7 @@ static void job_dealloc(PyObject *self)
 {
     ta_job *job = (ta_job *)self;
     PyTypeObject *type = Py_TYPE(self);
-    assert(job->waiter == NULL && !ta_list_linked(&job->node));
+    TA_ASSERT(job->waiter == NULL && !ta_list_linked(&job->node));
     job_clear_call(job);
     ta_callstat_unref(job->stat);
     Py_CLEAR(job->result);

@@ -222,7 +222,7 @@ static bool put_line(ta_access *log, ta_native *x, int status)
         p = put(p, TA_STR("\" "));
         p = put(p, parts[3]);
         *p++ = '\n';
-        assert((size_t)(p - out) <= bound);
+        TA_ASSERT((size_t)(p - out) <= bound);
         ta_buf_commit(&log->lines, (size_t)(p - out));
     }
     Py_XDECREF(client);
