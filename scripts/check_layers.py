@@ -29,12 +29,9 @@ LAYERS: dict[str, tuple[str, ...]] = {
 CONFINED: dict[str, tuple[str, ...]] = {
     "Python.h": ("py/*",),
     "structmember.h": ("py/*",),
-    "openssl/*": ("net/tls*.c", "http/ws/handshake.c"),
-    "nghttp2/*": ("http/h2/*.c",),
+    "openssl/*": ("http/ws/handshake.c",),
     "wslay/*": ("http/ws/*.c",),
     "zlib.h": ("http/compress*.c", "http/ws/*.c"),
-    "brotli/*": ("http/compress*.c",),
-    "zstd.h": ("http/compress*.c",),
 }
 
 # CPython's private headers: not even in py/.

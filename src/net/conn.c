@@ -106,9 +106,9 @@ void ta_conn_fail(ta_conn *c, int reason, bool rst)
         (void)setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     }
     ta_loop_del(c->loop, &c->io);
-    if (c->stream->ops->close)
-        c->stream->ops->close(c->stream);
-    c->stream = &c->tcp;
+    if (c->transport->ops->close)
+        c->transport->ops->close(c->transport);
+    c->transport = &c->tcp;
     close(c->io.fd);
     c->io.fd = c->tcp.fd = -1;
     ta_timer_cancel(ta_loop_timers(c->loop), &c->deadline);
@@ -167,11 +167,11 @@ void ta_conn_update_events(ta_conn *c)
     if (c->closed)
         return;
     if (c->state == CONN_OPENING || reading(c))
-        want |= c->stream->read_wants;
+        want |= c->transport->read_wants;
     else if (c->state == CONN_OPEN && !c->hup)
         want |= TA_EV_HUP;
     if (c->write_blocked)
-        want |= c->stream->write_wants;
+        want |= c->transport->write_wants;
     if (TA_UNLIKELY(want != c->io.events) && ta_loop_mod(c->loop, &c->io, want) < 0)
         ta_conn_fail(c, TA_ESYS, true);
 }
@@ -264,7 +264,7 @@ static void on_bytes(ta_conn *c, size_t n)
 
 static size_t pending(const ta_conn *c)
 {
-    return c->stream->ops->pending ? c->stream->ops->pending(c->stream) : 0;
+    return c->transport->ops->pending ? c->transport->ops->pending(c->transport) : 0;
 }
 
 static void on_fin(ta_conn *c)
@@ -281,7 +281,8 @@ static void drain_input(ta_conn *c)
 {
     char trash[16384];
     for (int round = 0; round < READ_ROUNDS && reading(c); round++) {
-        ssize_t n = c->stream->ops->read(c->stream, trash, TA_MIN(sizeof(trash), c->linger_left));
+        ssize_t n =
+            c->transport->ops->read(c->transport, trash, TA_MIN(sizeof(trash), c->linger_left));
         if (n == TA_AGAIN)
             break;
         if (n <= 0) {
@@ -319,7 +320,7 @@ static void read_input(ta_conn *c)
             ta_conn_fail(c, TA_ENOMEM, true);
             return;
         }
-        ssize_t n = c->stream->ops->read(c->stream, to, room);
+        ssize_t n = c->transport->ops->read(c->transport, to, room);
         if (n == TA_AGAIN)
             break;
         if (n < 0) {
@@ -414,8 +415,8 @@ void ta_conn_resume(ta_conn *c)
 static void after_last_byte(ta_conn *c)
 {
     if (c->eof || !c->linger) {
-        if (c->stream->ops->shutdown && c->stream != &c->tcp)
-            (void)c->stream->ops->shutdown(c->stream); /* close_notify, if it can go now */
+        if (c->transport->ops->shutdown && c->transport != &c->tcp)
+            (void)c->transport->ops->shutdown(c->transport); /* if it can go now */
         ta_conn_fail(c, TA_OK, false);
         return;
     }
@@ -423,15 +424,15 @@ static void after_last_byte(ta_conn *c)
         c->state = CONN_SHUTTING;
         ta_loop_set_timer(c->loop, &c->progress, c->group->cfg.linger_ms);
     }
-    int err = c->stream->ops->shutdown(c->stream);
+    int err = c->transport->ops->shutdown(c->transport);
     c->write_blocked = err == TA_AGAIN;
     if (err < 0 && err != TA_AGAIN) {
         ta_conn_fail(c, TA_OK, false);
         return;
     }
     if (err == TA_OK) {
-        /* For TLS that was close_notify; the FIN behind it ends the transport's side too. */
-        if (c->stream != &c->tcp)
+        /* That was the transport's own end; the FIN behind it ends the socket's side too. */
+        if (c->transport != &c->tcp)
             (void)shutdown(c->io.fd, SHUT_WR);
         c->state = CONN_LINGERING;
     }
@@ -453,7 +454,7 @@ static void send_output(ta_conn *c)
 
 static void handshake(ta_conn *c)
 {
-    int err = c->stream->ops->handshake(c->stream);
+    int err = c->transport->ops->handshake(c->transport);
     if (err == TA_AGAIN) {
         ta_conn_update_events(c);
         return;
@@ -478,14 +479,14 @@ static void on_io(ta_io *io, unsigned events)
         handshake(c);
         return;
     }
-    if (c->write_blocked && events & (c->stream->write_wants | TA_EV_ERR)) {
+    if (c->write_blocked && events & (c->transport->write_wants | TA_EV_ERR)) {
         send_output(c);
         if (c->closed)
             return;
     }
     uint64_t before = c->bytes_in;
     if (reading(c)) {
-        if (events & (c->stream->read_wants | TA_EV_HUP | TA_EV_ERR))
+        if (events & (c->transport->read_wants | TA_EV_HUP | TA_EV_ERR))
             read_input(c);
         if (c->closed || !(events & TA_EV_ERR) || c->bytes_in != before || c->eof)
             return;
@@ -539,7 +540,7 @@ static void on_no_progress(ta_timer *t)
 /* -- the beginning, and the rest ------------------------------------------------------------ */
 
 int ta_conn_open(ta_conn *c, ta_conn_group *group, int fd, const struct sockaddr *peer,
-                 socklen_t peer_len, ta_stream *stream, const ta_conn_ops *ops, void *proto)
+                 socklen_t peer_len, ta_transport *transport, const ta_conn_ops *ops, void *proto)
 {
     *c = (ta_conn){
         .ops = ops,
@@ -552,11 +553,11 @@ int ta_conn_open(ta_conn *c, ta_conn_group *group, int fd, const struct sockaddr
         .later = {.fn = on_later},
     };
     ta_tcp_init(&c->tcp, fd);
-    c->stream = stream ? stream : &c->tcp;
-    c->state = c->stream->ops->handshake ? CONN_OPENING : CONN_OPEN;
+    c->transport = transport ? transport : &c->tcp;
+    c->state = c->transport->ops->handshake ? CONN_OPENING : CONN_OPEN;
     if (peer && (peer->sa_family == AF_INET || peer->sa_family == AF_INET6))
         memcpy(&c->peer, peer, TA_MIN((size_t)peer_len, sizeof(c->peer)));
-    int err = ta_loop_add(c->loop, &c->io, c->stream->read_wants);
+    int err = ta_loop_add(c->loop, &c->io, c->transport->read_wants);
     if (err < 0)
         return err;
     ta_list_push_back(&group->conns, &c->node);
@@ -621,10 +622,10 @@ void ta_conn_local(ta_conn *c, ta_str *host, uint16_t *port)
 
 ta_str ta_conn_alpn(const ta_conn *c)
 {
-    return c->stream->ops->alpn ? c->stream->ops->alpn(c->stream) : ta_str_of(NULL, 0);
+    return c->transport->ops->alpn ? c->transport->ops->alpn(c->transport) : ta_str_of(NULL, 0);
 }
 
 bool ta_conn_secure(const ta_conn *c)
 {
-    return c->stream->secure;
+    return c->transport->secure;
 }

@@ -1,9 +1,9 @@
 /*
- * conn.h -- one connection: descriptor, stream, buffers, deadlines; owns the bytes, not their
+ * conn.h -- one connection: descriptor, transport, buffers, deadlines; owns the bytes, not their
  * meaning.
  *
- * Layer: net (L1).  The protocol (h1_conn, h2_conn, ws_conn) embeds a ta_conn or points to it and
- * is called through ta_conn_ops.  All of it on the thread of the loop.
+ * Layer: net (L1).  The protocol embeds a ta_conn or points to it and is called through
+ * ta_conn_ops.  All of it on the thread of the loop.
  *
  * Rules that make callers simple:
  *  - Every ta_conn_* function may be called from within any upcall, on a closed connection too
@@ -35,7 +35,7 @@ typedef struct ta_conn_group ta_conn_group;
 
 /* All may be NULL except on_data and on_close. */
 typedef struct ta_conn_ops {
-    /* The handshake is over (at once, from ta_conn_open, for plain streams): bytes may flow.
+    /* The handshake is over (at once, from ta_conn_open, for plain sockets): bytes may flow.
      * ta_conn_alpn tells what was chosen; ta_conn_set_ops may hand over to that protocol. */
     void (*on_open)(ta_conn *c);
     /* New bytes are in c->in (or in the sink, see ta_conn_set_sink).  Consume what is understood
@@ -53,7 +53,8 @@ typedef struct ta_conn_ops {
     /* The deadline of ta_conn_set_deadline passed; it is no longer armed.  NULL: ta_conn_close. */
     void (*on_timeout)(ta_conn *c);
     /* Last upcall.  Why: TA_OK: ta_conn_close or ta_conn_finish; TA_ECLOSED: reset by the peer;
-     * TA_ETIMEOUT: no progress of a write; TA_EBAD: broken TLS; TA_ENOMEM; TA_ESYS. */
+     * TA_ETIMEOUT: no progress of a write; TA_EBAD: the peer broke the protocol of the transport;
+     * TA_ENOMEM; TA_ESYS. */
     void (*on_close)(ta_conn *c, int reason);
 } ta_conn_ops;
 
@@ -92,7 +93,7 @@ struct ta_conn {
     ta_conn_group *group;   /* borrowed: outlives the connection */
     ta_loop *loop;          /* borrowed: outlives the group */
     ta_buf in;              /* received, not consumed */
-    uint64_t bytes_in;      /* of the stream, since open */
+    uint64_t bytes_in;      /* of the protocol, since open */
     uint64_t bytes_out;
     bool closed; /* ta_conn_close was called or it failed: no more I/O */
     bool eof;    /* the peer's FIN was read: no more bytes come */
@@ -103,13 +104,13 @@ struct ta_conn {
     bool read_paused;   /* by the protocol */
     bool read_full;     /* by c->in being full */
     bool want_drain;    /* a write said TA_AGAIN */
-    bool write_blocked; /* the stream took no more: its write_wants is watched */
+    bool write_blocked; /* the transport took no more: its write_wants is watched */
     bool sending;       /* within the send loop: callbacks must not start another */
     bool linger;
     int reason;
     ta_io io;
-    ta_stream *stream; /* owned when it is not &tcp */
-    ta_stream tcp;
+    ta_transport *transport; /* owned when it is not &tcp */
+    ta_transport tcp;
     size_t pin_end;    /* c->in.data[0 .. pin_end) is pinned */
     ta_buf held;       /* pinned bytes whose buffer had to be replaced */
     ta_buf *ending;    /* borrowed: in and held, while on_close runs */
@@ -121,12 +122,12 @@ struct ta_conn {
     ta_buf *sink;  /* borrowed: until reset */
     uint64_t sink_left;
     uint32_t linger_left;
-    ta_timer deadline;                /* the protocol's */
-    ta_timer progress;                /* of writing, or of lingering */
-    ta_pace pace;                     /* of writing, while `progress` runs for it */
-    uint64_t taken;                   /* bytes that the peer had acknowledged at pace.since */
-    ta_defer later;                   /* end of batch: send; read what TLS holds; on_close */
-    ta_list_node node;                /* in the group */
+    ta_timer deadline; /* the protocol's */
+    ta_timer progress; /* of writing, or of lingering */
+    ta_pace pace;      /* of writing, while `progress` runs for it */
+    uint64_t taken;    /* bytes that the peer had acknowledged at pace.since */
+    ta_defer later;    /* end of batch: send; read what the transport holds; on_close */
+    ta_list_node node; /* in the group */
     char peer_text[INET6_ADDRSTRLEN]; /* both made when first asked for */
     char local_text[INET6_ADDRSTRLEN];
     uint16_t local_port;
@@ -136,13 +137,13 @@ struct ta_conn {
 /*
  * Takes over fd (a connected, non-blocking stream socket) and starts to read.  `c` is memory of the
  * caller, which need not be initialised and must stay until on_close.  `peer` as accept gave it,
- * may be NULL.  `stream`: NULL for a plain one, else taken over (closed through its ops). TA_OK;
- * else nothing was taken over: TA_ESYS, TA_ENOMEM.  on_open and even ta_conn_close (not on_close)
- * may have happened before it returns.
+ * may be NULL.  `transport`: NULL for a plain socket, else taken over (closed through its ops).
+ * TA_OK; else nothing was taken over: TA_ESYS, TA_ENOMEM.  on_open and even ta_conn_close (not
+ * on_close) may have happened before it returns.
  */
 TA_MUST_CHECK int ta_conn_open(ta_conn *c, ta_conn_group *group, int fd,
-                               const struct sockaddr *peer, socklen_t peer_len, ta_stream *stream,
-                               const ta_conn_ops *ops, void *proto);
+                               const struct sockaddr *peer, socklen_t peer_len,
+                               ta_transport *transport, const ta_conn_ops *ops, void *proto);
 /* Another protocol takes over (after ALPN, or an upgrade).  Unconsumed bytes stay in c->in; the
  * new protocol looks at them itself. */
 void ta_conn_set_ops(ta_conn *c, const ta_conn_ops *ops, void *proto);
@@ -226,14 +227,14 @@ size_t ta_conn_unacknowledged(const ta_conn *c);
 /* -- the rest ------------------------------------------------------------------------------- */
 
 /* on_timeout `ms` from the batch's clock on; replaces the one before.  Nearly free to call for each
- * request.  The first one is best set right after ta_conn_open: it bounds a TLS handshake too.
- * ta_conn_clear_deadline: none. */
+ * request.  The first one is best set right after ta_conn_open: it bounds the handshake of a
+ * transport too. ta_conn_clear_deadline: none. */
 void ta_conn_set_deadline(ta_conn *c, uint32_t ms);
 void ta_conn_clear_deadline(ta_conn *c);
 /* Addresses as text ("" and 0 for a unix socket), made at the first call; live as long as c. */
 void ta_conn_peer(ta_conn *c, ta_str *host, uint16_t *port);
 void ta_conn_local(ta_conn *c, ta_str *host, uint16_t *port);
-ta_str ta_conn_alpn(const ta_conn *c); /* "h2", ...; empty without TLS */
+ta_str ta_conn_alpn(const ta_conn *c); /* what the handshake chose, or empty */
 bool ta_conn_secure(const ta_conn *c);
 
 #endif

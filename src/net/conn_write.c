@@ -116,7 +116,7 @@ static int no_memory(ta_conn *c)
 
 static bool plain(const ta_conn *c)
 {
-    return c->stream == &c->tcp;
+    return c->transport == &c->tcp;
 }
 
 /* Bytes that were handed to the kernel and not acknowledged by the peer. */
@@ -180,7 +180,7 @@ static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
     int n = 0;
     size_t total = 0;
     const ta_conn_seg *seg = c->segs;
-    for (; seg && n < TA_STREAM_IOV && total < SEND_BUDGET; seg = seg->next) {
+    for (; seg && n < TA_TRANSPORT_IOV && total < SEND_BUDGET; seg = seg->next) {
         ta_str s = seg->kind == SEG_REF ? seg->ref.data : ta_buf_str(&seg->buf);
         s.len = TA_MIN(s.len, SEND_BUDGET - total);
         if (s.len) {
@@ -190,7 +190,7 @@ static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
         if (seg->kind == SEG_FILE)
             break; /* the rest of the file comes before what follows it */
     }
-    if (!seg && n < TA_STREAM_IOV && total < SEND_BUDGET && c->out.len) {
+    if (!seg && n < TA_TRANSPORT_IOV && total < SEND_BUDGET && c->out.len) {
         ta_str s = ta_buf_str(&c->out);
         iov[n++] = (struct iovec){(void *)s.ptr, s.len};
         total += s.len;
@@ -225,8 +225,8 @@ static void advance(ta_conn *c, size_t n)
     ta_buf_consume(&c->out, n);
 }
 
-/* A file that sendfile(2) or the stream can't do: its next bytes into the segment's buffer.  The
- * stream may have waited with a part of the bytes, so they must stay the same until sent. */
+/* A file that sendfile(2) or the transport can't do: its next bytes into the segment's buffer.  The
+ * transport may have waited with a part of the bytes, so they must stay the same until sent. */
 static int read_file(ta_conn_seg *seg)
 {
     size_t want = (size_t)TA_MIN(seg->file.left, (uint64_t)FILE_CHUNK);
@@ -250,9 +250,9 @@ static int read_file(ta_conn_seg *seg)
 static ssize_t send_file(ta_conn *c, ta_conn_seg *seg)
 {
     ssize_t n = TA_EUNSUPPORTED;
-    if (c->stream->ops->sendfile)
-        n = c->stream->ops->sendfile(c->stream, seg->file.fd, seg->file.at,
-                                     (size_t)TA_MIN(seg->file.left, (uint64_t)SEND_BUDGET));
+    if (c->transport->ops->sendfile)
+        n = c->transport->ops->sendfile(c->transport, seg->file.fd, seg->file.at,
+                                        (size_t)TA_MIN(seg->file.left, (uint64_t)SEND_BUDGET));
     if (n > 0) {
         seg->file.at += n;
         seg->file.left -= (uint64_t)n;
@@ -293,9 +293,9 @@ static int send_loop(ta_conn *c)
                     pop_seg(c, TA_OK);
             }
         } else {
-            struct iovec iov[TA_STREAM_IOV];
+            struct iovec iov[TA_TRANSPORT_IOV];
             int count = gather(c, iov, &want);
-            n = c->stream->ops->writev(c->stream, iov, count);
+            n = c->transport->ops->writev(c->transport, iov, count);
             if (n > 0) {
                 progressed(c, (size_t)n);
                 advance(c, (size_t)n);
@@ -397,7 +397,7 @@ static ssize_t send_direct(ta_conn *c, const struct iovec *iov, int n)
 {
     if (c->queued || c->write_blocked || c->sending || c->state != CONN_OPEN)
         return 0;
-    ssize_t sent = c->stream->ops->writev(c->stream, iov, n);
+    ssize_t sent = c->transport->ops->writev(c->transport, iov, n);
     if (sent == TA_AGAIN)
         return 0; /* the queue will find out again, and watch for it */
     if (sent < 0)
@@ -425,7 +425,7 @@ int ta_conn_write(ta_conn *c, const void *data, size_t len)
         return TA_ECLOSED;
     if (len == 0)
         return TA_OK;
-    /* Only a plain stream may be given other memory at the next try (TLS wants the same bytes). */
+    /* Only a plain socket may be given other bytes at the next try. */
     if (len >= SEND_NOW && plain(c)) {
         if (c->queued && !c->write_blocked && ta_conn_send_queue(c) == TA_ECLOSED)
             return TA_ECLOSED;
@@ -481,7 +481,7 @@ static ssize_t send_behind_out(ta_conn *c, ta_str data, ta_str tail, bool *full)
         iov[count++] = (struct iovec){(void *)tail.ptr, tail.len};
         share += tail.len;
     }
-    ssize_t n = c->stream->ops->writev(c->stream, iov, count);
+    ssize_t n = c->transport->ops->writev(c->transport, iov, count);
     *full = n < (ssize_t)(before + share) || share < data.len;
     if (n == TA_AGAIN)
         return 0;

@@ -27,7 +27,7 @@ static int error_of(int err)
     }
 }
 
-static ssize_t tcp_read(ta_stream *s, void *data, size_t cap)
+static ssize_t tcp_read(ta_transport *s, void *data, size_t cap)
 {
     ssize_t n;
     do
@@ -36,7 +36,7 @@ static ssize_t tcp_read(ta_stream *s, void *data, size_t cap)
     return n < 0 ? error_of(errno) : n;
 }
 
-static ssize_t tcp_writev(ta_stream *s, const struct iovec *iov, int count)
+static ssize_t tcp_writev(ta_transport *s, const struct iovec *iov, int count)
 {
     ssize_t n;
     do {
@@ -50,7 +50,7 @@ static ssize_t tcp_writev(ta_stream *s, const struct iovec *iov, int count)
     return n < 0 ? error_of(errno) : n;
 }
 
-static ssize_t tcp_sendfile(ta_stream *s, int fd, int64_t offset, size_t len)
+static ssize_t tcp_sendfile(ta_transport *s, int fd, int64_t offset, size_t len)
 {
     off_t at = (off_t)offset;
     ssize_t n;
@@ -65,21 +65,21 @@ static ssize_t tcp_sendfile(ta_stream *s, int fd, int64_t offset, size_t len)
     return error_of(errno);
 }
 
-static int tcp_shutdown(ta_stream *s)
+static int tcp_shutdown(ta_transport *s)
 {
     return shutdown(s->fd, SHUT_WR) < 0 ? error_of(errno) : TA_OK;
 }
 
-static const ta_stream_ops tcp_ops = {
+static const ta_transport_ops tcp_ops = {
     .read = tcp_read,
     .writev = tcp_writev,
     .sendfile = tcp_sendfile,
     .shutdown = tcp_shutdown,
 };
 
-void ta_tcp_init(ta_stream *s, int fd)
+void ta_tcp_init(ta_transport *s, int fd)
 {
-    *s = (ta_stream){
+    *s = (ta_transport){
         .ops = &tcp_ops,
         .fd = fd,
         .read_wants = TA_EV_READ,

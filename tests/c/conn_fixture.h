@@ -113,10 +113,11 @@ TA_UNUSED static void stop(void)
     ta_loop_free(loop);
 }
 
-TA_UNUSED static void open_fd(proto *p, int fd, int peer, ta_stream *stream, const ta_conn_ops *o)
+TA_UNUSED static void open_fd(proto *p, int fd, int peer, ta_transport *transport,
+                              const ta_conn_ops *o)
 {
     *p = (proto){.fd = peer, .consume = SIZE_MAX};
-    CHECK_INT(ta_conn_open(&p->c, group, fd, NULL, 0, stream, o, p), ==, TA_OK);
+    CHECK_INT(ta_conn_open(&p->c, group, fd, NULL, 0, transport, o, p), ==, TA_OK);
     ta_loop_refresh(loop);
 }
 

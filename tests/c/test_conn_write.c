@@ -309,7 +309,7 @@ static void check_file_bytes(const char *got, size_t from, size_t n)
             FAIL("byte %zu of the file differs", from + i);
 }
 
-static void sendfile_run(ta_stream *stream)
+static void sendfile_run(ta_transport *transport)
 {
     start((ta_conn_cfg){0});
     proto p;
@@ -318,9 +318,9 @@ static void sendfile_run(ta_stream *stream)
     char *got = malloc(N);
     dones = 0;
     open_tcp(&p, true);
-    if (stream) {
-        stream->fd = p.c.io.fd;
-        p.c.stream = stream;
+    if (transport) {
+        transport->fd = p.c.io.fd;
+        p.c.transport = transport;
     }
     CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
     CHECK_INT(ta_conn_sendfile(&p.c, fd, FROM, LEN, file_done, &dones), ==, TA_AGAIN);
@@ -354,18 +354,18 @@ TA_TEST(sendfile)
     sendfile_run(NULL);
 }
 
-static ssize_t refuse_sendfile(ta_stream *s, int fd, int64_t offset, size_t len)
+static ssize_t refuse_sendfile(ta_transport *s, int fd, int64_t offset, size_t len)
 {
     return TA_EUNSUPPORTED;
 }
 
-/* A stream without sendfile, or a file that cannot be sent so: it is read. */
+/* A transport without sendfile, or a file that cannot be sent so: it is read. */
 TA_TEST(sendfile_by_reading)
 {
     for (int i = 0; i < 2; i++) {
-        ta_stream s;
+        ta_transport s;
         ta_tcp_init(&s, -1);
-        ta_stream_ops other = *s.ops;
+        ta_transport_ops other = *s.ops;
         other.sendfile = i ? refuse_sendfile : NULL;
         s.ops = &other;
         sendfile_run(&s);
@@ -378,8 +378,8 @@ TA_TEST(file_too_short)
     for (int by_reading = 0; by_reading < 2; by_reading++) {
         start((ta_conn_cfg){0});
         proto p;
-        ta_stream s;
-        ta_stream_ops no_sendfile;
+        ta_transport s;
+        ta_transport_ops no_sendfile;
         int fd = make_file(1000);
         char got[4000];
         dones = 0;
@@ -389,7 +389,7 @@ TA_TEST(file_too_short)
             no_sendfile = *s.ops;
             no_sendfile.sendfile = NULL;
             s.ops = &no_sendfile;
-            p.c.stream = &s;
+            p.c.transport = &s;
         }
         CHECK_INT(ta_conn_sendfile(&p.c, fd, 0, 2000, file_done, &dones), ==, TA_OK);
         UNTIL(p.closes == 1);

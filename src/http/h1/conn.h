@@ -35,10 +35,11 @@ TA_MUST_CHECK ta_h1_server *ta_h1_server_new(ta_loop *loop, const ta_h1_cfg *cfg
 /* Closes all connections at once; each open request gets its on_close from here. */
 void ta_h1_server_free(ta_h1_server *server);
 
-/* Serves an accepted socket.  Takes over fd and stream in any outcome.  TA_OK, TA_ENOMEM, TA_ESYS.
+/* Serves an accepted socket.  Takes over fd and transport in any outcome.  TA_OK, TA_ENOMEM,
+ * TA_ESYS.
  */
 TA_MUST_CHECK int ta_h1_server_accept(ta_h1_server *server, int fd, const struct sockaddr *peer,
-                                      socklen_t peer_len, ta_stream *stream);
+                                      socklen_t peer_len, ta_transport *transport);
 /* Whether limits.connections are open. */
 bool ta_h1_server_full(ta_h1_server *server);
 /* Connections not wholly ended. */

@@ -182,7 +182,7 @@ static void on_turn(ta_defer *item)
 }
 
 int ta_h1_server_accept(ta_h1_server *server, int fd, const struct sockaddr *peer,
-                        socklen_t peer_len, ta_stream *stream)
+                        socklen_t peer_len, ta_transport *transport)
 {
     int rc = TA_ENOMEM;
     h1_conn *h = ta_calloc(1, sizeof *h);
@@ -191,7 +191,7 @@ int ta_h1_server_accept(ta_h1_server *server, int fd, const struct sockaddr *pee
     h->server = server;
     h->turn.fn = on_turn;
     h->keep = true;
-    rc = ta_conn_open(&h->net, server->group, fd, peer, peer_len, stream, &h1_conn_ops, h);
+    rc = ta_conn_open(&h->net, server->group, fd, peer, peer_len, transport, &h1_conn_ops, h);
     if (rc != TA_OK)
         goto fail;
     ta_list_push_back(&server->conns, &h->node);
@@ -201,8 +201,8 @@ int ta_h1_server_accept(ta_h1_server *server, int fd, const struct sockaddr *pee
     return TA_OK;
 fail:
     ta_free(h);
-    if (stream && stream->ops->close)
-        stream->ops->close(stream);
+    if (transport && transport->ops->close)
+        transport->ops->close(transport);
     close(fd);
     return rc;
 }

@@ -1,10 +1,11 @@
-/* Connections over a stream that behaves as TLS may. */
+/* Connections over a transport that behaves as TLS may. */
 #include "conn_fixture.h"
 
-/* -- a stream as awkward as TLS --------------------------------------------------------------- */
+/* -- a transport as awkward as TLS ---------------------------------------------------------------
+ */
 
 typedef struct odd {
-    ta_stream s;
+    ta_transport s;
     int handshakes; /* rounds left */
     int fail_handshake;
     char held[65536]; /* read from the socket, not yet handed out */
@@ -16,7 +17,7 @@ typedef struct odd {
     int shutdowns, shut_again, closed;
 } odd;
 
-static int odd_handshake(ta_stream *s)
+static int odd_handshake(ta_transport *s)
 {
     odd *o = (odd *)s;
     char byte;
@@ -34,7 +35,7 @@ static int odd_handshake(ta_stream *s)
 }
 
 /* Takes all there is from the socket, gives it in pieces of three bytes. */
-static ssize_t odd_read(ta_stream *s, void *data, size_t cap)
+static ssize_t odd_read(ta_transport *s, void *data, size_t cap)
 {
     odd *o = (odd *)s;
     if (o->n_held == 0) {
@@ -53,13 +54,13 @@ static ssize_t odd_read(ta_stream *s, void *data, size_t cap)
     return (ssize_t)n;
 }
 
-static size_t odd_pending(const ta_stream *s)
+static size_t odd_pending(const ta_transport *s)
 {
     return ((const odd *)s)->n_held;
 }
 
 /* At most five bytes of the first piece; every second time TA_AGAIN though the socket is ready. */
-static ssize_t odd_writev(ta_stream *s, const struct iovec *iov, int n)
+static ssize_t odd_writev(ta_transport *s, const struct iovec *iov, int n)
 {
     odd *o = (odd *)s;
     CHECK(n >= 1 && iov[0].iov_len > 0);
@@ -79,45 +80,45 @@ static ssize_t odd_writev(ta_stream *s, const struct iovec *iov, int n)
     return k < 0 ? (errno == EAGAIN ? TA_AGAIN : TA_ECLOSED) : k;
 }
 
-static int odd_shutdown(ta_stream *s)
+static int odd_shutdown(ta_transport *s)
 {
     odd *o = (odd *)s;
     o->shutdowns++;
     return o->shut_again-- > 0 ? TA_AGAIN : TA_OK;
 }
 
-static void odd_close(ta_stream *s)
+static void odd_close(ta_transport *s)
 {
     ((odd *)s)->closed++;
 }
 
-static ta_str odd_alpn(const ta_stream *s)
+static ta_str odd_alpn(const ta_transport *s)
 {
     return TA_STR("h2");
 }
 
-static const ta_stream_ops odd_ops = {.read = odd_read,
-                                      .writev = odd_writev,
-                                      .handshake = odd_handshake,
-                                      .shutdown = odd_shutdown,
-                                      .pending = odd_pending,
-                                      .close = odd_close,
-                                      .alpn = odd_alpn};
+static const ta_transport_ops odd_ops = {.read = odd_read,
+                                         .writev = odd_writev,
+                                         .handshake = odd_handshake,
+                                         .shutdown = odd_shutdown,
+                                         .pending = odd_pending,
+                                         .close = odd_close,
+                                         .alpn = odd_alpn};
 
 static void open_odd(proto *p, odd *o)
 {
     int fds[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     CHECK(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
-    o->s = (ta_stream){.ops = &odd_ops,
-                       .fd = fds[0],
-                       .read_wants = TA_EV_READ,
-                       .write_wants = TA_EV_WRITE,
-                       .secure = true};
+    o->s = (ta_transport){.ops = &odd_ops,
+                          .fd = fds[0],
+                          .read_wants = TA_EV_READ,
+                          .write_wants = TA_EV_WRITE,
+                          .secure = true};
     open_fd(p, fds[0], fds[1], &o->s, &ops);
 }
 
-TA_TEST(odd_stream)
+TA_TEST(odd_transport)
 {
     start((ta_conn_cfg){0});
     static odd o = {.handshakes = 2, .shut_again = 2};
@@ -147,7 +148,7 @@ TA_TEST(odd_stream)
     CHECK_MEM(got, "early hello qqqq", 16);
     CHECK_MEM(got + 6012, "end", 3);
     CHECK_INT(released, ==, 1);
-    /* what the stream holds comes after a pause, though the socket is empty */
+    /* what the transport holds comes after a pause, though the socket is empty */
     p.got.len = p.got.off = 0;
     ta_conn_pause(&p.c);
     put(&p, "0123456789");
@@ -175,7 +176,7 @@ static void pause_at_once(proto *p)
     ta_conn_pause(&p->c);
 }
 
-TA_TEST(odd_stream_paused_with_bytes_held)
+TA_TEST(odd_transport_paused_with_bytes_held)
 {
     start((ta_conn_cfg){0});
     static odd o;
@@ -219,7 +220,7 @@ TA_TEST(failed_handshake)
 
 /* -- a peer that takes everything at once ----------------------------------------------------- */
 
-static ssize_t swallow(ta_stream *s, const struct iovec *iov, int n)
+static ssize_t swallow(ta_transport *s, const struct iovec *iov, int n)
 {
     size_t total = 0;
     for (int i = 0; i < n; i++)
@@ -227,7 +228,7 @@ static ssize_t swallow(ta_stream *s, const struct iovec *iov, int n)
     return (ssize_t)total;
 }
 
-static ssize_t swallow_file(ta_stream *s, int fd, int64_t offset, size_t len)
+static ssize_t swallow_file(ta_transport *s, int fd, int64_t offset, size_t len)
 {
     return (ssize_t)len;
 }
@@ -239,12 +240,12 @@ TA_TEST(sending_is_bounded_in_a_batch)
     proto p, q;
     open_pair(&p);
     open_pair(&q);
-    ta_stream s = p.c.tcp;
-    ta_stream_ops other = *s.ops;
+    ta_transport s = p.c.tcp;
+    ta_transport_ops other = *s.ops;
     other.writev = swallow;
     other.sendfile = swallow_file;
     s.ops = &other;
-    p.c.stream = &s;
+    p.c.transport = &s;
     enum { N = 50 << 20 };
     int fd = make_file(10);
     CHECK_INT(ta_conn_write(&p.c, "head", 4), ==, TA_OK);
