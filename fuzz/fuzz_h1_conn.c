@@ -10,8 +10,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "http/h1/conn.h"
 #include "http/headers.h"
+#include "http/server.h"
 
 static ta_req *open_req;
 static bool answered;
@@ -130,11 +130,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     limits.pipelined = 2;
     ta_loop *loop = ta_loop_new(TA_BACKEND_POLL);
     REQUIRE(loop);
-    ta_h1_cfg cfg = {.limits = &limits, .ops = &ops, .server_name = TA_STR("x")};
-    ta_h1_server *server = ta_h1_server_new(loop, &cfg);
+    ta_http_cfg cfg = {.limits = &limits, .ops = &ops, .server_name = TA_STR("x")};
+    ta_http_server *server = ta_http_server_new(loop, &cfg);
     REQUIRE(server);
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0);
-    REQUIRE(ta_h1_server_accept(server, pair[0], NULL, 0, NULL) == TA_OK);
+    REQUIRE(ta_http_server_accept(server, pair[0], NULL, 0, NULL) == TA_OK);
 
     for (size_t at = 1; at < size;) {
         size_t n = step < size - at ? step : size - at;
@@ -153,7 +153,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             turn(loop, pair[1]);
     }
     close(pair[1]);
-    ta_h1_server_free(server);
+    ta_http_server_free(server);
     REQUIRE(!open_req);
     ta_loop_free(loop);
     return 0;

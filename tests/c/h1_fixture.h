@@ -1,5 +1,5 @@
 /*
- * h1_fixture.h -- a ta_h1_server over a socketpair, with the test as its client.
+ * h1_fixture.h -- a ta_http_server over a socketpair, with the test as its client.
  *
  * One thread: the test writes to its end, lets the loop turn, and reads.  What the server is told
  * is noted in fx.log, one word an upcall: "request(GET /x) body(3) eof disconnect drain raw(2)
@@ -14,8 +14,8 @@
 #include <sys/socket.h>
 #include <time.h>
 
-#include "http/h1/conn.h"
 #include "http/headers.h"
+#include "http/server.h"
 #include "net/conn.h"
 #include "net/loop.h"
 #include "ta_test.h"
@@ -24,7 +24,7 @@
 
 typedef struct fixture {
     ta_loop *loop;
-    ta_h1_server *server;
+    ta_http_server *server;
     ta_http_limits limits;
     ta_log log_sink;
     int client;  /* our end of the first connection */
@@ -142,7 +142,7 @@ static int fx_connect(void)
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
         FAIL("socketpair: %s", strerror(errno));
-    CHECK_INT(ta_h1_server_accept(fx.server, pair[0], NULL, 0, NULL), ==, TA_OK);
+    CHECK_INT(ta_http_server_accept(fx.server, pair[0], NULL, 0, NULL), ==, TA_OK);
     return pair[1];
 }
 
@@ -152,13 +152,13 @@ static void fx_serve(void)
     fx.loop = ta_loop_new(TA_BACKEND_AUTO);
     CHECK(fx.loop != NULL);
     fx.log_sink = (ta_log){TA_LOG_DEBUG, to_lines, &fx};
-    ta_h1_cfg cfg = {
+    ta_http_cfg cfg = {
         .limits = &fx.limits,
         .ops = &fx_ops,
         .ctx = &fx,
         .log = &fx.log_sink,
     };
-    fx.server = ta_h1_server_new(fx.loop, &cfg);
+    fx.server = ta_http_server_new(fx.loop, &cfg);
     CHECK(fx.server != NULL);
     fx.client = fx_connect();
 }
@@ -179,14 +179,14 @@ static void fx_count(ta_req *req, void *arg)
 static inline int fx_requests(void)
 {
     int n = 0;
-    ta_h1_server_each(fx.server, fx_count, &n);
+    ta_http_server_each(fx.server, fx_count, &n);
     return n;
 }
 
 static void fx_stop(void)
 {
     if (fx.server)
-        ta_h1_server_free(fx.server);
+        ta_http_server_free(fx.server);
     if (fx.client >= 0)
         close(fx.client);
     ta_loop_free(fx.loop);

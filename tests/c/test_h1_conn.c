@@ -13,7 +13,7 @@ TA_TEST(one_request)
     CHECK(!fx.got_eof);
     say(REQ("GET", "/again", ""));
     EXPECT(OK("6", "/again"));
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 1);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 1);
     CHECK_INT(fx_requests(), ==, 0);
     fx_stop();
 }
@@ -208,17 +208,17 @@ TA_TEST(connection_limit)
     fx_start(handle_path);
     fx.limits.connections = 2;
     fx.loop = ta_loop_new(TA_BACKEND_AUTO);
-    ta_h1_cfg cfg = {.limits = &fx.limits, .ops = &fx_ops, .ctx = &fx, .on_room = on_room};
-    fx.server = ta_h1_server_new(fx.loop, &cfg);
+    ta_http_cfg cfg = {.limits = &fx.limits, .ops = &fx_ops, .ctx = &fx, .on_room = on_room};
+    fx.server = ta_http_server_new(fx.loop, &cfg);
     fx.client = fx_connect();
-    CHECK(!ta_h1_server_full(fx.server));
+    CHECK(!ta_http_server_full(fx.server));
     int other = fx_connect();
-    CHECK(ta_h1_server_full(fx.server));
+    CHECK(ta_http_server_full(fx.server));
     CHECK_INT(room, ==, 0);
     close(other);
     settle();
     CHECK_INT(room, ==, 1);
-    CHECK(!ta_h1_server_full(fx.server));
+    CHECK(!ta_http_server_full(fx.server));
     fx_stop();
     CHECK_INT(room, ==, 1);
 }
@@ -227,11 +227,11 @@ TA_TEST(server_field)
 {
     fx_start(handle_path);
     fx.loop = ta_loop_new(TA_BACKEND_AUTO);
-    ta_h1_cfg cfg = {
+    ta_http_cfg cfg = {
         .limits = &fx.limits, .ops = &fx_ops, .ctx = &fx, .server_name = TA_STR("bad\r\n")};
-    CHECK(ta_h1_server_new(fx.loop, &cfg) == NULL);
+    CHECK(ta_http_server_new(fx.loop, &cfg) == NULL);
     cfg.server_name = TA_STR("turboapi");
-    fx.server = ta_h1_server_new(fx.loop, &cfg);
+    fx.server = ta_http_server_new(fx.loop, &cfg);
     fx.client = fx_connect();
     say(REQ("GET", "/", ""));
     CHECK(strncmp(fx.got, OK_HEAD "date: ", 23) == 0);

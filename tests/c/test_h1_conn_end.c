@@ -31,7 +31,7 @@ TA_TEST(client_gone)
     for (int i = 0; i < 3; i++)
         turn(1);
     LOG("close");
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
 }
 
@@ -150,7 +150,7 @@ TA_TEST(peer_ends_within_a_head)
     settle();
     EXPECT("");
     CHECK(fx.got_eof);
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
 }
 
@@ -170,7 +170,7 @@ TA_TEST(abort_in_on_disconnect)
     for (int i = 0; i < 5; i++)
         turn(2);
     LOG("request(GET /) disconnect close");
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
 }
 
@@ -235,7 +235,7 @@ TA_TEST(client_gone_behind_a_full_buffer)
     for (int i = 0; i < 5; i++)
         turn(2);
     LOG("close");
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
 }
 
@@ -265,7 +265,7 @@ static void use_tcp(void)
     CHECK_INT(fd, >=, 0);
     fcntl(fx.client, F_SETFL, O_NONBLOCK);
     close(l);
-    CHECK_INT(ta_h1_server_accept(fx.server, fd, (struct sockaddr *)&peer, len, NULL), ==, TA_OK);
+    CHECK_INT(ta_http_server_accept(fx.server, fd, (struct sockaddr *)&peer, len, NULL), ==, TA_OK);
     settle();
 }
 
@@ -333,7 +333,7 @@ TA_TEST(tcp_client_resets)
     for (int i = 0; i < 2; i++)
         turn(1);
     LOG("close");
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
 }
 
@@ -473,7 +473,7 @@ TA_TEST(client_gone_in_a_file)
         turn(2);
     CHECK(fx.req == NULL);
     CHECK(strstr(fx.log, "close") != NULL);
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     fx_stop();
     close(file_fd);
 }
@@ -496,7 +496,7 @@ TA_TEST(shutdown_closes_idle_ones)
     int fresh = fx_connect();
     say(REQ("GET", "/1", ""));
     EXPECT(OK("2", "/1"));
-    ta_h1_server_shutdown(fx.server, on_shut, &fx);
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
     CHECK_INT(shut, ==, 0); /* never from within the call */
     settle();
     CHECK_INT(shut, ==, 0);
@@ -521,7 +521,7 @@ TA_TEST(shutdown_serves_requests_on_their_way)
     int fresh = fx_connect();
     say(REQ("GET", "/1", ""));
     EXPECT(OK("2", "/1"));
-    ta_h1_server_shutdown(fx.server, on_shut, &fx);
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
     settle();
     say(REQ("GET", "/2", ""));
     EXPECT(OK_HEAD "content-length: 2\r\nconnection: close\r\n\r\n/2");
@@ -547,7 +547,7 @@ TA_TEST(shutdown_without_connections)
     fx.client = -1;
     for (int i = 0; i < 3; i++)
         turn(1);
-    ta_h1_server_shutdown(fx.server, on_shut, &fx);
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
     CHECK_INT(shut, ==, 0);
     turn(1);
     CHECK_INT(shut, ==, 1);
@@ -566,7 +566,7 @@ TA_TEST(shutdown_waits_for_requests)
     fx_start(handle_slow_path);
     fx_serve();
     say(REQ("GET", "/slow", "") REQ("GET", "/behind", ""));
-    ta_h1_server_shutdown(fx.server, on_shut, &fx);
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
     settle();
     CHECK_INT(shut, ==, 0);
     answer(fx.req, "s");
@@ -584,7 +584,7 @@ TA_TEST(shutdown_serves_begun_heads)
     fx_start(handle_path);
     fx_serve();
     say("GET /late HT");
-    ta_h1_server_shutdown(fx.server, on_shut, &fx);
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
     settle();
     CHECK_INT(shut, ==, 0);
     say("TP/1.1\r\nHost: a\r\n\r\n");
@@ -597,7 +597,7 @@ TA_TEST(shutdown_serves_begun_heads)
 static void free_in_done(void *arg)
 {
     shut++;
-    ta_h1_server_free(fx.server);
+    ta_http_server_free(fx.server);
     fx.server = NULL;
 }
 
@@ -607,7 +607,7 @@ TA_TEST(shutdown_and_free)
     fx_start(handle_path);
     fx_serve();
     say(REQ("GET", "/1", ""));
-    ta_h1_server_shutdown(fx.server, free_in_done, &fx);
+    ta_http_server_shutdown(fx.server, free_in_done, &fx);
     RUN_UNTIL(shut == 1, 1000);
     fx_stop();
 }
@@ -625,7 +625,7 @@ TA_TEST(freed_while_serving)
     close(gone);
     say(text);
     CHECK_INT(fx_requests(), ==, 2);
-    ta_h1_server_free(fx.server);
+    ta_http_server_free(fx.server);
     CHECK_INT(fx.closes, ==, 2);
     fx.server = NULL;
     fx_stop();
@@ -652,13 +652,13 @@ static void scenario(void)
     fx.on_body = echo_or_stream;
     fx.quiet = true;
     fx.loop = ta_loop_new(TA_BACKEND_AUTO);
-    ta_h1_cfg cfg = {.limits = &fx.limits, .ops = &fx_ops, .ctx = &fx};
-    fx.server = fx.loop ? ta_h1_server_new(fx.loop, &cfg) : NULL;
+    ta_http_cfg cfg = {.limits = &fx.limits, .ops = &fx_ops, .ctx = &fx};
+    fx.server = fx.loop ? ta_http_server_new(fx.loop, &cfg) : NULL;
     fx.client = -1;
     int pair[2];
     if (fx.server && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair) == 0) {
         fx.client = pair[1];
-        if (ta_h1_server_accept(fx.server, pair[0], NULL, 0, NULL) == TA_OK) {
+        if (ta_http_server_accept(fx.server, pair[0], NULL, 0, NULL) == TA_OK) {
             static const char *const parts[] = {
                 REQ("GET", "/%41", ""),
                 REQ("POST", "/", "Content-Length: 4\r\n") "ab",
@@ -679,7 +679,7 @@ static void scenario(void)
                 (void)ta_loop_poll(fx.loop, 0, ready, 4, &served);
         }
     }
-    ta_h1_server_free(fx.server);
+    ta_http_server_free(fx.server);
     if (fx.client >= 0)
         close(fx.client);
     ta_loop_free(fx.loop);

@@ -12,7 +12,7 @@ TA_TEST(silent_connection)
     RUN_UNTIL(fx.got_eof, 2000);
     CHECK_INT(now_ms() - start, >=, 20);
     EXPECT("");
-    RUN_UNTIL(ta_h1_server_connections(fx.server) == 0, 1000);
+    RUN_UNTIL(ta_http_server_connections(fx.server) == 0, 1000);
     fx_stop();
 }
 
@@ -289,7 +289,7 @@ TA_TEST(write_timeout)
     ta_resp_abort(fx.req);
     turn(1);
     LOG("close");
-    CHECK_INT(ta_h1_server_connections(fx.server), ==, 0);
+    CHECK_INT(ta_http_server_connections(fx.server), ==, 0);
     CHECK(strstr(fx.lines, "the peer does not read") != NULL);
     fx_stop();
 }

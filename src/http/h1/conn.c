@@ -130,7 +130,7 @@ static bool decode_path(h1_req *rq)
 /* The head is complete: hands the request up. */
 static bool begin_request(h1_conn *h)
 {
-    ta_h1_server *server = h->server;
+    ta_http_server *server = h->server;
     h1_req *rq = h->rq;
     const ta_h1_head *head = &rq->head;
     ta_req *req = &rq->req;
@@ -224,7 +224,7 @@ static void idle(h1_conn *h)
 static bool read_head(h1_conn *h, unsigned *turn)
 {
     ta_conn *c = &h->net;
-    ta_h1_server *server = h->server;
+    ta_http_server *server = h->server;
     if (c->closed)
         return false;
     if (h->out_full) { /* the client sends requests and does not read the responses */

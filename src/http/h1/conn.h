@@ -1,61 +1,13 @@
-/*
- * h1/conn.h -- HTTP/1.x connections served to a ta_http_ops.  Layer: http.
- *
- * A ta_h1_server belongs to one loop (and thread) and holds the connections that share limits and
- * ops; listeners hand it accepted sockets.  The downcalls of its requests are in http.h.
- */
+/* h1/conn.h -- HTTP/1.x connections of a ta_http_server.  Layer: http. */
 #ifndef TA_HTTP_H1_CONN_H
 #define TA_HTTP_H1_CONN_H
 
-#include <sys/socket.h>
+#include "http/server.h"
 
-#include "base/log.h"
-#include "http/http.h"
-#include "net/loop.h"
-#include "net/transport.h"
-
-typedef struct ta_h1_server ta_h1_server;
-
-typedef struct ta_h1_cfg {
-    const ta_http_limits *limits; /* copied */
-    const ta_http_ops *ops;       /* borrowed: outlives the server */
-    void *ctx;                    /* borrowed: first argument of on_request */
-    ta_str server_name;           /* copied: value of the server field; empty: none is sent */
-    const ta_log *log;            /* borrowed: outlives the server; NULL: silent */
-    /* May be NULL: a connection ended after ta_h1_server_full said true.  Not from within a call of
-     * this header. */
-    void (*on_room)(void *ctx);
-} ta_h1_cfg;
-
-/* Sets *limits to the defaults that http.h names. */
-void ta_http_limits_default(ta_http_limits *limits);
-
-/* NULL: out of memory, or an invalid server_name. */
-TA_MUST_CHECK ta_h1_server *ta_h1_server_new(ta_loop *loop, const ta_h1_cfg *cfg);
-/* Closes all connections at once; each open request gets its on_close from here. */
-void ta_h1_server_free(ta_h1_server *server);
-
-/* Serves an accepted socket.  Takes over fd and transport in any outcome.  TA_OK, TA_ENOMEM,
- * TA_ESYS.
- */
-TA_MUST_CHECK int ta_h1_server_accept(ta_h1_server *server, int fd, const struct sockaddr *peer,
-                                      socklen_t peer_len, ta_transport *transport);
-/* Whether limits.connections are open. */
-bool ta_h1_server_full(ta_h1_server *server);
-/* Connections not wholly ended. */
-size_t ta_h1_server_connections(const ta_h1_server *server);
-/* Calls fn for each request between on_request and on_close; it must not end one, nor free the
- * server. */
-void ta_h1_server_each(ta_h1_server *server, void (*fn)(ta_req *req, void *arg), void *arg);
-
-/*
- * Graceful end: requests in flight, and what arrives on idle connections within a moment (250 ms,
- * as clients that were not told may be sending), are served with `connection: close`; then idle
- * connections are closed.  on_done(arg) comes once, when no connection is left
- * (upgraded ones included), from the loop.  The server may be freed in it.  A connection whose
- * response is broken off, or that was upgraded, then ends at once: what the socket does not take is
- * dropped, and its peer's bytes are not awaited.
- */
-void ta_h1_server_shutdown(ta_h1_server *server, void (*on_done)(void *arg), void *arg);
+/* See ta_http_server_accept. */
+TA_MUST_CHECK int ta_h1_accept(ta_http_server *server, int fd, const struct sockaddr *peer,
+                               socklen_t peer_len, ta_transport *transport);
+/* Frees the requests that are kept for use again. */
+void ta_h1_free_spare(ta_http_server *server);
 
 #endif

@@ -1,27 +1,25 @@
 /*
  * h1/h1_int.h -- what the files of the HTTP/1 protocol share: server, connection, request. Private.
  *
- *   h1/server.c  settings, pool of requests, list of connections, shutdown
+ *   h1/open.c    how a connection begins and ends; pool of requests
  *   h1/conn.c    the state machine of a connection: heads, turns, timeouts, ends
  *   h1/body.c    request bodies
  *   h1/peer.c    whether a client that has ended its sending side is still there
  *   h1/resp.c    responses and the other downcalls of http.h
  *
- * Upcalls are made by h1_run alone (but for ta_h1_server_free's on_close), so they never nest and
+ * Upcalls are made by h1_run alone (but for ta_http_server_free's on_close), so they never nest and
  * never come from within a downcall; what happens elsewhere (bytes, FIN, drained output, a finished
  * response) sets a flag and calls or defers h1_run.
  */
 #ifndef TA_HTTP_H1_INT_H
 #define TA_HTTP_H1_INT_H
 
-#include "base/list.h"
 #include "http/h1/chunk.h"
 #include "http/h1/conn.h"
 #include "http/h1/parse.h"
-#include "http/resp.h"
-#include "net/conn.h"
+#include "http/server_int.h"
 
-typedef struct ta_http_conn h1_conn;
+typedef struct h1_conn h1_conn;
 
 /* A request and all that it needs; pooled, so that its memory is used again. */
 typedef struct h1_req {
@@ -91,17 +89,17 @@ typedef enum h1_reader {
     H1_READER_GONE
 } h1_reader;
 
-struct ta_http_conn {
-    ta_conn net;          /* dead in H1_GONE */
-    ta_h1_server *server; /* borrowed: outlives all connections */
-    h1_req *rq;           /* owned; NULL while idle */
-    ta_list_node node;    /* in server->conns */
-    ta_defer turn;        /* runs h1_run */
-    ta_buf kept[2];       /* owned: memory of the pinned head in H1_GONE */
-    uint32_t served;      /* requests so far */
-    uint32_t drained;     /* bytes dropped in H1_DRAIN */
-    ta_pace pace;         /* of the body that is being received */
-    uint64_t paced;       /* net.bytes_in at pace.since */
+struct h1_conn {
+    ta_http_conn base;
+    ta_conn net;            /* dead in H1_GONE */
+    ta_http_server *server; /* borrowed: outlives all connections */
+    h1_req *rq;             /* owned; NULL while idle */
+    ta_defer turn;          /* runs h1_run */
+    ta_buf kept[2];         /* owned: memory of the pinned head in H1_GONE */
+    uint32_t served;        /* requests so far */
+    uint32_t drained;       /* bytes dropped in H1_DRAIN */
+    ta_pace pace;           /* of the body that is being received */
+    uint64_t paced;         /* net.bytes_in at pace.since */
     uint8_t state;
     uint8_t armed;
     bool running;     /* h1_run is active */
@@ -113,33 +111,10 @@ struct ta_http_conn {
     bool peer_ending; /* FIN seen while reading is paused */
 };
 
-struct ta_h1_server {
-    ta_loop *loop; /* borrowed: outlives the server */
-    ta_http_limits limits;
-    const ta_http_ops *ops; /* borrowed */
-    void *ctx;              /* borrowed */
-    const ta_log *log;      /* borrowed */
-    void (*on_room)(void *ctx);
-    ta_conn_group *group; /* owned */
-    ta_list_node conns;
-    size_t nconns;
-    h1_req *pool; /* owned */
-    unsigned npool;
-    ta_resp_stamp stamp;
-    uint64_t stamp_ms; /* of the loop's clock, when stamp was brought up to date */
-    bool stopping;
-    bool freeing;
-    bool was_full;
-    void (*on_done)(void *arg);
-    void *done_arg;
-    ta_defer done;
-};
-
-/* -- h1/server.c ------------------------------------------------------------------------------ */
-h1_req *h1_req_take(ta_h1_server *server); /* NULL: out of memory */
-void h1_req_give(ta_h1_server *server, h1_req *rq);
-const ta_resp_stamp *h1_stamp(ta_h1_server *server);
-/* Takes a connection off the list and frees it. */
+/* -- h1/open.c -------------------------------------------------------------------------------- */
+h1_req *h1_req_take(ta_http_server *server); /* NULL: out of memory */
+void h1_req_give(ta_http_server *server, h1_req *rq);
+/* Takes a connection off the server's list and frees it. */
 void h1_conn_destroy(h1_conn *h);
 
 /* -- h1/conn.c -------------------------------------------------------------------------------- */

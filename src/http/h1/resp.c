@@ -184,7 +184,7 @@ static int h1_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_s
         .headers = headers,
         .flags = flags,
         .length = body.len,
-        .stamp = h1_stamp(h->server),
+        .stamp = ta_http_server_stamp(h->server),
     };
     if (!(flags & (TA_RESP_HAS_LENGTH | TA_RESP_CHUNKED)) && ta_status_has_body(status))
         head.framing = TA_FRAME_LENGTH;
@@ -234,7 +234,7 @@ void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
         .framing = TA_FRAME_LENGTH,
         .connection = TA_CONN_CLOSE,
         .length = body.len,
-        .stamp = h1_stamp(h->server),
+        .stamp = ta_http_server_stamp(h->server),
     };
     char *out = ta_conn_reserve(&h->net, ta_resp_head_bound(&head) + body.len);
     if (!out)
@@ -283,7 +283,7 @@ static int h1_start(ta_req *req, int status, ta_str headers, unsigned flags)
         return TA_ECLOSED;
     h->keep = !until_close && may_keep(rq, flags);
     head.connection = connection_field(rq, flags);
-    head.stamp = h1_stamp(h->server);
+    head.stamp = ta_http_server_stamp(h->server);
     h1_peer_answered(rq);
     return written(rq, write_copied(rq, &head, TA_STR("")));
 }
@@ -434,8 +434,10 @@ static int h1_upgrade(ta_req *req, ta_str headers, unsigned flags)
     h->keep = false;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    ta_resp_head head = {
-        .status = 101, .headers = headers, .flags = flags, .stamp = h1_stamp(h->server)};
+    ta_resp_head head = {.status = 101,
+                         .headers = headers,
+                         .flags = flags,
+                         .stamp = ta_http_server_stamp(h->server)};
     int rc = written(rq, write_copied(rq, &head, TA_STR("")));
     h1_poke(h);
     return rc;

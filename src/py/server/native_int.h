@@ -19,7 +19,7 @@
 #define TA_PY_SERVER_NATIVE_INT_H
 
 #include "base/log.h"
-#include "http/h1/conn.h"
+#include "http/server.h"
 #include "http/ws/conn.h"
 #include "http/ws/handshake.h"
 #include "net/listener.h"
@@ -265,7 +265,7 @@ struct ta_server {
     ta_loopstate *ls;        /* borrowed from `selector` */
     PyObject *selector;      /* owned */
     ta_app *app;             /* owned; replaced when it is rebuilt */
-    ta_h1_server *h1;        /* owned; NULL once closed */
+    ta_http_server *http;    /* owned; NULL once closed */
     ta_listener **listeners; /* owned array */
     unsigned nlisteners;
     ta_log log;
@@ -301,7 +301,7 @@ struct ta_server {
     uint64_t served;      /* requests begun */
     uint64_t active;      /* exchanges whose connection is not done with them */
     uint64_t tasks;       /* coroutines of ours that have not ended */
-    bool h1_done;         /* after shutdown: no connection is left */
+    bool http_done;       /* after shutdown: no connection is left */
 };
 
 /* The server was told to end.  grace_ms: for streams; -1: they are left alone. */

@@ -14,7 +14,7 @@
 
 void ta_server_maybe_done(ta_server *server)
 {
-    if (server->on_done == NULL || !server->h1_done || server->tasks > 0)
+    if (server->on_done == NULL || !server->http_done || server->tasks > 0)
         return;
     PyObject *fn = server->on_done;
     server->on_done = NULL;
@@ -155,7 +155,7 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
 static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
 {
     ta_server *server = ta_listener_ctx(l);
-    int rc = ta_h1_server_accept(server->h1, fd, peer, len, NULL);
+    int rc = ta_http_server_accept(server->http, fd, peer, len, NULL);
     if (rc < 0)
         ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
 }
@@ -165,7 +165,7 @@ enum { FULL_LOG_MS = 60000 };
 static bool may_accept(ta_listener *l)
 {
     ta_server *server = ta_listener_ctx(l);
-    if (TA_LIKELY(!ta_h1_server_full(server->h1)))
+    if (TA_LIKELY(!ta_http_server_full(server->http)))
         return true;
     uint64_t now = ta_loop_now(server->ls->loop);
     if (now >= server->full_logged + FULL_LOG_MS || server->full_logged == 0) {
@@ -173,7 +173,7 @@ static bool may_accept(ta_listener *l)
         ta_log_printf(&server->log, TA_LOG_WARNING,
                       "%zu connections are open, which is the limit (limit_connections): further "
                       "ones wait until one of them ends",
-                      ta_h1_server_connections(server->h1));
+                      ta_http_server_connections(server->http));
     }
     return false;
 }
@@ -196,7 +196,7 @@ static void on_room(void *ctx)
 
 static int check_open(ta_server *server)
 {
-    if (server->h1 != NULL)
+    if (server->http != NULL)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "the server is closed");
     return -1;
@@ -250,10 +250,10 @@ static void stop_listening(ta_server *server)
 
 /* -- ending ----------------------------------------------------------------------------------- */
 
-static void h1_done(void *arg)
+static void http_done(void *arg)
 {
     ta_server *server = arg;
-    server->h1_done = true;
+    server->http_done = true;
     ta_server_maybe_done(server);
 }
 
@@ -275,7 +275,7 @@ static PyObject *server_shutdown(PyObject *self, PyObject *args)
     server->on_done = Py_NewRef(on_done);
     stop_listening(server);
     ta_server_end_open(server, grace_ms);
-    ta_h1_server_shutdown(server->h1, h1_done, server);
+    ta_http_server_shutdown(server->http, http_done, server);
     Py_RETURN_NONE;
 }
 
@@ -295,12 +295,12 @@ static PyObject *server_cancel(PyObject *self, PyObject *msg)
 static void shut(ta_server *server)
 {
     stop_listening(server);
-    ta_h1_server *h1 = server->h1;
+    ta_http_server *http = server->http;
     Py_BEGIN_CRITICAL_SECTION(server); /* another thread may ask for a count */
-    server->h1 = NULL;
+    server->http = NULL;
     Py_END_CRITICAL_SECTION();
-    if (h1 != NULL)
-        ta_h1_server_free(h1); /* each open request gets its on_close */
+    if (http != NULL)
+        ta_http_server_free(http); /* each open request gets its on_close */
     if (server->ls->loop != NULL)
         ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
     if (server->access_log != NULL)
@@ -571,7 +571,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (writer != NULL && !Py_IsNone(writer) && (s->access_log = ta_access_new(s, writer)) == NULL)
         goto error;
     ta_mem_tune();
-    ta_h1_cfg cfg = {
+    ta_http_cfg cfg = {
         .limits = &limits,
         .ops = &http_ops,
         .ctx = s,
@@ -579,8 +579,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         .log = &s->log,
         .on_room = on_room,
     };
-    s->h1 = ta_h1_server_new(ls->loop, &cfg);
-    if (s->h1 == NULL) {
+    s->http = ta_http_server_new(ls->loop, &cfg);
+    if (s->http == NULL) {
         PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
                                           "server_header is no field value");
         goto error;
@@ -603,7 +603,7 @@ static PyObject *get_count(PyObject *self, void *closure)
         return PyLong_FromUnsignedLongLong(s->active);
     case 2:
         Py_BEGIN_CRITICAL_SECTION(self);
-        connections = s->h1 ? ta_h1_server_connections(s->h1) : 0;
+        connections = s->http ? ta_http_server_connections(s->http) : 0;
         Py_END_CRITICAL_SECTION();
         return PyLong_FromSize_t(connections);
     default:

@@ -36,8 +36,8 @@ static void collect(ta_req *req, void *arg)
 static PyObject *open_exchanges(ta_server *server)
 {
     PyObject *list = PyList_New(0);
-    if (list != NULL && server->h1 != NULL)
-        ta_h1_server_each(server->h1, collect, list);
+    if (list != NULL && server->http != NULL)
+        ta_http_server_each(server->http, collect, list);
     ta_list_node *node = server->websocks.next;
     for (; list != NULL && node != &server->websocks; node = node->next) {
         if (PyList_Append(list, (PyObject *)ta_websock_exchange(node)) < 0)
