@@ -21,10 +21,26 @@ typedef int (*init_fn)(PyObject *module, ta_state *st);
 
 /* In this order; an entry may use what those before it made. */
 static const init_fn inits[] = {
-    ta_exc_init,      ta_evloop_init, ta_selector_init, ta_waiter_init,     ta_task_init,
-    ta_pool_init,     ta_ahead_init,  ta_json_init,     ta_shape_init,      ta_router_init,
-    ta_engine_init,   ta_app_init,    ta_filters_init,  ta_native_init,     ta_asgi_io_init,
-    ta_streamer_init, ta_ws_init,     ta_server_init,   ta_in_context_init,
+    ta_exc_init,
+    ta_evloop_init,
+    ta_selector_init,
+    ta_waiter_init,
+    ta_task_init,
+    ta_pool_init,
+    ta_ahead_init,
+    ta_json_init,
+    ta_shape_init,
+    ta_router_init,
+    ta_engine_init,
+    ta_app_init,
+    ta_filters_init,
+    ta_native_init,
+    ta_request_body_init,
+    ta_asgi_io_init,
+    ta_streaming_response_init,
+    ta_ws_init,
+    ta_server_init,
+    ta_in_context_init,
 };
 
 /* -- helpers for the init functions ----------------------------------------------------------- */

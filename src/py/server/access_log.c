@@ -70,7 +70,7 @@ static PyObject *target_text(ta_native *x)
 /* Who asks, as a proxy may have said; new str, ASCII. */
 static PyObject *client_text(ta_native *x)
 {
-    PyObject *client = ta_native_client_text(x), *res = NULL;
+    PyObject *client = ta_scope_client(x), *res = NULL;
     Py_ssize_t len;
     const char *utf8 = client ? PyUnicode_AsUTF8AndSize(client, &len) : NULL;
     char *text = utf8 ? PyMem_Malloc(3 * (size_t)len + 1) : NULL;
@@ -92,7 +92,7 @@ static void call_logger(ta_native *x, int status)
     ta_server *server = x->server;
     PyObject *res = NULL;
     PyObject *client = client_text(x);
-    PyObject *method = ta_native_text(x->base.method);
+    PyObject *method = ta_scope_text(x->base.method);
     PyObject *target = target_text(x);
     ta_str version = ta_http_version_text(x->version);
     if (client && method && target) {
@@ -234,7 +234,7 @@ static void ask_mode(ta_access *log);
 /* Has the scope made if a proxy may have said who asks: without one it is the peer. */
 static void ask_proxy(ta_native *x)
 {
-    if (TA_LIKELY(x->base.scope_dict != NULL || !ta_native_proxied(x)))
+    if (TA_LIKELY(x->base.scope_dict != NULL || !ta_scope_is_proxied(x)))
         return;
     PyObject *scope = x->base.ops->scope(&x->base);
     if (scope == NULL)

@@ -343,7 +343,7 @@ static bool is_app(const ta_native *x, PyObject *target)
     return Py_IS_TYPE(target, x->st->o.server.app_type);
 }
 
-bool ta_native_direct(ta_native *x, PyObject **run, int *rc)
+bool ta_direct_run(ta_native *x, PyObject **run, int *rc)
 {
     way w;
     bool taken = false;

@@ -21,9 +21,9 @@ static void fail(ta_native *x, PyObject *exc /* borrowed */)
     if (x->req == NULL)
         return;
     if (!x->base.response_started)
-        ta_native_plain(x, 500, "Internal Server Error");
+        ta_response_plain(x, 500, "Internal Server Error");
     else if (!x->complete)
-        ta_native_break(x);
+        ta_response_break(x);
     x->complete = true;
 }
 
@@ -55,11 +55,11 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
     if (x->req == NULL || x->complete)
         return;
     if (x->base.response_started || x->disconnected)
-        ta_native_break(x);
+        ta_response_break(x);
     else if (x->told) /* it took its client for gone */
-        ta_native_plain(x, 503, "Service Unavailable");
+        ta_response_plain(x, 503, "Service Unavailable");
     else
-        ta_native_plain(x, 500, "Internal Server Error");
+        ta_response_plain(x, 500, "Internal Server Error");
     x->complete = true;
 }
 
@@ -148,9 +148,9 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
         if (!x->disconnected && !x->server->stopping)
             ta_native_log(x, "Exception in ASGI application\n", exc);
         if (x->req != NULL && !x->base.response_started)
-            ta_native_plain(x, 500, "Internal Server Error");
+            ta_response_plain(x, 500, "Internal Server Error");
         if (x->req != NULL && !x->complete)
-            ta_native_break(x);
+            ta_response_break(x);
         x->complete = true;
     } else {
         fail(x, exc);
@@ -177,12 +177,12 @@ static bool is_of_exchange(ta_task_done done, const void *arg, const void *what)
     return done == server_done && arg == what;
 }
 
-int ta_server_cancel_tasks(ta_server *server, PyObject *msg)
+int ta_dispatch_cancel_all(ta_server *server, PyObject *msg)
 {
     return ta_task_cancel(server->ls, is_of_server, server, msg);
 }
 
-int ta_native_cancel_task(ta_native *x, PyObject *msg)
+int ta_dispatch_cancel(ta_native *x, PyObject *msg)
 {
     return ta_task_cancel(x->base.ls, is_of_exchange, x, msg);
 }
@@ -239,7 +239,7 @@ static bool start_direct(ta_native *x)
 {
     PyObject *run = NULL;
     int rc;
-    if (!ta_native_direct(x, &run, &rc))
+    if (!ta_direct_run(x, &run, &rc))
         return false;
     if (TA_LIKELY(rc == 1))
         finish(x, NULL);
@@ -288,7 +288,7 @@ static void start(ta_native *x)
         ta_ls_enter(server->ls);
         ta_exc_log(x->st, "Exceeded concurrency limit.", NULL);
         ta_ls_leave(server->ls);
-        ta_native_plain(x, 503, "Service Unavailable");
+        ta_response_plain(x, 503, "Service Unavailable");
         return;
     }
     if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
@@ -326,7 +326,7 @@ static void start_later(ta_defer *defer)
     }
 }
 
-void ta_native_start(ta_native *x)
+void ta_dispatch_start(ta_native *x)
 {
     if (TA_LIKELY(ta_ls_may_start(x->base.ls))) {
         start(x);

@@ -58,7 +58,7 @@ static void on_request(void *ctx, ta_req *req)
         if (rc <= 0)
             return;
     }
-    ta_native_start(x); /* req->user keeps x: there is no on_close from within */
+    ta_dispatch_start(x); /* req->user keeps x: there is no on_close from within */
 }
 
 static void on_body(ta_req *req)
@@ -95,7 +95,7 @@ static void on_disconnect(ta_req *req)
         ta_websock_gone(x);
         return;
     }
-    ta_streamer_left(x);
+    ta_streaming_response_left(x);
     ta_waiters_wake(&x->readers);
     ta_waiters_wake(&x->writers);
 }
@@ -122,14 +122,6 @@ static const ta_http_ops http_ops = {
     .on_close = on_close,
     .on_raw = on_raw,
 };
-
-void ta_native_started(ta_native *x, int status)
-{
-    ta_server *server = x->server;
-    x->status = status;
-    if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
-        ta_access_note(x, status);
-}
 
 /* What the protocol has to say, to a Python logger. */
 static void write_log(void *ctx, ta_log_level level, ta_str line)
@@ -274,19 +266,19 @@ static PyObject *server_shutdown(PyObject *self, PyObject *args)
     server->stopping = true;
     server->on_done = Py_NewRef(on_done);
     stop_listening(server);
-    ta_server_end_open(server, grace_ms);
+    ta_shutdown_begin(server, grace_ms);
     ta_http_server_shutdown(server->http, http_done, server);
     Py_RETURN_NONE;
 }
 
 static PyObject *server_pending(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    return ta_server_pending((ta_server *)self);
+    return ta_shutdown_pending((ta_server *)self);
 }
 
 static PyObject *server_cancel(PyObject *self, PyObject *msg)
 {
-    if (ta_server_cancel_tasks((ta_server *)self, msg) < 0)
+    if (ta_dispatch_cancel_all((ta_server *)self, msg) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

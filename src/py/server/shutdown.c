@@ -60,7 +60,7 @@ static void tell(ta_native *x)
     ta_native_told(x);
     if (x->stream != NULL) {
         x->heard = true;
-        ta_streamer_left(x);
+        ta_streaming_response_left(x);
     }
     ta_waiters_wake(&x->readers);
 }
@@ -69,7 +69,7 @@ static void cancel(ta_native *x)
 {
     PyObject *msg = PyUnicode_FromString("The server ends, and the client was said to be gone.");
     x->heard = true; /* once */
-    if (msg == NULL || ta_native_cancel_task(x, msg) < 0)
+    if (msg == NULL || ta_dispatch_cancel(x, msg) < 0)
         ta_ls_unhandled(x->base.ls, "Exception while a request was cancelled");
     Py_XDECREF(msg);
 }
@@ -112,7 +112,7 @@ static void on_tick(ta_timer *timer)
     Py_DECREF(server);
 }
 
-void ta_server_end_open(ta_server *server, int64_t grace_ms)
+void ta_shutdown_begin(ta_server *server, int64_t grace_ms)
 {
     PyObject *list = open_exchanges(server);
     uint64_t now = ta_loop_refresh(server->ls->loop);
@@ -130,7 +130,7 @@ void ta_server_end_open(ta_server *server, int64_t grace_ms)
     ta_loop_set_timer(server->ls->loop, &server->ending, server->grace);
 }
 
-PyObject *ta_server_pending(ta_server *server)
+PyObject *ta_shutdown_pending(ta_server *server)
 {
     uint64_t requests = 0, streams = 0, websockets = 0, running = 0;
     PyObject *list = open_exchanges(server);

@@ -60,7 +60,7 @@ static void cancel_later(ta_defer *defer)
     Py_DECREF(s);
 }
 
-void ta_streamer_left(ta_native *x)
+void ta_streaming_response_left(ta_native *x)
 {
     ta_streamer *s = x->stream;
     if (s == NULL || s->cancelled)
@@ -114,10 +114,10 @@ static void send_ping(ta_streamer *s)
 {
     ta_native *x = s->x;
     PyObject *job = NULL;
-    int rc = x->gone ? 0 : ta_native_send_piece(x, ta_piece_bytes(s->ping), true, &job);
+    int rc = x->gone ? 0 : ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
     if (rc == 2) { /* so few bytes need no thread */
         PyObject *none = PyObject_CallNoArgs(job);
-        rc = none ? ta_native_send_job(x, job) : -1;
+        rc = none ? ta_response_job(x, job) : -1;
         Py_XDECREF(none);
         Py_DECREF(job);
     }
@@ -286,7 +286,7 @@ static ta_step begin(ta_streamer *s)
         return theirs(s);
     PyObject *status = PyObject_GetAttr(s->response, n->status_code);
     PyObject *headers = status ? PyObject_GetAttr(s->response, n->raw_headers) : NULL;
-    int rc = headers ? ta_native_begin(x, status, headers) : -1;
+    int rc = headers ? ta_response_begin(x, status, headers) : -1;
     Py_XDECREF(headers);
     Py_XDECREF(status);
     if (rc < 0)
@@ -348,7 +348,7 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
         return background(s);
     if (s->ping != NULL)
         s->last = ta_loop_now(x->base.ls->loop);
-    int rc = ta_native_send_piece(x, piece, more, &job);
+    int rc = ta_response_piece(x, piece, more, &job);
     if (rc < 0)
         return TA_STEP_ERROR;
     if (rc == 0) {
@@ -356,8 +356,8 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
             return background(s);
         return ask_next(s);
     }
-    awaitable = rc == 2 ? ta_native_send_packed(x, job)
-                        : (PyObject *)ta_waiters_add(&x->writers, x->base.ls);
+    awaitable =
+        rc == 2 ? ta_asgi_send_job(x, job) : (PyObject *)ta_waiters_add(&x->writers, x->base.ls);
     s->state = more ? ROOM : ENDING;
     return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
 }
@@ -573,7 +573,7 @@ static bool is_plain(ta_state *st, PyObject *response)
            own(response, n->listen_for_disconnect, st->o.stream.listen_for_disconnect);
 }
 
-PyObject *ta_native_stream(ta_xch *base, PyObject *response)
+PyObject *ta_streaming_response_new(ta_xch *base, PyObject *response)
 {
     ta_native *x = ta_native_of(base);
     if (!may_iterate(x) || !is_plain(x->st, response))
@@ -648,7 +648,7 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
-int ta_streamer_init(PyObject *module, ta_state *st)
+int ta_streaming_response_init(PyObject *module, ta_state *st)
 {
     ta_streamer_state *o = &st->o.stream;
     PyObject *type = ta_import_attr("starlette.responses", "StreamingResponse");

@@ -23,7 +23,7 @@ static void done_with(ta_native *x, PyObject *res)
 
 int ta_watch_begin(ta_native *x)
 {
-    PyObject *address = ta_native_peer(x);
+    PyObject *address = ta_scope_peer(x);
     PyObject *made = NULL;
     if (address != NULL) {
         PyObject *args[] = {NULL, (PyObject *)x, address};

@@ -131,7 +131,7 @@ static void on_end(void *ctx, uint16_t code, ta_str reason)
     if (code == TA_WS_ABNORMAL) {
         set_end(w, TA_WS_ABNORMAL, NULL); /* lost: RFC 6455, 7.1.5 */
     } else {
-        PyObject *text = ta_native_text(reason);
+        PyObject *text = ta_scope_text(reason);
         if (text == NULL)
             PyErr_Clear();
         set_end(w, code, text);
@@ -235,7 +235,7 @@ static void refuse(ta_native *x, const ta_ws_handshake *hs)
         lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
                        "allow: GET\r\n");
     x->base.response_started = true;
-    ta_native_started(x, hs->status);
+    ta_response_started(x, hs->status);
     (void)ta_resp_send(x->req, hs->status, lines, TA_RESP_CLOSE | x->server->base_flags,
                        ta_str_of(hs->reason, strlen(hs->reason)));
     x->complete = true;
@@ -384,7 +384,7 @@ static int client_disconnected(ta_websock *w)
 /* mapping[key] if it is there and not None: 1, 0, -1. */
 static int get_some(PyObject *message, PyObject *key, PyObject **out)
 {
-    int rc = ta_asgi_get_item(message, key, out);
+    int rc = ta_asgi_io_get_item(message, key, out);
     if (rc == 1 && Py_IsNone(*out)) {
         Py_CLEAR(*out);
         rc = 0;
@@ -457,7 +457,7 @@ static int send_accept(ta_websock *w, PyObject *message)
     }
     w->phase = OPEN;
     x->base.response_started = true;
-    ta_native_started(x, 101);
+    ta_response_started(x, 101);
     if (x->server->stopping)
         ta_websock_shut_down(x);
     return rc == TA_AGAIN;
@@ -468,7 +468,7 @@ static void deny(ta_websock *w)
 {
     w->phase = CLOSED;
     set_end(w, TA_WS_ABNORMAL, NULL);
-    ta_native_plain(w->x, 403, "");
+    ta_response_plain(w->x, 403, "");
 }
 
 static int send_denial_body(ta_websock *w, PyObject *message)
@@ -565,19 +565,19 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
     const ta_names_state *n = &w->x->st->o.names;
     if (w->phase != CLOSED && (w->gone || (w->phase == OPEN && w->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
-        return ta_asgi_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
+        return ta_asgi_io_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
     }
     switch ((phase)w->phase) {
     case CONNECTING:
-        if (ta_asgi_same_text(type, n->websocket_accept))
+        if (ta_asgi_io_same_text(type, n->websocket_accept))
             return send_accept(w, message);
-        if (ta_asgi_same_text(type, n->websocket_close)) {
+        if (ta_asgi_io_same_text(type, n->websocket_close)) {
             if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
                 return -1;
             deny(w);
             return 0;
         }
-        if (ta_asgi_same_text(type, n->websocket_http_response_start)) {
+        if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
             int rc = ta_asgi_send_start(w->x, message);
             if (rc == 0)
                 w->phase = DENYING;
@@ -589,15 +589,15 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
                      type);
         return -1;
     case DENYING:
-        if (ta_asgi_same_text(type, n->websocket_http_response_body))
+        if (ta_asgi_io_same_text(type, n->websocket_http_response_body))
             return send_denial_body(w, message);
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'websocket.http.response.body' but got '%S'.", type);
         return -1;
     case OPEN:
-        if (ta_asgi_same_text(type, n->websocket_send))
+        if (ta_asgi_io_same_text(type, n->websocket_send))
             return send_data(w, message);
-        if (ta_asgi_same_text(type, n->websocket_close))
+        if (ta_asgi_io_same_text(type, n->websocket_close))
             return send_close(w, message);
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'websocket.send' or 'websocket.close', but got '%S'.",
@@ -624,7 +624,7 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         Py_XDECREF(value);
         step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
     } else {
-        PyObject *type = ta_asgi_need_item(message, io->x->st->o.names.type);
+        PyObject *type = ta_asgi_io_need_item(message, io->x->st->o.names.type);
         int rc = type ? take_message(w, message, type) : -1;
         Py_XDECREF(type);
         if (rc == 0 || (rc > 0 && w->gone)) {
@@ -676,7 +676,7 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 static void give_up(ta_native *x)
 {
     if (x->req != NULL && !x->complete)
-        ta_native_break(x);
+        ta_response_break(x);
     x->complete = true;
 }
 
@@ -692,9 +692,9 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
         if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
             give_up(x);
         else if (x->told)
-            ta_native_plain(x, 503, "Service Unavailable");
+            ta_response_plain(x, 503, "Service Unavailable");
         else
-            ta_native_plain(x, 500, "Internal Server Error");
+            ta_response_plain(x, 500, "Internal Server Error");
         break;
     case DENYING:
         give_up(x);

@@ -1,0 +1,91 @@
+/*
+ * asgi_receive.c -- receive() of HTTP requests: the body in pieces, then the disconnect.
+ *
+ * Layer: py (L4).  That of WebSockets is in websocket.c.
+ */
+#include "py/server/native_int.h"
+
+/* Body bytes that may wait for receive() before reading pauses. */
+enum { RECEIVE_BUFFER = 65536 };
+
+static PyObject *disconnect_message(ta_native *x)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *dict = PyDict_New();
+    x->heard = true;
+    if (dict != NULL && PyDict_SetItem(dict, n->type, n->http_disconnect) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+/* Steals body, which may be NULL with an exception. */
+static PyObject *request_message(ta_native *x, PyObject *body, bool more)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *dict = body ? PyDict_New() : NULL;
+    if (dict != NULL && (PyDict_SetItem(dict, n->type, n->http_request) < 0 ||
+                         PyDict_SetItem(dict, n->body, body) < 0 ||
+                         PyDict_SetItem(dict, n->more_body, more ? Py_True : Py_False) < 0))
+        Py_CLEAR(dict);
+    Py_XDECREF(body);
+    return dict;
+}
+
+/* The next message: 1 and *out, 0: wait, -1. */
+static int next_message(ta_native *x, PyObject **out)
+{
+    ta_req *req = x->req;
+    *out = NULL;
+    if (req == NULL || x->complete || (x->disconnected && (x->body_given || req->body.len == 0)) ||
+        (x->told && x->body_given)) {
+        *out = disconnect_message(x);
+    } else if (!x->body_given && (req->body.len > 0 || req->body_eof)) {
+        /* Also of a peer that has ended its side: what it has sent is there. */
+        size_t len = req->body.len;
+        if (ta_request_body_check(x, x->received + len) < 0)
+            return -1;
+        PyObject *body = PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)len);
+        *out = request_message(x, body, !req->body_eof);
+        if (*out != NULL) {
+            x->received += len;
+            x->body_given = req->body_eof;
+            ta_req_consume(req, len);
+        }
+    } else {
+        return 0;
+    }
+    return *out ? 1 : -1;
+}
+
+static ta_step receive_advance(ta_co *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_step step = TA_STEP_ERROR;
+    PyObject *message = NULL;
+    if (value == NULL && PyErr_Occurred())
+        goto done;
+    Py_XDECREF(value);
+    int rc = 0;
+    if (!io->x->body_given && io->x->req != NULL && !io->x->disconnected &&
+        io->x->req->content_length >= 0)
+        rc = ta_request_body_check(io->x, (uint64_t)io->x->req->content_length);
+    if (rc == 0)
+        rc = next_message(io->x, &message);
+    if (rc == 1) {
+        co->result = message;
+        step = TA_STEP_DONE;
+    } else if (rc == 0) {
+        PyObject *waiter = ta_request_body_wait(io->x, RECEIVE_BUFFER);
+        if (waiter != NULL)
+            step = ta_co_await(co, waiter);
+    }
+done:
+    if (step != TA_STEP_AWAIT)
+        Py_CLEAR(io->x);
+    return step;
+}
+
+PyObject *ta_asgi_receive_new(ta_native *x)
+{
+    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
+}

@@ -1,0 +1,170 @@
+/*
+ * asgi_send.c -- send() of HTTP responses: what the messages of an application ask for.
+ *
+ * Layer: py (L4).  Texts of errors are uvicorn's.  That of WebSockets is in websocket.c.
+ */
+#include "py/server/native_int.h"
+
+/* The member "reason" of http.response.start, which only our WSGI adapter gives. */
+static int take_reason(ta_native *x, PyObject *message)
+{
+    PyObject *reason = NULL;
+    int rc = ta_asgi_io_get_item(message, x->st->o.names.reason, &reason);
+    if (rc <= 0)
+        return rc;
+    if (!PyBytes_Check(reason) ||
+        !ta_head_value_ok(ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason)))) {
+        PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP reason phrase.");
+        Py_DECREF(reason);
+        return -1;
+    }
+    Py_XSETREF(x->reason, reason);
+    if (x->req != NULL)
+        x->req->reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
+    return 0;
+}
+
+int ta_asgi_send_start(ta_native *x, PyObject *message)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *headers = NULL;
+    PyObject *status = ta_asgi_io_need_item(message, n->status);
+    if (status == NULL)
+        return -1;
+    int rc = ta_asgi_io_get_item(message, n->headers, &headers);
+    if (rc >= 0 && TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 3))
+        rc = take_reason(x, message);
+    if (rc >= 0)
+        rc = ta_response_begin(x, status, headers);
+    if (rc < 0 && x->req != NULL)
+        x->req->reason = TA_STR(""); /* what is sent instead has another one */
+    Py_XDECREF(headers);
+    Py_DECREF(status);
+    return rc;
+}
+
+int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
+{
+    const ta_names_state *n = &x->st->o.names;
+    PyObject *body = NULL, *more = NULL;
+    int rc = -1, is_more = 0;
+    if (ta_asgi_io_get_item(message, n->body, &body) < 0 ||
+        ta_asgi_io_get_item(message, n->more_body, &more) < 0)
+        goto done;
+    is_more = more ? PyObject_IsTrue(more) : 0;
+    if (is_more < 0)
+        goto done;
+    if (body == NULL) {
+        rc = ta_response_piece(x, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
+    } else if (PyBytes_CheckExact(body)) {
+        rc = ta_response_piece(x, ta_piece_bytes(body), is_more, job);
+    } else {
+        Py_buffer view;
+        if (PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0)
+            goto done;
+        rc = ta_response_piece(x, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL},
+                               is_more, job);
+        PyBuffer_Release(&view);
+    }
+done:
+    Py_XDECREF(body);
+    Py_XDECREF(more);
+    return rc;
+}
+
+/* 1: taken, but wait for room; 0: taken; 2: *job has to run first; -1. */
+static int take_message(ta_native *x, PyObject *message, PyObject **job)
+{
+    const ta_names_state *n = &x->st->o.names;
+    if (x->gone && !x->done) {
+        if (!x->server->errors_on_send)
+            return 0; /* as uvicorn: silently */
+        PyErr_SetString(PyExc_OSError, "The client has disconnected.");
+        return -1;
+    }
+    PyObject *type = ta_asgi_io_need_item(message, n->type);
+    if (type == NULL)
+        return -1;
+    int rc = -1;
+    if (TA_UNLIKELY(x->watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
+        rc = ta_watch_aside(x, message);
+    } else if (!x->base.response_started) {
+        if (ta_asgi_io_same_text(type, n->http_response_start))
+            rc = ta_asgi_send_start(x, message);
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "Expected ASGI message 'http.response.start', but got '%S'.", type);
+    } else if (x->complete) {
+        if (ta_asgi_io_same_text(type, n->http_response_trailers))
+            rc = 0; /* their place; not sent on, for nothing announced them */
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "Unexpected ASGI message '%S' sent, after response already completed.",
+                         type);
+    } else if (ta_asgi_io_same_text(type, n->http_response_body)) {
+        rc = ta_asgi_send_body(x, message, job);
+    } else if (ta_asgi_io_same_text(type, n->http_response_pathsend)) {
+        rc = ta_send_file_message(x, message);
+    } else {
+        PyErr_Format(PyExc_RuntimeError,
+                     "Expected ASGI message 'http.response.body', but got '%S'.", type);
+    }
+    Py_DECREF(type);
+    return rc;
+}
+
+static ta_step send_advance(ta_co *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_step step = TA_STEP_ERROR;
+    PyObject *message = io->message;
+    io->message = NULL;
+    if (value == NULL && PyErr_Occurred()) {
+        Py_CLEAR(io->job); /* thrown in */
+    } else if (message == NULL && io->job == NULL) {
+        Py_XDECREF(value);
+        step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
+    } else {
+        int rc;
+        Py_XDECREF(value);
+        if (io->job == NULL) {
+            rc = take_message(io->x, message, &io->job);
+        } else if (!io->offloaded) {
+            rc = 2;
+        } else {
+            rc = ta_response_job(io->x, io->job);
+            Py_CLEAR(io->job);
+        }
+        if (rc == 2) {
+            PyObject *awaitable = ta_filters_offload(io->x, io->job);
+            io->offloaded = true;
+            if (awaitable != NULL)
+                step = ta_co_await(co, awaitable);
+        } else if (rc == 0) {
+            step = TA_STEP_DONE;
+        } else if (rc > 0) {
+            PyObject *waiter = ta_waiters_add(&io->x->writers, io->x->base.ls);
+            if (waiter != NULL)
+                step = ta_co_await(co, waiter);
+        }
+    }
+    Py_XDECREF(message);
+    if (step != TA_STEP_AWAIT)
+        Py_CLEAR(io->x);
+    return step;
+}
+
+PyObject *ta_asgi_send_new(ta_native *x, PyObject *message)
+{
+    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.send_type, message, send_advance);
+}
+
+PyObject *ta_asgi_send_job(ta_native *x, PyObject *job)
+{
+    ta_asgi_io *io = ta_asgi_io_new(x, x->st->o.xch_native.send_type, NULL, send_advance);
+    if (io == NULL)
+        Py_DECREF(job);
+    else
+        io->job = job;
+    return (PyObject *)io;
+}

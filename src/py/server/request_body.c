@@ -1,0 +1,153 @@
+/*
+ * request_body.c -- the whole body of a request, for a plan.
+ *
+ * Layer: py (L4).  receive() gives it in pieces: asgi_receive.c.
+ */
+#include "py/server/native_int.h"
+
+/* Waits until all of the body is there. */
+typedef struct native_body {
+    ta_co co;
+    ta_native *x; /* owned */
+} native_body;
+
+int ta_request_body_check(ta_native *x, uint64_t size)
+{
+    if (TA_LIKELY(size <= x->base.max_body))
+        return 0;
+    PyObject *exc = PyObject_CallFunction(x->st->engine.http_exception, "i", 413);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return -1;
+}
+
+PyObject *ta_request_body_wait(ta_native *x, size_t want)
+{
+    PyObject *waiter = ta_waiters_add(&x->readers, x->base.ls);
+    if (waiter != NULL)
+        ta_req_want_body(x->req, want);
+    return waiter;
+}
+
+static int disconnected(ta_native *x)
+{
+    PyErr_SetNone(x->st->engine.client_disconnect);
+    return -1;
+}
+
+/* 1: *out is the body; 0: wait; -1. */
+static int try_body(ta_native *x, PyObject **out)
+{
+    ta_req *req = x->req;
+    if (req == NULL || (x->disconnected && !req->body_eof))
+        return disconnected(x);
+    if (req->content_length >= 0 && ta_request_body_check(x, (uint64_t)req->content_length) < 0)
+        return -1;
+    if (ta_request_body_check(x, x->received + req->body.len) < 0)
+        return -1;
+    if (!req->body_eof)
+        return 0;
+    PyObject *bytes =
+        PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)req->body.len);
+    if (bytes == NULL)
+        return -1;
+    x->received += req->body.len;
+    ta_req_consume(req, req->body.len);
+    x->base.body_bytes = Py_NewRef(bytes);
+    x->body_given = true; /* as if receive() had given it: what comes next is the disconnect */
+    *out = bytes;
+    return 1;
+}
+
+static ta_step body_advance(ta_co *co, PyObject *value)
+{
+    native_body *b = (native_body *)co;
+    ta_step step = TA_STEP_ERROR;
+    if (value == NULL && PyErr_Occurred())
+        goto done;
+    Py_XDECREF(value);
+    PyObject *bytes = Py_XNewRef(b->x->base.body_bytes);
+    int rc = bytes ? 1 : try_body(b->x, &bytes);
+    if (rc == 1) {
+        co->result = bytes;
+        step = TA_STEP_DONE;
+    } else if (rc == 0) {
+        PyObject *waiter = ta_request_body_wait(b->x, SIZE_MAX);
+        if (waiter != NULL)
+            step = ta_co_await(co, waiter);
+    }
+done:
+    if (step != TA_STEP_AWAIT)
+        Py_CLEAR(b->x);
+    return step;
+}
+
+int ta_request_body_get(ta_xch *base, PyObject **out)
+{
+    ta_native *x = ta_native_of(base);
+    if (base->body_bytes != NULL) {
+        *out = Py_NewRef(base->body_bytes);
+        return 1;
+    }
+    int rc = try_body(x, out);
+    if (rc != 0)
+        return rc;
+    native_body *b = PyObject_GC_New(native_body, x->st->o.xch_native.body_type);
+    if (b == NULL)
+        return -1;
+    ta_co_init(&b->co, body_advance);
+    b->x = (ta_native *)Py_NewRef((PyObject *)x);
+    PyObject_GC_Track((PyObject *)b);
+    *out = (PyObject *)b;
+    return 0;
+}
+
+static int body_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT((PyObject *)((native_body *)self)->x);
+    return ta_co_traverse((ta_co *)self, visit, arg);
+}
+
+static int body_clear(PyObject *self)
+{
+    ((ta_co *)self)->finished = true;
+    ta_co_clear((ta_co *)self);
+    Py_CLEAR(((native_body *)self)->x);
+    return 0;
+}
+
+static void body_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)body_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL}};
+static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL}};
+
+static PyType_Slot body_slots[] = {
+    {Py_tp_doc, "Awaits the whole body of a request."},
+    TA_CO_SLOTS,
+    {Py_tp_methods, co_methods},
+    {Py_tp_getset, co_getset},
+    {Py_tp_traverse, body_traverse},
+    {Py_tp_clear, body_clear},
+    {Py_tp_dealloc, body_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec body_spec = {
+    .name = "turboapi._core.NativeBody",
+    .basicsize = sizeof(native_body),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = body_slots,
+};
+
+int ta_request_body_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &body_spec, NULL, &st->o.xch_native.body_type);
+}

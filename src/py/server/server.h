@@ -1,0 +1,69 @@
+/*
+ * server.h -- the Server: what its files share of it.
+ *
+ * Layer: py (L4).  A Server belongs to one loop and its thread.
+ */
+#ifndef TA_PY_SERVER_SERVER_H
+#define TA_PY_SERVER_SERVER_H
+
+#include "base/log.h"
+#include "http/server.h"
+#include "http/ws/conn.h"
+#include "net/listener.h"
+#include "py/loop/loop_state.h"
+#include "py/server/app.h"
+
+typedef struct ta_server ta_server;
+typedef struct ta_access ta_access;
+
+struct ta_server {
+    PyObject_HEAD
+    ta_state *st;            /* borrowed: the type keeps the module */
+    ta_loopstate *ls;        /* borrowed from `selector` */
+    PyObject *selector;      /* owned */
+    ta_app *app;             /* owned; replaced when it is rebuilt */
+    ta_http_server *http;    /* owned; NULL once closed */
+    ta_listener **listeners; /* owned array */
+    unsigned nlisteners;
+    ta_log log;
+    PyObject *logger; /* owned: of what the protocol says, or NULL */
+    PyObject
+        *access; /* owned: called with (format, client, method, path, version, status), or NULL */
+    PyObject *access_format; /* owned str */
+    ta_access *access_log;   /* owned, or NULL */
+    PyObject *proxy;         /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
+    PyObject *watch;         /* owned: of a test client, see test_observer.c; or NULL */
+    PyObject *root_path;     /* owned str */
+    ta_str root;             /* slice of root_path */
+    PyObject *state;         /* owned dict: lifespan state, copied into each scope; or NULL */
+    PyObject *asgi_info;     /* owned dict: scope["asgi"], copied */
+    PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */
+    ta_ws_cfg ws_cfg;                  /* but what was agreed on with each client */
+    uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */
+    uint32_t ws_buffer;                /* bytes of them, 0: no limit */
+    bool ws_deflate;                   /* offer permessage-deflate */
+    ta_list_node in_loop;              /* in ls->servers, until it is closed */
+    bool kept;                         /* the loop owns a reference: from listen() until closed */
+    ta_list_node websocks;             /* all there are */
+    ta_timer ending;                   /* shutdown.c, once it was told to end */
+    uint64_t grace;                    /* ms: of streams, from then on */
+    PyObject *on_done;                 /* owned: called once after shutdown */
+    ta_gzip *gzip;                     /* owned: a stream to use again, or NULL */
+    PyObject *names[128];              /* owned: bytes of header names seen lately, by a hash */
+    unsigned base_flags;               /* TA_RESP_HAS_DATE when no date is wanted */
+    uint32_t max_requests;             /* in flight, then 503; 0: no limit */
+    bool errors_on_send;               /* spec_version 2.4: send() to a gone peer raises OSError */
+    bool stopping;
+    uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */
+    uint64_t served;      /* requests begun */
+    uint64_t active;      /* exchanges whose connection is not done with them */
+    uint64_t tasks;       /* coroutines of ours that have not ended */
+    bool http_done;       /* after shutdown: no connection is left */
+};
+
+/* Calls on_done when the server has shut down and nothing is left. */
+void ta_server_maybe_done(ta_server *server);
+
+int ta_server_init(PyObject *module, ta_state *st);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * waiters.c -- those who wait for the same thing: input, or room for output.
+ *
+ * Layer: py (L4).
+ */
+#include "py/server/waiters.h"
+
+PyObject *ta_waiters_add(ta_waiters *w, ta_loopstate *ls)
+{
+    ta_waiter *waiter = ta_waiter_new(ls, NULL, NULL);
+    if (waiter == NULL)
+        return NULL;
+    if (w->first != NULL && ta_waiter_done(w->first)) /* cancelled */
+        Py_CLEAR(w->first);
+    if (w->first == NULL) {
+        w->first = (ta_waiter *)Py_NewRef((PyObject *)waiter);
+        return (PyObject *)waiter;
+    }
+    if (w->more == NULL && (w->more = PyList_New(0)) == NULL)
+        goto error;
+    if (PyList_Append(w->more, (PyObject *)waiter) < 0)
+        goto error;
+    return (PyObject *)waiter;
+error:
+    Py_DECREF(waiter);
+    return NULL;
+}
+
+void ta_waiters_wake(ta_waiters *w)
+{
+    ta_waiter *first = w->first;
+    PyObject *more = w->more;
+    w->first = NULL;
+    w->more = NULL;
+    if (first != NULL) {
+        ta_waiter_set_result(first, Py_None);
+        Py_DECREF(first);
+    }
+    if (more != NULL) {
+        for (Py_ssize_t i = 0; i < PyList_GET_SIZE(more); i++)
+            ta_waiter_set_result((ta_waiter *)PyList_GET_ITEM(more, i), Py_None);
+        Py_DECREF(more);
+    }
+}
+
+int ta_waiters_traverse(ta_waiters *w, visitproc visit, void *arg)
+{
+    Py_VISIT(w->first);
+    Py_VISIT(w->more);
+    return 0;
+}
+
+void ta_waiters_clear(ta_waiters *w)
+{
+    Py_CLEAR(w->first);
+    Py_CLEAR(w->more);
+}
