@@ -53,10 +53,10 @@ static char *put_escaped(char *out, ta_str s)
 static PyObject *target_text(ta_native *x)
 {
     char small[512], *text = small;
-    size_t bound = 3 * (x->raw_path.len + x->base.query.len) + 1;
+    size_t bound = 3 * (x->in.raw_path.len + x->base.query.len) + 1;
     if (bound > sizeof small && (text = PyMem_Malloc(bound)) == NULL)
         return PyErr_NoMemory();
-    char *end = put_escaped(text, x->raw_path);
+    char *end = put_escaped(text, x->in.raw_path);
     if (x->base.query.len > 0) {
         *end++ = '?';
         end = put_escaped(end, x->base.query);
@@ -94,7 +94,7 @@ static void call_logger(ta_native *x, int status)
     PyObject *client = client_text(x);
     PyObject *method = ta_scope_text(x->base.method);
     PyObject *target = target_text(x);
-    ta_str version = ta_http_version_text(x->version);
+    ta_str version = ta_http_version_text(x->in.version);
     if (client && method && target) {
         ta_ls_enter(server->ls);
         res = PyObject_CallFunction(server->access, "OOOOs#i", server->access_format, client,
@@ -200,7 +200,7 @@ static bool put_line(ta_access *log, ta_native *x, int status)
         return false;
     ta_str parts[] = {utf8_of(log->prefix), utf8_of(log->opening), utf8_of(log->closing),
                       utf8_of(end_text), client ? utf8_of(client) : (ta_str){NULL, ADDRESS_MAX}};
-    size_t bound = 64 + x->base.method.len + 3 * (x->raw_path.len + x->base.query.len);
+    size_t bound = 64 + x->base.method.len + 3 * (x->in.raw_path.len + x->base.query.len);
     for (size_t i = 0; i < TA_COUNTOF(parts); i++)
         bound += parts[i].len;
     char *out = ta_buf_reserve(&log->lines, bound), *p = out;
@@ -211,13 +211,13 @@ static bool put_line(ta_access *log, ta_native *x, int status)
         p = put(p, parts[1]);
         p = put(p, x->base.method);
         *p++ = ' ';
-        p = put_escaped(p, x->raw_path);
+        p = put_escaped(p, x->in.raw_path);
         if (x->base.query.len > 0) {
             *p++ = '?';
             p = put_escaped(p, x->base.query);
         }
         p = put(p, TA_STR(" HTTP/"));
-        p = put(p, ta_http_version_text(x->version));
+        p = put(p, ta_http_version_text(x->in.version));
         p = put(p, parts[2]);
         p = put(p, TA_STR("\" "));
         p = put(p, parts[3]);

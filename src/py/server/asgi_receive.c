@@ -12,7 +12,7 @@ static PyObject *disconnect_message(ta_native *x)
 {
     const ta_names_state *n = &x->st->o.names;
     PyObject *dict = PyDict_New();
-    x->heard = true;
+    ta_end_hears(&x->asgi.end);
     if (dict != NULL && PyDict_SetItem(dict, n->type, n->http_disconnect) < 0)
         Py_CLEAR(dict);
     return dict;
@@ -36,19 +36,21 @@ static int next_message(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
     *out = NULL;
-    if (req == NULL || x->complete || (x->disconnected && (x->body_given || req->body.len == 0)) ||
-        (x->told && x->body_given)) {
+    bool given = x->in.state == TA_INPUT_ALL;
+    if (req == NULL || ta_response_is_over(x->out.state) ||
+        (ta_native_is_left(x) && (given || req->body.len == 0)) ||
+        (ta_end_is_due(x->asgi.end) && given)) {
         *out = disconnect_message(x);
-    } else if (!x->body_given && (req->body.len > 0 || req->body_eof)) {
+    } else if (!given && (req->body.len > 0 || req->body_eof)) {
         /* Also of a peer that has ended its side: what it has sent is there. */
         size_t len = req->body.len;
-        if (ta_request_body_check(x, x->received + len) < 0)
+        if (ta_request_body_check(x, x->in.received + len) < 0)
             return -1;
         PyObject *body = PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)len);
         *out = request_message(x, body, !req->body_eof);
         if (*out != NULL) {
-            x->received += len;
-            x->body_given = req->body_eof;
+            x->in.received += len;
+            ta_input_given(&x->in.state, req->body_eof);
             ta_req_consume(req, len);
         }
     } else {
@@ -66,7 +68,7 @@ static ta_step receive_advance(ta_co *co, PyObject *value)
         goto done;
     Py_XDECREF(value);
     int rc = 0;
-    if (!io->x->body_given && io->x->req != NULL && !io->x->disconnected &&
+    if (io->x->in.state != TA_INPUT_ALL && io->x->req != NULL && !ta_native_is_left(io->x) &&
         io->x->req->content_length >= 0)
         rc = ta_request_body_check(io->x, (uint64_t)io->x->req->content_length);
     if (rc == 0)

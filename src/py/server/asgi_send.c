@@ -18,7 +18,7 @@ static int take_reason(ta_native *x, PyObject *message)
         Py_DECREF(reason);
         return -1;
     }
-    Py_XSETREF(x->reason, reason);
+    Py_XSETREF(x->out.reason, reason);
     if (x->req != NULL)
         x->req->reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
     return 0;
@@ -76,7 +76,7 @@ done:
 static int take_message(ta_native *x, PyObject *message, PyObject **job)
 {
     const ta_names_state *n = &x->st->o.names;
-    if (x->gone && !x->done) {
+    if (x->peer == TA_PEER_GONE && x->out.state != TA_RESPONSE_DONE) {
         if (!x->server->errors_on_send)
             return 0; /* as uvicorn: silently */
         PyErr_SetString(PyExc_OSError, "The client has disconnected.");
@@ -86,7 +86,7 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
     if (type == NULL)
         return -1;
     int rc = -1;
-    if (TA_UNLIKELY(x->watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
+    if (TA_UNLIKELY(x->asgi.watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
         rc = ta_watch_aside(x, message);
     } else if (!x->base.response_started) {
         if (ta_asgi_io_same_text(type, n->http_response_start))
@@ -94,7 +94,7 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);
-    } else if (x->complete) {
+    } else if (ta_response_is_over(x->out.state)) {
         if (ta_asgi_io_same_text(type, n->http_response_trailers))
             rc = 0; /* their place; not sent on, for nothing announced them */
         else
@@ -143,7 +143,7 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         } else if (rc == 0) {
             step = TA_STEP_DONE;
         } else if (rc > 0) {
-            PyObject *waiter = ta_waiters_add(&io->x->writers, io->x->base.ls);
+            PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
             if (waiter != NULL)
                 step = ta_co_await(co, waiter);
         }

@@ -119,7 +119,7 @@ static int answer(ta_native *x, const way *w, int status, ta_str lines, ta_str b
 {
     ta_loopstate *ls = x->base.ls;
     ta_piece piece = {body, NULL, NULL};
-    x->filters = w->app->filters;
+    x->out.filters = w->app->filters;
     ta_ls_enter(ls);
     int rc = x->base.ops->respond(&x->base, status, lines, NULL, &piece, awaitable);
     ta_ls_leave(ls);
@@ -204,8 +204,8 @@ static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t 
 {
     ta_str host, query = x->base.query, value;
     char *end = lines + size - 2;
-    if (x->watch != NULL || !ta_xch_header(&x->base, "host", 4, &host) || !host_is_plain(host) ||
-        path.len == 0 || path.ptr[0] != '/')
+    if (x->asgi.watch != NULL || !ta_xch_header(&x->base, "host", 4, &host) ||
+        !host_is_plain(host) || path.len == 0 || path.ptr[0] != '/')
         return false;
     if (x->server->proxy != NULL && ta_xch_header(&x->base, "x-forwarded-proto", 17, &value))
         return false;
@@ -213,7 +213,7 @@ static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t 
         if ((unsigned char)query.ptr[i] >= 0x80)
             return false; /* it may be no UTF-8, which URL does not forgive */
     char *p = put_text(lines, TA_STR("content-length: 0\r\nlocation: "));
-    p = put_text(p, x->secure ? TA_STR("https://") : TA_STR("http://"));
+    p = put_text(p, x->in.secure ? TA_STR("https://") : TA_STR("http://"));
     p = put_text(p, host);
     p = put_quoted(p, end, path, true);
     if (p != NULL && query.len > 0 && p < end) {
@@ -298,16 +298,15 @@ static int settle(ta_native *x, way *w)
     ta_xch *base = &x->base;
     PyObject *router = w->app->router;
     if (w->mounted) {
-        x->mounted = true;
-        x->root_len = w->root.len;
-        x->app_root_len = w->app_root.len;
+        x->in.root_len = w->root.len;
+        x->in.app_root_len = w->app_root.len;
         ta_app *outer = x->app;
         x->app = (ta_app *)Py_NewRef((PyObject *)w->app);
         Py_DECREF(outer);
     }
-    x->filters = x->app->filters;
-    x->matched = true;
-    x->entry = w->match.index;
+    x->out.filters = x->app->filters;
+    x->in.place = w->mounted ? TA_PLACE_MOUNTED : TA_PLACE_ROUTE;
+    x->in.entry = w->match.index;
     base->nparams = w->match.nparams;
     for (uint32_t i = 0; i < w->match.nparams; i++)
         base->param_values[i] = w->match.values[i];

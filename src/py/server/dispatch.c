@@ -22,9 +22,8 @@ static void fail(ta_native *x, PyObject *exc /* borrowed */)
         return;
     if (!x->base.response_started)
         ta_response_plain(x, 500, "Internal Server Error");
-    else if (!x->complete)
+    else if (!ta_response_is_over(x->out.state))
         ta_response_break(x);
-    x->complete = true;
 }
 
 /* The application has returned: what it left undone. */
@@ -34,7 +33,7 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
         ta_websock_done(x, result, NULL);
         return;
     }
-    if (TA_LIKELY(x->complete && (result == NULL || Py_IsNone(result))))
+    if (TA_LIKELY(ta_response_is_over(x->out.state) && (result == NULL || Py_IsNone(result))))
         return;
     if (result != NULL && !Py_IsNone(result)) {
         PyObject *text =
@@ -45,22 +44,22 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
         else
             PyErr_Clear();
         Py_XDECREF(text);
-    } else if (!x->disconnected && !x->told && !(x->server->stopping && x->base.response_started)) {
+    } else if (!ta_native_is_left(x) && !ta_end_is_due(x->asgi.end) &&
+               !(x->server->stopping && x->base.response_started)) {
         ta_native_log(x,
                       x->base.response_started
                           ? "ASGI callable returned without completing response."
                           : "ASGI callable returned without starting response.",
                       NULL);
     }
-    if (x->req == NULL || x->complete)
+    if (ta_response_is_over(x->out.state)) /* also one that was closed */
         return;
-    if (x->base.response_started || x->disconnected)
+    if (x->base.response_started || ta_native_is_left(x))
         ta_response_break(x);
-    else if (x->told) /* it took its client for gone */
+    else if (ta_end_is_due(x->asgi.end)) /* it took its client for gone */
         ta_response_plain(x, 503, "Service Unavailable");
     else
         ta_response_plain(x, 500, "Internal Server Error");
-    x->complete = true;
 }
 
 /*
@@ -70,7 +69,7 @@ static void finish(ta_native *x, PyObject *result /* borrowed */)
 static PyObject *call_asgi(ta_native *x, PyObject *app)
 {
     PyObject *res =
-        x->watch != NULL && x->ws != NULL ? ta_watch_call(x, app) : ta_xch_call(&x->base, app);
+        x->asgi.watch != NULL && x->ws != NULL ? ta_watch_call(x, app) : ta_xch_call(&x->base, app);
     if (res == NULL || PyCoro_CheckExact(res))
         return res;
     PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;
@@ -89,12 +88,13 @@ static PyObject *call_asgi(ta_native *x, PyObject *app)
 static PyObject *ask_error_app(ta_native *x, PyObject *exc)
 {
     ta_filters_drop(x);
-    if (!x->matched || x->app->error_app == NULL || x->error_asked ||
+    if (x->in.place == TA_PLACE_NONE || x->app->error_app == NULL ||
+        (x->asgi.work != TA_WORK_NONE && x->asgi.work != TA_WORK_APP) ||
         !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
         return NULL;
-    x->error_asked = true;
+    ta_work_asks(&x->asgi.work);
     /* That application has the middleware round it. */
-    x->filters = NULL;
+    x->out.filters = NULL;
     PyObject *coro = NULL;
     ta_ls_enter(x->base.ls);
     PyObject *scope = x->base.ops->scope(&x->base);
@@ -117,8 +117,8 @@ static void release(ta_native *x)
 {
     ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
     server->tasks--;
-    x->running = false;
-    if (TA_UNLIKELY(x->watch != NULL))
+    ta_work_ends(&x->asgi.work);
+    if (TA_UNLIKELY(x->asgi.watch != NULL))
         ta_watch_ended(x);
     Py_DECREF(x);
     if (TA_UNLIKELY(server->stopping))
@@ -145,13 +145,12 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
     int rc = 0;
     if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->o.exc.cancelled_error)) {
         /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
-        if (!x->disconnected && !x->server->stopping)
+        if (!ta_native_is_left(x) && !x->server->stopping)
             ta_native_log(x, "Exception in ASGI application\n", exc);
         if (x->req != NULL && !x->base.response_started)
             ta_response_plain(x, 500, "Internal Server Error");
-        if (x->req != NULL && !x->complete)
+        if (!ta_response_is_over(x->out.state))
             ta_response_break(x);
-        x->complete = true;
     } else {
         fail(x, exc);
     }
@@ -194,7 +193,7 @@ static void run_task(ta_native *x, PyObject *coro)
 {
     Py_INCREF(x);
     x->server->tasks++;
-    x->running = true;
+    ta_work_begins(&x->asgi.work);
     if (ta_task_start(x->base.ls, coro, server_done, x) < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         fail(x, exc);
@@ -308,7 +307,7 @@ static void start(ta_native *x)
     }
     if (x->ws != NULL || !x->app->direct || !start_direct(x))
         start_asgi(x);
-    if (TA_UNLIKELY(x->watch != NULL) && !x->running)
+    if (TA_UNLIKELY(x->asgi.watch != NULL) && !ta_work_has_task(x->asgi.work))
         ta_watch_ended(x);
 }
 

@@ -226,9 +226,9 @@ static bool is_secure(ta_native *x)
 {
     ta_str value;
     const ta_server *server = x->server;
-    if (x->watch == NULL &&
+    if (x->asgi.watch == NULL &&
         (server->proxy == NULL || !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
-        return x->secure;
+        return x->in.secure;
     PyObject *scope = x->base.ops->scope(&x->base);
     if (scope == NULL) {
         PyErr_Clear(); /* the ASGI application is asked, and fails in the same way */
@@ -373,7 +373,7 @@ static int origin_allowed(const filter *f, ta_str origin)
 
 static int cors_apply(const filter *f, ta_native *x)
 {
-    ta_buf *lines = &x->head.lines;
+    ta_buf *lines = &x->out.head.lines;
     ta_str origin;
     if (ta_xch_header(&x->base, "origin", 6, &origin)) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->fields); i++) {
@@ -495,11 +495,12 @@ static void give_stream(ta_server *server, ta_gzip *gz)
     }
 }
 
-/* Compresses into x->packed with x->gzip. */
+/* Compresses into x->out.packed with x->out.gzip. */
 static int pack(ta_native *x, ta_str data, bool more)
 {
-    ta_buf_clear(&x->packed);
-    int rc = ta_gzip_write(x->gzip, data, more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &x->packed);
+    ta_buf_clear(&x->out.packed);
+    int rc =
+        ta_gzip_write(x->out.gzip, data, more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &x->out.packed);
     return rc == TA_OK ? 0 : no_memory();
 }
 
@@ -539,7 +540,7 @@ static void job_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* Takes x->gzip. */
+/* Takes x->out.gzip. */
 static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
 {
     gzip_job *job = PyObject_New(gzip_job, x->st->o.server.gzip_job_type);
@@ -567,8 +568,8 @@ static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
         job->has_data = true;
         Py_DECREF(bytes); /* the view keeps it */
     }
-    job->gzip = x->gzip;
-    x->gzip = NULL;
+    job->gzip = x->out.gzip;
+    x->out.gzip = NULL;
     return (PyObject *)job;
 error:
     Py_DECREF(job);
@@ -588,7 +589,8 @@ static const filter *gzip_of(const ta_filters *f, size_t *at)
 static int apply(ta_native *x, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
-        if (x->filters->items[i].kind == FILTER_CORS && cors_apply(&x->filters->items[i], x) < 0)
+        if (x->out.filters->items[i].kind == FILTER_CORS &&
+            cors_apply(&x->out.filters->items[i], x) < 0)
             return -1;
     }
     return 0;
@@ -597,18 +599,18 @@ static int apply(ta_native *x, size_t from, size_t to)
 /* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that. */
 static int piece_packed(ta_native *x, size_t len, bool more)
 {
-    if (x->packing == TA_PACK_HELD) {
+    if (x->out.packing == TA_PACK_HELD) {
         size_t at;
-        (void)gzip_of(x->filters, &at);
-        if (packed_fields(&x->head, more ? -1 : (int64_t)len) < 0 ||
-            apply(x, at + 1, x->filters->n) < 0)
+        (void)gzip_of(x->out.filters, &at);
+        if (packed_fields(&x->out.head, more ? -1 : (int64_t)len) < 0 ||
+            apply(x, at + 1, x->out.filters->n) < 0)
             return -1;
-        ta_head_suit(&x->head, x->head.status);
+        ta_head_suit(&x->out.head, x->out.head.status);
     }
-    x->packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
+    x->out.packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
     if (!more) {
-        give_stream(x->server, x->gzip);
-        x->gzip = NULL;
+        give_stream(x->server, x->out.gzip);
+        x->out.gzip = NULL;
     }
     return 1;
 }
@@ -616,43 +618,43 @@ static int piece_packed(ta_native *x, size_t len, bool more)
 int ta_filters_start(ta_native *x, int status)
 {
     size_t at;
-    x->head.status = status;
-    const filter *gzip = gzip_of(x->filters, &at);
+    x->out.head.status = status;
+    const filter *gzip = gzip_of(x->out.filters, &at);
     if (apply(x, 0, at) < 0)
         return -1;
-    if (gzip != NULL && !left_alone(gzip, &x->head)) {
-        x->packing = TA_PACK_HELD;
+    if (gzip != NULL && !left_alone(gzip, &x->out.head)) {
+        x->out.packing = TA_PACK_HELD;
         return 0;
     }
-    return apply(x, at + 1, x->filters->n) < 0 ? -1 : 1;
+    return apply(x, at + 1, x->out.filters->n) < 0 ? -1 : 1;
 }
 
 /* The head waits for GZip, at `at`, no more; it still does after an error. */
 static int release(ta_native *x, size_t at)
 {
-    if (apply(x, at + 1, x->filters->n) < 0)
+    if (apply(x, at + 1, x->out.filters->n) < 0)
         return -1;
-    x->packing = TA_PACK_NONE;
+    x->out.packing = TA_PACK_NONE;
     return 0;
 }
 
 int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
 {
     size_t at, len = piece->data.len;
-    if (x->packing == TA_PACK_NONE)
+    if (x->out.packing == TA_PACK_NONE)
         return 1;
-    const filter *gzip = gzip_of(x->filters, &at);
-    if (x->packing == TA_PACK_HELD) {
+    const filter *gzip = gzip_of(x->out.filters, &at);
+    if (x->out.packing == TA_PACK_HELD) {
         bool small = (Py_ssize_t)len < gzip->minimum && !more;
-        if (!small && add_vary(&x->head.lines, TA_STR("Accept-Encoding")) < 0)
+        if (!small && add_vary(&x->out.head.lines, TA_STR("Accept-Encoding")) < 0)
             return -1;
         if (small || !accepts_gzip(x)) {
             return release(x, at) < 0 ? -1 : 1;
         }
-        x->gzip = take_stream(x->server, gzip->level);
-        if (x->gzip == NULL)
+        x->out.gzip = take_stream(x->server, gzip->level);
+        if (x->out.gzip == NULL)
             return -1;
-    } else if (x->gzip == NULL) {
+    } else if (x->out.gzip == NULL) {
         /* Its thread has it: two sends at once, or one after a cancelled one. */
         PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
         return -1;
@@ -663,31 +665,31 @@ int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
     }
     if (pack(x, piece->data, more) < 0)
         return -1;
-    *piece = ta_piece_buf(&x->packed);
+    *piece = ta_piece_buf(&x->out.packed);
     return piece_packed(x, piece->data.len, more);
 }
 
 int ta_filters_release(ta_native *x)
 {
     size_t at;
-    (void)gzip_of(x->filters, &at);
+    (void)gzip_of(x->out.filters, &at);
     return release(x, at);
 }
 
 PyObject *ta_filters_offload(const ta_native *x, PyObject *job)
 {
     size_t at;
-    return PyObject_CallOneArg(gzip_of(x->filters, &at)->offload, job);
+    return PyObject_CallOneArg(gzip_of(x->out.filters, &at)->offload, job);
 }
 
 int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *more)
 {
     gzip_job *job = (gzip_job *)object;
-    if (job->rc != TA_OK || x->gzip != NULL || x->filters == NULL) {
+    if (job->rc != TA_OK || x->out.gzip != NULL || x->out.filters == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "The response could not be compressed.");
         return -1;
     }
-    x->gzip = job->gzip;
+    x->out.gzip = job->gzip;
     job->gzip = NULL;
     *piece = ta_piece_buf(&job->out);
     *more = job->more;
@@ -696,13 +698,15 @@ int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *
 
 void ta_filters_drop(ta_native *x)
 {
-    if (x->packing != TA_PACK_HELD)
+    if (x->out.packing != TA_PACK_HELD)
         return;
-    x->packing = TA_PACK_NONE;
-    x->base.response_started = false;
-    ta_head_reset(&x->head);
-    ta_gzip_free(x->gzip);
-    x->gzip = NULL;
+    x->out.packing = TA_PACK_NONE;
+    if (x->out.state == TA_RESPONSE_HELD)
+        ta_native_move(x, TA_RESPONSE_NONE);
+    x->base.response_started = false; /* also of a request that was closed meanwhile */
+    ta_head_reset(&x->out.head);
+    ta_gzip_free(x->out.gzip);
+    x->out.gzip = NULL;
 }
 
 static PyType_Slot job_slots[] = {

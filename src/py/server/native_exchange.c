@@ -11,7 +11,8 @@
 static PyObject *native_deliver(ta_xch *base, PyObject *response)
 {
     ta_native *x = ta_native_of(base);
-    if (x->app->pathsend && x->matched && x->ws == NULL && ta_send_file_is(x->st, response))
+    if (x->app->pathsend && x->in.place != TA_PLACE_NONE && x->ws == NULL &&
+        ta_send_file_is(x->st, response))
         return ta_send_file_call(x, response);
     return ta_streaming_response_new(base, response);
 }
@@ -56,17 +57,17 @@ static int set_path(ta_native *x, ta_str path)
     Py_ssize_t len;
     const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
     if (utf8 != NULL)
-        x->path_mem = PyMem_Malloc(root.len + (size_t)len + 1);
-    if (x->path_mem == NULL) {
+        x->in.path_mem = PyMem_Malloc(root.len + (size_t)len + 1);
+    if (x->in.path_mem == NULL) {
         Py_XDECREF(text);
         if (utf8 != NULL)
             PyErr_NoMemory();
         return -1;
     }
     if (root.len > 0)
-        memcpy(x->path_mem, root.ptr, root.len);
-    memcpy(x->path_mem + root.len, utf8, (size_t)len);
-    x->base.path = ta_str_of(x->path_mem, root.len + (size_t)len);
+        memcpy(x->in.path_mem, root.ptr, root.len);
+    memcpy(x->in.path_mem + root.len, utf8, (size_t)len);
+    x->base.path = ta_str_of(x->in.path_mem, root.len + (size_t)len);
     Py_DECREF(text);
     return 0;
 }
@@ -82,17 +83,17 @@ ta_native *ta_native_new(ta_server *server, ta_req *req)
     x->server = (ta_server *)Py_NewRef((PyObject *)server);
     x->app = (ta_app *)Py_NewRef((PyObject *)server->app);
     x->req = req;
-    x->file = -1;
-    x->head.length = -1;
-    x->version = req->version;
+    x->out.file = -1;
+    x->out.head.length = -1;
+    x->in.version = req->version;
     x->base.ls = server->ls;
     x->base.method = req->method;
     x->base.method_id = req->method_id;
     x->base.query = req->query;
     x->base.headers = req->headers;
     x->base.nheaders = req->nheaders;
-    x->raw_path = req->raw_path;
-    x->secure = req->secure;
+    x->in.raw_path = req->raw_path;
+    x->in.secure = req->secure;
     PyObject_GC_Track((PyObject *)x);
     if (set_path(x, req->path) < 0) {
         Py_DECREF(x);
@@ -114,15 +115,15 @@ static ta_str copy_slice(char **p, ta_str s)
 static bool detach(ta_native *x)
 {
     ta_xch *b = &x->base;
-    bool own_path = x->path_mem != NULL;
+    bool own_path = x->in.path_mem != NULL;
     size_t need = b->nheaders * sizeof *b->headers + b->method.len + b->query.len +
-                  x->raw_path.len + (own_path ? 0 : b->path.len);
+                  x->in.raw_path.len + (own_path ? 0 : b->path.len);
     for (uint32_t i = 0; i < b->nheaders; i++)
         need += b->headers[i].name.len + b->headers[i].value.len;
     char *p = PyMem_Malloc(need + 1);
     if (p == NULL)
         return false;
-    x->copy = p;
+    x->in.copy = p;
     ta_header *headers = (ta_header *)(void *)p;
     p += b->nheaders * sizeof *headers;
     for (uint32_t i = 0; i < b->nheaders; i++) {
@@ -132,7 +133,7 @@ static bool detach(ta_native *x)
     b->headers = headers;
     b->method = copy_slice(&p, b->method);
     b->query = copy_slice(&p, b->query);
-    x->raw_path = copy_slice(&p, x->raw_path);
+    x->in.raw_path = copy_slice(&p, x->in.raw_path);
     if (!own_path) {
         const char *old = b->path.ptr;
         b->path = copy_slice(&p, b->path);
@@ -159,25 +160,25 @@ void ta_native_closed(ta_native *x)
         }
         if (!detach(x)) {
             x->base.nheaders = 0;
-            x->base.method.len = x->base.query.len = x->raw_path.len = 0;
+            x->base.method.len = x->base.query.len = x->in.raw_path.len = 0;
             x->base.nparams = 0;
-            if (x->path_mem == NULL)
+            if (x->in.path_mem == NULL)
                 x->base.path.len = 0;
         }
     }
     ta_loop_undefer(x->base.ls->loop, &x->later);
     x->req = NULL;
-    x->disconnected = x->gone = true;
-    x->complete = true;
-    x->head_waits = false;
-    if (x->file >= 0)
-        close(x->file);
-    x->file = -1;
+    x->peer = TA_PEER_GONE;
+    if (!ta_response_is_over(x->out.state))
+        ta_native_move(x, TA_RESPONSE_LOST);
+    if (x->out.file >= 0)
+        close(x->out.file);
+    x->out.file = -1;
     if (x->ws != NULL)
         ta_websock_gone(x);
     ta_streaming_response_left(x);
-    ta_waiters_wake(&x->readers);
-    ta_waiters_wake(&x->writers);
+    ta_waiters_wake(&x->in.readers);
+    ta_waiters_wake(&x->out.writers);
 }
 
 static int native_traverse(PyObject *self, visitproc visit, void *arg)
@@ -186,10 +187,10 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)x->server);
     Py_VISIT((PyObject *)x->app);
-    Py_VISIT(x->watch);
-    int rc = ta_waiters_traverse(&x->readers, visit, arg);
+    Py_VISIT(x->asgi.watch);
+    int rc = ta_waiters_traverse(&x->in.readers, visit, arg);
     if (rc == 0)
-        rc = ta_waiters_traverse(&x->writers, visit, arg);
+        rc = ta_waiters_traverse(&x->out.writers, visit, arg);
     if (rc == 0)
         rc = ta_websock_traverse(x, visit, arg);
     return rc ? rc : ta_xch_traverse(&x->base, visit, arg);
@@ -198,9 +199,9 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
 static int native_clear(PyObject *self)
 {
     ta_native *x = (ta_native *)self;
-    ta_waiters_clear(&x->readers);
-    ta_waiters_clear(&x->writers);
-    Py_CLEAR(x->watch);
+    ta_waiters_clear(&x->in.readers);
+    ta_waiters_clear(&x->out.writers);
+    Py_CLEAR(x->asgi.watch);
     ta_xch_clear(&x->base);
     return 0;
 }
@@ -214,12 +215,12 @@ static void native_dealloc(PyObject *self)
     ta_websock_free(x);
     Py_CLEAR(x->server);
     Py_CLEAR(x->app);
-    ta_buf_free(&x->head.lines);
-    Py_XDECREF(x->reason);
-    ta_buf_free(&x->packed);
-    ta_gzip_free(x->gzip);
-    PyMem_Free(x->copy);
-    PyMem_Free(x->path_mem);
+    ta_buf_free(&x->out.head.lines);
+    Py_XDECREF(x->out.reason);
+    ta_buf_free(&x->out.packed);
+    ta_gzip_free(x->out.gzip);
+    PyMem_Free(x->in.copy);
+    PyMem_Free(x->in.path_mem);
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }
@@ -228,7 +229,7 @@ static void native_dealloc(PyObject *self)
 static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_native *x = (ta_native *)self;
-    if (x->base.body_bytes == NULL && (x->received > 0 || x->body_given))
+    if (x->base.body_bytes == NULL && x->in.state != TA_INPUT_NONE)
         Py_RETURN_NONE;
     PyObject *out;
     return ta_request_body_get(&x->base, &out) < 0 ? NULL : out;
@@ -237,7 +238,7 @@ static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *native_cancel(PyObject *self, PyObject *msg)
 {
     ta_native *x = (ta_native *)self;
-    if (x->running && ta_dispatch_cancel(x, msg) < 0)
+    if (ta_work_has_task(x->asgi.work) && ta_dispatch_cancel(x, msg) < 0)
         return NULL;
     Py_RETURN_NONE;
 }

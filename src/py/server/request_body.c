@@ -23,7 +23,7 @@ int ta_request_body_check(ta_native *x, uint64_t size)
 
 PyObject *ta_request_body_wait(ta_native *x, size_t want)
 {
-    PyObject *waiter = ta_waiters_add(&x->readers, x->base.ls);
+    PyObject *waiter = ta_waiters_add(&x->in.readers, x->base.ls);
     if (waiter != NULL)
         ta_req_want_body(x->req, want);
     return waiter;
@@ -39,11 +39,11 @@ static int disconnected(ta_native *x)
 static int try_body(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
-    if (req == NULL || (x->disconnected && !req->body_eof))
+    if (req == NULL || (ta_native_is_left(x) && !req->body_eof))
         return disconnected(x);
     if (req->content_length >= 0 && ta_request_body_check(x, (uint64_t)req->content_length) < 0)
         return -1;
-    if (ta_request_body_check(x, x->received + req->body.len) < 0)
+    if (ta_request_body_check(x, x->in.received + req->body.len) < 0)
         return -1;
     if (!req->body_eof)
         return 0;
@@ -51,10 +51,11 @@ static int try_body(ta_native *x, PyObject **out)
         PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)req->body.len);
     if (bytes == NULL)
         return -1;
-    x->received += req->body.len;
+    x->in.received += req->body.len;
     ta_req_consume(req, req->body.len);
     x->base.body_bytes = Py_NewRef(bytes);
-    x->body_given = true; /* as if receive() had given it: what comes next is the disconnect */
+    ta_input_given(&x->in.state,
+                   true); /* as if receive() had given it: what comes next is the disconnect */
     *out = bytes;
     return 1;
 }

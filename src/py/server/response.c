@@ -11,7 +11,7 @@
 void ta_response_started(ta_native *x, int status)
 {
     ta_server *server = x->server;
-    x->status = status;
+    x->out.status = status;
     if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
         ta_access_note(x, status);
 }
@@ -23,7 +23,7 @@ static int result_of(ta_native *x, int rc)
     case TA_AGAIN:
         return 1;
     case TA_ECLOSED:
-        x->disconnected = x->gone = true;
+        x->peer = TA_PEER_GONE;
         return 0;
     case TA_OK:
         return 0;
@@ -38,45 +38,47 @@ static int result_of(ta_native *x, int rc)
 
 static unsigned head_flags(const ta_native *x)
 {
-    return x->head.flags | x->server->base_flags;
+    return x->out.head.flags | x->server->base_flags;
 }
 
 /* Sends the head that waits, as the beginning of a stream. */
 static int begin_stream(ta_native *x)
 {
     ta_loop_undefer(x->base.ls->loop, &x->later);
-    x->head_waits = false;
-    x->streaming = true;
-    return ta_resp_start(x->req, x->head.status, ta_buf_str(&x->head.lines), head_flags(x));
+    ta_native_move(x, TA_RESPONSE_STREAM);
+    return ta_resp_start(x->req, x->out.head.status, ta_buf_str(&x->out.head.lines), head_flags(x));
 }
 
 void ta_response_break(ta_native *x)
 {
-    if (x->head_waits) /* the client shall see what the application has begun, as under uvicorn */
+    TA_ASSERT(!ta_response_is_over(x->out.state));
+    if (x->out.state == TA_RESPONSE_READY) /* the client shall see the beginning, as with uvicorn */
         (void)begin_stream(x);
     ta_resp_abort(x->req);
+    ta_native_move(x, TA_RESPONSE_LOST);
 }
 
 /* End of the batch, and no body came after the head: whoever waits for it shall see it. */
 static void send_head_later(ta_defer *defer)
 {
     ta_native *x = TA_CONTAINER_OF(defer, ta_native, later);
-    if (!x->head_waits || x->req == NULL)
+    if (x->out.state != TA_RESPONSE_READY || x->req == NULL)
         return;
     if (begin_stream(x) == TA_ECLOSED)
-        x->disconnected = x->gone = true;
+        x->peer = TA_PEER_GONE;
 }
 
 /* The head is complete: it goes out with what comes next, or else at the end of the batch. */
 static void head_ready(ta_native *x)
 {
-    x->head_waits = true;
+    ta_native_move(x, TA_RESPONSE_READY);
     x->later.fn = send_head_later;
     ta_loop_defer(x->base.ls->loop, &x->later);
-    ta_response_started(x, x->head.status);
+    ta_response_started(x, x->out.head.status);
 }
 
-int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
+/* Gathers the head.  1: it may go out; 0: the filters keep it; -1. */
+static int make_head(ta_native *x, PyObject *status, PyObject *headers)
 {
     long code = PyLong_AsLong(status);
     if (code == -1 && PyErr_Occurred())
@@ -85,39 +87,50 @@ int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
         PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code %ld.", code);
         return -1;
     }
-    int rc = headers ? ta_head_add(&x->head, headers) : 0;
-    ta_head_suit(&x->head, (int)code);
+    int rc = headers ? ta_head_add(&x->out.head, headers) : 0;
+    ta_head_suit(&x->out.head, (int)code);
     if (rc >= 0)
-        rc = x->filters ? ta_filters_start(x, (int)code) : 1;
-    if (rc < 0) {
-        ta_head_reset(&x->head);
+        rc = x->out.filters ? ta_filters_start(x, (int)code) : 1;
+    if (rc < 0)
+        ta_head_reset(&x->out.head);
+    else
+        x->out.head.status = (int)code;
+    return rc;
+}
+
+int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
+{
+    int rc = make_head(x, status, headers);
+    if (rc < 0)
         return -1;
-    }
-    x->head.status = (int)code;
-    x->base.response_started = true;
-    if (x->req != NULL && x->req->body_eof) /* who only ended the sending side waits for it */
-        x->disconnected = x->gone || x->req->gone;
+    if (x->req != NULL && x->req->body_eof)
+        ta_peer_is_answered(&x->peer, x->req->gone);
     if (TA_UNLIKELY(x->server->stopping)) { /* a stream of its own has its own grace period */
-        x->told = x->heard = false;
-        x->since = ta_loop_now(x->base.ls->loop);
+        x->asgi.end = TA_END_NONE;
+        x->asgi.since = ta_loop_now(x->base.ls->loop);
     }
-    if (rc > 0)
+    if (TA_UNLIKELY(x->out.state == TA_RESPONSE_LOST))
+        x->base.response_started = true; /* the request is about to be closed: nobody gets it */
+    else if (rc > 0)
         head_ready(x);
+    else
+        ta_native_move(x, TA_RESPONSE_HELD);
     return 0;
 }
 
 /* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
 static int count_body(ta_native *x, size_t len, bool more)
 {
-    int status = x->head.status;
-    if (x->head.length < 0 || x->base.method_id == TA_METHOD_HEAD || status == 204 || status == 304)
+    int status = x->out.head.status;
+    if (x->out.head.length < 0 || x->base.method_id == TA_METHOD_HEAD || status == 204 ||
+        status == 304)
         return 0;
-    x->sent += (int64_t)len;
-    if (x->sent > x->head.length) {
+    x->out.sent += (int64_t)len;
+    if (x->out.sent > x->out.head.length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content longer than Content-Length");
         return -1;
     }
-    if (!more && x->sent != x->head.length) {
+    if (!more && x->out.sent != x->out.head.length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content shorter than Content-Length");
         return -1;
     }
@@ -126,8 +139,8 @@ static int count_body(ta_native *x, size_t len, bool more)
 
 static int completed(ta_native *x)
 {
-    x->complete = x->done = true;
-    ta_waiters_wake(&x->readers);
+    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_waiters_wake(&x->in.readers);
     return 0;
 }
 
@@ -138,15 +151,15 @@ static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
     ta_lender lender;
     if (count_body(x, data.len, more) < 0)
         return -1;
-    if (!more && x->head_waits) {
+    if (!more && x->out.state == TA_RESPONSE_READY) {
         ta_loop_undefer(x->base.ls->loop, &x->later);
-        x->head_waits = false;
-        rc = ta_resp_send_lent(x->req, x->head.status, ta_buf_str(&x->head.lines), head_flags(x),
-                               data, ta_piece_lender(piece, &lender));
+        ta_native_move(x, TA_RESPONSE_STREAM);
+        rc = ta_resp_send_lent(x->req, x->out.head.status, ta_buf_str(&x->out.head.lines),
+                               head_flags(x), data, ta_piece_lender(piece, &lender));
         rc = result_of(x, rc);
         return rc < 0 ? -1 : completed(x);
     }
-    if (x->head_waits)
+    if (x->out.state == TA_RESPONSE_READY)
         rc = begin_stream(x);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
         rc = ta_resp_data_lent(x->req, data, ta_piece_lender(piece, &lender));
@@ -166,15 +179,15 @@ static int send_filtered(ta_native *x, bool held, const ta_piece *piece, bool mo
     if (held)
         head_ready(x);
     int rc = send_bytes(x, piece, more);
-    ta_buf_free(&x->packed); /* the connection has copied or taken it */
+    ta_buf_free(&x->out.packed); /* the connection has copied or taken it */
     return rc;
 }
 
 int ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
 {
-    if (TA_LIKELY(x->packing == TA_PACK_NONE))
+    if (TA_LIKELY(x->out.packing == TA_PACK_NONE))
         return send_bytes(x, &piece, more);
-    bool held = x->packing == TA_PACK_HELD;
+    bool held = x->out.packing == TA_PACK_HELD;
     int rc = ta_filters_body(x, &piece, more, job);
     if (rc <= 0)
         return rc < 0 ? -1 : 2;
@@ -183,21 +196,22 @@ int ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
 
 int ta_response_file(ta_native *x, int fd, int64_t size)
 {
-    if (x->packing == TA_PACK_HELD) {
+    if (x->out.packing == TA_PACK_HELD) {
         if (ta_filters_release(x) < 0)
             goto error;
         head_ready(x);
     }
     if (count_body(x, (size_t)size, false) < 0)
         goto error;
-    x->file = fd; /* until on_close */
-    if (x->head_waits && x->head.length < 0) {
+    x->out.file = fd; /* until on_close */
+    bool ready = x->out.state == TA_RESPONSE_READY;
+    if (ready && x->out.head.length < 0) {
         char line[48];
         int len = PyOS_snprintf(line, sizeof line, "content-length: %lld\r\n", (long long)size);
-        if (ta_buf_append(&x->head.lines, line, (size_t)len) == TA_OK)
-            x->head.flags |= TA_RESP_HAS_LENGTH;
+        if (ta_buf_append(&x->out.head.lines, line, (size_t)len) == TA_OK)
+            x->out.head.flags |= TA_RESP_HAS_LENGTH;
     }
-    int rc = x->head_waits ? begin_stream(x) : TA_OK;
+    int rc = ready ? begin_stream(x) : TA_OK;
     if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && x->base.method_id != TA_METHOD_HEAD)
         rc = ta_resp_file(x->req, fd, 0, size);
     int ended = ta_resp_end(x->req);
@@ -211,8 +225,9 @@ error:
 int ta_response_job(ta_native *x, PyObject *job)
 {
     ta_piece piece;
-    bool more, held = x->packing == TA_PACK_HELD;
-    if (x->req == NULL || x->complete || x->gone || x->req->gone)
+    bool more, held = x->out.packing == TA_PACK_HELD;
+    if (x->req == NULL || ta_response_is_over(x->out.state) || x->peer == TA_PEER_GONE ||
+        x->req->gone)
         return 0; /* nobody is there any more */
     if (ta_filters_offloaded(x, job, &piece, &more) < 0)
         return -1;
@@ -224,85 +239,104 @@ void ta_response_plain(ta_native *x, int status, const char *text)
     if (x->req == NULL || x->base.response_started)
         return;
     ta_str headers = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n");
-    x->base.response_started = true;
+    ta_native_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, status);
     (void)ta_resp_send(x->req, status, headers, TA_RESP_CLOSE | x->server->base_flags,
                        ta_str_of(text, strlen(text)));
-    (void)completed(x);
+    ta_waiters_wake(&x->in.readers);
 }
 
 /* -- respond ---------------------------------------------------------------------------------- */
 
-/* The head's lines and, maybe, the body are changed.  As ta_filters_body. */
-static int filter_response(ta_native *x, int status, ta_piece *body, PyObject **job)
+/* A whole response; its headers are x->out.head.lines once a filter or Python has had them. */
+typedef struct whole {
+    int status;
+    ta_str headers;
+    unsigned flags;
+    ta_piece body;
+} whole;
+
+/* Field lines and flags from a list of pairs.  0 or -1. */
+static int take_raw_headers(ta_native *x, whole *response, PyObject *raw_headers)
 {
-    int rc = ta_filters_start(x, status);
-    return rc == 0 ? ta_filters_body(x, body, false, job) : rc;
+    if (ta_head_add(&x->out.head, raw_headers) < 0)
+        return -1;
+    ta_head_suit(&x->out.head, response->status);
+    response->headers = ta_buf_str(&x->out.head.lines);
+    response->flags = x->out.head.flags;
+    return 0;
+}
+
+/* What the filters make of it; `lines`: its headers are not in x->out.head yet.  As
+ * ta_filters_body. */
+static int filter_whole(ta_native *x, whole *response, bool lines, PyObject **job)
+{
+    ta_head_out *head = &x->out.head;
+    if (lines) {
+        if (ta_buf_append_str(&head->lines, response->headers) != TA_OK) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        head->flags = response->flags;
+    }
+    int rc = ta_filters_start(x, response->status);
+    if (rc == 0)
+        rc = ta_filters_body(x, &response->body, false, job);
+    response->headers = ta_buf_str(&head->lines);
+    response->flags = head->flags;
+    return rc;
+}
+
+/* To the protocol.  1, or -1 with RuntimeError: nothing was sent, another response may come. */
+static int send_whole(ta_native *x, const whole *response)
+{
+    ta_lender lender;
+    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_response_started(x, response->status);
+    if (x->req == NULL)
+        return 1; /* the peer has gone: nobody to tell */
+    int rc = ta_resp_send_lent(x->req, response->status, response->headers,
+                               response->flags | x->server->base_flags, response->body.data,
+                               ta_piece_lender(&response->body, &lender));
+    if (TA_UNLIKELY(rc == TA_EINVAL)) {
+        ta_native_move(x, TA_RESPONSE_NONE);
+        ta_head_reset(&x->out.head);
+        PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes", response->status,
+                     response->body.data.len);
+        return -1;
+    }
+    /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
+    ta_buf_free(&x->out.packed);
+    if (x->in.readers.first != NULL)
+        ta_waiters_wake(&x->in.readers);
+    return 1;
 }
 
 int ta_response_send(ta_xch *base, int status, ta_str headers, PyObject *raw_headers,
                      const ta_piece *body, PyObject **awaitable)
 {
     ta_native *x = ta_native_of(base);
-    ta_piece packed;
-    ta_lender lender;
-    unsigned flags;
+    whole response = {.status = status, .headers = headers, .body = *body};
+    PyObject *job = NULL;
+    int rc = 1;
     if (base->response_started) {
         PyErr_SetString(PyExc_RuntimeError, "The response has already been started.");
         return -1;
     }
-    if (raw_headers != NULL) {
-        if (ta_head_add(&x->head, raw_headers) < 0)
-            goto refused;
-        ta_head_suit(&x->head, status);
-        headers = ta_buf_str(&x->head.lines);
-        flags = x->head.flags;
-    } else {
-        flags = ta_head_scan(headers);
-    }
-    if (x->filters != NULL && x->req != NULL) {
-        PyObject *job = NULL;
-        if (raw_headers == NULL) {
-            if (ta_buf_append_str(&x->head.lines, headers) != TA_OK) {
-                PyErr_NoMemory();
-                goto refused;
-            }
-            x->head.flags = flags;
-        }
-        packed = *body;
-        body = &packed;
-        int rc = filter_response(x, status, &packed, &job);
-        if (rc < 0)
-            goto refused;
-        base->response_started = true;
-        if (rc == 0) {
-            *awaitable = ta_asgi_send_job(x, job);
-            return *awaitable ? 0 : -1;
-        }
-        headers = ta_buf_str(&x->head.lines);
-        flags = x->head.flags;
-    }
-    base->response_started = true;
-    x->complete = x->done = true;
-    ta_response_started(x, status);
-    if (x->req == NULL)
-        return 1; /* the peer has gone: nobody to tell */
-    int rc = ta_resp_send_lent(x->req, status, headers, flags | x->server->base_flags, body->data,
-                               ta_piece_lender(body, &lender));
-    if (TA_UNLIKELY(rc == TA_EINVAL)) {
-        base->response_started = x->complete = x->done = false;
-        ta_head_reset(&x->head);
-        PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes", status,
-                     body->data.len);
+    if (raw_headers == NULL)
+        response.flags = ta_head_scan(headers);
+    else
+        rc = take_raw_headers(x, &response, raw_headers) < 0 ? -1 : 1;
+    if (rc > 0 && x->out.filters != NULL && x->req != NULL)
+        rc = filter_whole(x, &response, raw_headers == NULL, &job);
+    if (TA_LIKELY(rc > 0))
+        return send_whole(x, &response);
+    if (rc < 0) {
+        ta_filters_drop(x);
+        ta_head_reset(&x->out.head);
         return -1;
     }
-    /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
-    ta_buf_free(&x->packed);
-    if (x->readers.first != NULL)
-        ta_waiters_wake(&x->readers);
-    return 1;
-refused:
-    ta_filters_drop(x);
-    ta_head_reset(&x->head);
-    return -1;
+    ta_native_move(x, TA_RESPONSE_HELD);
+    *awaitable = ta_asgi_send_job(x, job);
+    return *awaitable ? 0 : -1;
 }

@@ -136,7 +136,7 @@ static PyObject *method_text(ta_native *x)
 static PyObject *version_text(const ta_native *x)
 {
     const ta_names_state *n = &x->st->o.names;
-    return x->version == TA_HTTP_1_1 ? n->v1_1 : x->version == TA_HTTP_2 ? n->v2 : n->v1_0;
+    return x->in.version == TA_HTTP_1_1 ? n->v1_1 : x->in.version == TA_HTTP_2 ? n->v2 : n->v1_0;
 }
 
 bool ta_scope_is_proxied(const ta_native *x)
@@ -150,7 +150,7 @@ bool ta_scope_is_proxied(const ta_native *x)
 static int correct(ta_native *x, PyObject *scope)
 {
     int rc = 0;
-    if (TA_UNLIKELY(x->watch != NULL)) {
+    if (TA_UNLIKELY(x->asgi.watch != NULL)) {
         ta_ls_enter(x->base.ls);
         rc = ta_watch_scope(x, scope);
         ta_ls_leave(x->base.ls);
@@ -179,13 +179,13 @@ static PyObject *plain_scope(ta_native *x)
         PyDict_SetItem(scope, n->http_version, version_text(x)) < 0 ||
         put(scope, n->server, local_address(x)) < 0 ||
         put(scope, n->client, ta_scope_peer(x)) < 0 ||
-        PyDict_SetItem(scope, n->scheme, x->secure ? n->https : n->http) < 0 ||
+        PyDict_SetItem(scope, n->scheme, x->in.secure ? n->https : n->http) < 0 ||
         PyDict_SetItem(scope, n->root_path, server->root_path) < 0 ||
         put(scope, n->headers, header_list(x)) < 0 ||
         (server->state != NULL && put(scope, n->state, PyDict_Copy(server->state)) < 0) ||
         put(scope, n->method, method_text(x)) < 0 ||
         put(scope, n->path, ta_scope_text(x->base.path)) < 0 ||
-        put(scope, n->raw_path, bytes_of(x->raw_path)) < 0 ||
+        put(scope, n->raw_path, bytes_of(x->in.raw_path)) < 0 ||
         put(scope, n->query_string, bytes_of(x->base.query)) < 0 ||
         (x->app->pathsend &&
          put(scope, n->extensions, Py_BuildValue("{O{}}", n->turboapi_pathsend)) < 0) ||
@@ -198,8 +198,8 @@ PyObject *ta_scope_path_params(ta_xch *base)
 {
     ta_native *x = ta_native_of(base);
     if (base->path_params == NULL) {
-        if (x->matched) {
-            ta_match match = {.index = x->entry, .nparams = base->nparams};
+        if (x->in.place != TA_PLACE_NONE) {
+            ta_match match = {.index = x->in.entry, .nparams = base->nparams};
             memcpy(match.values, base->param_values, base->nparams * sizeof *match.values);
             base->path_params = ta_router_path_params(x->app->router, &match);
         } else {
@@ -214,8 +214,8 @@ static int mounted_scope(ta_native *x, PyObject *scope)
 {
     const ta_names_state *n = &x->st->o.names;
     ta_str path = x->base.path;
-    ta_str root = ta_str_of(path.ptr, TA_MIN(x->root_len, path.len));
-    ta_str app_root = ta_str_of(path.ptr, TA_MIN(x->app_root_len, path.len));
+    ta_str root = ta_str_of(path.ptr, TA_MIN(x->in.root_len, path.len));
+    ta_str app_root = ta_str_of(path.ptr, TA_MIN(x->in.app_root_len, path.len));
     if (put(scope, n->root_path, ta_scope_text(root)) < 0)
         return -1;
     return put(scope, n->app_root_path, ta_scope_text(app_root));
@@ -229,11 +229,11 @@ PyObject *ta_scope_of(ta_xch *base)
     PyObject *scope = plain_scope(x);
     if (scope == NULL)
         return NULL;
-    if (x->matched) {
+    if (x->in.place != TA_PLACE_NONE) {
         const ta_names_state *n = &x->st->o.names;
         if ((x->app->scope_items != NULL && PyDict_Update(scope, x->app->scope_items) < 0) ||
             (x->app->root_len > 0 && PyDict_SetItem(scope, n->root_path, x->app->root_path) < 0) ||
-            (x->mounted && mounted_scope(x, scope) < 0) ||
+            (x->in.place == TA_PLACE_MOUNTED && mounted_scope(x, scope) < 0) ||
             put(scope, n->path_params, ta_scope_path_params(base)) < 0 ||
             (base->scope_items != NULL && PyDict_Update(scope, base->scope_items) < 0)) {
             Py_DECREF(scope);

@@ -65,7 +65,7 @@ static void on_body(ta_req *req)
 {
     ta_native *x = req->user;
     if (x != NULL)
-        ta_waiters_wake(&x->readers);
+        ta_waiters_wake(&x->in.readers);
 }
 
 static void on_drain(ta_req *req)
@@ -75,7 +75,7 @@ static void on_drain(ta_req *req)
         return;
     if (x->ws != NULL)
         ta_websock_drained(x);
-    ta_waiters_wake(&x->writers);
+    ta_waiters_wake(&x->out.writers);
 }
 
 static void on_raw(ta_req *req, const char *data, size_t len)
@@ -90,14 +90,14 @@ static void on_disconnect(ta_req *req)
     ta_native *x = req->user;
     if (x == NULL)
         return;
-    x->disconnected = true;
+    ta_peer_went_silent(&x->peer);
     if (x->ws != NULL) {
         ta_websock_gone(x);
         return;
     }
     ta_streaming_response_left(x);
-    ta_waiters_wake(&x->readers);
-    ta_waiters_wake(&x->writers);
+    ta_waiters_wake(&x->in.readers);
+    ta_waiters_wake(&x->out.writers);
 }
 
 static void on_close(ta_req *req)

@@ -22,7 +22,7 @@ enum {
 /* A download of known length has an end, and its client would have to begin anew. */
 static bool is_stream(const ta_native *x)
 {
-    return x->ws == NULL && x->base.response_started && !x->complete && x->head.length < 0;
+    return x->ws == NULL && ta_response_is_open(x->out.state) && x->out.head.length < 0;
 }
 
 static void collect(ta_req *req, void *arg)
@@ -50,25 +50,25 @@ static PyObject *open_exchanges(ta_server *server)
 
 void ta_native_told(ta_native *x)
 {
-    x->told = true;
-    x->since = ta_loop_now(x->base.ls->loop);
+    ta_end_falls_due(&x->asgi.end);
+    x->asgi.since = ta_loop_now(x->base.ls->loop);
 }
 
 /* The client counts as gone from now on. */
 static void tell(ta_native *x)
 {
     ta_native_told(x);
-    if (x->stream != NULL) {
-        x->heard = true;
+    if (x->out.stream != NULL) {
+        ta_end_hears(&x->asgi.end);
         ta_streaming_response_left(x);
     }
-    ta_waiters_wake(&x->readers);
+    ta_waiters_wake(&x->in.readers);
 }
 
 static void cancel(ta_native *x)
 {
     PyObject *msg = PyUnicode_FromString("The server ends, and the client was said to be gone.");
-    x->heard = true; /* once */
+    ta_end_hears(&x->asgi.end); /* cancelled once */
     if (msg == NULL || ta_dispatch_cancel(x, msg) < 0)
         ta_ls_unhandled(x->base.ls, "Exception while a request was cancelled");
     Py_XDECREF(msg);
@@ -78,8 +78,9 @@ static void cancel(ta_native *x)
 static bool look(ta_native *x, uint64_t now, uint64_t grace)
 {
     bool stream = is_stream(x);
-    if (x->told) {
-        if ((stream || x->ws != NULL) && x->running && !x->heard && now - x->since >= DEAF_MS)
+    if (ta_end_is_due(x->asgi.end)) {
+        if ((stream || x->ws != NULL) && ta_work_has_task(x->asgi.work) &&
+            x->asgi.end != TA_END_TOLD && now - x->asgi.since >= DEAF_MS)
             cancel(x);
         return false;
     }
@@ -87,7 +88,7 @@ static bool look(ta_native *x, uint64_t now, uint64_t grace)
         ta_websock_told(x);
         return false;
     }
-    if (x->base.response_started && (!stream || now - x->since < grace))
+    if (x->base.response_started && (!stream || now - x->asgi.since < grace))
         return false;
     tell(x);
     return stream;
@@ -118,7 +119,7 @@ void ta_shutdown_begin(ta_server *server, int64_t grace_ms)
     uint64_t now = ta_loop_refresh(server->ls->loop);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
-        x->since = now;
+        x->asgi.since = now;
         if (x->ws != NULL)
             ta_websock_shut_down(x);
     }
@@ -138,9 +139,10 @@ PyObject *ta_shutdown_pending(ta_server *server)
         return PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         const ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
-        running += x->running;
+        bool runs = ta_work_has_task(x->asgi.work);
+        running += runs;
         if (x->ws != NULL)
-            websockets += x->running || x->req != NULL;
+            websockets += runs || x->req != NULL;
         else if (is_stream(x))
             streams++;
         else

@@ -24,7 +24,7 @@ enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND };
 
 struct ta_streamer {
     ta_co co;
-    ta_native *x;         /* owned until it is over; x->stream is this one while it iterates */
+    ta_native *x;         /* owned until it is over; x->out.stream is this one while it iterates */
     PyObject *response;   /* owned, the same */
     PyObject *iterator;   /* owned: what __aiter__ gave, or NULL */
     ta_ahead *ahead;      /* owned: in place of an iterator that goes through a thread, or NULL */
@@ -62,7 +62,7 @@ static void cancel_later(ta_defer *defer)
 
 void ta_streaming_response_left(ta_native *x)
 {
-    ta_streamer *s = x->stream;
+    ta_streamer *s = x->out.stream;
     if (s == NULL || s->cancelled)
         return;
     s->leaving.fn = cancel_later;
@@ -72,9 +72,9 @@ void ta_streaming_response_left(ta_native *x)
 /* Nothing is sent from here on. */
 static void end_iteration(ta_streamer *s)
 {
-    if (s->x->stream == s) {
+    if (s->x->out.stream == s) {
         ta_loop *loop = s->x->base.ls->loop;
-        s->x->stream = NULL;
+        s->x->out.stream = NULL;
         ta_loop_undefer(loop, &s->leaving);
         if (loop != NULL) /* else it is closed, and has forgotten them */
             ta_timer_cancel(ta_loop_timers(loop), &s->timer);
@@ -114,7 +114,8 @@ static void send_ping(ta_streamer *s)
 {
     ta_native *x = s->x;
     PyObject *job = NULL;
-    int rc = x->gone ? 0 : ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
+    int rc =
+        x->peer == TA_PEER_GONE ? 0 : ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
     if (rc == 2) { /* so few bytes need no thread */
         PyObject *none = PyObject_CallNoArgs(job);
         rc = none ? ta_response_job(x, job) : -1;
@@ -274,8 +275,9 @@ static int open_iterator(ta_streamer *s)
 /* Is a stream that begins now iterated by C? */
 static bool may_iterate(const ta_native *x)
 {
-    return x->ws == NULL && !x->base.response_started && x->req != NULL && !x->gone &&
-           !x->req->gone && x->req->body_eof && !x->server->errors_on_send;
+    return x->ws == NULL && !x->base.response_started && x->req != NULL &&
+           x->peer != TA_PEER_GONE && !x->req->gone && x->req->body_eof &&
+           !x->server->errors_on_send;
 }
 
 static ta_step begin(ta_streamer *s)
@@ -295,7 +297,7 @@ static ta_step begin(ta_streamer *s)
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
     if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
         return TA_STEP_ERROR;
-    x->stream = s;
+    x->out.stream = s;
     return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
 }
 
@@ -318,7 +320,7 @@ static ta_step leave_thread(ta_streamer *s, uint8_t state)
 static ta_step background(ta_streamer *s)
 {
     ta_native *x = s->x;
-    x->heard = true; /* if its client has gone, this is what comes after */
+    ta_end_hears(&x->asgi.end); /* if its client has gone, this is what comes after */
     ta_step step = leave_thread(s, CLOSING);
     if (step != TA_STEP_GO)
         return step;
@@ -344,7 +346,7 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
 {
     ta_native *x = s->x;
     PyObject *job = NULL, *awaitable = NULL;
-    if (x->gone)
+    if (x->peer == TA_PEER_GONE)
         return background(s);
     if (s->ping != NULL)
         s->last = ta_loop_now(x->base.ls->loop);
@@ -352,12 +354,12 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
     if (rc < 0)
         return TA_STEP_ERROR;
     if (rc == 0) {
-        if (!more || x->gone)
+        if (!more || x->peer == TA_PEER_GONE)
             return background(s);
         return ask_next(s);
     }
-    awaitable =
-        rc == 2 ? ta_asgi_send_job(x, job) : (PyObject *)ta_waiters_add(&x->writers, x->base.ls);
+    awaitable = rc == 2 ? ta_asgi_send_job(x, job)
+                        : (PyObject *)ta_waiters_add(&x->out.writers, x->base.ls);
     s->state = more ? ROOM : ENDING;
     return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
 }
@@ -474,7 +476,7 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
         return cut < 0 ? TA_STEP_ERROR : background(s);
     case ROOM:
         Py_XDECREF(value);
-        return s->x->gone ? background(s) : ask_next(s);
+        return s->x->peer == TA_PEER_GONE ? background(s) : ask_next(s);
     case MORE:
         Py_XDECREF(value);
         cut = take_back(s);

@@ -38,20 +38,20 @@ int ta_watch_begin(ta_native *x)
     if (Py_IsNone(made))
         Py_DECREF(made);
     else
-        x->watch = made;
+        x->asgi.watch = made;
     return 0;
 }
 
 int ta_watch_scope(ta_native *x, PyObject *scope)
 {
-    PyObject *res = PyObject_CallMethod(x->watch, "scope", "O", scope);
+    PyObject *res = PyObject_CallMethod(x->asgi.watch, "scope", "O", scope);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
 PyObject *ta_watch_call(ta_native *x, PyObject *app)
 {
-    PyObject *wrapped = PyObject_CallMethod(x->watch, "wrap", "O", app);
+    PyObject *wrapped = PyObject_CallMethod(x->asgi.watch, "wrap", "O", app);
     PyObject *res = wrapped ? ta_xch_call(&x->base, wrapped) : NULL;
     Py_XDECREF(wrapped);
     return res;
@@ -59,9 +59,9 @@ PyObject *ta_watch_call(ta_native *x, PyObject *app)
 
 int ta_watch_aside(ta_native *x, PyObject *message)
 {
-    if (TA_LIKELY(x->watch == NULL))
+    if (TA_LIKELY(x->asgi.watch == NULL))
         return 0;
-    PyObject *res = PyObject_CallMethod(x->watch, "aside", "O", message);
+    PyObject *res = PyObject_CallMethod(x->asgi.watch, "aside", "O", message);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
@@ -69,18 +69,18 @@ int ta_watch_aside(ta_native *x, PyObject *message)
 void ta_native_log(ta_native *x, const char *text, PyObject *exc)
 {
     ta_ls_enter(x->base.ls);
-    if (TA_LIKELY(x->watch == NULL))
+    if (TA_LIKELY(x->asgi.watch == NULL))
         ta_exc_log(x->st, text, exc);
     else
-        done_with(x, PyObject_CallMethod(x->watch, "failed", "sOO", text, exc ? exc : Py_None,
+        done_with(x, PyObject_CallMethod(x->asgi.watch, "failed", "sOO", text, exc ? exc : Py_None,
                                          x->base.response_started ? Py_True : Py_False));
     ta_ls_leave(x->base.ls);
 }
 
 void ta_watch_ended(ta_native *x)
 {
-    PyObject *watch = x->watch;
-    x->watch = NULL;
+    PyObject *watch = x->asgi.watch;
+    x->asgi.watch = NULL;
     ta_ls_enter(x->base.ls);
     done_with(x, PyObject_CallMethod(watch, "ended", NULL));
     Py_DECREF(watch);

@@ -101,8 +101,8 @@ static void set_end(ta_websock *w, unsigned code, PyObject *reason)
 
 static void wake(ta_websock *w)
 {
-    ta_waiters_wake(&w->x->readers);
-    ta_waiters_wake(&w->x->writers);
+    ta_waiters_wake(&w->x->in.readers);
+    ta_waiters_wake(&w->x->out.writers);
 }
 
 /* -- between the protocol and the transport --------------------------------------------------- */
@@ -122,7 +122,7 @@ static void on_message(void *ctx, bool text, ta_str data)
     }
     if (is_full(w))
         ta_ws_pause(w->conn, true);
-    ta_waiters_wake(&w->x->readers);
+    ta_waiters_wake(&w->x->in.readers);
 }
 
 static void on_end(void *ctx, uint16_t code, ta_str reason)
@@ -215,7 +215,7 @@ void ta_websock_told(ta_native *x)
 {
     ta_native_told(x);
     set_end(x->ws, TA_WS_RESTART, NULL);
-    ta_waiters_wake(&x->readers);
+    ta_waiters_wake(&x->in.readers);
 }
 
 ta_native *ta_websock_exchange(ta_list_node *node)
@@ -234,11 +234,10 @@ static void refuse(ta_native *x, const ta_ws_handshake *hs)
     else if (hs->status == 405)
         lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
                        "allow: GET\r\n");
-    x->base.response_started = true;
+    ta_native_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, hs->status);
     (void)ta_resp_send(x->req, hs->status, lines, TA_RESP_CLOSE | x->server->base_flags,
                        ta_str_of(hs->reason, strlen(hs->reason)));
-    x->complete = true;
 }
 
 int ta_websock_open(ta_native *x)
@@ -283,7 +282,7 @@ int ta_websock_scope(ta_native *x, PyObject *scope)
     PyObject *extensions = PyDict_Copy(x->server->ws_extensions);
     if (list != NULL && info != NULL && extensions != NULL &&
         PyDict_SetItem(scope, n->type, n->websocket) == 0 &&
-        PyDict_SetItem(scope, n->scheme, x->secure ? n->wss : n->ws) == 0 &&
+        PyDict_SetItem(scope, n->scheme, x->in.secure ? n->wss : n->ws) == 0 &&
         PyDict_SetItem(scope, n->asgi, info) == 0 &&
         PyDict_SetItem(scope, n->extensions, extensions) == 0 &&
         PyDict_SetItem(scope, n->subprotocols, list) == 0)
@@ -324,7 +323,7 @@ static PyObject *disconnect_message(ta_websock *w)
     const ta_names_state *n = &w->x->st->o.names;
     PyObject *dict = PyDict_New();
     PyObject *code = PyLong_FromLong(w->code);
-    w->x->heard = true;
+    ta_end_hears(&w->x->asgi.end);
     if (dict != NULL &&
         (code == NULL || PyDict_SetItem(dict, n->type, n->websocket_disconnect) < 0 ||
          PyDict_SetItem(dict, n->code, code) < 0 ||
@@ -353,7 +352,7 @@ static ta_step receive_advance(ta_co *co, PyObject *value)
     } else if (w->ended) {
         message = disconnect_message(w);
     } else {
-        PyObject *waiter = ta_waiters_add(&io->x->readers, io->x->base.ls);
+        PyObject *waiter = ta_waiters_add(&io->x->in.readers, io->x->base.ls);
         if (waiter != NULL)
             step = ta_co_await(co, waiter);
         goto done;
@@ -376,7 +375,7 @@ PyObject *ta_websock_receive(ta_native *x)
 
 static int client_disconnected(ta_websock *w)
 {
-    w->x->heard = true;
+    ta_end_hears(&w->x->asgi.end);
     PyErr_SetNone(w->x->st->o.ws.client_disconnected);
     return -1;
 }
@@ -392,7 +391,7 @@ static int get_some(PyObject *message, PyObject *key, PyObject **out)
     return rc;
 }
 
-/* The head of the 101 answer in x->head.lines. */
+/* The head of the 101 answer in x->out.head.lines. */
 static int make_answer(ta_websock *w, PyObject *message)
 {
     ta_native *x = w->x;
@@ -400,7 +399,7 @@ static int make_answer(ta_websock *w, PyObject *message)
     PyObject *protocol = NULL, *headers = NULL;
     ta_str name = {NULL, 0};
     int rc = -1;
-    ta_buf_clear(&x->head.lines);
+    ta_buf_clear(&x->out.head.lines);
     if (get_some(message, n->subprotocol, &protocol) < 0 ||
         get_some(message, n->headers, &headers) < 0)
         goto done;
@@ -415,14 +414,14 @@ static int make_answer(ta_websock *w, PyObject *message)
             goto done;
         }
     }
-    if (ta_ws_handshake_answer(&w->hs, name, &x->head.lines) != TA_OK) {
+    if (ta_ws_handshake_answer(&w->hs, name, &x->out.head.lines) != TA_OK) {
         PyErr_NoMemory();
         goto done;
     }
-    rc = headers ? ta_head_add(&x->head, headers) : 0;
+    rc = headers ? ta_head_add(&x->out.head, headers) : 0;
 done:
     if (rc < 0)
-        ta_buf_clear(&x->head.lines);
+        ta_buf_clear(&x->out.head.lines);
     Py_XDECREF(protocol);
     Py_XDECREF(headers);
     return rc;
@@ -442,9 +441,9 @@ static int send_accept(ta_websock *w, PyObject *message)
         PyErr_NoMemory();
         return -1;
     }
-    int rc =
-        ta_resp_upgrade(x->req, ta_buf_str(&x->head.lines), x->head.flags | x->server->base_flags);
-    ta_buf_free(&x->head.lines);
+    int rc = ta_resp_upgrade(x->req, ta_buf_str(&x->out.head.lines),
+                             x->out.head.flags | x->server->base_flags);
+    ta_buf_free(&x->out.head.lines);
     if (rc != TA_OK && rc != TA_AGAIN) {
         ta_ws_free(w->conn);
         w->conn = NULL;
@@ -456,7 +455,7 @@ static int send_accept(ta_websock *w, PyObject *message)
         return -1;
     }
     w->phase = OPEN;
-    x->base.response_started = true;
+    ta_native_move(x, TA_RESPONSE_UPGRADED);
     ta_response_started(x, 101);
     if (x->server->stopping)
         ta_websock_shut_down(x);
@@ -474,7 +473,7 @@ static void deny(ta_websock *w)
 static int send_denial_body(ta_websock *w, PyObject *message)
 {
     int rc = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
-    if (w->x->complete) {
+    if (ta_response_is_over(w->x->out.state)) {
         w->phase = CLOSED;
         set_end(w, TA_WS_ABNORMAL, NULL);
     }
@@ -555,7 +554,7 @@ static int send_close(ta_websock *w, PyObject *message)
     clear_queue(w);
     ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
     set_end(w, (unsigned)code, reason);
-    ta_waiters_wake(&w->x->readers);
+    ta_waiters_wake(&w->x->in.readers);
     return 0;
 }
 
@@ -630,7 +629,7 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         if (rc == 0 || (rc > 0 && w->gone)) {
             step = TA_STEP_DONE;
         } else if (rc > 0) {
-            PyObject *waiter = ta_waiters_add(&io->x->writers, io->x->base.ls);
+            PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
             if (waiter != NULL)
                 step = ta_co_await(co, waiter);
         }
@@ -656,7 +655,7 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
                      (w->gone || w->x->server->stopping);
         if (!ended && !PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected))
             ta_native_log(w->x, "Exception in ASGI application\n", exc);
-    } else if (w->phase == CONNECTING && !w->gone && !w->x->told) {
+    } else if (w->phase == CONNECTING && !w->gone && !ta_end_is_due(w->x->asgi.end)) {
         ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
     } else if (w->phase == DENYING && !w->gone) {
         ta_native_log(w->x, "ASGI callable returned without completing response.", NULL);
@@ -675,9 +674,8 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 /* There is no answer, or not all of one. */
 static void give_up(ta_native *x)
 {
-    if (x->req != NULL && !x->complete)
+    if (!ta_response_is_over(x->out.state))
         ta_response_break(x);
-    x->complete = true;
 }
 
 void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
@@ -691,7 +689,7 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
     case CONNECTING:
         if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
             give_up(x);
-        else if (x->told)
+        else if (ta_end_is_due(x->asgi.end))
             ta_response_plain(x, 503, "Service Unavailable");
         else
             ta_response_plain(x, 500, "Internal Server Error");
