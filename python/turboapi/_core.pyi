@@ -17,6 +17,9 @@ _T = TypeVar("_T")
 
 MISSING: Final[Any]
 
+# Members of ta_http_limits by name: (default, highest value).
+HTTP_LIMITS: Final[Mapping[str, tuple[int, int]]]
+
 class ClientDisconnected(OSError): ...  # noqa: N818
 
 def encode_json(value: object, /) -> bytes | None: ...

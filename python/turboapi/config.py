@@ -18,6 +18,7 @@ import ipaddress
 import os
 from typing import TYPE_CHECKING, Any
 
+from turboapi._core import HTTP_LIMITS
 from turboapi._settings import (
     METADATA_KEY,
     Choice,
@@ -43,7 +44,6 @@ ENV_PREFIX = "TURBOAPI_"
 LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 
 _UINT32 = 2**32 - 1
-_UINT64 = 2**64 - 1
 _LONGEST_TIMEOUT = _UINT32 // 1000
 
 _LEAST_HEAD = 16
@@ -82,16 +82,25 @@ def _root_path(text: str) -> str:
     return text.rstrip("/")
 
 
-def _limit(default: int, help: str, c_field: str, kind: Any = _count) -> Any:
-    return setting(default, kind, help, LIMITS, c_field=c_field)
+def _default_in_c(c_field: str) -> float:
+    """The default of a member of `ta_http_limits`; of a time in seconds."""
+    default, _highest = HTTP_LIMITS[c_field]
+    return default / 1000 if c_field.endswith("_ms") else default
 
 
-def _websocket(default: float, help: str, c_field: str, kind: Any) -> Any:
-    return setting(default, kind, help, WEBSOCKETS, c_field=c_field)
+def _limit(help: str, c_field: str, number: type[Number] = Number) -> Any:
+    _default, highest = HTTP_LIMITS[c_field]
+    return setting(_default_in_c(c_field), number(0, highest), help, LIMITS, c_field=c_field)
 
 
-def _timeout(default: float, help: str, c_field: str, *aliases: str) -> Any:
-    return setting(default, _duration, help, TIMEOUTS, c_field=c_field, aliases=aliases)
+def _websocket(help: str, c_field: str, kind: Any) -> Any:
+    return setting(_default_in_c(c_field), kind, help, WEBSOCKETS, c_field=c_field)
+
+
+def _timeout(help: str, c_field: str, *aliases: str) -> Any:
+    return setting(
+        _default_in_c(c_field), _duration, help, TIMEOUTS, c_field=c_field, aliases=aliases
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,52 +233,50 @@ class Config:
         also_env=("FORWARDED_ALLOW_IPS",),
     )
 
-    # -- Limits: ta_http_limits in src/http/http.h
-    limit_request_line: int = _limit(8190, "Bytes of the request line.", "request_line", _size)
-    limit_header_bytes: int = _limit(65536, "Bytes of all header fields.", "header_bytes", _size)
-    limit_header_count: int = _limit(100, "Header fields.", "header_count")
-    limit_body_bytes: int = _limit(0, "Bytes of a request's body.", "body_bytes", Size(0, _UINT64))
-    limit_trailer_bytes: int = _limit(8192, "Bytes of trailer fields.", "trailer_bytes", _size)
+    # -- Limits: src/http/http_limits.h has their defaults
+    limit_request_line: int = _limit("Bytes of the request line.", "request_line", Size)
+    limit_header_bytes: int = _limit("Bytes of all header fields.", "header_bytes", Size)
+    limit_header_count: int = _limit("Header fields.", "header_count")
+    limit_body_bytes: int = _limit("Bytes of a request's body.", "body_bytes", Size)
+    limit_trailer_bytes: int = _limit("Bytes of trailer fields.", "trailer_bytes", Size)
     limit_chunk_ext_bytes: int = _limit(
-        4096, "Bytes of a chunk-size line with extensions.", "chunk_ext_bytes", _size
+        "Bytes of a chunk-size line with extensions.", "chunk_ext_bytes", Size
     )
     limit_pipelined: int = _limit(
-        64, "Pipelined requests answered before others get their turn.", "pipelined"
+        "Pipelined requests answered before others get their turn.", "pipelined"
     )
     limit_body_buffer: int = _limit(
-        262144, "Bytes of a body held before reading pauses.", "body_buffer", _size
+        "Bytes of a body held before reading pauses.", "body_buffer", Size
     )
     limit_write_buffer: int = _limit(
-        262144, "Bytes of a response held before writers must wait.", "write_buffer", _size
+        "Bytes of a response held before writers must wait.", "write_buffer", Size
     )
     limit_receive_rate: int = _limit(
-        240,
         "Bytes a second of a body that a client must send on average; slower: timeout-body.",
         "receive_rate",
-        _size,
+        Size,
     )
     limit_send_rate: int = _limit(
-        240,
         "Bytes a second of a response that a client must take; slower: timeout-write.",
         "send_rate",
-        _size,
+        Size,
     )
-    limit_connections: int = _limit(0, "Connections open at once, per worker.", "connections")
+    limit_connections: int = _limit("Connections open at once, per worker.", "connections")
     limit_requests_per_conn: int = _limit(
-        0, "Requests on one connection before it is closed.", "requests_per_conn"
+        "Requests on one connection before it is closed.", "requests_per_conn"
     )
 
-    # -- Timeouts: ta_http_limits, but the last
+    # -- Timeouts: src/http/http_limits.h has the defaults of the first four
     timeout_header: float = _timeout(
-        10.0, "For a request's head, from its first byte.", "timeout_header_ms"
+        "For a request's head, from its first byte.", "timeout_header_ms"
     )
     timeout_body: float = _timeout(
-        30.0, "Between two reads of a body, and beyond its receive rate.", "timeout_body_ms"
+        "Between two reads of a body, and beyond its receive rate.", "timeout_body_ms"
     )
     timeout_idle: float = _timeout(
-        5.0, "Of a connection between two requests.", "timeout_idle_ms", "--timeout-keep-alive"
+        "Of a connection between two requests.", "timeout_idle_ms", "--timeout-keep-alive"
     )
-    timeout_write: float = _timeout(30.0, "Of a response that is not taken.", "timeout_write_ms")
+    timeout_write: float = _timeout("Of a response that is not taken.", "timeout_write_ms")
     timeout_graceful_shutdown: float = setting(
         30.0, _duration, "For what is in flight when the server is told to stop.", TIMEOUTS
     )
@@ -293,21 +300,21 @@ class Config:
         TIMEOUTS,
     )
 
-    # -- WebSockets: ta_http_limits, but the last
+    # -- WebSockets: src/http/http_limits.h has the defaults, but of the last
     ws_max_size: int = _websocket(
-        16 * 1024 * 1024, "Bytes of a message received, decompressed.", "ws_max_size", _size
+        "Bytes of a message received, decompressed.", "ws_max_size", _size
     )
     ws_max_queue: int = _websocket(
-        32, "Messages that may wait for the application.", "ws_max_queue", _count
+        "Messages that may wait for the application.", "ws_max_queue", _count
     )
     ws_ping_interval: float = _websocket(
-        20.0, "Between two pings to a client.", "ws_ping_interval_ms", _duration
+        "Between two pings to a client.", "ws_ping_interval_ms", _duration
     )
     ws_ping_timeout: float = _websocket(
-        20.0, "For a client's answer to a ping.", "ws_ping_timeout_ms", _duration
+        "For a client's answer to a ping.", "ws_ping_timeout_ms", _duration
     )
     ws_close_timeout: float = _websocket(
-        10.0, "For a client's answer to a close.", "ws_close_timeout_ms", _duration
+        "For a client's answer to a close.", "ws_close_timeout_ms", _duration
     )
     ws_per_message_deflate: bool = setting(
         True, Flag(), "Compress messages with clients that can.", WEBSOCKETS

@@ -29,6 +29,7 @@
 #include "base/buf.h"
 #include "base/lend.h"
 #include "base/ta_base.h"
+#include "http/http_limits.h"
 
 typedef struct ta_header {
     ta_str name;  /* lower-cased in place by the parser */
@@ -49,36 +50,6 @@ typedef enum ta_method {
 } ta_method;
 
 struct ta_req;
-
-/* Limits and timeouts of one listener; immutable once it serves.  0 means "no limit". */
-typedef struct ta_http_limits {
-    uint32_t request_line;  /* bytes of the request line, default 8190 */
-    uint32_t header_bytes;  /* bytes of all header fields, default 65536 */
-    uint32_t header_count;  /* fields, default 100 */
-    uint64_t body_bytes;    /* declared or received, default 0 (the application's max_body_size) */
-    uint32_t trailer_bytes; /* default 8192 */
-    uint32_t chunk_ext_bytes; /* of one chunk-size line, default 4096 */
-    uint32_t pipelined;       /* requests answered per turn before others get theirs, default 64 */
-    uint32_t body_buffer;     /* body bytes held before reading pauses, default 262144 */
-    uint32_t write_buffer; /* response bytes held before ta_resp_* says TA_AGAIN, default 262144 */
-    uint32_t connections;  /* open at once, default 0 */
-    uint32_t requests_per_conn; /* then `connection: close`, default 0 */
-    uint32_t
-        timeout_header_ms; /* from first byte (or accept) to the end of the head, default 10000 */
-    uint32_t timeout_body_ms;  /* between two reads of a body, default 30000 */
-    uint32_t timeout_idle_ms;  /* keep-alive, default 5000 */
-    uint32_t timeout_write_ms; /* without progress of a write, default 30000 */
-    /* Bytes a second, on average while the peer is waited for: a slower one uses up timeout_body_ms
-     * or timeout_write_ms (base/pace.h). */
-    uint32_t receive_rate; /* that it must send of a body, default 240 */
-    uint32_t send_rate;    /* that it must take of a response, default 240 */
-    /* of WebSockets (ws/conn.h); kept here, used by the server */
-    uint32_t ws_max_size;         /* bytes of a message, after inflation, default 16777216 */
-    uint32_t ws_max_queue;        /* messages that may wait for the application, default 32 */
-    uint32_t ws_ping_interval_ms; /* between two pings of ours, default 20000 */
-    uint32_t ws_ping_timeout_ms;  /* for the answer to a ping, default 20000 */
-    uint32_t ws_close_timeout_ms; /* for the peer's close frame after ours, default 10000 */
-} ta_http_limits;
 
 /* What serves the requests: given once per listener. */
 typedef struct ta_http_ops {

@@ -6,34 +6,6 @@
 
 #include <time.h>
 
-void ta_http_limits_default(ta_http_limits *limits)
-{
-    *limits = (ta_http_limits){
-        .request_line = 8190,
-        .header_bytes = 65536,
-        .header_count = 100,
-        .body_bytes = 0,
-        .trailer_bytes = 8192,
-        .chunk_ext_bytes = 4096,
-        .pipelined = 64,
-        .body_buffer = 262144,
-        .write_buffer = 262144,
-        .connections = 0,
-        .requests_per_conn = 0,
-        .timeout_header_ms = 10000,
-        .timeout_body_ms = 30000,
-        .timeout_idle_ms = 5000,
-        .timeout_write_ms = 30000,
-        .receive_rate = 240,
-        .send_rate = 240,
-        .ws_max_size = 16777216,
-        .ws_max_queue = 32,
-        .ws_ping_interval_ms = 20000,
-        .ws_ping_timeout_ms = 20000,
-        .ws_close_timeout_ms = 10000,
-    };
-}
-
 /* -- time ------------------------------------------------------------------------------------- */
 
 const ta_resp_stamp *ta_http_server_stamp(ta_http_server *server)

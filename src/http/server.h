@@ -28,8 +28,6 @@ typedef struct ta_http_cfg {
     void (*on_room)(void *ctx);
 } ta_http_cfg;
 
-/* Sets *limits to the defaults that http.h names. */
-void ta_http_limits_default(ta_http_limits *limits);
 
 /* NULL: out of memory, or an invalid server_name. */
 TA_MUST_CHECK ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cfg *cfg);

@@ -407,71 +407,83 @@ static void server_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* limits[name] -> *out, if it is there. */
-static int read_limit(PyObject *limits, const char *name, uint64_t max, uint64_t *out)
+typedef struct limit_row {
+    const char *name;
+    size_t offset; /* in ta_http_limits */
+    bool wide;     /* a uint64_t, else a uint32_t */
+    uint64_t fallback;
+} limit_row;
+
+static const limit_row limit_rows[] = {
+#define X(type, name, value)                                                                       \
+    {#name, offsetof(ta_http_limits, name), sizeof(type) == sizeof(uint64_t), value},
+    TA_HTTP_LIMITS(X)
+#undef X
+};
+
+static uint64_t highest(const limit_row *row)
+{
+    return row->wide ? UINT64_MAX : UINT32_MAX;
+}
+
+/* given[name], if it is there, goes to its member.  1; 0: not there; -1 with an exception. */
+static int read_limit(PyObject *given, const limit_row *row, ta_http_limits *limits)
 {
     PyObject *value;
-    int rc = PyDict_GetItemStringRef(limits, name, &value);
+    int rc = PyDict_GetItemStringRef(given, row->name, &value);
     if (rc <= 0)
         return rc;
-    unsigned long long n = PyLong_AsUnsignedLongLong(value);
+    uint64_t n = PyLong_AsUnsignedLongLong(value);
     Py_DECREF(value);
-    if (n == (unsigned long long)-1 && PyErr_Occurred())
+    if (n == (uint64_t)-1 && PyErr_Occurred())
         return -1;
-    if (n > max) {
-        PyErr_Format(PyExc_OverflowError, "limit %s is too large", name);
+    if (n > highest(row)) {
+        PyErr_Format(PyExc_OverflowError, "limit %s is too large", row->name);
         return -1;
     }
-    *out = n;
+    char *member = (char *)limits + row->offset;
+    if (row->wide)
+        *(uint64_t *)(void *)member = n;
+    else
+        *(uint32_t *)(void *)member = (uint32_t)n;
     return 1;
 }
 
-static int read_limits(PyObject *dict, ta_http_limits *limits)
+static int read_limits(PyObject *given, ta_http_limits *limits)
 {
-    ta_http_limits_default(limits);
-    if (dict == NULL)
-        return 0;
-#define FIELD(name)                                                                                \
-    do {                                                                                           \
-        uint64_t value;                                                                            \
-        int rc = read_limit(dict, #name, UINT32_MAX, &value);                                      \
-        if (rc < 0)                                                                                \
-            return -1;                                                                             \
-        if (rc > 0)                                                                                \
-            limits->name = (uint32_t)value;                                                        \
-        known += rc;                                                                               \
-    } while (0)
     Py_ssize_t known = 0;
-    FIELD(request_line);
-    FIELD(header_bytes);
-    FIELD(header_count);
-    FIELD(trailer_bytes);
-    FIELD(chunk_ext_bytes);
-    FIELD(pipelined);
-    FIELD(body_buffer);
-    FIELD(write_buffer);
-    FIELD(connections);
-    FIELD(requests_per_conn);
-    FIELD(timeout_header_ms);
-    FIELD(timeout_body_ms);
-    FIELD(timeout_idle_ms);
-    FIELD(timeout_write_ms);
-    FIELD(receive_rate);
-    FIELD(send_rate);
-    FIELD(ws_max_size);
-    FIELD(ws_max_queue);
-    FIELD(ws_ping_interval_ms);
-    FIELD(ws_ping_timeout_ms);
-    FIELD(ws_close_timeout_ms);
-#undef FIELD
-    int rc = read_limit(dict, "body_bytes", UINT64_MAX, &limits->body_bytes);
-    if (rc < 0)
-        return -1;
-    if (known + rc != PyDict_Size(dict)) {
+    ta_http_limits_default(limits);
+    if (given == NULL)
+        return 0;
+    for (size_t i = 0; i < TA_COUNTOF(limit_rows); i++) {
+        int rc = read_limit(given, &limit_rows[i], limits);
+        if (rc < 0)
+            return -1;
+        known += rc;
+    }
+    if (known != PyDict_Size(given)) {
         PyErr_SetString(PyExc_ValueError, "unknown name among the limits");
         return -1;
     }
     return 0;
+}
+
+/* HTTP_LIMITS: name -> (default, highest value), for the settings.  0 or -1. */
+static int add_limits(PyObject *module)
+{
+    PyObject *dict = PyDict_New(), *proxy = NULL;
+    int rc = dict ? 0 : -1;
+    for (size_t i = 0; rc == 0 && i < TA_COUNTOF(limit_rows); i++) {
+        const limit_row *row = &limit_rows[i];
+        PyObject *pair = Py_BuildValue("(KK)", (unsigned long long)row->fallback,
+                                       (unsigned long long)highest(row));
+        rc = pair ? PyDict_SetItemString(dict, row->name, pair) : -1;
+        Py_XDECREF(pair);
+    }
+    if (rc == 0)
+        proxy = PyDictProxy_New(dict);
+    Py_XDECREF(dict);
+    return PyModule_Add(module, "HTTP_LIMITS", proxy); /* steals; NULL: -1 */
 }
 
 static PyObject *or_null(PyObject *obj)
@@ -646,7 +658,7 @@ static PyType_Slot slots[] = {
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
-     "limits: members of ta_http_limits by name (src/http/http.h).  access_log: called with\n"
+     "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called with\n"
      "(format, client, method, path, version, status).  threads: for `def` handlers; 0: 40.\n"
      "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
      "it.\n"
@@ -673,5 +685,7 @@ static PyType_Spec spec = {
 
 int ta_server_init(PyObject *module, ta_state *st)
 {
+    if (add_limits(module) < 0)
+        return -1;
     return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
 }
