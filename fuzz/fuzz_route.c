@@ -7,6 +7,7 @@
  */
 #include "fuzz.h"
 
+#include "http/method.h"
 #include "route/convert.h"
 #include "route/tree_int.h"
 
@@ -176,8 +177,7 @@ static void compare(const ta_route_tree *tree, const plain *entries, ta_str path
                     uint32_t start)
 {
     ta_route_match got;
-    ta_route_found rc =
-        ta_route_tree_find(tree, ta_route_method(method), method, path, start, &got);
+    ta_route_found rc = ta_route_tree_find(tree, ta_method_of(method), method, path, start, &got);
     attempt *a = malloc(sizeof *a);
     REQUIRE(a != NULL);
     ta_route_found want = TA_FOUND_NONE;

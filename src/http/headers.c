@@ -45,6 +45,21 @@ bool ta_is_field_value(ta_str s)
     return s.len == 0 || ta_scan_value(s.ptr, s.ptr + s.len) == s.ptr + s.len;
 }
 
+bool ta_length_of(ta_str value, int64_t *out)
+{
+    int64_t n = 0;
+    if (!value.len)
+        return false;
+    for (size_t i = 0; i < value.len; i++) {
+        int digit = value.ptr[i] - '0';
+        if (digit < 0 || digit > 9 || n > (INT64_MAX - digit) / 10)
+            return false;
+        n = n * 10 + digit;
+    }
+    *out = n;
+    return true;
+}
+
 ta_str ta_str_trim(ta_str s)
 {
     while (s.len && (s.ptr[0] == ' ' || s.ptr[0] == '\t')) {

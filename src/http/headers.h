@@ -20,6 +20,10 @@ bool ta_is_field_value(ta_str s);
 /* Lower case of a token character; 0 for every other byte. */
 extern const unsigned char ta_token_lower[256];
 
+/* The value of a Content-Length field (RFC 9110 section 8.6): decimal digits, at most INT64_MAX.
+ * False, and *out as it was, for anything else. */
+TA_MUST_CHECK bool ta_length_of(ta_str value, int64_t *out);
+
 /* Without surrounding SP and HTAB. */
 ta_str ta_str_trim(ta_str s);
 /* ASCII case-insensitive; `lower` must be lower case. */

@@ -31,8 +31,3 @@ ta_method ta_method_of(ta_str name)
         return TA_METHOD_OTHER;
     }
 }
-
-ta_str ta_method_name(ta_method method)
-{
-    return (size_t)method < TA_COUNTOF(names) ? names[method] : names[TA_METHOD_OTHER];
-}

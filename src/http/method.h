@@ -10,7 +10,5 @@
 #include "http/http.h"
 
 ta_method ta_method_of(ta_str name);
-/* "" for TA_METHOD_OTHER. */
-ta_str ta_method_name(ta_method method);
 
 #endif

@@ -28,7 +28,6 @@ typedef struct ta_http_cfg {
     void (*on_room)(void *ctx);
 } ta_http_cfg;
 
-
 /* NULL: out of memory, or an invalid server_name. */
 TA_MUST_CHECK ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cfg *cfg);
 /* Closes all connections at once; each open request gets its on_close from here. */

@@ -65,32 +65,18 @@
     X(510, "Not Extended")                                                                         \
     X(511, "Network Authentication Required")
 
-typedef struct entry {
-    ta_str line;
-    ta_str reason;
-} entry;
-
 /* Indexed by code - 100; holes are empty. */
-static const entry table[500] = {
+static const ta_str lines[500] = {
 #define X(code, phrase)                                                                            \
-    [code - 100] = {                                                                               \
-        {"HTTP/1.1 " #code " " phrase "\r\n", sizeof("HTTP/1.1 " #code " " phrase "\r\n") - 1},    \
-        {phrase, sizeof(phrase) - 1},                                                              \
-    },
+    [code - 100] = {"HTTP/1.1 " #code " " phrase "\r\n",                                           \
+                    sizeof("HTTP/1.1 " #code " " phrase "\r\n") - 1},
     STATUSES(X)
 #undef X
 };
 
-ta_str ta_status_reason(int status)
-{
-    if (status < 100 || status > 599 || !table[status - 100].reason.ptr)
-        return TA_STR("");
-    return table[status - 100].reason;
-}
-
 ta_str ta_status_line(int status)
 {
-    if (status < 100 || status > 599 || !table[status - 100].line.ptr)
+    if (status < 100 || status > 599 || !lines[status - 100].ptr)
         return TA_STR("");
-    return table[status - 100].line;
+    return lines[status - 100];
 }

@@ -1,6 +1,7 @@
 /* tree.c -- see tree.h: reading path formats, building the tree. */
 #include "route/tree_int.h"
 
+#include "http/method.h"
 #include "route/convert.h"
 
 /* A piece of a path format: literal text, or a parameter. */
@@ -197,29 +198,6 @@ static int insert_opaque(ta_route_tree *tree, uint32_t index, ta_str path)
 
 /* -- entries ----------------------------------------------------------------------------------- */
 
-static ta_method known_method(ta_str name)
-{
-    static const struct {
-        ta_str name;
-        ta_method id;
-    } known[] = {
-        {{"GET", 3}, TA_METHOD_GET},         {{"HEAD", 4}, TA_METHOD_HEAD},
-        {{"POST", 4}, TA_METHOD_POST},       {{"PUT", 3}, TA_METHOD_PUT},
-        {{"DELETE", 6}, TA_METHOD_DELETE},   {{"OPTIONS", 7}, TA_METHOD_OPTIONS},
-        {{"PATCH", 5}, TA_METHOD_PATCH},     {{"TRACE", 5}, TA_METHOD_TRACE},
-        {{"CONNECT", 7}, TA_METHOD_CONNECT},
-    };
-    for (size_t i = 0; i < TA_COUNTOF(known); i++)
-        if (ta_str_eq(name, known[i].name))
-            return known[i].id;
-    return TA_METHOD_OTHER;
-}
-
-ta_method ta_route_method(ta_str name)
-{
-    return known_method(name);
-}
-
 static int set_methods(ta_route_tree *tree, ta_entry *entry, const ta_str *methods, size_t n)
 {
     entry->any_method = n == 0;
@@ -229,7 +207,7 @@ static int set_methods(ta_route_tree *tree, ta_entry *entry, const ta_str *metho
     if (!entry->others)
         return TA_ENOMEM;
     for (size_t i = 0; i < n; i++) {
-        ta_method id = known_method(methods[i]);
+        ta_method id = ta_method_of(methods[i]);
         if (id != TA_METHOD_OTHER) {
             entry->methods |= UINT32_C(1) << id;
             continue;

@@ -75,9 +75,6 @@ TA_MUST_CHECK int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_
 /* Makes it ready to match.  TA_OK or TA_ENOMEM. */
 TA_MUST_CHECK int ta_route_tree_finish(ta_route_tree *tree);
 
-/* The ta_method of a name (TA_METHOD_OTHER: none of its own). */
-ta_method ta_route_method(ta_str name);
-
 /* What an entry became (an opaque one has no parameters). */
 ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index);
 const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t index,

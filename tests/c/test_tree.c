@@ -139,9 +139,6 @@ TA_TEST(methods)
               TA_FOUND_FULL);
     CHECK_INT(m.index, ==, 1);
     ta_route_tree_free(t);
-
-    CHECK_INT(ta_route_method(TA_STR("TRACE")), ==, TA_METHOD_TRACE);
-    CHECK_INT(ta_route_method(TA_STR("get")), ==, TA_METHOD_OTHER);
 }
 
 TA_TEST(convertors)

@@ -147,17 +147,7 @@ static int read_content_length(ta_h1_head *head, ta_str value)
 {
     if (head->content_length >= 0)
         return bad(head, "more than one Content-Length field");
-    int64_t n = 0;
-    for (size_t i = 0; i < value.len; i++) {
-        int digit = value.ptr[i] - '0';
-        if (digit < 0 || digit > 9 || n > (INT64_MAX - digit) / 10)
-            return bad(head, "invalid Content-Length");
-        n = n * 10 + digit;
-    }
-    if (!value.len)
-        return bad(head, "invalid Content-Length");
-    head->content_length = n;
-    return TA_OK;
+    return ta_length_of(value, &head->content_length) ? TA_OK : bad(head, "invalid Content-Length");
 }
 
 /* `chunked` must come once and last, over all Transfer-Encoding fields together. */

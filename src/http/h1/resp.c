@@ -174,19 +174,17 @@ static int h1_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_s
         complete(rq);
         return TA_ECLOSED;
     }
-    bool bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
-    if (status == 205) /* RFC 9110 15.3.6: no content, and it says so */
-        body.len = 0;
-    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless && status != 205, shorter = false;
+    bool bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_content(status);
+    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless, shorter = false;
     ta_resp_head head = {
         .status = status,
         .reason = req->reason,
         .headers = headers,
         .flags = flags,
-        .length = body.len,
+        .length = ta_status_has_content(status) ? body.len : 0,
         .stamp = ta_http_server_stamp(h->server),
     };
-    if (!(flags & (TA_RESP_HAS_LENGTH | TA_RESP_CHUNKED)) && ta_status_has_body(status))
+    if (!(flags & (TA_RESP_HAS_LENGTH | TA_RESP_CHUNKED)) && ta_status_adds_length(status))
         head.framing = TA_FRAME_LENGTH;
     if ((flags & TA_RESP_HAS_LENGTH) && !bodyless && !chunk) {
         int64_t declared = declared_length(headers);
@@ -258,12 +256,12 @@ static int h1_start(ta_req *req, int status, ta_str headers, unsigned flags)
     bool until_close = false;
     ta_resp_head head = {
         .status = status, .reason = req->reason, .headers = headers, .flags = flags};
-    rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_body(status);
-    if (status == 205) {
-        rq->resp_bodyless = true;
-        head.framing = flags & TA_RESP_HAS_LENGTH ? TA_FRAME_NONE : TA_FRAME_LENGTH;
-    } else if (rq->resp_bodyless) {
-        /* nothing to frame */
+    bool content = ta_status_has_content(status);
+    rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !content;
+    if (rq->resp_bodyless) {
+        /* nothing to frame, but that a 205 says so */
+        if (!content && ta_status_adds_length(status) && !(flags & TA_RESP_HAS_LENGTH))
+            head.framing = TA_FRAME_LENGTH;
     } else if (flags & TA_RESP_CHUNKED) {
         rq->resp_chunked = true;
     } else if (flags & TA_RESP_HAS_LENGTH) {

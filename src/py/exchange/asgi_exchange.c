@@ -8,6 +8,7 @@
 #include <structmember.h>
 
 #include "http/method.h"
+#include "http/status.h"
 
 typedef struct xch_asgi {
     ta_xch base;
@@ -298,7 +299,7 @@ static PyObject *header_list(int status, ta_str lines, size_t body_len)
     PyObject *list = PyList_New(0);
     if (list == NULL)
         return NULL;
-    if (!(status < 200 || status == 204 || status == 304)) {
+    if (ta_status_adds_length(status)) {
         char text[24];
         int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
         if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)

@@ -3,6 +3,8 @@
 
 #include "py/exchange/exchange.h"
 
+#include "http/headers.h"
+
 void ta_xch_init(ta_xch *x, const ta_xch_ops *ops)
 {
     memset((char *)x + sizeof(PyObject), 0, sizeof(ta_xch) - sizeof(PyObject));
@@ -59,14 +61,11 @@ const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender)
 
 bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out)
 {
-    for (uint32_t i = 0; i < x->nheaders; i++) {
-        const ta_header *h = &x->headers[i];
-        if (h->name.len == len && memcmp(h->name.ptr, name, len) == 0) {
-            *out = h->value;
-            return true;
-        }
-    }
-    return false;
+    const ta_header *field = ta_headers_find(x->headers, x->nheaders, ta_str_of(name, len));
+    if (field == NULL)
+        return false;
+    *out = field->value;
+    return true;
 }
 
 PyObject *ta_xch_request(ta_xch *x, PyObject *new_request)

@@ -4,16 +4,11 @@
 #include "py/plan/plan_int.h"
 
 #include "base/buf.h"
+#include "http/status.h"
 #include "py/json/encode.h"
 #include "py/json/shape.h"
 
 #define JSON_HEADERS TA_STR("content-type: application/json\r\n")
-
-/* FastAPI's is_body_allowed_for_status_code. */
-static bool body_allowed(long status)
-{
-    return !(status < 200 || status == 204 || status == 205 || status == 304);
-}
 
 static bool is_response(const ta_run *r, PyObject *value)
 {
@@ -84,7 +79,7 @@ static PyObject *headers_with_injected(PyObject *injected, long status, size_t b
     PyObject *pair = NULL, *type = NULL;
     if (list == NULL)
         return NULL;
-    if (!(status < 200 || status == 204 || status == 304)) {
+    if (ta_status_adds_length((int)status)) {
         PyOS_snprintf(length, sizeof length, "%zu", body_len);
         pair = header_pair("content-length", length);
         if (pair == NULL || PyList_Append(list, pair) < 0)
@@ -112,7 +107,7 @@ static ta_step send_json(ta_run *r, ta_piece body)
     long status = final_status(r, 200);
     if (status < 0)
         return TA_STEP_ERROR;
-    if (!body_allowed(status))
+    if (!ta_status_has_content((int)status))
         body.data.len = 0;
     if (r->response != NULL) {
         injected = PyObject_GetAttr(r->response, r->plan->es->str[S_raw_headers]);
@@ -290,7 +285,7 @@ ta_step ta_reply_made(ta_run *r, PyObject *response)
     Py_DECREF(status);
     if (code == -1 && PyErr_Occurred())
         goto error;
-    if (!body_allowed(code)) {
+    if (!ta_status_has_content((int)code)) {
         PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
         if (empty == NULL || PyObject_SetAttr(response, es->str[S_body], empty) < 0) {
             Py_XDECREF(empty);

@@ -2,6 +2,7 @@
 #include "py/plan/router.h"
 
 #include "http/headers.h"
+#include "http/method.h"
 #include "py/support/state.h"
 
 typedef struct router_entry {
@@ -432,7 +433,7 @@ static int find_for(PyObject *self, PyObject *const *args, uint32_t start, ta_ma
         PyErr_Clear(); /* lone surrogates: not for us */
         return TA_FOUND_GAVE_UP;
     }
-    return (int)ta_router_find(self, ta_route_method(method), method, path, start, match);
+    return (int)ta_router_find(self, ta_method_of(method), method, path, start, match);
 }
 
 static PyObject *router_match(PyObject *self, PyObject *const *args, Py_ssize_t nargs)

@@ -5,6 +5,9 @@
  */
 #include "py/server/native_int.h"
 
+#include "http/headers.h"
+#include "http/status.h"
+
 /* Characters that uvicorn refuses in names: separators, controls, space. */
 static bool name_ok(const char *s, size_t n)
 {
@@ -34,53 +37,20 @@ bool ta_head_value_ok(ta_str value)
     return value_ok(value.ptr, value.len);
 }
 
-static bool equals_ci(ta_str a, const char *lower, size_t n)
-{
-    if (a.len != n)
-        return false;
-    for (size_t i = 0; i < n; i++) {
-        char c = a.ptr[i];
-        if (c >= 'A' && c <= 'Z')
-            c = (char)(c | 0x20);
-        if (c != lower[i])
-            return false;
-    }
-    return true;
-}
-
-#define IS(name, literal) equals_ci(name, literal, sizeof(literal) - 1)
-
-/* A token of a comma-separated list. */
-static bool has_token(ta_str list, const char *lower, size_t n)
-{
-    while (list.len > 0) {
-        const char *comma = memchr(list.ptr, ',', list.len);
-        ta_str item = ta_str_of(list.ptr, comma ? (size_t)(comma - list.ptr) : list.len);
-        list = ta_str_skip(list, item.len + (comma != NULL));
-        while (item.len > 0 && (*item.ptr == ' ' || *item.ptr == '\t')) {
-            item.ptr++;
-            item.len--;
-        }
-        while (item.len > 0 && (item.ptr[item.len - 1] == ' ' || item.ptr[item.len - 1] == '\t'))
-            item.len--;
-        if (equals_ci(item, lower, n))
-            return true;
-    }
-    return false;
-}
-
 /* The flag that a field stands for. */
 static unsigned field_flag(ta_str name, ta_str value)
 {
     switch (name.len) {
     case 4:
-        return IS(name, "date") ? TA_RESP_HAS_DATE : 0;
+        return ta_str_ieq(name, TA_STR("date")) ? TA_RESP_HAS_DATE : 0;
     case 6:
-        return IS(name, "server") ? TA_RESP_HAS_SERVER : 0;
+        return ta_str_ieq(name, TA_STR("server")) ? TA_RESP_HAS_SERVER : 0;
     case 10:
-        return IS(name, "connection") && has_token(value, "close", 5) ? TA_RESP_CLOSE : 0;
+        return ta_str_ieq(name, TA_STR("connection")) && ta_list_has(value, TA_STR("close"))
+                   ? TA_RESP_CLOSE
+                   : 0;
     case 14:
-        return IS(name, "content-length") ? TA_RESP_HAS_LENGTH : 0;
+        return ta_str_ieq(name, TA_STR("content-length")) ? TA_RESP_HAS_LENGTH : 0;
     default:
         return 0;
     }
@@ -102,24 +72,6 @@ unsigned ta_head_scan(ta_str lines)
     return flags;
 }
 
-/* Decimal digits only, as RFC 9110 8.6 has it. */
-static int parse_length(ta_head_out *head, ta_str value)
-{
-    int64_t n = 0;
-    if (value.len == 0 || value.len > 18)
-        goto bad;
-    for (size_t i = 0; i < value.len; i++) {
-        if (value.ptr[i] < '0' || value.ptr[i] > '9')
-            goto bad;
-        n = n * 10 + (value.ptr[i] - '0');
-    }
-    head->length = n;
-    return 0;
-bad:
-    PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP header value.");
-    return -1;
-}
-
 static int add_field(ta_head_out *head, ta_str name, ta_str value)
 {
     if (!name_ok(name.ptr, name.len)) {
@@ -134,13 +86,15 @@ static int add_field(ta_head_out *head, ta_str name, ta_str value)
     if (flag & TA_RESP_HAS_LENGTH) {
         if (head->flags & TA_RESP_HAS_LENGTH)
             return 0; /* one is enough; two would be refused by the peer */
-        if (parse_length(head, value) < 0)
+        if (!ta_length_of(value, &head->length)) {
+            PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP header value.");
             return -1;
+        }
     }
-    if (IS(name, "transfer-encoding")) {
+    if (ta_str_ieq(name, TA_STR("transfer-encoding"))) {
         /* Framing is the protocol's; a coding that it does not do would be a lie, and beside a
          * content-length a way to desynchronise the connection (RFC 9112 6.1). */
-        if (IS(value, "chunked") || IS(value, "identity"))
+        if (ta_str_ieq(value, TA_STR("chunked")) || ta_str_ieq(value, TA_STR("identity")))
             return 0;
         PyErr_SetString(PyExc_RuntimeError,
                         "Transfer codings of a response other than chunked are not supported.");
@@ -196,7 +150,7 @@ done:
 
 void ta_head_suit(ta_head_out *head, int status)
 {
-    if (TA_LIKELY(status != 204 && status != 205) || !(head->flags & TA_RESP_HAS_LENGTH))
+    if (TA_LIKELY(!ta_status_refuses_length(status)) || !(head->flags & TA_RESP_HAS_LENGTH))
         return;
     static const char name[] = "content-length: ";
     char *start = head->lines.data + head->lines.off, *end = start + head->lines.len;
