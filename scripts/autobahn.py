@@ -25,7 +25,7 @@ AGENT = "turboapi"
 
 
 async def app(scope, receive, send):
-    """Sends back what it gets."""
+    """Send back what it gets."""
     assert scope["type"] == "websocket", "no lifespan"
     await receive()
     await send({"type": "websocket.accept"})
@@ -34,7 +34,7 @@ async def app(scope, receive, send):
 
 
 def serve(port: int) -> int:
-    """Serves `app` until a signal comes."""
+    """Serve `app` until a signal comes."""
     from turboapi._server import serve
     from turboapi.config import Config
 
@@ -43,7 +43,7 @@ def serve(port: int) -> int:
 
 
 def wstest(python2: str, folder: Path) -> Path:
-    """Installs the suite, unless it is there; gives its program."""
+    """Install the suite unless it is there, and return its program."""
     program = folder / "python2" / "bin" / "wstest"
     if not program.exists():
         tool = folder / "tool"
@@ -58,7 +58,7 @@ def wstest(python2: str, folder: Path) -> Path:
 
 
 def run(program: Path, folder: Path, cases: list[str], timeout: float) -> dict[str, dict[str, str]]:
-    """Runs the cases; gives the suite's index by number of the case."""
+    """Run the cases and return the suite's index by number of the case."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     reports = folder / "reports"
@@ -90,7 +90,7 @@ def run(program: Path, folder: Path, cases: list[str], timeout: float) -> dict[s
 
 
 def report(index: dict[str, dict[str, str]]) -> bool:
-    """Prints a table of the outcomes; gives whether all passed."""
+    """Print a table of the outcomes and return whether all passed."""
     table: dict[int, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     bad = []
     for number, result in index.items():
@@ -105,7 +105,7 @@ def report(index: dict[str, dict[str, str]]) -> bool:
 
 
 def main() -> int:
-    """Reads the arguments; gives the exit code."""
+    """Read the arguments and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--python2", default="python2.7", help="interpreter for the suite")
     parser.add_argument("--cases", nargs="+", default=["*"])

@@ -41,7 +41,7 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 
 def problems_of(name: str, text: str, src: Path) -> list[tuple[int, str]]:
-    """The problems of one file.
+    """Return the problems of one file.
 
     Args:
         name: its path within src/, as "net/conn.c".
@@ -84,7 +84,7 @@ def problems_of(name: str, text: str, src: Path) -> list[tuple[int, str]]:
 
 
 def main() -> int:
-    """Checks every C file of src/, and that tests and fuzz targets stay clear of Python."""
+    """Check every C file of src/, and that tests and fuzz targets stay clear of Python."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent)
     root: Path = parser.parse_args().root

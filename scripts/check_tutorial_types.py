@@ -72,7 +72,9 @@ class Finding(NamedTuple):
 
 
 def make_environment(side: str) -> Path:
-    """An environment with this one's packages, and with FastAPI or TurboAPI; gives its Python."""
+    """Return an environment with this one's packages, and with FastAPI or TurboAPI and return its
+    Python.
+    """
     where = WORK / f"venv-{side}"
     python = where / "bin" / "python"
     marker = where / "ready"
@@ -103,7 +105,7 @@ def run(*arguments: str | Path, python: str | Path = sys.executable, quiet: bool
 
 
 def make_sources(side: str, with_tests: bool) -> None:
-    """The examples, the cases and the names, with the imports of this side."""
+    """Write the examples, the cases and the names, with the imports of this side."""
     where = WORK / side
     shutil.rmtree(where, ignore_errors=True)
     exported = WORK / "exported"
@@ -207,7 +209,7 @@ def pyright(python: Path, where: Path) -> Iterator[Finding]:
 
 
 def common(message: str) -> str:
-    """A message without what the name of the package changes."""
+    """Return a message without what the name of the package changes."""
     return re.sub(r"\s+", " ", message.replace("turboapi", "fastapi"))
 
 
@@ -238,7 +240,7 @@ class Comparison:
 
 
 def is_accepted(revealed: Finding) -> bool:
-    """Whether the type of this name may differ."""
+    """Return whether the type of this name may differ."""
     # reveal_type(fastapi.a.b.name), or of an attribute: reveal_type(_Class.name)
     parts = revealed.file.removeprefix("reveal_type(").rstrip(")").removeprefix("_").split(".")
     is_listed = parts[-1] in DIFFERENT or ".".join(parts[-2:]) in DIFFERENT

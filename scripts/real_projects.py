@@ -77,7 +77,7 @@ PROJECTS = {
 
 
 def prepare(name: str, folder: Path) -> tuple[Path, Path]:
-    """The project's folder and the Python that has all it needs."""
+    """Return the project's folder and the Python that has all it needs."""
     project = PROJECTS[name]
     packed = f"{name.replace('-', '_')}-{project.version}"
     source = folder / packed

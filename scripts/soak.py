@@ -150,7 +150,7 @@ class Target:
     pid: int
 
     def connect(self) -> socket.socket:
-        """A new connection, with a limit on every wait."""
+        """Return a new connection, with a limit on every wait."""
         sock = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return sock
@@ -161,7 +161,7 @@ class Target:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def ask(self, path: str) -> bytes:
-        """The body of one answer."""
+        """Return the body of one answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path)
@@ -171,7 +171,7 @@ class Target:
 
 
 def request(method: str, path: str, body: bytes = b"", kind: str = "") -> bytes:
-    """The bytes of a request."""
+    """Return the bytes of a request."""
     head = f"{method} {path} HTTP/1.1\r\nhost: soak\r\n"
     if body:
         head += f"content-type: {kind}\r\ncontent-length: {len(body)}\r\n"
@@ -202,7 +202,7 @@ def receive(sock: socket.socket) -> bytes:
 
 
 def pipelined(data: bytes, status: bytes) -> Callable[[Target], Iterator[int]]:
-    """Requests in batches on one connection, whose answers all have the same length."""
+    """Send requests in batches on one connection; all answers have the same length."""
 
     def send(target: Target) -> Iterator[int]:
         with target.connect() as sock:

@@ -37,7 +37,9 @@ counts: collections.Counter[str] = collections.Counter()
 
 
 def transport_of(httpx: Any) -> Any:
-    """What takes the place of `httpx.ASGITransport`: a server a request, in the caller's loop."""
+    """Return what takes the place of `httpx.ASGITransport`: a server a request, in the caller's
+    loop.
+    """
     from turboapi import _core
     from turboapi._fastapi_bridge import native_app
     from turboapi._testclient._server import Watch

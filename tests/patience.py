@@ -29,7 +29,7 @@ def factor() -> float:
 
 
 def _runnable() -> int:
-    """How many threads want a processor at this moment: the load average is a minute late."""
+    """Return how many threads want a processor at this moment: the load average is a minute late."""
     try:
         with open("/proc/loadavg") as file:
             return int(file.read().split()[3].split("/")[0])
@@ -38,7 +38,7 @@ def _runnable() -> int:
 
 
 def seconds(quiet: float) -> float:
-    """What to wait at most for something that takes less than `quiet` seconds without load."""
+    """Return what to wait at most for something that takes less than `quiet` seconds without load."""
     return quiet * factor()
 
 

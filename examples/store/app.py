@@ -21,7 +21,7 @@ STATIC = Path(__file__).resolve().parent / "static"
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Opens the database, seeds an empty one, closes it at the end."""
+    """Open the database, seed an empty one, close it at the end."""
     settings = app.state.settings
     app.state.pool = Pool(settings.database)
     await app.state.pool.open()
@@ -35,7 +35,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def add_timing(
     request: Request, call_next: Callable[[Request], Awaitable[Response]]
 ) -> Response:
-    """Tells the browser how long the server took (shown in its network panel)."""
+    """Tell the browser how long the server took (shown in its network panel)."""
     start = time.perf_counter()
     response = await call_next(request)
     response.headers["Server-Timing"] = f"app;dur={(time.perf_counter() - start) * 1000:.2f}"
@@ -48,12 +48,12 @@ async def health() -> dict[str, str]:
 
 
 async def page() -> FileResponse:
-    """The shop window."""
+    """Return the shop window."""
     return FileResponse(STATIC / "index.html")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
-    """The shop over the given settings (default: those of the environment)."""
+    """Return the shop over the given settings (default: those of the environment)."""
     settings = settings or load()
     app = FastAPI(
         title="Turbo Store",

@@ -77,7 +77,7 @@ class Pool:
         self._all: list[aiosqlite.Connection] = []
 
     async def open(self) -> None:
-        """Opens the connections and makes the schema."""
+        """Open the connections and make the schema."""
         for _ in range(self._size):
             connection = await aiosqlite.connect(self._path, isolation_level=None)
             connection.row_factory = aiosqlite.Row
@@ -88,7 +88,7 @@ class Pool:
         await self._all[0].executescript(SCHEMA)
 
     async def close(self) -> None:
-        """Closes all connections."""
+        """Close all connections."""
         for connection in self._all:
             await connection.close()
         self._all.clear()
@@ -105,7 +105,7 @@ class Pool:
             self._free.put_nowait(connection)
 
     async def seed(self, admin_hash: str) -> None:
-        """Puts the first goods and the shopkeeper into an empty shop."""
+        """Put the first goods and the shopkeeper into an empty shop."""
         async with self.connection() as db:
             await db.execute("BEGIN IMMEDIATE")
             row = await (await db.execute("SELECT count(*) FROM users")).fetchone()

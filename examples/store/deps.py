@@ -24,7 +24,7 @@ oauth2 = OAuth2PasswordBearer(
 
 
 def get_settings(request: Request) -> Settings:
-    """The settings that the lifespan loaded."""
+    """Return the settings that the lifespan loaded."""
     return request.app.state.settings
 
 
@@ -44,12 +44,12 @@ def _unknown_user_hash() -> str:
 
 
 def check_password(password: str, stored: str | None) -> bool:
-    """Verifies a password; takes as long when there is no such user."""
+    """Verify a password; this takes as long when there is no such user."""
     return passwords.verify(password, stored or _unknown_user_hash()) and stored is not None
 
 
 def make_token(user: User, settings: Settings) -> str:
-    """A signed token that names the user and what it may do."""
+    """Return a signed token that names the user and what it may do."""
     now = datetime.now(UTC)
     scopes = ["shop", "admin"] if user.role == "admin" else ["shop"]
     claims = {
@@ -67,7 +67,7 @@ async def current_user(
     db: Database,
     settings: SettingsDep,
 ) -> User:
-    """The user whom the bearer token names, when its scopes suffice."""
+    """Return the user whom the bearer token names, when its scopes suffice."""
     challenge = f'Bearer scope="{scopes.scope_str}"' if scopes.scopes else "Bearer"
     unauthorized = HTTPException(
         status.HTTP_401_UNAUTHORIZED,

@@ -10,7 +10,7 @@ logger = logging.getLogger("store.mail")
 
 
 def send_mail(log: Path, to: str, subject: str, text: str) -> None:
-    """Appends one message to the mail log (a plain function: runs in the thread pool)."""
+    """Append one message to the mail log (a plain function: runs in the thread pool)."""
     stamp = datetime.now(UTC).isoformat(timespec="seconds")
     with log.open("a", encoding="utf-8") as file:
         file.write(f"{stamp}  to {to}: {subject}\n    {text}\n")

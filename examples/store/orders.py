@@ -16,7 +16,7 @@ router = APIRouter(prefix="/orders", tags=["orders"])
 
 
 async def fetch(db: aiosqlite.Connection, order: aiosqlite.Row) -> dict[str, Any]:
-    """An order with its lines."""
+    """Return an order with its lines."""
     lines = await db.execute_fetchall(
         "SELECT product_id, name, price, quantity FROM order_lines WHERE order_id = ?",
         (order["id"],),
@@ -28,7 +28,7 @@ async def fetch(db: aiosqlite.Connection, order: aiosqlite.Row) -> dict[str, Any
 async def place(
     order: OrderIn, user: Customer, db: Database, settings: SettingsDep, background: BackgroundTasks
 ) -> Any:
-    """Takes the goods from the stock, all or nothing, and confirms by mail."""
+    """Take the goods from the stock, all or nothing, and confirm by mail."""
     wanted: dict[int, int] = {}
     for line in order.lines:
         wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
@@ -72,7 +72,7 @@ async def place(
 
 @router.get("", response_model=list[Order])
 async def mine(user: Customer, db: Database) -> Any:
-    """The customer's own orders, newest first."""
+    """Return the customer's own orders, newest first."""
     rows = await db.execute_fetchall(
         "SELECT * FROM orders WHERE user_id = ? ORDER BY id DESC LIMIT 100", (user.id,)
     )

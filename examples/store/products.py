@@ -27,7 +27,7 @@ SIGNATURES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpg", b"GIF8": "gif
 
 
 def to_product(row: aiosqlite.Row) -> dict[str, Any]:
-    """A row as the fields of a Product."""
+    """Return a row as the fields of a Product."""
     fields = dict(row)
     fields["tags"] = json.loads(fields["tags"])
     if fields["image"]:
@@ -36,7 +36,7 @@ def to_product(row: aiosqlite.Row) -> dict[str, Any]:
 
 
 async def fetch(db: aiosqlite.Connection, product_id: int) -> dict[str, Any]:
-    """The product, or 404."""
+    """Return the product, or 404."""
     row = await (await db.execute("SELECT * FROM products WHERE id = ?", (product_id,))).fetchone()
     if row is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"There is no product {product_id}.")
@@ -55,7 +55,7 @@ async def search(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> Any:
-    """Searches the goods."""
+    """Search the goods."""
     where, values = ["1"], []
     if q:
         where.append("(name LIKE ? ESCAPE '!' OR description LIKE ? ESCAPE '!')")
@@ -85,7 +85,7 @@ async def show(product_id: ProductId, db: Database) -> Any:
 
 @router.post("", response_model=Product, status_code=status.HTTP_201_CREATED)
 async def create(product: ProductIn, admin: Admin, db: Database, response: Response) -> Any:
-    """Puts a new product on the shelf."""
+    """Put a new product on the shelf."""
     cursor = await db.execute(
         "INSERT INTO products (name, description, price, stock, tags) VALUES (?, ?, ?, ?, ?)",
         (product.name, product.description, product.price, product.stock, json.dumps(product.tags)),
@@ -96,7 +96,7 @@ async def create(product: ProductIn, admin: Admin, db: Database, response: Respo
 
 @router.patch("/{product_id}", response_model=Product)
 async def change(product_id: ProductId, patch: ProductPatch, admin: Admin, db: Database) -> Any:
-    """Changes the fields that are given."""
+    """Change the fields that are given."""
     changes = patch.model_dump(exclude_unset=True, exclude_none=True)
     if "tags" in changes:
         changes["tags"] = json.dumps(changes["tags"])
@@ -112,7 +112,7 @@ async def change(product_id: ProductId, patch: ProductPatch, admin: Admin, db: D
 
 @router.delete("/{product_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def remove(product_id: ProductId, admin: Admin, db: Database) -> None:
-    """Takes a product off the shelf."""
+    """Take a product off the shelf."""
     await fetch(db, product_id)
     await db.execute("DELETE FROM products WHERE id = ?", (product_id,))
 
@@ -125,7 +125,7 @@ async def upload_image(
     db: Database,
     settings: SettingsDep,
 ) -> Any:
-    """Gives the product a picture."""
+    """Give the product a picture."""
     await fetch(db, product_id)
     content = await image.read(settings.max_image_bytes + 1)
     if len(content) > settings.max_image_bytes:

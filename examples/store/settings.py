@@ -37,7 +37,7 @@ class Settings:
 
 
 def _secret(data: Path) -> str:
-    """The signing key: from the environment, else one made once and kept beside the data."""
+    """Return the signing key: from the environment, else one made once and kept beside the data."""
     given = os.environ.get("STORE_SECRET")
     if given:
         return given
@@ -52,7 +52,7 @@ def _secret(data: Path) -> str:
 
 
 def load() -> Settings:
-    """Reads the environment and makes the data folder."""
+    """Read the environment and make the data folder."""
     data = Path(os.environ.get("STORE_DATA", HERE / "data")).resolve()
     (data / "images").mkdir(parents=True, exist_ok=True)
     return Settings(

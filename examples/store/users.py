@@ -38,7 +38,7 @@ async def register(
 async def log_in(
     form: Annotated[OAuth2PasswordRequestForm, Depends()], db: Database, settings: SettingsDep
 ) -> Token:
-    """Gives a bearer token for address and password."""
+    """Return a bearer token for address and password."""
     row = await (
         await db.execute("SELECT * FROM users WHERE email = ?", (form.username,))
     ).fetchone()

@@ -231,7 +231,7 @@ class FastAPI(Starlette):
     # -- serving ------------------------------------------------------------------------------
 
     def build_middleware_stack(self) -> ASGIApp:
-        """The application as one ASGI callable: the routers inside of all middleware."""
+        """Return the application as one ASGI callable: the routers inside of all middleware."""
         return self._wrap_middleware(self.router)
 
     def _wrap_middleware(self, app: ASGIApp) -> ASGIApp:
@@ -299,7 +299,7 @@ class FastAPI(Starlette):
         run(self, **settings)
 
     def _native_app(self) -> Any:
-        """The `_core.App` that the native server serves: see docs/engine.md."""
+        """Return the `_core.App` that the native server serves: see docs/engine.md."""
         from turboapi._native import native_app
 
         return native_app(self)
@@ -307,7 +307,7 @@ class FastAPI(Starlette):
     # -- the OpenAPI document -----------------------------------------------------------------
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, made anew when routes were added.
+        """Return the OpenAPI document, made anew when routes were added.
 
         May be replaced: https://fastapi.tiangolo.com/how-to/extending-openapi/
         """

@@ -363,7 +363,7 @@ class Config:
         *,
         defaults: Mapping[str, Any] | None = None,
     ) -> Self:
-        """Makes a Config of given values, then the environment, then defaults.
+        """Make a Config of given values, then the environment, then defaults.
 
         Args:
             values: by name of the setting; a value of None counts as not given.
@@ -395,11 +395,11 @@ class Config:
         return cls(**chosen)
 
     def replace(self, **changes: Any) -> Self:
-        """Gives a copy with other values, checked again."""
+        """Return a copy with other values, checked again."""
         return dataclasses.replace(self, **changes)
 
     def http_limits(self) -> dict[str, int]:
-        """Gives the members of `ta_http_limits` by name; times in milliseconds, rounded up."""
+        """Return the members of `ta_http_limits` by name; times in milliseconds, rounded up."""
         limits: dict[str, int] = {}
         for name, one in settings().items():
             if one.c_field is None:
@@ -411,7 +411,7 @@ class Config:
         return limits
 
     def address(self) -> str:
-        """Gives where the server listens, for messages."""
+        """Return where the server listens, for messages."""
         if self.fd is not None:
             return f"descriptor {self.fd}"
         if self.uds is not None:
@@ -421,11 +421,11 @@ class Config:
 
 
 def described(field: dataclasses.Field[Any]) -> Setting:
-    """Gives what is declared about a field of `Config`."""
+    """Return what is declared about a field of `Config`."""
     found: Setting = field.metadata[METADATA_KEY]
     return found
 
 
 def settings() -> dict[str, Setting]:
-    """Gives all settings by name, in the order of their declaration."""
+    """Return all settings by name, in the order of their declaration."""
     return {field.name: described(field) for field in dataclasses.fields(Config)}

@@ -36,12 +36,12 @@ _Encoders = dict[Any, Callable[[Any], Any]]
 
 
 def isoformat(o: datetime.date | datetime.time) -> str:
-    """The text of ISO 8601."""
+    """Return the text of ISO 8601."""
     return o.isoformat()
 
 
 def decimal_encoder(dec_value: Decimal) -> int | float:
-    """An int when there are no decimal places, so that a whole number stays one.
+    """Return an int when there are no decimal places, so that a whole number stays one.
 
     >>> decimal_encoder(Decimal("1")), decimal_encoder(Decimal("1.0"))
     (1, 1.0)
@@ -90,7 +90,7 @@ _add_colors()
 def generate_encoders_by_class_tuples(
     type_encoder_map: _Encoders,
 ) -> dict[Callable[[Any], Any], tuple[Any, ...]]:
-    """The map turned round, for ``isinstance`` with many classes at once."""
+    """Return the map turned round, for ``isinstance`` with many classes at once."""
     result: dict[Callable[[Any], Any], tuple[Any, ...]] = {}
     for type_, encoder in type_encoder_map.items():
         result[encoder] = (*result.get(encoder, ()), type_)

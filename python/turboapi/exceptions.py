@@ -78,7 +78,7 @@ class ValidationException(Exception):  # noqa: N818
         self.endpoint_line = where.get("line")
 
     def errors(self) -> Sequence[Any]:
-        """The errors as dicts, each with type, loc, msg and input."""
+        """Return the errors as dicts, each with type, loc, msg and input."""
         return self._errors
 
     def _format_endpoint_context(self) -> str:

@@ -127,7 +127,7 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         args: "Sequence[Any]",
         context: Context | None,
     ) -> Any:
-        """A timer with a traceback, for call_at()."""
+        """Return a timer with a traceback, for call_at()."""
         base: Any = self
         base._check_thread()
         base._check_callback(callback, "call_at")

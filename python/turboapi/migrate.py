@@ -52,7 +52,7 @@ class Result:
 
 
 def rewrite(source: str) -> tuple[str, list[Note]]:
-    """The source with `turboapi` for `fastapi` in its imports, and what is to be looked at.
+    """Return the source with `turboapi` for `fastapi` in its imports, and what is to be looked at.
 
     Raises:
         SyntaxError: it is not Python.
@@ -218,7 +218,7 @@ def _needs_fastapi(top: str) -> bool:
 
 
 def find_files(paths: Sequence[Path]) -> Iterator[Path]:
-    """The files that are named, and the Python files below the folders.
+    """Yield the files that are named, and the Python files below the folders.
 
     Folders that start with a dot, virtual environments and the like are left out.
 
@@ -256,7 +256,7 @@ def migrate_file(path: Path) -> Result:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; gives the exit code."""
+    """Run the command and return the exit code."""
     parser = argparse.ArgumentParser(
         prog="python -m turboapi.migrate",
         description="Rewrites imports of fastapi to turboapi, and reports what differs.",

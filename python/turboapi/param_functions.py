@@ -16,7 +16,7 @@ from turboapi.params import FieldOptions, with_options
 
 @with_options()
 def Path(default: Any = ..., **options: Unpack[FieldOptions]) -> Any:  # noqa: N802
-    """A part of the path.  It is always required: AssertionError for a default.
+    """Declare a part of the path.  It is always required: AssertionError for a default.
 
     See https://fastapi.tiangolo.com/tutorial/path-params-numeric-validations/.
     """
@@ -25,7 +25,7 @@ def Path(default: Any = ..., **options: Unpack[FieldOptions]) -> Any:  # noqa: N
 
 @with_options()
 def Query(default: Any = Undefined, **options: Unpack[FieldOptions]) -> Any:  # noqa: N802
-    """A parameter of the query string.
+    """Declare a parameter of the query string.
 
     See https://fastapi.tiangolo.com/tutorial/query-params-str-validations/.
     """
@@ -36,7 +36,7 @@ def Query(default: Any = Undefined, **options: Unpack[FieldOptions]) -> Any:  # 
 def Header(  # noqa: N802
     default: Any = Undefined, *, convert_underscores: bool = True, **options: Unpack[FieldOptions]
 ) -> Any:
-    """A header.  ``convert_underscores``: look for ``x-token`` when the name is ``x_token``.
+    """Declare a header.  ``convert_underscores`` looks for ``x-token`` if the name is ``x_token``.
 
     See https://fastapi.tiangolo.com/tutorial/header-params/.
     """
@@ -45,7 +45,7 @@ def Header(  # noqa: N802
 
 @with_options()
 def Cookie(default: Any = Undefined, **options: Unpack[FieldOptions]) -> Any:  # noqa: N802
-    """A cookie.
+    """Declare a cookie.
 
     See https://fastapi.tiangolo.com/tutorial/cookie-params/.
     """
@@ -60,7 +60,7 @@ def Body(  # noqa: N802
     media_type: str = "application/json",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """The JSON body; with ``embed``, or when there are several, the key of that name in it.
+    """Declare the JSON body; with ``embed``, or when there are several, the key of that name in it.
 
     See https://fastapi.tiangolo.com/tutorial/body-multiple-params/.
     """
@@ -74,7 +74,7 @@ def Form(  # noqa: N802
     media_type: str = "application/x-www-form-urlencoded",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """A field of a form, or with a model as annotation all of them.
+    """Declare a field of a form, or with a model as annotation all of them.
 
     See https://fastapi.tiangolo.com/tutorial/request-forms/.
     """
@@ -88,7 +88,7 @@ def File(  # noqa: N802
     media_type: str = "multipart/form-data",
     **options: Unpack[FieldOptions],
 ) -> Any:
-    """An uploaded file, as ``bytes`` or `UploadFile`.
+    """Declare an uploaded file, as ``bytes`` or `UploadFile`.
 
     See https://fastapi.tiangolo.com/tutorial/request-files/.
     """
@@ -102,7 +102,7 @@ def Depends(  # noqa: N802
     scope: Literal["function", "request"] | None = None,
     max_concurrency: int | None = None,
 ) -> Any:
-    """A value that ``dependency`` makes; by default the annotation is what is called.
+    """Declare a value that ``dependency`` makes; by default the annotation is what is called.
 
     ``use_cache``: one call a request, however often it is used.  ``scope``: when the part behind
     ``yield`` runs, after the handler ("function") or after the response ("request").
@@ -121,7 +121,7 @@ def Security(  # noqa: N802
     scopes: Sequence[str] | None = None,
     use_cache: bool = True,
 ) -> Any:
-    """A dependency that asks for OAuth2 ``scopes``.
+    """Declare a dependency that asks for OAuth2 ``scopes``.
 
     See https://fastapi.tiangolo.com/advanced/security/oauth2-scopes/.
     """

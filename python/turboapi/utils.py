@@ -35,7 +35,7 @@ _INVALID_FIELD = (
 
 
 def is_body_allowed_for_status_code(status_code: int | str | None) -> bool:
-    """Whether a response of this status, or OpenAPI status pattern, may have a body."""
+    """Return whether a response of this status, or OpenAPI status pattern, may have a body."""
     if status_code is None or status_code in _STATUS_PATTERNS:
         return True
     code = int(status_code)
@@ -43,7 +43,7 @@ def is_body_allowed_for_status_code(status_code: int | str | None) -> bool:
 
 
 def get_path_param_names(path: str) -> set[str]:
-    """The names in the braces of a path; with convertors, as they stand there."""
+    """Return the names in the braces of a path; with convertors, as they stand there."""
     return set(re.findall("{(.*?)}", path))
 
 
@@ -55,7 +55,7 @@ def create_model_field(
     alias: str | None = None,
     mode: Literal["validation", "serialization"] = "validation",
 ) -> ModelField:
-    """A field of that type; FastAPIError when pydantic does not take it for one."""
+    """Return a field of that type; FastAPIError when pydantic does not take it for one."""
     if annotation_is_pydantic_v1(type_):
         raise PydanticV1NotSupportedError(
             "pydantic.v1 models are no longer supported by FastAPI."
@@ -73,7 +73,7 @@ def _operation_id(name: str, path: str, method: str) -> str:
 
 
 def generate_operation_id_for_path(*, name: str, path: str, method: str) -> str:
-    """Deprecated: the framework does not use it."""
+    """Return a default operation id. Deprecated: the framework does not use it."""
     warnings.warn(
         message="fastapi.utils.generate_operation_id_for_path() was deprecated, "
         "it is not used internally, and will be removed soon",
@@ -84,7 +84,7 @@ def generate_operation_id_for_path(*, name: str, path: str, method: str) -> str:
 
 
 def generate_unique_id(route: "APIRoute") -> str:
-    """The default ``operationId``: name, path and one method."""
+    """Return the default ``operationId``: name, path and one method."""
     assert route.methods
     return _operation_id(route.name, route.path_format, next(iter(route.methods)))
 
@@ -105,7 +105,7 @@ def get_value_or_default(
     first_item: DefaultPlaceholder | DefaultType,
     *extra_items: DefaultPlaceholder | DefaultType,
 ) -> DefaultPlaceholder | DefaultType:
-    """The first item that somebody set; when there is none, the first."""
+    """Return the first item that somebody set; when there is none, the first."""
     for item in (first_item, *extra_items):
         if not isinstance(item, DefaultPlaceholder):
             return item

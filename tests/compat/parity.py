@@ -46,7 +46,7 @@ def modules() -> tuple[ModuleType, ModuleType]:
 
 
 def plain(text: str) -> str:
-    """The text without what differs between two runs, or by the package's name."""
+    """Return the text without what differs between two runs, or by the package's name."""
     return re.sub(r" at 0x[0-9a-f]+", "", text).replace("turboapi", "fastapi")
 
 
@@ -88,7 +88,7 @@ async def _call(app: App, ask: Ask) -> Answer:
 
 
 def differences(apps: tuple[App, App], asks: list[Ask]) -> list[tuple[Ask, Answer, Answer]]:
-    """The requests to which the two give different answers."""
+    """Return the requests to which the two give different answers."""
 
     async def main() -> list[tuple[Ask, Answer, Answer]]:
         both = [(ask, await _call(apps[0], ask), await _call(apps[1], ask)) for ask in asks]

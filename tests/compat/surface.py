@@ -28,7 +28,7 @@ GATHERING = (
 
 
 def public_names(module: types.ModuleType, package: str) -> list[str]:
-    """The names that a module means to offer: defined there, or gathered there."""
+    """Return the names that a module means to offer: defined there, or gathered there."""
     short = module.__name__.removeprefix(package).removeprefix(".")
     names = []
     for name, value in vars(module).items():
@@ -42,7 +42,7 @@ def public_names(module: types.ModuleType, package: str) -> list[str]:
 
 
 def describe(value: Any, package: str) -> dict[str, Any]:
-    """What can be seen of a class or function; for those of other packages just their name."""
+    """Return what can be seen of a class or function; for those of other packages just their name."""
     origin = str(getattr(value, "__module__", ""))
     if origin.partition(".")[0] != package:
         return {"of": origin.partition(".")[0]}

@@ -266,7 +266,7 @@ MULTIPARTS = [
 
 
 def show(value: Any) -> str:
-    """The value with its types, as far as they can be equal for both."""
+    """Return the value with its types, as far as they can be equal for both."""
     if isinstance(value, (list, tuple)):
         return f"{type(value).__name__}[{', '.join(map(show, value))}]"
     if isinstance(value, (set, frozenset)):

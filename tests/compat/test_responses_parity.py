@@ -168,7 +168,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def build(module: Any, model: Any, options: dict[str, Any]) -> Any:
-    """An application with a route for each value, every third of them a plain function."""
+    """Return an application with a route for each value, every third of them a plain function."""
     app = module.FastAPI()
     settings = dict(options)
     if model != "none":

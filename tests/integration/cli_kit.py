@@ -36,7 +36,7 @@ async def app(scope, receive, send):
 
 
 def until(condition, what):
-    """Asks until the answer is true; gives it."""
+    """Ask until the answer is true and return it."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
         if answer := condition():
@@ -130,7 +130,7 @@ class Server:
 
 
 def run(folder, *arguments, **environ):
-    """Runs a command to its end; gives exit code and output."""
+    """Run a command to its end and return exit code and output."""
     done = subprocess.run(
         [sys.executable, "-m", "turboapi", *arguments],
         cwd=folder,

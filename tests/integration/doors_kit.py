@@ -33,7 +33,7 @@ def describe(error):
 
 @contextlib.contextmanager
 def noted(into):
-    """Keeps what the block raises."""
+    """Keep what the block raises."""
     try:
         yield
     except BaseException as error:

@@ -40,7 +40,7 @@ class Running:
             yield sock
 
     def exchange(self, data):
-        """Sends bytes, and gives all that comes until the server closes."""
+        """Send bytes and return everything that arrives until the server closes."""
         with self.raw(data) as sock:
             return read_all(sock)
 
@@ -63,7 +63,7 @@ class Running:
         return self.request("GET", path, headers=headers)
 
     def call(self, function):
-        """Runs a function on the loop's thread."""
+        """Run a function on the loop's thread."""
         done = threading.Event()
         result = []
 
@@ -95,13 +95,13 @@ def read_until(sock, mark):
 
 
 def wait_for(condition, timeout=10):
-    """Polls until it is true; fails the test otherwise."""
+    """Poll until it is true; fail the test otherwise."""
     patience.until(condition, timeout)
 
 
 @contextlib.contextmanager
 def running(app, *, uds=None, **settings):
-    """A server for `app`; stopped gracefully at the end, which must succeed."""
+    """Yield a server for `app`; stopped gracefully at the end, which must succeed."""
     settings.setdefault("timeout_graceful_shutdown", patience.seconds(5))
     settings.setdefault("access_log", False)
     settings.setdefault("interface", "asgi")

@@ -67,7 +67,7 @@ class Both:
         headers: list[tuple[str, str]] | None = None,
         body: bytes = b"",
     ) -> Any:
-        """The common answer of both: status, own headers, body."""
+        """Return the common answer of both: status, own headers, body."""
         given = headers or []
         status, sent, content = self.native(method, path, given, body)
         raw = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in given]

@@ -104,7 +104,7 @@ def request(port, method, path, body=None):
 
 @contextmanager
 def turboapi_run(folder):
-    """The command, till it answers; gives its port, and its output when it has ended."""
+    """Start the command; yield its port once it answers, and its output (complete at the end)."""
     port = free_port()
     command = [sys.executable, "-m", "turboapi", "run", "main:app"]
     output = []

@@ -18,7 +18,7 @@ from turboapi import Depends, FastAPI
 
 
 def answers(app: FastAPI, times: int = 20) -> set[tuple[int, bytes]]:
-    """What `/` and, after a wait, `/?wait=1` answer, many times on several connections."""
+    """Return what `/` and, after a wait, `/?wait=1` answer, many times on several connections."""
     found = set()
     with running(app) as server, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(server.client()) for _ in range(4)]
@@ -82,7 +82,7 @@ def test_httpx():
 
 @pytest.fixture
 def postgres(tmp_path_factory):
-    """A PostgreSQL of our own, as an unprivileged user; gives what asyncpg needs to connect."""
+    """Run a PostgreSQL of our own as an unprivileged user; yield what asyncpg needs to connect."""
     if os.environ.get("TURBOAPI_SANITIZED"):
         pytest.skip("PostgreSQL does not start with a sanitizer's library preloaded")
     found = sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [

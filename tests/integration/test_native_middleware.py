@@ -254,7 +254,7 @@ def make_app(middleware, path):
 
 @contextlib.contextmanager
 def both(monkeypatch, path, middleware, **settings):
-    """A client of each: one that runs natively, and one that calls the middleware."""
+    """Yield a client of each: one that runs natively, and one that calls the middleware."""
     native, called = make_app(list(middleware), path), make_app(list(middleware), path)
     original = turboapi._native.runs_directly
     monkeypatch.setattr(

@@ -259,7 +259,7 @@ def serving(app, loop, **settings):
 
 
 def leave(server, note, words, hold):
-    """Reads a stream's first piece, waits, and goes."""
+    """Read the first chunk of a stream, wait, and disconnect."""
     with server.connect() as sock:
         sock.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
         read_until(sock, b"piece")

@@ -34,7 +34,7 @@ def make_app():
 
 
 def drip(server, request, step, seconds):
-    """Does a step every 50 ms; whether the server has closed the connection within the time."""
+    """Do a step every 50 ms; whether the server has closed the connection within the time."""
     sock = socket.socket()
     with sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

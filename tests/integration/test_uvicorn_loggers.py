@@ -17,7 +17,7 @@ NAMES = ("turboapi", OURS, "turboapi.error", "turboapi.server", "uvicorn", THEIR
 
 @pytest.fixture
 def begin(monkeypatch):
-    """A function that sets up the logging of `turboapi run`; gives what becomes stdout and stderr.
+    """Yield a function that sets up the logging of `turboapi run` and returns stdout and stderr.
 
     It is for the test itself to call: pytest hangs handlers of its own on loggers that do not
     propagate when a test begins.

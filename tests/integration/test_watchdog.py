@@ -131,7 +131,7 @@ def test_no_thread_when_nobody_wants_to_know():
 
 
 def promote(server, path):
-    """Calls it until it runs on the loop's thread."""
+    """Call it until it runs on the loop's thread."""
     wait_for(lambda: b"server" in server.get(path)[2], 120)
 
 

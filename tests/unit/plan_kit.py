@@ -96,7 +96,7 @@ class Hooks:
 
 
 def field(kind: Any, loc: str = "query", *, default: Any = MISSING) -> dict[str, Any]:
-    """The `validator` and `validate` of a parameter of that type."""
+    """Return the `validator` and `validate` of a parameter of that type."""
     adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def validate(raw: Any, values: dict[str, Any]) -> tuple[Any, list[Any]]:
@@ -114,7 +114,7 @@ def field(kind: Any, loc: str = "query", *, default: Any = MISSING) -> dict[str,
 
 
 def param(name: str, source: str = "query", kind: Any = str, **more: Any) -> dict[str, Any]:
-    """A parameter of a node."""
+    """Return a parameter of a node."""
     spec = {"name": name, "source": source, "alias": name, **field(kind, name)}
     if kind in (str, int, float, bool):
         spec["conv"] = kind.__name__
@@ -122,12 +122,12 @@ def param(name: str, source: str = "query", kind: Any = str, **more: Any) -> dic
 
 
 def node(call: Any, kind: str = "async", **more: Any) -> dict[str, Any]:
-    """A node; the default is the endpoint."""
+    """Return a node; the default is the endpoint."""
     return {"call": call, "kind": kind, "parent": -1, **more}
 
 
 def plan(*nodes: dict[str, Any], hooks: Any = None, **more: Any) -> Plan:
-    """A plan of these nodes."""
+    """Return a plan of these nodes."""
     hooks = hooks or Hooks()
     made = Plan(**{"nodes": list(nodes), "response": {"kind": "json"}, "hooks": hooks, **more})
     hooks.plan = made
@@ -176,7 +176,7 @@ class Caller:
         self.sent.append(message)
 
     def run(self, plan: Plan) -> Any:
-        """The coroutine of plan.asgi()."""
+        """Return the coroutine of plan.asgi()."""
         return plan.asgi(self.scope, self.receive, self.send)
 
     @property
@@ -197,19 +197,19 @@ class Caller:
 
 
 async def call(plan: Plan, *args: Any, **kwargs: Any) -> Caller:
-    """Runs one request to its end."""
+    """Run one request to its end."""
     caller = Caller(*args, **kwargs)
     assert await caller.run(plan) is None
     return caller
 
 
 def echo(**values: Any) -> dict[str, Any]:
-    """A sync endpoint that gives its arguments back."""
+    """Return a sync endpoint that gives its arguments back."""
     return values
 
 
 def run(coro: Any) -> Any:
-    """Runs it in a new loop."""
+    """Run it in a new loop."""
 
     async def main() -> Any:
         return await asyncio.wait_for(coro, 10)

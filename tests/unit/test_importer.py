@@ -15,7 +15,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Writes a module of a new name into a folder; gives the name."""
+    """Write a module of a new name into a folder and return the name."""
     monkeypatch.setattr(sys, "path", [*sys.path])
     known = set(sys.modules)
 

@@ -10,7 +10,7 @@ from turboapi import migrate
 
 
 def run(code, *path):
-    """Runs code in a new interpreter; gives its output."""
+    """Run code in a new interpreter and return its output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         capture_output=True,

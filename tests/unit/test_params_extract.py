@@ -30,7 +30,9 @@ Taken = tuple[dict[str, Any], list[Any]]
 
 
 def take(annotation: Any, received: Any, default: Any = ..., name: str = "x") -> Taken:
-    """The parameter ``x`` of that annotation out of a query string, headers, cookies or path."""
+    """Return the parameter ``x`` of that annotation out of a query string, headers, cookies or
+    path.
+    """
 
     def call(**_: Any) -> None: ...
 

@@ -27,7 +27,7 @@ JSON = [(b"content-type", b"application/json")]
 
 
 def run(coro: Any) -> Any:
-    """Runs it in a new loop."""
+    """Run it in a new loop."""
 
     async def main() -> Any:
         return await asyncio.wait_for(coro, 20)

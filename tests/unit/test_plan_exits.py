@@ -140,7 +140,7 @@ class Endpoint:
 
 
 async def reference(makers: list[Any], scopes: list[str], fails: str) -> Any:
-    """What FastAPI does, with two stacks."""
+    """Return what FastAPI does, with two stacks."""
     log: Log = []
     end = Endpoint(fails, log)
 

@@ -227,7 +227,7 @@ def test_it_is_not_attached_to_a_loop_that_runs_elsewhere():
 
 
 def on_loop(coro, backend="auto"):
-    """Runs it on a loop that our selector hosts."""
+    """Run it on a loop that our selector hosts."""
     selector = _core.Selector(backend)
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
         return runner.run(coro)

@@ -202,7 +202,7 @@ def test_the_loop_goes_while_a_stream_waits_for_its_thread():
 
 
 def served(test):
-    """Runs `test(selector)` on a loop that our selector hosts."""
+    """Run `test(selector)` on a loop that our selector hosts."""
     selector, loop = make_loop()
     try:
         return loop.run_until_complete(test(selector))

@@ -52,7 +52,7 @@ class Host:
 
 
 def hosted(test):
-    """Turns `async def test(host)` into a test; nothing may reach the loop's exception handler."""
+    """Turn `async def test(host)` into a test; nothing may reach the loop's exception handler."""
 
     def run():
         selector = _core.Selector()

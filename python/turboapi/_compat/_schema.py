@@ -73,7 +73,9 @@ def get_schema_from_model_field(
     separate_input_output_schemas: bool = True,
     field_alias: str | None = None,
 ) -> dict[str, Any]:
-    """The schema of ``field`` out of `get_definitions`, with a title unless it is a reference."""
+    """Return the schema of ``field`` out of `get_definitions`, with a title unless it is a
+    reference.
+    """
     schema = field_mapping[field, _schema_mode(field, separate_input_output_schemas)].copy()
     if "$ref" not in schema:
         if field_alias is None:
@@ -90,7 +92,7 @@ def get_definitions(
     model_name_map: ModelNameMap,
     separate_input_output_schemas: bool = True,
 ) -> tuple[_FieldSchemas, dict[str, dict[str, Any]]]:
-    """The schemas of all fields, and those of the models that they refer to."""
+    """Return the schemas of all fields, and those of the models that they refer to."""
     from turboapi._compat.v2 import ModelField
 
     declared = {field.field_info.annotation for field in fields}
@@ -165,7 +167,9 @@ def get_flat_models_from_field(field: "ModelField", known_models: TypeModelSet) 
 def get_flat_models_from_fields(
     fields: Sequence["ModelField"], known_models: TypeModelSet
 ) -> TypeModelSet:
-    """All models and enums that ``fields`` use, added to ``known_models``, which is returned."""
+    """Return all models and enums that ``fields`` use, added to ``known_models``, which is
+    returned.
+    """
     for field in fields:
         get_flat_models_from_field(field, known_models)
     return known_models

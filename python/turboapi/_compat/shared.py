@@ -104,7 +104,7 @@ def _is_or_none(annotation: Any, kind: type[Any]) -> bool:
 
 
 def _is_sequence_of(annotation: Any, kind: type[Any]) -> bool:
-    """A sequence of ``kind`` (also one of nothing in particular), or a union that has one."""
+    """Return whether it is a sequence of ``kind`` (or with no item type), or a union with one."""
     args = get_args(annotation)
     if is_union(annotation):
         return any(_is_sequence_of(arg, kind) for arg in args)
@@ -144,7 +144,7 @@ def is_pydantic_v1_model_class(cls: Any) -> bool:
 
 
 def annotation_is_pydantic_v1(annotation: Any) -> bool:
-    """A model of ``pydantic.v1``, a union that has one, or a sequence of either."""
+    """Return a model of ``pydantic.v1``, a union that has one, or a sequence of either."""
     if _v1_base_model() is None:
         return False
     if is_pydantic_v1_model_class(annotation):

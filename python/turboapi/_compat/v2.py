@@ -203,7 +203,7 @@ class ModelField:
         return self.get_default()
 
     def get_default(self) -> Any:
-        """The default, or what its factory makes; Undefined when there is none."""
+        """Return the default, or what its factory makes; Undefined when there is none."""
         if self.field_info.is_required():
             return Undefined
         return self.field_info.get_default(call_default_factory=True)
@@ -215,7 +215,7 @@ class ModelField:
         *,
         loc: _Loc = (),
     ) -> tuple[Any, list[dict[str, Any]]]:
-        """The validated value and no errors, or None and errors located below ``loc``."""
+        """Return the validated value and no errors, or None and errors located below ``loc``."""
         try:
             return self._type_adapter.validator.validate_python(value, from_attributes=True), []
         except ValidationError as exc:
@@ -235,7 +235,7 @@ class ModelField:
         exclude_defaults: bool = False,
         exclude_none: bool = False,
     ) -> Any:
-        """A validated value as plain data."""
+        """Return a validated value as plain data."""
         return self._type_adapter.dump_python(
             value,
             mode=mode,
@@ -258,7 +258,7 @@ class ModelField:
         exclude_defaults: bool = False,
         exclude_none: bool = False,
     ) -> bytes:
-        """A validated value as JSON, in one step."""
+        """Return a validated value as JSON, in one step."""
         return self._type_adapter.dump_json(
             value,
             include=include,
@@ -275,7 +275,7 @@ def evaluate_forwardref(
     globalns: dict[str, Any] | None = None,
     localns: dict[str, Any] | None = None,
 ) -> Any:
-    """What a string annotation names; the value itself when a name is not (yet) defined."""
+    """Return what a string annotation names; the value itself when a name is not (yet) defined."""
     holder = SimpleNamespace(__annotations__={"value": value})
     try:
         return get_type_hints(holder, globalns, localns, include_extras=True)["value"]
@@ -291,7 +291,9 @@ def is_scalar_field(field: ModelField) -> bool:
 
 
 def copy_field_info(*, field_info: FieldInfo, annotation: Any) -> FieldInfo:
-    """A copy of ``field_info`` with all that the metadata of ``annotation`` says merged into it."""
+    """Return a copy of ``field_info`` with all that the metadata of ``annotation`` says merged into
+    it.
+    """
     merged: Any = type(field_info).from_annotation(annotation)
     result = copy(field_info)
     for name, value in _attributes(merged).items():
@@ -313,7 +315,7 @@ def serialize_sequence_value(*, field: ModelField, value: Any) -> Sequence[Any]:
 
 
 def get_missing_field_error(loc: _Loc) -> dict[str, Any]:
-    """The error of a required value that is absent."""
+    """Return the error of a required value that is absent."""
     return {"type": "missing", "loc": loc, "msg": "Field required", "input": None}
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 
 def is_fastapi(app: Any) -> bool:
-    """Whether it is an application of the FastAPI that is installed, not one of ours."""
+    """Return whether it is an application of the FastAPI that is installed, not one of ours."""
     module = sys.modules.get("fastapi.applications")
     theirs = getattr(module, "FastAPI", None)
     return (
@@ -30,7 +30,7 @@ def is_fastapi(app: Any) -> bool:
 
 
 def native_app(app: Any, *, compile_fastapi: bool = True) -> Any:
-    """The `_core.App` of any ASGI application: ours, a FastAPI one, or another.
+    """Return the `_core.App` of any ASGI application: ours, a FastAPI one, or another.
 
     Called when its lifespan has started: what that changed, counts.
     """

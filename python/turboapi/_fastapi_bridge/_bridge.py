@@ -31,7 +31,7 @@ class Bridge:
 
     @classmethod
     def of(cls, app: Any) -> "Bridge":
-        """The one bridge of an application."""
+        """Return the one bridge of an application."""
         # One is enough for all threads that serve it.
         with _making:
             found = getattr(app.router.middleware_stack, "__self__", None)
@@ -50,7 +50,7 @@ class Bridge:
     # -- the routes -------------------------------------------------------------------------------
 
     def table(self, kind: Kind = "http") -> Table:
-        """The table of the routes as they are now."""
+        """Return the table of the routes as they are now."""
         table = self._tables.get(kind)
         if table is None:
             with self._lock:
@@ -70,7 +70,7 @@ class Bridge:
             router.routes = RouteList(routes, ours)
 
     def _mark_routes_changed(self) -> None:
-        """Called by the lists of routes."""
+        """Drop the tables; the lists of routes call this on every change."""
         self._tables = {}
         while self._watchers:
             try:
@@ -82,7 +82,7 @@ class Bridge:
     # -- the server's side ------------------------------------------------------------------------
 
     def native_app(self) -> Any:
-        """A `_core.App`; it is told when routes change."""
+        """Return a `_core.App`; it is told when routes change."""
         app = self.app
         if self._why_not is not None:
             self._tell(f"Through ASGI, as {self._why_not}")
@@ -113,7 +113,7 @@ class Bridge:
     # -- the middleware's side --------------------------------------------------------------------
 
     def _is_between(self) -> bool:
-        """Whether the router may be replaced by `serve`: nobody else did something to it."""
+        """Return whether the router may be replaced by `serve`: nobody else did something to it."""
         router = self.router
         kind = cast("Any", type(router))
         return (
@@ -124,7 +124,7 @@ class Bridge:
         )
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the router does, with plans for the routes that have one."""
+        """Do what the router does, with plans for the routes that have one."""
         if scope["type"] == "http" and "fastapi.telemetry" not in scope:
             table = self.table()
             found = table.router.match(scope["method"], get_route_path(scope))
@@ -204,7 +204,7 @@ class BridgedApp:
 
 
 def adapt(app: Any) -> Any:
-    """An application that is mounted, if it can run directly at all."""
+    """Return an application that is mounted, if it can run directly at all."""
     return BridgedApp(app) if is_fastapi(app) else adapt_own(app)
 
 

@@ -61,7 +61,7 @@ class BridgeHooks(RequestHooks):
     # -- the compiler's questions -------------------------------------------------------------
 
     def analyse(self, **arguments: Any) -> Dependant:
-        """The Dependant of what overrides a dependency."""
+        """Return the Dependant of what overrides a dependency."""
         theirs = _theirs.module("fastapi.dependencies.utils").get_dependant(**arguments)
         return self._translator.dependant(theirs)
 
@@ -84,7 +84,7 @@ class BridgeHooks(RequestHooks):
 
     @staticmethod
     def open_stacks(request: Any) -> tuple[_Stack, _Stack, _Stack | None]:
-        """What FastAPI has in the scope while an endpoint runs: some libraries use it."""
+        """Return what FastAPI has in the scope while an endpoint runs: some libraries use it."""
         function, inner, outer = _Stack(), _Stack(), None
         scope = request.scope
         scope["fastapi_function_astack"] = function

@@ -101,7 +101,7 @@ class Table:
         self.router = _core.Router(self.entries)
 
     def lookup(self, scope: Scope) -> Found | None:
-        """What the routers would find for a request; None: they have to look themselves."""
+        """Return what the routers would find for a request; None: they have to look themselves."""
         return look_up(self.router.find, self.targets, scope)
 
     def _walk(self, router: Any) -> Iterator[tuple[Entry, Place]]:
@@ -206,7 +206,7 @@ def _label(serving: Any) -> str:
 
 
 def _is_original(serving: Any) -> bool:
-    """Whether the route's ASGI application is what FastAPI makes of these very attributes."""
+    """Return whether FastAPI makes the route's ASGI application of just these attributes."""
     handler = _closed_over(serving.app, "request_response.<locals>.app", "f")
     made_of = "get_request_handler.<locals>.app"
     return all(
@@ -222,7 +222,9 @@ def _is_original(serving: Any) -> bool:
 
 
 def _closed_over(function: Any, qualname: str, name: str) -> Any:
-    """A variable of the function that FastAPI defined there; a new object if it is not that one."""
+    """Return a variable of the function that FastAPI defined there; a new object if it is not that
+    one.
+    """
     code = getattr(function, "__code__", None)
     if (
         code is None

@@ -50,12 +50,12 @@ _STARLETTE = {
 
 
 def module(name: str) -> ModuleType:
-    """A module of FastAPI; an application has imported all that this package asks for."""
+    """Return a module of FastAPI; an application has imported all that this package asks for."""
     return sys.modules[name]
 
 
 def version() -> str:
-    """The version of the FastAPI that is installed."""
+    """Return the version of the FastAPI that is installed."""
     return str(getattr(module("fastapi"), "__version__", "unknown"))
 
 
@@ -103,7 +103,7 @@ def _replaced() -> Iterator[str]:
 
 
 def encoders_are_default() -> bool:
-    """Whether `ENCODERS_BY_TYPE` is as it was: applications put theirs there."""
+    """Return whether `ENCODERS_BY_TYPE` is as it was: applications put theirs there."""
     from turboapi.encoders import ENCODERS_BY_TYPE
 
     return all(
@@ -114,7 +114,7 @@ def encoders_are_default() -> bool:
 
 
 def stack_is_plain(app: Any) -> bool:
-    """Whether nothing but FastAPI's own stands between the server and the router.
+    """Return whether nothing but FastAPI's own stands between the server and the router.
 
     `app.middleware_stack` must have been made.
     """

@@ -66,7 +66,7 @@ class Translator:
         self._fields: dict[int, tuple[Any, ModelField]] = {}
 
     def dependant(self, theirs: Any) -> Translated:
-        """The tree below `theirs`; raises CannotTranslate."""
+        """Return the tree below `theirs`; raise CannotTranslate."""
         ours = Translated(**{name: getattr(theirs, name) for name in _PLAIN})
         ours.original = theirs
         for name in _FIELD_LISTS:
@@ -78,7 +78,7 @@ class Translator:
         return ours
 
     def field(self, theirs: Any) -> ModelField:
-        """The same field with a declaration of ours; raises CannotTranslate."""
+        """Return the same field with a declaration of ours; raise CannotTranslate."""
         known = self._fields.get(id(theirs))
         if known is not None and known[0] is theirs:
             return known[1]
@@ -95,7 +95,7 @@ class Translator:
 
 
 def placeholder(theirs: Any) -> Any:
-    """A setting, which may be marked as a default."""
+    """Return a setting, which may be marked as a default."""
     if isinstance(theirs, _theirs.module("fastapi.datastructures").DefaultPlaceholder):
         return Default(theirs.value)
     assert not isinstance(theirs, DefaultPlaceholder)
@@ -134,7 +134,7 @@ def _slots(cls: type) -> Iterator[str]:
 
 
 def _check_members(info: FieldInfo) -> None:
-    """The fields of a parameter model are read by our code: they must be pydantic's."""
+    """Refuse a parameter model with fields that are not pydantic's, since our code reads them."""
     if not isinstance(info, (params.Param, params.Form)):
         return
     model = _get_model_type(info.annotation)

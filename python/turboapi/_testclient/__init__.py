@@ -77,7 +77,7 @@ class NativeTestClient(testclient.TestClient):
 
     @contextlib.contextmanager
     def serving(self) -> Generator[Server]:
-        """The server: that of our portal, or one for this request only."""
+        """Yield the server: that of our portal, or one for this request only."""
         if self.portal is not None:
             with self._starting:
                 if self._server is None:

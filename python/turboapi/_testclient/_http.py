@@ -164,7 +164,7 @@ class Transport(testclient._TestClientTransport):
     def _of_the_server(
         self, request: httpx.Request, response: httpx.Response, server: Server, watch: Watch
     ) -> httpx.Response:
-        """The application has not answered, so the server has."""
+        """Return the server's own response to a request that the application did not answer."""
         content = response.read()
         response.close()
         server.wait(watch, complete=True)

@@ -47,16 +47,16 @@ class Watch:
         self._cancel_scope: anyio.CancelScope | None = None
 
     def begin(self, exchange: Any) -> None:
-        """The server starts the request."""
+        """Note that the server starts the request."""
         self._exchange = exchange
         self.begun = True
 
     def scope(self, scope: Scope) -> None:
-        """A scope was made: put in what Starlette's client would."""
+        """Put into a new scope what Starlette's client would."""
         self._edit(scope)
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """The application for a WebSocket, so that it can be cancelled as Starlette does."""
+        """Return the application for a WebSocket, so that it can be cancelled as Starlette does."""
 
         async def cancellable(scope: Scope, receive: Receive, send: Send) -> None:
             with anyio.CancelScope() as self._cancel_scope:
@@ -76,7 +76,7 @@ class Watch:
         self.unanswered = not answered
 
     def ended(self) -> None:
-        """The application has nothing more to do for the request."""
+        """Note that the application has nothing more to do for the request."""
         self._exchange = None
         self.over.set()
         self.on_ended()
@@ -128,7 +128,7 @@ class Server:
 
     @contextlib.contextmanager
     def expecting(self, port: int, watch: Watch) -> Generator[None]:
-        """The request that comes from this port is the one to watch."""
+        """Watch the request that comes from this port, within the block."""
         self._expected[port] = watch
         try:
             yield

@@ -220,7 +220,7 @@ class WebSocketSession(testclient.WebSocketTestSession):
             yield self._server.portal
 
     async def _run(self, *, task_status: anyio.abc.TaskStatus[anyio.CancelScope]) -> None:
-        """The client's side, until the session is left (cancelled); then raises as it does."""
+        """Run the client's side until the session is left (cancelled); then raise as it does."""
         ended = anyio.Event()
         self._watch.on_ended = ended.set
         self._link = link = _Link(self._request, self._watch)

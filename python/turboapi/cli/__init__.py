@@ -6,7 +6,7 @@ from turboapi import _process
 
 
 def main() -> None:
-    """Runs the command line; ends the process."""
+    """Run the command line; end the process."""
     _process.run_to_end(_run, sys._getframe(1))
 
 

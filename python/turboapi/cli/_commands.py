@@ -202,7 +202,7 @@ def _named(name: str | None, attribute: str | None, entrypoint: str | None) -> s
 
 
 def _as_written(setting: str, values: dict[str, Any]) -> str:
-    """The name of a setting where the user gave it: the option, or the variable."""
+    """Return the name of a setting where the user gave it: the option, or the variable."""
     if setting in values:
         return option_name(setting)
     if setting in settings() and os.environ.get(ENV_PREFIX + setting.upper()):

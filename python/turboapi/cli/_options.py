@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def option_name(setting_name: str) -> str:
-    """Gives the option of a setting: `--reload-dir` of `reload_dir`."""
+    """Return the option of a setting: `--reload-dir` of `reload_dir`."""
     return "--" + setting_name.replace("_", "-")
 
 
@@ -24,7 +24,7 @@ def with_settings(
     defaults: Mapping[str, Any],
     leading: tuple[inspect.Parameter, ...] = (),
 ) -> Callable[..., Any]:
-    """Gives a function for typer with an option for every setting.
+    """Return a function for typer with an option for every setting.
 
     It calls `command(*leading, values)`; values has only what was given.  Options are taken as
     text: `Config` reads and checks them, with one error message for all sources.

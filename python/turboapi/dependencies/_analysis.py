@@ -162,7 +162,7 @@ def _scopes_of(depends: params.Depends) -> list[str]:
 
 
 def get_parameterless_sub_dependant(*, depends: params.Depends, path: str) -> Dependant:
-    """The dependant of an entry of ``dependencies=[...]``."""
+    """Return the dependant of an entry of ``dependencies=[...]``."""
     assert callable(depends.dependency), (
         "A parameter-less dependency must have a callable dependency"
     )
@@ -198,7 +198,7 @@ def add_param_to_fields(*, field: ModelField, dependant: Dependant) -> None:
 def analyze_param(
     *, param_name: str, annotation: Any, value: Any, path_param_names: set[str]
 ) -> ParamDetails:
-    """What one parameter is, from its annotation and default (Signature.empty: none).
+    """Return what one parameter is, from its annotation and default (Signature.empty: none).
 
     AssertionError when the two contradict each other or the type does not fit the place.
     """
@@ -243,7 +243,7 @@ def analyze_param(
 def _from_annotated(
     param_name: str, declared: Any, value: Any, is_path_param: bool
 ) -> tuple[FieldInfo | None, params.Depends | None]:
-    """The declaration in ``Annotated``, the last one if there are more."""
+    """Return the declaration in ``Annotated``, the last one if there are more."""
     if get_origin(declared) is not Annotated:
         return None, None
     markers = [
@@ -266,7 +266,7 @@ def _from_annotated(
 
 
 def _inferred(declared: Any, bare: Any, value: Any, is_path_param: bool) -> FieldInfo:
-    """The declaration of a parameter that has only a type, and perhaps a plain default."""
+    """Return the declaration of a parameter that has only a type, and perhaps a plain default."""
     default = RequiredParam if value is _EMPTY else value
     info: FieldInfo
     if is_path_param:
@@ -335,7 +335,7 @@ def _choose_path_alias(info: params.Path, path_param_names: set[str]) -> None:
 
 
 def _get_flat_fields_from_params(fields: Sequence[ModelField]) -> list[ModelField]:
-    """The fields, those of a parameter model in its place."""
+    """Return the fields, those of a parameter model in its place."""
     flat: list[ModelField] = []
     for field in fields:
         model = _get_param_model(field)
@@ -344,7 +344,7 @@ def _get_flat_fields_from_params(fields: Sequence[ModelField]) -> list[ModelFiel
 
 
 def get_flat_params(dependant: Dependant) -> list[ModelField]:
-    """All parameters of the tree but those of bodies: path, query, header, cookie."""
+    """Return all parameters of the tree but those of bodies: path, query, header, cookie."""
     seen: set[DependencyCacheKey] = set()
     found: tuple[list[ModelField], ...] = ([], [], [], [])
     scopes_cache: _UsesScopesCache = {}
@@ -358,7 +358,7 @@ def get_flat_params(dependant: Dependant) -> list[ModelField]:
 def _walk(
     dependant: Dependant, seen: set[DependencyCacheKey], scopes_cache: _UsesScopesCache
 ) -> list[Dependant]:
-    """The tree, users before what they use, without repetitions."""
+    """Return the tree, users before what they use, without repetitions."""
     key = _get_cache_key(dependant=dependant, uses_scopes_cache=scopes_cache)
     if key in seen:
         return []

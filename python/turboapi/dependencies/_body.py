@@ -37,7 +37,7 @@ from turboapi.utils import create_model_field
 
 
 def _should_embed_body_fields(fields: Sequence[ModelField]) -> bool:
-    """Whether the body is an object, or form, with a key for each field."""
+    """Return whether the body is an object, or form, with a key for each field."""
     if not fields:
         return False
     first, *others = fields
@@ -62,7 +62,7 @@ def _should_embed_body_fields(fields: Sequence[ModelField]) -> bool:
 
 
 def is_single_body(body_fields: Sequence[ModelField], embed_body_fields: bool) -> bool:
-    """Whether the received body as it is is the value of the only field."""
+    """Return whether the received body as it is is the value of the only field."""
     return (
         len(body_fields) == 1
         and not embed_body_fields
@@ -76,7 +76,7 @@ async def request_body_to_args(
     received_body: Any,
     embed_body_fields: bool,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The keyword arguments that a parsed body gives, and the errors of the others.
+    """Return the keyword arguments that a parsed body gives, and the errors of the others.
 
     ``received_body`` is what JSON gave, a FormData, bytes of another media type, or Undefined.
     """
@@ -122,7 +122,7 @@ async def request_body_to_args(
 
 
 def _embedded(field: ModelField, content: Any) -> tuple[tuple[str, ...], Any]:
-    """Where in a JSON object a field is, and its value; Undefined when it is not there."""
+    """Return where in a JSON object a field is, and its value; Undefined when it is not there."""
     aliases = lookup_of(field).aliases
     if content is not Undefined and not isinstance(content, bytes):
         for alias, _ in aliases:
@@ -135,7 +135,7 @@ def _embedded(field: ModelField, content: Any) -> tuple[tuple[str, ...], Any]:
 def _get_body_field(
     *, body_params: list[ModelField], name: str, embed_body_fields: bool
 ) -> ModelField | None:
-    """The field that stands for the whole body in OpenAPI; nothing is validated with it.
+    """Return the field that stands for the whole body in OpenAPI; nothing is validated with it.
 
     It also tells forms (its ``field_info`` is a `params.Form`) from JSON.
     """
@@ -164,7 +164,7 @@ def _get_body_field(
 
 
 def _body_info(body_params: list[ModelField], model: type[BaseModel]) -> params.Body:
-    """The declaration of a body of several fields: a file makes it multipart, a form a form."""
+    """Return the declaration of a body of several fields: multipart, a form, or JSON."""
     infos = [field.field_info for field in body_params]
     options: dict[str, Any] = {"annotation": model, "alias": "body"}
     if not any(info.is_required() for info in infos):
@@ -195,7 +195,7 @@ def _form_schema_field(index: int, field: ModelField) -> ModelField:
 
 
 def _form_aliases(model: type[BaseModel], schema: dict[str, Any]) -> dict[str, list[str]]:
-    """Names in a model's schema that are not, or not the only ones, in its form."""
+    """Return names in a model's schema that are not, or not the only ones, in its form."""
     properties = schema.get("properties", {})
     required = schema.get("required", [])
     result: dict[str, list[str]] = {}
@@ -266,7 +266,7 @@ def _apply_form_body_schema(body_params: list[ModelField], schema: dict[str, Any
 def _form_model_conditions(
     field: ModelField, models: list[type[BaseModel]], own: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """What a form must be for the models of one parameter; none of it for an absent one."""
+    """Return what a form must be for the models of one parameter; none of it for an absent one."""
     if not is_nullable(field):
         return [own]
     # An absent model has no key in the form: there is no null.

@@ -35,12 +35,12 @@ class _Alias(NamedTuple):
 
 
 def get_validation_alias(field: ModelField) -> str:
-    """The one name under which ``field`` is validated."""
+    """Return the one name under which ``field`` is validated."""
     return field.validation_alias or field.alias
 
 
 def _get_param_aliases(field: ModelField, *, convert_underscores: bool = False) -> list[_Alias]:
-    """All names of a field, preferred ones first; never empty."""
+    """Return all names of a field, preferred ones first; never empty."""
 
     def from_name(name: str) -> _Alias:
         return _Alias(name, name.replace("_", "-") if convert_underscores else name)
@@ -65,7 +65,7 @@ def _get_param_aliases(field: ModelField, *, convert_underscores: bool = False) 
 
 
 def _chosen(aliases: list[_Alias], received: Mapping[str, Any]) -> _Alias:
-    """The first alias that the request has, else the first."""
+    """Return the first alias that the request has, else the first."""
     return next((alias for alias in aliases if alias.request in received), aliases[0])
 
 
@@ -74,7 +74,7 @@ def _is_json_field(field: ModelField) -> bool:
 
 
 def _get_model_type(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is, or that it makes optional."""
+    """Return the model that an annotation is, or that it makes optional."""
     if is_union(annotation):
         args = get_args(annotation)
         if len(args) == 2 and type(None) in args:
@@ -83,7 +83,7 @@ def _get_model_type(annotation: Any) -> type[BaseModel] | None:
 
 
 def _get_param_model(field: ModelField) -> type[BaseModel] | None:
-    """The model of a parameter that collects several; only the flat places may be optional."""
+    """Return the model of a parameter that collects several; it may be optional in flat places."""
     annotation = field.field_info.annotation
     if isinstance(field.field_info, (params.Query, params.Header, params.Cookie)):
         annotation = _get_model_type(annotation)
@@ -108,7 +108,7 @@ class _Lookup:
         self.form_models: list[type[BaseModel]] | None = None
 
     def take(self, received: Mapping[str, Any], alias: str) -> Any:
-        """What the request has under ``alias``, a list for sequences; Undefined for nothing."""
+        """Return the request's value of ``alias``, a list for sequences, or else Undefined."""
         is_form = isinstance(received, FormData)
         value: Any
         if self.as_list and isinstance(received, (ImmutableMultiDict, Headers)):
@@ -202,7 +202,9 @@ def _members(lookup: _Lookup) -> "list[_Member]":
 
 
 def _read_model(lookup: _Lookup, info: params.Param, received: Mapping[str, Any]) -> _Result:
-    """The value of a parameter model: a dict of what its fields and extras are in the request."""
+    """Return the value of a parameter model: a dict of what its fields and extras are in the
+    request.
+    """
     model = lookup.model
     assert model is not None
     is_header = isinstance(info, params.Header)
@@ -240,7 +242,7 @@ def _read_model(lookup: _Lookup, info: params.Param, received: Mapping[str, Any]
 
 
 def read_param(field: ModelField, received: Mapping[str, Any]) -> _Result:
-    """The value of one parameter out of the container for its place, and its errors."""
+    """Return the value of one parameter out of the container for its place, and its errors."""
     lookup = lookup_of(field)
     info = field.field_info
     assert isinstance(info, params.Param), "Params must be subclasses of Param"
@@ -259,7 +261,7 @@ def request_params_to_args(
     fields: Sequence[ModelField],
     received_params: Mapping[str, Any] | QueryParams | Headers,
 ) -> tuple[dict[str, Any], list[Any]]:
-    """The keyword arguments that ``fields`` are, and the errors of those that are not valid."""
+    """Return the keyword arguments for ``fields``, and the errors of the invalid ones."""
     values: dict[str, Any] = {}
     errors: list[Any] = []
     for field in fields:

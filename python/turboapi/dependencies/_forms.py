@@ -77,7 +77,7 @@ def ensure_multipart_is_installed() -> None:
 
 
 def _get_form_union_models(annotation: Any) -> list[type[BaseModel]]:
-    """The models of a union of several models (and None); else nothing."""
+    """Return the models of a union of several models (and None); else nothing."""
     if not is_union(annotation):
         return []
     choices = [arg for arg in get_args(annotation) if arg is not type(None)]
@@ -88,7 +88,7 @@ def _get_form_union_models(annotation: Any) -> list[type[BaseModel]]:
 
 
 def _get_form_models(field: ModelField) -> list[type[BaseModel]]:
-    """The models that take the whole form for this parameter; none for an ordinary one."""
+    """Return the models that take the whole form for this parameter; none for an ordinary one."""
     lookup = lookup_of(field)
     if lookup.form_models is None:
         info = field.field_info
@@ -111,7 +111,7 @@ def is_nullable(field: ModelField) -> bool:
 
 
 def own_names(models: Sequence[type[BaseModel]]) -> set[str]:
-    """All keys by which a form can give something to one of ``models``."""
+    """Return all keys by which a form can give something to one of ``models``."""
     return {
         alias.validation
         for model in models
@@ -125,7 +125,7 @@ def takes_extras(models: Sequence[type[BaseModel]]) -> bool:
 
 
 def _add_form_union_validators(annotation: Any) -> Any:
-    """The union with each of its models made to read the form's items by its own fields.
+    """Return the union with each of its models made to read the form's items by its own fields.
 
     Which keys are lists depends on the model, so it can't be decided before the choice.
     """
@@ -188,7 +188,7 @@ async def _read_file_bytes(file: UploadFile) -> bytes:
 
 
 async def _as_declared(field: ModelField, value: Any) -> Any:
-    """Uploads read into memory where the parameter is declared as bytes."""
+    """Return the value, with uploads read into memory if the parameter is declared as bytes."""
     annotation = field.field_info.annotation
     if not isinstance(field.field_info, params.File):
         return value
@@ -207,7 +207,7 @@ async def _as_declared(field: ModelField, value: Any) -> Any:
 async def read_form_items(
     body_fields: Sequence[ModelField], received_body: FormData
 ) -> dict[str, Any]:
-    """What a form has for these fields and beside them, by alias."""
+    """Return what a form has for these fields and beside them, by alias."""
     result: dict[str, Any] = {}
     for alias, value, field in _extract_form_items(body_fields, received_body):
         result[alias] = value if field is None else await _as_declared(field, value)
@@ -215,7 +215,7 @@ async def read_form_items(
 
 
 async def read_form_field(field: ModelField, received_body: FormData) -> tuple[str, Any]:
-    """The alias by which the form has a field, and its value; Undefined when it does not."""
+    """Return the alias by which the form has a field, and its value; Undefined when it does not."""
     lookup = lookup_of(field)
     for alias, _ in lookup.aliases:
         value = lookup.take(received_body, alias)
@@ -227,7 +227,7 @@ async def read_form_field(field: ModelField, received_body: FormData) -> tuple[s
 async def _extract_form_model(
     field: ModelField, models: list[type[BaseModel]], received_body: FormData
 ) -> Any:
-    """What a parameter that takes the whole form is validated from; Undefined: it is absent."""
+    """Return what a parameter that takes the whole form is validated from, or Undefined."""
     if is_nullable(field):
         supplied = any(name in received_body for name in own_names(models))
         # Asked of the raw form: an empty text counts as given although it is dropped below.

@@ -48,7 +48,7 @@ _NOT_VALIDATION = frozenset(
 
 
 def _children(value: Any) -> Iterator[_Schema]:
-    """The schemas in the value of a key: one, a list of them, or a dict of them by name."""
+    """Yield the schemas in the value of a key: one, a list of them, or a dict of them by name."""
     if isinstance(value, dict):
         schema = cast("dict[str, Any]", value)
         if isinstance(schema.get("type"), str):
@@ -62,8 +62,8 @@ def _children(value: Any) -> Iterator[_Schema]:
 
 
 def json_mode_is_equal(schema: Any) -> bool:
-    """Whether ``validate_json(data)``, where it succeeds, gives what ``validate_python`` gives for
-    ``json.loads(data)``.
+    """Return whether ``validate_json(x)`` has the result of ``validate_python(json.loads(x))``
+    wherever it succeeds.
 
     One thing is left to the caller: numbers of 309 digits or more, which become infinity here and
     an error there.
@@ -118,7 +118,7 @@ def _is_equal(schema: _Schema, *, native: bool) -> bool:
 
 
 def runs_user_code(schema: Any) -> bool:
-    """Whether validating calls a function that could notice that it is called again."""
+    """Return whether validating calls a function that could notice that it is called again."""
     kind = schema["type"]
     if kind.startswith("function-") and not _is_known(schema["function"].get("function")):
         return True

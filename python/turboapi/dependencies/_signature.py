@@ -37,7 +37,7 @@ def _globals_of(call: Callable[..., Any]) -> dict[str, Any]:
 
 
 def get_typed_annotation(annotation: Any, globalns: dict[str, Any]) -> Any:
-    """The annotation, evaluated if it is a string; None for the type of None."""
+    """Return the annotation, evaluated if it is a string; None for the type of None."""
     if not isinstance(annotation, str):
         return annotation
     value = evaluate_forwardref(ForwardRef(annotation), globalns, globalns)
@@ -45,7 +45,7 @@ def get_typed_annotation(annotation: Any, globalns: dict[str, Any]) -> Any:
 
 
 def get_typed_signature(call: Callable[..., Any]) -> inspect.Signature:
-    """The parameters of ``call``, annotations evaluated where their names are known."""
+    """Return the parameters of ``call``, annotations evaluated where their names are known."""
     parameters = list(_signature(call).parameters.values())
     if any(isinstance(parameter.annotation, str) for parameter in parameters):
         globalns = _globals_of(call)
@@ -57,7 +57,7 @@ def get_typed_signature(call: Callable[..., Any]) -> inspect.Signature:
 
 
 def get_typed_return_annotation(call: Callable[..., Any]) -> Any:
-    """The evaluated return annotation; None when there is none."""
+    """Return the evaluated return annotation; None when there is none."""
     annotation = _signature(call).return_annotation
     if annotation is inspect.Signature.empty:
         return None
@@ -65,7 +65,7 @@ def get_typed_return_annotation(call: Callable[..., Any]) -> Any:
 
 
 def get_stream_item_type(annotation: Any) -> Any | None:
-    """What an iterable, iterator or generator type gives; None for any other type."""
+    """Return what an iterable, iterator or generator type gives; None for any other type."""
     if get_origin(annotation) not in _STREAM_ORIGINS:
         return None
     args = get_args(annotation)

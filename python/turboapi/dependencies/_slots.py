@@ -42,7 +42,7 @@ _NO_CONSTRAINTS = frozenset({"type", "metadata"})
 
 
 def core_schema_of(field: ModelField) -> Any:
-    """The schema that is validated; None while there is none.
+    """Return the schema that is validated; None while there is none.
 
     The type may name what is not defined yet, or be of `defer_build` and prove impossible: then
     those requests fail that have a value for it, not the route.
@@ -56,7 +56,9 @@ def core_schema_of(field: ModelField) -> Any:
 
 
 def conversion(field: ModelField) -> str | None:
-    """What C may make of a text that is plainly valid, with the same result as the validator."""
+    """Return what C may make of a text that is plainly valid, with the same result as the
+    validator.
+    """
     schema = core_schema_of(field)
     if field.config or schema is None:
         return None
@@ -69,7 +71,7 @@ def conversion(field: ModelField) -> str | None:
 
 
 def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
-    """The bound method of pydantic-core's validator; None when something wraps it.
+    """Return the bound method of pydantic-core's validator; None when something wraps it.
 
     Wrapped it is by plugins of pydantic, and while a model is not complete.
     """
@@ -78,8 +80,8 @@ def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
 
 
 def _quick_validator(field: ModelField) -> Any:
-    """The validator to try first.  A failure is repeated by `validate`, so nobody's code may be
-    in it that could notice.
+    """Return the validator to try first.  A failure is repeated by `validate`, so nobody's code may
+    be in it that could notice.
     """
     schema = core_schema_of(field)
     if schema is None or runs_user_code(schema):
@@ -132,7 +134,7 @@ def _fields(dependant: Dependant) -> Iterator[tuple[str, ModelField]]:
 def param_slots(
     dependant: Dependant, path_positions: Mapping[str, int] | None = None
 ) -> list[Slot]:
-    """The ``params`` of a node.
+    """Return the ``params`` of a node.
 
     ``path_positions`` has the position in the path of each part that is a plain text there.
     """
@@ -171,7 +173,7 @@ def _param_slot(source: str, field: ModelField, positions: Mapping[str, int]) ->
 def body_slot(
     body_fields: Sequence[ModelField], embed_body_fields: bool, *, is_form: bool = False
 ) -> Slot | None:
-    """The ``body`` of a node; None when it takes nothing from the body.
+    """Return the ``body`` of a node; None when it takes nothing from the body.
 
     ``is_form``: the route's body is read as a form, whatever this node declares.
     """

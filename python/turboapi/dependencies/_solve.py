@@ -40,7 +40,7 @@ class SolvedDependency:
 
 
 def _cleanup_scope(request: Request | WebSocket) -> CancelScope:
-    """The scope that shields the exits of this request's async generators.
+    """Return the scope that shields the exits of this request's async generators.
 
     It is entered on the request's own stack before the first of them, so that it encloses the
     scopes that they open, whichever stack they themselves are on.
@@ -61,7 +61,7 @@ async def _solve_generator(
     sub_values: dict[str, Any],
     request: Request | WebSocket,
 ) -> Any:
-    """What the generator yields; ``stack`` runs the rest of it when it is closed."""
+    """Return what the generator yields; ``stack`` runs the rest of it when it is closed."""
     scope = _cleanup_scope(request) if _is_async_gen_callable(dependant.call) else None
     return await stack.enter_async_context(open_generator(dependant, sub_values, scope))
 
@@ -69,7 +69,7 @@ async def _solve_generator(
 def open_generator(
     dependant: Dependant, values: dict[str, Any], scope: CancelScope | None
 ) -> AbstractAsyncContextManager[Any]:
-    """A generator as a context manager; ``scope`` shields the exit of an asynchronous one."""
+    """Return a generator as a context manager; ``scope`` shields the exit of an async one."""
     call = dependant.call
     assert call
     cm: AbstractAsyncContextManager[Any]
@@ -132,7 +132,7 @@ async def solve_dependencies(
 def _cache_keys(
     dependant: Dependant, scopes_cache: _UsesScopesCache
 ) -> dict[DependencyCacheKey, None]:
-    """The keys of a plan's cache slots, in the order of the slots."""
+    """Return the keys of a plan's cache slots, in the order of the slots."""
     keys: dict[DependencyCacheKey, None] = {}
     for sub in dependant.dependencies:
         keys.update(_cache_keys(sub, scopes_cache))

@@ -77,7 +77,7 @@ def _without_partial(call: Any) -> Any:
 
 
 def _unwrapped_call(call: Callable[..., Any] | None) -> Any:
-    """The function behind ``functools.partial`` and ``functools.wraps``."""
+    """Return the function behind ``functools.partial`` and ``functools.wraps``."""
     return None if call is None else inspect.unwrap(_without_partial(call))
 
 
@@ -122,7 +122,7 @@ def _is_coroutine_callable(call: Callable[..., Any] | None) -> bool:
 
 
 def _get_computed_scope(*, dependant: Dependant) -> str | None:
-    """The declared scope; generators without one live as long as the request."""
+    """Return the declared scope; generators without one live as long as the request."""
     if dependant.scope:
         return dependant.scope
     kind = _call_kind(dependant.call)
@@ -130,7 +130,7 @@ def _get_computed_scope(*, dependant: Dependant) -> str | None:
 
 
 def _get_oauth_scopes(*, dependant: Dependant) -> list[str]:
-    """The scopes asked for from the endpoint down to here, each once, in order."""
+    """Return the scopes asked for from the endpoint down to here, each once, in order."""
     scopes = list(dependant.parent_oauth_scopes or [])
     scopes += [s for s in dict.fromkeys(dependant.own_oauth_scopes or []) if s not in scopes]
     return scopes
@@ -147,7 +147,7 @@ def _is_security_scheme(*, dependant: Dependant) -> bool:
 
 
 def _uses_scopes(*, dependant: Dependant, cache: _UsesScopesCache | None = None) -> bool:
-    """Whether scopes can change the result of this dependency, or of one below it."""
+    """Return whether scopes can change the result of this dependency, or of one below it."""
     if cache is None:
         cache = {}
     known = cache.get(id(dependant))

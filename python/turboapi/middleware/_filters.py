@@ -1,9 +1,9 @@
 """Which middleware of Starlette the native server can stand in for, and with what options.
 
-Middleware of these classes, as they are, is not called for a request that runs directly: C does to
-the response what it would do (src/py/server/filters.h), and leaves a request that it would answer itself
-to the ASGI application. What C does was written after the releases of Starlette named below; under
-another one they are called as any other middleware.
+Middleware of exactly these classes is not called for a request that runs directly. C does to the
+response what the middleware would do (src/py/server/filters.h), and leaves a request that the
+middleware would answer itself to the ASGI application. C follows the releases of Starlette named
+below; under any other release the middleware is called as usual.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class _UnknownError(Exception):
 
 
 def are_known(middleware: list[Middleware]) -> bool:
-    """Whether all of them are classes that C knows, and nobody has changed those."""
+    """Return whether all of them are classes that C knows, and nobody has changed those."""
     return not middleware or (
         _KNOWN_STARLETTE.fullmatch(starlette.__version__) is not None
         and all(each.cls in _KNOWN and _is_untouched(each.cls) for each in middleware)
@@ -62,7 +62,8 @@ def _is_untouched(middleware: Any) -> bool:
 
 
 def filters_of(stack: Any, count: int) -> tuple[tuple[Any, ...], ...] | None:
-    """The filters of `_core.App` for the `count` middleware in `stack`; None: it must be called.
+    """Return the filters of `_core.App` for the `count` middleware in `stack`; None: it must be
+    called.
 
     `stack` is what `FastAPI._wrap_middleware` makes, of known middleware only.
     """

@@ -67,7 +67,7 @@ class Inside:
         return cls(router, errors)
 
     def knows(self, scope: Scope) -> bool:
-        """Whether `respond` can answer this request."""
+        """Return whether `respond` can answer this request."""
         return self._target(scope) is not None
 
     def _target(self, scope: Scope) -> tuple[Any, dict[str, Any]] | None:
@@ -121,7 +121,7 @@ class Inside:
         return await _passed(response, scope, receive, send, level, context)
 
     def within(self, middleware: FastHTTPMiddleware) -> Inside:
-        """The same with `middleware` round it."""
+        """Return the same with `middleware` round it."""
         outer = object.__new__(Inside)
         outer.__dict__.update(self.__dict__)
         outer.app = middleware
@@ -157,7 +157,9 @@ class FastHTTPMiddleware:
     async def respond(
         self, scope: Scope, receive: Receive, send: Send, outer: Level, context: Context
     ) -> PassedResponse | _Running:
-        """The response of the function, not sent yet: for the middleware outside of this one."""
+        """Return the response of the function, not sent yet: for the middleware outside of this
+        one.
+        """
         level = Level(outer)
         request = _CachedRequest(scope, receive, send)
         try:
@@ -196,7 +198,7 @@ def _is_plain(response: Response) -> bool:
 
 
 def _is_stream(response: Response) -> bool:
-    """Whether it is a stream that gives the status and headers that it has now."""
+    """Return whether it is a stream that gives the status and headers that it has now."""
     cls = type(response)
     return (
         issubclass(cls, StreamingResponse)
@@ -208,7 +210,7 @@ def _is_stream(response: Response) -> bool:
 async def _passed(
     response: Response, scope: Scope, receive: Receive, send: Send, level: Level, context: Context
 ) -> PassedResponse | _Running:
-    """The response as its outer middleware gets it."""
+    """Return the response as its outer middleware gets it."""
     known = isinstance(response, PassedResponse | _Running)
     if known or _is_plain(response) or _is_stream(response):
         return PassedResponse(response, level, context)
@@ -312,10 +314,10 @@ class PassedResponse(Response):
                 raise
 
     def abandon(self) -> None:
-        """The request has failed: no task is to be ended."""
+        """Do nothing: the request has failed, and no task is to be ended."""
 
     def _too_late(self, exc: Exception) -> None:
-        """Raises what a handler of the exception can't answer any more, if there is one."""
+        """Raise what a handler of the exception can't answer any more, if there is one."""
         if self._on_error is not None:
             self._on_error(exc, True)
 
@@ -413,7 +415,7 @@ class _Running(Response):
             raise
 
     def abandon(self) -> asyncio.Task[None] | None:
-        """The request has failed: end the application."""
+        """End the application, as the request has failed."""
         self._receiving.close()
         if self._task is not None:
             self._task.cancel()
@@ -440,7 +442,9 @@ async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
 
 
 def accelerate(app: Any, inside: Inside | None) -> tuple[ASGIApp, Inside | None]:
-    """The middleware `app`, or what does the same faster; and what it is together with `inside`."""
+    """Return the middleware `app`, or what does the same faster; and what it is together with
+    `inside`.
+    """
     if (
         inside is not None
         and isinstance(app, BaseHTTPMiddleware)

@@ -119,7 +119,7 @@ class Level:
         return result
 
     def leave(self) -> None:
-        """The middleware has its response: what still runs goes on, and is awaited later."""
+        """Let what still runs continue, to be awaited later: the middleware has its response."""
         self._left = True
         if self._parent is not None:
             for response in self._responses:
@@ -130,7 +130,7 @@ class Level:
                 self._running = []
 
     async def end(self) -> None:
-        """The middleware has failed: what still runs is cancelled, and awaited."""
+        """Cancel what still runs and await it: the middleware has failed."""
         self._left = True
         tasks = self._running
         for response in self._responses:
@@ -162,7 +162,7 @@ class ToFinish(Protocol):
         """Do what remains to be done after it."""
 
     def abandon(self) -> Task[Any] | None:
-        """The request has failed. Gives the task that is to be cancelled and awaited."""
+        """Note that the request has failed; return the task to cancel and to await."""
 
 
 class Flight(Level):
@@ -180,7 +180,7 @@ class Flight(Level):
         self._waiting: list[Future[None]] = []
 
     def receive_until_answered(self, receive: Receive) -> Receive:
-        """What the inside gets as `receive`: `http.disconnect` once the response was sent."""
+        """Return the inside's `receive`, which returns `http.disconnect` after the response."""
 
         async def receive_or_disconnect() -> Message:
             message = None if self.answered else await self._until_answered(receive())
@@ -190,7 +190,7 @@ class Flight(Level):
 
     @types.coroutine
     def _until_answered(self, awaitable: Awaitable[_T]) -> Generator[Any, Any, _T | None]:
-        """Awaits it in the task at hand; gives it up, for None, when the response was sent."""
+        """Await it in the current task; give up and return None when the response was sent."""
         steps: Any = awaitable.__await__()
         thrown: BaseException | None = None
         given_up = False
@@ -220,7 +220,7 @@ class Flight(Level):
                 waited.cancel()
 
     def _either(self, future: Future[Any]) -> Generator[Any, Any, None]:
-        """Waits until the future is done or the response was sent."""
+        """Wait until the future is done or the response was sent."""
         done = asyncio.get_running_loop().create_future()
         wake = partial(_wake, done)
         future.add_done_callback(wake)
@@ -232,7 +232,7 @@ class Flight(Level):
             future.remove_done_callback(wake)
 
     async def land(self) -> None:
-        """The response was sent: let what runs inside come to its end; raise what it raises."""
+        """Let what runs inside end, after the response was sent; raise what it raises."""
         self._left = self.answered = True
         for waiting in self._waiting:
             _wake(waiting)

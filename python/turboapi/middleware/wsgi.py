@@ -28,14 +28,14 @@ class WSGIMiddleware(_WSGIMiddleware):
         self._adapter = _Mounted(app, threads=None, multiprocess=True)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers an HTTP request; there are no other ones for WSGI."""
+        """Answer an HTTP request; there are no other ones for WSGI."""
         assert scope["type"] == "http"
         await self._adapter(scope, receive, send)
 
 
 class _Mounted(WSGIAdapter):
     def _done(self, exchange: Exchange) -> None:
-        """Raises, as Starlette does, the error that the application gave to start_response."""
+        """Raise, as Starlette does, the error that the application gave to start_response."""
         if exchange.exc_info is not None:
             _, error, traceback = exchange.exc_info
             raise error.with_traceback(traceback)

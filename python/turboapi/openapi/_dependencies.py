@@ -49,7 +49,7 @@ class Needs:
 
     @classmethod
     def of(cls, root: Dependant) -> Needs:
-        """Walks the tree; of dependencies that share their value only the first counts."""
+        """Walk the tree; of dependencies that share their value only the first counts."""
         needs = cls()
         seen: list[DependencyCacheKey] = []
         uses_scopes: _UsesScopesCache = {}
@@ -77,25 +77,25 @@ class Needs:
         self.fields[ParamTypes.cookie] += dependant.cookie_params
 
     def any_parameter(self) -> bool:
-        """Whether a request can be invalid for a parameter of its own."""
+        """Return whether a request can be invalid for a parameter of its own."""
         return any(_get_flat_fields_from_params(fields) for fields in self.fields.values())
 
     def security_schemes(self) -> dict[str, Any]:
-        """Gives the entries for `components.securitySchemes`."""
+        """Return the entries for `components.securitySchemes`."""
         return {
             scheme.scheme_name: jsonable_encoder(scheme.model, by_alias=True, exclude_none=True)
             for scheme, _ in self.security
         }
 
     def security_requirements(self) -> list[dict[str, list[str]]]:
-        """Gives the operation's `security`: one entry a scheme, with the scopes of all its uses."""
+        """Return the operation's `security`: one entry per scheme, with all scopes in use."""
         scopes_of: dict[str, dict[str, None]] = {}
         for scheme, scopes in self.security:
             scopes_of.setdefault(scheme.scheme_name, {}).update(dict.fromkeys(scopes))
         return [{name: list(scopes)} for name, scopes in scopes_of.items()]
 
     def parameters(self, schemas: Schemas) -> list[dict[str, Any]]:
-        """Gives the operation's `parameters`.
+        """Return the operation's `parameters`.
 
         Where several declare the same one, the last that requires it is shown, else the last.
         """
@@ -142,7 +142,7 @@ def _describe(
 
 
 def examples_of(info: Any) -> dict[str, Any]:
-    """Gives `examples` or `example` as declared with a parameter or body, if at all."""
+    """Return `examples` or `example` as declared with a parameter or body, if at all."""
     if several := getattr(info, "openapi_examples", None):
         return {"examples": jsonable_encoder(several)}
     single = getattr(info, "example", None)

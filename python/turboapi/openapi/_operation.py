@@ -62,7 +62,7 @@ class Described:
 
 
 def describe_route(route: Any, schemas: Schemas, operation_ids: set[str]) -> Described:
-    """Describes a route (an `APIRoute` or the context of one); nothing if it is not to be shown.
+    """Describe a route (an `APIRoute` or the context of one); nothing if it is not to be shown.
 
     `operation_ids` are those used so far; the route's are added.
     """
@@ -95,12 +95,12 @@ def describe_route(route: Any, schemas: Schemas, operation_ids: set[str]) -> Des
 
 
 def summary_of(route: Any) -> str:
-    """Gives the declared summary, or the name as a heading."""
+    """Return the declared summary, or the name as a heading."""
     return route.summary or route.name.replace("_", " ").title()  # type: ignore[no-any-return]
 
 
 def describe_metadata(route: Any, method: str, operation_ids: set[str]) -> dict[str, Any]:
-    """Gives tags, texts and the operation's id; warns if another operation has the same."""
+    """Return tags, texts and the operation's id; warn if another operation has the same."""
     operation: dict[str, Any] = {"tags": route.tags} if route.tags else {}
     operation["summary"] = summary_of(route)
     if route.description:
@@ -124,7 +124,7 @@ def _warn_of_duplicate(operation_id: str, endpoint: Any) -> None:
 
 
 def describe_body(body_field: ModelField | None, schemas: Schemas) -> dict[str, Any] | None:
-    """Gives the `requestBody`, if there is a body."""
+    """Return the `requestBody`, if there is a body."""
     if not body_field:
         return None
     info = cast("Body", body_field.field_info)
@@ -134,7 +134,7 @@ def describe_body(body_field: ModelField | None, schemas: Schemas) -> dict[str, 
 
 
 def _describe_callbacks(route: Any, schemas: Schemas, operation_ids: set[str]) -> dict[str, Any]:
-    """Gives the `callbacks`: requests that the application makes itself."""
+    """Return the `callbacks`: requests that the application makes itself."""
     from turboapi.routing import APIRoute
 
     return {

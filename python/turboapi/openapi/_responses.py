@@ -34,7 +34,7 @@ _COVERS_422 = ("422", "4XX", "default")
 
 
 def describe_responses(route: Any, schemas: Schemas) -> dict[str, Any]:
-    """Gives an operation's `responses`: the route's own, then those declared with it."""
+    """Return an operation's `responses`: the route's own, then those declared with it."""
     response_class = _response_class(route)
     responses: dict[str, Any] = {}
     own = responses.setdefault(_status_code(route, response_class), {})
@@ -50,7 +50,7 @@ def describe_responses(route: Any, schemas: Schemas) -> dict[str, Any]:
 
 
 def add_validation_error(responses: dict[str, Any]) -> bool:
-    """Adds the response to an invalid request, unless the route declares one for its status."""
+    """Add the response to an invalid request, unless the route declares one for its status."""
     if any(status in responses for status in _COVERS_422):
         return False
     schema = {"$ref": REF_PREFIX + "HTTPValidationError"}
@@ -69,7 +69,7 @@ def _response_class(route: Any) -> type[Response]:
 
 
 def _status_code(route: Any, response_class: type[Response]) -> str:
-    """The route's status, else the default of its response class's constructor."""
+    """Return the route's status, else the default of its response class's constructor."""
     if route.status_code is not None:
         return str(route.status_code)
     parameter = inspect.signature(response_class.__init__).parameters.get("status_code")
@@ -79,7 +79,7 @@ def _status_code(route: Any, response_class: type[Response]) -> str:
 
 
 def _content(route: Any, response_class: type[Response], schemas: Schemas) -> dict[str, Any]:
-    """The route's own `content`: a stream of items, or a whole body of the class's type."""
+    """Return the route's own `content`: a stream of items, or a whole body of the class's type."""
     item = route.stream_item_field
     if route.is_json_stream:
         return {"application/jsonl": {"itemSchema": schemas.of(item) if item else {}}}
@@ -109,7 +109,7 @@ def _add_declared(
     media_type: str | None,
     schemas: Schemas,
 ) -> None:
-    """Merges an entry of `responses={...}` into what is there for its status."""
+    """Merge an entry of `responses={...}` into what is there for its status."""
     if not isinstance(declared, dict):
         raise AssertionError("An additional response must be a dict")
     added = copy.deepcopy(cast("dict[str, Any]", declared))

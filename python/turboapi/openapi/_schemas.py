@@ -41,7 +41,7 @@ class Schemas:
     def generate(
         cls, fields: Sequence[ModelField], separate: bool
     ) -> tuple[Schemas, dict[str, dict[str, Any]]]:
-        """Makes the schemas of `fields`, and the definitions that they refer to."""
+        """Make the schemas of `fields`, and the definitions that they refer to."""
         names = get_model_name_map(get_flat_models_from_fields(fields, known_models=set()))
         by_field, definitions = get_definitions(
             fields=fields, model_name_map=names, separate_input_output_schemas=separate
@@ -49,7 +49,7 @@ class Schemas:
         return cls(names, by_field, separate), definitions
 
     def of(self, field: ModelField, alias: str | None = None) -> dict[str, Any]:
-        """Gives the schema of a field; `alias` is what its title is made of."""
+        """Return the schema of a field; `alias` is what its title is made of."""
         return get_schema_from_model_field(
             field=field,
             model_name_map=self.names,

@@ -55,7 +55,7 @@ _SERVED: Final = frozenset({SWAGGER_JS, SWAGGER_CSS, REDOC_JS, FAVICON})
 
 
 def choose(asked: DocsAssets | None) -> DocsAssets:
-    """Gives where the pages' files come from: as asked, else as the environment says.
+    """Return where the pages' files come from: as asked, else as the environment says.
 
     Raises:
         ValueError: it is neither "cdn" nor "local".
@@ -76,13 +76,13 @@ def choose(asked: DocsAssets | None) -> DocsAssets:
 
 
 def folder() -> Path:
-    """Gives the folder of the files."""
+    """Return the folder of the files."""
     named = os.environ.get(_FOLDER_SETTING)
     return Path(named) if named else Path(__file__).parent / "_assets"
 
 
 def url_of(docs_url: str | None, redoc_url: str | None) -> str:
-    """Gives the path that the files are served under: beside the first of the pages."""
+    """Return the path that the files are served under: beside the first of the pages."""
     return (docs_url or redoc_url or "").rstrip("/") + "/assets"
 
 
@@ -103,7 +103,7 @@ class RedocUrls(TypedDict, total=False):
 
 
 def swagger_ui_urls(url: str) -> SwaggerUIUrls:
-    """Gives what makes `get_swagger_ui_html` use the files under `url`."""
+    """Return what makes `get_swagger_ui_html` use the files under `url`."""
     return {
         "swagger_js_url": f"{url}/{SWAGGER_JS}",
         "swagger_css_url": f"{url}/{SWAGGER_CSS}",
@@ -112,7 +112,7 @@ def swagger_ui_urls(url: str) -> SwaggerUIUrls:
 
 
 def redoc_urls(url: str) -> RedocUrls:
-    """Gives what makes `get_redoc_html` use the files under `url`, and no fonts of Google's."""
+    """Return what makes `get_redoc_html` use the files under `url`, and no fonts of Google's."""
     return {
         "redoc_js_url": f"{url}/{REDOC_JS}",
         "redoc_favicon_url": f"{url}/{FAVICON}",
@@ -121,7 +121,7 @@ def redoc_urls(url: str) -> RedocUrls:
 
 
 def endpoint() -> Callable[[Request], Awaitable[Response]]:
-    """Gives the endpoint of `<url_of()>/{name}`."""
+    """Return the endpoint of `<url_of()>/{name}`."""
 
     async def docs_asset(request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,7 +133,7 @@ def endpoint() -> Callable[[Request], Awaitable[Response]]:
 
 
 def fetch(target: Path) -> None:
-    """Gets the files from the npm registry, with `npm pack`, which checks their digests.
+    """Get the files from the npm registry, with `npm pack`, which checks their digests.
 
     Raises:
         RuntimeError: npm is missing, or fails.
@@ -151,7 +151,7 @@ def fetch(target: Path) -> None:
 
 
 def _npm_pack(package: str, scratch: str) -> str:
-    """Runs npm; gives the name of the archive."""
+    """Run npm and return the name of the archive."""
     try:
         done = subprocess.run(  # noqa: S603
             ["npm", "pack", "--silent", package],  # noqa: S607 (the user's own npm)

@@ -45,7 +45,7 @@ def get_swagger_ui_html(
     init_oauth: dict[str, Any] | None = None,
     swagger_ui_parameters: dict[str, Any] | None = None,
 ) -> HTMLResponse:
-    """Gives the page that loads Swagger UI.
+    """Return the page that loads Swagger UI.
 
     Args:
         openapi_url: where the browser gets the OpenAPI document.
@@ -91,7 +91,7 @@ def get_redoc_html(
     redoc_favicon_url: str = _FAVICON_URL,
     with_google_fonts: bool = True,
 ) -> HTMLResponse:
-    """Gives the page that loads ReDoc.
+    """Return the page that loads ReDoc.
 
     Args:
         openapi_url: where the browser gets the OpenAPI document.
@@ -111,5 +111,5 @@ def get_redoc_html(
 
 
 def get_swagger_ui_oauth2_redirect_html() -> HTMLResponse:
-    """Gives the page to which an authorisation server sends the browser back."""
+    """Return the page to which an authorisation server sends the browser back."""
     return HTMLResponse(_pages.OAUTH2_REDIRECT)

@@ -85,7 +85,7 @@ def get_openapi(
     separate_input_output_schemas: bool = True,
     external_docs: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Gives the document as a dict that is ready for JSON.
+    """Return the document as a dict that is ready for JSON.
 
     Args:
         title: of the API.
@@ -158,7 +158,7 @@ def _without_empty(members: dict[str, Any], keep: tuple[str, ...] = ()) -> dict[
 
 
 def _path_operations(routes: Sequence[BaseRoute | routing.RouteContext]) -> Iterator[Any]:
-    """The contexts of API routes; the other kinds have nothing to describe."""
+    """Yield the contexts of API routes; the other kinds have nothing to describe."""
     for context in routing.iter_route_contexts(routes):
         if isinstance(context.original_route, routing.APIRoute):
             yield context
@@ -167,7 +167,7 @@ def _path_operations(routes: Sequence[BaseRoute | routing.RouteContext]) -> Iter
 def get_fields_from_routes(
     routes: Sequence[BaseRoute | routing.RouteContext],
 ) -> list[ModelField]:
-    """Gives all fields of the routes that are shown: those whose schemas a document needs."""
+    """Return all fields of the routes that are shown: those whose schemas a document needs."""
     of_callbacks: list[ModelField] = []
     of_bodies: list[ModelField] = []
     of_responses: list[ModelField] = []
@@ -192,7 +192,7 @@ def get_openapi_path(
     field_mapping: FieldMapping,
     separate_input_output_schemas: bool = True,
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """Gives a route's path item, security schemes and definitions; adds to `operation_ids`."""
+    """Return a route's path item, security schemes and definitions; add to `operation_ids`."""
     schemas = Schemas(model_name_map, field_mapping, separate_input_output_schemas)
     described = _operation.describe_route(route, schemas, operation_ids)
     return described.operations, described.security_schemes, described.definitions
@@ -205,7 +205,7 @@ def get_openapi_operation_request_body(
     field_mapping: FieldMapping,
     separate_input_output_schemas: bool = True,
 ) -> dict[str, Any] | None:
-    """Gives an operation's `requestBody`, or None for a route without a body."""
+    """Return an operation's `requestBody`, or None for a route without a body."""
     schemas = Schemas(model_name_map, field_mapping, separate_input_output_schemas)
     return _operation.describe_body(body_field, schemas)
 
@@ -213,17 +213,17 @@ def get_openapi_operation_request_body(
 def get_openapi_operation_metadata(
     *, route: Any, method: str, operation_ids: set[str]
 ) -> dict[str, Any]:
-    """Gives an operation's tags, texts and id; adds the id to `operation_ids`."""
+    """Return an operation's tags, texts and id; add the id to `operation_ids`."""
     return _operation.describe_metadata(route, method, operation_ids)
 
 
 def generate_operation_summary(*, route: Any, method: str) -> str:
-    """Gives an operation's `summary`."""
+    """Return an operation's `summary`."""
     return _operation.summary_of(route)
 
 
 def generate_operation_id(*, route: Any, method: str) -> str:
-    """Deprecated: operation ids come from `generate_unique_id_function`."""
+    """Return an operation id. Deprecated: they come from `generate_unique_id_function`."""
     warnings.warn(
         "fastapi.openapi.utils.generate_operation_id() was deprecated, "
         "it is not used internally, and will be removed soon",

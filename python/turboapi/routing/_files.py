@@ -1,12 +1,13 @@
-"""Who may let our server send a file by its path: `http.response.pathsend`.
+"""Decide where our server may send a file by its path: `http.response.pathsend`.
 
-A file that is sent by its path is one message without bytes, so nothing that wants to see the bytes
-may stand between the response and the server: not a middleware of any of the applications, routers,
-mounts and routes on the way, and not an application that wraps another. None of them has to say so,
-as each would have to pass on a `send` of its own. So the native server only says in the scope that
-it can do it, under a name of our own, and the offer is made where the `send` that is about to be
-used was found to lead to the server's through nothing but functions known to pass all on.
-(A plan's own FileResponse is dealt with in src/py/server/native_exchange.c: nothing is in between there.)
+A file that is sent by its path is one message without bytes, so nothing that needs to see the bytes
+may stand between the response and the server: no middleware of the applications, routers, mounts
+and routes on the way, and no application that wraps another. None of them has to declare that,
+since each would have to pass on a `send` of its own. So the native server only announces in the
+scope, under a name of our own, that it can do it. The offer is made where the `send` that is about
+to be used was found to lead to the server's through nothing but functions known to pass everything
+on. (A plan's own FileResponse is handled in src/py/server/native_exchange.c, where nothing is in
+between.)
 """
 
 from collections.abc import Callable
@@ -33,7 +34,7 @@ _MOST_WRAPPERS = 64
 
 
 def _inner_code(function: Any, *names: str) -> CodeType | None:
-    """The code of a function that is defined inside of another one, however deep."""
+    """Return the code of a function that is defined inside of another one, however deep."""
     code: Any = getattr(function, "__code__", None)
     for name in names:
         constants = code.co_consts if code is not None else ()
@@ -60,7 +61,9 @@ _kind: Callable[[Any], Any] = type  # for type checkers, which narrow too much
 
 
 def _reaches_server(send: Any) -> bool:
-    """Whether the native server gets each message that is given to `send`, and nobody else does."""
+    """Return whether the native server gets each message that is given to `send`, and nobody else
+    does.
+    """
     for _ in range(_MOST_WRAPPERS):
         if type(send) is BuiltinMethodType:
             return type(send.__self__) is _core.Exchange
@@ -78,7 +81,7 @@ def _reaches_server(send: Any) -> bool:
 
 
 def is_static(route: BaseRoute) -> bool:
-    """Whether it is a mount of a `StaticFiles` that answers as Starlette's does."""
+    """Return whether it is a mount of a `StaticFiles` that answers as Starlette's does."""
     if not isinstance(route, Mount) or not is_from(type(route).handle, starlette_routing):
         return False
     mounted: Any = route.app
@@ -90,7 +93,8 @@ def is_static(route: BaseRoute) -> bool:
 
 
 def with_pathsend(scope: Scope, send: Send) -> Scope:
-    """The scope for what is called next with `send`: it may send files by their path, if safe.
+    """Return the scope for what is called next with `send`: it may send files by their path, if
+    safe.
 
     A copy: code that is called with another `send` afterwards must not find the offer.
     """

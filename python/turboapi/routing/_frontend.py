@@ -36,7 +36,7 @@ _HTML = ("text/html", "application/xhtml+xml")
 
 
 def normalize_path(path: str) -> str:
-    """The path without its final slashes; raises AssertionError for one that can't be."""
+    """Return the path without its final slashes; raise AssertionError for one that can't be."""
     if not path:
         raise AssertionError("A frontend path cannot be empty")
     if not path.startswith("/"):
@@ -45,7 +45,7 @@ def normalize_path(path: str) -> str:
 
 
 def join_paths(prefix: str, path: str) -> str:
-    """The path below `prefix`; "/" is the prefix itself."""
+    """Return the path below `prefix`; "/" is the prefix itself."""
     return prefix if prefix and path == "/" else prefix + path
 
 
@@ -55,7 +55,7 @@ def specificity(path: str) -> int:
 
 
 def resolve_check_dir(*, directory: Directory, check_dir: bool | Literal["auto"]) -> bool:
-    """Whether a missing directory is an error. In development it only warns: not built yet."""
+    """Return whether a missing directory is an error; in development it may not be built yet."""
     if check_dir != "auto":
         return check_dir
     if os.environ.get("FASTAPI_ENV") != "development":
@@ -95,20 +95,22 @@ class _FrontendStaticFiles(StaticFiles):
         return full_path, found
 
     def get_path(self, scope: Scope) -> str:
-        """The path of the file below the directory, as the matched route put it in the scope."""
+        """Return the path of the file below the directory, as the matched route put it in the
+        scope.
+        """
         path = _scope.peek(scope, _scope.FRONTEND_PATH) or ""
         assert isinstance(path, str)
         return os.path.normpath(os.path.join(*path.split("/")))  # noqa: PTH118 - as StaticFiles
 
     async def get_response_for_scope(self, scope: Scope) -> Response:
-        """The response for a request that the frontend matched."""
+        """Return the response for a request that the frontend matched."""
         if not self.config_checked:
             await self.check_config()
             self.config_checked = True
         return await self.get_response(self.get_path(scope), scope)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """A file, a redirect to a directory, or the fallback; HTTPException for the rest."""
+        """Return a file, a redirect to a directory, or the fallback; HTTPException for the rest."""
         found = await self._find(path)
         if scope["method"] not in ("GET", "HEAD"):
             raise HTTPException(status_code=404 if found is None else 405)
@@ -165,7 +167,7 @@ class _FrontendStaticFiles(StaticFiles):
 
 
 def _is_navigation(scope: Scope) -> bool:
-    """A browser that opens a page asks for HTML; a script that loads data does not."""
+    """Return whether a browser opens a page, which asks for HTML, unlike a script's request."""
     accept = Request(scope).headers.get("accept", "")
     return any(kind in _HTML and quality != 0 for kind, quality in _media_ranges(accept))
 
@@ -220,7 +222,7 @@ class _FrontendRoute(BaseRoute):
 
 
 def _nothing() -> None:
-    """The endpoint of the dependencies of a frontend."""
+    """Stand for the endpoint of a frontend's dependencies."""
 
 
 class _Guard:
@@ -239,7 +241,7 @@ class _Guard:
 
     @asynccontextmanager
     async def solved(self, scope: Scope, receive: Receive, send: Send) -> AsyncGenerator[Any]:
-        """The solved dependencies; those with `yield` are closed at the end of the block."""
+        """Yield the solved dependencies; those with `yield` are closed at the end of the block."""
         names = ("fastapi_inner_astack", "fastapi_function_astack")
         previous = {name: scope[name] for name in names if name in scope}
         try:

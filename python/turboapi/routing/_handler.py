@@ -45,7 +45,7 @@ async def _in_function_stack(scope: Scope, func: Callable[[Any], Awaitable[Any]]
 
 
 def request_response(func: Callable[[Request], Awaitable[Response] | Response]) -> ASGIApp:
-    """An ASGI application of a function that makes a response of a request.
+    """Return an ASGI application of a function that makes a response of a request.
 
     Dependencies of the scope "function" are closed when `func` is done, the others when the
     response was sent.
@@ -76,7 +76,7 @@ def request_response(func: Callable[[Request], Awaitable[Response] | Response]) 
 
 
 def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
-    """An ASGI application of a function that serves a WebSocket."""
+    """Return an ASGI application of a function that serves a WebSocket."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         session = WebSocket(scope, receive=receive, send=send)
@@ -111,7 +111,7 @@ async def serialize_response(
     endpoint_ctx: EndpointContext | None = None,
     dump_json: bool = False,
 ) -> Any:
-    """What an endpoint returned as plain data, or as JSON bytes with `dump_json`.
+    """Return what an endpoint returned as plain data, or as JSON bytes with `dump_json`.
 
     Raises:
         ResponseValidationError: when it does not fit `field`.
@@ -167,7 +167,7 @@ def get_request_handler(
     is_json_stream: bool = False,
     form_limits: _FormLimits | None = None,
 ) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    """The function that answers a request: body, dependencies, endpoint, response.
+    """Return the function that answers a request: body, dependencies, endpoint, response.
 
     All of it is the work of a compiled plan (docs/engine.md); a router that finds this very
     function, not one that wraps it, runs the plan without going through it.
@@ -210,7 +210,7 @@ def get_websocket_app(
     dependency_overrides_provider: Any | None = None,
     embed_body_fields: bool = False,
 ) -> Callable[[WebSocket], Coroutine[Any, Any, Any]]:
-    """The function that serves a WebSocket: dependencies, then the endpoint.
+    """Return the function that serves a WebSocket: dependencies, then the endpoint.
 
     Raises:
         WebSocketRequestValidationError: for parameters that don't validate.
@@ -243,14 +243,16 @@ def get_websocket_app(
 
 
 def hooks_of(function: Any) -> RequestHooks | None:
-    """The hooks of a function that `get_request_handler` made; None for what wraps such a one."""
+    """Return the hooks of a function that `get_request_handler` made; None for what wraps such a
+    one.
+    """
     found = getattr(function, _HOOKS, None)
     # functools.wraps() copies attributes: the wrapper must not pass for the function.
     return found[0] if found is not None and found[1] is function else None
 
 
 def route_app(function: Callable[[Request], Any]) -> ASGIApp:
-    """The ASGI application of a route's handler: its plan where that is all there is to do."""
+    """Return the ASGI application of a route's handler, which is its plan where that suffices."""
     from turboapi import routing as ours
 
     with_stacks = ours.request_response(function)

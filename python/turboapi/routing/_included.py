@@ -62,7 +62,7 @@ class _RouterIncludeContext:
     def for_include(
         cls, parent: "APIRouter", included: "APIRouter", options: dict[str, Any]
     ) -> "_RouterIncludeContext":
-        """The context of `parent.include_router(included, **options)`."""
+        """Return the context of `parent.include_router(included, **options)`."""
         validate_max_body_size(options["max_body_size"])
         limits = _validate_form_limits(options["form_limits"])
         return cls(
@@ -90,7 +90,7 @@ class _RouterIncludeContext:
         )
 
     def combine(self, child: "_RouterIncludeContext") -> "_RouterIncludeContext":
-        """The context of a router that is included in the included one."""
+        """Return the context of a router that is included in the included one."""
         return _RouterIncludeContext(
             included_router=child.included_router,
             prefix=self.prefix + child.prefix,
@@ -119,7 +119,7 @@ class _RouterIncludeContext:
         return self.prefix + str(route.path)
 
     def options_for(self, route: APIRoute) -> dict[str, Any]:
-        """The options with which the route would have been declared at this place."""
+        """Return the options with which the route would have been declared at this place."""
         inherited = (self.included_router, self)
         return {
             **{name: getattr(route, name) for name in OperationState._PLAIN},
@@ -232,7 +232,7 @@ class _EffectiveRouteContext(OperationState):
         return (Match.FULL if allowed else Match.PARTIAL), child
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
-        """The path of this route; raises NoMatchFound when it is not the one asked for."""
+        """Return the path of this route; raise NoMatchFound when it is not the one asked for."""
         if self.starlette_route is not None:
             return self.starlette_route.url_path_for(name, **path_params)
         if not isinstance(self.original_route, APIRoute):
@@ -304,7 +304,9 @@ class _IncludedRouter(BaseRoute):
     # -- what is there ------------------------------------------------------------------------
 
     def effective_candidates(self) -> list["_EffectiveRouteContext | _IncludedRouter"]:
-        """The routes of the router at this place, in order; made anew when the router changed."""
+        """Return the routes of the router at this place, in order; made anew when the router
+        changed.
+        """
         if self._effective_candidates_version == self.original_router._get_routes_version():
             return self._effective_candidates
         with self._effective_routes_lock:
@@ -316,7 +318,7 @@ class _IncludedRouter(BaseRoute):
             return self._effective_candidates
 
     def effective_low_priority_routes(self) -> list[_EffectiveRouteContext]:
-        """The same for what is tried last (`frontend()`), with that of the routers below."""
+        """Return the same for what is tried last (`frontend()`), with that of the routers below."""
         version = self.original_router._get_routes_version()
         if self._effective_low_priority_routes_version == version:
             return self._effective_low_priority_routes
@@ -353,7 +355,7 @@ class _IncludedRouter(BaseRoute):
         return self._effective(route)
 
     def _effective(self, route: BaseRoute) -> _EffectiveRouteContext | None:
-        """The effective route; None for a kind of route that can't be moved below a prefix."""
+        """Return the effective route, or None for a route that can't be moved below a prefix."""
         if isinstance(route, APIRoute):
             return _EffectiveRouteContext.of_api_route(route, self.include_context)
         if isinstance(route, _FrontendRouteGroup):
@@ -420,7 +422,7 @@ class _IncludedRouter(BaseRoute):
     def _match(
         self, scope: Scope
     ) -> tuple[Match, Scope, BaseRoute | None, _EffectiveRouteContext | None]:
-        """The first full match here, else the first partial one."""
+        """Return the first full match here, else the first partial one."""
         partial: tuple[Match, Scope, BaseRoute | None, _EffectiveRouteContext | None] | None = None
         for candidate in self.effective_candidates():
             if isinstance(candidate, _IncludedRouter):
@@ -460,7 +462,7 @@ class _IncludedRouter(BaseRoute):
             await wrap_app_with_body_limit(route.handle, limit)(scope, receive, send)
 
     def url_path_for(self, name: str, /, **path_params: Any) -> Any:
-        """The path of the first route here of that name and those parameters."""
+        """Return the path of the first route here of that name and those parameters."""
         for effective in self.effective_route_contexts():
             try:
                 return effective.url_path_for(name, **path_params)

@@ -37,7 +37,7 @@ _ours: dict[str, Any] = {}
 
 
 def is_instrumented() -> bool:
-    """Whether a function that a plan does not call is not ours any more."""
+    """Return whether a function that a plan does not call is not ours any more."""
     now: Any = _routing or _originals()
     return (
         now.solve_dependencies is not solve_dependencies
@@ -73,7 +73,7 @@ async def solve(route: "RequestHooks", connection: Any, body: Any = Undefined) -
 
 
 async def respond(route: "RequestHooks", request: Request) -> Response:
-    """What `plan.respond` does."""
+    """Return what `plan.respond` does."""
     from turboapi import routing
 
     body = await _read_body(route, request)

@@ -49,7 +49,9 @@ class EventHandlersLifespan:
 
 
 def as_lifespan(lifespan: Any, router: "APIRouter") -> Lifespan[Any]:
-    """What the user gave (a context manager function or a generator function), or the default."""
+    """Return what the user gave (a context manager function or a generator function), or the
+    default.
+    """
     if lifespan is None:
         return EventHandlersLifespan(router)
     if inspect.isasyncgenfunction(lifespan):

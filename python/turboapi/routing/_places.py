@@ -50,7 +50,7 @@ class Place:
         self.state = state
 
     def ask(self, scope: Scope) -> tuple[Match, Scope]:
-        """What the route itself says of a request."""
+        """Return what the route itself says of a request."""
         if self.included is None:
             return self.route.matches(scope)
         with _scope.key_set(scope, _scope.INCLUDED_ROUTER, self.included):
@@ -126,7 +126,7 @@ class RoutePlace(Place):
             self.limited = wrap_app_with_body_limit(self.state.app, limit)
 
     def scope_items(self) -> dict[str, Any]:
-        """What every request of this entry has in its scope."""
+        """Return what every request of this entry has in its scope."""
         items: dict[str, Any] = {"endpoint": self.state.endpoint}
         if isinstance(self.route, APIRoute):
             items["route"] = self.route

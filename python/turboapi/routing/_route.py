@@ -52,7 +52,7 @@ class APIRoute(OperationState, routing.Route):
         self.app = operation_app(self, self)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The function that answers a request; meant to be overridden."""
+        """Return the function that answers a request; meant to be overridden."""
         state: OperationState = effective_route.get() or self
         if getattr(state, "original_route", self) is not self:
             state = self
@@ -80,7 +80,7 @@ class APIRoute(OperationState, routing.Route):
         )
 
     def _effective_route(self, scope: Scope) -> "_EffectiveRouteContext | None":
-        """The effective route in the scope, when it is one of this route."""
+        """Return the effective route in the scope, when it is one of this route."""
         found = _scope.peek(scope, _scope.EFFECTIVE_ROUTE)
         return found if found is not None and found.original_route is self else None
 
@@ -109,7 +109,7 @@ class APIRoute(OperationState, routing.Route):
 
 
 def operation_app(route: APIRoute, state: OperationState) -> ASGIApp:
-    """The ASGI application of `route` with the settings of `state`."""
+    """Return the ASGI application of `route` with the settings of `state`."""
     function = route.get_route_handler()
     hooks = _handler.hooks_of(function)
     if hooks is not None:

@@ -271,7 +271,7 @@ class APIRouter(routing.Router):
             watcher()
 
     def _get_routes_version(self, seen: set[int] | None = None) -> int:
-        """A number that grows with every change of this router or of one below it."""
+        """Return a number that grows with every change of this router or of one below it."""
         seen = set() if seen is None else seen
         version = self._routes_version
         if id(self) in seen:
@@ -281,7 +281,7 @@ class APIRouter(routing.Router):
         return version + sum(each.original_router._get_routes_version(seen) for each in included)
 
     def _contains_router(self, router: "APIRouter", seen: set[int] | None = None) -> bool:
-        """Whether `router` is included in this one, or below."""
+        """Return whether `router` is included in this one, or below."""
         seen = set() if seen is None else seen
         if id(self) in seen:
             return False
@@ -450,7 +450,9 @@ class APIRouter(routing.Router):
     def _match_low_priority(
         candidates: Iterable[BaseRoute | _EffectiveRouteContext], scope: Scope
     ) -> tuple[Match, Scope, BaseRoute | None, _EffectiveRouteContext | None]:
-        """The first full match, or the most specific frontend; else the same of partial ones."""
+        """Return the first full match, or the most specific frontend; else the same of partial
+        ones.
+        """
         best: dict[Match, tuple[Scope, BaseRoute, _EffectiveRouteContext | None]] = {}
         for candidate in candidates:
             if isinstance(candidate, _EffectiveRouteContext):
@@ -467,7 +469,7 @@ class APIRouter(routing.Router):
         return Match.NONE, {}, None, None
 
     def _own_inclusion(self, scope: Scope) -> _IncludedRouter | None:
-        """Where this router is included, when that is what is being asked."""
+        """Return where this router is included, when that is what is being asked."""
         included = _scope.peek(scope, _scope.INCLUDED_ROUTER)
         if isinstance(included, _IncludedRouter) and included.original_router is self:
             return included

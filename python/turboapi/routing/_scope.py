@@ -20,19 +20,19 @@ MISSING: Any = object()
 
 
 def own_scope(scope: Scope) -> dict[str, Any]:
-    """Our part of the scope, made when it is not there yet."""
+    """Return our part of the scope, made when it is not there yet."""
     own = scope.setdefault(FASTAPI, {})
     assert isinstance(own, dict)
     return own  # pyright: ignore[reportUnknownVariableType]
 
 
 def peek(scope: Scope, key: str) -> Any:
-    """The value under `key` of our part of the scope, or None."""
+    """Return the value under `key` of our part of the scope, or None."""
     return scope.get(FASTAPI, {}).get(key)
 
 
 def effective_route_context(scope: Scope) -> Any:
-    """The effective route of a request below an included router, or None."""
+    """Return the effective route of a request below an included router, or None."""
     return peek(scope, EFFECTIVE_ROUTE)
 
 
@@ -70,12 +70,12 @@ def merge_child(scope: Scope, child: Scope) -> None:
 
 
 def form_limits(scope: Scope, overrides: _FormLimits | None = None) -> _FormLimits:
-    """The limits that hold for a form read now: inherited ones, then `overrides`."""
+    """Return the limits that hold for a form read now: inherited ones, then `overrides`."""
     inherited: _FormLimits = scope.get(FASTAPI, {}).get(FORM_LIMITS, {})
     return {**inherited, **overrides} if overrides else inherited
 
 
 def add_form_limits(scope: Scope, limits: _FormLimits) -> None:
-    """A router's limits hold for what is below it."""
+    """Apply a router's limits to what is below it."""
     if limits and scope["type"] == "http":
         own_scope(scope)[FORM_LIMITS] = form_limits(scope, limits)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def dependant_for(
     *, path: str, call: Callable[..., Any], dependencies: Sequence[params.Depends]
 ) -> tuple[Dependant, list[ModelField], bool]:
-    """The dependency graph of `call`, the routers' `dependencies` first.
+    """Return the dependency graph of `call`, the routers' `dependencies` first.
 
     Returns the graph, its body parameters, and whether those are keys of one body.
     """

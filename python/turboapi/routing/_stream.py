@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 async def stream_response(route: "RequestHooks", request: Request, solved: Any) -> Response:
-    """The response of an endpoint that yields, started but not sent."""
+    """Return the response of an endpoint that yields, started but not sent."""
     items = route.call(**solved.values)
     is_async = _is_async_gen_callable(route.call)
     encode = _ItemEncoder(route, request)
@@ -91,7 +91,7 @@ class _ItemEncoder:
 
 
 def _dumps(value: Any) -> bytes:
-    """The JSON of json.dumps(jsonable_encoder(value)), but null for NaN and the infinities."""
+    """Return json.dumps(jsonable_encoder(value)) as bytes, with null for NaN and infinities."""
     plain = _core.encode_json_item(value)
     return json.dumps(_finite(jsonable_encoder(value))).encode() if plain is None else plain
 
@@ -126,7 +126,7 @@ async def _chunks(items: AsyncIterator[Any]) -> AsyncIterator[Any]:
 
 
 class _Turn:
-    """When an endpoint that never waits has to let others run, its own cancellation included."""
+    """Tell when an endpoint that never waits must let others run, also its own cancellation."""
 
     SECONDS = 0.001
 
@@ -134,7 +134,7 @@ class _Turn:
         self._end = time.monotonic() + self.SECONDS
 
     def is_over(self) -> bool:
-        """Whether it is; the next one begins then."""
+        """Return whether the turn is over; if it is, the next one begins."""
         now = time.monotonic()
         if now < self._end:
             return False
@@ -166,7 +166,7 @@ class _Mailbox:
         await self._filled.wait()
 
     def take(self) -> bytes | None:
-        """The event; None: there will be no further one. Only after `wait`."""
+        """Return the event; None: there will be no further one. Only after `wait`."""
         event, self._event = self._event, None
         if not self._closed:
             self._filled = anyio.Event()
@@ -178,9 +178,9 @@ class _Mailbox:
 class _EventStream(StreamingResponse):
     """Events, and pings while the endpoint makes none.
 
-    The native server sends the pings itself and iterates over the events (src/py/server/streaming_response.c, which
-    asks for the attribute). For other servers a task of its own runs the endpoint, which keeps its
-    body in one context from start to end.
+    The native server sends the pings itself and iterates over the events
+    (src/py/server/streaming_response.c, which asks for the attribute). For other servers a task of
+    its own runs the endpoint, which keeps its body in one context from start to end.
     """
 
     media_type = "text/event-stream"

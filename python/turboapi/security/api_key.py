@@ -32,11 +32,11 @@ class APIKeyBase(ChallengingScheme):
         self._describe(model, scheme_name, auto_error)
 
     def make_not_authenticated_error(self) -> HTTPException:
-        """Gives the 401 of a request without a key."""
+        """Return the 401 of a request without a key."""
         return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
 
     def check_api_key(self, api_key: str | None) -> str | None:
-        """Returns the key, None without one, or raises when there must be one."""
+        """Return the key, None without one, or raises when there must be one."""
         if not api_key:
             self._refuse()
         return api_key or None
@@ -55,7 +55,7 @@ class _LocatedAPIKey(APIKeyBase):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the key.
+        """Declare the key.
 
         Args:
             name: of the query parameter, header or cookie.
@@ -70,7 +70,7 @@ class _LocatedAPIKey(APIKeyBase):
         raise NotImplementedError
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """Gives the key of this request."""
+        """Return the key of this request."""
         return self.check_api_key(self._values(request).get(self.model.name))
 
 

@@ -32,16 +32,16 @@ class ChallengingScheme(SecurityBase):
     def _describe(
         self, model: SecurityBaseModel, scheme_name: str | None, auto_error: bool
     ) -> None:
-        """Sets the three attributes; the name of the class is the default name."""
+        """Set the three attributes; the name of the class is the default name."""
         self.model = model
         self.scheme_name = scheme_name or type(self).__name__
         self.auto_error = auto_error
 
     def make_not_authenticated_error(self) -> HTTPException:
-        """Gives the exception to raise; override it for another status or challenge."""
+        """Return the exception to raise; override it for another status or challenge."""
         raise NotImplementedError
 
     def _refuse(self) -> None:
-        """Raises, or returns None where credentials are optional (`auto_error=False`)."""
+        """Raise, or return None where credentials are optional (`auto_error=False`)."""
         if self.auto_error:
             raise self.make_not_authenticated_error()

@@ -46,7 +46,7 @@ class HTTPBase(ChallengingScheme):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             scheme: its registered name, for the document and the challenge.
@@ -58,15 +58,15 @@ class HTTPBase(ChallengingScheme):
         self._describe(model, scheme_name, auto_error)
 
     def make_authenticate_headers(self) -> dict[str, str]:
-        """Gives the challenge of the 401."""
+        """Return the challenge of the 401."""
         return {"WWW-Authenticate": self.model.scheme.title()}
 
     def make_not_authenticated_error(self) -> HTTPException:
-        """Gives the 401 of a request without usable credentials."""
+        """Return the 401 of a request without usable credentials."""
         return HTTPException(401, "Not authenticated", self.make_authenticate_headers())
 
     async def __call__(self, request: HTTPConnection) -> HTTPAuthorizationCredentials | None:
-        """Gives the credentials of this request."""
+        """Return the credentials of this request."""
         scheme, credentials = get_authorization_scheme_param(request.headers.get("Authorization"))
         usable = scheme and credentials and self._expected in (None, scheme.lower())
         if not usable:
@@ -86,7 +86,7 @@ class HTTPBasic(HTTPBase):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             scheme_name: in the OpenAPI document; default: the name of the class.
@@ -101,13 +101,13 @@ class HTTPBasic(HTTPBase):
         self.realm = realm
 
     def make_authenticate_headers(self) -> dict[str, str]:
-        """Gives the challenge, with the realm if there is one."""
+        """Return the challenge, with the realm if there is one."""
         return {"WWW-Authenticate": f'Basic realm="{self.realm}"' if self.realm else "Basic"}
 
     async def __call__(  # type: ignore[override]
         self, request: HTTPConnection
     ) -> HTTPBasicCredentials | None:
-        """Gives user name and password of this request."""
+        """Return user name and password of this request."""
         scheme, encoded = get_authorization_scheme_param(request.headers.get("Authorization"))
         if scheme.lower() != "basic":
             self._refuse()
@@ -136,7 +136,7 @@ class HTTPBearer(HTTPBase):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             bearerFormat: a hint to the form of the token (`JWT`), for the document.
@@ -160,7 +160,7 @@ class HTTPDigest(HTTPBase):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme; the arguments are those of `HTTPBase`."""
+        """Declare the scheme; the arguments are those of `HTTPBase`."""
         super().__init__(
             scheme="digest", scheme_name=scheme_name, description=description, auto_error=auto_error
         )

@@ -83,7 +83,7 @@ class OAuth2(ChallengingScheme):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             flows: the flows of the OpenAPI document, as model or dict.
@@ -95,14 +95,14 @@ class OAuth2(ChallengingScheme):
         self._describe(model, scheme_name, auto_error)
 
     def make_not_authenticated_error(self) -> "HTTPException":
-        """Gives the 401 of a request without the header."""
+        """Return the 401 of a request without the header."""
         # Here, as schemes are imported by the modules that turboapi.exceptions needs.
         from turboapi.exceptions import HTTPException
 
         return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """Gives the header's value."""
+        """Return the header's value."""
         authorization = request.headers.get("Authorization")
         if not authorization:
             self._refuse()
@@ -113,7 +113,7 @@ class _OAuth2Bearer(OAuth2):
     """A flow that ends in a bearer token: gives the token."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """Gives the token, which may be empty when only `Bearer` was sent."""
+        """Return the token, which may be empty when only `Bearer` was sent."""
         scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
         if scheme.lower() == "bearer":
             return token
@@ -136,7 +136,7 @@ class OAuth2PasswordBearer(_OAuth2Bearer):
         auto_error: bool = True,
         refreshUrl: str | None = None,  # noqa: N803
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             tokenUrl: where the token is got; the route with `OAuth2PasswordRequestForm`.
@@ -168,7 +168,7 @@ class OAuth2AuthorizationCodeBearer(_OAuth2Bearer):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme; `authorizationUrl` is where the user grants access.
+        """Declare the scheme; `authorizationUrl` is where the user grants access.
 
         The other arguments are those of `OAuth2PasswordBearer`.
         """

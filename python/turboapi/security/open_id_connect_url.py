@@ -21,7 +21,7 @@ class OpenIdConnect(ChallengingScheme):
         description: str | None = None,
         auto_error: bool = True,
     ) -> None:
-        """Declares the scheme.
+        """Declare the scheme.
 
         Args:
             openIdConnectUrl: the provider's discovery document.
@@ -33,11 +33,11 @@ class OpenIdConnect(ChallengingScheme):
         self._describe(model, scheme_name, auto_error)
 
     def make_not_authenticated_error(self) -> HTTPException:
-        """Gives the 401 of a request without the header."""
+        """Return the 401 of a request without the header."""
         return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        """Gives the header's value."""
+        """Return the header's value."""
         authorization = request.headers.get("Authorization")
         if not authorization:
             self._refuse()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def get_authorization_scheme_param(authorization_header_value: str | None) -> tuple[str, str]:
-    """Splits `scheme credentials` at the first space; two empty strings when there is nothing.
+    """Split `scheme credentials` at the first space; two empty strings when there is nothing.
 
     See RFC 9110, section 11.6.2.
     """

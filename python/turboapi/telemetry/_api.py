@@ -123,7 +123,7 @@ def _get_request_telemetry(context: Context | None = None) -> _RequestTelemetry 
 
 
 def get_telemetry_data(context: Context | None = None) -> TelemetryData | None:
-    """The data of the request of an OpenTelemetry context; default: the current one.
+    """Return the data of the request of an OpenTelemetry context; default: the current one.
 
     None outside of a request, and after it, also for a context that was kept.
     """
@@ -163,14 +163,14 @@ def _exception_type(exc: BaseException) -> str:
 
 
 def _normal_websocket_disconnect(exc: BaseException) -> bool:
-    """Whether the client said goodbye (1000) or left the page (1001)."""
+    """Return whether the client said goodbye (1000) or left the page (1001)."""
     return isinstance(exc, WebSocketDisconnect) and exc.code in (1000, 1001)
 
 
 def _operation(
     *, name: str, function: Callable[..., Any] | None = None
 ) -> AbstractContextManager[None]:
-    """A span of one step of a request; nothing when there is no tracer."""
+    """Return a span of one step of a request; nothing when there is no tracer."""
     telemetry = _get_request_telemetry()
     if telemetry is None or telemetry.tracer is None:
         return _NO_OPERATION

@@ -85,7 +85,7 @@ _HEADERS_GETTER: Final = _HeadersGetter()
 
 
 def _legacy_otel(stack: Any) -> bool:
-    """Whether OpenTelemetry's own ASGI middleware is in the stack: it reports already."""
+    """Return whether OpenTelemetry's own ASGI middleware is in the stack: it reports already."""
     seen: set[int] = set()
     while stack is not None and id(stack) not in seen:
         seen.add(id(stack))
@@ -184,7 +184,7 @@ class NativeTelemetry:
         self._meters: tuple[metrics.MeterProvider, Histogram, UpDownCounter] | None = None
 
     def enabled(self) -> bool:
-        """Whether any kind of telemetry has somewhere to go. Asked for every request."""
+        """Return whether any kind of telemetry has somewhere to go. Asked for every request."""
         quick = self._quick_look()
         if quick is not None:
             return quick
@@ -199,7 +199,7 @@ class NativeTelemetry:
         )
 
     def _quick_look(self) -> bool | None:
-        """False when no provider is set anywhere; None when that has to be found out.
+        """Return False when no provider is set anywhere, and None when that has to be found out.
 
         The API's own functions look into the environment each time they are asked without a
         provider; here that is done once.

@@ -51,7 +51,7 @@ atexit.register(_shutdown)
 
 
 def _export_endpoint(signal: str) -> str | None:
-    """Where the environment wants a signal sent; None: nowhere.
+    """Return where the environment wants a signal sent; None: nowhere.
 
     Raises:
         FastAPIError: for what is not OTLP over HTTP with protobuf.
@@ -83,7 +83,7 @@ def _export_endpoint(signal: str) -> str | None:
 
 
 def _registration_provider(provider: Any) -> Any:
-    """The provider that takes readers: older Logfire wraps it without passing that on."""
+    """Return the provider that takes readers: older Logfire wraps it without passing that on."""
     kind = type(cast("object", provider))
     wraps = (kind.__module__, kind.__name__) == (
         "logfire._internal.metrics",
@@ -105,7 +105,7 @@ class _Signal:
 
 
 def _signals() -> dict[str, _Signal]:
-    """The three kinds, with the SDK; raises ImportError without it."""
+    """Return the three kinds, with the SDK; raise ImportError without it."""
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
