@@ -49,11 +49,14 @@ class Handover:
         self._timer: asyncio.TimerHandle | None = None
         self._on_ready: Callable[[], None] | None = None
         self._stopped = False
+        self._once_more = False  # asked for again: the code may have changed since
 
     def begin(self, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
         """Starts a successor; `on_ready` is called when it serves."""
         if self._successor is not None:
-            log.info("SIGHUP: a successor is starting already")
+            if not self._once_more:
+                log.info("SIGHUP: process %d is starting; then once more", self._successor.pid)
+            self._once_more = True
             return
         try:
             successor = Process.start(self._config, self._socket, own_group=True)
@@ -106,6 +109,9 @@ class Handover:
         successor.wait(1)
         successor.close()
         self._successor = None
+        if self._once_more and self._loop is not None and self._on_ready is not None:
+            self._once_more = False
+            self.begin(self._loop, self._on_ready)
 
     def stop(self) -> None:
         """Tells the successor to end, as we were told (maybe again)."""
@@ -138,7 +144,10 @@ class Handover:
         if _process.is_whole():
             with suppress(OSError):  # no such interpreter any more
                 self._become_supervisor(successor)
-        return Supervisor(self._config, bound=self._socket, first=successor).run()
+        supervisor = Supervisor(
+            self._config, bound=self._socket, first=successor, replace=self._once_more
+        )
+        return supervisor.run()
 
     def _become_supervisor(self, successor: Process) -> NoReturn:
         # What comes from here on waits for the supervisor.
@@ -148,6 +157,7 @@ class Handover:
             "fd": self._socket.fileno(),
             "files": _sockets.files(),
             "first": successor.hand_over(),
+            "replace": self._once_more,
             "path": sys.path,
         }
         self._socket.set_inheritable(True)

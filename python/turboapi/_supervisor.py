@@ -72,9 +72,19 @@ class Supervisor:
     """Starts, watches, replaces and stops workers; `run()` returns when all have ended."""
 
     def __init__(
-        self, config: Config, bound: socket.socket | None = None, first: Process | None = None
+        self,
+        config: Config,
+        bound: socket.socket | None = None,
+        first: Process | None = None,
+        replace: bool = False,
     ) -> None:
         """Binds the address, or takes over a socket and the first worker, which serves already.
+
+        Args:
+            config: the settings.
+            bound: the listening socket, or None; owned from now on.
+            first: a worker that serves, or None; owned from now on.
+            replace: whether `first` is to be replaced at once, as by SIGHUP.
 
         Raises:
             BindError: can't listen there.
@@ -90,6 +100,8 @@ class Supervisor:
         self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before
         self._last_at = 0.0
         self._rolling: deque[_Place] = deque()
+        self._rolling_anew = False  # asked for again while a successor was starting
+        self._replace_first = replace
         self._served = False
         self._stopping = False
         self._at_once = False
@@ -105,6 +117,8 @@ class Supervisor:
                 log.info("Process %d is the supervisor of %d", os.getpid(), self._first.pid)
             for _ in range(self._config.workers):
                 self._add_place()
+            if self._replace_first:
+                self._on_signal(signal.SIGHUP)
             while self._places or self._leaving or self._last:
                 patience = self._patience()
                 wanted_at = time.monotonic() + (patience or 0.0)
@@ -132,6 +146,7 @@ class Supervisor:
         elif number is signal.SIGHUP:
             log.info("SIGHUP: replacing the workers one by one")
             self._rolling = deque(self._places)
+            self._rolling_anew = any(place.successor for place in self._places)
         elif number is signal.SIGTTIN:
             log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
             self._add_place()
@@ -363,6 +378,7 @@ class Supervisor:
                 self._dismiss(place.worker)
             place.worker, place.successor = successor, None
             place.pause = 0.0
+            self._rolling_anew = False
             return
         longest = self._config.timeout_worker_start
         late = longest and now >= successor.started + longest
@@ -373,7 +389,9 @@ class Supervisor:
             "Worker %d: process %d %s; the old workers go on", place.number, successor.pid, reason
         )
         place.successor = None
-        self._rolling.clear()
+        if not self._rolling_anew:
+            self._rolling.clear()
+        self._rolling_anew = False
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
 
@@ -414,7 +432,8 @@ def main(arguments: list[str]) -> int:
     bound = socket.socket(fileno=state["fd"])
     bound.set_inheritable(False)
     _sockets.take_files(state["files"])
-    return Supervisor(config, bound=bound, first=Process.adopt(state["first"])).run()
+    first = Process.adopt(state["first"])
+    return Supervisor(config, bound=bound, first=first, replace=state["replace"]).run()
 
 
 if __name__ == "__main__":

@@ -139,6 +139,37 @@ def test_it_goes_on_when_the_successor_is_not_ready_in_time(folder):
         assert pid_of(server) == server.process.pid
 
 
+def test_asked_again_while_the_successor_starts(folder):
+    """The code may have changed after the successor read it: yet another one has to follow."""
+    with Server(folder, "run", *LOCAL).started() as server:
+        (folder / "hold").touch()
+        server.send(signal.SIGHUP)
+        until(lambda: notes(folder, "import")[1:], "the successor")
+        main = folder / "main.py"
+        main.write_text(main.read_text().replace('"one"', '"two"'))
+        server.send(signal.SIGHUP)
+        server.saw("then once more")
+        (folder / "hold").unlink()
+        until(lambda: server.answers() == "two", "the newest code")
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")], ids=str)
+def test_asked_again_while_a_broken_successor_starts(folder, workers):
+    with Server(folder, "run", *LOCAL, *workers).started() as server:
+        main = folder / "main.py"
+        working = main.read_text()
+        served = len(notes(folder, "import"))
+        (folder / "hold").touch()
+        main.write_text(working + "raise RuntimeError('broken')\n")
+        server.send(signal.SIGHUP)
+        until(lambda: notes(folder, "import")[served:], "the broken successor")
+        main.write_text(working.replace('"one"', '"two"'))
+        server.send(signal.SIGHUP)
+        server.saw("once more" if not workers else "(?s)one by one.*one by one")
+        (folder / "hold").unlink()
+        until(lambda: {server.answers() for _ in range(8)} == {"two"}, "the newest code")
+
+
 def test_stopped_while_the_successor_starts(folder):
     with Server(folder, "run", *LOCAL).started() as server:
         (folder / "hold").touch()
