@@ -3,16 +3,19 @@
  *
  * Layer: py.  The slices point into bytes objects that the exchange keeps alive.
  */
-#include "py/plan/plan_int.h"
+#include "py/exchange/asgi_exchange.h"
 
 #include <structmember.h>
 
 #include "http/method.h"
 #include "http/status.h"
+#include "py/loop/loop_state.h"
+#include "py/support/coroutine.h"
+#include "py/support/types.h"
 
 typedef struct xch_asgi {
     ta_xch base;
-    ta_engine_state *es;      /* borrowed: the type keeps the module */
+    ta_state *st;             /* borrowed: the type keeps the module */
     PyObject *receive, *send; /* owned, or NULL: over a Request, which is asked itself */
     PyObject *keep;           /* owned tuple of header pairs */
     PyObject *query_string;   /* owned bytes or NULL */
@@ -78,14 +81,14 @@ static PyObject *send_vectorcall(PyObject *self, PyObject *const *args, size_t n
                                  PyObject *kwnames)
 {
     xch_asgi *x = ((asgi_send *)self)->x;
-    ta_engine_state *es = x->es;
+    ta_state *st = x->st;
     if (PyVectorcall_NARGS(nargsf) == 1 && PyDict_Check(args[0])) {
         PyObject *type;
-        int rc = PyDict_GetItemRef(args[0], es->str[S_type], &type);
+        int rc = PyDict_GetItemRef(args[0], st->names.type, &type);
         if (rc < 0)
             return NULL;
         if (rc == 1 && PyUnicode_Check(type) &&
-            PyUnicode_Compare(type, es->str[S_response_start]) == 0)
+            PyUnicode_Compare(type, st->names.http_response_start) == 0)
             x->base.response_started = true;
         Py_XDECREF(type);
     }
@@ -97,7 +100,7 @@ static PyObject *asgi_get_send(ta_xch *x)
     xch_asgi *self = (xch_asgi *)x;
     if (self->send == NULL)
         return unavailable("Send");
-    asgi_send *send = PyObject_GC_New(asgi_send, self->es->send_type);
+    asgi_send *send = PyObject_GC_New(asgi_send, ta_exchange_objects_of(self->st)->send_type);
     if (send == NULL)
         return NULL;
     send->vectorcall = send_vectorcall;
@@ -123,7 +126,7 @@ static int scope_get(PyObject *scope, PyObject *name, PyObject **out)
 static PyObject *asgi_path_params(ta_xch *x)
 {
     PyObject *params;
-    int rc = scope_get(x->scope_dict, ((xch_asgi *)x)->es->str[S_path_params], &params);
+    int rc = scope_get(x->scope_dict, ((xch_asgi *)x)->st->names.path_params, &params);
     if (rc < 0)
         return NULL;
     return rc ? params : PyDict_New();
@@ -142,7 +145,8 @@ static int asgi_body_get(ta_xch *x, PyObject **out)
         unavailable("Receive");
         return -1;
     }
-    asgi_body *b = (asgi_body *)new_co(self->es->body_type, sizeof *b, body_advance);
+    asgi_body *b =
+        (asgi_body *)new_co(ta_exchange_objects_of(self->st)->body_type, sizeof *b, body_advance);
     if (b == NULL)
         return -1;
     b->x = (xch_asgi *)Py_NewRef((PyObject *)self);
@@ -154,23 +158,23 @@ static int asgi_body_get(ta_xch *x, PyObject **out)
 /* Takes one message (steals).  1: the body is complete; 0: more is to come; -1. */
 static int body_message(asgi_body *b, PyObject *message)
 {
-    ta_engine_state *es = b->x->es;
-    PyObject *type = PyObject_GetItem(message, es->str[S_type]);
+    ta_state *st = b->x->st;
+    PyObject *type = PyObject_GetItem(message, st->names.type);
     PyObject *chunk = NULL, *more = NULL;
     int rc = -1;
     if (type == NULL)
         goto done;
-    int is_end = PyObject_RichCompareBool(type, es->str[S_http_disconnect], Py_EQ);
-    int is_request = is_end ? 0 : PyObject_RichCompareBool(type, es->str[S_http_request], Py_EQ);
+    int is_end = PyObject_RichCompareBool(type, st->names.http_disconnect, Py_EQ);
+    int is_request = is_end ? 0 : PyObject_RichCompareBool(type, st->names.http_request, Py_EQ);
     if (is_end < 0 || is_request < 0)
         goto done;
     if (is_end) {
-        PyErr_SetNone(es->client_disconnect);
+        PyErr_SetNone(ta_exchange_objects_of(st)->client_disconnect);
     } else if (!is_request) {
         rc = 0;
     } else {
-        if (scope_get(message, es->str[S_body], &chunk) < 0 ||
-            scope_get(message, es->str[S_more_body], &more) < 0)
+        if (scope_get(message, st->names.body, &chunk) < 0 ||
+            scope_get(message, st->names.more_body, &more) < 0)
             goto done;
         int some = chunk ? PyObject_IsTrue(chunk) : 0;
         int last = more ? PyObject_Not(more) : 1;
@@ -275,11 +279,11 @@ static int body_clear(PyObject *self)
 /* -- respond ---------------------------------------------------------------------------------- */
 
 /* {"type": type, key: value}; both borrowed. */
-static PyObject *message(ta_engine_state *es, int type, int key, PyObject *value)
+static PyObject *message(ta_state *st, PyObject *type, PyObject *key, PyObject *value)
 {
     PyObject *dict = PyDict_New();
-    if (dict != NULL && (PyDict_SetItem(dict, es->str[S_type], es->str[type]) < 0 ||
-                         PyDict_SetItem(dict, es->str[key], value) < 0))
+    if (dict != NULL &&
+        (PyDict_SetItem(dict, st->names.type, type) < 0 || PyDict_SetItem(dict, key, value) < 0))
         Py_CLEAR(dict);
     return dict;
 }
@@ -322,12 +326,13 @@ error:
     return NULL;
 }
 
-static PyObject *start_message(ta_engine_state *es, int status, PyObject *headers)
+static PyObject *start_message(ta_state *st, int status, PyObject *headers)
 {
     PyObject *code = PyLong_FromLong(status);
-    PyObject *dict = code ? message(es, S_response_start, S_status, code) : NULL;
+    PyObject *dict =
+        code ? message(st, st->names.http_response_start, st->names.status, code) : NULL;
     Py_XDECREF(code);
-    if (dict != NULL && PyDict_SetItem(dict, es->str[S_headers], headers) < 0)
+    if (dict != NULL && PyDict_SetItem(dict, st->names.headers, headers) < 0)
         Py_CLEAR(dict);
     return dict;
 }
@@ -336,7 +341,7 @@ static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_
                            const ta_piece *body, PyObject **awaitable)
 {
     xch_asgi *self = (xch_asgi *)x;
-    ta_engine_state *es = self->es;
+    ta_state *st = self->st;
     PyObject *list = NULL, *bytes = NULL;
     asgi_respond *resp = NULL;
     int rc = -1;
@@ -353,12 +358,13 @@ static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_
     list = raw_headers ? Py_NewRef(raw_headers) : header_list(status, headers, body->data.len);
     if (bytes == NULL || list == NULL)
         goto done;
-    resp = (asgi_respond *)new_co(es->respond_type, sizeof *resp, respond_advance);
+    resp = (asgi_respond *)new_co(ta_exchange_objects_of(st)->respond_type, sizeof *resp,
+                                  respond_advance);
     if (resp == NULL)
         goto done;
     resp->send = asgi_get_send(x); /* notes the start when it is really sent */
-    resp->start = start_message(es, status, list);
-    resp->end = message(es, S_response_body, S_body, bytes);
+    resp->start = start_message(st, status, list);
+    resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
     PyObject_GC_Track(resp);
     if (resp->send == NULL || resp->start == NULL || resp->end == NULL) {
         Py_DECREF(resp);
@@ -486,16 +492,16 @@ static int take_headers(xch_asgi *self, PyObject *headers)
 
 static int take_scope(xch_asgi *self, PyObject *scope)
 {
-    ta_engine_state *es = self->es;
+    ta_state *st = self->st;
     PyObject *obj;
-    int rc = scope_get(scope, es->str[S_headers], &obj);
+    int rc = scope_get(scope, st->names.headers, &obj);
     if (rc > 0) {
         rc = take_headers(self, obj);
         Py_DECREF(obj);
     }
     if (rc < 0)
         return -1;
-    rc = scope_get(scope, es->str[S_query_string], &obj);
+    rc = scope_get(scope, st->names.query_string, &obj);
     if (rc < 0)
         return -1;
     if (rc > 0) {
@@ -510,18 +516,18 @@ static int take_scope(xch_asgi *self, PyObject *scope)
     return 0;
 }
 
-ta_xch *ta_xch_asgi_new(ta_engine_state *es, PyObject *scope, PyObject *receive, PyObject *send)
+ta_xch *ta_xch_asgi_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send)
 {
-    xch_asgi *self = PyObject_GC_New(xch_asgi, es->xch_type);
+    xch_asgi *self = PyObject_GC_New(xch_asgi, ta_exchange_objects_of(st)->asgi_type);
     if (self == NULL)
         return NULL;
     memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
     ta_xch_init(&self->base, &asgi_ops);
-    self->es = es;
+    self->st = st;
     self->receive = Py_XNewRef(receive);
     self->send = Py_XNewRef(send);
     self->base.scope_dict = Py_NewRef(scope);
-    self->base.ls = es->running_loop ? es->running_loop(es) : NULL;
+    self->base.ls = ta_ls_running(st);
     PyObject_GC_Track(self);
     if (take_scope(self, scope) < 0) {
         Py_DECREF(self);
@@ -530,18 +536,19 @@ ta_xch *ta_xch_asgi_new(ta_engine_state *es, PyObject *scope, PyObject *receive,
     return &self->base;
 }
 
-ta_xch *ta_xch_asgi_of(ta_engine_state *es, PyObject *connection)
+ta_xch *ta_xch_asgi_of(ta_state *st, PyObject *connection)
 {
-    PyObject *scope = PyObject_GetAttr(connection, es->str[S_scope]);
+    PyObject *scope = PyObject_GetAttr(connection, st->names.scope);
     if (scope == NULL)
         return NULL;
-    ta_xch *x = ta_xch_asgi_new(es, scope, NULL, NULL);
+    ta_xch *x = ta_xch_asgi_new(st, scope, NULL, NULL);
     Py_DECREF(scope);
     if (x == NULL)
         return NULL;
     x->request = Py_NewRef(connection);
     PyObject *type = (PyObject *)Py_TYPE(connection);
-    x->custom_request = type != es->request_type && type != es->websocket_type;
+    x->custom_request = type != ta_exchange_objects_of(st)->request_type &&
+                        type != ta_exchange_objects_of(st)->websocket_type;
     return x;
 }
 
@@ -628,10 +635,10 @@ static PyType_Slot xch_slots[] = {{Py_tp_dealloc, xch_dealloc},
                                   {Py_tp_traverse, xch_traverse},
                                   {Py_tp_clear, xch_clear},
                                   {0, NULL}};
-PyType_Spec ta_xch_asgi_spec = {.name = "turboapi._core.AsgiExchange",
-                                .basicsize = sizeof(xch_asgi),
-                                .flags = CO_TYPE_FLAGS,
-                                .slots = xch_slots};
+static PyType_Spec exchange_spec = {.name = "turboapi._core.AsgiExchange",
+                                    .basicsize = sizeof(xch_asgi),
+                                    .flags = CO_TYPE_FLAGS,
+                                    .slots = xch_slots};
 
 static PyType_Slot body_slots[] = {TA_CO_SLOTS,
                                    {Py_tp_dealloc, body_dealloc},
@@ -640,10 +647,10 @@ static PyType_Slot body_slots[] = {TA_CO_SLOTS,
                                    {Py_tp_methods, co_methods},
                                    {Py_tp_getset, co_getset},
                                    {0, NULL}};
-PyType_Spec ta_asgi_body_spec = {.name = "turboapi._core.AsgiBody",
-                                 .basicsize = sizeof(asgi_body),
-                                 .flags = CO_TYPE_FLAGS,
-                                 .slots = body_slots};
+static PyType_Spec body_spec = {.name = "turboapi._core.AsgiBody",
+                                .basicsize = sizeof(asgi_body),
+                                .flags = CO_TYPE_FLAGS,
+                                .slots = body_slots};
 
 static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
                                       {Py_tp_dealloc, respond_dealloc},
@@ -652,10 +659,10 @@ static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
                                       {Py_tp_methods, co_methods},
                                       {Py_tp_getset, co_getset},
                                       {0, NULL}};
-PyType_Spec ta_asgi_respond_spec = {.name = "turboapi._core.AsgiRespond",
-                                    .basicsize = sizeof(asgi_respond),
-                                    .flags = CO_TYPE_FLAGS,
-                                    .slots = respond_slots};
+static PyType_Spec respond_spec = {.name = "turboapi._core.AsgiRespond",
+                                   .basicsize = sizeof(asgi_respond),
+                                   .flags = CO_TYPE_FLAGS,
+                                   .slots = respond_slots};
 
 static PyMemberDef send_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(asgi_send, vectorcall), READONLY, NULL},
@@ -663,7 +670,21 @@ static PyMemberDef send_members[] = {
 static PyType_Slot send_slots[] = {{Py_tp_call, PyVectorcall_Call}, {Py_tp_dealloc, send_dealloc},
                                    {Py_tp_traverse, send_traverse}, {Py_tp_clear, send_clear},
                                    {Py_tp_members, send_members},   {0, NULL}};
-PyType_Spec ta_asgi_send_spec = {.name = "turboapi._core.AsgiSend",
-                                 .basicsize = sizeof(asgi_send),
-                                 .flags = CO_TYPE_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
-                                 .slots = send_slots};
+static PyType_Spec send_spec = {.name = "turboapi._core.AsgiSend",
+                                .basicsize = sizeof(asgi_send),
+                                .flags = CO_TYPE_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
+                                .slots = send_slots};
+
+int ta_xch_asgi_init(PyObject *module, ta_state *st)
+{
+    ta_exchange_objects *objects = ta_exchange_objects_of(st);
+    if (ta_add_type(module, &exchange_spec, NULL, &objects->asgi_type) < 0 ||
+        ta_add_type(module, &body_spec, NULL, &objects->body_type) < 0 ||
+        ta_add_type(module, &respond_spec, NULL, &objects->respond_type) < 0 ||
+        ta_add_type(module, &send_spec, NULL, &objects->send_type) < 0)
+        return -1;
+    objects->client_disconnect = ta_import_attr("starlette.requests", "ClientDisconnect");
+    objects->request_type = ta_import_attr("starlette.requests", "Request");
+    objects->websocket_type = ta_import_attr("starlette.websockets", "WebSocket");
+    return objects->client_disconnect && objects->request_type && objects->websocket_type ? 0 : -1;
+}

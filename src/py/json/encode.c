@@ -13,7 +13,7 @@
 
 #include "py/json/shape.h"
 #include "py/json/writer.h"
-#include "py/support/state.h"
+#include "py/support/types.h"
 #include "json/num.h"
 
 /*
@@ -24,7 +24,7 @@ enum { MAX_DEPTH = 200 };
 
 typedef struct enc {
     ta_out o;
-    const ta_json_state *js; /* borrowed */
+    const ta_json_objects *js; /* borrowed */
     int depth;
     bool item; /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
 } enc;
@@ -302,7 +302,7 @@ static int encode_converted(enc *e, PyObject *v)
 
 static int encode_model(enc *e, PyObject *v)
 {
-    const ta_json_state *js = e->js;
+    const ta_json_objects *js = e->js;
     PyObject *shape = e->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
     if (shape != NULL) {
         ta_out_commit(&e->o);
@@ -322,7 +322,7 @@ static int encode_model(enc *e, PyObject *v)
 
 static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
 {
-    const ta_json_state *js = e->js;
+    const ta_json_objects *js = e->js;
     if (js->model_type && PyType_IsSubtype(type, js->model_type))
         return encode_model(e, v);
 
@@ -343,7 +343,7 @@ static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
 /* Everything but containers of the language. */
 static int encode_other(enc *e, PyObject *v, PyTypeObject *type)
 {
-    const ta_json_state *js = e->js;
+    const ta_json_objects *js = e->js;
     if (type == js->datetime_type || type == js->date_type || type == js->time_type)
         return encode_moment(e, v);
     if (type == js->uuid_type)
@@ -380,7 +380,7 @@ static int encode(enc *e, PyObject *v)
     return rc;
 }
 
-static int encode_into(const ta_json_state *js, PyObject *value, bool item, ta_buf *out)
+static int encode_into(const ta_json_objects *js, PyObject *value, bool item, ta_buf *out)
 {
     size_t start = out->len;
     enc e = {.o = ta_out_begin(out), .js = js, .depth = 0, .item = item};
@@ -391,7 +391,7 @@ static int encode_into(const ta_json_state *js, PyObject *value, bool item, ta_b
     return rc;
 }
 
-int ta_json_encode(const ta_json_state *js, PyObject *value, ta_buf *out)
+int ta_json_encode(const ta_json_objects *js, PyObject *value, ta_buf *out)
 {
     return encode_into(js, value, false, out);
 }
@@ -413,7 +413,7 @@ static int import_type(const char *module, const char *attr, PyTypeObject **out)
     return 0;
 }
 
-static int import_types(ta_json_state *js)
+static int import_types(ta_json_objects *js)
 {
     PyDateTime_CAPI *api = PyCapsule_Import(PyDateTime_CAPSULE_NAME, 0);
     if (!api)
@@ -443,7 +443,7 @@ static int intern(PyObject **out, const char *text)
     return *out ? 0 : -1;
 }
 
-static int init_state(ta_json_state *js)
+static int init_state(ta_json_objects *js)
 {
     if (import_types(js) < 0)
         return -1;
@@ -479,7 +479,7 @@ static PyObject *bytes_of(PyObject *module, PyObject *value, bool item)
     ta_buf out;
     ta_buf_init(&out);
     PyObject *result = NULL;
-    int rc = encode_into(&ta_state_of_module(module)->o.json, value, item, &out);
+    int rc = encode_into(ta_json_objects_of(ta_state_of_module(module)), value, item, &out);
     if (rc == 1) {
         ta_str bytes = ta_buf_str(&out);
         result = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);
@@ -508,7 +508,7 @@ static PyMethodDef functions[] = {
 
 int ta_json_init(PyObject *module, ta_state *st)
 {
-    if (init_state(&st->o.json) < 0)
+    if (init_state(ta_json_objects_of(st)) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

@@ -22,7 +22,7 @@
 #include <math.h>
 
 #include "py/json/writer.h"
-#include "py/support/state.h"
+#include "py/support/types.h"
 
 typedef enum kind {
     K_STR,
@@ -87,7 +87,7 @@ typedef struct shape {
 
 typedef struct enc {
     ta_out o;
-    const ta_json_state *js; /* borrowed */
+    const ta_json_objects *js; /* borrowed */
 } enc;
 
 /* -- encoding ---------------------------------------------------------------------------------- */
@@ -398,7 +398,7 @@ static int encode(enc *e, const node *n, PyObject *v, bool trusted, int depth)
     return 0;
 }
 
-int ta_shape_encode(PyObject *self, const ta_json_state *js, PyObject *value, bool trusted,
+int ta_shape_encode(PyObject *self, const ta_json_objects *js, PyObject *value, bool trusted,
                     ta_buf *out)
 {
     size_t start = out->len;
@@ -411,7 +411,7 @@ int ta_shape_encode(PyObject *self, const ta_json_state *js, PyObject *value, bo
     return rc;
 }
 
-PyObject *ta_shape_of_model(const ta_json_state *js, PyTypeObject *model)
+PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model)
 {
     PyObject *found = NULL;
     int rc = PyDict_GetItemRef(js->shapes, (PyObject *)model, &found);
@@ -662,7 +662,8 @@ static PyObject *shape_encode(PyObject *self, PyTypeObject *cls, PyObject *const
     ta_buf out;
     ta_buf_init(&out);
     PyObject *result = NULL;
-    int rc = ta_shape_encode(self, &ta_state_of_class(cls)->o.json, args[0], trusted, &out);
+    int rc =
+        ta_shape_encode(self, ta_json_objects_of(ta_state_of_class(cls)), args[0], trusted, &out);
     if (rc == 1) {
         ta_str bytes = ta_buf_str(&out);
         result = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);
@@ -696,7 +697,7 @@ static PyType_Spec shape_spec = {.name = "turboapi._core.Shape",
 
 int ta_shape_init(PyObject *module, ta_state *st)
 {
-    ta_json_state *js = &st->o.json;
+    ta_json_objects *js = ta_json_objects_of(st);
     js->shapes = PyDict_New();
     return js->shapes ? ta_add_type(module, &shape_spec, "Shape", &js->shape_type) : -1;
 }

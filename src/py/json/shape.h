@@ -6,18 +6,15 @@
  * what `validate_python` and then `to_json(by_alias=...)` would give, for the values of which that
  * is certain by their exact types. Of any other it says so, and pydantic decides.
  *
- * Layer: py.
+ * Layer: py/json.
  */
 #ifndef TA_PY_JSON_SHAPE_H
 #define TA_PY_JSON_SHAPE_H
 
 #include "py/json/encode.h"
-#include "py/support/py_compat.h"
-
-struct ta_state;
 
 /* Adds `Shape` to the module: 0, or -1 with an exception. */
-int ta_shape_init(PyObject *module, struct ta_state *st);
+int ta_shape_init(PyObject *module, ta_state *st);
 
 /*
  * Appends the JSON of `value` (borrowed) to `out`. `trusted`: it has been validated, so that only
@@ -25,13 +22,13 @@ int ta_shape_init(PyObject *module, struct ta_state *st);
  * 1: done; 0: pydantic must decide (no exception is set); -1: exception (MemoryError). `out` is as
  * before unless the result is 1.  Runs no Python code but `==` of a dict's foreign keys.
  */
-int ta_shape_encode(PyObject *shape, const ta_json_state *js, PyObject *value, bool trusted,
+int ta_shape_encode(PyObject *shape, const ta_json_objects *js, PyObject *value, bool trusted,
                     ta_buf *out);
 
 /*
  * The shape with which an instance of exactly this class is dumped as `model_dump(mode="json",
  * by_alias=True)` does: a new reference, or NULL without exception when there is none, or with one.
  */
-PyObject *ta_shape_of_model(const ta_json_state *js, PyTypeObject *model);
+PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model);
 
 #endif

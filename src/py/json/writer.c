@@ -3,8 +3,6 @@
 
 #include <datetime.h>
 
-#include "py/support/state.h"
-
 int ta_out_grow(ta_out *o, size_t n)
 {
     ta_out_commit(o);
@@ -119,7 +117,7 @@ static char *write_time(char *p, int hour, int minute, int second, int us)
     return p;
 }
 
-int ta_out_moment(ta_out *o, const ta_json_state *js, PyObject *v, const char *utc)
+int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char *utc)
 {
     (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
     const PyTypeObject *type = Py_TYPE(v);
@@ -167,7 +165,7 @@ static int uuid_bytes(PyObject *number, unsigned char raw[16])
 #endif
 }
 
-int ta_out_uuid(ta_out *o, const ta_json_state *js, PyObject *v)
+int ta_out_uuid(ta_out *o, const ta_json_objects *js, PyObject *v)
 {
     PyObject *number = PyObject_GetAttr(v, js->str_int);
     if (!number)

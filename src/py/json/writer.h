@@ -125,9 +125,9 @@ int ta_out_int(ta_out *o, PyObject *v);
  * An exact date, time or datetime in quotation marks, as isoformat() writes it, but UTC as `utc`.
  * 2: it has another time zone, nothing is written.
  */
-int ta_out_moment(ta_out *o, const ta_json_state *js, PyObject *v, const char *utc);
+int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char *utc);
 
 /* An exact uuid.UUID. */
-int ta_out_uuid(ta_out *o, const ta_json_state *js, PyObject *v);
+int ta_out_uuid(ta_out *o, const ta_json_objects *js, PyObject *v);
 
 #endif

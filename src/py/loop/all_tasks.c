@@ -8,6 +8,8 @@
  */
 #include "py/loop/task_pool_int.h"
 
+#include "py/support/types.h"
+
 /* asyncio's WeakSet as add() and discard() see it now: borrowed set, or NULL: ask them. */
 static PyObject *data_of(const ta_task_state *s)
 {
@@ -24,7 +26,7 @@ static int call(PyObject *function, PyObject *task)
 
 int ta_all_tasks_add(ta_tramp *t)
 {
-    const ta_task_state *s = &t->ls->st->o.task;
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *data = data_of(s);
     if (data == NULL)
         return call(s->register_task, t->task);
@@ -35,7 +37,7 @@ int ta_all_tasks_add(ta_tramp *t)
 
 int ta_all_tasks_discard(ta_tramp *t)
 {
-    const ta_task_state *s = &t->ls->st->o.task;
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *data = data_of(s);
     if (data == NULL || t->weak == NULL)
         return call(s->unregister_task, t->task);
@@ -76,7 +78,9 @@ int ta_all_tasks_init(ta_state *st)
     PyObject *weak_set = NULL, *class = ta_import_attr("weakref", "WeakSet");
     int rc = class ? ta_import_optional("asyncio.tasks", name, &weak_set) : -1;
     if (rc > 0)
-        rc = Py_IS_TYPE(weak_set, (PyTypeObject *)class) ? take_apart(&st->o.task, weak_set) : 0;
+        rc = Py_IS_TYPE(weak_set, (PyTypeObject *)class)
+                 ? take_apart(&ta_loop_objects_of(st)->task, weak_set)
+                 : 0;
     Py_XDECREF(weak_set);
     Py_XDECREF(class);
     return rc < 0 ? -1 : 0;

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "py/loop/selector.h"
+#include "py/support/types.h"
 
 double ta_evloop_now(void)
 {
@@ -23,7 +24,7 @@ double ta_evloop_now(void)
 
 static PyObject *base_method(ta_evloop *l, const char *name)
 {
-    return PyObject_GetAttrString(l->st->o.evloop.base_class, name);
+    return PyObject_GetAttrString(ta_loop_objects_of(l->st)->evloop.base_class, name);
 }
 
 /* asyncio's own method of that name, with self in args[0]. */
@@ -76,7 +77,9 @@ static const char *const overridable[] = {
 static int is_untouched(ta_evloop *l, const char *name)
 {
     PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(l), name);
-    PyObject *ours = now ? PyObject_GetAttrString((PyObject *)l->st->o.evloop.type, name) : NULL;
+    PyObject *ours =
+        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(l->st)->evloop.type, name)
+            : NULL;
     Py_XDECREF(now);
     Py_XDECREF(ours);
     return ours ? now == ours : -1;
@@ -89,7 +92,8 @@ static int become_plain(ta_evloop *l)
         return 0;
     PyObject *ready = ta_evloop_list_ready(l);
     PyObject *scheduled = ready ? ta_evloop_list_scheduled(l) : NULL; /* sorted: a heap */
-    PyObject *deque = scheduled ? PyObject_CallOneArg(l->st->o.evloop.deque, ready) : NULL;
+    PyObject *deque =
+        scheduled ? PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.deque, ready) : NULL;
     Py_XDECREF(ready);
     if (deque == NULL) {
         Py_XDECREF(scheduled);
@@ -102,7 +106,7 @@ static int become_plain(ta_evloop *l)
     l->scheduled = scheduled;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(scheduled); i++) {
         PyObject *handle = PyList_GET_ITEM(scheduled, i);
-        if (PyObject_SetAttr(handle, l->st->o.names._scheduled, Py_True) < 0)
+        if (PyObject_SetAttr(handle, l->st->names._scheduled, Py_True) < 0)
             return -1;
     }
     return 0;
@@ -151,7 +155,7 @@ static int take_context(ta_evloop *l, const char *method, PyObject *const *kwarg
     Py_ssize_t n = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (name != l->st->o.names.context &&
+        if (name != l->st->names.context &&
             PyUnicode_CompareWithASCIIString(name, "context") != 0) {
             PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R", method,
                          name);
@@ -200,8 +204,8 @@ static PyObject *soon(PyObject *self, const char *method, PyObject *const *args,
     if (needs(method, nargs, 1) < 0 || check_open(l) < 0 ||
         take_context(l, method, args + nargs, kwnames, &context) < 0)
         return NULL;
-    PyObject *handle =
-        ta_handle_new(l, l->st->o.evloop.handle_type, args[0], args + 1, nargs - 1, context);
+    PyObject *handle = ta_handle_new(l, ta_loop_objects_of(l->st)->evloop.handle_type, args[0],
+                                     args + 1, nargs - 1, context);
     if (handle != NULL && ta_evloop_push(l, Py_NewRef(handle)) < 0)
         Py_CLEAR(handle);
     return handle;
@@ -222,7 +226,8 @@ static int wake(ta_evloop *l)
     /* What a plain loop has ready is no news to the Selector: the file of asyncio's is. */
     if (!l->plain && l->selector != NULL && ta_selector_kick(l->st, l->selector))
         return 0;
-    PyObject *res = PyObject_CallOneArg(l->st->o.evloop.write_to_self, (PyObject *)l);
+    PyObject *res =
+        PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.write_to_self, (PyObject *)l);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
@@ -248,8 +253,8 @@ static PyObject *loop_call_soon_threadsafe(PyObject *self, PyObject *const *args
 static PyObject *at(ta_evloop *l, double when, PyObject *given, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle =
-        ta_handle_new(l, l->st->o.evloop.timer_type, args[0], args + 1, nargs - 1, context);
+    PyObject *handle = ta_handle_new(l, ta_loop_objects_of(l->st)->evloop.timer_type, args[0],
+                                     args + 1, nargs - 1, context);
     if (handle == NULL)
         return NULL;
     ta_handle *h = ta_handle_of(handle);
@@ -296,7 +301,7 @@ static PyObject *debug_call_at(PyObject *self, PyObject *const *args, Py_ssize_t
                                     context ? context : Py_None);
     Py_XDECREF(rest);
     if (timer != NULL && (ta_evloop_schedule(l, timer, when) < 0 ||
-                          PyObject_SetAttr(timer, l->st->o.names._scheduled, Py_True) < 0))
+                          PyObject_SetAttr(timer, l->st->names._scheduled, Py_True) < 0))
         Py_CLEAR(timer);
     return timer;
 }
@@ -331,7 +336,7 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 
 static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    const ta_evloop_state *s = &ta_evloop_cast(self)->st->o.evloop;
+    const ta_evloop_state *s = &ta_loop_objects_of(ta_evloop_cast(self)->st)->evloop;
     /* Looked up each time, as asyncio does: somebody may have put another class there. */
     PyObject *type = PyObject_GetAttrString(s->futures_module, "Future");
     PyObject *args[2] = {NULL, self};
@@ -348,7 +353,7 @@ static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssiz
                                   PyObject *kwnames)
 {
     ta_evloop *l = ta_evloop_cast(self);
-    const ta_evloop_state *s = &l->st->o.evloop;
+    const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
     PyObject *name = Py_None, *context = Py_None;
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     bool plain = nargs == 1 && l->factory == NULL && !l->debug;
@@ -391,7 +396,8 @@ static PyObject *loop_process_events(PyObject *self, PyObject *events)
 {
     ta_evloop *l = ta_evloop_cast(self);
     if (l->plain)
-        return PyObject_CallFunctionObjArgs(l->st->o.evloop.process_events, self, events, NULL);
+        return PyObject_CallFunctionObjArgs(ta_loop_objects_of(l->st)->evloop.process_events, self,
+                                            events, NULL);
     PyObject *list = PySequence_List(events);
     int rc = list ? ta_evloop_take_events(l, list) : -1;
     Py_XDECREF(list);
@@ -403,7 +409,7 @@ static PyObject *loop_add_callback(PyObject *self, PyObject *handle)
     ta_evloop *l = ta_evloop_cast(self);
     if (l->plain)
         return forward(self, "_add_callback", &handle, 1, NULL);
-    PyObject *cancelled = PyObject_GetAttr(handle, l->st->o.names._cancelled);
+    PyObject *cancelled = PyObject_GetAttr(handle, l->st->names._cancelled);
     int rc = cancelled ? PyObject_IsTrue(cancelled) : -1;
     Py_XDECREF(cancelled);
     if (rc == 0)
@@ -464,7 +470,9 @@ static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 ta_evloop *ta_evloop_of(ta_state *st, PyObject *aioloop)
 {
-    return PyObject_TypeCheck(aioloop, st->o.evloop.type) ? ta_evloop_cast(aioloop) : NULL;
+    return PyObject_TypeCheck(aioloop, ta_loop_objects_of(st)->evloop.type)
+               ? ta_evloop_cast(aioloop)
+               : NULL;
 }
 
 bool ta_evloop_is_plain(const ta_evloop *l)
@@ -693,7 +701,7 @@ static PyType_Spec spec = {
 
 int ta_evloop_init(PyObject *module, ta_state *st)
 {
-    ta_evloop_state *s = &st->o.evloop;
+    ta_evloop_state *s = &ta_loop_objects_of(st)->evloop;
     if (ta_evloop_queue_init(module, st) < 0 ||
         ta_add_type(module, &spec, "LoopBase", &s->type) < 0)
         return -1;

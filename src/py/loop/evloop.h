@@ -8,7 +8,7 @@
 #ifndef TA_PY_LOOP_EVLOOP_H
 #define TA_PY_LOOP_EVLOOP_H
 
-#include "py/support/state.h"
+#include "py/loop/loop_objects.h"
 
 typedef struct ta_evloop ta_evloop;
 

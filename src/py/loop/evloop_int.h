@@ -99,10 +99,10 @@ static inline ta_handle *ta_handle_of(PyObject *handle)
     return (ta_handle *)((char *)handle + Py_TYPE(handle)->tp_basicsize - sizeof(ta_handle));
 }
 
-static inline bool ta_handle_is_ours(const ta_state *st, PyObject *handle)
+static inline bool ta_handle_is_ours(ta_state *st, PyObject *handle)
 {
-    return Py_IS_TYPE(handle, st->o.evloop.handle_type) ||
-           Py_IS_TYPE(handle, st->o.evloop.timer_type);
+    return Py_IS_TYPE(handle, ta_loop_objects_of(st)->evloop.handle_type) ||
+           Py_IS_TYPE(handle, ta_loop_objects_of(st)->evloop.timer_type);
 }
 
 /* A new Handle or TimerHandle; `context` may be NULL: a copy of the current one. */

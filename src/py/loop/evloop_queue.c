@@ -6,6 +6,8 @@
  */
 #include "py/loop/evloop_int.h"
 
+#include "py/support/types.h"
+
 /* -- the ring ------------------------------------------------------------------------------------
  */
 
@@ -247,7 +249,7 @@ static view *view_cast(PyObject *obj)
 
 PyObject *ta_evloop_view(ta_evloop *l, bool scheduled)
 {
-    view *v = PyObject_GC_New(view, l->st->o.evloop.view_type);
+    view *v = PyObject_GC_New(view, ta_loop_objects_of(l->st)->evloop.view_type);
     if (v == NULL)
         return NULL;
     v->loop = (ta_evloop *)Py_NewRef((PyObject *)l);
@@ -380,5 +382,5 @@ static PyType_Spec view_spec = {
 
 int ta_evloop_queue_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &view_spec, NULL, &st->o.evloop.view_type);
+    return ta_add_type(module, &view_spec, NULL, &ta_loop_objects_of(st)->evloop.view_type);
 }

@@ -17,7 +17,7 @@ static int is_cancelled(ta_evloop *l, PyObject *handle)
 {
     if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
         return ta_handle_of(handle)->cancelled;
-    PyObject *value = PyObject_GetAttr(handle, l->st->o.names._cancelled);
+    PyObject *value = PyObject_GetAttr(handle, l->st->names._cancelled);
     int yes = value ? PyObject_IsTrue(value) : -1;
     Py_XDECREF(value);
     return yes;
@@ -45,8 +45,8 @@ int ta_evloop_take_events(ta_evloop *l, PyObject *events)
         int mask, rc = -1;
         if (!PyArg_ParseTuple(PyList_GET_ITEM(events, i), "Oi", &key, &mask))
             return -1;
-        if ((fileobj = PyObject_GetAttr(key, l->st->o.names.fileobj)) != NULL &&
-            (data = PyObject_GetAttr(key, l->st->o.names.data)) != NULL &&
+        if ((fileobj = PyObject_GetAttr(key, l->st->names.fileobj)) != NULL &&
+            (data = PyObject_GetAttr(key, l->st->names.data)) != NULL &&
             PyArg_ParseTuple(data, "OO", &reader, &writer) &&
             (!(mask & 1) || take_event(l, fileobj, reader, false) == 0) &&
             (!(mask & 2) || take_event(l, fileobj, writer, true) == 0))
@@ -62,7 +62,7 @@ int ta_evloop_take_events(ta_evloop *l, PyObject *events)
 /* self._selector.select, kept while `_selector` is the same object. */
 static PyObject *bound_select(ta_evloop *l)
 {
-    PyObject *selector = PyObject_GetAttr((PyObject *)l, l->st->o.names._selector);
+    PyObject *selector = PyObject_GetAttr((PyObject *)l, l->st->names._selector);
     if (selector == NULL)
         return NULL;
     if (selector != l->selector) {
@@ -119,7 +119,7 @@ static int call(ta_evloop *l, PyObject *handle)
     else if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
         return ta_handle_run(l, handle);
     else
-        res = PyObject_CallMethodNoArgs(handle, l->st->o.names._run);
+        res = PyObject_CallMethodNoArgs(handle, l->st->names._run);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
@@ -128,7 +128,7 @@ static int call(ta_evloop *l, PyObject *handle)
 static int make_ready(ta_evloop *l, PyObject *handle /* steals */)
 {
     if (!ta_handle_is_ours(l->st, handle) &&
-        PyObject_SetAttr(handle, l->st->o.names._scheduled, Py_False) < 0) {
+        PyObject_SetAttr(handle, l->st->names._scheduled, Py_False) < 0) {
         Py_DECREF(handle);
         return -1;
     }

@@ -6,6 +6,8 @@
  */
 #include "py/loop/future.h"
 
+#include "py/support/types.h"
+
 #include <structmember.h>
 
 typedef enum { PENDING, FINISHED, CANCELLED } waiter_state;
@@ -32,7 +34,7 @@ static inline ta_waiter *cast(PyObject *obj)
 
 ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg)
 {
-    ta_waiter *w = PyObject_GC_New(ta_waiter, ls->st->o.task.waiter_type);
+    ta_waiter *w = PyObject_GC_New(ta_waiter, ta_loop_objects_of(ls->st)->task.waiter_type);
     if (w == NULL)
         return NULL;
     memset((char *)w + sizeof(PyObject), 0, sizeof *w - sizeof(PyObject));
@@ -61,8 +63,8 @@ static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
 {
     ta_state *st = ta_state_of(Py_TYPE(w));
     PyObject *args[4] = {w->aioloop, cb, (PyObject *)w, ctx};
-    PyObject *handle =
-        PyObject_VectorcallMethod(st->o.names.call_soon, args, 3, st->o.task.context_kwnames);
+    PyObject *handle = PyObject_VectorcallMethod(st->names.call_soon, args, 3,
+                                                 ta_loop_objects_of(st)->task.context_kwnames);
     if (handle == NULL)
         return -1;
     Py_DECREF(handle);
@@ -156,8 +158,8 @@ static PyObject *make_cancelled(ta_waiter *w) /* new reference to an exception *
 {
     ta_state *st = ta_state_of(Py_TYPE(w));
     if (w->cancel_msg == NULL || Py_IsNone(w->cancel_msg))
-        return PyObject_CallNoArgs(st->o.exc.cancelled_error);
-    return PyObject_CallOneArg(st->o.exc.cancelled_error, w->cancel_msg);
+        return PyObject_CallNoArgs(st->exc.cancelled_error);
+    return PyObject_CallOneArg(st->exc.cancelled_error, w->cancel_msg);
 }
 
 static void raise_cancelled(ta_waiter *w)
@@ -180,7 +182,8 @@ static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
         raise_cancelled(w);
         return NULL;
     default:
-        PyErr_SetString(ta_state_of(Py_TYPE(self))->o.task.invalid_state, "Result is not set.");
+        PyErr_SetString(ta_loop_objects_of(ta_state_of(Py_TYPE(self)))->task.invalid_state,
+                        "Result is not set.");
         return NULL;
     }
 }
@@ -195,7 +198,8 @@ static PyObject *waiter_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
         raise_cancelled(w);
         return NULL;
     default:
-        PyErr_SetString(ta_state_of(Py_TYPE(self))->o.task.invalid_state, "Exception is not set.");
+        PyErr_SetString(ta_loop_objects_of(ta_state_of(Py_TYPE(self)))->task.invalid_state,
+                        "Exception is not set.");
         return NULL;
     }
 }
@@ -429,11 +433,11 @@ static PyType_Spec spec = {
 
 int ta_waiter_init(PyObject *module, ta_state *st)
 {
-    st->o.task.invalid_state = ta_import_attr("asyncio", "InvalidStateError");
-    if (st->o.task.invalid_state == NULL)
+    ta_loop_objects_of(st)->task.invalid_state = ta_import_attr("asyncio", "InvalidStateError");
+    if (ta_loop_objects_of(st)->task.invalid_state == NULL)
         return -1;
-    st->o.task.context_kwnames = PyTuple_Pack(1, st->o.names.context);
-    if (st->o.task.context_kwnames == NULL)
+    ta_loop_objects_of(st)->task.context_kwnames = PyTuple_Pack(1, st->names.context);
+    if (ta_loop_objects_of(st)->task.context_kwnames == NULL)
         return -1;
-    return ta_add_type(module, &spec, NULL, &st->o.task.waiter_type);
+    return ta_add_type(module, &spec, NULL, &ta_loop_objects_of(st)->task.waiter_type);
 }

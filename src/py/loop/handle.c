@@ -7,6 +7,8 @@
  */
 #include "py/loop/evloop_int.h"
 
+#include "py/support/types.h"
+
 /* -- making --------------------------------------------------------------------------------------
  */
 
@@ -171,11 +173,12 @@ void ta_handle_free_unused(ta_evloop *l)
 static PyObject *set_result(ta_state *st, PyObject *future, PyObject *value)
 {
     PyObject *args[2] = {future, value};
-    PyObject *cancelled = PyObject_Vectorcall(st->o.evloop.future_cancelled, args, 1, NULL);
+    PyObject *cancelled =
+        PyObject_Vectorcall(ta_loop_objects_of(st)->evloop.future_cancelled, args, 1, NULL);
     if (cancelled == NULL || cancelled == Py_True)
         return cancelled;
     Py_DECREF(cancelled);
-    return PyObject_Vectorcall(st->o.evloop.future_set_result, args, 2, NULL);
+    return PyObject_Vectorcall(ta_loop_objects_of(st)->evloop.future_set_result, args, 2, NULL);
 }
 
 /* Calls it, whatever happens to the handle meanwhile. */
@@ -191,8 +194,8 @@ static PyObject *call(ta_state *st, ta_handle *h, PyObject *callback)
     size_t n = h->nargs;
     for (size_t i = 0; i < n; i++)
         stack[i + 1] = Py_NewRef(h->args[i]);
-    if (callback == st->o.evloop.set_result_unless_cancelled && n == 2 &&
-        Py_IS_TYPE(stack[1], (PyTypeObject *)st->o.evloop.future_type))
+    if (callback == ta_loop_objects_of(st)->evloop.set_result_unless_cancelled && n == 2 &&
+        Py_IS_TYPE(stack[1], (PyTypeObject *)ta_loop_objects_of(st)->evloop.future_type))
         res = set_result(st, stack[1], stack[2]);
     else
         res = PyObject_Vectorcall(callback, stack + 1, n | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -259,8 +262,8 @@ static PyObject *handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (h->index >= 0) {
         ta_evloop_unschedule(h->loop, self); /* the caller has a reference */
     } else if (h->listed) {
-        PyObject *res = PyObject_CallMethodOneArg(
-            (PyObject *)h->loop, h->loop->st->o.names._timer_handle_cancelled, self);
+        PyObject *res = PyObject_CallMethodOneArg((PyObject *)h->loop,
+                                                  h->loop->st->names._timer_handle_cancelled, self);
         if (res == NULL)
             return NULL;
         Py_DECREF(res);
@@ -407,7 +410,7 @@ static int add_type(PyObject *module, const char *name, PyType_Slot *slots, int 
 
 int ta_handle_init(PyObject *module, ta_state *st)
 {
-    ta_evloop_state *s = &st->o.evloop;
+    ta_evloop_state *s = &ta_loop_objects_of(st)->evloop;
     int size = 0;
     /* Of one size, so that the memory of one can become the other: the larger class first. */
     if (add_type(module, "turboapi._core.TimerHandle", timer_slots, &size, &s->timer_type) < 0 ||

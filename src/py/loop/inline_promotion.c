@@ -12,6 +12,7 @@
 #include <time.h>
 
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 enum {
     QUICK_CALLS = 50,       /* in a row */

@@ -52,7 +52,7 @@ void ta_lag_set(ta_loopstate *ls, bool open, bool nested)
 
 bool ta_selector_kick(ta_state *st, PyObject *selector)
 {
-    if (!Py_IS_TYPE(selector, st->o.selector.type))
+    if (!Py_IS_TYPE(selector, ta_loop_objects_of(st)->selector.type))
         return false;
     ta_loopstate *ls = &((ta_selector *)selector)->ls;
     pthread_mutex_lock(&ls->lag.mutex);

@@ -13,10 +13,28 @@
 #include "base/list.h"
 #include "net/loop.h"
 #include "net/wake.h"
-#include "py/support/state.h"
+#include "py/loop/loop_objects.h"
 
 struct ta_tramp; /* task_pool.c */
 struct ta_pool;  /* thread_pool.c */
+
+/*
+ * What lives on a loop and has to end with it: a server.  Embedded in the guest, which sets `ops`
+ * and lists itself with ta_guest_enter.
+ */
+typedef struct ta_guest ta_guest;
+
+typedef struct ta_guest_ops {
+    /* The loop ends: the guest does, and takes itself off the list (ta_guest_leave). */
+    void (*shut)(ta_guest *guest);
+    /* Visits the guest itself if the loop keeps it alive.  As tp_traverse. */
+    int (*traverse)(ta_guest *guest, visitproc visit, void *arg);
+} ta_guest_ops;
+
+struct ta_guest {
+    const ta_guest_ops *ops;
+    ta_list_node node; /* in ta_loopstate.guests */
+};
 
 typedef struct ta_loopstate {
     ta_state *st;      /* borrowed: the Selector's type keeps the module */
@@ -45,7 +63,7 @@ typedef struct ta_loopstate {
     Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
     uint64_t task_seq;    /* for their names */
 
-    ta_list_node servers; /* server.c: those on this loop that are not closed */
+    ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 
     struct ta_pool *pool; /* owned: threads; NULL until first used */
     /* inline_promotion.c: state of this thread at the first inline call of a batch */
@@ -90,6 +108,17 @@ static inline bool ta_ls_may_start(const ta_loopstate *ls)
     return ls->in_batch && ls->running == 0;
 }
 
+static inline void ta_guest_enter(ta_loopstate *ls, ta_guest *guest)
+{
+    ta_list_push_back(&ls->guests, &guest->node);
+}
+
+/* Does nothing for a guest that has left already, or never entered (zeroed). */
+static inline void ta_guest_leave(ta_guest *guest)
+{
+    ta_list_remove(&guest->node);
+}
+
 /* A context for a call in another thread, or here but apart.  New reference, or NULL. */
 static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
 {
@@ -102,10 +131,6 @@ static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
  * SystemExit are kept for select() to raise, others go to the loop's exception handler.
  */
 void ta_ls_unhandled(ta_loopstate *ls, const char *message);
-
-/* server.c: closes the servers of a loop that ends; visits those that the loop keeps alive. */
-void ta_server_shut_all(ta_loopstate *ls);
-int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg);
 
 /*
  * The loopstate whose loop is running in this thread, or NULL (a foreign loop, or none).  Borrowed:

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "py/loop/future.h"
+#include "py/support/types.h"
 
 enum {
     MAX_PIECES = 64,
@@ -147,7 +148,7 @@ static bool make_pieces(ta_ahead *a)
 static void let_go(ta_ahead *a)
 {
     if (PyGen_CheckExact(a->iterator)) {
-        PyObject *close = ta_state_of(Py_TYPE(a))->o.names.close; /* the loop may be gone */
+        PyObject *close = ta_state_of(Py_TYPE(a))->names.close; /* the loop may be gone */
         PyObject *res = PyObject_CallMethodNoArgs(a->iterator, close);
         if (res == NULL)
             PyErr_WriteUnraisable(a->iterator);
@@ -191,7 +192,7 @@ static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject 
 
 ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator)
 {
-    PyTypeObject *type = ls->st->o.pool.ahead_type;
+    PyTypeObject *type = ta_loop_objects_of(ls->st)->pool.ahead_type;
     ta_pool *pool = ta_pool_ref(ls);
     if (pool == NULL)
         return NULL;
@@ -347,5 +348,5 @@ static PyType_Spec spec = {
 
 int ta_ahead_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &spec, NULL, &st->o.pool.ahead_type);
+    return ta_add_type(module, &spec, NULL, &ta_loop_objects_of(st)->pool.ahead_type);
 }

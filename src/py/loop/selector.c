@@ -11,6 +11,7 @@
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 /* Turns of ta_loop_poll in one select() when nothing was scheduled on the loop. */
 enum { MAX_TURNS = 64, CHECK_DEBUG = 64 };
@@ -49,13 +50,13 @@ ta_loopstate *ta_ls_running(ta_state *st)
 {
     ta_loopstate *ls = NULL;
     PyObject *selector = NULL;
-    PyObject *loop = PyObject_CallNoArgs(st->o.selector.get_running_loop);
+    PyObject *loop = PyObject_CallNoArgs(ta_loop_objects_of(st)->selector.get_running_loop);
     if (loop == NULL) {
         PyErr_Clear();
         return NULL;
     }
     if (!Py_IsNone(loop)) {
-        if (PyDict_GetItemRef(st->o.selector.by_loop, loop, &selector) < 0)
+        if (PyDict_GetItemRef(ta_loop_objects_of(st)->selector.by_loop, loop, &selector) < 0)
             PyErr_Clear();
         if (selector != NULL) {
             ls = &cast(selector)->ls;
@@ -85,8 +86,8 @@ static bool peek(ta_loopstate *ls, peeked *p)
     p->ours = NULL;
     if (!ls->peek)
         return false;
-    p->ready = PyObject_GetAttr(ls->aioloop, ls->st->o.names._ready);
-    p->scheduled = PyObject_GetAttr(ls->aioloop, ls->st->o.names._scheduled);
+    p->ready = PyObject_GetAttr(ls->aioloop, ls->st->names._ready);
+    p->scheduled = PyObject_GetAttr(ls->aioloop, ls->st->names._scheduled);
     if (p->ready == NULL || p->scheduled == NULL)
         goto error;
     p->nready = PyObject_Size(p->ready);
@@ -107,7 +108,7 @@ static bool scheduled_something(const ta_loopstate *ls, const peeked *p)
         PyErr_Clear();
         return true;
     }
-    PyObject *stopping = PyObject_GetAttr(ls->aioloop, ls->st->o.names._stopping);
+    PyObject *stopping = PyObject_GetAttr(ls->aioloop, ls->st->names._stopping);
     bool stop = stopping == NULL || !Py_IsFalse(stopping);
     Py_XDECREF(stopping);
     PyErr_Clear();
@@ -130,7 +131,7 @@ static void attach_thread(void *Py_UNUSED(ctx), void *token)
 
 ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
 {
-    if (!PyObject_TypeCheck(selector, st->o.selector.type)) {
+    if (!PyObject_TypeCheck(selector, ta_loop_objects_of(st)->selector.type)) {
         PyErr_Format(PyExc_TypeError, "a turboapi Selector is needed, not %.100s",
                      Py_TYPE(selector)->tp_name);
         return NULL;
@@ -142,7 +143,7 @@ ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
 static int hosts(ta_state *st, PyObject *selector, PyObject *aioloop)
 {
     PyObject *hosted;
-    if (PyObject_GetOptionalAttr(aioloop, st->o.names._selector, &hosted) < 0)
+    if (PyObject_GetOptionalAttr(aioloop, st->names._selector, &hosted) < 0)
         return -1;
     Py_XDECREF(hosted);
     return hosted == selector;
@@ -151,7 +152,7 @@ static int hosts(ta_state *st, PyObject *selector, PyObject *aioloop)
 /* The loop runs in this thread, or we are in it and it does not run yet.  1, 0, -1. */
 static int belongs_here(ta_state *st, PyObject *selector, PyObject *aioloop)
 {
-    PyObject *running = PyObject_CallNoArgs(st->o.selector.get_running_loop);
+    PyObject *running = PyObject_CallNoArgs(ta_loop_objects_of(st)->selector.get_running_loop);
     if (running == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) /* of asyncio.get_running_loop */
             return -1;
@@ -222,13 +223,26 @@ static int attach(ta_state *st, PyObject *selector, PyObject *aioloop)
     if (ls->context == NULL || nest(ls, selector, aioloop) < 0)
         return -1;
     ls->aioloop = Py_NewRef(aioloop);
-    ls->peek = PyObject_HasAttr(aioloop, st->o.names._ready) &&
-               PyObject_HasAttr(aioloop, st->o.names._scheduled) &&
-               PyObject_HasAttr(aioloop, st->o.names._stopping);
-    if (PyDict_SetItem(st->o.selector.by_loop, aioloop, selector) < 0)
+    ls->peek = PyObject_HasAttr(aioloop, st->names._ready) &&
+               PyObject_HasAttr(aioloop, st->names._scheduled) &&
+               PyObject_HasAttr(aioloop, st->names._stopping);
+    if (PyDict_SetItem(ta_loop_objects_of(st)->selector.by_loop, aioloop, selector) < 0)
         return -1;
     ta_lag_set(ls, true, ls->nested);
     return ta_task_attach(ls);
+}
+
+static ta_guest *guest_of(ta_list_node *node)
+{
+    return TA_CONTAINER_OF(node, ta_guest, node);
+}
+
+static void shut_guests(ta_loopstate *ls)
+{
+    while (!ta_list_empty(&ls->guests)) {
+        ta_guest *guest = guest_of(ls->guests.next);
+        guest->ops->shut(guest);
+    }
 }
 
 /* Everything that belongs to the loop goes; idempotent. */
@@ -238,7 +252,7 @@ static void shut(ta_selector *self)
     if (ls->loop == NULL)
         return;
     ta_lag_set(ls, false, false);
-    ta_server_shut_all(ls);
+    shut_guests(ls);
     if (ls->nested) {
         PyObject *res =
             PyObject_CallMethod(ls->aioloop, "remove_reader", "i", ta_loop_fd(ls->loop));
@@ -252,7 +266,8 @@ static void shut(ta_selector *self)
     if (ls->wake != NULL)
         ta_wake_free(ls->wake);
     ls->wake = NULL;
-    if (ls->aioloop != NULL && PyDict_DelItem(ls->st->o.selector.by_loop, ls->aioloop) < 0)
+    if (ls->aioloop != NULL &&
+        PyDict_DelItem(ta_loop_objects_of(ls->st)->selector.by_loop, ls->aioloop) < 0)
         PyErr_Clear();
     ta_loop_free(ls->loop);
     ls->loop = NULL;
@@ -284,7 +299,8 @@ static unsigned parse_events(PyObject *obj)
 
 static PyObject *make_key(ta_state *st, PyObject *fileobj, int fd, unsigned events, PyObject *data)
 {
-    return PyObject_CallFunction(st->o.selector.selector_key, "OiIO", fileobj, fd, events, data);
+    return PyObject_CallFunction(ta_loop_objects_of(st)->selector.selector_key, "OiIO", fileobj, fd,
+                                 events, data);
 }
 
 static PyObject *selector_register(PyObject *obj, PyObject *args, PyObject *kwargs)
@@ -300,7 +316,7 @@ static PyObject *selector_register(PyObject *obj, PyObject *args, PyObject *kwar
     unsigned events = parse_events(events_obj);
     if (events == 0)
         return NULL;
-    int fd = ta_selector_lookup(self->keys, fileobj, st->o.names.fileobj);
+    int fd = ta_selector_lookup(self->keys, fileobj, st->names.fileobj);
     if (fd < 0 || (num = PyLong_FromLong(fd)) == NULL)
         return NULL;
     int known = PyDict_Contains(self->keys, num);
@@ -337,7 +353,7 @@ static PyObject *selector_unregister(PyObject *obj, PyObject *fileobj)
     if (check_open(self) < 0)
         return NULL;
     ta_state *st = self->ls.st;
-    int fd = ta_selector_lookup(self->keys, fileobj, st->o.names.fileobj);
+    int fd = ta_selector_lookup(self->keys, fileobj, st->names.fileobj);
     if (fd < 0)
         return NULL;
     PyObject *num = PyLong_FromLong(fd);
@@ -367,13 +383,13 @@ static PyObject *selector_modify(PyObject *obj, PyObject *args, PyObject *kwargs
     unsigned events = parse_events(events_obj);
     if (events == 0)
         return NULL;
-    int rc = ta_selector_find_key(self->keys, fileobj, st->o.names.fileobj, &key);
+    int rc = ta_selector_find_key(self->keys, fileobj, st->names.fileobj, &key);
     if (rc == 0)
         ta_selector_key_error("%R is not registered", fileobj);
     if (rc <= 0)
         return NULL;
-    num = PyObject_GetAttr(key, st->o.names.fd);
-    PyObject *old_file = PyObject_GetAttr(key, st->o.names.fileobj);
+    num = PyObject_GetAttr(key, st->names.fd);
+    PyObject *old_file = PyObject_GetAttr(key, st->names.fileobj);
     Py_DECREF(key);
     if (num == NULL || old_file == NULL)
         goto done;
@@ -401,7 +417,7 @@ static PyObject *selector_get_key(PyObject *obj, PyObject *fileobj)
     PyObject *key;
     if (check_open(self) < 0)
         return NULL;
-    int rc = ta_selector_find_key(self->keys, fileobj, state_of(obj)->o.names.fileobj, &key);
+    int rc = ta_selector_find_key(self->keys, fileobj, state_of(obj)->names.fileobj, &key);
     if (rc == 0)
         ta_selector_key_error("%R is not registered", fileobj);
     return key;
@@ -479,7 +495,7 @@ static PyObject *ready_list(ta_selector *self, const ta_ready *ready, int n)
         int rc = num ? PyDict_GetItemRef(self->keys, num, &key) : -1;
         Py_XDECREF(num);
         if (rc > 0) {
-            PyObject *watched = PyObject_GetAttr(key, st->o.names.events);
+            PyObject *watched = PyObject_GetAttr(key, st->names.events);
             long mask = watched ? PyLong_AsLong(watched) : -1;
             Py_XDECREF(watched);
             unsigned events = mask < 0 ? 0 : ready[i].events & (unsigned)mask;
@@ -608,9 +624,12 @@ static int traverse_loopstate(ta_loopstate *ls, visitproc visit, void *arg)
     Py_VISIT(ls->aioloop);
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
-    int rc = ta_server_traverse_all(ls, visit, arg);
-    if (rc == 0)
-        rc = ta_task_traverse(ls, visit, arg);
+    for (ta_list_node *node = ls->guests.next; node != &ls->guests; node = node->next) {
+        int rc = guest_of(node)->ops->traverse(guest_of(node), visit, arg);
+        if (rc != 0)
+            return rc;
+    }
+    int rc = ta_task_traverse(ls, visit, arg);
     return rc ? rc : ta_pool_traverse(ls, visit, arg);
 }
 
@@ -672,7 +691,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     ta_loopstate *ls = &self->ls;
     ls->st = st;
     (void)pthread_mutex_init(&ls->lag.mutex, NULL);
-    ta_list_init(&ls->servers);
+    ta_list_init(&ls->guests);
     if ((ls->loop = ta_loop_new(which)) == NULL || (ls->wake = ta_wake_new(ls->loop)) == NULL) {
         PyErr_SetFromErrno(PyExc_OSError);
         goto error;
@@ -763,7 +782,7 @@ static int register_abc(const char *module, const char *name, PyTypeObject *type
 
 int ta_selector_init(PyObject *module, ta_state *st)
 {
-    ta_selector_state *s = &st->o.selector;
+    ta_selector_state *s = &ta_loop_objects_of(st)->selector;
     if (ta_add_type(module, &spec, "Selector", &s->type) < 0 ||
         ta_selector_map_init(module, st) < 0)
         return -1;

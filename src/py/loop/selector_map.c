@@ -5,6 +5,8 @@
  */
 #include "py/loop/selector_int.h"
 
+#include "py/support/types.h"
+
 typedef struct ta_selector_map {
     PyObject_HEAD
     PyObject *keys; /* owned: the Selector's */
@@ -111,7 +113,7 @@ static Py_ssize_t map_length(PyObject *self)
 static int map_find(PyObject *self, PyObject *fileobj, PyObject **key)
 {
     ta_state *st = ta_state_of(Py_TYPE(self));
-    return ta_selector_find_key(map_keys(self), fileobj, st->o.names.fileobj, key);
+    return ta_selector_find_key(map_keys(self), fileobj, st->names.fileobj, key);
 }
 
 static PyObject *map_subscript(PyObject *self, PyObject *fileobj)
@@ -222,7 +224,7 @@ static PyType_Spec map_spec = {
 
 PyObject *ta_selector_map_new(ta_state *st, PyObject *keys)
 {
-    PyTypeObject *type = st->o.selector.map_type;
+    PyTypeObject *type = ta_loop_objects_of(st)->selector.map_type;
     ta_selector_map *map = (ta_selector_map *)type->tp_alloc(type, 0);
     if (map != NULL)
         map->keys = Py_NewRef(keys);
@@ -231,5 +233,5 @@ PyObject *ta_selector_map_new(ta_state *st, PyObject *keys)
 
 int ta_selector_map_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &map_spec, NULL, &st->o.selector.map_type);
+    return ta_add_type(module, &map_spec, NULL, &ta_loop_objects_of(st)->selector.map_type);
 }

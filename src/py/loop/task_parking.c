@@ -6,6 +6,8 @@
  */
 #include "py/loop/task_pool_int.h"
 
+#include "py/support/types.h"
+
 #include <structmember.h>
 
 static PyObject *park_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
@@ -41,7 +43,7 @@ static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject
     if (t != NULL && t->ls != NULL && park->callback != NULL) {
         ta_loopstate *ls = t->ls;
         PyObject *args[3] = {park->aioloop, park->callback, self};
-        PyObject *handle = PyObject_VectorcallMethod(ls->st->o.names.call_soon, args, 3, NULL);
+        PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
             return NULL;
         Py_DECREF(handle);
@@ -112,7 +114,7 @@ static PyType_Spec park_spec = {
 
 ta_park *ta_park_new(ta_loopstate *ls)
 {
-    ta_park *park = PyObject_GC_New(ta_park, ls->st->o.task.park_type);
+    ta_park *park = PyObject_GC_New(ta_park, ta_loop_objects_of(ls->st)->task.park_type);
     if (park == NULL)
         return NULL;
     park->callback = NULL;
@@ -130,5 +132,5 @@ void ta_park_forget(ta_park *park)
 
 int ta_park_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &park_spec, NULL, &st->o.task.park_type);
+    return ta_add_type(module, &park_spec, NULL, &ta_loop_objects_of(st)->task.park_type);
 }

@@ -19,6 +19,7 @@
 #include <time.h>
 
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 /* -- is the Task as it was? ------------------------------------------------------------------- */
 
@@ -32,7 +33,7 @@ static PyWeakReference *weakrefs(PyObject *task)
 /* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
 static bool may_pool(const ta_state *st)
 {
-    return st->o.task.unregister_task != NULL;
+    return ta_loop_objects_of(st)->task.unregister_task != NULL;
 }
 
 static int set_registered(ta_tramp *t, bool yes)
@@ -80,9 +81,9 @@ static bool is_clean(ta_tramp *t)
     PyObject **dict = _PyObject_GetDictPtr(task);
     if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
         return false;
-    if (!descr_is(st->o.task.callbacks, task, Py_None))
+    if (!descr_is(ta_loop_objects_of(st)->task.callbacks, task, Py_None))
         return false;
-    PyObject *name = PyObject_Vectorcall(st->o.task.get_name, &task, 1, NULL);
+    PyObject *name = PyObject_Vectorcall(ta_loop_objects_of(st)->task.get_name, &task, 1, NULL);
     if (name == NULL) {
         PyErr_Clear();
         return false;
@@ -92,14 +93,14 @@ static bool is_clean(ta_tramp *t)
         return false;
     if (t->waited) {
         /* In a first step both of these show when the Task asks the Park (park_cancel). */
-        PyObject *n = PyObject_Vectorcall(st->o.task.cancelling, &task, 1, NULL);
+        PyObject *n = PyObject_Vectorcall(ta_loop_objects_of(st)->task.cancelling, &task, 1, NULL);
         if (n == NULL || PyLong_AsLong(n) != 0) {
             Py_XDECREF(n);
             PyErr_Clear();
             return false;
         }
         Py_DECREF(n);
-        if (!descr_is(st->o.task.must_cancel, task, Py_False))
+        if (!descr_is(ta_loop_objects_of(st)->task.must_cancel, task, Py_False))
             return false;
         if (set_registered(t, false) < 0) {
             PyErr_Clear();
@@ -151,13 +152,13 @@ static PySendResult send_to(PyObject *coro, PyObject *value, PyObject **result)
 
 static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObject **result)
 {
-    *result = PyObject_CallMethodOneArg(coro, st->o.names.throw, exc);
+    *result = PyObject_CallMethodOneArg(coro, st->names.throw, exc);
     if (*result != NULL)
         return PYGEN_NEXT;
     if (!PyErr_ExceptionMatches(PyExc_StopIteration))
         return PYGEN_ERROR;
     PyObject *stop = PyErr_GetRaisedException();
-    *result = PyObject_GetAttr(stop, st->o.names.value);
+    *result = PyObject_GetAttr(stop, st->names.value);
     Py_DECREF(stop);
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
@@ -184,7 +185,7 @@ static int ended(ta_tramp *t, PyObject *result)
         PyErr_Clear();
         /* A cancelled coroutine leaves a cancelled Task. */
         if (exc != NULL && t->ls != NULL &&
-            PyErr_GivenExceptionMatches(exc, t->ls->st->o.exc.cancelled_error)) {
+            PyErr_GivenExceptionMatches(exc, t->ls->st->exc.cancelled_error)) {
             PyErr_SetRaisedException(exc);
             return -1;
         }
@@ -266,7 +267,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
 
 void ta_task_check_debug(ta_loopstate *ls)
 {
-    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_debug);
+    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_debug);
     if (debug == NULL)
         PyErr_Clear();
     ls->debug = debug == Py_True;
@@ -417,7 +418,7 @@ static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     ta_tramp *t = tramp_cast(self);
     if (t->coro == NULL)
         Py_RETURN_NONE;
-    PyObject *res = PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->o.names.close);
+    PyObject *res = PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->names.close);
     return res;
 }
 
@@ -547,7 +548,7 @@ static ta_tramp *tramp_new(ta_loopstate *ls)
     ta_park *park = ta_park_new(ls);
     if (park == NULL)
         return NULL;
-    ta_tramp *t = PyObject_GC_New(ta_tramp, st->o.task.tramp_type);
+    ta_tramp *t = PyObject_GC_New(ta_tramp, ta_loop_objects_of(st)->task.tramp_type);
     if (t == NULL) {
         Py_DECREF(park);
         return NULL;
@@ -586,7 +587,7 @@ static void end_later(ta_loopstate *ls, ta_tramp *t)
     ta_park *park = park_cast(t->park);
     if (park->callback != NULL) {
         PyObject *args[3] = {ls->aioloop, park->callback, t->park};
-        PyObject *handle = PyObject_VectorcallMethod(ls->st->o.names.call_soon, args, 3, NULL);
+        PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
             PyErr_Clear(); /* the loop is closed: it makes no more turns */
         Py_XDECREF(handle);
@@ -612,12 +613,13 @@ static ta_tramp *make_task(ta_loopstate *ls)
     ta_ls_enter(ls);
     if (ls->task_factory) {
         PyObject *args[4] = {ls->aioloop, (PyObject *)t, t->name, ls->context};
-        t->task =
-            PyObject_VectorcallMethod(st->o.names.create_task, args, 2, st->o.task.create_kwnames);
+        t->task = PyObject_VectorcallMethod(st->names.create_task, args, 2,
+                                            ta_loop_objects_of(st)->task.create_kwnames);
     } else {
         PyObject *args[6] = {NULL, (PyObject *)t, ls->aioloop, t->name, ls->context, Py_True};
-        t->task = PyObject_Vectorcall(st->o.task.task_class, args + 1,
-                                      1 | PY_VECTORCALL_ARGUMENTS_OFFSET, st->o.task.task_kwnames);
+        t->task = PyObject_Vectorcall(ta_loop_objects_of(st)->task.task_class, args + 1,
+                                      1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                      ta_loop_objects_of(st)->task.task_kwnames);
     }
     t->registered = true;
     int rc = t->task ? 0 : -1;
@@ -685,7 +687,7 @@ int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyOb
     ta_ls_enter(ls);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(tasks); i++) {
         PyObject *res =
-            PyObject_CallMethodOneArg(PyList_GET_ITEM(tasks, i), ls->st->o.names.cancel, msg);
+            PyObject_CallMethodOneArg(PyList_GET_ITEM(tasks, i), ls->st->names.cancel, msg);
         rc = res ? 0 : -1;
         Py_XDECREF(res);
     }
@@ -710,11 +712,12 @@ enum { MAX_IDLE = 512 };
 int ta_task_check_factory(ta_loopstate *ls)
 {
     ta_task_check_debug(ls);
-    PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->o.names.get_task_factory);
+    PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_task_factory);
     if (factory == NULL)
         return -1;
     /* asyncio.eager_task_factory makes what we make anyhow. */
-    ls->task_factory = !Py_IsNone(factory) && factory != ls->st->o.task.eager_factory;
+    ls->task_factory =
+        !Py_IsNone(factory) && factory != ta_loop_objects_of(ls->st)->task.eager_factory;
     ls->max_idle = ls->task_factory || !may_pool(ls->st) ? 0 : MAX_IDLE;
     Py_DECREF(factory);
     if (ls->task_factory)
@@ -757,7 +760,7 @@ void ta_task_detach(ta_loopstate *ls)
         if (t->task != NULL)
             no_destroy_message(t->task);
         if (done != NULL) {
-            PyErr_SetNone(ls->st->o.exc.cancelled_error);
+            PyErr_SetNone(ls->st->exc.cancelled_error);
             (void)done(arg, NULL, &next);
             Py_XDECREF(next);
             PyErr_Clear();
@@ -797,7 +800,7 @@ static int take_private_names(ta_task_state *s)
 
 int ta_task_init(PyObject *module, ta_state *st)
 {
-    ta_task_state *s = &st->o.task;
+    ta_task_state *s = &ta_loop_objects_of(st)->task;
     if (ta_park_init(module, st) < 0 || ta_add_type(module, &tramp_spec, NULL, &s->tramp_type) < 0)
         return -1;
     if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||

@@ -14,6 +14,7 @@
 #include "py/loop/inline_promotion.h"
 #include "py/loop/task_pool.h"
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
 
@@ -190,7 +191,7 @@ static void job_dealloc(PyObject *self)
 static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func,
                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
-    PyTypeObject *type = ls->st->o.pool.job_type;
+    PyTypeObject *type = ta_loop_objects_of(ls->st)->pool.job_type;
     Py_ssize_t total = nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0);
     ta_job *job = (ta_job *)type->tp_alloc(type, total); /* zeroed */
     if (job == NULL)
@@ -395,14 +396,14 @@ static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
 /* What anyio.from_thread needs in this thread; without anyio: nothing. */
 static ta_token *mark_thread(ta_state *st, PyObject *aioloop)
 {
-    PyObject *locals = st->o.pool.threadlocals;
+    PyObject *locals = ta_loop_objects_of(st)->pool.threadlocals;
     if (Py_IsNone(locals))
         return NULL;
-    PyTypeObject *type = st->o.pool.token_type;
+    PyTypeObject *type = ta_loop_objects_of(st)->pool.token_type;
     ta_token *token = (ta_token *)type->tp_alloc(type, 0);
     if (token == NULL)
         goto error;
-    token->backend = Py_NewRef(st->o.pool.anyio_backend);
+    token->backend = Py_NewRef(ta_loop_objects_of(st)->pool.anyio_backend);
     token->loop = Py_NewRef(aioloop);
     if (PyObject_SetAttrString(locals, "current_token", (PyObject *)token) < 0 ||
         PyObject_SetAttrString(locals, "current_cancel_scope", Py_None) < 0)
@@ -460,7 +461,7 @@ static int start_thread(ta_loopstate *ls)
 {
     ta_pool *pool = ls->pool;
     ta_state *st = ls->st;
-    PyTypeObject *type = st->o.pool.worker_type;
+    PyTypeObject *type = ta_loop_objects_of(st)->pool.worker_type;
     PyObject *thread = NULL, *args = NULL, *kwargs = NULL, *res = NULL;
     ta_worker *worker = (ta_worker *)type->tp_alloc(type, 0);
     if (worker == NULL)
@@ -474,7 +475,7 @@ static int start_thread(ta_loopstate *ls)
                            "turboapi worker thread", "daemon", Py_True, "args", ls->aioloop);
     args = PyTuple_New(0);
     if (kwargs != NULL && args != NULL)
-        thread = PyObject_Call(st->o.pool.thread_class, args, kwargs);
+        thread = PyObject_Call(ta_loop_objects_of(st)->pool.thread_class, args, kwargs);
     if (thread != NULL)
         res = PyObject_CallMethod(thread, "start", NULL);
     if (res == NULL) {
@@ -541,7 +542,7 @@ static PyType_Spec token_spec = {
  */
 static PyObject *anyio_path(ta_state *st, ta_job *job)
 {
-    return PyObject_CallOneArg(st->o.pool.anyio_run_sync, (PyObject *)job);
+    return PyObject_CallOneArg(ta_loop_objects_of(st)->pool.anyio_run_sync, (PyObject *)job);
 }
 
 /* Queues it, and sees to it that there are threads.  -1 with an exception: nobody will run it. */
@@ -602,7 +603,7 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
     if (job == NULL)
         return 1;
     job->leave = leave;
-    if (!Py_IsNone(ls->st->o.pool.anyio_run_sync) && ta_task_is_marked(ls))
+    if (!Py_IsNone(ta_loop_objects_of(ls->st)->pool.anyio_run_sync) && ta_task_is_marked(ls))
         *result = anyio_path(ls->st, job);
     else
         *result = submit_waited(ls, job);
@@ -710,7 +711,7 @@ static PyObject *optional(const char *module, const char *attr)
 
 int ta_pool_init(PyObject *module, ta_state *st)
 {
-    ta_pool_state *s = &st->o.pool;
+    ta_pool_state *s = &ta_loop_objects_of(st)->pool;
     if (ta_add_type(module, &job_spec, NULL, &s->job_type) < 0 ||
         ta_add_type(module, &worker_spec, NULL, &s->worker_type) < 0 ||
         ta_add_type(module, &token_spec, NULL, &s->token_type) < 0)

@@ -7,7 +7,7 @@
 static ta_step nodes(ta_run *r)
 {
     r->state = ST_NODE;
-    return ta_operation_enter(r, S_dependencies) < 0 ? TA_STEP_ERROR : TA_STEP_GO;
+    return ta_operation_enter(r, r->plan->st->names.dependencies) < 0 ? TA_STEP_ERROR : TA_STEP_GO;
 }
 
 /* A custom Request, or one whose body somebody may have read already, is asked itself. */
@@ -22,11 +22,13 @@ static bool ask_request(const ta_run *r)
  */
 static int respect_patches(ta_run *r)
 {
-    ta_engine_state *es = r->plan->es;
-    PyObject *body = PyObject_GetAttr(es->request_type, es->str[S_body]);
-    PyObject *json = body ? PyObject_GetAttr(es->request_type, es->str[S_json]) : NULL;
+    ta_state *st = r->plan->st;
+    const ta_plan_objects *objects = ta_plan_objects_of(st);
+    PyObject *request_type = ta_exchange_objects_of(st)->request_type;
+    PyObject *body = PyObject_GetAttr(request_type, st->names.body);
+    PyObject *json = body ? PyObject_GetAttr(request_type, st->names.json) : NULL;
     int rc = json ? 0 : -1;
-    if (rc == 0 && (body != es->request_body || json != es->request_json)) {
+    if (rc == 0 && (body != objects->request_body || json != objects->request_json)) {
         PyObject *request = ta_deps_request(r);
         rc = request ? 0 : -1;
         r->x->custom_request = true;
@@ -38,9 +40,9 @@ static int respect_patches(ta_run *r)
 }
 
 /* Calls request.body() or .json() and waits for it. */
-static ta_step await_method(ta_run *r, int name, ta_run_state state)
+static ta_step await_method(ta_run *r, PyObject *name, ta_run_state state)
 {
-    PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, r->plan->es->str[name]);
+    PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, name);
     if (aw == NULL)
         return TA_STEP_ERROR;
     r->state = (uint8_t)state;
@@ -69,7 +71,7 @@ ta_step ta_body_begin(ta_run *r)
     if (respect_patches(r) < 0)
         return TA_STEP_ERROR;
     if (ask_request(r))
-        return await_method(r, S_body, ST_BODY_BYTES);
+        return await_method(r, r->plan->st->names.body, ST_BODY_BYTES);
     PyObject *out = NULL;
     int rc = r->x->ops->body(r->x, &out);
     if (rc < 0)
@@ -96,11 +98,11 @@ static int is_json(ta_run *r)
     static const char plain[] = "application/json";
     ta_str type;
     if (ask_request(r) && r->x->custom_request) {
-        PyObject *headers = PyObject_GetAttr(r->x->request, r->plan->es->str[S_headers]);
+        PyObject *headers = PyObject_GetAttr(r->x->request, r->plan->st->names.headers);
         if (headers == NULL)
             return -1;
-        PyObject *text = PyObject_CallMethodOneArg(headers, r->plan->es->str[S_get],
-                                                   r->plan->es->str[S_content_type]);
+        PyObject *text = PyObject_CallMethodOneArg(headers, r->plan->st->names.get,
+                                                   r->plan->st->names.content_type);
         Py_DECREF(headers);
         if (text == NULL)
             return -1;
@@ -127,7 +129,7 @@ static int is_json(ta_run *r)
 static ta_step have_body(ta_run *r, PyObject *value /* steals */)
 {
     Py_XSETREF(r->body, value);
-    if (ta_observe(r, S_body, value) < 0)
+    if (ta_observe(r, r->plan->st->names.body, value) < 0)
         return TA_STEP_ERROR;
     return nodes(r);
 }
@@ -193,14 +195,14 @@ ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
     if (x->body_bytes == NULL)
         x->body_bytes = Py_NewRef(bytes);
     if (x->request != NULL && !ask_request(r) &&
-        PyObject_SetAttr(x->request, r->plan->es->str[S__body], bytes) < 0)
+        PyObject_SetAttr(x->request, r->plan->st->names._body, bytes) < 0)
         goto error;
     int some = PyObject_IsTrue(bytes);
     if (some < 0)
         goto error;
     if (!some) {
         Py_DECREF(bytes);
-        return ta_observe(r, S_body, Py_None) < 0 ? TA_STEP_ERROR : nodes(r);
+        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? TA_STEP_ERROR : nodes(r);
     }
     int json = is_json(r);
     if (json < 0)
@@ -209,7 +211,7 @@ ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
         return have_body(r, bytes);
     if (ask_request(r) && x->custom_request) {
         Py_DECREF(bytes);
-        return await_method(r, S_json, ST_BODY_JSON);
+        return await_method(r, r->plan->st->names.json, ST_BODY_JSON);
     }
     int fast = PyBytes_Check(bytes) ? try_fast(r, bytes) : 0;
     if (fast < 0)
@@ -294,11 +296,11 @@ static void raise_from(ta_run *r, int which)
 
 void ta_body_failed(ta_run *r)
 {
-    ta_engine_state *es = r->plan->es;
+    const ta_plan_objects *objects = ta_plan_objects_of(r->plan->st);
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_GeneratorExit))
         return;
-    if (PyErr_ExceptionMatches(es->json_decode_error))
+    if (PyErr_ExceptionMatches(objects->json_decode_error))
         raise_from(r, H_json_invalid);
-    else if (!PyErr_ExceptionMatches(es->http_exception))
+    else if (!PyErr_ExceptionMatches(objects->http_exception))
         raise_from(r, H_body_error);
 }

@@ -180,7 +180,7 @@ static void node_done(ta_run *r, PyObject *value)
 /* The body parameter of a node that has one. */
 static ta_step single_body(ta_run *r, const ta_node *n)
 {
-    ta_engine_state *es = r->plan->es;
+    ta_state *st = r->plan->st;
     PyObject **place = &r->values[n->first + n->slots[n->body_first]];
     PyObject *value = NULL;
     int rc = 0;
@@ -190,12 +190,12 @@ static ta_step single_body(ta_run *r, const ta_node *n)
         return TA_STEP_GO;
     }
     if (r->body != NULL && n->body_validator != NULL)
-        rc = ta_validate(es, n->body_validator, r->body, &value);
+        rc = ta_validate(st, n->body_validator, r->body, &value);
     if (rc == 0) {
         PyObject *values = PyDict_New();
         if (values == NULL)
             return TA_STEP_ERROR;
-        PyObject *args[] = {NULL, r->body ? r->body : es->missing, values};
+        PyObject *args[] = {NULL, r->body ? r->body : ta_plan_objects_of(st)->missing, values};
         PyObject *pair = PyObject_Vectorcall(n->body_validate, args + 1,
                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(values);
@@ -210,7 +210,8 @@ static ta_step single_body(ta_run *r, const ta_node *n)
 
 static ta_step extract_body(ta_run *r, const ta_node *n)
 {
-    PyObject *body = r->body ? Py_NewRef(r->body) : Py_NewRef(r->plan->es->missing);
+    PyObject *body =
+        r->body ? Py_NewRef(r->body) : Py_NewRef(ta_plan_objects_of(r->plan->st)->missing);
     if (r->raw_body != NULL) {
         Py_DECREF(body);
         body = ta_body_parsed(r);
@@ -262,7 +263,7 @@ static ta_step endpoint(ta_run *r)
             return TA_STEP_ERROR;
         if (r->mode == MODE_SOLVE)
             r->co.result = Py_NewRef(solved);
-        int rc = ta_observe(r, S_solved, solved);
+        int rc = ta_observe(r, r->plan->st->names.solved, solved);
         Py_DECREF(solved);
         if (rc < 0)
             return TA_STEP_ERROR;
@@ -295,7 +296,7 @@ static ta_step endpoint(ta_run *r)
         return TA_STEP_ERROR;
     }
     /* that of a `def` runs in its thread: the compiler has put it into the callable */
-    if (n->kind != KIND_SYNC && ta_operation_enter(r, S_endpoint) < 0)
+    if (n->kind != KIND_SYNC && ta_operation_enter(r, r->plan->st->names.endpoint) < 0)
         return TA_STEP_ERROR;
     r->state = ST_ENDPOINT;
     rc = call_node(r, n, &out);
@@ -412,7 +413,7 @@ static PyObject *cache_dict(ta_run *r)
 PyObject *ta_deps_solved(ta_run *r)
 {
     ta_plan *plan = r->plan;
-    ta_solved *s = PyObject_GC_New(ta_solved, plan->es->solved_type);
+    ta_solved *s = PyObject_GC_New(ta_solved, ta_plan_objects_of(plan->st)->solved_type);
     if (s == NULL)
         return NULL;
     s->values = ta_deps_values(r, &plan->nodes[plan->nnodes - 1]);
@@ -420,8 +421,9 @@ PyObject *ta_deps_solved(ta_run *r)
     s->background_tasks = Py_NewRef(r->background ? r->background : Py_None);
     s->response = lazy(r, &r->response, H_new_response);
     s->dependency_cache = cache_dict(r);
-    s->body =
-        r->body != NULL || r->raw_body != NULL ? ta_body_parsed(r) : Py_NewRef(plan->es->missing);
+    s->body = r->body != NULL || r->raw_body != NULL
+                  ? ta_body_parsed(r)
+                  : Py_NewRef(ta_plan_objects_of(plan->st)->missing);
     PyObject_GC_Track(s);
     if (s->values == NULL || s->errors == NULL || s->response == NULL ||
         s->dependency_cache == NULL || s->body == NULL)

@@ -50,7 +50,7 @@ static int enter_cleanup_scope(ta_run *r)
     PyObject *scope = hook ? PyObject_CallNoArgs(hook) : NULL;
     if (scope == NULL)
         return -1;
-    PyObject *entered = PyObject_CallMethodNoArgs(scope, r->plan->es->str[S___enter__]);
+    PyObject *entered = PyObject_CallMethodNoArgs(scope, r->plan->st->names.dunder_enter);
     if (entered == NULL) {
         Py_DECREF(scope);
         return -1;
@@ -82,7 +82,7 @@ static PyObject *open_by_hook(ta_run *r, const ta_node *n)
 
 int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
 {
-    ta_engine_state *es = r->plan->es;
+    ta_state *st = r->plan->st;
     bool native = r->mode == MODE_NATIVE && n->enter != NULL;
     bool threaded = native && n->kind == KIND_GEN;
     PyObject *cm = native
@@ -93,13 +93,13 @@ int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
         return -1;
     int rc;
     if (threaded) {
-        PyObject *method = PyObject_GetAttr(cm, es->str[S___enter__]);
+        PyObject *method = PyObject_GetAttr(cm, st->names.dunder_enter);
         rc = method ? ta_call_sync(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out) : -1;
         Py_XDECREF(method);
         if (rc == 1 && *out == NULL)
             rc = -1;
     } else {
-        *out = PyObject_CallMethodNoArgs(cm, es->str[S___aenter__]);
+        *out = PyObject_CallMethodNoArgs(cm, st->names.dunder_aenter);
         rc = *out ? 0 : -1;
     }
     if (rc < 0) {
@@ -149,19 +149,19 @@ int ta_exits_offer(ta_run *r, PyObject *request)
 /* Calls the exit of `cm` with r->exc.  1: *out is its answer; 0: *out is to be awaited; -1. */
 static int call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
 {
-    ta_engine_state *es = r->plan->es;
+    ta_state *st = r->plan->st;
     PyObject *exc = r->exc;
     PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
     PyObject *args[] = {cm, exc ? (PyObject *)Py_TYPE(exc) : Py_None, exc ? exc : Py_None,
                         tb ? tb : Py_None};
     int rc = -1;
     if (kind == EXIT_ASYNC || kind == EXIT_SYNC) {
-        PyObject *name = es->str[kind == EXIT_ASYNC ? S___aexit__ : S___exit__];
+        PyObject *name = kind == EXIT_ASYNC ? st->names.dunder_aexit : st->names.dunder_exit;
         *out = PyObject_VectorcallMethod(name, args, 4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         rc = *out ? kind == EXIT_SYNC : -1;
     } else {
         const ta_node *n = &r->plan->nodes[kind];
-        PyObject *method = PyObject_GetAttr(cm, es->str[S___exit__]);
+        PyObject *method = PyObject_GetAttr(cm, st->names.dunder_exit);
         if (method != NULL) {
             rc = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1, 3,
                               NULL, out);

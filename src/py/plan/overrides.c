@@ -104,7 +104,7 @@ int ta_overrides_follow(ta_run *r)
 {
     ta_plan *plan = r->plan;
     PyObject *mapping =
-        PyObject_GetAttr(plan->hook[H_overrides], plan->es->str[S_dependency_overrides]);
+        PyObject_GetAttr(plan->hook[H_overrides], plan->st->names.dependency_overrides);
     if (mapping == NULL)
         return -1;
     int some = PyDict_CheckExact(mapping) ? PyDict_GET_SIZE(mapping) > 0 : PyObject_IsTrue(mapping);
@@ -112,7 +112,8 @@ int ta_overrides_follow(ta_run *r)
     if (some > 0 || (some == 0 && r->overridden)) {
         PyObject *hook = ta_plan_hook(plan, H_override_plan);
         PyObject *other = hook ? PyObject_CallFunction(hook, "OI", mapping, r->node) : NULL;
-        if (other != NULL && other != Py_None && !Py_IS_TYPE(other, plan->es->plan_type)) {
+        if (other != NULL && other != Py_None &&
+            !Py_IS_TYPE(other, ta_plan_objects_of(plan->st)->plan_type)) {
             PyErr_SetString(PyExc_TypeError, "hook override_plan must return a Plan or None");
             Py_CLEAR(other);
         }

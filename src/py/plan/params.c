@@ -174,14 +174,15 @@ static PyObject *plain(uint8_t conv, ta_str s)
 
 /* -- validation ------------------------------------------------------------------------------- */
 
-int ta_validate(ta_engine_state *es, PyObject *validator, PyObject *value, PyObject **out)
+int ta_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
 {
+    const ta_plan_objects *objects = ta_plan_objects_of(st);
     PyObject *args[] = {NULL, value, Py_True};
     *out = PyObject_Vectorcall(validator, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               es->kw_from_attributes);
+                               objects->kw_from_attributes);
     if (*out != NULL)
         return 1;
-    if (!PyErr_ExceptionMatches(es->validation_error))
+    if (!PyErr_ExceptionMatches(objects->validation_error))
         return -1;
     PyErr_Clear();
     return 0;
@@ -204,7 +205,7 @@ int ta_take_pair(ta_run *r, PyObject *pair, PyObject **out)
     if (some) {
         if (r->errors == NULL && (r->errors = PyList_New(0)) == NULL)
             goto done;
-        PyObject *none = PyObject_CallMethodOneArg(r->errors, r->plan->es->str[S_extend], errors);
+        PyObject *none = PyObject_CallMethodOneArg(r->errors, r->plan->st->names.extend, errors);
         if (none == NULL)
             goto done;
         Py_DECREF(none);
@@ -243,7 +244,7 @@ static int absent(ta_run *r, const ta_node *n, const ta_param *p)
         store(r, n, p, Py_NewRef(p->dflt));
         return 0;
     }
-    int rc = call_pair(r, p->validate, r->plan->es->missing, &value);
+    int rc = call_pair(r, p->validate, ta_plan_objects_of(r->plan->st)->missing, &value);
     if (rc == 1)
         store(r, n, p, value);
     return rc < 0 ? -1 : 0;
@@ -267,7 +268,7 @@ static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject 
         rc = value != NULL;
     }
     if (rc == 0 && p->validator != NULL)
-        rc = ta_validate(r->plan->es, p->validator, raw, &value);
+        rc = ta_validate(r->plan->st, p->validator, raw, &value);
     if (rc == 0)
         rc = call_pair(r, p->validate, raw, &value);
     if (rc == 1)
@@ -298,11 +299,13 @@ static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text
 
 static PyObject *container(ta_run *r, uint8_t source)
 {
-    static const int names[] = {S_path_params, S_query_params, S_headers, S_cookies};
+    const ta_names_state *names = &r->plan->st->names;
+    PyObject *const attrs[] = {names->path_params, names->query_params, names->headers,
+                               names->cookies}; /* by ta_source */
     PyObject *request = ta_deps_request(r);
     if (request == NULL)
         return NULL;
-    PyObject *c = PyObject_GetAttr(request, r->plan->es->str[names[source]]);
+    PyObject *c = PyObject_GetAttr(request, attrs[source]);
     Py_DECREF(request);
     return c;
 }
@@ -318,7 +321,7 @@ static int from_mapping(ta_run *r, const ta_node *n, const ta_param *p, PyObject
         if (rc == 0)
             return absent(r, n, p);
     } else {
-        raw = PyObject_CallMethodOneArg(mapping, r->plan->es->str[S_get], p->alias_obj);
+        raw = PyObject_CallMethodOneArg(mapping, r->plan->st->names.get, p->alias_obj);
         if (raw == NULL)
             return -1;
     }

@@ -5,6 +5,7 @@
 
 #include <structmember.h>
 
+#include "py/exchange/asgi_exchange.h"
 #include "py/loop/thread_pool.h"
 
 /* -- the type --------------------------------------------------------------------------------- */
@@ -107,9 +108,9 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     ta_plan *plan = (ta_plan *)type->tp_alloc(type, 0); /* zeroed */
     if (plan == NULL)
         return NULL;
-    plan->es = ta_engine_of(type);
+    plan->st = ta_state_of(type);
     plan->spec = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
-    if (plan->es == NULL || plan->spec == NULL || ta_plan_read(plan, plan->spec) < 0) {
+    if (plan->st == NULL || plan->spec == NULL || ta_plan_read(plan, plan->spec) < 0) {
         Py_DECREF(plan);
         return NULL;
     }
@@ -123,9 +124,9 @@ static PyObject *start_run(ta_plan *plan, ta_xch *x /* steals, may be NULL */, t
 {
     if (x == NULL)
         return NULL;
-    ta_run *r = ta_run_new(plan->es, plan, x, mode);
+    ta_run *r = ta_run_new(plan->st, plan, x, mode);
     Py_DECREF(x);
-    if (r != NULL && body != NULL && body != plan->es->missing)
+    if (r != NULL && body != NULL && body != ta_plan_objects_of(plan->st)->missing)
         r->body = Py_NewRef(body);
     return (PyObject *)r;
 }
@@ -137,13 +138,13 @@ static PyObject *plan_asgi(PyObject *self, PyObject *const *args, Py_ssize_t nar
         PyErr_SetString(PyExc_TypeError, "asgi() takes scope, receive and send");
         return NULL;
     }
-    return start_run(plan, ta_xch_asgi_new(plan->es, args[0], args[1], args[2]), MODE_ASGI, NULL);
+    return start_run(plan, ta_xch_asgi_new(plan->st, args[0], args[1], args[2]), MODE_ASGI, NULL);
 }
 
 static PyObject *plan_respond(PyObject *self, PyObject *request)
 {
     ta_plan *plan = (ta_plan *)self;
-    return start_run(plan, ta_xch_asgi_of(plan->es, request), MODE_RESPOND, NULL);
+    return start_run(plan, ta_xch_asgi_of(plan->st, request), MODE_RESPOND, NULL);
 }
 
 static PyObject *plan_solve(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -153,7 +154,7 @@ static PyObject *plan_solve(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *connection, *body = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:solve", keywords, &connection, &body))
         return NULL;
-    return start_run(plan, ta_xch_asgi_of(plan->es, connection), MODE_SOLVE, body);
+    return start_run(plan, ta_xch_asgi_of(plan->st, connection), MODE_SOLVE, body);
 }
 
 static PyMethodDef plan_methods[] = {

@@ -1,37 +1,14 @@
 /*
  * plan_int.h -- the compiled plan and its run, shared by plan.c params.c dependencies.c
- * overrides.c body.c reply.c plan_run.c and engine.c.  Layer: py; nobody else includes it.
+ * overrides.c body.c reply.c plan_run.c and plan_objects.c.  Layer: py/plan; nobody else includes
+ * it.
  */
 #ifndef TA_PY_PLAN_INT_H
 #define TA_PY_PLAN_INT_H
 
-#include "py/plan/engine.h"
+#include "py/plan/plan.h"
 #include "py/support/coroutine.h"
 #include "py/support/py_compat.h"
-
-/* -- interned names (es->str) -------------------------------------------------------------- */
-
-/* clang-format off */
-#define TA_ENGINE_NAMES(X)                                                                         \
-    X(body) X(json) X(get) X(headers) X(cookies) X(query_params) X(path_params) X(status_code)     \
-    X(raw_headers) X(extend) X(background) X(scope) X(close) X(dependency_overrides) X(type)       \
-    X(status) X(more_body) X(query_string) X(__call__) X(__enter__) X(__exit__) X(__aenter__)      \
-    X(__aexit__) X(_body)                                                                          \
-    X(dependencies) X(endpoint) X(serialization) X(request) X(solved)
-/* clang-format on */
-
-enum {
-#define X(name) S_##name,
-    TA_ENGINE_NAMES(X)
-#undef X
-        S_content_type, /* "content-type" */
-    S_http_request,     /* "http.request" */
-    S_http_disconnect,
-    S_response_start, /* "http.response.start" */
-    S_response_body,
-    S_COUNT
-};
-_Static_assert(S_COUNT <= TA_ENGINE_NSTR, "enlarge ta_engine_state.str");
 
 /* -- hooks --------------------------------------------------------------------------------- */
 
@@ -110,7 +87,7 @@ typedef struct ta_node {
 
 typedef struct ta_plan {
     PyObject_HEAD
-    ta_engine_state *es;     /* borrowed: the type keeps the module */
+    ta_state *st;            /* borrowed: the type keeps the module */
     PyObject *spec;          /* owned dict */
     PyObject *hooks_obj;     /* owned */
     PyObject *hook[H_COUNT]; /* owned; NULL: absent or None */
@@ -196,7 +173,7 @@ typedef struct ta_run {
 } ta_run;
 
 /* A new run, at ST_START.  Takes new references to plan and x. */
-ta_run *ta_run_new(ta_engine_state *es, ta_plan *plan, ta_xch *x, ta_mode mode);
+ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode);
 /* Gives the run the value block of `plan`.  0 or -1. */
 int ta_run_use_plan(ta_run *r, ta_plan *plan);
 void ta_run_drop_values(ta_run *r);
@@ -247,29 +224,18 @@ int ta_overrides_follow(ta_run *r);
 /* params.c: the parameters of a node into its arguments.  0, or -1 with an exception. */
 int ta_params_extract(ta_run *r, uint32_t node);
 /* Calls validator(value, from_attributes=True).  1: *out; 0: ValidationError (cleared); -1. */
-int ta_validate(ta_engine_state *es, PyObject *validator, PyObject *value, PyObject **out);
+int ta_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out);
 /* Takes (value, errors) apart (steals pair).  1: *out; 0: errors were added to the run's; -1. */
 int ta_take_pair(ta_run *r, PyObject *pair, PyObject **out);
 
 /* Enters hooks.operation(name, call) if there is one; leaves what was entered. */
-int ta_operation_enter(ta_run *r, int name);
+int ta_operation_enter(ta_run *r, PyObject *name);
 int ta_operation_leave(ta_run *r);
 /* Tells hooks.observe, if there is one. */
-int ta_observe(ta_run *r, int what, PyObject *value);
+int ta_observe(ta_run *r, PyObject *what, PyObject *value);
 
-/* asgi_exchange.c: the exchange over scope, receive, send (all borrowed; receive and send may be
- * NULL).
- */
-ta_xch *ta_xch_asgi_new(ta_engine_state *es, PyObject *scope, PyObject *receive, PyObject *send);
-/* Over a Request or WebSocket. */
-ta_xch *ta_xch_asgi_of(ta_engine_state *es, PyObject *connection);
-
-/* The types, made by engine.c. */
+/* The types, made by plan_objects.c. */
 extern PyType_Spec ta_plan_spec, ta_run_spec, ta_solved_spec;
-extern PyType_Spec ta_xch_asgi_spec, ta_asgi_body_spec, ta_asgi_respond_spec, ta_asgi_send_spec;
-
-/* The engine's state of a type of ours; NULL with an exception. */
-ta_engine_state *ta_engine_of(PyTypeObject *type);
 
 /* dependencies.c */
 typedef struct ta_solved {

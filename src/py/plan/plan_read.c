@@ -478,7 +478,8 @@ static void link_nodes(ta_plan *plan)
 /* What makes a context manager of the generator. */
 static int make_enter(ta_plan *plan, ta_node *node)
 {
-    PyObject *decorator = node->kind == KIND_GEN ? plan->es->sync_manager : plan->es->async_manager;
+    const ta_plan_objects *objects = ta_plan_objects_of(plan->st);
+    PyObject *decorator = node->kind == KIND_GEN ? objects->sync_manager : objects->async_manager;
     node->enter = PyObject_CallOneArg(decorator, node->call);
     return node->enter ? 0 : -1;
 }
@@ -582,7 +583,7 @@ static int read_shape(ta_plan *plan, const ta_spec *resp)
     int rc = ta_spec_get(resp, "shape", &value);
     if (rc <= 0)
         return rc;
-    if (!Py_IS_TYPE(value, plan->es->json->shape_type)) {
+    if (!Py_IS_TYPE(value, ta_json_objects_of(plan->st)->shape_type)) {
         ta_spec_bad_type(resp, "shape", "a Shape or None");
         return -1;
     }

@@ -43,17 +43,19 @@ void ta_run_drop_values(ta_run *r)
     r->values = NULL;
 }
 
-ta_run *ta_run_new(ta_engine_state *es, ta_plan *plan, ta_xch *x, ta_mode mode)
+ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode)
 {
     ta_run *r;
+    PyTypeObject *run_type = ta_plan_objects_of(st)->run_type;
 #ifndef Py_GIL_DISABLED
-    if (es->nfree > 0) {
-        r = es->freelist[--es->nfree];
-        PyObject_Init((PyObject *)r, es->run_type);
+    ta_unused_runs *unused = ta_unused_runs_of(st);
+    if (unused->count > 0) {
+        r = unused->runs[--unused->count];
+        PyObject_Init((PyObject *)r, run_type);
     } else
 #endif
     {
-        r = PyObject_GC_New(ta_run, es->run_type);
+        r = PyObject_GC_New(ta_run, run_type);
         if (r == NULL)
             return NULL;
     }
@@ -140,10 +142,12 @@ static void run_dealloc(PyObject *self)
     ta_co_clear(&r->co);
     drop_all(r);
 #ifndef Py_GIL_DISABLED
-    ta_engine_state *es = r->plan ? r->plan->es : NULL;
+    ta_state *st = r->plan ? r->plan->st : NULL;
     Py_CLEAR(r->plan);
-    if (es != NULL && es->run_type != NULL && es->nfree < TA_COUNTOF(es->freelist)) {
-        es->freelist[es->nfree++] = r;
+    ta_unused_runs *unused = st ? ta_unused_runs_of(st) : NULL;
+    if (st != NULL && ta_plan_objects_of(st)->run_type != NULL &&
+        unused->count < TA_UNUSED_RUNS_MAX) {
+        unused->runs[unused->count++] = r;
         Py_DECREF(type);
         return;
     }
@@ -156,14 +160,14 @@ static void run_dealloc(PyObject *self)
 
 /* -- operations (telemetry) ------------------------------------------------------------------- */
 
-int ta_operation_enter(ta_run *r, int name)
+int ta_operation_enter(ta_run *r, PyObject *name)
 {
     PyObject *hook = r->plan->hook[H_operation];
     if (TA_LIKELY(hook == NULL))
         return 0;
     ta_plan *plan = r->plan;
     PyObject *call = plan->nodes[plan->nnodes - 1].call;
-    PyObject *args[] = {NULL, plan->es->str[name], call ? call : Py_None};
+    PyObject *args[] = {NULL, name, call ? call : Py_None};
     PyObject *cm = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     if (cm == NULL)
         return -1;
@@ -171,7 +175,7 @@ int ta_operation_enter(ta_run *r, int name)
         Py_DECREF(cm);
         return 0;
     }
-    PyObject *entered = PyObject_CallMethodNoArgs(cm, plan->es->str[S___enter__]);
+    PyObject *entered = PyObject_CallMethodNoArgs(cm, plan->st->names.dunder_enter);
     if (entered == NULL) {
         Py_DECREF(cm);
         return -1;
@@ -192,7 +196,7 @@ int ta_operation_leave(ta_run *r)
     PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
     PyObject *type = exc ? (PyObject *)Py_TYPE(exc) : Py_None;
     PyObject *args[] = {cm, type, exc ? exc : Py_None, tb ? tb : Py_None};
-    PyObject *res = PyObject_VectorcallMethod(r->plan->es->str[S___exit__], args,
+    PyObject *res = PyObject_VectorcallMethod(r->plan->st->names.dunder_exit, args,
                                               4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(tb);
     Py_DECREF(cm);
@@ -206,12 +210,12 @@ int ta_operation_leave(ta_run *r)
     return 0;
 }
 
-int ta_observe(ta_run *r, int what, PyObject *value)
+int ta_observe(ta_run *r, PyObject *what, PyObject *value)
 {
     PyObject *hook = r->plan->hook[H_observe];
     if (TA_LIKELY(hook == NULL))
         return 0;
-    PyObject *args[] = {NULL, r->plan->es->str[what], value};
+    PyObject *args[] = {NULL, what, value};
     PyObject *res = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(res);
     return res ? 0 : -1;
@@ -225,7 +229,7 @@ static ta_step start(ta_run *r)
         PyObject *request = ta_deps_request(r);
         if (request == NULL)
             return TA_STEP_ERROR;
-        int rc = ta_observe(r, S_request, request);
+        int rc = ta_observe(r, r->plan->st->names.request, request);
         Py_DECREF(request);
         if (rc < 0)
             return TA_STEP_ERROR;
@@ -250,7 +254,7 @@ static ta_step finish(ta_run *r)
     for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
         r->state = ST_CLOSE_FORM;
         if (!r->co.closing) {
-            PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->es->str[S_close]);
+            PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->st->names.close);
             Py_DECREF(last);
             ta_step step = aw ? ta_co_await(&r->co, aw) : TA_STEP_ERROR;
             if (step != TA_STEP_ERROR)
@@ -440,9 +444,9 @@ ta_step ta_run_advance(ta_co *co, PyObject *value)
 
 /* -- native entry ----------------------------------------------------------------------------- */
 
-bool ta_plan_is_native(ta_engine_state *es, PyObject *obj)
+bool ta_plan_is_native(ta_state *st, PyObject *obj)
 {
-    return Py_IS_TYPE(obj, es->plan_type);
+    return Py_IS_TYPE(obj, ta_plan_objects_of(st)->plan_type);
 }
 
 /* Leaves the context (steals); the exception that is set stays set. */
@@ -458,10 +462,10 @@ static int leave_context(PyObject *context)
     return exc ? 0 : rc;
 }
 
-int ta_plan_run(ta_engine_state *es, PyObject *obj, ta_xch *x, PyObject **run)
+int ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
 {
     ta_plan *plan = (ta_plan *)obj;
-    ta_run *r = ta_run_new(es, plan, x, MODE_NATIVE);
+    ta_run *r = ta_run_new(st, plan, x, MODE_NATIVE);
     if (r == NULL)
         return -1;
     if (!plan->direct || x->ls->debug) { /* debug mode tells of slow steps of Tasks */

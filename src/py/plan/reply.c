@@ -12,7 +12,8 @@
 
 static bool is_response(const ta_run *r, PyObject *value)
 {
-    return PyObject_TypeCheck(value, (PyTypeObject *)r->plan->es->response_type);
+    return PyObject_TypeCheck(value,
+                              (PyTypeObject *)ta_plan_objects_of(r->plan->st)->response_type);
 }
 
 /*
@@ -24,7 +25,7 @@ static long final_status(ta_run *r, long fallback)
     long status = r->plan->status ? r->plan->status : fallback;
     if (r->response == NULL)
         return status;
-    PyObject *own = PyObject_GetAttr(r->response, r->plan->es->str[S_status_code]);
+    PyObject *own = PyObject_GetAttr(r->response, r->plan->st->names.status_code);
     if (own == NULL)
         return -1;
     if (own != Py_None) {
@@ -110,7 +111,7 @@ static ta_step send_json(ta_run *r, ta_piece body)
     if (!ta_status_has_content((int)status))
         body.data.len = 0;
     if (r->response != NULL) {
-        injected = PyObject_GetAttr(r->response, r->plan->es->str[S_raw_headers]);
+        injected = PyObject_GetAttr(r->response, r->plan->st->names.raw_headers);
         if (injected == NULL)
             return TA_STEP_ERROR;
         if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
@@ -140,20 +141,20 @@ done:
  * -1. */
 static int send_parts(ta_run *r, PyObject *response, ta_step *step)
 {
-    ta_engine_state *es = r->plan->es;
+    ta_state *st = r->plan->st;
     PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
     int rc = -1;
-    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), es->str[S___call__]);
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), st->names.dunder_call);
     if (call == NULL)
         return -1;
-    bool plain = call == es->response_call;
+    bool plain = call == ta_plan_objects_of(st)->response_call;
     Py_DECREF(call);
     if (!plain)
         return 0;
-    if ((status = PyObject_GetAttr(response, es->str[S_status_code])) == NULL ||
-        (headers = PyObject_GetAttr(response, es->str[S_raw_headers])) == NULL ||
-        (body = PyObject_GetAttr(response, es->str[S_body])) == NULL ||
-        (background = PyObject_GetAttr(response, es->str[S_background])) == NULL)
+    if ((status = PyObject_GetAttr(response, st->names.status_code)) == NULL ||
+        (headers = PyObject_GetAttr(response, st->names.raw_headers)) == NULL ||
+        (body = PyObject_GetAttr(response, st->names.body)) == NULL ||
+        (background = PyObject_GetAttr(response, st->names.background)) == NULL)
         goto done;
     rc = 0;
     if (!PyLong_Check(status) || !PyList_Check(headers) || !PyBytes_Check(body))
@@ -233,7 +234,7 @@ ta_step ta_reply_pending(ta_run *r)
 static ta_step own_response(ta_run *r, PyObject *response)
 {
     if (r->background != NULL) {
-        PyObject *name = r->plan->es->str[S_background];
+        PyObject *name = r->plan->st->names.background;
         PyObject *old = PyObject_GetAttr(response, name);
         if (old == NULL ||
             (old == Py_None && PyObject_SetAttr(response, name, r->background) < 0)) {
@@ -277,8 +278,8 @@ static ta_step make_response(ta_run *r, PyObject *value)
 
 ta_step ta_reply_made(ta_run *r, PyObject *response)
 {
-    ta_engine_state *es = r->plan->es;
-    PyObject *status = PyObject_GetAttr(response, es->str[S_status_code]);
+    ta_state *st = r->plan->st;
+    PyObject *status = PyObject_GetAttr(response, st->names.status_code);
     if (status == NULL)
         goto error;
     long code = PyLong_AsLong(status);
@@ -287,16 +288,16 @@ ta_step ta_reply_made(ta_run *r, PyObject *response)
         goto error;
     if (!ta_status_has_content((int)code)) {
         PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
-        if (empty == NULL || PyObject_SetAttr(response, es->str[S_body], empty) < 0) {
+        if (empty == NULL || PyObject_SetAttr(response, st->names.body, empty) < 0) {
             Py_XDECREF(empty);
             goto error;
         }
         Py_DECREF(empty);
     }
     if (r->response != NULL) {
-        PyObject *from = PyObject_GetAttr(r->response, es->str[S_raw_headers]);
-        PyObject *to = from ? PyObject_GetAttr(response, es->str[S_raw_headers]) : NULL;
-        PyObject *none = to ? PyObject_CallMethodOneArg(to, es->str[S_extend], from) : NULL;
+        PyObject *from = PyObject_GetAttr(r->response, st->names.raw_headers);
+        PyObject *to = from ? PyObject_GetAttr(response, st->names.raw_headers) : NULL;
+        PyObject *none = to ? PyObject_CallMethodOneArg(to, st->names.extend, from) : NULL;
         Py_XDECREF(from);
         Py_XDECREF(to);
         if (none == NULL)
@@ -340,17 +341,14 @@ static ta_step send_encoded(ta_run *r, int rc, ta_buf *buf)
 
 static ta_step encode(ta_run *r, PyObject *value)
 {
-    ta_engine_state *es = r->plan->es;
-    if (es->json != NULL) {
-        ta_buf buf;
-        ta_buf_init(&buf);
-        int rc = ta_json_encode(es->json, value, &buf);
-        if (rc != 0) {
-            Py_DECREF(value);
-            return send_encoded(r, rc, &buf);
-        }
-        ta_buf_free(&buf);
+    ta_buf buf;
+    ta_buf_init(&buf);
+    int rc = ta_json_encode(ta_json_objects_of(r->plan->st), value, &buf);
+    if (rc != 0) {
+        Py_DECREF(value);
+        return send_encoded(r, rc, &buf);
     }
+    ta_buf_free(&buf);
     PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
@@ -363,7 +361,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
     ta_plan *plan = r->plan;
     if (plan->resp_validator != NULL) {
         PyObject *valid;
-        int rc = ta_validate(plan->es, plan->resp_validator, value, &valid);
+        int rc = ta_validate(plan->st, plan->resp_validator, value, &valid);
         if (rc < 0)
             return NULL;
         if (rc == 1) {
@@ -388,7 +386,8 @@ static ta_step serialize(ta_run *r, PyObject *value)
     if (plan->resp_shape != NULL) {
         ta_buf buf;
         ta_buf_init(&buf);
-        int rc = ta_shape_encode(plan->resp_shape, plan->es->json, value, false, &buf);
+        int rc =
+            ta_shape_encode(plan->resp_shape, ta_json_objects_of(plan->st), value, false, &buf);
         if (rc != 0) {
             Py_DECREF(value);
             return send_encoded(r, rc, &buf);
@@ -413,7 +412,7 @@ ta_step ta_reply_endpoint(ta_run *r, PyObject *value)
     }
     if (is_response(r, value))
         return own_response(r, value);
-    if (ta_operation_enter(r, S_serialization) < 0) {
+    if (ta_operation_enter(r, r->plan->st->names.serialization) < 0) {
         Py_DECREF(value);
         return TA_STEP_ERROR;
     }

@@ -3,7 +3,8 @@
 
 #include "http/headers.h"
 #include "http/method.h"
-#include "py/support/state.h"
+#include "py/plan/plan_objects.h"
+#include "py/support/types.h"
 
 typedef struct router_entry {
     PyObject *target;      /* owned */
@@ -345,13 +346,13 @@ static PyObject *router_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     PyObject *entries;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:Router", keywords, &entries))
         return NULL;
-    const ta_state *st = ta_state_of(type);
+    ta_state *st = ta_state_of(type);
     if (st == NULL)
         return NULL;
     ta_RouterObject *self = (ta_RouterObject *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->uuid_type = Py_NewRef((PyObject *)st->o.json.uuid_type);
+    self->uuid_type = Py_NewRef((PyObject *)ta_json_objects_of(st)->uuid_type);
     self->no_path = PyUnicode_FromString("");
     PyObject *items = self->no_path ? PySequence_Tuple(entries) : NULL;
     if (items == NULL)
@@ -549,5 +550,5 @@ static PyType_Spec router_spec = {
 
 int ta_router_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &router_spec, "Router", &st->o.router.type);
+    return ta_add_type(module, &router_spec, "Router", &ta_plan_objects_of(st)->router_type);
 }

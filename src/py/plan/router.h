@@ -6,23 +6,14 @@
 #ifndef TA_PY_PLAN_ROUTER_H
 #define TA_PY_PLAN_ROUTER_H
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
-
+#include "py/support/state.h"
 #include "route/convert.h"
 #include "route/tree.h"
 
 typedef ta_route_match ta_match;
 
-struct ta_state;
-
-/* router.c's part of the module's state: owned object pointers only. */
-typedef struct ta_router_state {
-    PyTypeObject *type;
-} ta_router_state;
-
 /* Adds the type to the module; after encode.c's init.  0, or -1 with an exception. */
-int ta_router_init(PyObject *module, struct ta_state *st);
+int ta_router_init(PyObject *module, ta_state *st);
 
 /*
  * As ta_route_tree_find.  `router` must be a Router (not checked).  Sets no exception, takes no

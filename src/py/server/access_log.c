@@ -128,7 +128,7 @@ static void write_lines(ta_access *log)
     PyObject *res = NULL;
     ta_ls_enter(server->ls);
     if (text != NULL)
-        res = PyObject_CallMethodOneArg(log->writer, server->st->o.names.write, text);
+        res = PyObject_CallMethodOneArg(log->writer, server->st->names.write, text);
     ta_ls_leave(server->ls);
     Py_XDECREF(text);
     if (res == NULL)

@@ -5,6 +5,8 @@
  */
 #include "py/server/app.h"
 
+#include "py/support/types.h"
+
 static int app_traverse(PyObject *self, visitproc visit, void *arg)
 {
     ta_app *app = (ta_app *)self;
@@ -50,7 +52,7 @@ static int check(ta_state *st, PyObject *asgi, PyObject *router, PyObject *items
         PyErr_SetString(PyExc_TypeError, "asgi must be callable");
         return -1;
     }
-    if (!is_none(router) && !Py_IS_TYPE(router, st->o.router.type)) {
+    if (!is_none(router) && !Py_IS_TYPE(router, ta_plan_objects_of(st)->router_type)) {
         PyErr_Format(PyExc_TypeError, "router must be a Router, not %.100s",
                      Py_TYPE(router)->tp_name);
         return -1;
@@ -197,5 +199,5 @@ static PyType_Spec spec = {
 
 int ta_app_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &spec, "App", &st->o.server.app_type);
+    return ta_add_type(module, &spec, "App", &ta_server_objects_of(st)->server.app_type);
 }

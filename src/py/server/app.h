@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 
 #include "py/server/filters.h"
-#include "py/support/state.h"
+#include "py/server/server_objects.h"
 
 typedef struct ta_app {
     PyObject_HEAD
@@ -30,7 +30,5 @@ typedef struct ta_app {
     bool pathsend;         /* scopes offer http.response.pathsend */
     atomic_bool stale;     /* the next request asks rebuild() */
 } ta_app;
-
-int ta_app_init(PyObject *module, ta_state *st);
 
 #endif

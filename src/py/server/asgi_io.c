@@ -6,6 +6,8 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/support/types.h"
+
 ta_asgi_io *ta_asgi_io_new(ta_native *x, PyTypeObject *type, PyObject *message,
                            ta_step (*advance)(ta_co *, PyObject *))
 {
@@ -155,7 +157,8 @@ static PyType_Spec send_spec = {
 
 int ta_asgi_io_init(PyObject *module, ta_state *st)
 {
-    if (ta_add_type(module, &receive_spec, NULL, &st->o.xch_native.receive_type) < 0)
+    if (ta_add_type(module, &receive_spec, NULL,
+                    &ta_server_objects_of(st)->xch_native.receive_type) < 0)
         return -1;
-    return ta_add_type(module, &send_spec, NULL, &st->o.xch_native.send_type);
+    return ta_add_type(module, &send_spec, NULL, &ta_server_objects_of(st)->xch_native.send_type);
 }

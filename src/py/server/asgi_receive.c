@@ -10,7 +10,7 @@ enum { RECEIVE_BUFFER = 65536 };
 
 static PyObject *disconnect_message(ta_native *x)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     PyObject *dict = PyDict_New();
     ta_end_hears(&x->asgi.end);
     if (dict != NULL && PyDict_SetItem(dict, n->type, n->http_disconnect) < 0)
@@ -21,7 +21,7 @@ static PyObject *disconnect_message(ta_native *x)
 /* Steals body, which may be NULL with an exception. */
 static PyObject *request_message(ta_native *x, PyObject *body, bool more)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     PyObject *dict = body ? PyDict_New() : NULL;
     if (dict != NULL && (PyDict_SetItem(dict, n->type, n->http_request) < 0 ||
                          PyDict_SetItem(dict, n->body, body) < 0 ||
@@ -89,5 +89,6 @@ done:
 
 PyObject *ta_asgi_receive_new(ta_native *x)
 {
-    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.receive_type, NULL,
+                                      receive_advance);
 }

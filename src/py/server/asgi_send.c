@@ -9,7 +9,7 @@
 static int take_reason(ta_native *x, PyObject *message)
 {
     PyObject *reason = NULL;
-    int rc = ta_asgi_io_get_item(message, x->st->o.names.reason, &reason);
+    int rc = ta_asgi_io_get_item(message, x->st->names.reason, &reason);
     if (rc <= 0)
         return rc;
     if (!PyBytes_Check(reason) ||
@@ -26,7 +26,7 @@ static int take_reason(ta_native *x, PyObject *message)
 
 int ta_asgi_send_start(ta_native *x, PyObject *message)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     PyObject *headers = NULL;
     PyObject *status = ta_asgi_io_need_item(message, n->status);
     if (status == NULL)
@@ -45,7 +45,7 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
 
 int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     PyObject *body = NULL, *more = NULL;
     int rc = -1, is_more = 0;
     if (ta_asgi_io_get_item(message, n->body, &body) < 0 ||
@@ -75,7 +75,7 @@ done:
 /* 1: taken, but wait for room; 0: taken; 2: *job has to run first; -1. */
 static int take_message(ta_native *x, PyObject *message, PyObject **job)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     if (x->peer == TA_PEER_GONE && x->out.state != TA_RESPONSE_DONE) {
         if (!x->server->errors_on_send)
             return 0; /* as uvicorn: silently */
@@ -156,12 +156,14 @@ static ta_step send_advance(ta_co *co, PyObject *value)
 
 PyObject *ta_asgi_send_new(ta_native *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.send_type, message, send_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, message,
+                                      send_advance);
 }
 
 PyObject *ta_asgi_send_job(ta_native *x, PyObject *job)
 {
-    ta_asgi_io *io = ta_asgi_io_new(x, x->st->o.xch_native.send_type, NULL, send_advance);
+    ta_asgi_io *io =
+        ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, NULL, send_advance);
     if (io == NULL)
         Py_DECREF(job);
     else

@@ -10,6 +10,7 @@
 #include "py/server/native_int.h"
 
 #include "http/headers.h"
+#include "py/plan/plan.h"
 #include "py/plan/router.h"
 
 enum { MAX_MOUNTS = 16, MAX_ALLOW = 512, MAX_LOCATION = 4096 };
@@ -331,7 +332,7 @@ static int run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
         return -1;
     ta_ls_enter(ls);
     ls->direct = true;
-    int rc = ta_plan_run(&x->st->engine, plan, &x->base, run);
+    int rc = ta_plan_run(x->st, plan, &x->base, run);
     ls->direct = false;
     ta_ls_leave(ls);
     return rc;
@@ -339,7 +340,7 @@ static int run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
 
 static bool is_app(const ta_native *x, PyObject *target)
 {
-    return Py_IS_TYPE(target, x->st->o.server.app_type);
+    return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
 bool ta_direct_run(ta_native *x, PyObject **run, int *rc)
@@ -357,7 +358,7 @@ bool ta_direct_run(ta_native *x, PyObject **run, int *rc)
             goto done;
         found = find(&w, w.path, &w.match);
     }
-    if (found == TA_FOUND_FULL && !ta_plan_is_native(&x->st->engine, target))
+    if (found == TA_FOUND_FULL && !ta_plan_is_native(x->st, target))
         goto done;
     if (found == TA_FOUND_ASK || found == TA_FOUND_GAVE_UP)
         goto done;

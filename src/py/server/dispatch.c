@@ -99,9 +99,9 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
     ta_ls_enter(x->base.ls);
     PyObject *scope = x->base.ops->scope(&x->base);
     /* Handlers are called when nobody can answer any more, too: they may report the exception. */
-    if (scope != NULL && PyDict_SetItem(scope, x->st->o.names.turboapi_exception, exc) == 0 &&
+    if (scope != NULL && PyDict_SetItem(scope, x->st->names.turboapi_exception, exc) == 0 &&
         (!x->base.response_started ||
-         PyDict_SetItem(scope, x->st->o.names.turboapi_response_started, Py_True) == 0))
+         PyDict_SetItem(scope, x->st->names.turboapi_response_started, Py_True) == 0))
         coro = call_asgi(x, x->app->error_app);
     Py_XDECREF(scope);
     ta_ls_leave(x->base.ls);
@@ -143,7 +143,7 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
         return 1;
     }
     int rc = 0;
-    if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->o.exc.cancelled_error)) {
+    if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->exc.cancelled_error)) {
         /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
         if (!ta_native_is_left(x) && !x->server->stopping)
             ta_native_log(x, "Exception in ASGI application\n", exc);
@@ -263,7 +263,7 @@ static int rebuild(ta_server *server)
     Py_DECREF(app);
     if (made == NULL)
         return -1;
-    if (!Py_IS_TYPE(made, server->st->o.server.app_type)) {
+    if (!Py_IS_TYPE(made, ta_server_objects_of(server->st)->server.app_type)) {
         PyErr_Format(PyExc_TypeError, "rebuild() must give an App, not %.100s",
                      Py_TYPE(made)->tp_name);
         Py_DECREF(made);

@@ -4,6 +4,7 @@
 
 #include "base/mem.h"
 #include "http/headers.h"
+#include "py/support/types.h"
 
 typedef enum filter_kind { FILTER_CORS, FILTER_GZIP, FILTER_HOSTS, FILTER_HTTPS } filter_kind;
 
@@ -235,7 +236,7 @@ static bool is_secure(ta_native *x)
         return false;
     }
     PyObject *scheme = NULL;
-    bool secure = PyDict_GetItemRef(scope, x->st->o.names.scheme, &scheme) > 0 &&
+    bool secure = PyDict_GetItemRef(scope, x->st->names.scheme, &scheme) > 0 &&
                   PyUnicode_Check(scheme) &&
                   PyUnicode_CompareWithASCIIString(scheme, "http") != 0 &&
                   PyUnicode_CompareWithASCIIString(scheme, "ws") != 0;
@@ -543,7 +544,7 @@ static void job_dealloc(PyObject *self)
 /* Takes x->out.gzip. */
 static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
 {
-    gzip_job *job = PyObject_New(gzip_job, x->st->o.server.gzip_job_type);
+    gzip_job *job = PyObject_New(gzip_job, ta_server_objects_of(x->st)->server.gzip_job_type);
     if (job == NULL)
         return NULL;
     memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
@@ -725,5 +726,5 @@ static PyType_Spec job_spec = {
 
 int ta_filters_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &job_spec, NULL, &st->o.server.gzip_job_type);
+    return ta_add_type(module, &job_spec, NULL, &ta_server_objects_of(st)->server.gzip_job_type);
 }

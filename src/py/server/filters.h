@@ -16,7 +16,7 @@
 
 #include "http/compress.h"
 #include "py/exchange/exchange.h"
-#include "py/support/state.h"
+#include "py/exchange/exchange_objects.h"
 
 typedef struct ta_filters ta_filters;
 struct ta_native;
@@ -69,7 +69,5 @@ int ta_filters_offloaded(struct ta_native *x, PyObject *job, ta_piece *piece, bo
 
 /* The response will not come, if its head is still held: as if it was never begun. */
 void ta_filters_drop(struct ta_native *x);
-
-int ta_filters_init(PyObject *module, ta_state *st);
 
 #endif

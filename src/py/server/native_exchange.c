@@ -6,6 +6,8 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/support/types.h"
+
 #include <unistd.h>
 
 static PyObject *native_deliver(ta_xch *base, PyObject *response)
@@ -74,7 +76,7 @@ static int set_path(ta_native *x, ta_str path)
 
 ta_native *ta_native_new(ta_server *server, ta_req *req)
 {
-    ta_native *x = PyObject_GC_New(ta_native, server->st->o.xch_native.type);
+    ta_native *x = PyObject_GC_New(ta_native, ta_server_objects_of(server->st)->xch_native.type);
     if (x == NULL)
         return NULL;
     memset((char *)x + sizeof(ta_xch), 0, sizeof *x - sizeof(ta_xch));
@@ -274,9 +276,9 @@ int ta_native_init(PyObject *module, ta_state *st)
     PyObject *file = ta_import_attr("starlette.responses", "FileResponse");
     if (file == NULL)
         return -1;
-    st->o.xch_native.file_call = PyObject_GetAttr(file, st->o.names.dunder_call);
+    ta_server_objects_of(st)->xch_native.file_call = PyObject_GetAttr(file, st->names.dunder_call);
     Py_DECREF(file);
-    if (st->o.xch_native.file_call == NULL)
+    if (ta_server_objects_of(st)->xch_native.file_call == NULL)
         return -1;
-    return ta_add_type(module, &spec, "Exchange", &st->o.xch_native.type);
+    return ta_add_type(module, &spec, "Exchange", &ta_server_objects_of(st)->xch_native.type);
 }

@@ -101,6 +101,4 @@ ta_native *ta_native_new(ta_server *server, ta_req *req);
 /* The request has no descriptor any more: slices are copied if somebody may still look at them. */
 void ta_native_closed(ta_native *x);
 
-int ta_native_init(PyObject *module, ta_state *st);
-
 #endif

@@ -78,8 +78,6 @@ int ta_request_body_check(ta_native *x, uint64_t size);
 /* A new awaitable for input, after asking for `want` bytes of it. */
 PyObject *ta_request_body_wait(ta_native *x, size_t want);
 
-int ta_request_body_init(PyObject *module, ta_state *st);
-
 /* -- response.c -------------------------------------------------------------------------------- */
 
 /* ta_xch_ops.respond: a whole response. */
@@ -122,8 +120,6 @@ PyObject *ta_streaming_response_new(ta_xch *base, PyObject *response);
 /* The client has gone, or ended its side. */
 void ta_streaming_response_left(ta_native *x);
 
-int ta_streaming_response_init(PyObject *module, ta_state *st);
-
 /* -- asgi_io.c --------------------------------------------------------------------------------- */
 
 /* ta_xch_ops.receive and .send: the callables. */
@@ -147,8 +143,6 @@ int ta_asgi_io_get_item(PyObject *mapping, PyObject *key, PyObject **out);
 /* The same, KeyError when absent. */
 PyObject *ta_asgi_io_need_item(PyObject *mapping, PyObject *key);
 bool ta_asgi_io_same_text(PyObject *a, PyObject *b);
-
-int ta_asgi_io_init(PyObject *module, ta_state *st);
 
 /* -- asgi_receive.c, asgi_send.c --------------------------------------------------------------- */
 
@@ -209,7 +203,5 @@ void ta_websock_told(ta_native *x);
 ta_native *ta_websock_exchange(ta_list_node *node); /* of a node in server->websocks; borrowed */
 int ta_websock_traverse(ta_native *x, visitproc visit, void *arg);
 void ta_websock_free(ta_native *x);
-
-int ta_ws_init(PyObject *module, ta_state *st);
 
 #endif

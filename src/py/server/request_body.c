@@ -5,6 +5,8 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/support/types.h"
+
 /* Waits until all of the body is there. */
 typedef struct native_body {
     ta_co co;
@@ -15,7 +17,7 @@ int ta_request_body_check(ta_native *x, uint64_t size)
 {
     if (TA_LIKELY(size <= x->base.max_body))
         return 0;
-    PyObject *exc = PyObject_CallFunction(x->st->engine.http_exception, "i", 413);
+    PyObject *exc = PyObject_CallFunction(ta_plan_objects_of(x->st)->http_exception, "i", 413);
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
     return -1;
@@ -31,7 +33,7 @@ PyObject *ta_request_body_wait(ta_native *x, size_t want)
 
 static int disconnected(ta_native *x)
 {
-    PyErr_SetNone(x->st->engine.client_disconnect);
+    PyErr_SetNone(ta_exchange_objects_of(x->st)->client_disconnect);
     return -1;
 }
 
@@ -93,7 +95,8 @@ int ta_request_body_get(ta_xch *base, PyObject **out)
     int rc = try_body(x, out);
     if (rc != 0)
         return rc;
-    native_body *b = PyObject_GC_New(native_body, x->st->o.xch_native.body_type);
+    native_body *b =
+        PyObject_GC_New(native_body, ta_server_objects_of(x->st)->xch_native.body_type);
     if (b == NULL)
         return -1;
     ta_co_init(&b->co, body_advance);
@@ -150,5 +153,5 @@ static PyType_Spec body_spec = {
 
 int ta_request_body_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &body_spec, NULL, &st->o.xch_native.body_type);
+    return ta_add_type(module, &body_spec, NULL, &ta_server_objects_of(st)->xch_native.body_type);
 }

@@ -89,7 +89,7 @@ PyObject *ta_scope_client(ta_native *x)
 {
     PyObject *client = NULL, *res = NULL;
     if (x->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
-        client = Py_XNewRef(PyDict_GetItemWithError(x->base.scope_dict, x->st->o.names.client));
+        client = Py_XNewRef(PyDict_GetItemWithError(x->base.scope_dict, x->st->names.client));
     if (client == NULL && !PyErr_Occurred())
         client = ta_scope_peer(x);
     if (client == NULL)
@@ -115,7 +115,7 @@ static int put(PyObject *dict, PyObject *key, PyObject *value)
 
 static PyObject *method_text(ta_native *x)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     switch (x->base.method_id) {
     case TA_METHOD_GET:
         return Py_NewRef(n->GET);
@@ -135,7 +135,7 @@ static PyObject *method_text(ta_native *x)
 /* Borrowed. */
 static PyObject *version_text(const ta_native *x)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     return x->in.version == TA_HTTP_1_1 ? n->v1_1 : x->in.version == TA_HTTP_2 ? n->v2 : n->v1_0;
 }
 
@@ -169,7 +169,7 @@ static int correct(ta_native *x, PyObject *scope)
 /* What a server tells any ASGI application. */
 static PyObject *plain_scope(ta_native *x)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     ta_server *server = x->server;
     PyObject *scope = PyDict_New();
     if (scope == NULL)
@@ -212,7 +212,7 @@ PyObject *ta_scope_path_params(ta_xch *base)
 /* What mounts tell those below them. */
 static int mounted_scope(ta_native *x, PyObject *scope)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     ta_str path = x->base.path;
     ta_str root = ta_str_of(path.ptr, TA_MIN(x->in.root_len, path.len));
     ta_str app_root = ta_str_of(path.ptr, TA_MIN(x->in.app_root_len, path.len));
@@ -230,7 +230,7 @@ PyObject *ta_scope_of(ta_xch *base)
     if (scope == NULL)
         return NULL;
     if (x->in.place != TA_PLACE_NONE) {
-        const ta_names_state *n = &x->st->o.names;
+        const ta_names_state *n = &x->st->names;
         if ((x->app->scope_items != NULL && PyDict_Update(scope, x->app->scope_items) < 0) ||
             (x->app->root_len > 0 && PyDict_SetItem(scope, n->root_path, x->app->root_path) < 0) ||
             (x->in.place == TA_PLACE_MOUNTED && mounted_scope(x, scope) < 0) ||

@@ -39,7 +39,7 @@ error:
 int ta_send_file_message(ta_native *x, PyObject *message)
 {
     int64_t size;
-    PyObject *path = ta_asgi_io_need_item(message, x->st->o.names.path);
+    PyObject *path = ta_asgi_io_need_item(message, x->st->names.path);
     int fd = path ? open_regular(path, &size) : -1;
     Py_XDECREF(path);
     return fd < 0 ? -1 : ta_response_file(x, fd, size);
@@ -50,11 +50,11 @@ int ta_send_file_message(ta_native *x, PyObject *message)
 
 bool ta_send_file_is(ta_state *st, PyObject *response)
 {
-    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), st->o.names.dunder_call);
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), st->names.dunder_call);
     if (call == NULL)
         PyErr_Clear();
     Py_XDECREF(call);
-    return call == st->o.xch_native.file_call;
+    return call == ta_server_objects_of(st)->xch_native.file_call;
 }
 
 /* scope["extensions"]["http.response.pathsend"] = {}.  0 or -1. */
@@ -86,7 +86,7 @@ PyObject *ta_send_file_call(ta_native *x, PyObject *response)
     Py_XDECREF(own);
     if (scope == NULL)
         return NULL;
-    if (offer_pathsend(&x->st->o.names, scope) < 0)
+    if (offer_pathsend(&x->st->names, scope) < 0)
         goto done;
     PyObject *receive = ta_asgi_io_receive(&x->base);
     PyObject *send = receive ? ta_asgi_io_send(&x->base) : NULL;

@@ -11,6 +11,7 @@
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 void ta_server_maybe_done(ta_server *server)
 {
@@ -20,7 +21,7 @@ void ta_server_maybe_done(ta_server *server)
     server->on_done = NULL;
     ta_loopstate *ls = server->ls;
     ta_ls_enter(ls);
-    PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->o.names.call_soon, fn);
+    PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->names.call_soon, fn);
     ta_ls_leave(ls);
     if (res == NULL)
         ta_ls_unhandled(ls, "Exception while the server ended");
@@ -298,32 +299,30 @@ static void shut(ta_server *server)
     if (server->access_log != NULL)
         ta_access_flush(server->access_log);
     Py_CLEAR(server->on_done);
-    ta_list_remove(&server->in_loop);
+    ta_guest_leave(&server->guest);
     if (server->kept) {
         server->kept = false;
         Py_DECREF(server);
     }
 }
 
-void ta_server_shut_all(ta_loopstate *ls)
+static void guest_shut(ta_guest *guest)
 {
-    while (!ta_list_empty(&ls->servers)) {
-        ta_server *server = TA_CONTAINER_OF(ls->servers.next, ta_server, in_loop);
-        Py_INCREF(server);
-        shut(server);
-        Py_DECREF(server);
-    }
+    ta_server *server = TA_CONTAINER_OF(guest, ta_server, guest);
+    Py_INCREF(server);
+    shut(server);
+    Py_DECREF(server);
 }
 
-int ta_server_traverse_all(ta_loopstate *ls, visitproc visit, void *arg)
+static int guest_traverse(ta_guest *guest, visitproc visit, void *arg)
 {
-    for (ta_list_node *node = ls->servers.next; node != &ls->servers; node = node->next) {
-        ta_server *server = TA_CONTAINER_OF(node, ta_server, in_loop);
-        if (server->kept)
-            Py_VISIT(server);
-    }
+    ta_server *server = TA_CONTAINER_OF(guest, ta_server, guest);
+    if (server->kept)
+        Py_VISIT(server);
     return 0;
 }
+
+static const ta_guest_ops guest_ops = {guest_shut, guest_traverse};
 
 static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -524,11 +523,11 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     const char *header = "turboapi", *spec_version = "2.3";
     int date = 1, level = 30, ws_deflate = 1;
     unsigned max_requests = 0, threads = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords,
-                                     &selector, ta_state_of(type)->o.server.app_type, &app,
-                                     &PyDict_Type, &limits_obj, &header, &date, &root, &state,
-                                     &access, &logger, &level, &max_requests, &threads,
-                                     &spec_version, &proxy, &watch, &writer, &ws_deflate))
+    if (!PyArg_ParseTupleAndKeywords(
+            args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords, &selector,
+            ta_server_objects_of(ta_state_of(type))->server.app_type, &app, &PyDict_Type,
+            &limits_obj, &header, &date, &root, &state, &access, &logger, &level, &max_requests,
+            &threads, &spec_version, &proxy, &watch, &writer, &ws_deflate))
         return NULL;
     ta_state *st = ta_state_of(type);
     ta_loopstate *ls = ta_selector_state_of(st, selector);
@@ -589,7 +588,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
                                           "server_header is no field value");
         goto error;
     }
-    ta_list_push_back(&ls->servers, &s->in_loop);
+    s->guest.ops = &guest_ops;
+    ta_guest_enter(ls, &s->guest);
     return (PyObject *)s;
 error:
     Py_DECREF(s);
@@ -658,7 +658,8 @@ static PyType_Slot slots[] = {
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
-     "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called with\n"
+     "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
+     "with\n"
      "(format, client, method, path, version, status).  threads: for `def` handlers; 0: 40.\n"
      "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
      "it.\n"
@@ -687,5 +688,5 @@ int ta_server_init(PyObject *module, ta_state *st)
 {
     if (add_limits(module) < 0)
         return -1;
-    return ta_add_type(module, &spec, "Server", &st->o.server.server_type);
+    return ta_add_type(module, &spec, "Server", &ta_server_objects_of(st)->server.server_type);
 }

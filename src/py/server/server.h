@@ -42,7 +42,7 @@ struct ta_server {
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */
     uint32_t ws_buffer;                /* bytes of them, 0: no limit */
     bool ws_deflate;                   /* offer permessage-deflate */
-    ta_list_node in_loop;              /* in ls->servers, until it is closed */
+    ta_guest guest;                    /* of ls, until it is closed */
     bool kept;                         /* the loop owns a reference: from listen() until closed */
     ta_list_node websocks;             /* all there are */
     ta_timer ending;                   /* shutdown.c, once it was told to end */
@@ -63,7 +63,5 @@ struct ta_server {
 
 /* Calls on_done when the server has shut down and nothing is left. */
 void ta_server_maybe_done(ta_server *server);
-
-int ta_server_init(PyObject *module, ta_state *st);
 
 #endif

@@ -19,6 +19,7 @@
 #include "py/loop/prefetch.h"
 #include "py/loop/task_pool.h"
 #include "py/support/exc.h"
+#include "py/support/types.h"
 
 enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND };
 
@@ -52,7 +53,7 @@ static void cancel_later(ta_defer *defer)
     Py_INCREF(s);
     s->cancelled = true;
     ta_ls_enter(x->base.ls);
-    PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->o.names.cancel);
+    PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->names.cancel);
     ta_ls_leave(x->base.ls);
     if (res == NULL)
         ta_ls_unhandled(x->base.ls, "Exception while a stream was cancelled");
@@ -99,7 +100,7 @@ static int take_back(ta_streamer *s)
     if (TA_LIKELY(!s->cancelled))
         return 0;
     s->cancelled = false;
-    PyObject *others = PyObject_CallMethodNoArgs(s->task, s->x->st->o.names.uncancel);
+    PyObject *others = PyObject_CallMethodNoArgs(s->task, s->x->st->names.uncancel);
     if (others == NULL)
         return -1;
     long n = PyLong_AsLong(others);
@@ -144,7 +145,7 @@ static void on_quiet(ta_timer *timer)
 static int begin_pings(ta_streamer *s)
 {
     PyObject *keep_alive;
-    if (PyObject_GetOptionalAttr(s->response, s->x->st->o.names.keep_alive, &keep_alive) <= 0)
+    if (PyObject_GetOptionalAttr(s->response, s->x->st->names.keep_alive, &keep_alive) <= 0)
         return PyErr_Occurred() ? -1 : 0;
     double seconds;
     int ok = PyArg_ParseTuple(keep_alive, "dS;(seconds, bytes)", &seconds, &s->ping);
@@ -197,11 +198,11 @@ static ta_step ask_next(ta_streamer *s)
 /* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
 static PyObject *unbegun(ta_state *st, PyObject *generator)
 {
-    const ta_names_state *n = &st->o.names;
+    const ta_names_state *n = &st->names;
     PyObject *code = PyObject_GetAttr(generator, n->ag_code), *iterator = NULL;
     PyObject *frame = NULL, *locals = NULL;
     Py_XDECREF(code);
-    if (code == st->o.stream.in_threadpool)
+    if (code == ta_server_objects_of(st)->stream.in_threadpool)
         frame = PyObject_GetAttr(generator, n->ag_frame);
     if (frame != NULL && frame != Py_None)
         locals = PyObject_GetAttr(frame, n->f_locals);
@@ -243,7 +244,7 @@ static int open_ahead(ta_streamer *s, PyObject *iterable)
 /* `async for` over response.body_iterator.  0 or -1. */
 static int open_iterator(ta_streamer *s)
 {
-    const ta_names_state *n = &s->x->st->o.names;
+    const ta_names_state *n = &s->x->st->names;
     PyObject *iterable = PyObject_GetAttr(s->response, n->body_iterator);
     if (iterable == NULL)
         return -1;
@@ -283,7 +284,7 @@ static bool may_iterate(const ta_native *x)
 static ta_step begin(ta_streamer *s)
 {
     ta_native *x = s->x;
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     if (!may_iterate(x))
         return theirs(s);
     PyObject *status = PyObject_GetAttr(s->response, n->status_code);
@@ -293,7 +294,7 @@ static ta_step begin(ta_streamer *s)
     Py_XDECREF(status);
     if (rc < 0)
         return TA_STEP_ERROR;
-    s->task = PyObject_CallNoArgs(x->st->o.stream.current_task);
+    s->task = PyObject_CallNoArgs(ta_server_objects_of(x->st)->stream.current_task);
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
     if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
         return TA_STEP_ERROR;
@@ -326,7 +327,7 @@ static ta_step background(ta_streamer *s)
         return step;
     end_iteration(s);
     ta_co_leave_context(&s->co);
-    PyObject *job = PyObject_GetAttr(s->response, x->st->o.names.background);
+    PyObject *job = PyObject_GetAttr(s->response, x->st->names.background);
     if (job == NULL)
         return TA_STEP_ERROR;
     if (Py_IsNone(job)) {
@@ -367,7 +368,7 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
 /* What the iterator gave: bytes, a memoryview, or something to encode. */
 static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
 {
-    const ta_names_state *n = &s->x->st->o.names;
+    const ta_names_state *n = &s->x->st->names;
     ta_step step = TA_STEP_ERROR;
     s->state = ROOM;
     if (!PyBytes_Check(piece) && !PyMemoryView_Check(piece)) {
@@ -446,7 +447,7 @@ static ta_step failed(ta_streamer *s)
         return cut ? background(s) : send_piece(s, (ta_piece){TA_STR(""), NULL, NULL}, false);
     }
     if (s->cancelled) {
-        bool cancelled = PyErr_ExceptionMatches(s->x->st->o.exc.cancelled_error);
+        bool cancelled = PyErr_ExceptionMatches(s->x->st->exc.cancelled_error);
         PyObject *exc = PyErr_GetRaisedException();
         int cut = take_back(s);
         if (cut < 0 || (cancelled && cut)) {
@@ -563,16 +564,18 @@ static bool has_pings(const ta_names_state *n, PyObject *response)
 
 static bool is_plain(ta_state *st, PyObject *response)
 {
-    const ta_names_state *n = &st->o.names;
-    if (!PyObject_TypeCheck(response, (PyTypeObject *)st->o.stream.response_type))
+    const ta_names_state *n = &st->names;
+    if (!PyObject_TypeCheck(response,
+                            (PyTypeObject *)ta_server_objects_of(st)->stream.response_type))
         return false;
     PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), n->dunder_call);
     Py_XDECREF(call);
     if (call == NULL)
         PyErr_Clear();
-    return (call == st->o.stream.call || has_pings(n, response)) &&
-           own(response, n->stream_response, st->o.stream.stream_response) &&
-           own(response, n->listen_for_disconnect, st->o.stream.listen_for_disconnect);
+    return (call == ta_server_objects_of(st)->stream.call || has_pings(n, response)) &&
+           own(response, n->stream_response, ta_server_objects_of(st)->stream.stream_response) &&
+           own(response, n->listen_for_disconnect,
+               ta_server_objects_of(st)->stream.listen_for_disconnect);
 }
 
 PyObject *ta_streaming_response_new(ta_xch *base, PyObject *response)
@@ -580,7 +583,7 @@ PyObject *ta_streaming_response_new(ta_xch *base, PyObject *response)
     ta_native *x = ta_native_of(base);
     if (!may_iterate(x) || !is_plain(x->st, response))
         return NULL;
-    ta_streamer *s = PyObject_GC_New(ta_streamer, x->st->o.stream.type);
+    ta_streamer *s = PyObject_GC_New(ta_streamer, ta_server_objects_of(x->st)->stream.type);
     if (s == NULL)
         return NULL;
     ta_co_init(&s->co, stream_advance);
@@ -652,7 +655,7 @@ static PyType_Spec spec = {
 
 int ta_streaming_response_init(PyObject *module, ta_state *st)
 {
-    ta_streamer_state *o = &st->o.stream;
+    ta_streamer_state *o = &ta_server_objects_of(st)->stream;
     PyObject *type = ta_import_attr("starlette.responses", "StreamingResponse");
     if (type == NULL)
         return -1;

@@ -275,7 +275,7 @@ static PyObject *subprotocols(ta_native *x)
 
 int ta_websock_scope(ta_native *x, PyObject *scope)
 {
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     int rc = -1;
     PyObject *list = subprotocols(x);
     PyObject *info = PyDict_Copy(x->server->ws_info);
@@ -297,7 +297,7 @@ int ta_websock_scope(ta_native *x, PyObject *scope)
 
 static PyObject *connect_message(ta_websock *w)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
     if (dict != NULL && PyDict_SetItem(dict, n->type, n->websocket_connect) < 0)
         Py_CLEAR(dict);
@@ -306,7 +306,7 @@ static PyObject *connect_message(ta_websock *w)
 
 static PyObject *data_message(ta_websock *w)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
@@ -320,7 +320,7 @@ static PyObject *data_message(ta_websock *w)
 
 static PyObject *disconnect_message(ta_websock *w)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
     PyObject *code = PyLong_FromLong(w->code);
     ta_end_hears(&w->x->asgi.end);
@@ -368,7 +368,8 @@ done:
 
 PyObject *ta_websock_receive(ta_native *x)
 {
-    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.receive_type, NULL, receive_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.receive_type, NULL,
+                                      receive_advance);
 }
 
 /* -- send ------------------------------------------------------------------------------------- */
@@ -376,7 +377,7 @@ PyObject *ta_websock_receive(ta_native *x)
 static int client_disconnected(ta_websock *w)
 {
     ta_end_hears(&w->x->asgi.end);
-    PyErr_SetNone(w->x->st->o.ws.client_disconnected);
+    PyErr_SetNone(ta_server_objects_of(w->x->st)->ws.client_disconnected);
     return -1;
 }
 
@@ -395,7 +396,7 @@ static int get_some(PyObject *message, PyObject *key, PyObject **out)
 static int make_answer(ta_websock *w, PyObject *message)
 {
     ta_native *x = w->x;
-    const ta_names_state *n = &x->st->o.names;
+    const ta_names_state *n = &x->st->names;
     PyObject *protocol = NULL, *headers = NULL;
     ta_str name = {NULL, 0};
     int rc = -1;
@@ -499,7 +500,7 @@ static int send_piece(ta_websock *w, bool text, const ta_piece *piece)
 
 static int send_data(ta_websock *w, PyObject *message)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     PyObject *data = NULL;
     int rc = get_some(message, n->bytes, &data);
     if (rc < 0)
@@ -527,7 +528,7 @@ static int send_data(ta_websock *w, PyObject *message)
 
 static int send_close(ta_websock *w, PyObject *message)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     PyObject *value = NULL, *reason = NULL;
     long code = TA_WS_NORMAL;
     Py_ssize_t len = 0;
@@ -561,7 +562,7 @@ static int send_close(ta_websock *w, PyObject *message)
 /* 1: taken, but wait for room; 0: taken; -1. */
 static int take_message(ta_websock *w, PyObject *message, PyObject *type)
 {
-    const ta_names_state *n = &w->x->st->o.names;
+    const ta_names_state *n = &w->x->st->names;
     if (w->phase != CLOSED && (w->gone || (w->phase == OPEN && w->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
         return ta_asgi_io_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
@@ -623,7 +624,7 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         Py_XDECREF(value);
         step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
     } else {
-        PyObject *type = ta_asgi_io_need_item(message, io->x->st->o.names.type);
+        PyObject *type = ta_asgi_io_need_item(message, io->x->st->names.type);
         int rc = type ? take_message(w, message, type) : -1;
         Py_XDECREF(type);
         if (rc == 0 || (rc > 0 && w->gone)) {
@@ -642,7 +643,8 @@ static ta_step send_advance(ta_co *co, PyObject *value)
 
 PyObject *ta_websock_send(ta_native *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, x->st->o.xch_native.send_type, message, send_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, message,
+                                      send_advance);
 }
 
 /* -- its end ---------------------------------------------------------------------------------- */
@@ -651,9 +653,10 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 {
     ta_state *st = w->x->st;
     if (exc != NULL) {
-        bool ended = PyErr_GivenExceptionMatches(exc, st->o.exc.cancelled_error) &&
+        bool ended = PyErr_GivenExceptionMatches(exc, st->exc.cancelled_error) &&
                      (w->gone || w->x->server->stopping);
-        if (!ended && !PyErr_GivenExceptionMatches(exc, st->o.ws.client_disconnected))
+        if (!ended &&
+            !PyErr_GivenExceptionMatches(exc, ta_server_objects_of(st)->ws.client_disconnected))
             ta_native_log(w->x, "Exception in ASGI application\n", exc);
     } else if (w->phase == CONNECTING && !w->gone && !ta_end_is_due(w->x->asgi.end)) {
         ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
@@ -736,10 +739,11 @@ void ta_websock_free(ta_native *x)
 
 int ta_ws_init(PyObject *module, ta_state *st)
 {
-    st->o.ws.client_disconnected = PyErr_NewExceptionWithDoc(
+    ta_server_objects_of(st)->ws.client_disconnected = PyErr_NewExceptionWithDoc(
         "turboapi._core.ClientDisconnected",
         "A message was sent to a WebSocket whose client has gone.", PyExc_OSError, NULL);
-    if (st->o.ws.client_disconnected == NULL)
+    if (ta_server_objects_of(st)->ws.client_disconnected == NULL)
         return -1;
-    return PyModule_AddObjectRef(module, "ClientDisconnected", st->o.ws.client_disconnected);
+    return PyModule_AddObjectRef(module, "ClientDisconnected",
+                                 ta_server_objects_of(st)->ws.client_disconnected);
 }

@@ -6,19 +6,20 @@
 #include "py/support/exc.h"
 
 #include "base/err.h"
+#include "py/support/types.h"
 
 int ta_exc_init(PyObject *module, ta_state *st)
 {
     (void)module;
-    st->o.exc.cancelled_error = ta_import_attr("asyncio", "CancelledError");
-    if (st->o.exc.cancelled_error == NULL)
+    st->exc.cancelled_error = ta_import_attr("asyncio", "CancelledError");
+    if (st->exc.cancelled_error == NULL)
         return -1;
     PyObject *get_logger = ta_import_attr("logging", "getLogger");
     if (get_logger == NULL)
         return -1;
-    st->o.exc.error_logger = PyObject_CallFunction(get_logger, "s", "turboapi.error");
+    st->exc.error_logger = PyObject_CallFunction(get_logger, "s", "turboapi.error");
     Py_DECREF(get_logger);
-    return st->o.exc.error_logger ? 0 : -1;
+    return st->exc.error_logger ? 0 : -1;
 }
 
 PyObject *ta_exc_set(int err, const char *what)
@@ -62,7 +63,7 @@ void ta_exc_report(ta_state *st, PyObject *aioloop, const char *message)
     if (aioloop != NULL) {
         PyObject *context = Py_BuildValue("{s:s,s:O}", "message", message, "exception", exc);
         if (context != NULL) {
-            res = PyObject_CallMethodOneArg(aioloop, st->o.names.call_exception_handler, context);
+            res = PyObject_CallMethodOneArg(aioloop, st->names.call_exception_handler, context);
             Py_DECREF(context);
         }
     }
@@ -95,7 +96,7 @@ bool ta_exc_is_ctrl_c(PyObject *exc)
 void ta_exc_log(ta_state *st, const char *message, PyObject *exc)
 {
     PyObject *args = NULL, *kwargs = NULL, *method = NULL, *res = NULL;
-    method = PyObject_GetAttrString(st->o.exc.error_logger, "error");
+    method = PyObject_GetAttrString(st->exc.error_logger, "error");
     if (method != NULL)
         args = Py_BuildValue("(s)", message);
     if (args != NULL)

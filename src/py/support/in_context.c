@@ -7,6 +7,7 @@
 #include "py/support/in_context.h"
 
 #include "py/support/coroutine.h"
+#include "py/support/types.h"
 
 typedef struct in_context {
     ta_co co;
@@ -100,7 +101,7 @@ static PyObject *make(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
         PyErr_SetString(PyExc_TypeError, "in_context(context, awaitable)");
         return NULL;
     }
-    in_context *c = PyObject_GC_New(in_context, ta_state_of_module(module)->o.in_context.type);
+    in_context *c = PyObject_GC_New(in_context, ta_state_of_module(module)->in_context.type);
     if (c == NULL)
         return NULL;
     ta_co_init(&c->co, advance);
@@ -178,7 +179,7 @@ static PyMethodDef functions[] = {
 
 int ta_in_context_init(PyObject *module, ta_state *st)
 {
-    if (ta_add_type(module, &spec, NULL, &st->o.in_context.type) < 0)
+    if (ta_add_type(module, &spec, NULL, &st->in_context.type) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

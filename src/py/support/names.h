@@ -1,5 +1,5 @@
 /*
- * names.h -- the interned strings of the module, one line each: st->o.names.send is "send".
+ * names.h -- the interned strings of the module, one line each: st->names.send is "send".
  *
  * Add a line where the name sorts; TA_NAME2 when the C identifier differs from the text.
  */
@@ -25,25 +25,31 @@
     TA_NAME(call_exception_handler)                                                                \
     TA_NAME(call_soon)                                                                             \
     TA_NAME(call_soon_threadsafe)                                                                  \
-    TA_NAME(charset)                                                                               \
     TA_NAME(cancel)                                                                                \
+    TA_NAME(charset)                                                                               \
     TA_NAME(client)                                                                                \
     TA_NAME(close)                                                                                 \
     TA_NAME(code)                                                                                  \
     TA_NAME(context)                                                                               \
+    TA_NAME(cookies)                                                                               \
     TA_NAME(cr_await)                                                                              \
     TA_NAME(cr_code)                                                                               \
     TA_NAME(cr_frame)                                                                              \
     TA_NAME(cr_running)                                                                            \
     TA_NAME(create_task)                                                                           \
     TA_NAME(data)                                                                                  \
+    TA_NAME(dependencies)                                                                          \
+    TA_NAME(dependency_overrides)                                                                  \
     TA_NAME(encode)                                                                                \
+    TA_NAME(endpoint)                                                                              \
     TA_NAME(events)                                                                                \
+    TA_NAME(extend)                                                                                \
     TA_NAME(extensions)                                                                            \
     TA_NAME(f_locals)                                                                              \
     TA_NAME(fd)                                                                                    \
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
+    TA_NAME(get)                                                                                   \
     TA_NAME(get_debug)                                                                             \
     TA_NAME(get_task_factory)                                                                      \
     TA_NAME(headers)                                                                               \
@@ -51,19 +57,25 @@
     TA_NAME(http_version)                                                                          \
     TA_NAME(https)                                                                                 \
     TA_NAME(iterator)                                                                              \
+    TA_NAME(json)                                                                                  \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
     TA_NAME(path)                                                                                  \
     TA_NAME(path_params)                                                                           \
+    TA_NAME(query_params)                                                                          \
     TA_NAME(query_string)                                                                          \
     TA_NAME(raw_headers)                                                                           \
     TA_NAME(raw_path)                                                                              \
     TA_NAME(reason)                                                                                \
+    TA_NAME(request)                                                                               \
     TA_NAME(root_path)                                                                             \
     TA_NAME(scheme)                                                                                \
+    TA_NAME(scope)                                                                                 \
     TA_NAME(send)                                                                                  \
+    TA_NAME(serialization)                                                                         \
     TA_NAME(server)                                                                                \
+    TA_NAME(solved)                                                                                \
     TA_NAME(state)                                                                                 \
     TA_NAME(status)                                                                                \
     TA_NAME(status_code)                                                                           \
@@ -76,9 +88,10 @@
     TA_NAME(uncancel)                                                                              \
     TA_NAME(value)                                                                                 \
     TA_NAME(websocket)                                                                             \
+    TA_NAME(write)                                                                                 \
     TA_NAME(ws)                                                                                    \
     TA_NAME(wss)                                                                                   \
-    TA_NAME(write)                                                                                 \
+    TA_NAME2(_body, "_body")                                                                       \
     TA_NAME2(_cancelled, "_cancelled")                                                             \
     TA_NAME2(_ready, "_ready")                                                                     \
     TA_NAME2(_run, "_run")                                                                         \
@@ -86,7 +99,12 @@
     TA_NAME2(_selector, "_selector")                                                               \
     TA_NAME2(_stopping, "_stopping")                                                               \
     TA_NAME2(_timer_handle_cancelled, "_timer_handle_cancelled")                                   \
+    TA_NAME2(content_type, "content-type")                                                         \
+    TA_NAME2(dunder_aenter, "__aenter__")                                                          \
+    TA_NAME2(dunder_aexit, "__aexit__")                                                            \
     TA_NAME2(dunder_call, "__call__")                                                              \
+    TA_NAME2(dunder_enter, "__enter__")                                                            \
+    TA_NAME2(dunder_exit, "__exit__")                                                              \
     TA_NAME2(dunder_name, "__name__")                                                              \
     TA_NAME2(dunder_qualname, "__qualname__")                                                      \
     TA_NAME2(http_disconnect, "http.disconnect")                                                   \

@@ -1,0 +1,22 @@
+/*
+ * asgi_exchange.h -- the exchange over an ASGI application's scope, receive and send.
+ *
+ * Layer: py/exchange.
+ */
+#ifndef TA_PY_EXCHANGE_ASGI_EXCHANGE_H
+#define TA_PY_EXCHANGE_ASGI_EXCHANGE_H
+
+#include "py/exchange/exchange.h"
+#include "py/exchange/exchange_objects.h"
+
+/*
+ * A new exchange over scope, receive and send (all borrowed; receive and send may be NULL, and then
+ * asking for them raises); NULL with an exception.
+ */
+ta_xch *ta_xch_asgi_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send);
+/* The same over a Request or WebSocket (borrowed). */
+ta_xch *ta_xch_asgi_of(ta_state *st, PyObject *connection);
+
+int ta_xch_asgi_init(PyObject *module, ta_state *st);
+
+#endif

@@ -1,0 +1,31 @@
+/*
+ * exchange_objects.h -- the Python objects that layer exchange keeps in the module's state; see
+ * support/state.h.
+ *
+ * Layer: py/exchange.
+ */
+#ifndef TA_PY_EXCHANGE_EXCHANGE_OBJECTS_H
+#define TA_PY_EXCHANGE_EXCHANGE_OBJECTS_H
+
+#include "py/loop/loop_objects.h"
+
+/* asgi_exchange.c */
+typedef struct ta_exchange_objects {
+    PyTypeObject *asgi_type, *body_type, *respond_type, *send_type;
+    PyObject *client_disconnect; /* starlette.requests.ClientDisconnect */
+    PyObject *request_type;      /* starlette.requests.Request */
+    PyObject *websocket_type;    /* starlette.websockets.WebSocket */
+} ta_exchange_objects;
+
+/* The state as this layer sees it. */
+typedef struct ta_exchange_state {
+    ta_loop_state below;
+    ta_exchange_objects objects;
+} ta_exchange_state;
+
+static inline ta_exchange_objects *ta_exchange_objects_of(ta_state *st)
+{
+    return &((ta_exchange_state *)st)->objects;
+}
+
+#endif

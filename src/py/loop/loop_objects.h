@@ -1,0 +1,92 @@
+/*
+ * loop_objects.h -- the Python objects that layer loop keeps in the module's state; see
+ * support/state.h.
+ *
+ * Layer: py/loop.
+ */
+#ifndef TA_PY_LOOP_LOOP_OBJECTS_H
+#define TA_PY_LOOP_LOOP_OBJECTS_H
+
+#include "py/json/json_objects.h"
+
+/* selector.c */
+typedef struct ta_selector_state {
+    PyTypeObject *type;
+    PyTypeObject *map_type;
+    PyObject *selector_key;     /* selectors.SelectorKey */
+    PyObject *get_running_loop; /* asyncio._get_running_loop */
+    PyObject *by_loop;          /* dict: asyncio loop -> its Selector, while attached */
+} ta_selector_state;
+
+/* evloop.c, evloop_queue.c, handle.c */
+typedef struct ta_evloop_state {
+    PyTypeObject *type, *handle_type, *timer_type, *view_type;
+    PyObject *base_class;     /* asyncio.BaseEventLoop */
+    PyObject *process_events; /* BaseSelectorEventLoop._process_events; NULL: none of that name */
+    PyObject *write_to_self;  /* the same of _write_to_self */
+    PyObject *deque;          /* collections.deque */
+    PyObject *futures_module; /* asyncio.futures */
+    PyObject *tasks_module;   /* asyncio.tasks */
+    PyObject *loop_kwname;    /* ("loop",) */
+    PyObject *task_kwnames;   /* ("loop", "name", "context") */
+    PyObject *future_type;    /* asyncio.Future, and its methods cancelled and set_result */
+    PyObject *future_cancelled;
+    PyObject *future_set_result;
+    PyObject *set_result_unless_cancelled; /* asyncio.futures._...; NULL: none of that name */
+} ta_evloop_state;
+
+/* future.c, task_pool.c */
+typedef struct ta_task_state {
+    PyTypeObject *waiter_type;
+    PyTypeObject *tramp_type;
+    PyObject *task_class; /* asyncio.Task */
+    PyTypeObject *park_type;
+    PyObject *invalid_state;   /* asyncio.InvalidStateError */
+    PyObject *context_kwnames; /* ("context",) */
+    /* Private names of asyncio: NULL when it has none of that name, and then Tasks aren't pooled.
+     */
+    PyObject *register_task;   /* asyncio.tasks._register_task */
+    PyObject *unregister_task; /* asyncio.tasks._unregister_task */
+    PyObject *callbacks;       /* asyncio.Task._callbacks, ._must_cancel: descriptors */
+    PyObject *must_cancel;
+    PyObject *all_data; /* asyncio's WeakSet of Tasks, taken apart; NULL: not as known */
+    PyObject *all_pending;
+    PyObject *all_remove;
+    PyObject *task_kwnames;   /* ("loop", "name", "context"[, "eager_start"]) */
+    PyObject *create_kwnames; /* ("name", "context") */
+    PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */
+    PyObject *get_name;       /* asyncio.Task.get_name, .cancelling: descriptors */
+    PyObject *cancelling;
+} ta_task_state;
+
+/* thread_pool.c */
+typedef struct ta_pool_state {
+    PyTypeObject *job_type;
+    PyTypeObject *worker_type;
+    PyTypeObject *token_type;
+    PyTypeObject *ahead_type; /* prefetch.c */
+    PyObject *thread_class;   /* threading.Thread */
+    PyObject *threadlocals;   /* anyio's thread-local state of worker threads, or None */
+    PyObject *anyio_backend;  /* anyio's asyncio backend class, or None */
+    PyObject *anyio_run_sync; /* anyio.to_thread.run_sync, or None */
+} ta_pool_state;
+
+typedef struct ta_loop_objects {
+    ta_selector_state selector;
+    ta_evloop_state evloop;
+    ta_task_state task;
+    ta_pool_state pool;
+} ta_loop_objects;
+
+/* The state as this layer sees it. */
+typedef struct ta_loop_state {
+    ta_json_state below;
+    ta_loop_objects objects;
+} ta_loop_state;
+
+static inline ta_loop_objects *ta_loop_objects_of(ta_state *st)
+{
+    return &((ta_loop_state *)st)->objects;
+}
+
+#endif

@@ -1,0 +1,20 @@
+/*
+ * plan.h -- a compiled plan as the server sees it: something that can be run on an exchange.
+ *
+ * Layer: py/plan.  See docs/engine.md, "Plan".
+ */
+#ifndef TA_PY_PLAN_PLAN_H
+#define TA_PY_PLAN_PLAN_H
+
+#include "py/exchange/exchange.h"
+#include "py/plan/plan_objects.h"
+
+/*
+ * Runs `plan` (a _core.Plan, borrowed) on x.  1: the whole exchange was answered without waiting;
+ * 0: *run is a new coroutine-like object to be run by a Task (ta_task_start); -1: exception.
+ */
+int ta_plan_run(ta_state *st, PyObject *plan, ta_xch *x, PyObject **run);
+/* True for a _core.Plan, which may be given to ta_plan_run. */
+bool ta_plan_is_native(ta_state *st, PyObject *obj);
+
+#endif

@@ -1,0 +1,57 @@
+/*
+ * plan_objects.h -- the Python objects that layer plan keeps in the module's state; see
+ * support/state.h.
+ *
+ * Layer: py/plan.
+ */
+#ifndef TA_PY_PLAN_PLAN_OBJECTS_H
+#define TA_PY_PLAN_PLAN_OBJECTS_H
+
+#include "py/exchange/exchange_objects.h"
+
+enum { TA_UNUSED_RUNS_MAX = 32 };
+
+/* Owned object pointers only. */
+typedef struct ta_plan_objects {
+    PyTypeObject *plan_type, *run_type, *solved_type, *router_type;
+    PyObject *validation_error;             /* pydantic_core.ValidationError */
+    PyObject *missing;                      /* pydantic_core.PydanticUndefined */
+    PyObject *http_exception;               /* starlette.exceptions.HTTPException */
+    PyObject *json_decode_error;            /* json.JSONDecodeError */
+    PyObject *response_type;                /* starlette.responses.Response */
+    PyObject *response_call;                /* its __call__ */
+    PyObject *request_body, *request_json;  /* Request's body and json as Starlette made them */
+    PyObject *async_manager, *sync_manager; /* contextlib.(async)contextmanager */
+    PyObject *kw_from_attributes;           /* ("from_attributes",) */
+} ta_plan_objects;
+
+/* Memory of runs that have ended, to be used again; none on free-threaded builds.  No objects: what
+ * is here has been finalized. */
+typedef struct ta_unused_runs {
+    void *runs[TA_UNUSED_RUNS_MAX];
+    unsigned count;
+} ta_unused_runs;
+
+/* The state as this layer sees it. */
+typedef struct ta_plan_state {
+    ta_exchange_state below;
+    ta_plan_objects objects;
+    ta_unused_runs unused_runs;
+} ta_plan_state;
+
+static inline ta_plan_objects *ta_plan_objects_of(ta_state *st)
+{
+    return &((ta_plan_state *)st)->objects;
+}
+
+static inline ta_unused_runs *ta_unused_runs_of(ta_state *st)
+{
+    return &((ta_plan_state *)st)->unused_runs;
+}
+
+/* Fills the objects; adds Plan, Solved and MISSING to the module.  0, or -1 with an exception. */
+int ta_plan_objects_init(PyObject *module, ta_state *st);
+/* After run_type was cleared, so that no run is added any more: frees them. */
+void ta_plan_free_unused_runs(ta_state *st);
+
+#endif

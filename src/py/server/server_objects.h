@@ -1,0 +1,68 @@
+/*
+ * server_objects.h -- the Python objects that layer server keeps in the module's state; see
+ * support/state.h.
+ *
+ * Layer: py/server.
+ */
+#ifndef TA_PY_SERVER_SERVER_OBJECTS_H
+#define TA_PY_SERVER_SERVER_OBJECTS_H
+
+#include "py/plan/plan_objects.h"
+
+/* native_exchange.c */
+typedef struct ta_xch_native_state {
+    PyTypeObject *type;
+    PyTypeObject *body_type, *receive_type, *send_type;
+    PyObject *file_call; /* starlette.responses.FileResponse.__call__ */
+} ta_xch_native_state;
+
+/* streaming_response.c */
+typedef struct ta_streamer_state {
+    PyTypeObject *type;
+    PyObject *response_type; /* starlette.responses.StreamingResponse, and its functions */
+    PyObject *call, *stream_response, *listen_for_disconnect;
+    PyObject *current_task;  /* asyncio.current_task */
+    PyObject *in_threadpool; /* the code of starlette.concurrency.iterate_in_threadpool */
+} ta_streamer_state;
+
+/* websocket.c */
+typedef struct ta_ws_state {
+    PyObject *client_disconnected; /* the exception class */
+} ta_ws_state;
+
+/* app.c, server.c, filters.c */
+typedef struct ta_server_types {
+    PyTypeObject *app_type;
+    PyTypeObject *server_type;
+    PyTypeObject *gzip_job_type;
+} ta_server_types;
+
+typedef struct ta_server_objects {
+    ta_xch_native_state xch_native;
+    ta_streamer_state stream;
+    ta_ws_state ws;
+    ta_server_types server;
+} ta_server_objects;
+
+/* The state as this layer sees it. */
+typedef struct ta_server_state {
+    ta_plan_state below;
+    ta_server_objects objects;
+} ta_server_state;
+
+static inline ta_server_objects *ta_server_objects_of(ta_state *st)
+{
+    return &((ta_server_state *)st)->objects;
+}
+
+/* Each fills its file's objects and adds its public types: 0, or -1 with an exception. */
+int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
+int ta_filters_init(PyObject *module, ta_state *st);            /* filters.c */
+int ta_native_init(PyObject *module, ta_state *st);             /* native_exchange.c */
+int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.c */
+int ta_streaming_response_init(PyObject *module, ta_state *st); /* streaming_response.c */
+int ta_asgi_io_init(PyObject *module, ta_state *st);            /* asgi_io.c */
+int ta_ws_init(PyObject *module, ta_state *st);                 /* websocket.c */
+int ta_server_init(PyObject *module, ta_state *st);             /* server.c */
+
+#endif
