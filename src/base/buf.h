@@ -19,7 +19,8 @@ static inline ta_str ta_buf_str(const ta_buf *buf)
 void ta_buf_init(ta_buf *buf);
 void ta_buf_free(ta_buf *buf);  /* and back to the initial state */
 void ta_buf_clear(ta_buf *buf); /* keeps the memory */
-/* Room for n more bytes behind the unread ones; may move them.  Returns where to write, or NULL. */
+/* Makes room for n bytes after the unread ones, which may move.  Returns where to write, or NULL.
+ */
 TA_MUST_CHECK char *ta_buf_reserve(ta_buf *buf, size_t n);
 static inline void ta_buf_commit(ta_buf *buf, size_t n)
 {

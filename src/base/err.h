@@ -4,7 +4,7 @@
 
 #include "base/ta_base.h"
 
-/* A static string, as "malformed input".  Any int is allowed. */
+/* Returns a static string, such as "malformed input".  Any int is allowed. */
 const char *ta_err_text(int err);
 
 #endif

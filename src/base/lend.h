@@ -1,8 +1,8 @@
 /*
- * lend.h -- memory that is lent to whoever sends it, instead of being copied.
+ * lend.h -- memory that is lent to the sender instead of being copied.
  *
- * Layer: base.  Nothing is held until it must be: bytes that can be sent at once are sent from
- * where they are, and only for those that have to wait the lender is asked to keep them.
+ * Layer: base.  Nothing is held before it must be: bytes that can be sent at once are sent from
+ * where they are; the lender is asked to keep only those that have to wait.
  */
 #ifndef TA_BASE_LEND_H
 #define TA_BASE_LEND_H

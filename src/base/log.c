@@ -5,7 +5,7 @@
 
 enum { LINE_MAX_BYTES = 1023 };
 
-/* So that what a peer sent cannot forge lines or terminal sequences: \xHH. */
+/* As \xHH, so that what a peer sent cannot forge lines or terminal sequences. */
 static size_t escape(char *out, size_t cap, const char *text, size_t len)
 {
     static const char hex[] = "0123456789abcdef";

@@ -17,12 +17,13 @@ typedef struct ta_mem_hooks {
 } ta_mem_hooks;
 
 /*
- * Replaces the allocator of the process; NULL: back to libc's.  The only process-wide state of the
- * core: call it before threads start and while nothing is allocated that the new hooks can't free.
+ * Replaces the allocator of the process; NULL restores libc's.  This is the only process-wide state
+ * of the core: call it before threads start and while nothing is allocated that the new hooks can't
+ * free.
  */
 void ta_mem_set_hooks(const ta_mem_hooks *hooks); /* copied */
 
-/* As libc's, but a size of 0 gives a unique pointer too.  NULL: out of memory. */
+/* As libc's, but a size of 0 returns a unique pointer too.  NULL: out of memory. */
 TA_MUST_CHECK void *ta_malloc(size_t size) __attribute__((malloc, alloc_size(1)));
 TA_MUST_CHECK void *ta_calloc(size_t count, size_t size); /* zeroed; checks the product */
 TA_MUST_CHECK void *ta_realloc(void *ptr, size_t size);   /* failing leaves ptr as it is */
@@ -48,8 +49,8 @@ TA_MUST_CHECK void *ta_arena_alloc(ta_arena *arena, size_t size);
 TA_MUST_CHECK char *ta_arena_strndup(ta_arena *arena, const char *ptr, size_t len);
 
 /*
- * For a process that serves: lets the C library keep a few megabytes that were freed, instead of
- * giving them back to the system and faulting them in again for the next large body.  Idempotent.
+ * For a process that serves: lets the C library keep a few megabytes of freed memory instead of
+ * returning them to the system and faulting them in again for the next large body.  Idempotent.
  */
 void ta_mem_tune(void);
 

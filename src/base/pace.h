@@ -1,10 +1,10 @@
 /*
  * pace.h -- patience with a peer that is slow.
  *
- * Layer: base.  Time in which a peer is waited for is taken from its patience; bytes that it moves
- * give time back: as much as they take at the least rate that is accepted.  So a pause of the whole
- * patience is allowed, and any average above the rate; a peer that drips bytes for ever is not.
- * Pure: the caller has the clock.
+ * Layer: base.  The time spent waiting for a peer is taken from the patience with it; the bytes
+ * that it moves give time back, as much as they take at the lowest accepted rate.  A pause of the
+ * whole patience is therefore allowed, and so is any average above the rate, but not a peer that
+ * drips bytes forever.  Pure: the caller has the clock.
  */
 #ifndef TA_BASE_PACE_H
 #define TA_BASE_PACE_H
@@ -21,14 +21,14 @@ static inline void ta_pace_begin(ta_pace *pace, uint64_t now, uint32_t patience)
     *pace = (ta_pace){now, patience};
 }
 
-/* Waiting begins, or goes on after a time in which it was not the peer's turn. */
+/* Starts to wait, or resumes after a time in which it was not the peer's turn. */
 static inline void ta_pace_resume(ta_pace *pace, uint64_t now)
 {
     pace->since = now;
 }
 
-/* `bytes` were moved since; rate: bytes a second, 0: any byte gives back all of the patience (ms).
- * What is left of it. */
+/* Accounts for `bytes` moved since; rate: bytes per second, 0: any byte restores all of the
+ * patience (ms).  Returns what is left of it. */
 static inline uint32_t ta_pace_account(ta_pace *pace, uint64_t now, uint64_t bytes,
                                        uint32_t patience, uint32_t rate)
 {

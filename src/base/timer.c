@@ -1,12 +1,12 @@
 /*
  * A hashed wheel of one-millisecond slots.
  *
- * A timer sits in the slot of its `visit` time, which is never later than its deadline.  When that
- * time comes it expires, or, if the deadline was moved meanwhile, it is put where it belongs now.
- * So re-arming to a later deadline -- what a connection does at every request -- is one store.
- * Deadlines beyond the wheel's span wait in its last slot and are looked at once a round.
+ * A timer is in the slot of its `visit` time, which is never later than its deadline.  At that time
+ * it expires, or, if the deadline was moved meanwhile, it moves to the slot of the new one.
+ * Re-arming to a later deadline, which a connection does at every request, is therefore one store.
+ * Deadlines beyond the wheel's span wait in its last slot and are checked once per round.
  *
- * A bitmap tells which slots hold something: the next one is found by scanning words.
+ * A bitmap tells which slots hold something, so that the next one is found by scanning words.
  */
 #include "base/timer.h"
 
@@ -108,7 +108,7 @@ int ta_timers_next(const ta_timers *timers, uint64_t now)
 unsigned ta_timers_run(ta_timers *timers, uint64_t now)
 {
     /* First all due slots are emptied into one list, so that what a callback sets, even for a time
-     * that has passed, waits for the next run: no callback can keep this one going. */
+     * that has passed, waits for the next run: no callback can prolong this one. */
     ta_list_node due;
     ta_list_init(&due);
     for (uint64_t tick; timers->done < now && (tick = next_tick(timers)) != 0 && tick <= now;) {

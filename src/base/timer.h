@@ -21,10 +21,10 @@ void ta_timers_free(ta_timers *timers);
  * one before is a mere store).  The timer, zeroed at first, must stay until cancelled or expired.
  */
 void ta_timer_set(ta_timers *timers, ta_timer *t, uint64_t deadline);
-/* From now on the timer's memory is its owner's again.  No-op when not armed. */
+/* Returns the timer's memory to its owner.  No-op when not armed. */
 void ta_timer_cancel(ta_timers *timers, ta_timer *t);
-/* Will not expire, but stays known to the wheel (the cheapest way to stop what is soon set again):
- * ta_timer_cancel it before its memory goes. */
+/* Keeps the timer from expiring, but known to the wheel, which is the cheapest way to stop what is
+ * soon armed again: ta_timer_cancel it before its memory is freed. */
 static inline void ta_timer_disarm(ta_timer *t)
 {
     t->deadline = 0;

@@ -12,8 +12,8 @@ static const char escape_of[128] = {
     'u', 'u', 'u', 'u', 'u', 'u', 'u', 'u', ['"'] = '"', ['\\'] = '\\',
 };
 
-/* The widest output of one input unit, "\u001f"; and how much is converted between two looks at the
- * buffer. */
+/* The widest output of one input unit, "\u001f"; and how much is converted between two checks of
+ * the buffer. */
 enum { WIDEST = 6, BLOCK = 1024, SLACK = 16 }; /* see TA_JSON_STRING_ROOM */
 
 /* One UTF-16 unit as \uxxxx. */
@@ -41,8 +41,9 @@ static inline char *write_escape(char *dst, unsigned c)
 #define TOPS UINT64_C(0x8080808080808080)
 
 /*
- * Top bit set in each byte that is a quotation mark, a backslash or below 0x20.  A set bit may be
- * false only above a true one (borrows run upwards): zero is right, and so is the lowest.
+ * Returns a word with the top bit set in each byte that is a quotation mark, a backslash or below
+ * 0x20.  A set bit can be false only above a true one (borrows run upwards), so that zero is right,
+ * and so is the lowest set bit.
  */
 static inline uint64_t dirty_bytes(uint64_t v)
 {
@@ -51,7 +52,7 @@ static inline uint64_t dirty_bytes(uint64_t v)
     return ((v - ONES * 0x20) | (quote - ONES) | (back - ONES)) & ~v & TOPS;
 }
 
-/* Copies n < 16 bytes if none of them must be escaped: by two words that may overlap. */
+/* Copies n < 16 bytes if none of them must be escaped, as two words that may overlap. */
 static inline bool copy_short_clean(char *dst, const char *s, size_t n)
 {
     if (n >= 8) {
@@ -120,7 +121,7 @@ static inline size_t copy_clean(char *dst, const char *s, size_t len)
     return i;
 }
 
-/* Puts `out` back to what it was; used by the converters' failures. */
+/* Restores `out` after a converter failed. */
 static inline int fail(ta_buf *out, size_t len, int err)
 {
     out->len = len;
@@ -197,7 +198,7 @@ static inline char *write_ascii(char *p, uint32_t c)
 }
 
 /*
- * The three fixed-width layouts differ in the type of a unit only.  `others` writes a character
+ * The three fixed-width layouts differ only in the type of a unit.  `others` writes a character
  * from `first_other` on.  No unit becomes more than `widest` bytes.
  */
 #define DEFINE_WIDE(name, unit, first_other, others, widest)                                       \

@@ -4,8 +4,8 @@
  * Doubles: Raffaello Giulietti's Schubfach ("The Schubfach way to render doubles", 2020).  For
  * v = c * 2^q one power of ten 10^-k is chosen such that the interval of decimals that read back
  * as v, scaled by it, is between 2 and 20 wide; then at most one multiple of 10 and two or three
- * integers lie inside, and comparing them is all there is to it.  Everything is exact: products
- * with the 126-bit power are rounded "to odd", which keeps every comparison right.
+ * integers are inside, and only these must be compared.  Everything is exact: products with the
+ * 126-bit power are rounded "to odd", which keeps every comparison right.
  */
 #include "json/num.h"
 
@@ -74,7 +74,7 @@ static inline uint64_t round_to_odd(const uint64_t g[2], uint64_t c)
     return (uint64_t)(high >> 64) | ((uint64_t)high > 1);
 }
 
-/* floor(x / 2^n) of a negative x too: gcc and clang shift arithmetically. */
+/* floor(x / 2^n), for a negative x too: gcc and clang shift arithmetically. */
 static inline int floor_shift(int x, int n)
 {
     return x >> n;
@@ -94,7 +94,7 @@ static void shortest_bits(uint64_t fraction, int biased, uint64_t *digits, int *
 
     /* The interval's ends are themselves read as v only when c is even (round half to even). */
     uint64_t open = c & 1;
-    /* Below a power of two the doubles lie twice as close. */
+    /* Below a power of two the doubles are twice as close. */
     int closer = fraction == 0 && biased > 1;
     int k = floor_shift(q * 1262611 - (closer ? 524031 : 0), 22); /* floor(log10(width)) */
     int h = q + floor_shift(-k * 1741647, 19) + 1;
@@ -129,8 +129,8 @@ static void shortest_bits(uint64_t fraction, int biased, uint64_t *digits, int *
 }
 
 /*
- * Finite v > 0 equals *digits * 10^*exponent to the last bit, and *digits has the fewest digits
- * that do so and is the one nearest to v (at most 17; no trailing zero).
+ * Finds for a finite v > 0 the *digits * 10^*exponent that equals it to the last bit, where *digits
+ * has the fewest digits possible and is nearest to v (at most 17; no trailing zero).
  */
 static void shortest(double v, uint64_t *digits, int *exponent)
 {

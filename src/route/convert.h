@@ -8,18 +8,18 @@
 
 #include "route/tree.h"
 
-/* The convertor of that name; -1: none of Starlette's own. */
+/* Returns the convertor of that name; -1: none of Starlette's own. */
 int ta_conv_find(ta_str name);
 
-/* Length of the longest run of ASCII digits at the start of s. */
+/* Returns the length of the longest run of ASCII digits at the start of s. */
 size_t ta_conv_digits(const char *s, size_t len);
 /*
- * Length of the UUID at the start of s, 32 hexadecimal digits with up to four hyphens in their
- * places; 0: none.
+ * Returns the length of the UUID at the start of s, 32 hexadecimal digits with up to four hyphens
+ * in their places; 0: none.
  */
 size_t ta_conv_uuid_span(const char *s, size_t len);
 
-/* Value of a text that matched its convertor.  TA_OK, or TA_ETOOLARGE: beyond int64_t. */
+/* Reads a text that matched its convertor.  TA_OK, or TA_ETOOLARGE: beyond int64_t. */
 TA_MUST_CHECK int ta_conv_int(ta_str text, int64_t *out);
 
 #endif

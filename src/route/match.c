@@ -1,18 +1,18 @@
 /*
  * match.c -- see tree.h: finding the first entry that matches, in full or in part.
  *
- * The walk tries every way through the tree on which an entry of a lower index than the best one so
- * far may lie.  A parameter's possible ends are tried from the longest on, as a regular expression
- * with greedy quantifiers does; since each entry has one way only, the first time it is
- * reached gives it the very slices that its regular expression would capture.
+ * The walk tries every path through the tree that may lead to an entry with a lower index than the
+ * best one so far.  It tries the possible ends of a parameter from the longest on, as a regular
+ * expression with greedy quantifiers does.  Since there is only one path to each entry, the first
+ * time that the walk reaches one it has the slices that the entry's regular expression would
+ * capture.
  */
 #include "route/convert.h"
 #include "route/tree_int.h"
 
 enum {
-    MAX_VISITS =
-        50000,        /* nodes looked at before the search is given up; a usual path has a dozen */
-    MAX_DIGITS = 640, /* of an int: Python may refuse to read more, and then has to say so itself */
+    MAX_VISITS = 50000, /* nodes visited before the search is given up; a usual path has a dozen */
+    MAX_DIGITS = 640,   /* of an int: Python may refuse to read more, and must then raise itself */
 };
 
 typedef struct walk {
@@ -46,7 +46,7 @@ static bool method_matches(const walk *w, const ta_entry *entry)
 
 static void visit(walk *w, const ta_node *node, size_t pos);
 
-/* The parameter reaches from pos to end: on with what follows it. */
+/* Takes pos to end as the parameter and visits what follows it. */
 static inline void catch_and_visit(walk *w, const ta_node *node, size_t pos, size_t end)
 {
     w->caught[w->depth++] = ta_str_of(w->s + pos, end - pos);
@@ -54,7 +54,7 @@ static inline void catch_and_visit(walk *w, const ta_node *node, size_t pos, siz
     w->depth--;
 }
 
-/* Ends from `longest` down to `shortest`; `once` when only the longest can go on. */
+/* Tries the ends from `longest` down to `shortest`; `once`: only the longest can lead further. */
 static void try_ends(walk *w, const ta_node *node, size_t pos, size_t longest, size_t shortest,
                      bool once)
 {
@@ -70,10 +70,10 @@ static void try_ends(walk *w, const ta_node *node, size_t pos, size_t longest, s
 }
 
 /*
- * On shortcuts: behind a value there can come the end of the path (perhaps before a final line
- * feed), "/", or something else.  Where the tree has only the first two, a shorter end than the
- * longest can't match: str, int and float values hold no "/", and cutting them leaves one of their
- * own characters.
+ * On the shortcut: a value can be followed by the end of the path (perhaps before a final line
+ * feed), by "/", or by something else.  Where the tree has only the first two, no end but the
+ * longest can match: str, int and float values contain no "/", and cutting one leaves one of its
+ * own characters next.
  */
 static void visit_param(walk *w, const ta_node *node, ta_route_conv conv, size_t pos)
 {

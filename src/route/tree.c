@@ -31,8 +31,7 @@ static size_t name_span(const char *s, size_t len)
     return n;
 }
 
-/* "{name}" or "{name:convertor}" at the start of s: its length, 0 when it is none (and so literal
- * text). */
+/* Returns the length of "{name}" or "{name:convertor}" at the start of s; 0: it is literal text. */
 static size_t parameter_span(const char *s, size_t len, ta_str *name, ta_str *conv)
 {
     if (len == 0 || s[0] != '{')
@@ -78,7 +77,7 @@ static int tokenize(ta_str path, token *tokens, size_t *ntokens)
                 return TA_EINVAL;
         int conv = ta_conv_find(conv_name);
         if (conv < 0) {
-            rc = TA_EUNSUPPORTED; /* go on: a name twice is an error all the same */
+            rc = TA_EUNSUPPORTED; /* continue: a name twice is an error all the same */
             conv = TA_CONV_STR;
         }
         if (i > from)
@@ -112,7 +111,8 @@ static ta_node *new_node(ta_route_tree *tree, ta_str label)
     return node;
 }
 
-/* The node that `text`, not empty, leads to from `node`; made when missing.  NULL: no memory. */
+/* Returns the node that `text`, not empty, leads to from `node`, and makes it if it is missing.
+ * NULL: out of memory. */
 static ta_node *literal_child(ta_route_tree *tree, ta_node *node, ta_str text)
 {
     while (text.len > 0) {
@@ -132,7 +132,7 @@ static ta_node *literal_child(ta_route_tree *tree, ta_node *node, ta_str text)
         size_t most = TA_MIN(child->label.len, text.len);
         while (common < most && child->label.ptr[common] == text.ptr[common])
             common++;
-        if (common < child->label.len) { /* they part in the middle: a node in between */
+        if (common < child->label.len) { /* they differ within the label: put a node between */
             ta_node *upper = new_node(tree, ta_str_of(child->label.ptr, common));
             if (!upper)
                 return NULL;
@@ -184,7 +184,7 @@ static int insert(ta_route_tree *tree, uint32_t index, const token *tokens, size
     return append_end(tree, index, &node->end_list, &node->end_last);
 }
 
-/* An opaque entry stands where the literal text before its first parameter ends. */
+/* Puts an opaque entry where the literal text before its first parameter ends. */
 static int insert_opaque(ta_route_tree *tree, uint32_t index, ta_str path)
 {
     const char *brace = path.len ? memchr(path.ptr, '{', path.len) : NULL;
@@ -252,7 +252,7 @@ static ta_entry *next_entry(ta_route_tree *tree)
     return entry;
 }
 
-/* The tree's own copy of the path; a mount's ends in "/{path:path}", as Starlette's does. */
+/* Makes the tree's own copy of the path; a mount's ends in "/{path:path}", as Starlette's does. */
 static int copy_path(ta_route_tree *tree, ta_route_kind kind, ta_str path, ta_str *out)
 {
     ta_str tail = {"", 0};
@@ -291,7 +291,7 @@ int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_str path, cons
         kind = TA_ROUTE_ANY;
         path.len = TA_ROUTE_MAX_PATH;
     }
-    /* A pattern that does not begin with "/" is a host's for Starlette, with rules of its own. */
+    /* For Starlette a pattern that does not begin with "/" is a host's, with rules of its own. */
     if (path.len > 0 && path.ptr[0] != '/') {
         kind = TA_ROUTE_ANY;
         path.len = 0;

@@ -45,7 +45,7 @@ typedef enum ta_route_found {
     TA_FOUND_NONE = 0, /* no entry matches the path */
     TA_FOUND_PARTIAL,  /* some entry matches the path, but none of these has the method */
     TA_FOUND_FULL,     /* `index` is the first entry that matches path and method */
-    TA_FOUND_ASK,      /* `index`, which only its owner understands, stands before any full match */
+    TA_FOUND_ASK,      /* `index`, which only its owner understands, precedes any full match */
     TA_FOUND_GAVE_UP   /* the path makes the patterns backtrack beyond reason */
 } ta_route_found;
 
@@ -64,30 +64,30 @@ TA_MUST_CHECK ta_route_tree *ta_route_tree_new(void);
 void ta_route_tree_free(ta_route_tree *tree); /* NULL is fine */
 
 /*
- * Adds an entry behind the others; its index is the number of entries before it.  `methods` are
- * exact (case counts, HEAD is not implied by GET); nmethods == 0: every method.  Everything is
+ * Adds an entry after the others; its index is the number of entries before it.  `methods` are
+ * exact (case matters, GET does not imply HEAD); nmethods == 0: every method.  Everything is
  * copied.  A path with an unknown convertor, too many parameters or too long a text becomes
  * TA_ROUTE_ANY, which ignores methods and whose path may be empty.  Results: TA_OK; TA_ENOMEM;
  * TA_EINVAL: a name twice in one path, or the tree is finished.
  */
 TA_MUST_CHECK int ta_route_tree_add(ta_route_tree *tree, ta_route_kind kind, ta_str path,
                                     const ta_str *methods, size_t nmethods);
-/* Makes it ready to match.  TA_OK or TA_ENOMEM. */
+/* Makes the tree ready for matching.  TA_OK or TA_ENOMEM. */
 TA_MUST_CHECK int ta_route_tree_finish(ta_route_tree *tree);
 
-/* What an entry became (an opaque one has no parameters). */
+/* Return what an entry became (an opaque one has no parameters). */
 ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index);
 const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t index,
                                            uint32_t *count);
 
 /*
- * What Starlette's Router would find among the entries from `start` on.  `path` is the decoded path
- * (UTF-8, not checked) without root_path; `method` is looked at only when method_id is
+ * Finds what Starlette's Router would find among the entries from `start` on.  `path` is the
+ * decoded path (UTF-8, not checked) without root_path; `method` matters only if method_id is
  * TA_METHOD_OTHER.  No allocation; the cost does not depend on the number of entries.
  *
- * index, nparams and values are set by FULL (a mount's last value is what is below it), index by
- * ASK: an opaque entry, or one whose value Python may refuse to convert.  partial is set by all but
- * GAVE_UP, and stands before index.  Who has asked and got a no goes on with start = index + 1, and
+ * FULL sets index, nparams and values (a mount's last value is what is below it); ASK sets index:
+ * an opaque entry, or one whose value Python may refuse to convert.  All but GAVE_UP set partial,
+ * which precedes index.  A caller that asked and was told no continues with start = index + 1, and
  * keeps the partial match that was found first.
  */
 ta_route_found ta_route_tree_find(const ta_route_tree *tree, ta_method method_id, ta_str method,

@@ -8,9 +8,9 @@
 #define TA_ROUTE_NCONV 5
 
 /*
- * A node stands for a position between two tokens of a path format.  Below it, either more literal
- * text (one child a first byte) or a parameter (one child a convertor); every entry has one way
- * from the root. All memory is the tree's arena.
+ * A node stands for a position between two tokens of a path format.  Below it is more literal text
+ * (one child per first byte) or a parameter (one child per convertor); there is one path from the
+ * root to each entry.  All memory belongs to the tree's arena.
  */
 typedef struct ta_node ta_node;
 struct ta_node {
