@@ -128,7 +128,7 @@ def is_uploadfile_sequence_annotation(annotation: Any) -> bool:
 
 
 def _v1_base_model() -> type[Any] | None:
-    # Nobody can have a model of pydantic.v1 who has not imported it; doing so here would be slow.
+    # Without an import of pydantic.v1 nobody can have a model of it; importing it would be slow.
     module = sys.modules.get("pydantic.v1")
     return getattr(module, "BaseModel", None)
 

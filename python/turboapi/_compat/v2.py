@@ -134,8 +134,8 @@ def _is_shared_type(annotation: Any) -> bool:
 
 
 def _adapter_key(info: FieldInfo) -> _AdapterKey | None:
-    # The members of a union in their order: it may decide.  A model that is built anew gets
-    # another validator, so that tells whether an adapter is still right.
+    # The order of a union's members matters, as it may decide.  A model that is rebuilt gets
+    # another validator, which tells whether an adapter is still right.
     union = shared.is_union(info.annotation)
     types = get_args(info.annotation) if union else (info.annotation,)
     if not all(map(_is_shared_type, types)):

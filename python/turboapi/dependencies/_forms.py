@@ -251,7 +251,7 @@ async def read_form(
     max_fields: int | float = 1000,
     max_part_size: int = 1024 * 1024,
 ) -> FormData:
-    """``request.form()``, and quicker when that is a small urlencoded one.
+    """Return ``request.form()``, faster if it is a small URL-encoded one.
 
     HTTPException 400 for a form beyond the limits or one that can't be parsed.
     """

@@ -39,9 +39,9 @@ _OTHER_PARTS = {
     "frozenset": ("items_schema",),
     "tuple": ("items_schema",),
 }
-# Settings, of a type or in a config, with which the two ways of reading part.
+# Settings, of a type or in a config, with which the two ways of reading differ.
 _UNEQUAL = ("strict", "coerce_numbers_to_str", "init_var", "init_only")
-# Where there are no validators: other parts of a schema are not looked at.
+# Keys below which there are no validators: these parts of a schema are not checked.
 _NOT_VALIDATION = frozenset(
     {"serialization", "metadata", "config", "default", "expected", "members", "computed_fields"}
 )

@@ -44,8 +44,8 @@ _NO_CONSTRAINTS = frozenset({"type", "metadata"})
 def core_schema_of(field: ModelField) -> Any:
     """Return the schema that is validated; None while there is none.
 
-    The type may name what is not defined yet, or be of `defer_build` and prove impossible: then
-    those requests fail that have a value for it, not the route.
+    The type may name what is not defined yet, or use `defer_build` and prove impossible: then
+    requests that have a value for it fail, not the route.
     """
     schema: Any = field._type_adapter.core_schema
     try:
@@ -73,15 +73,16 @@ def conversion(field: ModelField) -> str | None:
 def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
     """Return the bound method of pydantic-core's validator; None when something wraps it.
 
-    Wrapped it is by plugins of pydantic, and while a model is not complete.
+    Plugins of pydantic wrap it, and it is wrapped while a model is incomplete.
     """
     validator: Any = field._type_adapter.validator
     return getattr(validator, method) if type(validator) is SchemaValidator else None
 
 
 def _quick_validator(field: ModelField) -> Any:
-    """Return the validator to try first.  A failure is repeated by `validate`, so nobody's code may
-    be in it that could notice.
+    """Return the validator to try first.
+
+    `validate` repeats a failure, so the validator must not run code of the user's.
     """
     schema = core_schema_of(field)
     if schema is None or runs_user_code(schema):

@@ -2,13 +2,13 @@
 
 Starlette's `BaseHTTPMiddleware` runs what is inside of it as an ASGI application in a task of its
 own and gets the response back, message by message, through a memory stream. When all that is
-inside are such middlewares and then the application's own routers, and the routers' table knows
-a plan for the request, no messages are needed: `call_next` asks the plan for its response and hands
-that to the function. The inside runs in a task all the same (`_inside_task.py`), with a copy of the
-context, but one that begins at once. Everything else goes Starlette's way, by its own class.
+inside are such middlewares and then the application's own routers, and the routers' table has
+a plan for the request, no messages are needed: `call_next` asks the plan for its response and
+passes that to the function. The inside still runs in a task (`_inside_task.py`) with a copy of the
+context, but that task begins at once. Starlette's own class handles everything else.
 
-What is better than with Starlette is left so: `call_next` may be called again, and a body that ends
-with an exception does not pass for a whole one.
+Two differences are improvements and intended: `call_next` may be called again, and a body that ends
+with an exception does not pass for a complete one.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _PLAIN_CALL = Response.__call__
 
 
 class Inside:
-    """What a middleware has inside of it, as something that gives responses."""
+    """What a middleware has inside of it, as an object that returns responses."""
 
     def __init__(self, router: APIRouter, errors: ExceptionMiddleware) -> None:
         self.router = router
@@ -218,7 +218,7 @@ async def _passed(
 
 
 class PassedResponse(Response):
-    """What `call_next` gives: a response of the inside, to be looked at, changed and replaced.
+    """What `call_next` returns: a response of the inside, to be read, changed or replaced.
 
     As with Starlette's, its body is `body_iterator`, to be iterated or set. While nobody does
     so, the original response sends itself. If it does not, its background is left to `finish`.

@@ -1,10 +1,10 @@
 """The tasks in which the inside of `@app.middleware("http")` runs, and their lifetime.
 
 With Starlette's `BaseHTTPMiddleware` the inside runs in a task of a task group that is open as long
-as the middleware: whoever stops waiting for `call_next` (a timeout, a task that is cancelled) does
+as the middleware: a caller that stops waiting for `call_next` (a timeout, a cancelled task) does
 not stop the endpoint; when the middleware answers, the inside gets `http.disconnect` and its end is
-awaited; when it fails, the inside is cancelled. `Level` is that group. But its tasks begin at
-once, and one that never waits is over before anybody had to be told.
+awaited; when it fails, the inside is cancelled. `Level` is that group, but its tasks begin at once,
+and one that never waits has ended before anybody had to know of it.
 """
 
 from __future__ import annotations
@@ -245,7 +245,7 @@ class Flight(Level):
                     error = exc
                 continue
             done, _ = await asyncio.wait(self._running)
-            # Some have been taken from the list by whoever waited for them.
+            # Those who waited for some of them have taken these from the list.
             for task in [task for task in self._running if task in done]:
                 self._running.remove(task)
                 found = None if task.cancelled() else task.exception()
@@ -261,9 +261,9 @@ class Flight(Level):
 
 
 class _End:
-    """Awaits a task's end, and nothing more: the task is not cancelled with whoever waits.
+    """Await the end of a task without cancelling it when the waiting task is cancelled.
 
-    A future for the waiting task's eyes: its wake-up is called as the other one's callback.
+    To the waiting task this looks like a future; its wake-up is a callback of the other task.
     """
 
     __slots__ = ("_asyncio_future_blocking", "_cancelled", "_context", "_task", "_wake_up")

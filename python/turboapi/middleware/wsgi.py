@@ -1,7 +1,7 @@
 """Starlette's `WSGIMiddleware` (deprecated there: a2wsgi is its successor), as a stream.
 
-Pieces are sent when they are made, no faster than the client takes them, the request body is read
-as the application asks for it, and `close()` is called at every end.
+Chunks are sent when they are made, but no faster than the client takes them; the request body is
+read as the application asks for it; and `close()` is always called at the end.
 """
 
 from __future__ import annotations

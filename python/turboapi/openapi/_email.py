@@ -12,7 +12,7 @@ else:
         from pydantic_core import core_schema
 
         class EmailStr(str):
-            """Takes any value as text, saying in the log that nobody checks it."""
+            """Take any value as text, and log that nobody checks it."""
 
             __slots__ = ()
 

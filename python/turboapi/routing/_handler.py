@@ -34,7 +34,7 @@ SWALLOWED = (
     "#dependencies-with-yield-and-except"
 )
 
-# Attribute of the functions made here: what they are made of.
+# The attribute of functions made here that holds what they are made from.
 _HOOKS = "__turboapi_hooks__"
 
 

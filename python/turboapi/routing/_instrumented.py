@@ -1,11 +1,11 @@
 """For instrumentation that replaces functions of `fastapi.routing`, as Logfire's does.
 
 A plan does not call `solve_dependencies`, `run_endpoint_function`, `serialize_response` and
-`run_in_threadpool`. When somebody put their own in the place of ours, requests go step by step, so
-that theirs are called. What makes handlers and applications of functions (`get_request_handler`,
-`request_response`, ...) is looked up where it may have been replaced when a route is made. All else
-that FastAPI would call during a request is done by compiled plans: to replace it has no effect,
-which is said in the log (`tell_ignored`).
+`run_in_threadpool`. If somebody has replaced one of them, requests run step by step, so that the
+replacement is called. The functions that make handlers and applications (`get_request_handler`,
+`request_response`, ...) are looked up when a route is made, where they may have been replaced.
+Compiled plans do everything else that FastAPI would call during a request: replacing it has no
+effect, which is logged (`tell_ignored`).
 """
 
 import importlib

@@ -1,7 +1,7 @@
 """The options of a path operation, defined once.
 
-FastAPI repeats its 25 options in every method that declares a route. Here they stand in one
-`TypedDict` for type checkers; `takes_options` gives each method the signature that editors and
+FastAPI repeats its 25 options in every method that declares a route. Here they are in one
+`TypedDict` for type checkers. `takes_options` gives each method the signature that editors and
 `inspect.signature` see, and fills in the defaults, so that an overridden method gets all of them.
 """
 

@@ -1,7 +1,7 @@
-"""What serves a request that the table of routes has placed (turboapi/_engine.py).
+"""What serves a request for which the table (turboapi/_engine.py) has found a place.
 
-A place is a route where its tree has it: with the prefix and the settings of the routers through
-which it is included. What is done here is what the routers of the tree would do on the way to
+A place is a route at one position in the tree: with the prefix and the settings of the routers
+through which it is included. The code here does what the routers of the tree would do on the way to
 that route, without asking the others.
 """
 
@@ -24,7 +24,7 @@ class Place:
 
     Attributes:
         state: what has the path and settings that hold there.
-        asked_only: nothing is known of how it is served, only whether it matches.
+        asked_only: we can only ask whether it matches, and don't know how it is served.
     """
 
     __slots__ = ("effective", "form_limits", "included", "route", "state")

@@ -143,7 +143,7 @@ class _Turn:
 
 
 class _Mailbox:
-    """Room for one event between the endpoint's task and the response's."""
+    """Hold one event between the endpoint's task and the response's."""
 
     def __init__(self) -> None:
         self._event: bytes | None = None

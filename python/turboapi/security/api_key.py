@@ -14,7 +14,7 @@ from turboapi.security.base import ChallengingScheme
 
 
 class APIKeyBase(ChallengingScheme):
-    """A key under `name`; where it is looked for is the subclass's matter."""
+    """A key under `name`; the subclass knows where to look for it."""
 
     # No challenge is standardised for keys, yet a 401 must carry one (RFC 9110, 15.5.2).
     _challenge: ClassVar[str] = "APIKey"
@@ -61,7 +61,7 @@ class _LocatedAPIKey(APIKeyBase):
             name: of the query parameter, header or cookie.
             scheme_name: in the OpenAPI document; default: the name of the class.
             description: in the OpenAPI document.
-            auto_error: False gives `None` for a missing key instead of a 401, for optional
+            auto_error: False returns `None` for a missing key instead of a 401, for optional
                 authentication or one of several ways.
         """
         super().__init__(self._location, name, description, scheme_name, auto_error)

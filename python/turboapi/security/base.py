@@ -16,7 +16,7 @@ class SecurityBase:
     Attributes:
         model: the scheme as the OpenAPI document shows it.
         scheme_name: its key under `components.securitySchemes`.
-        auto_error: whether missing credentials are an error or give `None`.
+        auto_error: whether missing credentials are an error or return `None`.
     """
 
     model: SecurityBaseModel

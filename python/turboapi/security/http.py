@@ -17,14 +17,14 @@ from turboapi.security.utils import get_authorization_scheme_param
 
 
 class HTTPBasicCredentials(BaseModel):
-    """What `HTTPBasic` gives."""
+    """What `HTTPBasic` returns."""
 
     username: str
     password: str
 
 
 class HTTPAuthorizationCredentials(BaseModel):
-    """What the other schemes give: `Authorization: <scheme> <credentials>`, split in two."""
+    """What the other schemes return: `Authorization: <scheme> <credentials>`, split in two."""
 
     scheme: str
     credentials: str
@@ -52,7 +52,7 @@ class HTTPBase(ChallengingScheme):
             scheme: its registered name, for the document and the challenge.
             scheme_name: in the OpenAPI document; default: the name of the class.
             description: in the OpenAPI document.
-            auto_error: False gives `None` for missing credentials instead of a 401.
+            auto_error: False returns `None` for missing credentials instead of a 401.
         """
         model = HTTPBaseModel(scheme=scheme, description=description)
         self._describe(model, scheme_name, auto_error)
@@ -92,7 +92,7 @@ class HTTPBasic(HTTPBase):
             scheme_name: in the OpenAPI document; default: the name of the class.
             realm: named in the challenge.
             description: in the OpenAPI document.
-            auto_error: False gives `None` without Basic credentials; malformed ones are an
+            auto_error: False returns `None` without Basic credentials; malformed ones are an
                 error all the same.
         """
         super().__init__(
@@ -142,7 +142,7 @@ class HTTPBearer(HTTPBase):
             bearerFormat: a hint to the form of the token (`JWT`), for the document.
             scheme_name: in the OpenAPI document; default: the name of the class.
             description: in the OpenAPI document.
-            auto_error: False gives `None` for missing credentials instead of a 401.
+            auto_error: False returns `None` for missing credentials instead of a 401.
         """
         model = HTTPBearerModel(bearerFormat=bearerFormat, description=description)
         self._describe(model, scheme_name, auto_error)

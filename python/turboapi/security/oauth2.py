@@ -69,7 +69,7 @@ class OAuth2PasswordRequestFormStrict(OAuth2PasswordRequestForm):
 
 
 class OAuth2(ChallengingScheme):
-    """OAuth 2 in general: gives the whole Authorization header.
+    """OAuth 2 in general: returns the whole Authorization header.
 
     The standard leaves the challenge open; it is `Bearer`, as that is what nearly all use.
     Override `make_not_authenticated_error()` for another.
@@ -89,7 +89,7 @@ class OAuth2(ChallengingScheme):
             flows: the flows of the OpenAPI document, as model or dict.
             scheme_name: in the OpenAPI document; default: the name of the class.
             description: in the OpenAPI document.
-            auto_error: False gives `None` without the header instead of a 401.
+            auto_error: False returns `None` without the header instead of a 401.
         """
         model = OAuth2Model.model_validate({"flows": flows, "description": description})
         self._describe(model, scheme_name, auto_error)
@@ -110,7 +110,7 @@ class OAuth2(ChallengingScheme):
 
 
 class _OAuth2Bearer(OAuth2):
-    """A flow that ends in a bearer token: gives the token."""
+    """A flow that ends in a bearer token: returns the token."""
 
     async def __call__(self, request: HTTPConnection) -> str | None:
         """Return the token, which may be empty when only `Bearer` was sent."""
@@ -139,11 +139,11 @@ class OAuth2PasswordBearer(_OAuth2Bearer):
         """Declare the scheme.
 
         Args:
-            tokenUrl: where the token is got; the route with `OAuth2PasswordRequestForm`.
+            tokenUrl: where clients get the token; the route with `OAuth2PasswordRequestForm`.
             scheme_name: in the OpenAPI document; default: the name of the class.
             scopes: names and descriptions.
             description: in the OpenAPI document.
-            auto_error: False gives `None` without a token instead of a 401.
+            auto_error: False returns `None` without a token instead of a 401.
             refreshUrl: where a token is renewed.
         """
         flow = {"tokenUrl": tokenUrl, "refreshUrl": refreshUrl, "scopes": scopes or {}}

@@ -11,7 +11,7 @@ from turboapi.security.base import ChallengingScheme
 
 
 class OpenIdConnect(ChallengingScheme):
-    """Describes the scheme and gives the Authorization header; verify it in a subclass."""
+    """Describes the scheme and returns the Authorization header; verify it in a subclass."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class OpenIdConnect(ChallengingScheme):
             openIdConnectUrl: the provider's discovery document.
             scheme_name: in the OpenAPI document; default: the name of the class.
             description: in the OpenAPI document.
-            auto_error: False gives `None` without the header instead of a 401.
+            auto_error: False returns `None` without the header instead of a 401.
         """
         model = OpenIdConnectModel(openIdConnectUrl=openIdConnectUrl, description=description)
         self._describe(model, scheme_name, auto_error)

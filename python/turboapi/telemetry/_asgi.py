@@ -155,7 +155,7 @@ def _redacted_query(query: bytes) -> str:
 
 
 class ExceptionTelemetryMiddleware:
-    """Sees exceptions before the error page for them is sent: then the request is over."""
+    """Record exceptions before the error page for them is sent, which ends the request."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
