@@ -185,7 +185,7 @@ class Config:
         40, Number(1, 4096), "Threads for `def` handlers that may block.", PROCESSES
     )
     loop: str = setting(
-        "asyncio",
+        "turboapi",
         Choice(("turboapi", "asyncio", "uvloop")),
         "Event loop: turboapi's is asyncio's with its queues and timers in C.",
         PROCESSES,

@@ -133,7 +133,7 @@ def asgi_stream(body):
 KINDS = [plain, behind_middleware, streamed, asgi_bytes, asgi_view, asgi_stream]
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["turboapi", "asyncio", "uvloop"])
 def loop(request):
     if request.param == "uvloop":
         pytest.importorskip("uvloop")

@@ -124,7 +124,7 @@ APPS = {
 }
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+@pytest.fixture(params=["turboapi", "asyncio", "uvloop"])
 def loop(request):
     if request.param == "uvloop":
         pytest.importorskip("uvloop")

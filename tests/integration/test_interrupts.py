@@ -130,7 +130,7 @@ def ask(server, path):
         client.close()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["turboapi", "asyncio", "uvloop"])
 @pytest.mark.parametrize("middleware", ["", "http", "base"])
 @pytest.mark.parametrize("error", ["KeyboardInterrupt", "SystemExit"])
 def test_it_is_an_error_of_its_request(tmp_path, error, middleware, loop):

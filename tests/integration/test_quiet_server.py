@@ -247,7 +247,7 @@ SCENARIOS = [
     disconnect_is_asked_for,
 ]
 
-loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+loops = pytest.mark.parametrize("loop", ["turboapi", "asyncio", "uvloop"])
 
 
 @contextlib.contextmanager

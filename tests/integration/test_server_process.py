@@ -85,7 +85,7 @@ def process(*arguments):
         made.popen.communicate()
 
 
-loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+loops = pytest.mark.parametrize("loop", ["turboapi", "asyncio", "uvloop"])
 
 
 def needs(loop):

@@ -229,7 +229,7 @@ def start(sock):
     return data
 
 
-both = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+both = pytest.mark.parametrize("loop", ["turboapi", "asyncio", "uvloop"])
 
 
 def needs(loop):

@@ -564,7 +564,7 @@ def test_a_thread_may_call_the_loop():
         assert server.get("/")[2] == b"from the loop"
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("loop", ["turboapi", "asyncio", "uvloop"])
 def test_streams_leave_threads_for_others(loop):
     """More streams than threads, each of which blocks for every piece: as fair as a hop a piece."""
     pytest.importorskip(loop)

@@ -13,7 +13,7 @@ from server_kit import running, wait_for
 from turboapi import Depends, FastAPI, _watchdog
 from turboapi._watchdog import Watchdog
 
-LOOPS = ["asyncio", "uvloop"]
+LOOPS = ["turboapi", "asyncio", "uvloop"]
 
 
 def serving(app, loop="asyncio", **settings):

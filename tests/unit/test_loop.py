@@ -483,13 +483,19 @@ def test_the_queues_as_asyncio_shows_them(loop):
     handle = loop.call_soon(print)
     assert list(loop._ready) == [handle]
     assert loop._ready[0] is handle
+    assert loop._ready[-1] is handle
+    with pytest.raises(IndexError):
+        loop._ready[1]
     assert handle in loop._ready
+    last = loop.call_soon(print)
+    assert loop._ready.pop() is last
     assert "Handle print()" in repr(loop._ready)
     timers = [loop.call_later(seconds, print) for seconds in (30, 10, 20)]
     assert list(loop._scheduled) == [timers[1], timers[2], timers[0]]
     assert loop._ready.popleft() is handle
-    with pytest.raises(IndexError):
-        loop._ready.popleft()
+    for pop in (loop._ready.popleft, loop._ready.pop):
+        with pytest.raises(IndexError):
+            pop()
     loop._scheduled.clear()
     assert not timers[0]._scheduled
     loop._ready = collections.deque([handle])

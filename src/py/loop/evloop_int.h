@@ -120,6 +120,8 @@ void ta_handle_free_unused(ta_evloop *l);
 TA_MUST_CHECK int ta_evloop_push(ta_evloop *l, PyObject *handle);
 /* The first of them, the caller's; NULL: there is none.  No exception. */
 PyObject *ta_evloop_pop(ta_evloop *l);
+/* The same for the last one. */
+PyObject *ta_evloop_pop_last(ta_evloop *l);
 /* Schedules it; a reference is added.  0, or -1 with an exception. */
 TA_MUST_CHECK int ta_evloop_schedule(ta_evloop *l, PyObject *handle, double when);
 /* Takes a handle of ours off the heap, if it is there. */

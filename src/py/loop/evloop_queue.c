@@ -51,6 +51,16 @@ PyObject *ta_evloop_pop(ta_evloop *l)
     return handle;
 }
 
+PyObject *ta_evloop_pop_last(ta_evloop *l)
+{
+    PyObject *handle = NULL;
+    TA_EVLOOP_LOCK(l);
+    if (ta_evloop_nready(l) > 0)
+        handle = l->ring[--l->tail & l->mask];
+    TA_EVLOOP_UNLOCK(l);
+    return handle;
+}
+
 void ta_evloop_clear_ready(ta_evloop *l)
 {
     PyObject *handle;
@@ -270,8 +280,23 @@ static Py_ssize_t view_length(PyObject *self)
     return v->scheduled ? v->loop->nheap : (Py_ssize_t)ta_evloop_nready(v->loop);
 }
 
+static PyObject *ready_item(ta_evloop *l, Py_ssize_t i)
+{
+    PyObject *handle = NULL;
+    TA_EVLOOP_LOCK(l);
+    if (i >= 0 && (size_t)i < ta_evloop_nready(l))
+        handle = Py_NewRef(l->ring[(l->head + (size_t)i) & l->mask]);
+    TA_EVLOOP_UNLOCK(l);
+    if (handle == NULL)
+        PyErr_SetString(PyExc_IndexError, "index out of range");
+    return handle;
+}
+
 static PyObject *view_item(PyObject *self, Py_ssize_t i)
 {
+    view *v = view_cast(self);
+    if (!v->scheduled)
+        return ready_item(v->loop, i);
     PyObject *list = as_list(self);
     PyObject *item = list ? PyList_GetItemRef(list, i) : NULL;
     Py_XDECREF(list);
@@ -331,6 +356,19 @@ static PyObject *view_popleft(PyObject *self, PyObject *Py_UNUSED(ignored))
     return handle;
 }
 
+static PyObject *view_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    view *v = view_cast(self);
+    if (v->scheduled) { /* a heap, whose last item is of no use to anybody */
+        PyErr_SetString(PyExc_TypeError, "the scheduled handles have no pop()");
+        return NULL;
+    }
+    PyObject *handle = ta_evloop_pop_last(v->loop);
+    if (handle == NULL)
+        PyErr_SetString(PyExc_IndexError, "pop from an empty queue");
+    return handle;
+}
+
 static int view_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
@@ -355,6 +393,7 @@ static void view_dealloc(PyObject *self)
 
 static PyMethodDef view_methods[] = {
     {"append", view_append, METH_O, PyDoc_STR("append(handle) -> None")},
+    {"pop", view_pop, METH_NOARGS, PyDoc_STR("pop() -> the last handle")},
     {"popleft", view_popleft, METH_NOARGS, PyDoc_STR("popleft() -> the first handle")},
     {"clear", view_clear_queue, METH_NOARGS, PyDoc_STR("clear() -> None")},
     {NULL},
