@@ -30,7 +30,7 @@ void ta_conn_update_events(ta_conn *c);
 /* Runs `later` at the end of the batch. */
 static inline void ta_conn_schedule(ta_conn *c)
 {
-    ta_loop_defer(c->loop, &c->later);
+    ta_loop_defer_last(c->loop, &c->later);
 }
 /* Sends what it can.  TA_OK: all of it; TA_AGAIN; TA_ECLOSED: failed.  Makes no upcall but the
  * release and done functions of what was sent. */

@@ -17,7 +17,8 @@
 
 enum {
     MAX_FD = 1 << 26, /* far above any RLIMIT_NOFILE */
-    DEFER_ROUNDS = 4, /* of deferred calls that were deferred by deferred calls */
+    DEFER_ROUNDS = 4, /* of deferred calls that were deferred by deferred calls ... */
+    MOST_ROUNDS = 64, /* ... and while the batch has time left */
     BUDGET_US = 5000, /* of one batch */
     CLOCK_EVERY = 4,  /* callbacks between two looks at the clock */
 };
@@ -47,6 +48,7 @@ ta_loop *ta_loop_new(ta_backend backend)
         goto no_memory;
     loop->fd = loop->timer_fd = -1;
     ta_list_init(&loop->deferred);
+    ta_list_init(&loop->last);
     loop->budget_us = BUDGET_US;
     loop->now = clock_ms();
     tell_pulse(loop, true);
@@ -75,6 +77,8 @@ void ta_loop_free(ta_loop *loop)
         return;
     while (!ta_list_empty(&loop->deferred))
         ta_list_remove(loop->deferred.next);
+    while (!ta_list_empty(&loop->last))
+        ta_list_remove(loop->last.next);
     if (loop->timer_fd >= 0)
         close(loop->timer_fd);
     loop->ops->free(loop);
@@ -202,13 +206,18 @@ int ta_loop_del_foreign(ta_loop *loop, int fd)
 
 /* -- deferred calls, timers ----------------------------------------------------------------- */
 
+static bool has_deferred(const ta_loop *loop)
+{
+    return !ta_list_empty(&loop->deferred) || !ta_list_empty(&loop->last);
+}
+
 /* Nested under another loop: when must that one call us, though no descriptor is ready? */
 static void arm_timer_fd(ta_loop *loop)
 {
     if (loop->timer_fd < 0)
         return;
     uint64_t at = 0;
-    if (!ta_list_empty(&loop->deferred) || loop->nleft) {
+    if (has_deferred(loop) || loop->nleft) {
         at = 1; /* long past: at once */
     } else {
         int ms = ta_timers_next(loop->timers, loop->now);
@@ -251,13 +260,23 @@ int ta_loop_set_nested(ta_loop *loop, bool nested)
     return TA_OK;
 }
 
-void ta_loop_defer(ta_loop *loop, ta_defer *item)
+static void defer_to(ta_loop *loop, ta_list_node *list, ta_defer *item)
 {
     if (ta_list_linked(&item->node))
         return;
-    ta_list_push_back(&loop->deferred, &item->node);
+    ta_list_push_back(list, &item->node);
     if (TA_UNLIKELY(!loop->in_poll))
         arm_timer_fd(loop);
+}
+
+void ta_loop_defer(ta_loop *loop, ta_defer *item)
+{
+    defer_to(loop, &loop->deferred, item);
+}
+
+void ta_loop_defer_last(ta_loop *loop, ta_defer *item)
+{
+    defer_to(loop, &loop->last, item);
 }
 
 void ta_loop_undefer(ta_loop *loop, ta_defer *item)
@@ -266,22 +285,48 @@ void ta_loop_undefer(ta_loop *loop, ta_defer *item)
     ta_list_remove(&item->node);
 }
 
+static void begin_budget(ta_loop *loop)
+{
+    loop->end_us = loop->budget_us ? clock_us() + loop->budget_us : UINT64_MAX;
+}
+
+bool ta_loop_spent(const ta_loop *loop)
+{
+    return loop->end_us != UINT64_MAX && clock_us() >= loop->end_us;
+}
+
+unsigned ta_loop_pending(const ta_loop *loop)
+{
+    return loop->pending;
+}
+
+/* Calls what is in the list now; what is deferred by that comes behind a marker, and stays. */
+static unsigned run_round(ta_list_node *list)
+{
+    unsigned ran = 0;
+    ta_list_node marker = {NULL, NULL};
+    ta_list_push_back(list, &marker);
+    while (list->next != &marker) {
+        ta_defer *item = TA_CONTAINER_OF(list->next, ta_defer, node);
+        ta_list_remove(&item->node);
+        ran++;
+        item->fn(item);
+    }
+    ta_list_remove(&marker);
+    return ran;
+}
+
+static bool may_go_on(const ta_loop *loop, int rounds)
+{
+    return rounds < DEFER_ROUNDS || (rounds < MOST_ROUNDS && !ta_loop_spent(loop));
+}
+
 static unsigned run_deferred(ta_loop *loop)
 {
     unsigned ran = 0;
-    for (int round = 0; round < DEFER_ROUNDS && !ta_list_empty(&loop->deferred); round++) {
-        /* A marker ends the round: what is deferred from here on comes behind it. */
-        ta_list_node marker = {NULL, NULL};
-        ta_list_push_back(&loop->deferred, &marker);
-        while (loop->deferred.next != &marker) {
-            ta_defer *item = TA_CONTAINER_OF(loop->deferred.next, ta_defer, node);
-            ta_list_remove(&item->node);
-            ran++;
-            item->fn(item);
-        }
-        ta_list_remove(&marker);
-    }
-    return ran;
+    for (int rounds = 0; has_deferred(loop) && may_go_on(loop, rounds); rounds++)
+        ran += run_round(ta_list_empty(&loop->deferred) ? &loop->last : &loop->deferred);
+    return ran + run_round(&loop->last);
 }
 
 void ta_loop_set_timer(ta_loop *loop, ta_timer *t, uint64_t ms)
@@ -356,11 +401,12 @@ static void dispatch_one(ta_loop *loop, const ta_event *ev, batch *b)
  */
 static void dispatch(ta_loop *loop, const ta_event *events, int n, batch *b)
 {
-    uint64_t end = loop->budget_us ? clock_us() + loop->budget_us : UINT64_MAX;
     bool over = false;
+    begin_budget(loop);
     for (int i = 0; i < n; i++) {
+        loop->pending = (unsigned)(n - 1 - i);
         if (!over && b->ran % CLOCK_EVERY == CLOCK_EVERY - 1)
-            over = clock_us() >= end;
+            over = ta_loop_spent(loop);
         if (over && loop->slots[events[i].fd].kind == TA_SLOT_OWN)
             loop->left[loop->nleft++] = events[i];
         else
@@ -390,13 +436,16 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     loop->in_poll = true;
     /* What was deferred outside of a batch (a response written by a Task).  It may have scheduled
      * work of the caller's: no blocking after it. */
-    b.ran = run_deferred(loop);
+    if (has_deferred(loop)) {
+        begin_budget(loop);
+        b.ran = run_deferred(loop);
+    }
 
     /* Behind it this call serves foreign descriptors only: ours are reported again. */
     bool rest = loop->nleft && dispatch_left(loop, &b);
 
     int n = loop->ops->wait(loop, 0, events, max);
-    if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && ta_list_empty(&loop->deferred)) {
+    if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && !has_deferred(loop)) {
         loop->now = clock_ms();
         int next = ta_timers_next(loop->timers, loop->now);
         if (next >= 0 && (timeout_ms < 0 || next < timeout_ms))
@@ -422,6 +471,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
             if (loop->slots[events[i].fd].kind == TA_SLOT_FOREIGN)
                 dispatch_one(loop, &events[i], &b);
     }
+    loop->pending = 0;
     b.ran += ta_timers_run(loop->timers, loop->now);
     b.ran += run_deferred(loop);
     loop->in_poll = false;

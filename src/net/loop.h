@@ -83,14 +83,25 @@ void ta_loop_set_hooks(ta_loop *loop, const ta_loop_hooks *hooks); /* copied */
  */
 int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsigned *served);
 
+/*
+ * Inside of a callback: is the batch's time over?  Work that can be put off is then deferred, and
+ * comes first in the next batch.  Reads the clock.
+ */
+bool ta_loop_spent(const ta_loop *loop);
+/* Inside of a callback of a descriptor: how many descriptors of the batch are still to be served.
+ */
+unsigned ta_loop_pending(const ta_loop *loop);
+
 /* Runs fn(item) at the end of the current batch, or at the start of the next ta_loop_poll; never
- * within the call.  Used to flush writes.  Zero it at first.  An item that defers itself again and
- * again does not keep a batch from ending. */
+ * within the call.  Zero it at first.  What such calls defer runs in the same batch while there is
+ * time; an item that defers itself again and again does not keep a batch from ending. */
 typedef struct ta_defer {
     ta_list_node node; /* private */
     void (*fn)(struct ta_defer *self);
 } ta_defer;
 void ta_loop_defer(ta_loop *loop, ta_defer *item); /* no-op when it is queued already */
+/* The same, but after all those: to write at once what the whole batch has to be written. */
+void ta_loop_defer_last(ta_loop *loop, ta_defer *item);
 void ta_loop_undefer(ta_loop *loop, ta_defer *item);
 
 /* Monotonic milliseconds, read once a batch; _refresh reads the clock anew (after long work). */

@@ -52,10 +52,12 @@ struct ta_loop {
     uint64_t now;
     /* For other threads, see ta_loop_held: `now`, doubled, and 1 more while it waits. */
     _Atomic uint64_t pulse;
-    ta_timers *timers; /* owned */
-    ta_list_node deferred;
+    ta_timers *timers;           /* owned */
+    ta_list_node deferred, last; /* calls at the end of the batch; `last`: after all others */
     ta_loop_hooks hooks;
     unsigned budget_us; /* of a batch; 0: no bound */
+    unsigned pending;   /* events of the batch that come after the one that is served */
+    uint64_t end_us;    /* of the batch's budget */
     int nleft;          /* events of ours that the last batch had no time for */
     ta_event left[TA_LOOP_BATCH];
     bool in_poll;

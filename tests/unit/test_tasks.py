@@ -7,6 +7,7 @@ import gc
 import inspect
 import subprocess
 import sys
+import time
 import types
 import weakref
 
@@ -14,6 +15,7 @@ import anyio
 import pytest
 
 from turboapi import _core
+from turboapi.loop import new_event_loop
 
 var = contextvars.ContextVar("var", default="unset")
 
@@ -51,10 +53,19 @@ class Host:
         return result
 
 
+def uvloop_loop(_selector):
+    return pytest.importorskip("uvloop").new_event_loop()
+
+
+LOOPS = {"turboapi": new_event_loop, "asyncio": asyncio.SelectorEventLoop, "uvloop": uvloop_loop}
+loops = pytest.mark.parametrize("new_loop", LOOPS.values(), ids=list(LOOPS))
+
+
 def hosted(test):
     """Turn `async def test(host)` into a test; nothing may reach the loop's exception handler."""
 
-    def run():
+    @loops
+    def run(new_loop):
         selector = _core.Selector()
         reported = []
 
@@ -65,8 +76,10 @@ def hosted(test):
             await asyncio.sleep(0)
             await test(Host(selector))
 
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
+        with asyncio.Runner(loop_factory=lambda: new_loop(selector)) as runner:
             runner.run(main())
+            if new_loop is uvloop_loop:  # which does not close it
+                selector.close()
         gc.collect()
         assert reported == []
 
@@ -130,6 +143,154 @@ async def test_concurrent_ones_have_tasks_of_their_own(host):
     assert len({result for result, _ in results}) == 50
 
 
+# -- coroutines of one batch are run in one step of a Task ----------------------------------------
+
+
+@hosted
+async def test_those_of_a_batch_share_a_task_and_nothing_else(host):
+    async def work(n):
+        assert var.get() == "unset"
+        var.set(n)
+        return id(asyncio.current_task()), contextvars.copy_context()
+
+    results = [result for result, _ in await host.run(*(work(n) for n in range(10)))]
+    if sys.version_info >= (3, 12) or len({task for task, _ in results}) < 10:
+        assert len({task for task, _ in results}) == 1
+    assert [context[var] for _, context in results] == list(range(10))
+
+
+@hosted
+async def test_those_of_a_batch_begin_in_order(host):
+    begun = []
+
+    async def work(n):
+        begun.append(n)
+        if n % 3 == 0:
+            await asyncio.sleep(0)
+        if n % 4 == 0:
+            raise ValueError
+        return n
+
+    results = await host.run(*(work(n) for n in range(20)))
+    assert begun == list(range(20))
+    assert [result for result, _ in results] == [n if n % 4 else None for n in range(20)]
+
+
+@hosted
+async def test_one_of_a_batch_that_waits_keeps_its_task(host):
+    gate = asyncio.Event()
+    waiting = {}
+
+    async def work(n):
+        task = asyncio.current_task()
+        assert task not in waiting.values()
+        if n % 2:
+            waiting[n] = task
+            await gate.wait()
+            assert asyncio.current_task() is task
+            assert waiting.pop(n) is task
+        return n
+
+    running = asyncio.ensure_future(host.run(*(work(n) for n in range(10))))
+    while len(waiting) < 5:
+        await asyncio.sleep(0.001)
+    assert len(set(waiting.values())) == 5
+    assert set(waiting.values()) < asyncio.all_tasks()
+    gate.set()
+    assert await running == [(n, None) for n in range(10)]
+
+
+@hosted
+async def test_a_cancellation_is_not_left_to_the_next_of_the_batch(host):
+    async def cancels():
+        asyncio.current_task().cancel()
+
+    async def takes_back():
+        task = asyncio.current_task()
+        task.cancel()
+        task.uncancel()
+
+    async def waits():
+        assert asyncio.current_task().cancelling() == 0
+        await asyncio.sleep(0.001)
+        return "not cancelled"
+
+    results = await host.run(waits(), cancels(), waits(), takes_back(), waits(), cancels())
+    assert [result for result, _ in results[::2]] == ["not cancelled"] * 3
+
+
+@pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit])
+@loops
+def test_what_ends_the_loop_leaves_the_rest_of_the_batch(what, new_loop):
+    selector = _core.Selector()
+    loop = new_loop(selector)
+    loop.set_exception_handler(lambda loop, context: None)  # nobody asks the Task
+    ended = []
+
+    async def work(n):
+        if n == 2:
+            raise what
+        ended.append(n)
+
+    async def main():
+        selector.attach(asyncio.get_running_loop())
+        for n in range(5):
+            selector.spawn(work(n))
+        await asyncio.sleep(5)
+
+    with contextlib.closing(loop):
+        with contextlib.suppress(what):
+            loop.run_until_complete(main())
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        if new_loop is uvloop_loop:
+            selector.close()
+    assert sorted(ended) == [0, 1, 3, 4]
+
+
+@hosted
+async def test_a_long_batch_lets_the_loop_have_its_turn(host):
+    order = []
+
+    async def work(n):
+        if n == 0:
+            asyncio.get_running_loop().call_soon(order.append, "callback")
+        end = time.monotonic() + 0.003
+        while time.monotonic() < end:
+            pass
+        order.append(n)
+
+    await host.run(*(work(n) for n in range(20)))
+    assert [n for n in order if n != "callback"] == list(range(20))
+    assert order.index("callback") < 10
+
+
+@hosted
+async def test_nobody_else_is_stepped_within_a_batch(host):
+    future = asyncio.get_running_loop().create_future()
+    seen = []
+
+    async def other():
+        await future
+        seen.append("other")
+        return asyncio.current_task()
+
+    async def completes():
+        future.set_result(None)
+        seen.append("completes")
+
+    async def follows():
+        seen.append("follows")
+        return asyncio.current_task()
+
+    running = asyncio.ensure_future(other())
+    await asyncio.sleep(0)
+    results = await host.run(completes(), follows())
+    assert await running is not results[1][0]
+    assert seen == ["completes", "follows", "other"]
+
+
 # -- a Task that somebody could tell from a new one is not used again -----------------------------
 
 
@@ -165,7 +326,8 @@ def marks():
 
 @pytest.mark.parametrize("mark", marks(), ids=lambda f: f.__name__)
 @pytest.mark.parametrize("wait", [False, True])
-def test_marked_tasks_are_not_used_again(mark, wait):
+@loops
+def test_marked_tasks_are_not_used_again(mark, wait, new_loop):
     @hosted
     async def test(host):
         async def work():
@@ -185,8 +347,11 @@ def test_marked_tasks_are_not_used_again(mark, wait):
         await host.run(work())
         for _ in range(3):
             await host.one(look())
+        # in the same batch too
+        results = await host.run(look(), work(), look(), work(), look())
+        assert [exc for _, exc in results[::2]] == [None, None, None]
 
-    test()
+    test(new_loop)
 
 
 @hosted
@@ -216,7 +381,8 @@ async def test_a_kept_task_ends_as_tasks_do(host):
 @pytest.mark.parametrize(
     "what", [ValueError, asyncio.CancelledError, GeneratorExit, StopAsyncIteration]
 )
-def test_exceptions_come_out(wait, what):
+@loops
+def test_exceptions_come_out(wait, what, new_loop):
     @hosted
     async def test(host):
         async def work():
@@ -230,7 +396,7 @@ def test_exceptions_come_out(wait, what):
             assert exc.args == ("x",)
         assert await host.one(ident())
 
-    test()
+    test(new_loop)
 
 
 @pytest.mark.parametrize("what", [KeyboardInterrupt, SystemExit])
@@ -522,7 +688,11 @@ async def test_loop_debug_mode(host):
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with 3.12")
-def test_eager_task_factory_of_the_application():
+@loops
+def test_eager_task_factory_of_the_application(new_loop):
+    if new_loop is uvloop_loop:
+        pytest.skip("uvloop hands such a factory arguments that it does not take")
+
     @hosted
     async def test(host):
         asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
@@ -532,7 +702,7 @@ def test_eager_task_factory_of_the_application():
 
         assert len(await host.one(work())) == 3
 
-    test()
+    test(new_loop)
 
 
 # -- leaks ----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@
 #include "py/loop/loop_objects.h"
 
 struct ta_tramp; /* task_pool.c */
+struct ta_start; /* task_starts.c */
 struct ta_pool;  /* thread_pool.c */
 
 /*
@@ -35,6 +36,19 @@ struct ta_guest {
     const ta_guest_ops *ops;
     ta_list_node node; /* in ta_loopstate.guests */
 };
+
+/* task_starts.c: coroutines that the batch has started, until its end. */
+typedef struct ta_starts {
+    struct ta_start *items; /* owned */
+    unsigned head, tail, size;
+    unsigned announced; /* are about to be started (spawn.c) */
+    ta_defer drain;
+    bool draining;         /* a Task is stepping that takes one after the other */
+    unsigned drained;      /* how many it took so far */
+    unsigned last_drained; /* how many that were the last time ... */
+    uint64_t last_batch;   /* ... which was in this batch */
+    uint64_t spent_batch;  /* the last one whose time was over */
+} ta_starts;
 
 typedef struct ta_loopstate {
     ta_state *st;      /* borrowed: the Selector's type keeps the module */
@@ -62,6 +76,7 @@ typedef struct ta_loopstate {
     bool task_factory;    /* the loop has one: no pooling */
     Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
     uint64_t task_seq;    /* for their names */
+    ta_starts starts;
 
     ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 

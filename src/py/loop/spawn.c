@@ -53,6 +53,7 @@ static void spawned_start(ta_defer *defer)
     }
     PyObject *coro = s->coro;
     s->coro = NULL;
+    ls->starts.announced--;
     if (ta_task_start(ls, coro, spawned_done, s) < 0) {
         ta_ls_unhandled(ls, "A coroutine could not be started");
         spawned_free(s);
@@ -82,6 +83,7 @@ PyObject *ta_selector_spawn(PyObject *obj, PyObject *const *args, Py_ssize_t nar
     s->selector = Py_NewRef(obj);
     s->coro = Py_NewRef(args[0]);
     s->callback = Py_NewRef(nargs == 2 ? args[1] : Py_None);
+    ls->starts.announced++;
     ta_loop_defer(ls->loop, &s->defer);
     Py_RETURN_NONE;
 }

@@ -53,16 +53,51 @@ static bool only_own_weakref(const ta_tramp *t)
     return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
 }
 
-static bool descr_is(PyObject *descr, PyObject *obj, PyObject *expected)
+/*
+ * asyncio's Task is C: what its attributes and methods without arguments are is asked directly,
+ * after every request.  New reference, or NULL with an exception.
+ */
+static PyObject *get(PyObject *descr, PyObject *task)
 {
-    PyObject *value = Py_TYPE(descr)->tp_descr_get(descr, obj, (PyObject *)Py_TYPE(obj));
-    if (value == NULL) {
-        PyErr_Clear();
-        return false;
+    if (TA_LIKELY(Py_IS_TYPE(descr, &PyGetSetDescr_Type))) {
+        const PyGetSetDef *def = ((PyGetSetDescrObject *)descr)->d_getset;
+        return def->get(task, def->closure);
     }
-    bool same = value == expected;
-    Py_DECREF(value);
-    return same;
+    return Py_TYPE(descr)->tp_descr_get(descr, task, (PyObject *)Py_TYPE(task));
+}
+
+static PyObject *ask(PyObject *method, PyObject *task)
+{
+    if (TA_LIKELY(Py_IS_TYPE(method, &PyMethodDescr_Type))) {
+        const PyMethodDef *def = ((PyMethodDescrObject *)method)->d_method;
+        if (def->ml_flags == METH_NOARGS)
+            return def->ml_meth(task, NULL);
+    }
+    return PyObject_Vectorcall(method, &task, 1, NULL);
+}
+
+/* Is `value` (steals; NULL: an exception is set, and cleared) the very object? */
+static bool is(PyObject *value, PyObject *expected)
+{
+    if (value == NULL)
+        PyErr_Clear();
+    Py_XDECREF(value);
+    return value != NULL && value == expected;
+}
+
+/* Was it never cancelled, or was all of that taken back? */
+static bool is_uncancelled(ta_tramp *t)
+{
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    if (!is(get(s->must_cancel, t->task), Py_False))
+        return false;
+    if (!t->waited) /* a cancellation is delivered only where it waits */
+        return true;
+    PyObject *n = ask(s->cancelling, t->task);
+    long count = n ? PyLong_AsLong(n) : -1;
+    Py_XDECREF(n);
+    PyErr_Clear();
+    return count == 0;
 }
 
 /*
@@ -71,7 +106,7 @@ static bool descr_is(PyObject *descr, PyObject *obj, PyObject *expected)
  */
 static bool is_clean(ta_tramp *t)
 {
-    ta_state *st = t->ls->st;
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *task = t->task;
     Py_ssize_t refs = t->refs;
     if (refs < 0 && t->waited)
@@ -81,31 +116,14 @@ static bool is_clean(ta_tramp *t)
     PyObject **dict = _PyObject_GetDictPtr(task);
     if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
         return false;
-    if (!descr_is(ta_loop_objects_of(st)->task.callbacks, task, Py_None))
+    if (!is(get(s->callbacks, task), Py_None) || !is(ask(s->get_name, task), t->name))
         return false;
-    PyObject *name = PyObject_Vectorcall(ta_loop_objects_of(st)->task.get_name, &task, 1, NULL);
-    if (name == NULL) {
+    /* After a first step a cancellation shows when the Task asks the Park (park_cancel). */
+    if ((t->waited || ta_starts_more(t->ls)) && !is_uncancelled(t))
+        return false;
+    if (t->waited && set_registered(t, false) < 0) {
         PyErr_Clear();
         return false;
-    }
-    Py_DECREF(name);
-    if (name != t->name)
-        return false;
-    if (t->waited) {
-        /* In a first step both of these show when the Task asks the Park (park_cancel). */
-        PyObject *n = PyObject_Vectorcall(ta_loop_objects_of(st)->task.cancelling, &task, 1, NULL);
-        if (n == NULL || PyLong_AsLong(n) != 0) {
-            Py_XDECREF(n);
-            PyErr_Clear();
-            return false;
-        }
-        Py_DECREF(n);
-        if (!descr_is(ta_loop_objects_of(st)->task.must_cancel, task, Py_False))
-            return false;
-        if (set_registered(t, false) < 0) {
-            PyErr_Clear();
-            return false;
-        }
     }
     return only_own_weakref(t);
 }
@@ -315,6 +333,20 @@ static inline PySendResult make_step(ta_tramp *t, PyObject *exc, PyObject **resu
     return TA_UNLIKELY(t->ls->debug) ? timed_step(t, exc, result) : step(t, exc, result);
 }
 
+/* The first step of a coroutine, and of those that follow it in the same step of the Task. */
+static PySendResult first_step(ta_tramp *t, PyObject **result)
+{
+    for (;;) {
+        PyObject *cancelled = t->cancelled;
+        t->cancelled = NULL;
+        PySendResult status = make_step(t, cancelled, result);
+        Py_XDECREF(cancelled);
+        if (t->state != T_PARKED || !ta_starts_next(t))
+            return status;
+        Py_DECREF(*result); /* the Park */
+    }
+}
+
 static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
     ta_tramp *t = tramp_cast(self);
@@ -328,13 +360,13 @@ static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObjec
         if (t->coro == NULL)
             return park(t, result);
         t->refs = -1; /* unknown: this Task was not woken from the Park */
-        return make_step(t, NULL, result);
+        return first_step(t, result);
     case T_PARKED:
         if (t->coro == NULL) /* woken by nobody we know */
             return park(t, result);
         t->refs = Py_REFCNT(t->task);
         t->ls->task_refs = t->refs;
-        return make_step(t, NULL, result);
+        return first_step(t, result);
     case T_SUSPENDED:
         return make_step(t, NULL, result);
     case T_RUNNING:
@@ -473,6 +505,7 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(t->name);
     Py_VISIT(t->coro);
     Py_VISIT(t->context);
+    Py_VISIT(t->cancelled);
     return 0;
 }
 
@@ -487,6 +520,7 @@ static int tramp_clear(PyObject *self)
     Py_CLEAR(t->name);
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
+    Py_CLEAR(t->cancelled);
     return 0;
 }
 
@@ -597,11 +631,7 @@ static void end_later(ta_loopstate *ls, ta_tramp *t)
         PyErr_SetRaisedException(exc);
 }
 
-/*
- * A new trampoline with its Task: parked on 3.12+ (eager start); on 3.11 the Task's first step
- * comes with the loop's next turn.
- */
-static ta_tramp *make_task(ta_loopstate *ls)
+ta_tramp *ta_tramp_make(ta_loopstate *ls)
 {
     ta_state *st = ls->st;
     ta_tramp *t = tramp_new(ls);
@@ -633,52 +663,12 @@ error:
     return NULL;
 }
 
-int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
-{
-    ta_tramp *t;
-    TA_ASSERT(ta_ls_may_start(ls));
-    PyObject *context = PyContext_Copy(ls->context);
-    if (context == NULL)
-        goto error;
-    if (!ta_list_empty(&ls->idle_tasks)) {
-        t = ta_tramp_of_node(ls->idle_tasks.prev); /* the last parked one: its memory is warm */
-        ta_tramp_list_take(t, &ls->nidle);
-    } else if ((t = make_task(ls)) == NULL) {
-        goto error;
-    }
-    ta_tramp_list_put(t, &ls->live_tasks, &ls->nlive);
-    t->coro = coro;
-    t->context = context;
-    t->done = done;
-    t->arg = arg;
-    t->waited = false;
-    ta_park *park = park_cast(t->park);
-    if (t->state == T_PARKED && park->callback != NULL) {
-        PyObject *wake_up = park->callback; /* its reference is ours now */
-        park->callback = NULL;
-        ta_ls_enter(ls);
-        PyObject *res = PyObject_CallOneArg(wake_up, t->park);
-        ta_ls_leave(ls);
-        Py_DECREF(wake_up);
-        if (res == NULL)
-            ta_ls_unhandled(ls, "Exception in a step of a request's task");
-        Py_XDECREF(res);
-    }
-    /* else: 3.11, the loop's next turn makes the Task's first step */
-    Py_DECREF(t);
-    return 0;
-error:
-    Py_XDECREF(context);
-    Py_DECREF(coro);
-    return -1;
-}
-
 int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
 {
-    int rc = 0;
     PyObject *tasks = PyList_New(0);
     if (tasks == NULL)
         return -1;
+    int rc = ta_starts_cancel(ls, match, what, msg);
     for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
         ta_tramp *t = ta_tramp_of_node(n);
         if (t->task != NULL && match(t->done, t->arg, what) && PyList_Append(tasks, t->task) < 0)
@@ -734,7 +724,7 @@ int ta_task_attach(ta_loopstate *ls)
 #if PY_VERSION_HEX < 0x030C0000
     /* No eager start: some Tasks in advance, so that the first requests start at once too. */
     for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
-        ta_tramp *t = make_task(ls);
+        ta_tramp *t = ta_tramp_make(ls);
         if (t == NULL)
             return -1;
         ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
@@ -748,6 +738,7 @@ void ta_task_detach(ta_loopstate *ls)
 {
     if (ls->idle_tasks.next == NULL)
         return; /* was never attached */
+    ta_starts_close(ls);
     drop_idle(ls);
     while (!ta_list_empty(&ls->live_tasks)) {
         ta_tramp *t = ta_tramp_of_node(ls->live_tasks.next);
@@ -778,7 +769,7 @@ int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg)
         for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next)
             Py_VISIT((PyObject *)ta_tramp_of_node(n));
     }
-    return 0;
+    return ta_starts_traverse(ls, visit, arg);
 }
 
 static int take_private_names(ta_task_state *s)

@@ -18,10 +18,11 @@
 typedef int (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
 
 /*
- * Runs the first step of `coro` (steals; anything with am_send, or send/throw) now, in a fresh copy
- * of ls->context, with a real asyncio.Task current.  Only when ta_ls_may_start(ls).
- * 0: started, `done` has been or will be called exactly once for each coroutine, unless the Task is
- * cancelled before it ran (shutdown) -- then too, with CancelledError.  -1: exception, nothing
+ * Runs `coro` (steals; anything with am_send, or send/throw) with a real asyncio.Task current, in a
+ * fresh copy of ls->context: its first step now, or at the end of this batch, together with others
+ * of the batch.  Only when ta_ls_may_start(ls).
+ * 0: `done` has been or will be called exactly once for each coroutine; when the Task is cancelled
+ * before it ran (shutdown), or cannot be made, with that exception.  -1: exception, nothing
  * started.
  */
 int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg);

@@ -1,5 +1,5 @@
 /*
- * task_pool_int.h -- what task_pool.c, all_tasks.c and task_parking.c share.
+ * task_pool_int.h -- what task_pool.c, task_starts.c, all_tasks.c and task_parking.c share.
  *
  * Layer: py (L4).  Nobody else includes it.
  */
@@ -34,6 +34,7 @@ typedef struct ta_tramp {
     PyObject *name;    /* owned: the Task's */
     PyObject *coro;    /* owned: the one that runs, or NULL */
     PyObject *context; /* owned: the one that it runs in */
+    PyObject *cancelled; /* owned: what is thrown into it instead of its first step, or NULL */
     ta_task_done done;
     void *arg;         /* borrowed: until done said 0 or -1 */
     ta_list_node node; /* in ls->idle_tasks or ls->live_tasks; the list owns a reference */
@@ -73,6 +74,39 @@ static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
 {
     return TA_CONTAINER_OF(node, ta_tramp, node);
 }
+
+/* -- task_pool.c ------------------------------------------------------------------------------ */
+
+/*
+ * A new trampoline with its Task: parked on 3.12+ (eager start); on 3.11, and when a task factory
+ * makes the Task, its first step comes with the loop's next turn.  New reference, or NULL.
+ */
+ta_tramp *ta_tramp_make(ta_loopstate *ls);
+
+/* -- task_starts.c ---------------------------------------------------------------------------- */
+
+/* A coroutine that is to be run. */
+typedef struct ta_start {
+    PyObject *coro, *context; /* owned */
+    PyObject *cancelled;      /* owned: it was cancelled meanwhile; or NULL */
+    ta_task_done done;
+    void *arg; /* borrowed: until done said 0 or -1 */
+} ta_start;
+
+/* Is another coroutine to be run in the step that a Task makes now? */
+static inline bool ta_starts_more(const ta_loopstate *ls)
+{
+    return ls->starts.draining && ls->starts.head < ls->starts.tail;
+}
+/* Puts the next one into the trampoline, which has just parked.  False: there is none, or no time
+ * for it. */
+bool ta_starts_next(ta_tramp *t);
+/* As ta_task_cancel, of those that were not run yet: they end with CancelledError when they are. */
+TA_MUST_CHECK int ta_starts_cancel(ta_loopstate *ls, ta_task_match match, const void *what,
+                                   PyObject *msg);
+/* Those that are left end with CancelledError, and are not run. */
+void ta_starts_close(ta_loopstate *ls);
+int ta_starts_traverse(ta_loopstate *ls, visitproc visit, void *arg);
 
 /* -- all_tasks.c ------------------------------------------------------------------------------ */
 

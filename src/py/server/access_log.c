@@ -267,7 +267,7 @@ void ta_access_note(ta_native *x, int status)
     if (log->lines.len >= MAX_LINES)
         write_lines(log);
     else if (server->ls->loop != NULL)
-        ta_loop_defer(server->ls->loop, &log->flush);
+        ta_loop_defer_last(server->ls->loop, &log->flush);
 }
 
 /* How lines are made from now on.  What has been gathered was before. */

@@ -1,0 +1,241 @@
+/*
+ * task_starts.c -- starts coroutines in Tasks of the pool: several of a batch in one Task's step.
+ *
+ * Layer: py (L4).  To enter a Task, to wake it and to let it wait for the Park again costs as much
+ * as a small handler.  So what a batch starts is queued, and the queue is drained at the batch's
+ * end: one Task is woken and runs one coroutine after the other, each in its own context, as if it
+ * had been woken for each.  A coroutine that waits keeps that Task, as does one that leaves
+ * anything on it (is_clean in task_pool.c); the rest goes on in the next Task.  Nothing else is
+ * run or stepped meanwhile.
+ */
+#include "py/loop/task_pool_int.h"
+
+/* -- the queue -------------------------------------------------------------------------------- */
+
+static void put(ta_loopstate *ls, const ta_start *start)
+{
+    ta_starts *q = &ls->starts;
+    q->items[q->tail++] = *start;
+}
+
+/* Room for one more.  0, or -1 with MemoryError. */
+static int reserve(ta_starts *q)
+{
+    if (q->tail < q->size)
+        return 0;
+    unsigned size = q->size ? q->size * 2 : TA_LOOP_BATCH;
+    ta_start *items = PyMem_Realloc(q->items, size * sizeof *items);
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    q->items = items;
+    q->size = size;
+    return 0;
+}
+
+/* The first one, the caller's.  Not when there is none. */
+static ta_start take(ta_starts *q)
+{
+    TA_ASSERT(q->head < q->tail);
+    ta_start start = q->items[q->head++];
+    if (q->head == q->tail)
+        q->head = q->tail = 0;
+    return start;
+}
+
+static inline unsigned length(const ta_starts *q)
+{
+    return q->tail - q->head;
+}
+
+/* -- running ---------------------------------------------------------------------------------- */
+
+static void load(ta_tramp *t, const ta_start *start)
+{
+    TA_ASSERT(t->coro == NULL && t->context == NULL && t->done == NULL);
+    ta_tramp_list_put(t, &t->ls->live_tasks, &t->ls->nlive);
+    t->coro = start->coro;
+    t->context = start->context;
+    t->done = start->done;
+    t->arg = start->arg;
+    t->cancelled = start->cancelled;
+    t->waited = false;
+}
+
+/* Closes a coroutine (steals), so that nobody is told that it was never awaited. */
+static void drop(const ta_loopstate *ls, PyObject *coro)
+{
+    PyObject *res = PyObject_CallMethodNoArgs(coro, ls->st->names.close);
+    if (res == NULL)
+        PyErr_Clear();
+    Py_XDECREF(res);
+    Py_DECREF(coro);
+}
+
+/* It is not run: its end is told, with the exception that is set. */
+static void give_up(const ta_loopstate *ls, const ta_start *start)
+{
+    int rc;
+    PyObject *exc = PyErr_GetRaisedException();
+    do { /* what was to go on with instead is not run either */
+        PyObject *next = NULL;
+        PyErr_SetRaisedException(Py_NewRef(exc));
+        rc = start->done(start->arg, NULL, &next);
+        PyErr_Clear();
+        if (next != NULL)
+            drop(ls, next);
+    } while (rc == 1);
+    Py_DECREF(exc);
+    drop(ls, start->coro);
+    Py_DECREF(start->context);
+    Py_XDECREF(start->cancelled);
+}
+
+/* Wakes an idle Task, or makes one, for it.  Takes over what it refers to. */
+static void run(ta_loopstate *ls, const ta_start *start)
+{
+    ta_tramp *t;
+    if (!ta_list_empty(&ls->idle_tasks)) {
+        t = ta_tramp_of_node(ls->idle_tasks.prev); /* the last parked one: its memory is warm */
+        ta_tramp_list_take(t, &ls->nidle);
+    } else if ((t = ta_tramp_make(ls)) == NULL) {
+        give_up(ls, start);
+        return;
+    }
+    load(t, start);
+    ta_park *park = park_cast(t->park);
+    if (t->state == T_PARKED && park->callback != NULL) {
+        PyObject *wake_up = park->callback; /* its reference is ours now */
+        park->callback = NULL;
+        ta_ls_enter(ls);
+        PyObject *res = PyObject_CallOneArg(wake_up, t->park);
+        ta_ls_leave(ls);
+        Py_DECREF(wake_up);
+        if (res == NULL)
+            ta_ls_unhandled(ls, "Exception in a step of a request's task");
+        Py_XDECREF(res);
+    }
+    /* else: 3.11, the loop's next turn makes the Task's first step */
+    Py_DECREF(t);
+}
+
+bool ta_starts_next(ta_tramp *t)
+{
+    ta_loopstate *ls = t->ls;
+    enum { CLOCK_EVERY = 4 }; /* coroutines between two looks at the clock */
+    if (ls == NULL || !ls->starts.draining || length(&ls->starts) == 0)
+        return false;
+    TA_ASSERT(t->state == T_PARKED && ls->idle_tasks.prev == &t->node);
+    if (++ls->starts.drained % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
+        return false;
+    ta_start start = take(&ls->starts);
+    ta_tramp_list_take(t, &ls->nidle);
+    load(t, &start);
+    Py_DECREF(t); /* the list of idle ones had it */
+    return true;
+}
+
+/* Runs what the batch has started, for as long as the batch has time. */
+static void drain(ta_defer *defer)
+{
+    ta_loopstate *ls = TA_CONTAINER_OF(defer, ta_loopstate, starts.drain);
+    ta_starts *q = &ls->starts;
+    if (!ta_ls_may_start(ls) || q->spent_batch == ls->batch) {
+        ta_loop_defer(ls->loop, defer);
+        return;
+    }
+    q->drained = 0;
+    q->draining = true;
+    while (length(q) > 0) {
+        ta_start start = take(q);
+        run(ls, &start);
+        q->drained++;
+        if (length(q) > 0 && ta_loop_spent(ls->loop)) {
+            q->spent_batch = ls->batch;
+            break;
+        }
+    }
+    q->draining = false;
+    q->last_drained = q->drained;
+    q->last_batch = ls->batch;
+    if (length(q) > 0)
+        ta_loop_defer(ls->loop, defer);
+}
+
+/*
+ * Will others of this batch be started?  If not, a start need not wait for them.  Those that follow
+ * each other on one connection come one by one; those of several connections come as often as they
+ * did a moment ago.
+ */
+static bool has_company(const ta_loopstate *ls)
+{
+    const ta_starts *q = &ls->starts;
+    if (ls->max_idle == 0) /* each has a Task of its own */
+        return false;
+    return length(q) > 0 || q->announced > 0 || ta_loop_pending(ls->loop) > 0 ||
+           (q->last_drained > 1 && ls->batch - q->last_batch <= 1);
+}
+
+int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
+{
+    TA_ASSERT(ta_ls_may_start(ls));
+    ta_start start = {.coro = coro, .done = done, .arg = arg};
+    bool wait = has_company(ls);
+    if ((start.context = PyContext_Copy(ls->context)) == NULL ||
+        (wait && reserve(&ls->starts) < 0)) {
+        Py_XDECREF(start.context);
+        Py_DECREF(coro);
+        return -1;
+    }
+    if (!wait) {
+        run(ls, &start);
+        return 0;
+    }
+    put(ls, &start);
+    ls->starts.drain.fn = drain;
+    ta_loop_defer(ls->loop, &ls->starts.drain);
+    return 0;
+}
+
+/* -- of a loop -------------------------------------------------------------------------------- */
+
+int ta_starts_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
+{
+    ta_starts *q = &ls->starts;
+    PyObject *error = ls->st->exc.cancelled_error;
+    for (unsigned i = q->head; i < q->tail; i++) {
+        if (q->items[i].cancelled != NULL || !match(q->items[i].done, q->items[i].arg, what))
+            continue;
+        PyObject *exc =
+            Py_IsNone(msg) ? PyObject_CallNoArgs(error) : PyObject_CallOneArg(error, msg);
+        if (exc == NULL)
+            return -1;
+        q->items[i].cancelled = exc;
+    }
+    return 0;
+}
+
+void ta_starts_close(ta_loopstate *ls)
+{
+    ta_starts *q = &ls->starts;
+    while (length(q) > 0) {
+        ta_start start = take(q);
+        PyErr_SetNone(ls->st->exc.cancelled_error);
+        give_up(ls, &start);
+    }
+    ta_loop_undefer(ls->loop, &q->drain);
+    PyMem_Free(q->items);
+    *q = (ta_starts){0};
+}
+
+int ta_starts_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    const ta_starts *q = &ls->starts;
+    for (unsigned i = q->head; i < q->tail; i++) {
+        Py_VISIT(q->items[i].coro);
+        Py_VISIT(q->items[i].context);
+        Py_VISIT(q->items[i].cancelled);
+    }
+    return 0;
+}
