@@ -617,6 +617,126 @@ def test_the_server_of_a_loop_wakes_it_by_its_own_selector(loop):
     run(loop, main())
 
 
+# -- the set of all Tasks --------------------------------------------------------------------------
+
+all_tasks_set = pytest.mark.skipif(
+    sys.version_info >= (3, 14), reason="asyncio has no set of Tasks any more"
+)
+
+
+def the_set():
+    tasks = asyncio.tasks
+    return tasks._scheduled_tasks if sys.version_info >= (3, 12) else tasks._all_tasks
+
+
+@all_tasks_set
+def test_the_set_of_tasks_is_what_it_was(loop):
+    assert type(the_set()) is weakref.WeakSet
+    assert type(the_set().add).__name__ == "builtin_function_or_method"
+    assert type(weakref.WeakSet().add).__name__ == "method"
+
+    async def main():
+        task = asyncio.ensure_future(asyncio.sleep(10))
+        assert task in the_set()
+        assert asyncio.all_tasks() == {task, asyncio.current_task()}
+        copy = the_set().copy()
+        assert task in copy
+        copy.discard(task)
+        assert task in the_set()
+        task.cancel()
+        await asyncio.wait([task])
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        asyncio.tasks._unregister_task(task)
+        assert task not in the_set()
+        asyncio.tasks._register_task(task)
+        assert task in the_set()
+        return weakref.ref(task)
+
+    before = len(the_set())
+    gone = run(loop, main())
+    gc.collect()
+    assert gone() is None
+    assert len(the_set()) <= before
+
+
+@all_tasks_set
+def test_tasks_come_and_go_while_somebody_iterates(loop):
+    async def main():
+        tasks = [asyncio.ensure_future(asyncio.sleep(10)) for _ in range(10)]
+        await asyncio.sleep(0)
+        iterator = iter(the_set())
+        next(iterator)
+        refs = [weakref.ref(task) for task in tasks]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        del task
+        tasks.clear()
+        gc.collect()
+        assert sum(ref() is not None for ref in refs) <= 1  # that which the iterator is at
+        assert len(the_set()._pending_removals) >= 9
+        list(iterator)
+        assert not the_set()._pending_removals
+        await asyncio.sleep(0)
+        # a removal that waits goes before the next one is added
+        iterator = iter(the_set())
+        next(iterator)
+        other = asyncio.ensure_future(asyncio.sleep(0))
+        await other
+        del other
+        gc.collect()
+        pending = len(the_set()._pending_removals)
+        last = asyncio.ensure_future(asyncio.sleep(0))
+        assert last in the_set()
+        assert pending == 0 or not the_set()._pending_removals
+        del iterator
+        await last
+
+    run(loop, main())
+
+
+@all_tasks_set
+def test_all_tasks_beside_threads_that_make_some(loop):
+    """Loops of both kinds in other threads, while this one asks for its Tasks again and again."""
+    over = threading.Event()
+    failed = []
+
+    async def busy():
+        while not over.is_set():
+            await asyncio.gather(*(asyncio.sleep(0) for _ in range(10)))
+            mine = asyncio.all_tasks()
+            if asyncio.current_task() not in mine or len(mine) > 12:
+                failed.append(mine)
+
+    def other(make):
+        try:
+            with asyncio.Runner(loop_factory=make) as runner:
+                runner.run(busy())
+        except BaseException as error:  # noqa: BLE001
+            failed.append(error)
+
+    async def main():
+        held = [asyncio.ensure_future(asyncio.sleep(60)) for _ in range(20)]
+        for _ in range(300):
+            assert asyncio.all_tasks() == {*held, asyncio.current_task()}
+            await asyncio.sleep(0)
+        for task in held:
+            task.cancel()
+        await asyncio.wait(held)
+
+    makers = (new_event_loop, asyncio.SelectorEventLoop)
+    threads = [threading.Thread(target=other, args=(make,)) for make in makers]
+    for thread in threads:
+        thread.start()
+    try:
+        run(loop, main())
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join(patience.seconds(20))
+    assert failed == []
+
+
 # -- nothing is left ------------------------------------------------------------------------------
 
 

@@ -1,10 +1,15 @@
 /*
- * all_tasks.c -- enters pooled Tasks into asyncio's set of all tasks, and takes them out.
+ * all_tasks.c -- enters Tasks into asyncio's set of all tasks, and takes them out.
  *
  * Layer: py (L4).  Up to Python 3.13 that set is a WeakSet, whose add() and discard() are Python
- * and cost a waiting request more than its wait.  Here a Task of the pool keeps its weak reference
- * and puts it into the set within: what add() would do.  From 3.14 on, and where the set is not as
- * known, asyncio's functions do it.
+ * and cost a waiting request more than its wait.
+ *   - A Task of the pool keeps its weak reference and puts it into the set within: what add() would
+ *     do.
+ *   - For all other Tasks asyncio calls the set's methods by name.  Once an event loop of ours was
+ *     made, the set has functions of C in the place of those methods (attributes of that one
+ *     object: no class is changed), and weak references whose callback is C.
+ * Whatever is not as usual (somebody iterates and removals have to wait) is left to the set's own
+ * methods.  From 3.14 on, and where the set is not as known, asyncio's functions do all of it.
  */
 #include "py/loop/task_pool_int.h"
 
@@ -30,7 +35,7 @@ int ta_all_tasks_add(ta_tramp *t)
     PyObject *data = data_of(s);
     if (data == NULL)
         return call(s->register_task, t->task);
-    if (t->weak == NULL && (t->weak = PyWeakref_NewRef(t->task, s->all_remove)) == NULL)
+    if (t->weak == NULL && (t->weak = PyWeakref_NewRef(t->task, s->all_forget)) == NULL)
         return -1;
     return PySet_Add(data, t->weak);
 }
@@ -44,44 +49,137 @@ int ta_all_tasks_discard(ta_tramp *t)
     return PySet_Discard(data, t->weak) < 0 ? -1 : 0;
 }
 
-/* The WeakSet's parts, if it is one as known.  0, or -1 with an exception. */
-static int take_apart(ta_task_state *s, PyObject *weak_set)
+/* -- the set's methods ------------------------------------------------------------------------ */
+
+/* WeakSet's own method. */
+static PyObject *call_own(const ta_task_state *s, const char *name, PyObject *task)
 {
-    PyObject *data, *pending = NULL, *remove = NULL;
-    if (PyObject_GetOptionalAttrString(weak_set, "data", &data) < 0 ||
-        PyObject_GetOptionalAttrString(weak_set, "_pending_removals", &pending) < 0 ||
-        PyObject_GetOptionalAttrString(weak_set, "_remove", &remove) < 0) {
-        Py_XDECREF(data);
-        Py_XDECREF(pending);
-        return -1;
-    }
-    if (data != NULL && PySet_CheckExact(data) && pending != NULL && PyList_CheckExact(pending) &&
-        remove != NULL && PyCallable_Check(remove)) {
-        s->all_data = data;
-        s->all_pending = pending;
-        s->all_remove = remove;
-        return 0;
-    }
-    Py_XDECREF(data);
-    Py_XDECREF(pending);
-    Py_XDECREF(remove);
-    return 0;
+    if (s->all_set == NULL) /* the module is being taken down */
+        Py_RETURN_NONE;
+    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(s->all_set), name);
+    PyObject *args[2] = {s->all_set, task};
+    PyObject *res = method ? PyObject_Vectorcall(method, args, 2, NULL) : NULL;
+    Py_XDECREF(method);
+    return res;
 }
 
-int ta_all_tasks_init(ta_state *st)
+static PyObject *set_add(PyObject *module, PyObject *task)
+{
+    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    PyObject *data = data_of(s);
+    if (data == NULL)
+        return call_own(s, "add", task);
+    PyObject *weak = PyWeakref_NewRef(task, s->all_forget);
+    int rc = weak ? PySet_Add(data, weak) : -1;
+    Py_XDECREF(weak);
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *set_discard(PyObject *module, PyObject *task)
+{
+    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    PyObject *data = data_of(s);
+    if (data == NULL)
+        return call_own(s, "discard", task);
+    PyObject *weak = PyWeakref_NewRef(task, NULL); /* equal to the one in the set */
+    int rc = weak ? PySet_Discard(data, weak) : -1;
+    Py_XDECREF(weak);
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* The callback of a weak reference: its Task is gone. */
+static PyObject *forget(PyObject *module, PyObject *weak)
+{
+    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    if (s->all_data == NULL)
+        Py_RETURN_NONE;
+    int rc = PySet_GET_SIZE(s->all_iterating) > 0 ? PyList_Append(s->all_pending, weak)
+                                                  : PySet_Discard(s->all_data, weak);
+    if (rc < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef methods[] = {
+    {"add", set_add, METH_O, PyDoc_STR("See weakref.WeakSet.")},
+    {"discard", set_discard, METH_O, PyDoc_STR("See weakref.WeakSet.")},
+    {"_remove", forget, METH_O, NULL},
+};
+enum { ADD, DISCARD, FORGET };
+
+/* An attribute of the set, unless somebody has one there already.  0, or -1 with an exception. */
+static int put_in_place(PyObject *set, PyObject *module, PyMethodDef *def)
+{
+    PyObject *attributes = PyObject_GenericGetDict(set, NULL);
+    int rc = attributes ? PyMapping_HasKeyString(attributes, def->ml_name) : -1;
+    if (rc == 0) {
+        PyObject *function = PyCFunction_New(def, module);
+        rc = function ? PyDict_SetItemString(attributes, def->ml_name, function) : -1;
+        Py_XDECREF(function);
+    }
+    Py_XDECREF(attributes);
+    return rc < 0 ? -1 : 0;
+}
+
+int ta_all_tasks_speed_up(PyObject *module)
+{
+    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    if (s->all_set == NULL)
+        return 0;
+    return put_in_place(s->all_set, module, &methods[ADD]) < 0
+               ? -1
+               : put_in_place(s->all_set, module, &methods[DISCARD]);
+}
+
+/* -- the beginning ---------------------------------------------------------------------------- */
+
+#if !TA_ALL_TASKS_LINKED
+/* An attribute of the set when it is there and has that type: new reference.  1, 0 or -1. */
+static int take(PyObject *set, const char *name, PyTypeObject *type, PyObject **out)
+{
+    int rc = PyObject_GetOptionalAttrString(set, name, out);
+    if (rc > 0 && !Py_IS_TYPE(*out, type)) {
+        Py_CLEAR(*out);
+        rc = 0;
+    }
+    return rc;
+}
+
+/* The WeakSet's parts, if it is one as known.  0, or -1 with an exception. */
+static int take_apart(ta_task_state *s, PyObject *module, PyObject *set)
+{
+    int data = take(set, "data", &PySet_Type, &s->all_data);
+    int pending = take(set, "_pending_removals", &PyList_Type, &s->all_pending);
+    int iterating = take(set, "_iterating", &PySet_Type, &s->all_iterating);
+    if (data > 0 && pending > 0 && iterating > 0) {
+        s->all_set = Py_NewRef(set);
+        s->all_forget = PyCFunction_New(&methods[FORGET], module);
+        return s->all_forget ? 0 : -1;
+    }
+    Py_CLEAR(s->all_data);
+    return data < 0 || pending < 0 || iterating < 0 ? -1 : 0;
+}
+#endif
+
+int ta_all_tasks_init(PyObject *module, ta_state *st)
 {
 #if TA_ALL_TASKS_LINKED
+    (void)module;
     (void)st;
     return 0;
 #else
     const char *name = PY_VERSION_HEX >= 0x030C0000 ? "_scheduled_tasks" : "_all_tasks";
-    PyObject *weak_set = NULL, *class = ta_import_attr("weakref", "WeakSet");
-    int rc = class ? ta_import_optional("asyncio.tasks", name, &weak_set) : -1;
+    PyObject *set = NULL, *class = ta_import_attr("weakref", "WeakSet");
+    int rc = class ? ta_import_optional("asyncio.tasks", name, &set) : -1;
     if (rc > 0)
-        rc = Py_IS_TYPE(weak_set, (PyTypeObject *)class)
-                 ? take_apart(&ta_loop_objects_of(st)->task, weak_set)
+        rc = Py_IS_TYPE(set, (PyTypeObject *)class)
+                 ? take_apart(&ta_loop_objects_of(st)->task, module, set)
                  : 0;
-    Py_XDECREF(weak_set);
+    Py_XDECREF(set);
     Py_XDECREF(class);
     return rc < 0 ? -1 : 0;
 #endif

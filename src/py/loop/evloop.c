@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "py/loop/selector.h"
+#include "py/loop/task_pool.h"
 #include "py/support/types.h"
 
 double ta_evloop_now(void)
@@ -336,9 +337,10 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 
 static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    const ta_evloop_state *s = &ta_loop_objects_of(ta_evloop_cast(self)->st)->evloop;
+    ta_evloop *l = ta_evloop_cast(self);
+    const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
     /* Looked up each time, as asyncio does: somebody may have put another class there. */
-    PyObject *type = PyObject_GetAttrString(s->futures_module, "Future");
+    PyObject *type = PyObject_GetAttr(s->futures_module, l->st->names.Future);
     PyObject *args[2] = {NULL, self};
     PyObject *future = type
                            ? PyObject_Vectorcall(type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
@@ -348,20 +350,26 @@ static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored)
     return future;
 }
 
+static bool is_keyword(PyObject *given, PyObject *name)
+{
+    return given == name || PyUnicode_Compare(given, name) == 0;
+}
+
 /* create_task(coro, *, name=None, context=None): the plain case, else asyncio's own code. */
 static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *kwnames)
 {
     ta_evloop *l = ta_evloop_cast(self);
     const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
+    const ta_names_state *names = &l->st->names;
     PyObject *name = Py_None, *context = Py_None;
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     bool plain = nargs == 1 && l->factory == NULL && !l->debug;
     for (Py_ssize_t i = 0; plain && i < nkw; i++) {
         PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
-        if (PyUnicode_CompareWithASCIIString(keyword, "name") == 0)
+        if (is_keyword(keyword, names->name))
             name = args[nargs + i];
-        else if (PyUnicode_CompareWithASCIIString(keyword, "context") == 0)
+        else if (is_keyword(keyword, names->context))
             context = args[nargs + i];
         else
             plain = false; /* eager_start, or what later versions have */
@@ -370,11 +378,12 @@ static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssiz
         return forward(self, "create_task", args, nargs, kwnames);
     if (check_open(l) < 0)
         return NULL;
-    PyObject *type = PyObject_GetAttrString(s->tasks_module, "Task");
+    PyObject *type = PyObject_GetAttr(s->tasks_module, names->Task);
     PyObject *all[5] = {NULL, args[0], self, name, context};
-    PyObject *task = type ? PyObject_Vectorcall(type, all + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                                s->task_kwnames)
-                          : NULL;
+    /* A Task makes a dict of its keywords: none of those that say nothing. */
+    PyObject *given = Py_IsNone(name) && Py_IsNone(context) ? s->loop_kwname : s->task_kwnames;
+    PyObject *task =
+        type ? PyObject_Vectorcall(type, all + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, given) : NULL;
     Py_XDECREF(type);
     return task;
 }
@@ -586,11 +595,13 @@ static int set_factory(PyObject *self, PyObject *value, void *Py_UNUSED(closure)
 static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
                           PyObject *Py_UNUSED(kwargs))
 {
-    ta_state *st = ta_state_of(type);
-    ta_evloop *l = st ? (ta_evloop *)type->tp_alloc(type, 0) : NULL; /* zeroed */
+    PyObject *module = PyType_GetModuleByDef(type, &ta_module_def);
+    if (module == NULL || ta_all_tasks_speed_up(module) < 0)
+        return NULL;
+    ta_evloop *l = (ta_evloop *)type->tp_alloc(type, 0); /* zeroed */
     if (l == NULL)
         return NULL;
-    l->st = st;
+    l->st = ta_state_of_module(module);
 #ifdef Py_GIL_DISABLED
     (void)pthread_mutex_init(&l->mutex, NULL);
 #endif

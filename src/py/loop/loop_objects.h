@@ -49,9 +49,9 @@ typedef struct ta_task_state {
     PyObject *unregister_task; /* asyncio.tasks._unregister_task */
     PyObject *callbacks;       /* asyncio.Task._callbacks, ._must_cancel: descriptors */
     PyObject *must_cancel;
-    PyObject *all_data; /* asyncio's WeakSet of Tasks, taken apart; NULL: not as known */
-    PyObject *all_pending;
-    PyObject *all_remove;
+    PyObject *all_set; /* asyncio's WeakSet of Tasks, taken apart; NULL: not as known */
+    PyObject *all_data, *all_pending, *all_iterating;
+    PyObject *all_forget;     /* the callback of weak references in it */
     PyObject *task_kwnames;   /* ("loop", "name", "context"[, "eager_start"]) */
     PyObject *create_kwnames; /* ("name", "context") */
     PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */

@@ -47,7 +47,6 @@ typedef struct ta_starts {
     unsigned drained;      /* how many it took so far */
     unsigned last_drained; /* how many that were the last time ... */
     uint64_t last_batch;   /* ... which was in this batch */
-    uint64_t spent_batch;  /* the last one whose time was over */
 } ta_starts;
 
 typedef struct ta_loopstate {

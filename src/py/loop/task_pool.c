@@ -797,7 +797,7 @@ int ta_task_init(PyObject *module, ta_state *st)
     if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||
         (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
         (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
-        take_private_names(s) < 0 || ta_all_tasks_init(st) < 0)
+        take_private_names(s) < 0 || ta_all_tasks_init(module, st) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
     if ((s->eager_factory = ta_import_attr("asyncio", "eager_task_factory")) == NULL)

@@ -113,7 +113,7 @@ int ta_starts_traverse(ta_loopstate *ls, visitproc visit, void *arg);
 /* As asyncio's _register_task and _unregister_task: 0, or -1 with an exception. */
 TA_MUST_CHECK int ta_all_tasks_add(ta_tramp *t);
 TA_MUST_CHECK int ta_all_tasks_discard(ta_tramp *t);
-int ta_all_tasks_init(ta_state *st);
+int ta_all_tasks_init(PyObject *module, ta_state *st);
 
 /* -- task_parking.c
  * ----------------------------------------------------------------------------------- */

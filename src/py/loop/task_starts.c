@@ -141,7 +141,7 @@ static void drain(ta_defer *defer)
 {
     ta_loopstate *ls = TA_CONTAINER_OF(defer, ta_loopstate, starts.drain);
     ta_starts *q = &ls->starts;
-    if (!ta_ls_may_start(ls) || q->spent_batch == ls->batch) {
+    if (!ta_ls_may_start(ls) || ta_loop_spent(ls->loop)) {
         ta_loop_defer(ls->loop, defer);
         return;
     }
@@ -151,10 +151,8 @@ static void drain(ta_defer *defer)
         ta_start start = take(q);
         run(ls, &start);
         q->drained++;
-        if (length(q) > 0 && ta_loop_spent(ls->loop)) {
-            q->spent_batch = ls->batch;
+        if (length(q) > 0 && ta_loop_spent(ls->loop))
             break;
-        }
     }
     q->draining = false;
     q->last_drained = q->drained;

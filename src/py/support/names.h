@@ -8,10 +8,12 @@
 
 #define TA_NAMES(TA_NAME, TA_NAME2)                                                                \
     TA_NAME(DELETE)                                                                                \
+    TA_NAME(Future)                                                                                \
     TA_NAME(GET)                                                                                   \
     TA_NAME(HEAD)                                                                                  \
     TA_NAME(POST)                                                                                  \
     TA_NAME(PUT)                                                                                   \
+    TA_NAME(Task)                                                                                  \
     TA_NAME(add_done_callback)                                                                     \
     TA_NAME(ag_code)                                                                               \
     TA_NAME(ag_frame)                                                                              \
@@ -61,6 +63,7 @@
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
+    TA_NAME(name)                                                                                  \
     TA_NAME(path)                                                                                  \
     TA_NAME(path_params)                                                                           \
     TA_NAME(query_params)                                                                          \
