@@ -1,7 +1,7 @@
 /*
  * all_tasks.c -- enters Tasks into asyncio's set of all tasks, and takes them out.
  *
- * Layer: py (L4).  Up to Python 3.13 that set is a WeakSet, whose add() and discard() are Python
+ * Layer: py/loop.  Up to Python 3.13 that set is a WeakSet, whose add() and discard() are Python
  * and cost a waiting request more than its wait.
  *   - A Task of the pool keeps its weak reference and puts it into the set within: what add() would
  *     do.

@@ -1,7 +1,7 @@
 /*
  * task_starts.c -- starts coroutines in Tasks of the pool: several of a batch in one Task's step.
  *
- * Layer: py (L4).  To enter a Task, to wake it and to let it wait for the Park again costs as much
+ * Layer: py/loop.  To enter a Task, to wake it and to let it wait for the Park again costs as much
  * as a small handler.  So what a batch starts is queued, and the queue is drained at the batch's
  * end: one Task is woken and runs one coroutine after the other, each in its own context, as if it
  * had been woken for each.  A coroutine that waits keeps that Task, as does one that leaves
