@@ -24,6 +24,7 @@ static inline void *ta_lend_take_buf(void *owner)
 {
     ta_buf *buf = owner;
     void *data = buf->data;
+    TA_ASSERT(data != NULL); /* once */
     ta_buf_init(buf);
     return data;
 }

@@ -35,18 +35,21 @@ void ta_xch_clear(ta_xch *x)
 
 static void *keep_object(void *owner)
 {
+    TA_ASSERT(PyBytes_CheckExact((PyObject *)owner) || PyUnicode_CheckExact((PyObject *)owner));
     return Py_NewRef((PyObject *)owner);
 }
 
 /* On the loop's thread, which has the GIL wherever a connection lets go of something. */
 static void release_object(void *object)
 {
+    TA_ASSERT(PyGILState_Check());
     Py_DECREF((PyObject *)object);
 }
 
 const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender)
 {
     PyObject *owner = piece->owner;
+    TA_ASSERT(owner == NULL || piece->buf == NULL);
     if (piece->buf != NULL) {
         *lender = ta_lend_buf(piece->buf);
         return lender;

@@ -55,16 +55,17 @@ typedef struct ta_loopstate {
     ta_wake *wake;     /* owned: completions of other threads */
     PyObject *aioloop; /* owned: the running asyncio (or uvloop) loop; NULL until attached */
     PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
-    PyObject *fatal;  /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
-    bool in_batch;    /* inside ta_loop_poll */
-    uint64_t batch;   /* counts them */
-    unsigned running; /* > 0 while Python code that C called runs: see ta_ls_enter */
-    bool direct;      /* a plan runs that has no Task (yet) */
-    bool bare;        /* and that is in no context of its own */
-    bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
-    bool debug;       /* aioloop is in debug mode, as far as we know: slow steps are told */
-    bool peek;        /* aioloop has the private attributes that tell what is scheduled on it */
-    const void *look; /* borrowed: selector.c's look at them when select() began; or NULL */
+    PyObject *fatal; /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
+    bool in_batch;   /* inside ta_loop_poll */
+    unsigned long owner; /* the thread of the batch that runs, or ran last */
+    uint64_t batch;      /* counts them */
+    unsigned running;    /* > 0 while Python code that C called runs: see ta_ls_enter */
+    bool direct;         /* a plan runs that has no Task (yet) */
+    bool bare;           /* and that is in no context of its own */
+    bool nested;         /* aioloop watches our descriptor (uvloop) instead of calling select() */
+    bool debug;          /* aioloop is in debug mode, as far as we know: slow steps are told */
+    bool peek;           /* aioloop has the private attributes that tell what is scheduled on it */
+    const void *look;    /* borrowed: selector.c's look at them when select() began; or NULL */
 
     /* task_pool.c */
     struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
@@ -95,6 +96,12 @@ typedef struct ta_loopstate {
     } lag;
 } ta_loopstate;
 
+/* Whether this thread may touch what belongs to the loop: while a batch runs, only its own. */
+static inline bool ta_ls_is_ours(const ta_loopstate *ls)
+{
+    return !ls->in_batch || ls->owner == PyThread_get_thread_ident();
+}
+
 /*
  * The door through which C calls Python on the loop's thread: whatever an event, a timer, a
  * deferred call or a completion calls there is called between these two.  Within them no request,
@@ -104,6 +111,7 @@ typedef struct ta_loopstate {
  */
 static inline void ta_ls_enter(ta_loopstate *ls)
 {
+    TA_ASSERT(ta_ls_is_ours(ls));
     ls->running++;
 }
 

@@ -463,6 +463,7 @@ static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *ser
     }
     unsigned running = ls->running;
     ls->in_batch = true;
+    ls->owner = PyThread_get_thread_ident();
     ls->batch++;
     int n = ta_loop_poll(ls->loop, timeout_ms, ready, TA_LOOP_BATCH, served);
     int err = errno;

@@ -31,7 +31,7 @@ static PyWeakReference *weakrefs(PyObject *task)
 }
 
 /* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
-static bool may_pool(const ta_state *st)
+static bool may_pool(ta_state *st)
 {
     return ta_loop_objects_of(st)->task.unregister_task != NULL;
 }

@@ -64,6 +64,7 @@ static ta_step receive_advance(ta_co *co, PyObject *value)
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_step step = TA_STEP_ERROR;
     PyObject *message = NULL;
+    TA_ASSERT(io->x != NULL); /* not after its end */
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);

@@ -118,6 +118,8 @@ static ta_step send_advance(ta_co *co, PyObject *value)
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_step step = TA_STEP_ERROR;
     PyObject *message = io->message;
+    TA_ASSERT(io->x != NULL); /* not after its end */
+    TA_ASSERT(message == NULL || io->job == NULL);
     io->message = NULL;
     if (value == NULL && PyErr_Occurred()) {
         Py_CLEAR(io->job); /* thrown in */

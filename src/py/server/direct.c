@@ -298,6 +298,8 @@ static int settle(ta_native *x, way *w)
 {
     ta_xch *base = &x->base;
     PyObject *router = w->app->router;
+    TA_ASSERT(x->in.place == TA_PLACE_NONE && w->match.nparams <= TA_XCH_MAX_PARAMS);
+    TA_ASSERT(base->path_params == NULL && base->scope_items == NULL);
     if (w->mounted) {
         x->in.root_len = w->root.len;
         x->in.app_root_len = w->app_root.len;

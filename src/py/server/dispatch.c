@@ -116,6 +116,7 @@ static PyObject *ask_error_app(ta_native *x, PyObject *exc)
 static void release(ta_native *x)
 {
     ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
+    TA_ASSERT(server->tasks > 0);
     server->tasks--;
     ta_work_ends(&x->asgi.work);
     if (TA_UNLIKELY(x->asgi.watch != NULL))
@@ -191,6 +192,7 @@ int ta_dispatch_cancel(ta_native *x, PyObject *msg)
 /* Runs the coroutine (steals) in a Task. */
 static void run_task(ta_native *x, PyObject *coro)
 {
+    TA_ASSERT(coro != NULL && !PyErr_Occurred());
     Py_INCREF(x);
     x->server->tasks++;
     ta_work_begins(&x->asgi.work);
@@ -206,6 +208,7 @@ static void run_task(ta_native *x, PyObject *coro)
 static void failed_outside(ta_native *x)
 {
     PyObject *exc = PyErr_GetRaisedException();
+    TA_ASSERT(exc != NULL);
     PyObject *coro = ask_error_app(x, exc);
     if (coro != NULL) {
         Py_DECREF(exc);
@@ -240,6 +243,7 @@ static bool start_direct(ta_native *x)
     int rc;
     if (!ta_direct_run(x, &run, &rc))
         return false;
+    TA_ASSERT((rc < 0) == (PyErr_Occurred() != NULL) && (rc == 0) == (run != NULL));
     if (TA_LIKELY(rc == 1))
         finish(x, NULL);
     else if (rc == 0)
@@ -327,6 +331,7 @@ static void start_later(ta_defer *defer)
 
 void ta_dispatch_start(ta_native *x)
 {
+    TA_ASSERT(x->asgi.work == TA_WORK_NONE && x->out.state == TA_RESPONSE_NONE);
     if (TA_LIKELY(ta_ls_may_start(x->base.ls))) {
         start(x);
     } else {

@@ -499,6 +499,7 @@ static void give_stream(ta_server *server, ta_gzip *gz)
 /* Compresses into x->out.packed with x->out.gzip. */
 static int pack(ta_native *x, ta_str data, bool more)
 {
+    TA_ASSERT(x->out.gzip != NULL); /* no thread has it */
     ta_buf_clear(&x->out.packed);
     int rc =
         ta_gzip_write(x->out.gzip, data, more ? TA_GZIP_FLUSH : TA_GZIP_FINISH, &x->out.packed);
@@ -569,6 +570,7 @@ static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
         job->has_data = true;
         Py_DECREF(bytes); /* the view keeps it */
     }
+    TA_ASSERT(x->out.gzip != NULL);
     job->gzip = x->out.gzip;
     x->out.gzip = NULL;
     return (PyObject *)job;
@@ -690,6 +692,7 @@ int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *
         PyErr_SetString(PyExc_RuntimeError, "The response could not be compressed.");
         return -1;
     }
+    TA_ASSERT(job->gzip != NULL && x->out.packing != TA_PACK_NONE);
     x->out.gzip = job->gzip;
     job->gzip = NULL;
     *piece = ta_piece_buf(&job->out);

@@ -98,6 +98,7 @@ ta_native *ta_native_new(ta_server *server, ta_req *req)
     x->in.secure = req->secure;
     PyObject_GC_Track((PyObject *)x);
     if (set_path(x, req->path) < 0) {
+        x->req = NULL; /* it was never ours */
         Py_DECREF(x);
         return NULL;
     }
@@ -122,6 +123,7 @@ static bool detach(ta_native *x)
                   x->in.raw_path.len + (own_path ? 0 : b->path.len);
     for (uint32_t i = 0; i < b->nheaders; i++)
         need += b->headers[i].name.len + b->headers[i].value.len;
+    TA_ASSERT(x->in.copy == NULL);
     char *p = PyMem_Malloc(need + 1);
     if (p == NULL)
         return false;
@@ -149,8 +151,7 @@ static bool detach(ta_native *x)
 
 void ta_native_closed(ta_native *x)
 {
-    if (x->req == NULL)
-        return;
+    TA_ASSERT(x->req != NULL); /* once */
     if (Py_REFCNT(x) > 1) {
         /* A run goes on (background tasks, a handler whose client has gone), or Python keeps it. */
         if (x->base.scope_dict == NULL) {
@@ -213,6 +214,9 @@ static void native_dealloc(PyObject *self)
     ta_native *x = (ta_native *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
+    /* on_close has come, and nobody holds it without a reference. */
+    TA_ASSERT(x->req == NULL && x->out.file < 0 && x->out.stream == NULL);
+    TA_ASSERT(!ta_list_linked(&x->later.node) && !ta_work_has_task(x->asgi.work));
     (void)native_clear(self);
     ta_websock_free(x);
     Py_CLEAR(x->server);

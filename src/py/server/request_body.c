@@ -25,6 +25,7 @@ int ta_request_body_check(ta_native *x, uint64_t size)
 
 PyObject *ta_request_body_wait(ta_native *x, size_t want)
 {
+    TA_ASSERT(x->req != NULL);
     PyObject *waiter = ta_waiters_add(&x->in.readers, x->base.ls);
     if (waiter != NULL)
         ta_req_want_body(x->req, want);
@@ -55,6 +56,7 @@ static int try_body(ta_native *x, PyObject **out)
         return -1;
     x->in.received += req->body.len;
     ta_req_consume(req, req->body.len);
+    TA_ASSERT(x->base.body_bytes == NULL);
     x->base.body_bytes = Py_NewRef(bytes);
     ta_input_given(&x->in.state,
                    true); /* as if receive() had given it: what comes next is the disconnect */
@@ -66,6 +68,7 @@ static ta_step body_advance(ta_co *co, PyObject *value)
 {
     native_body *b = (native_body *)co;
     ta_step step = TA_STEP_ERROR;
+    TA_ASSERT(b->x != NULL); /* not after its end */
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);

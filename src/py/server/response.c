@@ -44,6 +44,7 @@ static unsigned head_flags(const ta_native *x)
 /* Sends the head that waits, as the beginning of a stream. */
 static int begin_stream(ta_native *x)
 {
+    TA_ASSERT(x->req != NULL);
     ta_loop_undefer(x->base.ls->loop, &x->later);
     ta_native_move(x, TA_RESPONSE_STREAM);
     return ta_resp_start(x->req, x->out.head.status, ta_buf_str(&x->out.head.lines), head_flags(x));
@@ -71,6 +72,7 @@ static void send_head_later(ta_defer *defer)
 /* The head is complete: it goes out with what comes next, or else at the end of the batch. */
 static void head_ready(ta_native *x)
 {
+    TA_ASSERT(!ta_list_linked(&x->later.node)); /* its start has been */
     ta_native_move(x, TA_RESPONSE_READY);
     x->later.fn = send_head_later;
     ta_loop_defer(x->base.ls->loop, &x->later);
@@ -149,6 +151,7 @@ static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
     int rc = TA_OK;
     ta_str data = piece->data;
     ta_lender lender;
+    TA_ASSERT(x->req != NULL && x->out.packing != TA_PACK_HELD);
     if (count_body(x, data.len, more) < 0)
         return -1;
     if (!more && x->out.state == TA_RESPONSE_READY) {
@@ -203,6 +206,7 @@ int ta_response_file(ta_native *x, int fd, int64_t size)
     }
     if (count_body(x, (size_t)size, false) < 0)
         goto error;
+    TA_ASSERT(x->out.file < 0);
     x->out.file = fd; /* until on_close */
     bool ready = x->out.state == TA_RESPONSE_READY;
     if (ready && x->out.head.length < 0) {

@@ -17,6 +17,7 @@ void ta_server_maybe_done(ta_server *server)
 {
     if (server->on_done == NULL || !server->http_done || server->tasks > 0)
         return;
+    TA_ASSERT(server->stopping);
     PyObject *fn = server->on_done;
     server->on_done = NULL;
     ta_loopstate *ls = server->ls;
@@ -38,9 +39,19 @@ static bool wants_websocket(const ta_native *x)
 
 /* -- upcalls of the protocol ------------------------------------------------------------------ */
 
+/* The exchange of a request; NULL: there was no memory for one, or it is closed. */
+static ta_native *exchange_of(const ta_req *req)
+{
+    ta_native *x = req->user;
+    TA_ASSERT(x == NULL || (x->req == req && Py_REFCNT(x) > 0));
+    TA_ASSERT(x == NULL || ta_ls_is_ours(x->base.ls));
+    return x;
+}
+
 static void on_request(void *ctx, ta_req *req)
 {
     ta_server *server = ctx;
+    TA_ASSERT(req->user == NULL && ta_ls_is_ours(server->ls));
     ta_native *x = ta_native_new(server, req);
     req->user = x;
     server->served++;
@@ -64,14 +75,14 @@ static void on_request(void *ctx, ta_req *req)
 
 static void on_body(ta_req *req)
 {
-    ta_native *x = req->user;
+    ta_native *x = exchange_of(req);
     if (x != NULL)
         ta_waiters_wake(&x->in.readers);
 }
 
 static void on_drain(ta_req *req)
 {
-    ta_native *x = req->user;
+    ta_native *x = exchange_of(req);
     if (x == NULL)
         return;
     if (x->ws != NULL)
@@ -81,14 +92,14 @@ static void on_drain(ta_req *req)
 
 static void on_raw(ta_req *req, const char *data, size_t len)
 {
-    ta_native *x = req->user;
+    ta_native *x = exchange_of(req);
     if (x != NULL)
         ta_websock_input(x, data, len);
 }
 
 static void on_disconnect(ta_req *req)
 {
-    ta_native *x = req->user;
+    ta_native *x = exchange_of(req);
     if (x == NULL)
         return;
     ta_peer_went_silent(&x->peer);
@@ -103,11 +114,12 @@ static void on_disconnect(ta_req *req)
 
 static void on_close(ta_req *req)
 {
-    ta_native *x = req->user;
+    ta_native *x = exchange_of(req);
     req->user = NULL;
     if (x == NULL)
         return;
     ta_loopstate *ls = x->base.ls;
+    TA_ASSERT(x->server->active > 0);
     x->server->active--;
     ta_native_closed(x);
     ta_ls_enter(ls); /* destructors of whatever the request had */
@@ -300,6 +312,7 @@ static void shut(ta_server *server)
         ta_access_flush(server->access_log);
     Py_CLEAR(server->on_done);
     ta_guest_leave(&server->guest);
+    TA_ASSERT(server->active == 0); /* each request has had its on_close */
     if (server->kept) {
         server->kept = false;
         Py_DECREF(server);
@@ -393,6 +406,8 @@ static void server_dealloc(PyObject *self)
         return; /* somebody has it again */
     PyObject_GC_UnTrack(self);
     (void)server_clear(self);
+    /* An exchange and a Task of one keep the server. */
+    TA_ASSERT(s->active == 0 && s->tasks == 0 && s->http == NULL);
     Py_CLEAR(s->asgi_info);
     Py_CLEAR(s->ws_info);
     Py_CLEAR(s->ws_extensions);

@@ -46,6 +46,7 @@ static void cancel_later(ta_defer *defer)
 {
     ta_streamer *s = TA_CONTAINER_OF(defer, ta_streamer, leaving);
     ta_native *x = s->x;
+    TA_ASSERT(x->out.stream == s && !s->cancelled);
     if (!ta_ls_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
         ta_loop_defer(x->base.ls->loop, defer);
         return;
@@ -191,6 +192,7 @@ static ta_step ask_next(ta_streamer *s)
         PyErr_SetNone(PyExc_StopAsyncIteration);
         return TA_STEP_ERROR;
     }
+    TA_ASSERT(s->piece == NULL);
     s->piece = awaitable;
     return TA_STEP_GO;
 }
@@ -298,6 +300,7 @@ static ta_step begin(ta_streamer *s)
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
     if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
         return TA_STEP_ERROR;
+    TA_ASSERT(x->out.stream == NULL);
     x->out.stream = s;
     return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
 }
@@ -411,6 +414,7 @@ static ta_step raise_later(ta_streamer *s)
 {
     if (s->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
         return TA_STEP_ERROR;
+    TA_ASSERT(s->exc == NULL);
     s->exc = PyErr_GetRaisedException();
     ta_step step = leave_thread(s, FAILING);
     if (step == TA_STEP_AWAIT)
@@ -424,6 +428,7 @@ static ta_step raise_later(ta_streamer *s)
 /* In FAILING: the thread is out, or something (maybe a cancellation of ours) was thrown in. */
 static ta_step raise_now(ta_streamer *s)
 {
+    TA_ASSERT(s->exc != NULL);
     bool ours = PyErr_Occurred() != NULL && s->cancelled;
     PyErr_Clear();
     if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_STEP_AWAIT)

@@ -23,6 +23,7 @@ static void done_with(ta_native *x, PyObject *res)
 
 int ta_watch_begin(ta_native *x)
 {
+    TA_ASSERT(x->asgi.watch == NULL);
     PyObject *address = ta_scope_peer(x);
     PyObject *made = NULL;
     if (address != NULL) {
@@ -80,6 +81,7 @@ void ta_native_log(ta_native *x, const char *text, PyObject *exc)
 void ta_watch_ended(ta_native *x)
 {
     PyObject *watch = x->asgi.watch;
+    TA_ASSERT(watch != NULL);
     x->asgi.watch = NULL;
     ta_ls_enter(x->base.ls);
     done_with(x, PyObject_CallMethod(watch, "ended", NULL));

@@ -8,6 +8,11 @@
 
 #include "py/support/exc.h"
 
+/*
+ *   CONNECTING ----> OPEN ------> CLOSED        CONNECTING --> CLOSED
+ *        |                          ^
+ *        +---------> DENYING -------+
+ */
 typedef enum phase {
     CONNECTING, /* neither accepted nor refused */
     DENYING,    /* websocket.http.response.start was sent */
@@ -32,6 +37,12 @@ struct ta_websock {
     uint32_t head, count, cap;
     size_t bytes;
 };
+
+static void move(ta_websock *w, phase to)
+{
+    TA_ASSERT(to > w->phase && (w->phase == CONNECTING || to == CLOSED));
+    w->phase = (uint8_t)to;
+}
 
 /* -- the queue -------------------------------------------------------------------------------- */
 
@@ -65,13 +76,16 @@ static int push(ta_websock *w, PyObject *data)
         w->head = 0;
         w->cap = cap;
     }
+    TA_ASSERT((w->cap & (w->cap - 1)) == 0 && w->count < w->cap);
     w->queue[(w->head + w->count++) & (w->cap - 1)] = data;
     w->bytes += size_of(data);
     return 0;
 }
 
+/* The oldest: its reference goes over to the caller.  There must be one. */
 static PyObject *pop(ta_websock *w)
 {
+    TA_ASSERT(w->count > 0);
     PyObject *data = w->queue[w->head];
     w->head = (w->head + 1) & (w->cap - 1);
     w->count--;
@@ -247,6 +261,7 @@ int ta_websock_open(ta_native *x)
         refuse(x, &hs);
         return 0;
     }
+    TA_ASSERT(x->ws == NULL);
     ta_websock *w = PyMem_Calloc(1, sizeof *w);
     if (w == NULL) {
         PyErr_NoMemory();
@@ -436,6 +451,7 @@ static int send_accept(ta_websock *w, PyObject *message)
         return -1;
     if (x->req == NULL)
         return client_disconnected(w);
+    TA_ASSERT(w->conn == NULL);
     cfg.deflate = w->hs.deflate;
     w->conn = ta_ws_new(x->base.ls->loop, &cfg, &conn_ops, w);
     if (w->conn == NULL) {
@@ -455,7 +471,7 @@ static int send_accept(ta_websock *w, PyObject *message)
         PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
         return -1;
     }
-    w->phase = OPEN;
+    move(w, OPEN);
     ta_native_move(x, TA_RESPONSE_UPGRADED);
     ta_response_started(x, 101);
     if (x->server->stopping)
@@ -466,7 +482,7 @@ static int send_accept(ta_websock *w, PyObject *message)
 /* A refusal without a response of the application's. */
 static void deny(ta_websock *w)
 {
-    w->phase = CLOSED;
+    move(w, CLOSED);
     set_end(w, TA_WS_ABNORMAL, NULL);
     ta_response_plain(w->x, 403, "");
 }
@@ -475,7 +491,7 @@ static int send_denial_body(ta_websock *w, PyObject *message)
 {
     int rc = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
     if (ta_response_is_over(w->x->out.state)) {
-        w->phase = CLOSED;
+        move(w, CLOSED);
         set_end(w, TA_WS_ABNORMAL, NULL);
     }
     return rc;
@@ -551,12 +567,39 @@ static int send_close(ta_websock *w, PyObject *message)
         Py_DECREF(reason);
         return -1;
     }
-    w->phase = CLOSED;
+    move(w, CLOSED);
     clear_queue(w);
     ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
     set_end(w, (unsigned)code, reason);
     ta_waiters_wake(&w->x->in.readers);
     return 0;
+}
+
+static int unexpected(const char *wanted, PyObject *type)
+{
+    PyErr_Format(PyExc_RuntimeError, "Expected ASGI message %s got '%S'.", wanted, type);
+    return -1;
+}
+
+static int take_first_message(ta_websock *w, PyObject *message, PyObject *type)
+{
+    const ta_names_state *n = &w->x->st->names;
+    if (ta_asgi_io_same_text(type, n->websocket_accept))
+        return send_accept(w, message);
+    if (ta_asgi_io_same_text(type, n->websocket_close)) {
+        if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+            return -1;
+        deny(w);
+        return 0;
+    }
+    if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
+        int rc = ta_asgi_send_start(w->x, message);
+        if (rc == 0)
+            move(w, DENYING);
+        return rc;
+    }
+    return unexpected(
+        "'websocket.accept', 'websocket.close' or 'websocket.http.response.start' but", type);
 }
 
 /* 1: taken, but wait for room; 0: taken; -1. */
@@ -569,40 +612,17 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
     }
     switch ((phase)w->phase) {
     case CONNECTING:
-        if (ta_asgi_io_same_text(type, n->websocket_accept))
-            return send_accept(w, message);
-        if (ta_asgi_io_same_text(type, n->websocket_close)) {
-            if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
-                return -1;
-            deny(w);
-            return 0;
-        }
-        if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
-            int rc = ta_asgi_send_start(w->x, message);
-            if (rc == 0)
-                w->phase = DENYING;
-            return rc;
-        }
-        PyErr_Format(PyExc_RuntimeError,
-                     "Expected ASGI message 'websocket.accept', 'websocket.close' "
-                     "or 'websocket.http.response.start' but got '%S'.",
-                     type);
-        return -1;
+        return take_first_message(w, message, type);
     case DENYING:
         if (ta_asgi_io_same_text(type, n->websocket_http_response_body))
             return send_denial_body(w, message);
-        PyErr_Format(PyExc_RuntimeError,
-                     "Expected ASGI message 'websocket.http.response.body' but got '%S'.", type);
-        return -1;
+        return unexpected("'websocket.http.response.body' but", type);
     case OPEN:
         if (ta_asgi_io_same_text(type, n->websocket_send))
             return send_data(w, message);
         if (ta_asgi_io_same_text(type, n->websocket_close))
             return send_close(w, message);
-        PyErr_Format(PyExc_RuntimeError,
-                     "Expected ASGI message 'websocket.send' or 'websocket.close', but got '%S'.",
-                     type);
-        return -1;
+        return unexpected("'websocket.send' or 'websocket.close', but", type);
     case CLOSED:
         break;
     }
@@ -686,7 +706,8 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
     ta_websock *w = x->ws;
     phase was = (phase)w->phase;
     log_outcome(w, result, exc);
-    w->phase = CLOSED;
+    if (was != CLOSED)
+        move(w, CLOSED);
     clear_queue(w);
     switch (was) {
     case CONNECTING:
