@@ -35,7 +35,7 @@ async def app(scope, receive, send):
 
 def serve(port: int) -> int:
     """Serve `app` until a signal comes."""
-    from turboapi._server import serve
+    from turboapi._serving.server import serve
     from turboapi.config import Config
 
     config = Config(port=port, log_level="warning", access_log=False, interface="asgi")

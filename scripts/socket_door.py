@@ -141,7 +141,7 @@ class Told(logging.Handler):
 
 def uvicorn_run(app: Any, *, host: str = "127.0.0.1", port: int = 8000, **_: Any) -> None:
     """In place of `uvicorn.run`, mostly in a process of its own."""
-    from turboapi._run import run
+    from turboapi._serving.run import run
 
     run(app, host=host, port=port)
 

@@ -4,7 +4,7 @@
 
 __version__ = "0.1.0"
 
-from ._process import guard_start as _guard_start
+from ._serving.process import guard_start as _guard_start
 
 _guard_start()  # the imports below take a while
 

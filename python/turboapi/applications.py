@@ -294,13 +294,13 @@ class FastAPI(Starlette):
             ConfigError: a setting can't be used.
             BindError: the address can't be listened on.
         """
-        from turboapi._run import run
+        from turboapi._serving.run import run
 
         run(self, **settings)
 
     def _native_app(self) -> Any:
         """Return the `_core.App` that the native server serves: see docs/engine.md."""
-        from turboapi._native import native_app
+        from turboapi._compile.native_app import native_app
 
         return native_app(self)
 

@@ -1,7 +1,7 @@
 """The server's settings.
 
 `Config` is what the command line, `app.run()` and the environment are turned into, and all that
-the server (`turboapi._server.serve(app, config)`) and the supervisor are told.  It is immutable,
+the server (`_serving.server.serve(app, config)`) and the supervisor are told.  It is immutable,
 checked when it is made, and pickles.
 
     Config(port=9000)                 checked, the environment not read
@@ -19,7 +19,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from turboapi._core import HTTP_LIMITS
-from turboapi._settings import (
+from turboapi._serving.settings import (
     METADATA_KEY,
     Choice,
     ConfigError,

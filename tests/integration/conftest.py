@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from turboapi import _twins
+from turboapi._serving import twins
 
 LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
 LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
@@ -18,6 +18,6 @@ def plain_loggers():
         logger.disabled, logger.propagate = False, True
         logger.handlers.clear()
         logger.setLevel(logging.NOTSET)
-        if type(logger).__module__ == _twins.__name__:
+        if type(logger).__module__ == twins.__name__:
             logger.__class__ = logging.Logger
-    _twins._remembered, _twins._own_handlers = None, frozenset()
+    twins._remembered, twins._own_handlers = None, frozenset()

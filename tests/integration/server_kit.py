@@ -8,7 +8,7 @@ import threading
 
 import patience
 
-from turboapi._server import LoopThread
+from turboapi._serving.server import LoopThread
 from turboapi.config import Config
 
 TIMEOUT = patience.seconds(10)

@@ -153,7 +153,7 @@ def test_broken_application_shows_its_own_traceback(folder):
     assert code == 3
     assert "ZeroDivisionError" in output
     assert "1 / 0" in output
-    assert "_importer.py" not in output
+    assert "importer.py" not in output
 
 
 def test_port_in_use(folder):
@@ -370,7 +370,7 @@ def test_reloads_on_changes(folder, watcher, monkeypatch):
 
 def test_run_from_a_script(folder):
     (folder / "script.py").write_text(
-        "from main import app\nfrom turboapi._run import run\nrun(app, port=0)\n"
+        "from main import app\nfrom turboapi._serving.run import run\nrun(app, port=0)\n"
     )
     server = Server.__new__(Server)
     server.log_path, server.port = folder / "log.txt", 0
@@ -385,7 +385,7 @@ def test_run_from_a_script(folder):
 
 
 def test_run_of_an_object_has_one_process(monkeypatch):
-    from turboapi._run import run as run_app
+    from turboapi._serving.run import run as run_app
     from turboapi.config import ConfigError
 
     monkeypatch.delenv("WEB_CONCURRENCY", raising=False)

@@ -236,7 +236,7 @@ def test_unix_socket(folder):
 @pytest.mark.parametrize("named", ["app", "'main:app'"])
 def test_programs_that_call_run(folder, named):
     (folder / "script.py").write_text(
-        "from main import app\nfrom turboapi._run import run\n"
+        "from main import app\nfrom turboapi._serving.run import run\n"
         f"run({named}, port=0)\nprint('returned')\n"
     )
     server = Server.__new__(Server)
@@ -289,7 +289,7 @@ def test_the_terminal_goes_away(folder, more):
 def test_children_of_others_leave_no_zombies():
     code = (
         "import os, time\n"
-        "from turboapi._supervisor import _reap_others\n"
+        "from turboapi._serving.supervisor import _reap_others\n"
         "children = [os.fork() or os._exit(i) for i in range(3)]\n"
         "while children:\n"
         "    _reap_others([])\n"

@@ -19,7 +19,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-import turboapi._native
+import turboapi._compile.native_app
 from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response
 from turboapi.middleware._filters import filters_of
 from turboapi.middleware.cors import CORSMiddleware
@@ -256,9 +256,11 @@ def make_app(middleware, path):
 def both(monkeypatch, path, middleware, **settings):
     """Yield a client of each: one that runs natively, and one that calls the middleware."""
     native, called = make_app(list(middleware), path), make_app(list(middleware), path)
-    original = turboapi._native.runs_directly
+    original = turboapi._compile.native_app.runs_directly
     monkeypatch.setattr(
-        turboapi._native, "runs_directly", lambda app: app is not called and original(app)
+        turboapi._compile.native_app,
+        "runs_directly",
+        lambda app: app is not called and original(app),
     )
     assert native._native_app().direct, "this is not what is to be tested"
     assert not called._native_app().direct

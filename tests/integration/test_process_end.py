@@ -96,7 +96,7 @@ def test_start_up_that_does_not_heed_it(folder, start):
     assert (folder / "cleaned").exists() == (start is STUBBORN)
 
 
-@pytest.mark.parametrize("arguments", [("-m", "turboapi"), ("-m", "turboapi._worker", "0")])
+@pytest.mark.parametrize("arguments", [("-m", "turboapi"), ("-m", "turboapi._serving.worker", "0")])
 def test_stopped_before_the_package_is_imported(tmp_path, arguments):
     # Starlette is the first thing that it imports.
     (tmp_path / "starlette.py").write_text(IMPORT)
@@ -185,7 +185,7 @@ def test_programs_of_others_go_on(folder):
     (folder / "script.py").write_text(
         "import os, runpy, signal, sys, threading\n"
         "from main import app\n"
-        "from turboapi._run import run\n"
+        "from turboapi._serving.run import run\n"
         "threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
         "run(app, port=0)\n"
         "sys.argv = ['turboapi', 'version']\n"

@@ -21,7 +21,7 @@ from server_kit import (
     wait_for,
 )
 
-from turboapi import _log
+from turboapi._serving import log
 
 
 async def hello(scope, receive, send):
@@ -802,7 +802,7 @@ def test_lines_made_in_c_are_those_of_the_logger(colours, monkeypatch):
     stream = io.StringIO()
     access = logging.getLogger("turboapi.access")
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_log.Formatter(use_colors=colours))
+    handler.setFormatter(log.Formatter(use_colors=colours))
     monkeypatch.setattr(access, "handlers", [handler])
     monkeypatch.setattr(access, "propagate", False)
     monkeypatch.setattr(access, "level", logging.INFO)

@@ -15,7 +15,7 @@ import pytest
 APP = """
 import asyncio, logging, sys, time
 from turboapi import FastAPI
-from turboapi._server import serve
+from turboapi._serving.server import serve
 from turboapi.config import Config
 
 app = FastAPI()

@@ -12,7 +12,7 @@ import types
 import pytest
 from cli_kit import LOCAL, PATIENCE, Server, until
 
-import turboapi._should_exit
+import turboapi._serving.should_exit
 
 APP = """
 import asyncio, contextlib, os, time
@@ -515,7 +515,7 @@ def test_a_replaced_handle_exit_is_called(monkeypatch):
     module.Server = UvicornServer
     monkeypatch.setitem(sys.modules, "uvicorn.server", module)
 
-    ours = turboapi._should_exit.ShouldExit()
+    ours = turboapi._serving.should_exit.ShouldExit()
     ours.handle_exit(signal.SIGTERM, None)
     assert (ours.should_exit, ours.force_exit, calls) == (True, False, [])
     ours.handle_exit(signal.SIGINT, None)
@@ -526,7 +526,7 @@ def test_a_replaced_handle_exit_is_called(monkeypatch):
         original(*arguments)
 
     UvicornServer.handle_exit = theirs
-    ours = turboapi._should_exit.ShouldExit()
+    ours = turboapi._serving.should_exit.ShouldExit()
     ours.handle_exit(signal.SIGTERM, None)
     assert ours.should_exit
     assert calls == [(signal.SIGTERM, None)]
@@ -535,4 +535,4 @@ def test_a_replaced_handle_exit_is_called(monkeypatch):
         raise ValueError
 
     UvicornServer.handle_exit = broken
-    turboapi._should_exit.ShouldExit().handle_exit(signal.SIGTERM, None)
+    turboapi._serving.should_exit.ShouldExit().handle_exit(signal.SIGTERM, None)

@@ -8,7 +8,7 @@ import threading
 import pytest
 from server_kit import handler, running, send_text
 
-from turboapi import _access, _log, _twins
+from turboapi._serving import access, log, twins
 from turboapi.config import Config
 
 OURS, THEIRS = "turboapi.access", "uvicorn.access"
@@ -32,7 +32,7 @@ def begin(monkeypatch):
         out, err = io.StringIO(), io.StringIO()
         monkeypatch.setattr("sys.stdout", out)
         monkeypatch.setattr("sys.stderr", err)
-        _log.configure(Config(**{"use_colors": False, **settings}))
+        log.configure(Config(**{"use_colors": False, **settings}))
         return out, err
 
     yield begin
@@ -40,7 +40,7 @@ def begin(monkeypatch):
         each.setLevel(level)
         each.propagate, each.disabled = propagate, disabled
         each.handlers[:], each.filters[:] = handlers, filters
-    _twins.forget()
+    twins.forget()
 
 
 class Note(logging.Handler):
@@ -75,7 +75,7 @@ def lines(streams):
 
 
 def mode():
-    return _access.access_writer().mode()
+    return access.access_writer().mode()
 
 
 # What somebody does to a logger, and whether lines are shown then.
@@ -169,13 +169,13 @@ def test_the_way_that_lines_are_made(begin):
         return mode()
 
     theirs = logging.getLogger(THEIRS)
-    assert configured() == _access.QUICK
-    assert configured(access_log=False) == _access.SILENT
-    assert configured(log_level="warning") == _access.SILENT
-    assert configured(lambda: theirs.setLevel(logging.INFO)) == _access.QUICK
-    assert configured(lambda: theirs.setLevel(logging.ERROR)) == _access.SILENT
-    assert configured(lambda: theirs.addHandler(Note())) == _access.GENERAL
-    assert configured(lambda: theirs.addHandler(Note()), access_log=False) == _access.GENERAL
+    assert configured() == access.QUICK
+    assert configured(access_log=False) == access.SILENT
+    assert configured(log_level="warning") == access.SILENT
+    assert configured(lambda: theirs.setLevel(logging.INFO)) == access.QUICK
+    assert configured(lambda: theirs.setLevel(logging.ERROR)) == access.SILENT
+    assert configured(lambda: theirs.addHandler(Note())) == access.GENERAL
+    assert configured(lambda: theirs.addHandler(Note()), access_log=False) == access.GENERAL
 
 
 def test_lines_are_quick_again_when_a_change_is_taken_back(begin):
@@ -186,7 +186,7 @@ def test_lines_are_quick_again_when_a_change_is_taken_back(begin):
         server.get("/a")
         theirs.disabled = False
         server.get("/b")
-        assert mode() == _access.QUICK
+        assert mode() == access.QUICK
     assert lines(streams) == ["/b"]
 
 

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 from server_kit import running, wait_for
 
-from turboapi import Depends, FastAPI, _watchdog
-from turboapi._watchdog import Watchdog
+from turboapi import Depends, FastAPI
+from turboapi._serving.watchdog import Watchdog, _described, _Watched
 
 LOOPS = ["turboapi", "asyncio", "uvloop"]
 
@@ -76,7 +76,7 @@ class Loop:
 
 
 def looked_at(watchdog, *lags):
-    one = _watchdog._Watched(Loop(*lags), threading.get_ident(), None)
+    one = _Watched(Loop(*lags), threading.get_ident(), None)
     return [watchdog._look_at(one) for _ in lags]
 
 
@@ -110,7 +110,7 @@ def test_a_loop_that_only_waits_is_not_asked():
     thread.start()
     assert waiting.wait(60)
     idle = frozenset({threading.Event.wait.__code__, threading.Condition.wait.__code__})
-    one = _watchdog._Watched(Loop(), thread.ident, idle)
+    one = _Watched(Loop(), thread.ident, idle)
     wait_for(lambda: one.look() == 0.0, 60)  # Loop() has no answers
     over.set()
     thread.join(60)
@@ -184,9 +184,9 @@ def test_names_of_functions():
 
     line = plain.__code__.co_firstlineno
     for call in (plain, wrapped, functools.partial(plain)):
-        assert _watchdog._described(call).endswith(f"plain ({__file__}, line {line})")
-    assert f"({__file__}, line " in _watchdog._described(Callable())
-    assert _watchdog._described(len) == "builtins.len"
+        assert _described(call).endswith(f"plain ({__file__}, line {line})")
+    assert f"({__file__}, line " in _described(Callable())
+    assert _described(len) == "builtins.len"
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -8,7 +8,7 @@ import patience
 import pytest
 from server_kit import read_all, read_until, running, wait_for
 
-from turboapi._wsgi import WSGIAdapter
+from turboapi._serving.wsgi import WSGIAdapter
 
 GET = b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n"
 PATIENCE = patience.seconds(15)

@@ -105,7 +105,7 @@ def test_the_lists_are_of_use() -> None:
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from turboapi._engine import _thing", ["_thing"]),
+        ("from turboapi._compile.route_table import _thing", ["_thing"]),
         ("from ._engine import _thing", ["_thing"]),
         ("from turboapi import _core", []),
         ("from turboapi.routing import _handler", []),

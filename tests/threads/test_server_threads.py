@@ -12,13 +12,13 @@ import time
 import pytest
 
 from turboapi import FastAPI
-from turboapi._server import LoopThread, _follow
+from turboapi._serving.server import LoopThread, _follow
 from turboapi.config import Config
 
 
 @contextlib.contextmanager
 def threaded(app, count):
-    """As `_server._serve_threads`, but for the signals: the address."""
+    """As `server._serve_threads`, but for the signals: the address."""
     first = socket.socket()
     first.bind(("127.0.0.1", 0))
     first.setblocking(False)

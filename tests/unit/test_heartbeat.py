@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from turboapi._heartbeat import BEAT, READY, Heartbeat, interval_of
+from turboapi._serving.heartbeat import BEAT, READY, Heartbeat, interval_of
 from turboapi.config import Config, ConfigError
 
 

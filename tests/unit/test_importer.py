@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from turboapi import _importer
-from turboapi._importer import AppError, locate
+from turboapi._serving import importer
+from turboapi._serving.importer import AppError, locate
 from turboapi.config import Config, ConfigError
 
 _numbers = itertools.count()
@@ -31,7 +31,7 @@ def module(tmp_path, monkeypatch):
 
 
 def load(name, tmp_path, **more):
-    return _importer.load(Config(app=name, app_dir=str(tmp_path), **more))
+    return importer.load(Config(app=name, app_dir=str(tmp_path), **more))
 
 
 APP = "async def app(scope, receive, send): ...\n"
@@ -199,7 +199,7 @@ def test_interfaces():
         (wsgi, "wsgi"),
         (Wsgi(), "wsgi"),
     ]:
-        assert _importer.detect_interface(app) == expected
+        assert importer.detect_interface(app) == expected
 
 
 # Each makes `thing`; what it is taken for.
@@ -274,7 +274,7 @@ class TestWhatIsAnApplication:
         assert found == sys.modules[name].thing
         assert not caplog.records
         interface = "wsgi" if kind in WSGI_ONES else "asgi"
-        assert _importer.detect_interface(found) == interface
+        assert importer.detect_interface(found) == interface
         assert load(f"{name}:thing", tmp_path, interface=interface) == found
 
     @pytest.mark.parametrize("kind", FACTORIES)
@@ -322,7 +322,7 @@ class TestWhatIsAnApplication:
     )
     def test_asgi_2(self, source, tmp_path, module):
         app = load(f"{module(source)}:thing", tmp_path)
-        assert _importer.detect_interface(app) == "asgi"
+        assert importer.detect_interface(app) == "asgi"
         sent = []
 
         async def send(message):
@@ -332,7 +332,7 @@ class TestWhatIsAnApplication:
         assert sent == [{"type": "http"}]
 
     def test_objects_that_run_is_given(self):
-        from turboapi._run import run
+        from turboapi._serving.run import run
 
         with pytest.raises(AppError, match="^TestWhat.*<lambda> is no application but a function"):
             run(lambda a: a, port=0)

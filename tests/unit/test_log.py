@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from turboapi import _log, _twins
+from turboapi._serving import log, twins
 from turboapi.config import Config, ConfigError
 
 NAMES = ("turboapi", "turboapi.access", "uvicorn", "uvicorn.error", "uvicorn.access")
@@ -19,14 +19,14 @@ def restore():
         (logger, dict(vars(logger)), list(logger.handlers), type(logger))
         for logger in [root, *loggers.values()]
     ]
-    known = _twins._remembered, _twins._own_handlers
+    known = twins._remembered, twins._own_handlers
     yield
     for logger, attributes, handlers, kind in before:
         logger.__class__ = kind
         logger.handlers[:] = handlers
         logger.setLevel(attributes["level"])
         logger.propagate, logger.disabled = attributes["propagate"], attributes["disabled"]
-    _twins._remembered, _twins._own_handlers = known
+    twins._remembered, twins._own_handlers = known
 
 
 def record(name, level, message, *args):
@@ -37,7 +37,7 @@ def access(status=200):
     return record(
         "turboapi.access",
         logging.INFO,
-        _log.ACCESS_FORMAT,
+        log.ACCESS_FORMAT,
         "1.2.3.4:5",
         "GET",
         "/a?b",
@@ -47,7 +47,7 @@ def access(status=200):
 
 
 def test_plain_lines():
-    plain = _log.Formatter(use_colors=False)
+    plain = log.Formatter(use_colors=False)
     assert plain.format(record("turboapi.server", logging.INFO, "x %d", 1)) == "INFO:     x 1"
     assert plain.format(record("turboapi", logging.CRITICAL, "x")) == "CRITICAL: x"
     assert plain.format(access()) == 'INFO:     1.2.3.4:5 - "GET /a?b HTTP/1.1" 200 OK'
@@ -55,7 +55,7 @@ def test_plain_lines():
 
 
 def test_coloured_lines():
-    coloured = _log.Formatter(use_colors=True)
+    coloured = log.Formatter(use_colors=True)
     line = coloured.format(access(404))
     assert line.startswith("\033[32mINFO:\033[0m     1.2.3.4:5")
     assert "\033[31m404 Not Found\033[0m" in line
@@ -63,37 +63,37 @@ def test_coloured_lines():
 
 
 def test_own_format():
-    own = _log.Formatter("%(client_addr)s|%(request_line)s|%(status_code)s", use_colors=False)
+    own = log.Formatter("%(client_addr)s|%(request_line)s|%(status_code)s", use_colors=False)
     assert own.format(access()) == "1.2.3.4:5|GET /a?b HTTP/1.1|200 OK"
 
 
 def test_streams_and_levels(capsys):
-    _log.configure(Config(log_level="info"))
-    _log.server_logger.info("to stderr")
-    _log.server_logger.debug("nowhere")
-    _log.access_logger.handle(access())
+    log.configure(Config(log_level="info"))
+    log.server_logger.info("to stderr")
+    log.server_logger.debug("nowhere")
+    log.access_logger.handle(access())
     captured = capsys.readouterr()
     assert captured.err == "INFO:     to stderr\n"
     assert captured.out == 'INFO:     1.2.3.4:5 - "GET /a?b HTTP/1.1" 200 OK\n'
 
 
 def test_access_log_off():
-    _log.configure(Config(access_log=False))
-    assert not _log.access_logger.isEnabledFor(logging.INFO)
-    _log.configure(Config())
-    assert _log.access_logger.isEnabledFor(logging.INFO)
-    _log.configure(Config(log_level="warning"))
-    assert not _log.access_logger.isEnabledFor(logging.INFO)
+    log.configure(Config(access_log=False))
+    assert not log.access_logger.isEnabledFor(logging.INFO)
+    log.configure(Config())
+    assert log.access_logger.isEnabledFor(logging.INFO)
+    log.configure(Config(log_level="warning"))
+    assert not log.access_logger.isEnabledFor(logging.INFO)
 
 
 def test_log_config_file(tmp_path):
     good = tmp_path / "log.json"
     good.write_text('{"version": 1, "loggers": {"turboapi": {"level": "ERROR"}}}')
-    _log.configure(Config(log_config=str(good)))
+    log.configure(Config(log_config=str(good)))
     assert logging.getLogger("turboapi").level == logging.ERROR
     for name in ("log.json2", "missing.json", "bad.json"):
         path = tmp_path / name
         if name == "bad.json":
             path.write_text("{")
         with pytest.raises(ConfigError, match="^log_config: "):
-            _log.configure(Config(log_config=str(path)))
+            log.configure(Config(log_config=str(path)))

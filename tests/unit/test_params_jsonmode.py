@@ -28,7 +28,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from turboapi._compat import PYDANTIC_VERSION_MINOR_TUPLE
-from turboapi.dependencies._jsonmode import json_mode_is_equal, runs_user_code
+from turboapi._compile.jsonmode import json_mode_is_equal, runs_user_code
 
 
 class Node(BaseModel):

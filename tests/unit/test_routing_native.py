@@ -6,7 +6,7 @@ import pytest
 from starlette.middleware import Middleware
 
 from turboapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, _core
-from turboapi._native import native_app, runs_directly
+from turboapi._compile.native_app import native_app, runs_directly
 from turboapi.routing import APIRoute
 
 

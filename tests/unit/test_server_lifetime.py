@@ -10,7 +10,7 @@ import weakref
 import pytest
 
 from turboapi import Depends, FastAPI, _core
-from turboapi._native import native_app
+from turboapi._compile.native_app import native_app
 from turboapi.responses import StreamingResponse
 
 
@@ -279,7 +279,7 @@ def test_an_error_among_the_limits_is_not_swallowed():
 
 
 class Writer:
-    """Of the access log: see turboapi._access."""
+    """Of the access log: see turboapi._serving.access."""
 
     prefix = opening = closing = ""
     changes = bytes(1)

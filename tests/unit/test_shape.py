@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 from turboapi import FastAPI, _core
-from turboapi._shape import shape_of, shape_of_model
+from turboapi._compile.shape import shape_of, shape_of_model
 from turboapi.encoders import jsonable_encoder
 from turboapi.testclient import TestClient
 

@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from turboapi._sockets import BindError, bind, describe, listen, refuse, remove_file
+from turboapi._serving.sockets import BindError, bind, describe, listen, refuse, remove_file
 from turboapi.config import Config, ConfigError
 
 

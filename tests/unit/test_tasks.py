@@ -760,7 +760,7 @@ else:
     delattr(asyncio.tasks, what)
 
 from turboapi import FastAPI, _core
-from turboapi._native import native_app
+from turboapi._compile.native_app import native_app
 import socket
 
 app = FastAPI()

@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from turboapi import FastAPI
-from turboapi._wsgi import ClientGoneError, WSGIAdapter, make_environ
+from turboapi._serving.wsgi import ClientGoneError, WSGIAdapter, make_environ
 
 
 def client(app, **more):

@@ -12,11 +12,16 @@ from starlette.routing import Host, Mount
 from starlette.types import Receive, Scope, Send
 
 from turboapi import _core
-from turboapi._engine import Kind, redirect_to, with_other_slash
+from turboapi._compile.native_app import adapt as adapt_own
+from turboapi._compile.native_app import (
+    answers_of,
+    handlers_of,
+    native_app_of,
+    starlette_is_untouched,
+)
+from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
 from turboapi._fastapi_bridge import _theirs, is_fastapi
 from turboapi._fastapi_bridge._table import Table, Target
-from turboapi._native import adapt as adapt_own
-from turboapi._native import answers_of, handlers_of, native_app_of, starlette_is_untouched
 from turboapi.routing._router import RouteList
 
 logger = logging.getLogger("turboapi.server")
@@ -165,7 +170,7 @@ class Bridge:
 
 
 class BridgedApp:
-    """A FastAPI application on the way to what runs directly (_native.py)."""
+    """A FastAPI application on the way to what runs directly (_compile/native_app.py)."""
 
     sends_paths = False
 

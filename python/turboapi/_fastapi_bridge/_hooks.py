@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from turboapi._compat import ModelField
+from turboapi._compile.hooks import RequestHooks
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
-from turboapi._hooks import RequestHooks
 from turboapi.dependencies.models import Dependant
 from turboapi.routing._handler import SWALLOWED
 

@@ -1,4 +1,7 @@
-"""FastAPI's tree of routes as a table for `_core.Router`: as _engine.py, over its classes."""
+"""FastAPI's tree of routes as a table for `_core.Router`.
+
+It does what _compile/route_table.py does, over FastAPI's classes.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +10,7 @@ from starlette import routing as starlette_routing
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from turboapi import _core
-from turboapi._engine import (
+from turboapi._compile.route_table import (
     Entry,
     Found,
     Kind,

@@ -2,12 +2,12 @@
 
 import sys
 
-from turboapi import _process
+from turboapi._serving import process
 
 
 def main() -> None:
     """Run the command line; end the process."""
-    _process.run_to_end(_run, sys._getframe(1))
+    process.run_to_end(_run, sys._getframe(1))
 
 
 def _run() -> None:

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 
 import turboapi
-from turboapi._importer import USUAL_FILES, AppError
-from turboapi._run import EXIT_USAGE, load_env_file, serve_config
-from turboapi._sockets import BindError
+from turboapi._serving.importer import USUAL_FILES, AppError
+from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
+from turboapi._serving.sockets import BindError
 from turboapi.cli._options import option_name, with_settings
 from turboapi.config import ENV_PREFIX, Config, ConfigError, settings
 
@@ -194,7 +194,7 @@ def _named(name: str | None, attribute: str | None, entrypoint: str | None) -> s
     if name is not None and ":" in name:
         raise ConfigError("--app", f"{name} names an attribute already")
     if name is None:
-        from turboapi._importer import locate
+        from turboapi._serving.importer import locate
 
         found = locate(None)
         return f"{found.folder / found.module.replace('.', os.sep)}.py:{attribute}"

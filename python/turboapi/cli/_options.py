@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from turboapi._settings import Flag, Setting, Words
+from turboapi._serving.settings import Flag, Setting, Words
 from turboapi.config import ENV_PREFIX, Config, settings
 
 if TYPE_CHECKING:

@@ -101,7 +101,7 @@ async def solve_dependencies(
     For code that calls it itself: routes have a compiled plan, and one is made here each time.
     ``dependency_cache`` is not read: what was solved elsewhere is solved again.
     """
-    from turboapi._hooks import RequestHooks
+    from turboapi._compile.hooks import RequestHooks
     from turboapi.dependencies._analysis import _get_flat_body_params
 
     body_fields = _get_flat_body_params(dependant)

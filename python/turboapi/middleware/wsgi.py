@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.middleware.wsgi import WSGIMiddleware as _WSGIMiddleware
 
-from turboapi._wsgi import WSGIAdapter
+from turboapi._serving.wsgi import WSGIAdapter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Receive, Scope, Send
 
-    from turboapi._wsgi import Exchange
+    from turboapi._serving.wsgi import Exchange
 
 
 class WSGIMiddleware(_WSGIMiddleware):

@@ -229,7 +229,7 @@ class _Guard:
     """Runs the dependencies of the routers round a frontend before its files are sent."""
 
     def __init__(self, dependencies: Sequence[params.Depends], provider: Any | None) -> None:
-        from turboapi._hooks import RequestHooks
+        from turboapi._compile.hooks import RequestHooks
 
         dependant, _, embed = dependant_for(path="", call=_nothing, dependencies=dependencies)
         self.is_empty = not dependant.dependencies

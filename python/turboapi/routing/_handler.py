@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from turboapi._compat import ModelField
+from turboapi._compile.hooks import RequestHooks
 from turboapi._form_limits import _FormLimits
-from turboapi._hooks import RequestHooks
 from turboapi._request import EngineRequest
 from turboapi.datastructures import Default, DefaultPlaceholder
 from turboapi.dependencies.models import Dependant

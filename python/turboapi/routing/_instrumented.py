@@ -28,7 +28,7 @@ from turboapi.telemetry._api import _operation
 from turboapi.utils import is_body_allowed_for_status_code
 
 if TYPE_CHECKING:
-    from turboapi._hooks import RequestHooks
+    from turboapi._compile.hooks import RequestHooks
 
 logger = logging.getLogger("turboapi.server")
 

@@ -1,4 +1,4 @@
-"""What serves a request for which the table (turboapi/_engine.py) has found a place.
+"""What serves a request for which the table (turboapi/_compile/route_table.py) has found a place.
 
 A place is a route at one position in the tree: with the prefix and the settings of the routers
 through which it is included. The code here does what the routers of the tree would do on the way to

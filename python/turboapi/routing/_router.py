@@ -53,7 +53,7 @@ from turboapi.types import DecoratedCallable
 from turboapi.utils import generate_unique_id, get_value_or_default
 
 if TYPE_CHECKING:
-    from turboapi._engine import RouteTable
+    from turboapi._compile.route_table import RouteTable
 
 
 _ROUTES_WARNING = """
@@ -308,7 +308,7 @@ class APIRouter(routing.Router):
         return table
 
     def _make_table(self, kind: Literal["http", "websocket"]) -> "RouteTable":
-        from turboapi._engine import RouteTable
+        from turboapi._compile.route_table import RouteTable
 
         while True:
             version = self._get_routes_version()
@@ -392,7 +392,7 @@ class APIRouter(routing.Router):
         await route.handle(scope, receive, send)
 
     def _slash_redirect(self, table: "RouteTable", scope: Scope) -> Response | None:
-        from turboapi._engine import redirect_to, with_other_slash
+        from turboapi._compile.route_table import redirect_to, with_other_slash
 
         other = with_other_slash(scope) if self.redirect_slashes else None
         if other is None:

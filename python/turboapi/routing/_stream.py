@@ -18,7 +18,7 @@ from turboapi.exceptions import ResponseValidationError
 from turboapi.sse import KEEPALIVE_COMMENT, ServerSentEvent, format_sse_event
 
 if TYPE_CHECKING:
-    from turboapi._hooks import RequestHooks
+    from turboapi._compile.hooks import RequestHooks
 
 
 async def stream_response(route: "RequestHooks", request: Request, solved: Any) -> Response:

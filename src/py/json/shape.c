@@ -1,7 +1,7 @@
 /*
  * shape.c -- see shape.h.
  *
- * The spec of a node, as _shape.py gives it, is a tuple (kind, validates, ...):
+ * The spec of a node, as _compile/shape.py gives it, is a tuple (kind, validates, ...):
  *
  *     ("str" | "int" | "float" | "bool" | "none" | "any" | "uuid" | "date" | "time" | "datetime" |
  *      "decimal", validates)
@@ -416,7 +416,7 @@ PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model)
     PyObject *found = NULL;
     int rc = PyDict_GetItemRef(js->shapes, (PyObject *)model, &found);
     if (rc == 0) {
-        PyObject *compile = ta_import_attr("turboapi._shape", "shape_of_model");
+        PyObject *compile = ta_import_attr("turboapi._compile.shape", "shape_of_model");
         found = compile ? PyObject_CallOneArg(compile, (PyObject *)model) : NULL;
         Py_XDECREF(compile);
         if (found == NULL)
@@ -680,7 +680,8 @@ static PyMethodDef shape_methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-PyDoc_STRVAR(shape_doc, "Shape(spec)\n--\n\nValues of a schema to JSON; see turboapi._shape.");
+PyDoc_STRVAR(shape_doc,
+             "Shape(spec)\n--\n\nValues of a schema to JSON; see turboapi._compile.shape.");
 
 static PyType_Slot shape_slots[] = {{Py_tp_new, shape_new},
                                     {Py_tp_doc, (void *)shape_doc},

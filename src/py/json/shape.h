@@ -1,10 +1,10 @@
 /*
  * shape.h -- values of pydantic models to JSON in one pass, without pydantic.
  *
- * A shape is compiled from a core schema (python/turboapi/_shape.py) that needs no code of anybody
- * to validate or to dump: models of plain fields, lists, dicts, and the scalars below. It writes
- * what `validate_python` and then `to_json(by_alias=...)` would give, for the values of which that
- * is certain by their exact types. Of any other it says so, and pydantic decides.
+ * A shape is compiled from a core schema (python/turboapi/_compile/shape.py) that needs no code of
+ * anybody to validate or to dump: models of plain fields, lists, dicts, and the scalars below. It
+ * writes what `validate_python` and then `to_json(by_alias=...)` would give, for the values of
+ * which that is certain by their exact types. Of any other it says so, and pydantic decides.
  *
  * Layer: py/json.
  */

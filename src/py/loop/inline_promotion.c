@@ -96,10 +96,10 @@ void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
         atomic_store_explicit(&stat->state, TA_CALL_INLINE, memory_order_relaxed);
 }
 
-/* The log is told (turboapi._watchdog); no exception is set before or after. */
+/* The log is told (turboapi._serving.watchdog); no exception is set before or after. */
 static void tell(ta_loopstate *ls, PyObject *func, int64_t took, const char *how_long)
 {
-    PyObject *report = ta_import_attr("turboapi._watchdog", "demoted"), *res = NULL;
+    PyObject *report = ta_import_attr("turboapi._serving.watchdog", "demoted"), *res = NULL;
     ta_ls_enter(ls);
     if (report != NULL)
         res = PyObject_CallFunction(report, "Ods", func, (double)took / 1e9, how_long);

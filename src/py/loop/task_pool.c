@@ -315,7 +315,8 @@ static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
     double start = now_s();
     PySendResult status = step(t, thrown, result);
     PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
-    if (text != NULL && (report = ta_import_attr("turboapi._watchdog", "slow_step")) != NULL)
+    if (text != NULL &&
+        (report = ta_import_attr("turboapi._serving.watchdog", "slow_step")) != NULL)
         res = PyObject_CallFunction(report, "OOd", aioloop, text, now_s() - start);
     if (res == NULL && PyErr_Occurred())
         ta_exc_report(st, NULL, "Exception while a slow step was reported");

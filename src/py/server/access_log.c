@@ -2,9 +2,9 @@
  * access_log.c -- a line for each request.
  *
  * Layer: py (L4).  Two ways.  The general one calls a logger's method with uvicorn's format and
- * arguments. When nobody could tell the difference (python/turboapi/_access.py decides), the lines
- * of a batch are made here and written with one call.  Loggers may be changed at any time: a byte
- * that Python counts up tells of it, so that a look at each request is enough.
+ * arguments. When nobody could tell the difference (python/turboapi/_serving/access.py decides),
+ * the lines of a batch are made here and written with one call.  Loggers may be changed at any
+ * time: a byte that Python counts up tells of it, so that a look at each request is enough.
  *
  * What a client has sent can't forge a line: quotation marks, spaces, controls and all that is not
  * ASCII are percent-encoded, in both ways.
@@ -16,7 +16,7 @@
 
 enum { FIRST_STATUS = 100, LAST_STATUS = 999, MAX_LINES = 65536 };
 
-/* As in _access.py. */
+/* As in _serving/access.py. */
 typedef enum access_mode { MODE_GENERAL = 0, MODE_QUICK = 1, MODE_SILENT = 2 } access_mode;
 
 struct ta_access {

@@ -5,7 +5,7 @@
  * Layer: py (L4).  The rules are Starlette's Router's and Mount's.  A mounted application has an
  * App of its own, whose middleware and handlers of errors include those of the applications round
  * it
- * (_native.py).  In any doubt the ASGI application of the outermost one decides.
+ * (_compile/native_app.py).  In any doubt the ASGI application of the outermost one decides.
  */
 #include "py/server/native_int.h"
 

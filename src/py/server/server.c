@@ -678,7 +678,8 @@ static PyType_Slot slots[] = {
      "(format, client, method, path, version, status).  threads: for `def` handlers; 0: 40.\n"
      "proxy: called with the scope of requests that have X-Forwarded-For or -Proto, to correct "
      "it.\n"
-     "access_writer: see turboapi._access; used in place of access_log as long as it wants.\n"
+     "access_writer: see turboapi._serving.access; used in place of access_log as long as it "
+     "wants.\n"
      "watch: called with (exchange, address of the client) of each request: gives None, or what "
      "learns more of it (for tests; src/py/server/test_observer.c).\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it."},

@@ -82,7 +82,7 @@ bool ta_exc_is_ctrl_c(PyObject *exc)
     if (!PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt))
         return false;
     PyObject *other = PyErr_GetRaisedException();
-    PyObject *decide = ta_import_attr("turboapi._signals", "is_ctrl_c");
+    PyObject *decide = ta_import_attr("turboapi._serving.signals", "is_ctrl_c");
     PyObject *res = decide ? PyObject_CallOneArg(decide, exc) : NULL;
     bool yes = res == NULL || !Py_IsFalse(res); /* in doubt the process has to end */
     Py_XDECREF(res);

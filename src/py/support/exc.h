@@ -27,7 +27,7 @@ void ta_exc_log(ta_state *st, const char *message, PyObject *exc);
 
 /*
  * Is it the user's Ctrl+C, and not a KeyboardInterrupt that somebody's code raised?  The second is
- * an error as any other (turboapi._signals.is_ctrl_c).  Never raises.
+ * an error as any other (turboapi._serving.signals.is_ctrl_c).  Never raises.
  */
 bool ta_exc_is_ctrl_c(PyObject *exc /* borrowed */);
 

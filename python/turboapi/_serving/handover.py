@@ -2,8 +2,9 @@
 
 The successor is a worker. When it serves, this process finishes what it has, ends the application,
 and becomes the supervisor of the worker under its old number, which service managers know. It
-does so by running another program (`python -m turboapi._supervisor`), so that nothing of the old
-application stays. Until the first SIGHUP there is one process, and nothing of this costs anything.
+does so by running another program (`python -m turboapi._serving.supervisor`), so that nothing of
+the old application stays. Until the first SIGHUP there is one process, and nothing of this costs
+anything.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi import _process, _sockets
-from turboapi._log import server_logger as log
-from turboapi._signals import Signals
-from turboapi._supervisor import SIGNALS, Supervisor
-from turboapi._worker import Process, interpreter_options
+from turboapi._serving import process, sockets
+from turboapi._serving.log import server_logger as log
+from turboapi._serving.signals import Signals
+from turboapi._serving.supervisor import SIGNALS, Supervisor
+from turboapi._serving.worker import Process, interpreter_options
 
 if TYPE_CHECKING:
     import asyncio
@@ -141,7 +142,7 @@ class Handover:
             successor.close()
             self._socket.close()
             return code
-        if _process.is_whole():
+        if process.is_whole():
             with suppress(OSError):  # no such interpreter any more
                 self._become_supervisor(successor)
         supervisor = Supervisor(
@@ -155,7 +156,7 @@ class Handover:
         state = {
             "config": self._config,
             "fd": self._socket.fileno(),
-            "files": _sockets.files(),
+            "files": sockets.files(),
             "first": successor.hand_over(),
             "replace": self._once_more,
             "path": sys.path,
@@ -165,8 +166,8 @@ class Handover:
         os.set_inheritable(read, True)
         with open(write, "wb") as pipe:  # noqa: PTH123
             pickle.dump(state, pipe)
-        program = [sys.executable, *interpreter_options(), "-m", "turboapi._supervisor"]
-        _process.finish(lambda: os.execv(sys.executable, [*program, str(read)]))  # noqa: S606
+        program = [sys.executable, *interpreter_options(), "-m", "turboapi._serving.supervisor"]
+        process.finish(lambda: os.execv(sys.executable, [*program, str(read)]))  # noqa: S606
 
 
 def _await_end(successor: Process, grace: float) -> None:

@@ -1,7 +1,7 @@
 """The compiler: a `Dependant` and a route's settings become the spec of a `_core.Plan`.
 
 docs/engine.md is the contract. Everything that can be known before a request is decided here;
-what Python has to do during one is in the hooks (_hooks.py).
+what Python has to do during one is in the hooks (hooks.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +12,8 @@ from starlette.convertors import PathConvertor, StringConvertor
 
 from turboapi import _core
 from turboapi._compat import ModelField
-from turboapi._shape import shape_of
-from turboapi.dependencies._slots import (
+from turboapi._compile.shape import shape_of
+from turboapi._compile.slots import (
     body_slot,
     bound_validator,
     core_schema_of,
@@ -29,7 +29,7 @@ from turboapi.dependencies.models import (
 )
 
 if TYPE_CHECKING:
-    from turboapi._hooks import RequestHooks
+    from turboapi._compile.hooks import RequestHooks
 
 Spec = dict[str, Any]
 

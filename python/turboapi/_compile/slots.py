@@ -15,13 +15,13 @@ from pydantic_core import SchemaValidator
 
 from turboapi import params
 from turboapi._compat import ModelField
+from turboapi._compile.jsonmode import json_mode_is_equal, runs_user_code
 from turboapi.dependencies._body import is_single_body, request_body_to_args
 from turboapi.dependencies._extract import (
     _validate_value_with_model_field,
     lookup_of,
     read_param,
 )
-from turboapi.dependencies._jsonmode import json_mode_is_equal, runs_user_code
 from turboapi.dependencies.models import Dependant
 
 Slot = dict[str, Any]

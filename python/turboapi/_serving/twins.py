@@ -13,8 +13,8 @@ the user's own), the handlers of both get them, each handler once, and the serve
 only where neither logger has refused the record or lost the handler.
 
 "Changed" is what differs from what `remember` saw, so it counts whenever it is done. For the access
-log, whose lines C makes while there is nothing to be asked (turboapi._access), changes of the two
-loggers are counted in `changes`.
+log, whose lines C makes while there is nothing to be asked (`access`), changes of the two loggers
+are counted in `changes`.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Shapes: the core schemas whose values C can write as JSON without asking pydantic.
 
 A `_core.Shape` is made of what pydantic's core schema says about types, if neither validating nor
-dumping such a value runs anybody's code. The encoder (src/py/json/shape.c) looks at exact types only:
-what it writes is what pydantic would have written; for any other value it declines, and pydantic
-decides. So a schema that is not understood here costs speed, never a result.
+dumping such a value runs anybody's code. The encoder (src/py/json/shape.c) looks at exact types
+only: what it writes is what pydantic would have written; for any other value it declines, and
+pydantic decides. So a schema that is not understood here costs speed, never a result.
 """
 
 from collections.abc import Mapping

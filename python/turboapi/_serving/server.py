@@ -18,20 +18,21 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 
-from turboapi import _core, _process, _sockets, _twins
-from turboapi._access import access_writer
+from turboapi import _core
 from turboapi._fastapi_bridge import native_app
-from turboapi._heartbeat import Heartbeat
-from turboapi._lifespan import Lifespan, LifespanError
-from turboapi._proxy import ProxyHeaders
-from turboapi._should_exit import ShouldExit
-from turboapi._signals import is_ctrl_c
-from turboapi._watchdog import Watchdog
+from turboapi._serving import process, sockets, twins
+from turboapi._serving.access import access_writer
+from turboapi._serving.heartbeat import Heartbeat
+from turboapi._serving.lifespan import Lifespan, LifespanError
+from turboapi._serving.proxy import ProxyHeaders
+from turboapi._serving.should_exit import ShouldExit
+from turboapi._serving.signals import is_ctrl_c
+from turboapi._serving.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from turboapi._handover import Handover
+    from turboapi._serving.handover import Handover
     from turboapi.config import Config
 
 logger = logging.getLogger("turboapi.server")
@@ -67,7 +68,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
         BindError: can't listen there.
     """
     if config.interface == "wsgi":
-        from turboapi._wsgi import WSGIAdapter
+        from turboapi._serving.wsgi import WSGIAdapter
 
         app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
     listening = _listening_sockets(config)
@@ -194,13 +195,13 @@ class LoopThread:
         if not starting.done():  # a signal came first
             starting.cancel()
             await self._unless_forced(lifespan.abandon())
-            return _process.code_of_stop(self._stopped_by)
+            return process.code_of_stop(self._stopped_by)
         if self._stop.is_set():
             await self._stop_lifespan(lifespan)
-            return _process.code_of_stop(self._stopped_by)
+            return process.code_of_stop(self._stopped_by)
         try:
             code = await self._serve_requests(selector, lifespan.state)
-        except _sockets.BindError:
+        except sockets.BindError:
             await lifespan.shutdown()
             raise
         return await self._stop_lifespan(lifespan) if code == 0 else code
@@ -245,8 +246,8 @@ class LoopThread:
         self.server = server = _make_server(selector, self._app, self._config, state)
         try:
             # Now, not before: what is accepted is served.
-            _sockets.listen(self._bound, self._config.backlog)
-            address = _sockets.describe(self._bound)
+            sockets.listen(self._bound, self._config.backlog)
+            address = sockets.describe(self._bound)
             server.listen(self._bound.fileno(), self._is_shared())
             self._bound.detach()  # it is the server's now
             self.ready.set()
@@ -314,7 +315,7 @@ class LoopThread:
             self._should_exit.take(number)
         # Of a program that calls us SIGHUP is ours, unless it is to be ignored (nohup).
         if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            _process.look_for_terminal()
+            process.look_for_terminal()
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup, loop)
 
     def _on_signal(self, number: int) -> None:
@@ -337,7 +338,7 @@ class LoopThread:
         assert self._stop is not None
         if self._stop.is_set():
             return
-        if self.handover is not None and not _process.terminal_is_gone():
+        if self.handover is not None and not process.terminal_is_gone():
             if self.server is not None:  # else it starts with what is new
                 self.handover.begin(loop, self._on_successor)
             return
@@ -416,7 +417,7 @@ def _thread_limit(config: Config) -> int:
 
 def _access_log(config: Config) -> Callable[..., None] | None:
     """What is called for a line; also where nobody hears it yet, as that may change."""
-    if _twins.is_paired(access_logger):
+    if twins.is_paired(access_logger):
         return access_logger.info
     if not config.access_log or not access_logger.isEnabledFor(logging.INFO):
         return None
@@ -425,7 +426,7 @@ def _access_log(config: Config) -> Callable[..., None] | None:
 
 def _listening_sockets(config: Config) -> list[socket.socket]:
     """One for each thread: descriptors of the same socket."""
-    first = _sockets.bind(config)
+    first = sockets.bind(config)
     if config.fd is not None:
         # `bind` made a copy, and this one was given to us.
         os.close(config.fd)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._settings import ConfigError
+from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
     from turboapi.config import Config

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from turboapi import _importer, _process, _sockets
-from turboapi._log import supervisor_logger as log
-from turboapi._settings import ConfigError
-from turboapi._signals import Signals
-from turboapi._worker import Process
+from turboapi._serving import importer, process, sockets
+from turboapi._serving.log import supervisor_logger as log
+from turboapi._serving.settings import ConfigError
+from turboapi._serving.signals import Signals
+from turboapi._serving.worker import Process
 
 if TYPE_CHECKING:
     import socket
@@ -150,7 +150,7 @@ def watched_folders(config: Config) -> list[Path]:
             if not folder.is_dir():
                 raise ConfigError("reload_dir", f"there is no folder {folder}")
     else:
-        folders = [Path.cwd(), _importer.locate(config.app, config.app_dir).folder]
+        folders = [Path.cwd(), importer.locate(config.app, config.app_dir).folder]
     resolved = sorted({folder.resolve() for folder in folders})
     return [
         folder
@@ -168,11 +168,11 @@ class Reloader:
         Raises:
             BindError: can't listen there.
         """
-        _process.look_for_terminal()
+        process.look_for_terminal()
         # Whoever looks at one's own code with a debugger stops the loop.
         self._config = config.replace(timeout_worker=0)
-        self._socket: socket.socket = _sockets.bind(config)
-        self.address = _sockets.describe(self._socket)
+        self._socket: socket.socket = sockets.bind(config)
+        self.address = sockets.describe(self._socket)
         self._exit_code = 0
 
     def run(self) -> int:
@@ -185,7 +185,7 @@ class Reloader:
         finally:
             watcher.close()
             self._socket.close()
-            _sockets.remove_file(self._config)
+            sockets.remove_file(self._config)
         return self._exit_code
 
     def _run(self, signals: Signals, watcher: Watcher) -> None:
@@ -196,7 +196,7 @@ class Reloader:
                 if number in (signal.SIGTERM, signal.SIGINT):
                     self._stop(worker, signals, number)
                     return
-                if number is signal.SIGHUP and _process.terminal_is_gone():
+                if number is signal.SIGHUP and process.terminal_is_gone():
                     self._stop(worker, signals, number)
                     return
                 if number is signal.SIGHUP:
@@ -248,7 +248,7 @@ class Reloader:
                 worker.send(signal.SIGTERM)
             if grace and waited > grace + 5:
                 worker.send(signal.SIGKILL)
-        self._exit_code = _process.code_of_stop(number) if starts else max(worker.exit_code or 0, 0)
+        self._exit_code = process.code_of_stop(number) if starts else max(worker.exit_code or 0, 0)
         worker.close()
 
 

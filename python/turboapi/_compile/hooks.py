@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from turboapi import _core, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
+from turboapi._compile.plan import compile_spec, dump_shape
 from turboapi._form_limits import _FormLimits
-from turboapi._plan import compile_spec, dump_shape
 from turboapi._request import EngineRequest
 from turboapi.background import BackgroundTasks
 from turboapi.datastructures import DefaultPlaceholder

@@ -3,7 +3,7 @@
 Loggers: `turboapi` (the framework), `turboapi.server`, `turboapi.error` (exceptions of
 applications), `turboapi.supervisor`, and `turboapi.access`, whose records have the arguments
 (client, method, path with query, HTTP version, status), as those of `uvicorn.access`. uvicorn's
-loggers are set up as well, for applications that write to them or change them (`_twins`).
+loggers are set up as well, for applications that write to them or change them (`twins`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from turboapi import _twins
+from turboapi._serving import twins
 from turboapi.config import ConfigError
 
 if TYPE_CHECKING:
@@ -114,20 +114,20 @@ def configure(config: Config) -> None:
         ConfigError: the file of `log_config` can't be used.
     """
     logging.addLevelName(TRACE, "TRACE")
-    _twins.pair()
+    twins.pair()
     if config.log_config is not None:
         _configure_from(config.log_config)
     else:
         logging.config.dictConfig(_dictionary(config))
     if not config.access_log:
         access_logger.setLevel(logging.CRITICAL + 1)
-        for logger in (access_logger, logging.getLogger(_twins.ACCESS)):
+        for logger in (access_logger, logging.getLogger(twins.ACCESS)):
             logger.handlers.clear()
             logger.propagate = False
     if config.log_config is None:
-        _twins.remember()
+        twins.remember()
     else:
-        _twins.forget()
+        twins.forget()
 
 
 def _dictionary(config: Config) -> dict[str, Any]:
@@ -153,8 +153,8 @@ def _dictionary(config: Config) -> dict[str, Any]:
             "turboapi": {"handlers": ["stderr"], "level": level, "propagate": False},
             "turboapi.access": {"handlers": ["stdout"], "level": level, "propagate": False},
             "uvicorn": {"handlers": ["stderr"], "level": level, "propagate": False},
-            _twins.ERROR: {"level": level},
-            _twins.ACCESS: {"handlers": ["stdout"], "level": level, "propagate": False},
+            twins.ERROR: {"level": level},
+            twins.ACCESS: {"handlers": ["stdout"], "level": level, "propagate": False},
         },
     }
 

@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from turboapi import _log, _twins
+from turboapi._serving import log, twins
 
-_logger = _log.access_logger
-_twin = logging.getLogger(_twins.ACCESS)
+_logger = log.access_logger
+_twin = logging.getLogger(twins.ACCESS)
 
 # How lines are made, for access_log.c.
 GENERAL = 0  # by the logger's method
@@ -32,13 +32,13 @@ class AccessWriter:
         changes: a buffer of one byte: when it is another than before, `mode` has to be asked.
     """
 
-    changes = _twins.changes
+    changes = twins.changes
 
     def __init__(self, handler: logging.StreamHandler[Any] | None) -> None:
         self._handler = handler
         self._formatter = handler.formatter if handler is not None else None
         parts = ("", "", "")
-        if isinstance(self._formatter, _log.Formatter):
+        if isinstance(self._formatter, log.Formatter):
             parts = self._formatter.access_parts()
         self.prefix, self.opening, self.closing = parts
 
@@ -47,14 +47,14 @@ class AccessWriter:
         logger = _the_one()
         if logger is None:
             return GENERAL
-        if not _twins.wants(logger, logging.INFO):
+        if not twins.wants(logger, logging.INFO):
             return SILENT
         handler = self._handler
         return QUICK if handler is not None and _plain_handler(logger) is handler else GENERAL
 
     def outcome(self, status: int) -> str:
         """What the line says of a status: its number and phrase."""
-        assert isinstance(self._formatter, _log.Formatter)
+        assert isinstance(self._formatter, log.Formatter)
         return self._formatter.outcome(status)
 
     def write(self, lines: str) -> bool:
@@ -87,16 +87,16 @@ def access_writer() -> AccessWriter | None:
     """A writer for the access log as it is now; None: use the logger, for good."""
     logger = _the_one() or _logger
     handler = _plain_handler(logger)
-    if handler is None and not _twins.is_paired(_logger):
+    if handler is None and not twins.is_paired(_logger):
         return None  # whose changes nobody counts
     return AccessWriter(handler)
 
 
 def _the_one() -> logging.Logger | None:
     """The logger that decides alone what becomes of a line; None: both do."""
-    if not _twins.is_paired(_logger) or not _twins.is_changed(_twin):
+    if not twins.is_paired(_logger) or not twins.is_changed(_twin):
         return _logger
-    if not _twins.is_changed(_logger):
+    if not twins.is_changed(_logger):
         return _twin
     # Where nobody knows what was changed, a logger without handlers has no say.
     if not _twin.hasHandlers():
@@ -111,13 +111,13 @@ def _plain_handler(logger: logging.Logger) -> logging.StreamHandler[Any] | None:
     handler = logger.handlers[0]
     if (
         type(handler) is not logging.StreamHandler
-        or type(handler.formatter) is not _log.Formatter
+        or type(handler.formatter) is not log.Formatter
         or not handler.formatter.is_plain
         or handler.filters
         or handler.level > logging.INFO
         or not logging.Logger.isEnabledFor(logger, logging.INFO)
         or logging.getLogRecordFactory() is not logging.LogRecord
-        or not (type(logger) is logging.Logger or _twins.is_watched(logger))
+        or not (type(logger) is logging.Logger or twins.is_watched(logger))
     ):
         return None
     return handler  # pyright: ignore[reportUnknownVariableType]

@@ -1,7 +1,7 @@
 """A process that serves: started by the supervisor, told what to do through a pipe.
 
 `Process` is the supervisor's side, `main()` the worker's.  Four pipes connect them: one brings the
-settings, one the worker's heartbeat (`_heartbeat`), one the stacks of its threads when it was asked
+settings, one the worker's heartbeat (`heartbeat`), one the stacks of its threads when it was asked
 for them, and one tells the worker that the supervisor is gone, so that none is left behind when
 that was killed.
 """
@@ -20,8 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi import _process
-from turboapi._heartbeat import READY
+from turboapi._serving import process
+from turboapi._serving.heartbeat import READY
 
 if TYPE_CHECKING:
     import socket
@@ -284,7 +284,7 @@ def main(arguments: list[str]) -> int:
     threading.Thread(
         target=_end_with_supervisor, args=(message["life"],), name="lifeline", daemon=True
     ).start()
-    from turboapi._run import run_here
+    from turboapi._serving.run import run_here
 
     return run_here(config)
 
@@ -296,4 +296,4 @@ def _end_with_supervisor(life: int) -> None:
 
 
 if __name__ == "__main__":
-    _process.run_to_end(lambda: main(sys.argv), sys._getframe())
+    process.run_to_end(lambda: main(sys.argv), sys._getframe())

@@ -22,10 +22,11 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi import _log, _process, _sockets
-from turboapi._log import supervisor_logger as log
-from turboapi._signals import Signals
-from turboapi._worker import EXIT_NO_APP, Process
+from turboapi._serving import process, sockets
+from turboapi._serving.log import configure as configure_log
+from turboapi._serving.log import supervisor_logger as log
+from turboapi._serving.signals import Signals
+from turboapi._serving.worker import EXIT_NO_APP, Process
 from turboapi.config import ConfigError
 
 if TYPE_CHECKING:
@@ -89,12 +90,12 @@ class Supervisor:
         Raises:
             BindError: can't listen there.
         """
-        _process.look_for_terminal()
+        process.look_for_terminal()
         self._config = config
         self._owns_socket = config.fd is None
         self._socket = bound or _bind(config)  # owned
         self._first = first
-        self.address = _sockets.describe(self._socket)
+        self.address = sockets.describe(self._socket)
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
         self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before
@@ -137,11 +138,11 @@ class Supervisor:
     def _on_signal(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
             if not self._served and not self._stopping:
-                self._exit_code = _process.code_of_stop(number)
+                self._exit_code = process.code_of_stop(number)
             self._stop(number.name)
         elif self._stopping:
             return
-        elif number is signal.SIGHUP and _process.terminal_is_gone():
+        elif number is signal.SIGHUP and process.terminal_is_gone():
             self._stop("The terminal is gone")
         elif number is signal.SIGHUP:
             log.info("SIGHUP: replacing the workers one by one")
@@ -270,7 +271,7 @@ class Supervisor:
                 self._leaving[worker] = float("inf")
         self._go_on_stopping()
         self._roll_on()
-        if _process.is_whole():
+        if process.is_whole():
             _reap_others(self._everyone())
 
     # -- Workers that do not answer
@@ -345,7 +346,7 @@ class Supervisor:
         place.start_at = now + place.pause
         if place.pause and self._owns_socket and not any(p.worker for p in self._places):
             # For a while there is nobody to accept: clients are better off elsewhere.
-            _sockets.refuse(self._socket)
+            sockets.refuse(self._socket)
         log.error(
             "Worker %d (process %d) %s; starting another%s",
             place.number,
@@ -397,15 +398,15 @@ class Supervisor:
 
     def _close(self) -> None:
         self._socket.close()
-        _sockets.remove_file(self._config)
+        sockets.remove_file(self._config)
 
 
 def _bind(config: Config) -> socket.socket:
     """A socket whose port is given by number, as it is lost when a socket stops to listen else."""
     if config.fd is None and config.uds is None and config.port == 0:
-        with _sockets.bind(config) as free:
+        with sockets.bind(config) as free:
             config = config.replace(port=free.getsockname()[1])
-    return _sockets.bind(config)
+    return sockets.bind(config)
 
 
 def _reap_others(ours: list[Process]) -> None:
@@ -419,22 +420,22 @@ def _reap_others(ours: list[Process]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Goes on for a process that served alone (`_handover`): reads what there is."""
+    """Goes on for a process that served alone (`handover`): reads what there is."""
     with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
         state = pickle.load(pipe)  # noqa: S301 (from our own process)
     sys.path[:] = state["path"]
     config: Config = state["config"]
     try:
-        _log.configure(config)
+        configure_log(config)
     except ConfigError as error:  # it was right before
-        _log.configure(config.replace(log_config=None))
+        configure_log(config.replace(log_config=None))
         log.error("%s", error)
     bound = socket.socket(fileno=state["fd"])
     bound.set_inheritable(False)
-    _sockets.take_files(state["files"])
+    sockets.take_files(state["files"])
     first = Process.adopt(state["first"])
     return Supervisor(config, bound=bound, first=first, replace=state["replace"]).run()
 
 
 if __name__ == "__main__":
-    _process.run_to_end(lambda: main(sys.argv), sys._getframe())
+    process.run_to_end(lambda: main(sys.argv), sys._getframe())

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._settings import ConfigError
+from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

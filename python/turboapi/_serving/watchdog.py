@@ -1,8 +1,8 @@
 """What holds the event loop?  A thread looks now and then whether the loops answer, and says it.
 
 The loops pay a plain store a batch for that (`_core.Selector.lag`).  Also here: what is said of a
-`def` function that ran on the loop and held it (src/py/loop/inline_promotion.c), and of slow steps in asyncio's
-debug mode (src/py/loop/task_pool.c).
+`def` function that ran on the loop and held it (src/py/loop/inline_promotion.c), and of slow steps
+in asyncio's debug mode (src/py/loop/task_pool.c).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sysconfig
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ _MOST_LINES = 256
 # While a loop is held: how often it is looked whether it still is.
 _CLOSE_LOOK = 0.05
 
-_OURS = os.path.dirname(__file__) + os.sep  # noqa: PTH120
+_OURS = str(Path(__file__).parents[1]) + os.sep
 _LIBRARIES = tuple(
     path + os.sep for path in {*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib"))}
 )

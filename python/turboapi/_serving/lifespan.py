@@ -7,7 +7,7 @@ import logging
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
-from turboapi._signals import is_ctrl_c
+from turboapi._serving.signals import is_ctrl_c
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -43,7 +43,7 @@ def guard_start() -> None:
     arguments = sys.orig_argv
     with suppress(ValueError):
         arguments = arguments[arguments.index("-m") :]
-    is_worker = arguments[:2] == ["-m", "turboapi._worker"]
+    is_worker = arguments[:2] == ["-m", "turboapi._serving.worker"]
     if (
         is_worker
         or arguments[:2] == ["-m", "turboapi"]

@@ -11,14 +11,14 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi import _importer, _log, _process, _sockets
-from turboapi._worker import EXIT_NO_APP
+from turboapi._serving import importer, log, process, sockets
+from turboapi._serving.worker import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from turboapi._handover import Handover
+    from turboapi._serving.handover import Handover
 
 EXIT_NO_SOCKET = 1
 EXIT_USAGE = 2
@@ -49,10 +49,10 @@ def run(app: Any, **settings: Any) -> None:
                 "needs the application as an import string, as other processes must import it: "
                 "run('package.module:attribute')",
             )
-        _log.configure(config)
+        log.configure(config)
         name = getattr(app, "__qualname__", type(app).__qualname__)
-        app = _importer.make(app, name, factory=config.factory, interface=config.interface)
-        code = _bind_and_serve(_sockets.from_systemd(config), app)
+        app = importer.make(app, name, factory=config.factory, interface=config.interface)
+        code = _bind_and_serve(sockets.from_systemd(config), app)
     if code:
         sys.exit(code)
 
@@ -65,19 +65,19 @@ def serve_config(config: Config) -> int:
         AppError: no application is found; before anything is started.
         BindError: can't listen there.
     """
-    _log.configure(config)
+    log.configure(config)
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
             raise ConfigError("reload_dir", f"there is no folder {folder}")
     # What is wrong with the name is told now, not by each worker.
-    _importer.locate(config.app, config.app_dir)
-    config = _sockets.from_systemd(config)
+    importer.locate(config.app, config.app_dir)
+    config = sockets.from_systemd(config)
     if config.reload:
-        from turboapi._reload import Reloader
+        from turboapi._serving.reload import Reloader
 
         return Reloader(config).run()
     if config.workers > 1:
-        from turboapi._supervisor import Supervisor
+        from turboapi._serving.supervisor import Supervisor
 
         return Supervisor(config).run()
     return _bind_and_serve(config, None)
@@ -85,14 +85,14 @@ def serve_config(config: Config) -> int:
 
 def run_here(config: Config) -> int:
     """Serves in this process, on the socket in `config.fd`; what a worker does."""
-    _log.configure(config)
+    log.configure(config)
     app = _load(config)
     if app is None:
         return EXIT_NO_APP
     try:
         return _serve(app, config)
-    except _sockets.BindError as error:
-        _log.server_logger.error("%s", error)
+    except sockets.BindError as error:
+        log.server_logger.error("%s", error)
         return EXIT_NO_SOCKET
 
 
@@ -113,14 +113,14 @@ def load_env_file(path: str) -> None:
 
 def _bind_and_serve(config: Config, app: Any) -> int:
     # Bound before the import, which may take long: an address in use is told at once.
-    bound = _sockets.bind(config)
+    bound = sockets.bind(config)
     handover = None
     try:
         if app is None:
             if (app := _load(config)) is None:
                 return EXIT_NO_APP
             # What can be imported once can be again.
-            from turboapi._handover import Handover
+            from turboapi._serving.handover import Handover
 
             handover = Handover(config, bound)
         # From here the descriptor is the server's.
@@ -128,22 +128,22 @@ def _bind_and_serve(config: Config, app: Any) -> int:
         return code if handover is None else handover.finish(code)
     finally:
         bound.close()
-        _sockets.remove_file(config)
+        sockets.remove_file(config)
 
 
 def _load(config: Config) -> Any:
     """The application, or None after the log said why there is none."""
     app = None
     try:
-        app = _importer.load(config)
-    except _importer.AppError as error:
-        _log.server_logger.error("%s", error)
+        app = importer.load(config)
+    except importer.AppError as error:
+        log.server_logger.error("%s", error)
     except Exception as error:
-        _log.server_logger.error(
+        log.server_logger.error(
             "The application can't be imported\n%s", _traceback_of(error).rstrip()
         )
     # It may have caught what a signal raised in it.
-    _process.check_stopped()
+    process.check_stopped()
     return app
 
 
@@ -156,16 +156,16 @@ def _traceback_of(error: BaseException) -> str:
 
 
 def _is_ours(file: str) -> bool:
-    return file == _importer.__file__ or file == __file__ or "importlib" in file
+    return file == importer.__file__ or file == __file__ or "importlib" in file
 
 
 def _serve(app: Any, config: Config, handover: Handover | None = None) -> int:
-    from turboapi._server import serve
+    from turboapi._serving.server import serve
 
     if config.interface == "auto":
-        config = config.replace(interface=_importer.detect_interface(app))
+        config = config.replace(interface=importer.detect_interface(app))
     if config.threads > 1 and getattr(sys, "_is_gil_enabled", lambda: True)():
-        _log.server_logger.warning(
+        log.server_logger.warning(
             "threads=%d: this Python has the GIL, so that one thread runs at a time; "
             "use workers instead",
             config.threads,

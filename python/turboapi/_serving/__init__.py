@@ -1,0 +1,1 @@
+"""What serves: the process, its workers, sockets, settings and logs."""
