@@ -2,8 +2,9 @@
 
 # ruff: noqa: E402
 
-__version__ = "0.1.0"
+from ._version import __version__ as __version__
 
+# isort: split
 from ._serving.process import guard_start as _guard_start
 
 _guard_start()  # the imports below take a while

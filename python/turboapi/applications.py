@@ -1,6 +1,7 @@
 """The application class, under two names: `FastAPI` and `TurboAPI`."""
 
 import os
+import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
@@ -21,6 +22,7 @@ from typing_extensions import Unpack, deprecated
 from turboapi import _core, routing
 from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._form_limits import _FormLimits
+from turboapi._untouched import is_from
 from turboapi.datastructures import Default
 from turboapi.exception_handlers import (
     http_exception_handler,
@@ -263,7 +265,7 @@ class FastAPI(Starlette):
             scope["root_path"] = self.root_path
         serve = super().__call__
         if scope["type"] == "lifespan":
-            from turboapi.telemetry._runtime import lifespan
+            from turboapi.telemetry._runtime import lifespan  # lazy: not to be imported
 
             await lifespan(
                 config=self._telemetry, app=serve, scope=scope, receive=receive, send=send
@@ -294,15 +296,23 @@ class FastAPI(Starlette):
             ConfigError: a setting can't be used.
             BindError: the address can't be listened on.
         """
-        from turboapi._serving.run import run
+        from turboapi._serving.run import run  # lazy: under another server it is not used
 
         run(self, **settings)
 
     def _native_app(self) -> Any:
         """Return the `_core.App` that the native server serves: see docs/engine.md."""
-        from turboapi._compile.native_app import native_app
+        from turboapi._compile.native_app import native_app  # lazy: only for our server
 
         return native_app(self)
+
+    def _serves_itself(self) -> bool:
+        """Whether nobody has put their own in the place of what serves a request here."""
+        names = ("build_middleware_stack", "_wrap_middleware", "__call__")
+        module = sys.modules[__name__]
+        return not vars(self).keys() & set(names) and all(
+            is_from(getattr(type(self), name), module) for name in names
+        )
 
     # -- the OpenAPI document -----------------------------------------------------------------
 

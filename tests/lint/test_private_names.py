@@ -57,6 +57,7 @@ FASTAPIS = frozenset(
         "_normal_websocket_disconnect",
         "_operation",
         "_read_file_bytes",
+        "_regenerate_error_with_loc",
         "_route_selected",
         "_run_sync_endpoint",
         "_should_embed_body_fields",

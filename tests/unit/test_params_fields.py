@@ -31,7 +31,7 @@ from turboapi._compat import (
     lenient_issubclass,
     serialize_sequence_value,
 )
-from turboapi._compat.v2 import _adapter_key
+from turboapi._compat._field import _adapter_key
 from turboapi.exceptions import FastAPIError
 from turboapi.utils import create_model_field
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -11,14 +11,12 @@ from pydantic.json_schema import GenerateJsonSchema as _GenerateJsonSchema
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core.core_schema import BytesSchema
 
+from turboapi._compat._field import ModelField
 from turboapi._compat.shared import lenient_issubclass
 from turboapi.types import ModelNameMap
 
-if TYPE_CHECKING:
-    from turboapi._compat.v2 import ModelField
-
 _Mode = Literal["validation", "serialization"]
-_FieldSchemas = dict[tuple["ModelField", _Mode], JsonSchemaValue]
+_FieldSchemas = dict[tuple[ModelField, _Mode], JsonSchemaValue]
 TypeModelOrEnum = type[BaseModel] | type[Enum]
 TypeModelSet = set[TypeModelOrEnum]
 
@@ -38,7 +36,7 @@ class GenerateJsonSchema(_GenerateJsonSchema):
         return result
 
 
-def _has_computed_fields(field: "ModelField") -> bool:
+def _has_computed_fields(field: ModelField) -> bool:
     # The core schema also tells of dataclasses, which are no models.
     inner = field._type_adapter.core_schema.get("schema", {})
     if inner.get("computed_fields", []):
@@ -59,7 +57,7 @@ def _annotation_has_computed_fields(annotation: Any, *, known_models: set[type[B
     return any(_annotation_has_computed_fields(p, known_models=known_models) for p in parts)
 
 
-def _schema_mode(field: "ModelField", separate_input_output_schemas: bool) -> _Mode:
+def _schema_mode(field: ModelField, separate_input_output_schemas: bool) -> _Mode:
     if separate_input_output_schemas or _has_computed_fields(field):
         return field.mode
     return "validation"
@@ -67,7 +65,7 @@ def _schema_mode(field: "ModelField", separate_input_output_schemas: bool) -> _M
 
 def get_schema_from_model_field(
     *,
-    field: "ModelField",
+    field: ModelField,
     model_name_map: ModelNameMap,
     field_mapping: _FieldSchemas,
     separate_input_output_schemas: bool = True,
@@ -88,13 +86,11 @@ def get_schema_from_model_field(
 
 def get_definitions(
     *,
-    fields: Sequence["ModelField"],
+    fields: Sequence[ModelField],
     model_name_map: ModelNameMap,
     separate_input_output_schemas: bool = True,
 ) -> tuple[_FieldSchemas, dict[str, dict[str, Any]]]:
     """Return the schemas of all fields, and those of the models that they refer to."""
-    from turboapi._compat.v2 import ModelField
-
     declared = {field.field_info.annotation for field in fields}
     modes: tuple[_Mode, _Mode] = ("validation", "serialization")
     # Models inside of others get a schema of their own too.
@@ -159,13 +155,13 @@ def _add_models(annotation: Any, known_models: TypeModelSet) -> None:
             get_flat_models_from_model(annotation, known_models)
 
 
-def get_flat_models_from_field(field: "ModelField", known_models: TypeModelSet) -> TypeModelSet:
+def get_flat_models_from_field(field: ModelField, known_models: TypeModelSet) -> TypeModelSet:
     _add_models(field.field_info.annotation, known_models)
     return known_models
 
 
 def get_flat_models_from_fields(
-    fields: Sequence["ModelField"], known_models: TypeModelSet
+    fields: Sequence[ModelField], known_models: TypeModelSet
 ) -> TypeModelSet:
     """Return all models and enums that ``fields`` use, added to ``known_models``, which is
     returned.

@@ -26,15 +26,16 @@ from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
 from turboapi.background import BackgroundTasks
 from turboapi.datastructures import DefaultPlaceholder
+from turboapi.dependencies._analysis import get_dependant
 from turboapi.dependencies._forms import read_form
-from turboapi.dependencies._solve import open_generator
+from turboapi.dependencies._generators import _solve_generator, open_generator
 from turboapi.dependencies.models import (
     Dependant,
     _get_cache_key,
     _is_async_gen_callable,
+    _is_coroutine_callable,
     _is_gen_callable,
 )
-from turboapi.dependencies.utils import _solve_generator, get_dependant
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import (
     EndpointContext,
@@ -44,6 +45,8 @@ from turboapi.exceptions import (
     WebSocketRequestValidationError,
 )
 from turboapi.routing import _scope
+from turboapi.routing._context import extract_endpoint_context
+from turboapi.routing._stream import stream_response
 from turboapi.security.oauth2 import SecurityScopes
 from turboapi.sse import EventSourceResponse
 from turboapi.telemetry._api import (
@@ -55,6 +58,16 @@ from turboapi.utils import is_body_allowed_for_status_code
 
 if TYPE_CHECKING:
     from turboapi.routing._options import RunMode
+
+
+SWALLOWED = (
+    "Response not awaited. There's a high chance that the "
+    "application code is raising an exception and a dependency with yield "
+    "has a block with a bare except, or a block with except Exception, "
+    "and is not raising the exception again. Read more about it in the "
+    "docs: https://fastapi.tiangolo.com/tutorial/dependencies/dependencies-with-yield/"
+    "#dependencies-with-yield-and-except"
+)
 
 
 def _is_ours(error: Exception) -> bool:
@@ -238,8 +251,6 @@ class RequestHooks:
     @staticmethod
     def swallowed() -> Exception:
         """The error of a dependency that swallowed the exception of the route."""
-        from turboapi.routing._handler import SWALLOWED
-
         return FastAPIError(SWALLOWED)
 
     cleanup_scope = CancelScope
@@ -319,8 +330,6 @@ class RequestHooks:
         return checked
 
     def endpoint_response(self, request: Request, solved: Any) -> Awaitable[Response]:
-        from turboapi.routing._stream import stream_response
-
         return stream_response(self, request, solved)
 
     # -- errors -------------------------------------------------------------------------------
@@ -342,8 +351,6 @@ class RequestHooks:
 
     def endpoint_context(self, connection: Any = None) -> EndpointContext:
         """Where the endpoint is, for the text of a validation error."""
-        from turboapi.routing._context import extract_endpoint_context
-
         if self._context is None:
             self._context = extract_endpoint_context(self.call)
         context = self._context.copy()
@@ -416,8 +423,6 @@ class _Bound:
         return open_generator(self._dependants[index], values, scope)
 
     async def solve_limited(self, index: int, values: dict[str, Any]) -> Any:
-        from turboapi.dependencies.models import _is_coroutine_callable
-
         dependant = self._dependants[index]
         assert dependant.concurrency is not None
         assert dependant.call is not None

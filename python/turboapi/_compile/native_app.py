@@ -20,8 +20,10 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from turboapi import _core, exception_handlers
+from turboapi._own import is_own
 from turboapi._untouched import is_from
 from turboapi.middleware._filters import are_known, filters_of
+from turboapi.routing import _route, _router
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
 
@@ -39,9 +41,7 @@ def native_app(app: "FastAPI") -> Any:
 
 def adapt(app: Any) -> "OwnApp | None":
     """An application that is mounted, if it can run directly at all."""
-    from turboapi.applications import FastAPI
-
-    return OwnApp(app) if isinstance(app, FastAPI) else None
+    return OwnApp(app) if is_own(app) else None
 
 
 def native_app_of(app: "Adapted", adapt: Callable[[Any], "Adapted | None"], rebuild: Any) -> Any:
@@ -326,10 +326,10 @@ def runs_directly(app: "FastAPI") -> bool:
         and not is_instrumented()
         # Instrumentation puts its own round the stack, or in place of a method.
         and (stack is None or type(stack) is ServerErrorMiddleware)
-        and not vars(app).keys() & {"build_middleware_stack", "_wrap_middleware", "__call__"}
+        and app._serves_itself()
         and not vars(router).keys() & {"app", "__call__"}
         and router.middleware_stack == router.app
-        and all(is_from(*each) for each in _the_way(type(app), type(router)))
+        and all(is_from(*each) for each in _the_way(type(router)))
         and starlette_is_untouched()
     )
 
@@ -345,15 +345,9 @@ def starlette_is_untouched() -> bool:
     )
 
 
-def _the_way(app: type, router: type) -> list[tuple[Any, Any]]:
-    """Each function that a request passes through, with the module it should be from."""
-    from turboapi import applications
-    from turboapi.routing import _route, _router
-
+def _the_way(router: type) -> list[tuple[Any, Any]]:
+    """Each function that a request passes through below the application, with its module."""
     return [
-        (app.__call__, applications),
-        (app.build_middleware_stack, applications),  # type: ignore[attr-defined]
-        (app._wrap_middleware, applications),  # type: ignore[attr-defined]
         (router.app, _router),  # type: ignore[attr-defined]
         (router.__call__, starlette_routing),
         (_route.APIRoute.matches, _route),

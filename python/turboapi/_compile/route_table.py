@@ -130,7 +130,7 @@ def _walk(router: "APIRouter", kind: Kind) -> Iterator[tuple[Entry, Place]]:
 def _walk_included(
     included: _IncludedRouter, within: _IncludedRouter | None, limits: _FormLimits, kind: Kind
 ) -> Iterator[tuple[Entry, Place]]:
-    if overrides(included.original_router, _router_class(), "matches", "handle"):
+    if included.original_router._decides_itself():
         yield opaque(), AskedPlace(included, None, within, limits)
         return
     limits = {**limits, **included.include_context.form_limits}
@@ -139,12 +139,6 @@ def _walk_included(
             yield from _walk_included(candidate, included, limits, kind)
         else:
             yield from _entries(candidate.original_route, candidate, included, limits, kind)
-
-
-def _router_class() -> type:
-    from turboapi.routing._router import APIRouter
-
-    return APIRouter
 
 
 def overrides(made: object, base: type, *names: str) -> bool:

@@ -17,6 +17,8 @@ callable. `fastapi` is no dependency: it is there when the application is, and f
 import sys
 from typing import Any
 
+from turboapi import _core
+
 
 def is_fastapi(app: Any) -> bool:
     """Return whether it is an application of the FastAPI that is installed, not one of ours."""
@@ -34,13 +36,11 @@ def native_app(app: Any, *, compile_fastapi: bool = True) -> Any:
 
     Called when its lifespan has started: what that changed, counts.
     """
-    from turboapi import _core
-
     own = getattr(app, "_native_app", None)
     if own is not None:
         return own()
     if not (compile_fastapi and is_fastapi(app)):
         return _core.App(app)
-    from turboapi._fastapi_bridge._bridge import Bridge
+    from turboapi._fastapi_bridge._bridge import Bridge  # lazy: only for these
 
     return Bridge.of(app).native_app()

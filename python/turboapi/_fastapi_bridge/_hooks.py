@@ -6,11 +6,10 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 from turboapi._compat import ModelField
-from turboapi._compile.hooks import RequestHooks
+from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
 from turboapi.dependencies.models import Dependant
-from turboapi.routing._handler import SWALLOWED
 
 
 class _Stack(AsyncExitStack):

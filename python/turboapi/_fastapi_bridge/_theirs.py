@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from turboapi._untouched import is_from
+from turboapi.encoders import ENCODERS_BY_TYPE
 
 # What the engine is equal to, as tests/integration/test_fastapi_bridge.py shows.
 VERSIONS = ("0.165.",)
@@ -104,8 +105,6 @@ def _replaced() -> Iterator[str]:
 
 def encoders_are_default() -> bool:
     """Return whether `ENCODERS_BY_TYPE` is as it was: applications put theirs there."""
-    from turboapi.encoders import ENCODERS_BY_TYPE
-
     return all(
         getattr(encode, "__module__", None) == "fastapi.encoders"
         or encode is ENCODERS_BY_TYPE.get(kind)

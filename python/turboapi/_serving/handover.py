@@ -21,7 +21,7 @@ from turboapi._serving import process, sockets
 from turboapi._serving.log import server_logger as log
 from turboapi._serving.signals import Signals
 from turboapi._serving.supervisor import SIGNALS, Supervisor
-from turboapi._serving.worker import Process, interpreter_options
+from turboapi._serving.worker_process import Process, interpreter_options
 
 if TYPE_CHECKING:
     import asyncio

@@ -1,7 +1,7 @@
 """A worker's heartbeat: bytes in a pipe, written by its event loops as long as they make steps.
 
 The supervisor replaces a worker from which none came for `timeout_worker` seconds.  The first byte
-of the pipe says that the worker is ready; see `worker.Process`.
+of the pipe says that the worker is ready; see `worker_process.Process`.
 """
 
 from __future__ import annotations

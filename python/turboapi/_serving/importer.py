@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turboapi._fastapi_bridge import is_fastapi
+from turboapi._own import is_own
 from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -366,10 +368,7 @@ def _call_factory(factory: Any, name: str) -> Any:
 
 def detect_interface(app: Any) -> str:
     """Gives "turboapi", "fastapi", "asgi" or "wsgi"; what is none for sure counts as ASGI."""
-    from turboapi._fastapi_bridge import is_fastapi
-    from turboapi.applications import FastAPI
-
-    if isinstance(app, FastAPI):
+    if is_own(app):
         return "turboapi"
     if is_fastapi(app):
         return "fastapi"

@@ -16,7 +16,7 @@ from turboapi._serving import importer, process, sockets
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.settings import ConfigError
 from turboapi._serving.signals import Signals
-from turboapi._serving.worker import Process
+from turboapi._serving.worker_process import Process
 
 if TYPE_CHECKING:
     import socket

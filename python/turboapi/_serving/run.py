@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi._serving import importer, log, process, sockets
-from turboapi._serving.worker import EXIT_NO_APP
+from turboapi._serving.worker_process import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ def serve_config(config: Config) -> int:
     importer.locate(config.app, config.app_dir)
     config = sockets.from_systemd(config)
     if config.reload:
-        from turboapi._serving.reload import Reloader
+        from turboapi._serving.reload import Reloader  # lazy: only to reload
 
         return Reloader(config).run()
     if config.workers > 1:
-        from turboapi._serving.supervisor import Supervisor
+        from turboapi._serving.supervisor import Supervisor  # lazy: only for several workers
 
         return Supervisor(config).run()
     return _bind_and_serve(config, None)
@@ -120,7 +120,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
             if (app := _load(config)) is None:
                 return EXIT_NO_APP
             # What can be imported once can be again.
-            from turboapi._serving.handover import Handover
+            from turboapi._serving.handover import Handover  # lazy: workers have none
 
             handover = Handover(config, bound)
         # From here the descriptor is the server's.
@@ -160,7 +160,7 @@ def _is_ours(file: str) -> bool:
 
 
 def _serve(app: Any, config: Config, handover: Handover | None = None) -> int:
-    from turboapi._serving.server import serve
+    from turboapi._serving.server import serve  # lazy: supervisors do not serve
 
     if config.interface == "auto":
         config = config.replace(interface=importer.detect_interface(app))

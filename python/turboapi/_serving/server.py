@@ -68,7 +68,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
         BindError: can't listen there.
     """
     if config.interface == "wsgi":
-        from turboapi._serving.wsgi import WSGIAdapter
+        from turboapi._serving.wsgi import WSGIAdapter  # lazy: most applications are ASGI
 
         app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
     listening = _listening_sockets(config)
@@ -168,7 +168,7 @@ class LoopThread:
             loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
             return loop
         if self._config.loop == "turboapi":
-            from turboapi.loop import new_event_loop
+            from turboapi.loop import new_event_loop  # lazy: not for other loops
 
             return new_event_loop(selector)
         return asyncio.SelectorEventLoop(selector)

@@ -26,7 +26,7 @@ from turboapi._serving import process, sockets
 from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.signals import Signals
-from turboapi._serving.worker import EXIT_NO_APP, Process
+from turboapi._serving.worker_process import EXIT_NO_APP, Process
 from turboapi.config import ConfigError
 
 if TYPE_CHECKING:

@@ -1,9 +1,6 @@
-"""A process that serves: started by the supervisor, told what to do through a pipe.
+"""The program that a worker runs: it reads what to do, and serves.
 
-`Process` is the supervisor's side, `main()` the worker's.  Four pipes connect them: one brings the
-settings, one the worker's heartbeat (`heartbeat`), one the stacks of its threads when it was asked
-for them, and one tells the worker that the supervisor is gone, so that none is left behind when
-that was killed.
+`worker_process` is the supervisor's side of it, and tells what the pipes between them are for.
 """
 
 from __future__ import annotations
@@ -12,266 +9,21 @@ import faulthandler
 import os
 import pickle
 import signal
-import subprocess
 import sys
 import threading
-import time
 from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from turboapi._serving import process
-from turboapi._serving.heartbeat import READY
+from turboapi._serving.run import run_here
+from turboapi._serving.worker_process import SHOW_STACKS
 
 if TYPE_CHECKING:
-    import socket
-    from typing import Protocol
-
     from turboapi.config import Config
-
-    class _Child(Protocol):
-        @property
-        def pid(self) -> int: ...
-        def poll(self) -> int | None: ...
-        def send_signal(self, sig: int, /) -> None: ...
-        def wait(self, timeout: float | None = None) -> int: ...
-
-
-# The worker's application can't be found or does not start: to try again is of no use.
-EXIT_NO_APP = 3
-
-# Has a worker write the stacks of its threads; handled in C, as its loop may be stuck.
-_SHOW_STACKS = signal.SIGRTMAX - 2
-_MOST_OF_STACKS = 1 << 18
-
-
-class Process:
-    """A worker as the supervisor sees it.
-
-    Attributes:
-        pid: of the process.
-        ready: it said that it accepts connections.
-        started: when, on the monotonic clock.
-        heard_at: when the last beat came, or a later time from which on it is to be missed.
-        asked_at: when it was asked for its stacks, or None.
-        exit_code: None while it runs; negative: the signal that ended it.
-    """
-
-    def __init__(self, child: _Child, beats: int | None, life: int, stacks: int) -> None:
-        """See `start`; the pipes become ours."""
-        self.pid = child.pid
-        self.ready = False
-        self.started = self.heard_at = time.monotonic()
-        self.asked_at: float | None = None
-        self._child = child
-        self._beats = beats
-        self._life = life
-        self._stacks = stacks
-        self._shown = b""
-        for descriptor in (beats, stacks):
-            if descriptor is not None:
-                os.set_blocking(descriptor, False)
-
-    @classmethod
-    def start(cls, config: Config, bound: socket.socket, *, own_group: bool) -> Process:
-        """Starts a worker that serves `bound` (borrowed: the worker has a descriptor of its own).
-
-        With `own_group` it is out of the terminal's reach, and Ctrl+C is the supervisor's alone.
-        """
-        config_read, config_write = os.pipe()
-        ready_read, ready_write = os.pipe()
-        life_read, life_write = os.pipe()
-        stacks_read, stacks_write = os.pipe()
-        theirs = (config_read, ready_write, life_read, stacks_write)
-        # A signal that comes early waits until the worker can end in order.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
-        try:
-            popen = subprocess.Popen(  # noqa: S603
-                [sys.executable, *interpreter_options(), "-m", __name__, str(config_read)],
-                pass_fds=(*theirs, bound.fileno()),
-                process_group=0 if own_group else None,
-            )
-        except BaseException:
-            for descriptor in (config_write, ready_read, life_write, stacks_read):
-                os.close(descriptor)
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            for descriptor in theirs:
-                os.close(descriptor)
-        worker_config = config.replace(uds=None, fd=bound.fileno(), ready_fd=ready_write)
-        message = {
-            "config": worker_config,
-            "life": life_read,
-            "stacks": stacks_write,
-            "path": sys.path,
-        }
-        # Less than a pipe holds, so this does not wait; the worker may be dead already.
-        with suppress(BrokenPipeError), open(config_write, "wb") as pipe:  # noqa: PTH123
-            pickle.dump(message, pipe)
-        return cls(popen, ready_read, life_write, stacks_read)
-
-    def hand_over(self) -> dict[str, Any]:
-        """Gives what `adopt` needs in the program that this process runs next."""
-        for descriptor in (self._beats, self._life, self._stacks):
-            if descriptor is not None:
-                os.set_inheritable(descriptor, True)
-        return {
-            "pid": self.pid,
-            "beats": self._beats,
-            "life": self._life,
-            "stacks": self._stacks,
-        }
-
-    @classmethod
-    def adopt(cls, given: dict[str, Any]) -> Process:
-        """Gives a worker that this process started, and was ready, before it ran our program."""
-        pipes = [given[name] for name in ("beats", "life", "stacks")]
-        for descriptor in pipes:
-            if descriptor is not None:
-                os.set_inheritable(descriptor, False)
-        worker = cls(_Adopted(given["pid"]), *pipes)
-        worker.ready = True
-        return worker
-
-    @property
-    def exit_code(self) -> int | None:
-        return self._child.poll()
-
-    def beats_fd(self) -> int:
-        """Gives the pipe of the heartbeat; -1: it is closed."""
-        return -1 if self._beats is None else self._beats
-
-    def sources(self) -> list[int]:
-        """Gives the pipes that become readable when `read_news` has something to do."""
-        found = [] if self._beats is None else [self._beats]
-        return found if self.asked_at is None else [*found, self._stacks]
-
-    def read_news(self) -> bool:
-        """Reads what the worker wrote meanwhile, if anything; True: it has become ready."""
-        self._read_stacks()
-        was_ready, news = self.ready, None
-        while self._beats is not None and (news := _read(self._beats)) is not None:
-            self.heard_at = time.monotonic()
-            self.ready = self.ready or READY in news
-            if not news:  # it ended, or does not beat
-                os.close(self._beats)
-                self._beats = None
-        return self.ready and not was_ready
-
-    @property
-    def beats(self) -> bool:
-        """Whether its heartbeat is to be heard."""
-        return self.ready and self._beats is not None
-
-    def misses_beats(self, timeout: float, now: float) -> bool:
-        """Whether it has been silent for longer than `timeout`, which it should not be."""
-        return self.beats and now - self.heard_at >= timeout
-
-    def ask_for_stacks(self, now: float) -> None:
-        """Has it write the stacks of its threads, which `stacks` gives a little later."""
-        self.asked_at = now
-        self._shown = b""
-        self.send(_SHOW_STACKS)
-
-    def stacks(self) -> str:
-        """Gives what came after `ask_for_stacks`; empty: it can't even do that."""
-        self._read_stacks()
-        return self._shown.decode(errors="replace").strip()
-
-    def _read_stacks(self) -> None:
-        while news := _read(self._stacks):
-            if len(self._shown) < _MOST_OF_STACKS:
-                self._shown += news
-
-    def is_held(self) -> bool:
-        """Whether somebody has stopped it (SIGSTOP), or looks at it with a debugger."""
-        with suppress(OSError):
-            fields = dict(
-                line.split(":\t", 1)
-                for line in Path(f"/proc/{self.pid}/status").read_text().splitlines()
-                if ":\t" in line
-            )
-            return fields["State"][0] in "Tt" or fields["TracerPid"] != "0"
-        return False
-
-    def send(self, number: int) -> None:
-        """Sends a signal, if the process is there to get it."""
-        if self.exit_code is None:
-            with suppress(ProcessLookupError):
-                self._child.send_signal(number)
-
-    def wait(self, timeout: float | None) -> bool:
-        """Waits for the end; False: it still runs."""
-        with suppress(subprocess.TimeoutExpired):
-            self._child.wait(timeout)
-        return self.exit_code is not None
-
-    def close(self) -> None:
-        """Frees the pipes, at the end."""
-        if self._beats is not None:
-            os.close(self._beats)
-            self._beats = None
-        os.close(self._life)
-        os.close(self._stacks)
-
-    def how_it_ended(self) -> str:
-        """Gives the exit code in words."""
-        code = self.exit_code
-        if code is None:
-            return "still runs"
-        if code >= 0:
-            return f"ended with exit code {code}"
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"was ended by signal {-code}"
-
-
-class _Adopted:
-    """A child that another program of this process started, as `subprocess.Popen` has it."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._code: int | None = None
-
-    def poll(self) -> int | None:
-        if self._code is None:
-            try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # taken by somebody else
-                pid, status = self.pid, 0
-            if pid:
-                self._code = os.waitstatus_to_exitcode(status)
-        return self._code
-
-    def send_signal(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-    def wait(self, timeout: float | None = None) -> int:
-        end = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if timeout is not None and end is not None and time.monotonic() >= end:
-                raise subprocess.TimeoutExpired("worker", timeout)
-            time.sleep(0.02)
-        return code
-
-
-def _read(pipe: int) -> bytes | None:
-    """What is in a pipe; None: nothing now, b"": its end."""
-    try:
-        return os.read(pipe, 65536)
-    except BlockingIOError:
-        return None
-
-
-def interpreter_options() -> list[str]:
-    """The options this interpreter was started with (-X, -W, -O ...)."""
-    give: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
-    return list(give())
 
 
 def main(arguments: list[str]) -> int:
-    """Runs in the worker: reads what to do, and serves."""
+    """Serves as the message in the pipe `arguments[1]` says; gives the exit code."""
     with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
         message = pickle.load(pipe)  # noqa: S301 (from our own parent)
     config: Config = message["config"]
@@ -280,12 +32,10 @@ def main(arguments: list[str]) -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     sys.path[:] = message["path"]
-    faulthandler.register(_SHOW_STACKS, file=message["stacks"], all_threads=True)
+    faulthandler.register(SHOW_STACKS, file=message["stacks"], all_threads=True)
     threading.Thread(
         target=_end_with_supervisor, args=(message["life"],), name="lifeline", daemon=True
     ).start()
-    from turboapi._serving.run import run_here
-
     return run_here(config)
 
 

@@ -117,6 +117,7 @@ class Transport(testclient._TestClientTransport):
 
     def _open_websocket(self, request: httpx.Request) -> NoReturn:
         try:
+            # lazy: it needs the package websockets
             from turboapi._testclient._websocket import WebSocketSession
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] != "websockets":

@@ -11,7 +11,7 @@ def main() -> None:
 
 
 def _run() -> None:
-    from turboapi.cli._commands import app
+    from turboapi.cli._commands import app  # lazy: run_to_end() is to hear of its exit
 
     app(prog_name="turboapi")
 

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 
 import turboapi
-from turboapi._serving.importer import USUAL_FILES, AppError
+from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
 from turboapi.cli._options import option_name, with_settings
 from turboapi.config import ENV_PREFIX, Config, ConfigError, settings
+from turboapi.openapi import assets
 
 app = typer.Typer(
     name="turboapi",
@@ -127,8 +128,6 @@ def docs_assets(
 
     An application serves them with docs_assets="local", or TURBOAPI_DOCS_ASSETS=local.
     """
-    from turboapi.openapi import assets
-
     target = to or assets.folder()
     try:
         assets.fetch(target)
@@ -194,8 +193,6 @@ def _named(name: str | None, attribute: str | None, entrypoint: str | None) -> s
     if name is not None and ":" in name:
         raise ConfigError("--app", f"{name} names an attribute already")
     if name is None:
-        from turboapi._serving.importer import locate
-
         found = locate(None)
         return f"{found.folder / found.module.replace('.', os.sep)}.py:{attribute}"
     return f"{name}:{attribute}"

@@ -1,31 +1,23 @@
-"""Generator dependencies, and dependencies solved from Python instead of by a route's plan."""
+"""Dependencies that are solved from Python, not by a route's plan."""
 
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
-from anyio import CancelScope
 from starlette.background import BackgroundTasks as StarletteBackgroundTasks
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from turboapi._compat import Undefined
-from turboapi.concurrency import (
-    _asynccontextmanager_with_shielded_exit,
-    _contextmanager_with_concurrency_limit,
-    asynccontextmanager,
-    contextmanager_in_threadpool,
-)
+from turboapi._compile.hooks import RequestHooks
+from turboapi.dependencies._analysis import _get_flat_body_params
 from turboapi.dependencies.models import (
     Dependant,
     _get_cache_key,
-    _is_async_gen_callable,
     _UsesScopesCache,
 )
 from turboapi.types import DependencyCacheKey
-
-_CLEANUP_SCOPES = "turboapi_async_cleanup_scopes"
 
 
 @dataclass
@@ -37,51 +29,6 @@ class SolvedDependency:
     background_tasks: StarletteBackgroundTasks | None
     response: Response
     dependency_cache: dict[DependencyCacheKey, Any]
-
-
-def _cleanup_scope(request: Request | WebSocket) -> CancelScope:
-    """Return the scope that shields the exits of this request's async generators.
-
-    It is entered on the request's own stack before the first of them, so that it encloses the
-    scopes that they open, whichever stack they themselves are on.
-    """
-    stack = cast("AsyncExitStack", request.scope["fastapi_inner_astack"])
-    scopes: dict[AsyncExitStack, CancelScope] = request.scope.setdefault(_CLEANUP_SCOPES, {})
-    scope = scopes.get(stack)
-    if scope is None:
-        scope = scopes[stack] = stack.enter_context(CancelScope())
-        stack.callback(scopes.pop, stack)
-    return scope
-
-
-async def _solve_generator(
-    *,
-    dependant: Dependant,
-    stack: AsyncExitStack,
-    sub_values: dict[str, Any],
-    request: Request | WebSocket,
-) -> Any:
-    """Return what the generator yields; ``stack`` runs the rest of it when it is closed."""
-    scope = _cleanup_scope(request) if _is_async_gen_callable(dependant.call) else None
-    return await stack.enter_async_context(open_generator(dependant, sub_values, scope))
-
-
-def open_generator(
-    dependant: Dependant, values: dict[str, Any], scope: CancelScope | None
-) -> AbstractAsyncContextManager[Any]:
-    """Return a generator as a context manager; ``scope`` shields the exit of an async one."""
-    call = dependant.call
-    assert call
-    cm: AbstractAsyncContextManager[Any]
-    if _is_async_gen_callable(call):
-        cm = asynccontextmanager(call)(**values)
-        if scope is not None:
-            cm = _asynccontextmanager_with_shielded_exit(cm, scope)
-    else:
-        cm = contextmanager_in_threadpool(contextmanager(call)(**values))
-    if dependant.concurrency is not None:
-        cm = _contextmanager_with_concurrency_limit(cm, dependant.concurrency.get_semaphore())
-    return cm
 
 
 async def solve_dependencies(
@@ -101,9 +48,6 @@ async def solve_dependencies(
     For code that calls it itself: routes have a compiled plan, and one is made here each time.
     ``dependency_cache`` is not read: what was solved elsewhere is solved again.
     """
-    from turboapi._compile.hooks import RequestHooks
-    from turboapi.dependencies._analysis import _get_flat_body_params
-
     body_fields = _get_flat_body_params(dependant)
     hooks = RequestHooks(
         dependant=dependant,

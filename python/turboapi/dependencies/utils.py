@@ -41,6 +41,7 @@ from turboapi.dependencies._forms import (
 from turboapi.dependencies._forms import (
     multipart_not_installed_error as multipart_not_installed_error,
 )
+from turboapi.dependencies._generators import _solve_generator as _solve_generator
 from turboapi.dependencies._signature import get_stream_item_type as get_stream_item_type
 from turboapi.dependencies._signature import get_typed_annotation as get_typed_annotation
 from turboapi.dependencies._signature import (
@@ -48,7 +49,6 @@ from turboapi.dependencies._signature import (
 )
 from turboapi.dependencies._signature import get_typed_signature as get_typed_signature
 from turboapi.dependencies._solve import SolvedDependency as SolvedDependency
-from turboapi.dependencies._solve import _solve_generator as _solve_generator
 from turboapi.dependencies._solve import solve_dependencies as solve_dependencies
 from turboapi.dependencies.models import Dependant as Dependant
 

@@ -17,7 +17,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import anyio
 from starlette._utils import get_route_path
@@ -32,10 +32,8 @@ from turboapi._core import in_context
 from turboapi._request import EngineRequest
 from turboapi.middleware._inside_task import Flight, Level
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from turboapi.routing import APIRouter
 from turboapi.routing._instrumented import is_instrumented
-
-if TYPE_CHECKING:
-    from turboapi.routing import APIRouter
 
 # (exception, whether the response has begun) -> the answer of a handler: RequestHooks.handle_error
 OnError = Callable[[Exception, bool], Awaitable[Response] | None]
@@ -58,8 +56,6 @@ class Inside:
     @classmethod
     def of(cls, router: APIRouter, app: ASGIApp, errors: ExceptionMiddleware) -> Inside | None:
         """`errors` round `app`; None when that is not just the router with its exit stack."""
-        from turboapi.routing import APIRouter
-
         own = type(app) is AsyncExitStackMiddleware and cast("Any", app).app is router
         plain = type(router).app is APIRouter.app and type(router).__call__ is APIRouter.__call__
         if not own or not plain or router.middleware_stack != router.app:

@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from turboapi.logger import logger
+
 if TYPE_CHECKING:
     from pydantic import EmailStr
 else:
@@ -18,8 +20,6 @@ else:
 
             @classmethod
             def validate(cls, v: Any) -> str:
-                from turboapi.logger import logger
-
                 logger.warning(
                     "email-validator not installed, email fields will be treated as str.\n"
                     "To install, run: pip install email-validator"

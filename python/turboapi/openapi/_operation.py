@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from turboapi.openapi._dependencies import Needs, examples_of
 from turboapi.openapi._responses import add_validation_error, describe_responses
 from turboapi.openapi.constants import METHODS_WITH_BODY, REF_PREFIX
+from turboapi.routing import APIRoute
 from turboapi.utils import deep_dict_update
 
 if TYPE_CHECKING:
@@ -135,8 +136,6 @@ def describe_body(body_field: ModelField | None, schemas: Schemas) -> dict[str, 
 
 def _describe_callbacks(route: Any, schemas: Schemas, operation_ids: set[str]) -> dict[str, Any]:
     """Return the `callbacks`: requests that the application makes itself."""
-    from turboapi.routing import APIRoute
-
     return {
         callback.name: {callback.path: describe_route(callback, schemas, operation_ids).operations}
         for callback in route.callbacks

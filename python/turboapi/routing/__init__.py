@@ -1,5 +1,7 @@
 """Routes and routers. https://fastapi.tiangolo.com/reference/apirouter/"""
 
+import sys
+
 from starlette.routing import BaseRoute as BaseRoute
 from starlette.routing import Match as Match
 from starlette.routing import Mount as Mount
@@ -11,7 +13,7 @@ from turboapi.dependencies.utils import solve_dependencies as solve_dependencies
 from turboapi.sse import _PING_INTERVAL as _PING_INTERVAL
 
 # isort: split
-from turboapi.routing import _included, _instrumented, _route, _scope, _state
+from turboapi.routing import _included, _instrumented, _replaceable, _route, _scope, _state
 from turboapi.routing._handler import get_request_handler as get_request_handler
 from turboapi.routing._handler import get_websocket_app as get_websocket_app
 from turboapi.routing._handler import request_response as request_response
@@ -103,6 +105,7 @@ _get_scope_effective_route_context = _scope.effective_route_context
 _iter_routes_with_context = _included.routes_with_context
 _restore_fastapi_scope_key = _scope.restore_key
 
+_replaceable.routing = sys.modules[__name__]
 _instrumented.remember()
 
 __all__ = [

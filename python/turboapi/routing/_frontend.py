@@ -24,6 +24,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from turboapi import params
+from turboapi._compile.hooks import RequestHooks
+from turboapi.exceptions import RequestValidationError
 from turboapi.routing import _scope
 from turboapi.routing._state import dependant_for
 from turboapi.telemetry._api import _route_selected
@@ -229,8 +231,6 @@ class _Guard:
     """Runs the dependencies of the routers round a frontend before its files are sent."""
 
     def __init__(self, dependencies: Sequence[params.Depends], provider: Any | None) -> None:
-        from turboapi._compile.hooks import RequestHooks
-
         dependant, _, embed = dependant_for(path="", call=_nothing, dependencies=dependencies)
         self.is_empty = not dependant.dependencies
         self.hooks = RequestHooks(
@@ -250,8 +250,6 @@ class _Guard:
                 request = Request(scope, receive, send)
                 solved = await self.hooks.plan.solve(request)
                 if solved.errors:
-                    from turboapi.exceptions import RequestValidationError
-
                     raise RequestValidationError(solved.errors)
                 yield solved
         finally:

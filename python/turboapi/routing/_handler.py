@@ -14,25 +14,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from turboapi._compat import ModelField
-from turboapi._compile.hooks import RequestHooks
+from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
 from turboapi.datastructures import Default, DefaultPlaceholder
 from turboapi.dependencies.models import Dependant
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import EndpointContext, FastAPIError, ResponseValidationError
-from turboapi.routing import _instrumented
+from turboapi.routing import _instrumented, _replaceable
 from turboapi.telemetry._api import _operation, _run_sync_endpoint, get_telemetry_data
 from turboapi.types import IncEx
-
-SWALLOWED = (
-    "Response not awaited. There's a high chance that the "
-    "application code is raising an exception and a dependency with yield "
-    "has a block with a bare except, or a block with except Exception, "
-    "and is not raising the exception again. Read more about it in the "
-    "docs: https://fastapi.tiangolo.com/tutorial/dependencies/dependencies-with-yield/"
-    "#dependencies-with-yield-and-except"
-)
 
 # The attribute of functions made here that holds what they are made from.
 _HOOKS = "__turboapi_hooks__"
@@ -92,9 +83,7 @@ def websocket_session(func: Callable[[WebSocket], Awaitable[None]]) -> ASGIApp:
 
 
 def _in_thread() -> Callable[..., Awaitable[Any]]:
-    from turboapi import routing as ours
-
-    return ours.run_in_threadpool  # where instrumentation replaces it
+    return _replaceable.routing.run_in_threadpool  # type: ignore[no-any-return]
 
 
 async def serialize_response(
@@ -253,9 +242,8 @@ def hooks_of(function: Any) -> RequestHooks | None:
 
 def route_app(function: Callable[[Request], Any]) -> ASGIApp:
     """Return the ASGI application of a route's handler, which is its plan where that suffices."""
-    from turboapi import routing as ours
-
-    with_stacks = ours.request_response(function)
+    ours = _replaceable.routing
+    with_stacks: ASGIApp = ours.request_response(function)
     hooks = hooks_of(function)
     if hooks is None or ours.request_response is not request_response:
         return with_stacks

@@ -22,8 +22,7 @@ from starlette.responses import Response
 
 from turboapi._compat import Undefined
 from turboapi.dependencies.models import _is_coroutine_callable
-from turboapi.dependencies.utils import solve_dependencies
-from turboapi.routing import _stream
+from turboapi.routing import _replaceable, _stream
 from turboapi.telemetry._api import _operation
 from turboapi.utils import is_body_allowed_for_status_code
 
@@ -32,37 +31,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("turboapi.server")
 
-_routing: Any = None
+# What a plan does by itself instead of calling it: our function of each name.
 _ours: dict[str, Any] = {}
 
 
 def is_instrumented() -> bool:
     """Return whether a function that a plan does not call is not ours any more."""
-    now: Any = _routing or _originals()
+    now = _replaceable.routing
     return (
-        now.solve_dependencies is not solve_dependencies
+        now.solve_dependencies is not _ours["solve_dependencies"]
         or now.run_endpoint_function is not _ours["run_endpoint_function"]
         or now.serialize_response is not _ours["serialize_response"]
         or now.run_in_threadpool is not run_in_threadpool
     )
 
 
-def _originals() -> Any:
-    global _routing
-    from turboapi import routing
-    from turboapi.routing import _handler
-
-    _ours["run_endpoint_function"] = _handler.run_endpoint_function
-    _ours["serialize_response"] = _handler.serialize_response
-    _routing = routing
-    return routing
-
-
 async def solve(route: "RequestHooks", connection: Any, body: Any = Undefined) -> Any:
     """Solve the dependencies of a route with whatever stands for `solve_dependencies`."""
-    from turboapi import routing
-
-    return await routing.solve_dependencies(
+    return await _replaceable.routing.solve_dependencies(
         request=connection,
         dependant=route.dependant,
         body=body,
@@ -74,8 +60,7 @@ async def solve(route: "RequestHooks", connection: Any, body: Any = Undefined) -
 
 async def respond(route: "RequestHooks", request: Request) -> Response:
     """Return what `plan.respond` does."""
-    from turboapi import routing
-
+    routing = _replaceable.routing
     body = await _read_body(route, request)
     with _operation(name="dependencies", function=route.call):
         solved = await solve(route, request, body)
@@ -154,6 +139,8 @@ def remember() -> None:
         for name, value in vars(importlib.import_module(module)).items():
             if type(value) is FunctionType and (module != _MODULES[0] or name not in _CALLED):
                 _kept[module, name] = value
+    for name in ("solve_dependencies", "run_endpoint_function", "serialize_response"):
+        _ours[name] = getattr(_replaceable.routing, name)
 
 
 def tell_ignored() -> None:

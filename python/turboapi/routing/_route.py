@@ -15,7 +15,7 @@ from typing_extensions import Unpack
 from turboapi import params
 from turboapi._body_limit import wrap_app_with_body_limit
 from turboapi._form_limits import _FormLimits, _validate_form_limits
-from turboapi.routing import _handler, _scope
+from turboapi.routing import _handler, _replaceable, _scope
 from turboapi.routing._options import ROUTE_INIT, RouteInitOptions, takes_options
 from turboapi.routing._state import OperationState, dependant_for
 
@@ -56,10 +56,7 @@ class APIRoute(OperationState, routing.Route):
         state: OperationState = effective_route.get() or self
         if getattr(state, "original_route", self) is not self:
             state = self
-        from turboapi import routing as ours
-
-        # Looked up where instrumentation replaces it.
-        return ours.get_request_handler(
+        return _replaceable.routing.get_request_handler(  # type: ignore[no-any-return]
             dependant=state.dependant,
             body_field=state.body_field,
             status_code=state.status_code,
@@ -139,9 +136,7 @@ class APIWebSocketRoute(routing.WebSocketRoute):
         self.dependant, _, self._embed_body_fields = dependant_for(
             path=self.path_format, call=endpoint, dependencies=self.dependencies
         )
-        from turboapi import routing as ours
-
-        # Looked up where instrumentation replaces them.
+        ours = _replaceable.routing
         function = ours.get_websocket_app(
             dependant=self.dependant,
             dependency_overrides_provider=dependency_overrides_provider,

@@ -4,7 +4,7 @@ import threading
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, SupportsIndex
+from typing import Annotated, Any, Literal, SupportsIndex
 
 from starlette import routing
 from starlette._utils import get_route_path, is_async_callable
@@ -21,6 +21,13 @@ from turboapi._body_limit import (
     get_body_size_limit,
     validate_max_body_size,
     wrap_app_with_body_limit,
+)
+from turboapi._compile.route_table import (
+    Kind,
+    RouteTable,
+    overrides,
+    redirect_to,
+    with_other_slash,
 )
 from turboapi._form_limits import _FormLimits, _validate_form_limits
 from turboapi.datastructures import Default
@@ -51,10 +58,6 @@ from turboapi.routing._route import APIRoute, APIWebSocketRoute
 from turboapi.telemetry._api import _route_selected
 from turboapi.types import DecoratedCallable
 from turboapi.utils import generate_unique_id, get_value_or_default
-
-if TYPE_CHECKING:
-    from turboapi._compile.route_table import RouteTable
-
 
 _ROUTES_WARNING = """
 You normally wouldn't use this parameter with FastAPI, it is inherited
@@ -289,7 +292,7 @@ class APIRouter(routing.Router):
         below = [each.original_router for each in self.routes if isinstance(each, _IncludedRouter)]
         return any(each is router or each._contains_router(router, seen) for each in below)
 
-    def _route_table(self) -> "RouteTable":
+    def _route_table(self) -> RouteTable:
         table = self._table
         if table is None:
             with self._table_lock:
@@ -298,7 +301,7 @@ class APIRouter(routing.Router):
                     table = self._table = self._make_table("http")
         return table
 
-    def _table_of_websockets(self) -> "RouteTable":
+    def _table_of_websockets(self) -> RouteTable:
         table = self._websocket_table
         if table is None:
             with self._table_lock:
@@ -307,9 +310,7 @@ class APIRouter(routing.Router):
                     table = self._websocket_table = self._make_table("websocket")
         return table
 
-    def _make_table(self, kind: Literal["http", "websocket"]) -> "RouteTable":
-        from turboapi._compile.route_table import RouteTable
-
+    def _make_table(self, kind: Kind) -> RouteTable:
         while True:
             version = self._get_routes_version()
             table = RouteTable(self, kind)
@@ -341,7 +342,7 @@ class APIRouter(routing.Router):
             await place.run(scope, receive, send)
 
     async def _dispatch(
-        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+        self, table: RouteTable, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Do what `_search` would, with what the table knows."""
         found = table.lookup(scope)
@@ -370,7 +371,7 @@ class APIRouter(routing.Router):
         await self._unmatched(table, scope, receive, send)
 
     async def _unmatched(
-        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+        self, table: RouteTable, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Redirect, or try what has low priority, or give it to `default`."""
         if (redirect := self._slash_redirect(table, scope)) is not None:
@@ -391,9 +392,7 @@ class APIRouter(routing.Router):
             scope = _files.with_pathsend(scope, send)
         await route.handle(scope, receive, send)
 
-    def _slash_redirect(self, table: "RouteTable", scope: Scope) -> Response | None:
-        from turboapi._compile.route_table import redirect_to, with_other_slash
-
+    def _slash_redirect(self, table: RouteTable, scope: Scope) -> Response | None:
         other = with_other_slash(scope) if self.redirect_slashes else None
         if other is None:
             return None
@@ -421,7 +420,7 @@ class APIRouter(routing.Router):
         _route_selected(scope=scope, path=getattr(route, "path_format", None))
 
     async def _handle_low_priority(
-        self, table: "RouteTable", scope: Scope, receive: Receive, send: Send
+        self, table: RouteTable, scope: Scope, receive: Receive, send: Send
     ) -> bool:
         match, child, route, effective = self._match_low_priority(table.low_priority, scope)
         if match is Match.NONE or route is None:
@@ -474,6 +473,10 @@ class APIRouter(routing.Router):
         if isinstance(included, _IncludedRouter) and included.original_router is self:
             return included
         return None
+
+    def _decides_itself(self) -> bool:
+        """Whether its class, or instrumentation, matches or serves in a way of its own."""
+        return overrides(self, APIRouter, "matches", "handle")
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match as an included router; may be overridden. Matches nothing by itself."""

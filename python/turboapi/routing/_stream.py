@@ -15,6 +15,7 @@ from turboapi import _core
 from turboapi.dependencies.models import _is_async_gen_callable
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import ResponseValidationError
+from turboapi.routing import _replaceable
 from turboapi.sse import KEEPALIVE_COMMENT, ServerSentEvent, format_sse_event
 
 if TYPE_CHECKING:
@@ -186,10 +187,9 @@ class _EventStream(StreamingResponse):
     media_type = "text/event-stream"
 
     def __init__(self, events: Any, **given: Any) -> None:
-        from turboapi import routing
-
         super().__init__(events, **given)
-        self._turboapi_keep_alive = (routing._PING_INTERVAL, KEEPALIVE_COMMENT)
+        ping_interval = _replaceable.routing._PING_INTERVAL
+        self._turboapi_keep_alive = (ping_interval, KEEPALIVE_COMMENT)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = cast("AsyncIterator[bytes]", self.body_iterator)

@@ -3,18 +3,16 @@
 See https://fastapi.tiangolo.com/reference/security/#oauth2-authentication.
 """
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 from starlette.requests import HTTPConnection
 
+from turboapi.exceptions import HTTPException
 from turboapi.openapi.models import OAuth2 as OAuth2Model
 from turboapi.openapi.models import OAuthFlows as OAuthFlowsModel
 from turboapi.param_functions import Form
 from turboapi.security.base import ChallengingScheme
 from turboapi.security.utils import get_authorization_scheme_param
-
-if TYPE_CHECKING:
-    from turboapi.exceptions import HTTPException
 
 _PASSWORD_FORMAT = {"format": "password"}
 
@@ -94,11 +92,8 @@ class OAuth2(ChallengingScheme):
         model = OAuth2Model.model_validate({"flows": flows, "description": description})
         self._describe(model, scheme_name, auto_error)
 
-    def make_not_authenticated_error(self) -> "HTTPException":
+    def make_not_authenticated_error(self) -> HTTPException:
         """Return the 401 of a request without the header."""
-        # Here, as schemes are imported by the modules that turboapi.exceptions needs.
-        from turboapi.exceptions import HTTPException
-
         return HTTPException(401, "Not authenticated", {"WWW-Authenticate": self._challenge})
 
     async def __call__(self, request: HTTPConnection) -> str | None:

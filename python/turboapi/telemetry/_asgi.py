@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from turboapi import __version__
+from turboapi._version import __version__
 from turboapi.telemetry._api import (
     _HTTP_METHODS,
     _REQUEST_TELEMETRY_KEY,
