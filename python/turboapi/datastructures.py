@@ -91,5 +91,10 @@ def Default(value: DefaultType) -> DefaultType:  # noqa: N802
     return DefaultPlaceholder(value)  # type: ignore[return-value]
 
 
+def value_of(setting: Any) -> Any:
+    """The value of a setting, whether somebody has set it or not."""
+    return setting.value if isinstance(setting, DefaultPlaceholder) else setting
+
+
 # "Not given", of parameters for which None means something.  Typed as None for their defaults.
 _Unset = Default(None)

@@ -1,10 +1,11 @@
 """The one definition of a route's options: signatures, defaults, errors."""
 
+import dataclasses
 import inspect
 
 import pytest
 
-from turboapi import APIRouter, FastAPI
+from turboapi import APIRouter, FastAPI, Form
 from turboapi.routing import APIRoute, _options
 from turboapi.testclient import TestClient
 
@@ -108,6 +109,26 @@ def test_where_def_endpoints_run(app_mode, router_mode, route_mode, expected):
     assert target.hooks.run_mode == expected
     assert target.plan.spec["nodes"][-1]["run"] == expected
     assert TestClient(app).get("/x").json() == 1
+
+
+def test_hooks_do_not_change_once_they_are_made():
+    app = FastAPI(openapi_url=None)
+    limits: dict[str, int] = {"max_fields": 3}
+    router = APIRouter(form_limits=limits)
+    router.post("/x", run="inline")(lambda field=Form(): field)
+    app.include_router(router)
+    (target,) = app.router._route_table().targets
+    assert target.hooks.run_mode == "inline"
+    assert target.hooks.inherited_limits == limits
+    assert target.hooks.effective is target.effective
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        target.hooks.run_mode = "thread"
+    # A table that is made anew finds the hooks, and so the plan, of the last one.
+    app.get("/y")(endpoint)
+    again = app.router._route_table().targets[0]
+    assert again is not target
+    assert again.hooks is target.hooks
+    assert again.plan is target.plan
 
 
 def test_a_wrapped_handler_is_not_taken_for_the_plan():

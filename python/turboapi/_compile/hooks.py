@@ -5,9 +5,9 @@ import json
 import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from anyio import CancelScope
 from starlette._exception_handler import _lookup_exception_handler
@@ -25,7 +25,6 @@ from turboapi._compile.plan import compile_spec, dump_shape
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
 from turboapi.background import BackgroundTasks
-from turboapi.datastructures import DefaultPlaceholder
 from turboapi.dependencies._analysis import get_dependant
 from turboapi.dependencies._forms import read_form
 from turboapi.dependencies._generators import _solve_generator, open_generator
@@ -80,92 +79,123 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
 
 
-class RequestHooks:
-    """A route's settings, its plans, and the hooks that the plans call (docs/engine.md)."""
+class _Plans:
+    """What was compiled of one `RequestHooks`, which itself does not change."""
 
-    # Set by the route that uses it; what get_request_handler() alone does not know.
+    __slots__ = ("context", "lock", "overridden", "plan", "traced", "with_limits")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.plan: Any = None
+        self.traced: Any = None
+        # What the last overrides were, and the plan with them: of whole requests, and of rests.
+        self.overridden: dict[bool, tuple[tuple[Any, ...], Any]] = {}
+        # The same hooks where routers round the route have limits for forms.
+        self.with_limits: dict[tuple[Any, ...], RequestHooks] = {}
+        self.context: EndpointContext | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RequestHooks:
+    """A route's settings, its plans, and the hooks that the plans call (docs/engine.md).
+
+    Attributes:
+        dumps_json: a response model is dumped to JSON bytes at once, as the class is the default.
+        overrides: what has `dependency_overrides`: the application.
+        effective: what matching in Python puts into the scope, at a place where the router of the
+            route is included.
+        inherited_limits: those that the routers round the route have for forms.
+    """
+
+    dependant: Dependant
+    body_field: ModelField | None = None
+    status_code: int | None = None
+    response_class: type[Response] = JSONResponse
+    dumps_json: bool = False
+    response_field: ModelField | None = None
+    dump_options: Mapping[str, Any] = field(default_factory=lambda: {"by_alias": True})
+    overrides: Any | None = None
+    embed_body_fields: bool = False
+    strict_content_type: bool = True
+    stream_item_field: ModelField | None = None
+    is_json_stream: bool = False
+    form_limits: _FormLimits | None = None
+    is_websocket: bool = False
     max_body_size: int | None = None
     run_mode: "RunMode | None" = None
-    param_convertors: Mapping[str, Any] = MappingProxyType({})
-    # Set by the table of routes: what matching in Python puts into the scope.
+    param_convertors: Mapping[str, Any] = field(default_factory=dict[str, Any])
     effective: Any | None = None
     inherited_limits: _FormLimits | None = None
+    _plans: _Plans = field(default_factory=_Plans, init=False, repr=False)
 
-    def __init__(
-        self,
-        *,
-        dependant: Dependant,
-        body_field: ModelField | None = None,
-        status_code: int | None = None,
-        response_class: Any = JSONResponse,
-        response_field: ModelField | None = None,
-        dump_options: Mapping[str, Any] | None = None,
-        dependency_overrides_provider: Any | None = None,
-        embed_body_fields: bool = False,
-        strict_content_type: Any = True,
-        stream_item_field: ModelField | None = None,
-        is_json_stream: bool = False,
-        form_limits: _FormLimits | None = None,
-        is_websocket: bool = False,
-    ) -> None:
-        call = dependant.call
-        assert call is not None, "dependant.call must be a function"
-        self.dependant = dependant
-        self.call = call
-        self.body_field = body_field
-        self.status_code = status_code
-        self.response_field = response_field
-        self.dump_options: dict[str, Any] = {"by_alias": True, **(dump_options or {})}
-        self.embed_body_fields = embed_body_fields
-        self.stream_item_field = stream_item_field
-        self.is_json_stream = is_json_stream
-        self.form_limits = form_limits
-        self.is_websocket = is_websocket
-        self.is_form = body_field is not None and isinstance(body_field.field_info, params.Form)
-        self.strict_content_type: bool = _placed(strict_content_type)
-        # With the default class a response model is dumped to JSON bytes at once.
-        self.dumps_json = isinstance(response_class, DefaultPlaceholder)
-        self.response_class: type[Response] = _placed(response_class)
-        self.plain_json = self.response_class is JSONResponse
-        self.streams = _is_gen_callable(call) or _is_async_gen_callable(call)
-        self.is_sse = lenient_issubclass(self.response_class, EventSourceResponse)
-        self.overrides = dependency_overrides_provider
-        self._context: EndpointContext | None = None
-        self._lock = threading.Lock()
-        self._plan: Any = None
-        self._traced: Any = None
-        # What the last overrides were, and the plan with them: of whole requests, and of rests.
-        self._overridden: dict[bool, tuple[tuple[Any, ...], Any]] = {}
+    def __post_init__(self) -> None:
+        assert self.dependant.call is not None, "dependant.call must be a function"
+
+    @cached_property
+    def call(self) -> Callable[..., Any]:
+        """The endpoint."""
+        assert self.dependant.call is not None
+        return self.dependant.call
+
+    @cached_property
+    def is_form(self) -> bool:
+        """Whether the body is a form, not JSON."""
+        return self.body_field is not None and isinstance(self.body_field.field_info, params.Form)
+
+    @cached_property
+    def plain_json(self) -> bool:
+        """Whether C may encode what the endpoint returned."""
+        return self.response_class is JSONResponse
+
+    @cached_property
+    def streams(self) -> bool:
+        """Whether the endpoint yields its response."""
+        return _is_gen_callable(self.call) or _is_async_gen_callable(self.call)
+
+    @cached_property
+    def is_sse(self) -> bool:
+        """Whether it yields events."""
+        return lenient_issubclass(self.response_class, EventSourceResponse)
+
+    def inheriting(self, limits: _FormLimits) -> "RequestHooks":
+        """The same hooks where the routers round the route have these limits for forms."""
+        if limits == (self.inherited_limits or {}):
+            return self
+        return self._plans.with_limits.setdefault(
+            tuple(sorted(limits.items())), replace(self, inherited_limits=limits)
+        )
 
     # -- plans --------------------------------------------------------------------------------
 
     @property
     def plan(self) -> Any:
         """The plan, compiled when first asked for."""
-        if self._plan is None:
-            with self._lock:
-                if self._plan is None:
-                    self._plan = _Bound(self).make()
-        return self._plan
+        plans = self._plans
+        if plans.plan is None:
+            with plans.lock:
+                if plans.plan is None:
+                    plans.plan = _Bound(self).make()
+        return plans.plan
 
     @property
     def traced_plan(self) -> Any:
         """The plan that makes OpenTelemetry spans."""
-        if self._traced is None:
-            with self._lock:
-                if self._traced is None:
-                    self._traced = _Traced(self).make()
-        return self._traced
+        plans = self._plans
+        if plans.traced is None:
+            with plans.lock:
+                if plans.traced is None:
+                    plans.traced = _Traced(self).make()
+        return plans.traced
 
     @cached_property
     def stream_item_shape(self) -> Any:
         """What C makes of an item of a stream without pydantic, or None."""
-        field = self.stream_item_field
-        return None if field is None else dump_shape(field, self.dump_options)
+        item = self.stream_item_field
+        return None if item is None else dump_shape(item, self.dump_options)
 
     # What the compiler asks; another framework's routes answer otherwise (_fastapi_bridge).
     analyse = staticmethod(get_dependant)
-    security_scopes: Callable[..., Any] = SecurityScopes
+    security_scopes: ClassVar[Callable[..., Any]] = SecurityScopes
     jsonable = staticmethod(jsonable_encoder)
 
     @staticmethod
@@ -261,11 +291,11 @@ class RequestHooks:
     ) -> Any:
         """The plan with these overrides; the last one is kept."""
         key = (kind, tuple(overrides.items()), [id(each) for each in begun])
-        kept = self._overridden.get(bool(begun))
+        kept = self._plans.overridden.get(bool(begun))
         if kept is not None and kept[0] == key:
             return kept[1]
         plan = kind(self).make(overrides, begun)
-        self._overridden[bool(begun)] = key, plan
+        self._plans.overridden[bool(begun)] = key, plan
         return plan
 
     # -- the response -------------------------------------------------------------------------
@@ -351,9 +381,9 @@ class RequestHooks:
 
     def endpoint_context(self, connection: Any = None) -> EndpointContext:
         """Where the endpoint is, for the text of a validation error."""
-        if self._context is None:
-            self._context = extract_endpoint_context(self.call)
-        context = self._context.copy()
+        if self._plans.context is None:
+            self._plans.context = extract_endpoint_context(self.call)
+        context = self._plans.context.copy()
         if self.dependant.path and connection is not None:
             scope = connection.scope
             method = "WS" if scope["type"] == "websocket" else scope["method"]
@@ -461,10 +491,6 @@ class _Traced(_Bound):
 def _run_traced(call: Callable[..., Any], /, **values: Any) -> Any:
     with _operation(name="endpoint", function=call):
         return call(**values)
-
-
-def _placed(value: Any) -> Any:
-    return value.value if isinstance(value, DefaultPlaceholder) else value
 
 
 def _reported(error: Any) -> Exception:

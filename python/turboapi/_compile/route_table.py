@@ -269,7 +269,7 @@ def _find_plan(target: RoutePlace, limits: _FormLimits) -> None:
     hooks = _handler.hooks_of(target.state.app)
     if hooks is None:
         return  # a body limit round it, a custom handler, or something the user put there
-    hooks.effective, hooks.inherited_limits = target.effective, limits
+    hooks = hooks.inheriting(limits)
     try:
         target.plan = hooks.plan
     except Exception:

@@ -3,12 +3,17 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from starlette.responses import JSONResponse
 
 from turboapi._compat import ModelField
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
+from turboapi.datastructures import DefaultPlaceholder, value_of
 from turboapi.dependencies.models import Dependant
 
 
@@ -19,25 +24,26 @@ class _Stack(AsyncExitStack):
     close = AsyncExitStack.aclose
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
 class BridgeHooks(RequestHooks):
     """The hooks of a path operation, made of its public attributes."""
 
-    def __init__(self, route: Any, translator: Translator) -> None:
+    translator: Translator
+
+    @classmethod
+    def of(cls, route: Any, translator: Translator, effective: Any | None) -> "BridgeHooks":
         """`route` is an APIRoute, or the effective route for one place where it is included.
 
         Raises:
             CannotTranslate: it has something that the engine does not know.
         """
-        self._translator = translator
-        self._exceptions = _theirs.module("fastapi.exceptions")
-        self.security_scopes = _theirs.module("fastapi.security.oauth2").SecurityScopes
-        self.new_background = _theirs.module("fastapi.background").BackgroundTasks
-        self.jsonable = _theirs.module("fastapi.encoders").jsonable_encoder
-        super().__init__(
+        response_class = placeholder(route.response_class)
+        hooks = cls(
             dependant=translator.dependant(route.dependant),
             body_field=translator.optional_field(route.body_field),
             status_code=route.status_code,
-            response_class=placeholder(route.response_class),
+            response_class=value_of(response_class),
+            dumps_json=isinstance(response_class, DefaultPlaceholder),
             response_field=translator.optional_field(route.response_field),
             dump_options={
                 "include": route.response_model_include,
@@ -47,22 +53,45 @@ class BridgeHooks(RequestHooks):
                 "exclude_defaults": route.response_model_exclude_defaults,
                 "exclude_none": route.response_model_exclude_none,
             },
-            dependency_overrides_provider=route.dependency_overrides_provider,
+            overrides=route.dependency_overrides_provider,
             embed_body_fields=route._embed_body_fields,
-            strict_content_type=placeholder(route.strict_content_type),
+            strict_content_type=value_of(placeholder(route.strict_content_type)),
+            param_convertors=route.param_convertors,
+            effective=effective,
+            translator=translator,
         )
-        self.param_convertors = route.param_convertors
-        if self.streams:
+        if hooks.streams:
             raise CannotTranslate("an endpoint that yields")
-        if not _theirs.encoders_are_default():
-            self.plain_json = False
+        return hooks
+
+    # -- FastAPI's classes in the place of ours -----------------------------------------------
+
+    @cached_property
+    def plain_json(self) -> bool:
+        return self.response_class is JSONResponse and _theirs.encoders_are_default()
+
+    @cached_property
+    def security_scopes(self) -> Any:  # type: ignore[override]
+        return _theirs.module("fastapi.security.oauth2").SecurityScopes
+
+    @cached_property
+    def new_background(self) -> Any:  # type: ignore[override]
+        return _theirs.module("fastapi.background").BackgroundTasks
+
+    @cached_property
+    def jsonable(self) -> Any:  # type: ignore[override]
+        return _theirs.module("fastapi.encoders").jsonable_encoder
+
+    @cached_property
+    def _exceptions(self) -> Any:
+        return _theirs.module("fastapi.exceptions")
 
     # -- the compiler's questions -------------------------------------------------------------
 
     def analyse(self, **arguments: Any) -> Dependant:
         """Return the Dependant of what overrides a dependency."""
         theirs = _theirs.module("fastapi.dependencies.utils").get_dependant(**arguments)
-        return self._translator.dependant(theirs)
+        return self.translator.dependant(theirs)
 
     @staticmethod
     def cache_key(dependant: Any, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:

@@ -191,8 +191,7 @@ class Table:
             raise CannotTranslate("limits of forms")
         if not _is_original(serving):
             raise CannotTranslate("a replaced handler")
-        hooks = BridgeHooks(serving, self._translator)
-        hooks.effective = effective
+        hooks = BridgeHooks.of(serving, self._translator, effective)
         try:
             return Target(route, effective, included, limits, hooks)
         except Exception as error:

@@ -235,7 +235,7 @@ class _Guard:
         self.is_empty = not dependant.dependencies
         self.hooks = RequestHooks(
             dependant=dependant,
-            dependency_overrides_provider=provider,
+            overrides=provider,
             embed_body_fields=embed,
         )
 

@@ -17,7 +17,7 @@ from turboapi._compat import ModelField
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
-from turboapi.datastructures import Default, DefaultPlaceholder
+from turboapi.datastructures import Default, DefaultPlaceholder, value_of
 from turboapi.dependencies.models import Dependant
 from turboapi.encoders import jsonable_encoder
 from turboapi.exceptions import EndpointContext, FastAPIError, ResponseValidationError
@@ -161,27 +161,35 @@ def get_request_handler(
     All of it is the work of a compiled plan (docs/engine.md); a router that finds this very
     function, not one that wraps it, runs the plan without going through it.
     """
-    hooks = RequestHooks(
-        dependant=dependant,
-        body_field=body_field,
-        status_code=status_code,
-        response_class=response_class,
-        response_field=response_field,
-        dump_options={
-            "include": response_model_include,
-            "exclude": response_model_exclude,
-            "by_alias": response_model_by_alias,
-            "exclude_unset": response_model_exclude_unset,
-            "exclude_defaults": response_model_exclude_defaults,
-            "exclude_none": response_model_exclude_none,
-        },
-        dependency_overrides_provider=dependency_overrides_provider,
-        embed_body_fields=embed_body_fields,
-        strict_content_type=strict_content_type,
-        stream_item_field=stream_item_field,
-        is_json_stream=is_json_stream,
-        form_limits=form_limits,
+    return handler_of(
+        RequestHooks(
+            dependant=dependant,
+            body_field=body_field,
+            status_code=status_code,
+            response_class=value_of(response_class),
+            # With the default class a response model is dumped to JSON bytes at once.
+            dumps_json=isinstance(response_class, DefaultPlaceholder),
+            response_field=response_field,
+            dump_options={
+                "include": response_model_include,
+                "exclude": response_model_exclude,
+                "by_alias": response_model_by_alias,
+                "exclude_unset": response_model_exclude_unset,
+                "exclude_defaults": response_model_exclude_defaults,
+                "exclude_none": response_model_exclude_none,
+            },
+            overrides=dependency_overrides_provider,
+            embed_body_fields=embed_body_fields,
+            strict_content_type=value_of(strict_content_type),
+            stream_item_field=stream_item_field,
+            is_json_stream=is_json_stream,
+            form_limits=form_limits,
+        )
     )
+
+
+def handler_of(hooks: RequestHooks) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """The function that answers a request as these hooks say."""
 
     async def app(request: Request) -> Response:
         if _instrumented.is_instrumented():
@@ -206,7 +214,7 @@ def get_websocket_app(
     """
     hooks = RequestHooks(
         dependant=dependant,
-        dependency_overrides_provider=dependency_overrides_provider,
+        overrides=dependency_overrides_provider,
         embed_body_fields=embed_body_fields,
         is_websocket=True,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from starlette import routing
@@ -110,9 +111,15 @@ def operation_app(route: APIRoute, state: OperationState) -> ASGIApp:
     function = route.get_route_handler()
     hooks = _handler.hooks_of(function)
     if hooks is not None:
-        hooks.max_body_size = state.max_body_size
-        hooks.run_mode = state.run_mode
-        hooks.param_convertors = state.param_convertors
+        # get_request_handler() has FastAPI's parameters, and does not know these.
+        whole = replace(
+            hooks,
+            max_body_size=state.max_body_size,
+            run_mode=state.run_mode,
+            param_convertors=state.param_convertors,
+            effective=None if state is route else state,
+        )
+        function = _handler.handler_of(whole)
     return wrap_app_with_body_limit(_handler.route_app(function), state.max_body_size)
 
 
