@@ -26,26 +26,40 @@ static void check_slices(const ta_req *req)
     REQUIRE(sum < (1 << 20));
 }
 
+/* A head that declares so many bytes, one digit. */
+static ta_response_head declared(const char *line, int64_t length)
+{
+    static const ta_field field = TA_FIELD_FIRST("content-length", "9");
+    return (ta_response_head){.status = 200,
+                              .fields = &field,
+                              .nfields = 1,
+                              .text = ta_str_of(line, strlen(line)),
+                              .length = length};
+}
+
 static void respond(ta_req *req)
 {
+    ta_response_head bare = ta_head_bare(200);
     if (answered)
         return;
     answered = true;
     char kind = req->method.ptr[0];
     if (kind == 'S') {
-        ta_resp_start(req, 200, TA_STR(""), 0);
+        ta_resp_start(req, &bare);
         ta_resp_data(req, ta_buf_str(&req->body));
         ta_resp_data(req, TA_STR("tail"));
         ta_resp_end(req);
     } else if (kind == 'A') {
-        ta_resp_start(req, 200, TA_STR("content-length: 9\r\n"), TA_RESP_HAS_LENGTH);
+        ta_response_head head = declared("content-length: 9\r\n", 9);
+        ta_resp_start(req, &head);
         ta_resp_abort(req);
     } else if (kind == 'L') {
-        ta_resp_send(req, 200, TA_STR("content-length: 3\r\n"), TA_RESP_HAS_LENGTH, TA_STR("abcd"));
-    } else if (req->upgrade && ta_resp_upgrade(req, TA_STR("upgrade: x\r\n"), 0) == TA_OK) {
+        ta_response_head head = declared("content-length: 3\r\n", 3);
+        ta_resp_send(req, &head, TA_STR("abcd"));
+    } else if (req->upgrade && ta_resp_upgrade(req, &bare) == TA_OK) {
         ta_raw_write(req, TA_STR("raw"));
     } else {
-        ta_resp_send(req, 200, TA_STR(""), 0, ta_buf_str(&req->body));
+        ta_resp_send(req, &bare, ta_buf_str(&req->body));
     }
 }
 

@@ -123,7 +123,8 @@ static void handshake(const uint8_t *data, size_t size)
                   .headers = headers,
                   .nheaders = TA_COUNTOF(headers)};
     ta_ws_handshake hs;
-    ta_buf out = {0};
+    ta_fields out;
+    ta_fields_init(&out);
     ta_str name;
     REQUIRE(ta_ws_handshake_check(&req, true, &hs) == TA_OK);
     if (hs.deflate.on) {
@@ -131,7 +132,7 @@ static void handshake(const uint8_t *data, size_t size)
         REQUIRE(hs.deflate.client_bits >= 8 && hs.deflate.client_bits <= 15);
     }
     REQUIRE(ta_ws_handshake_answer(&hs, TA_STR(""), &out) == TA_OK);
-    ta_buf_free(&out);
+    ta_fields_free(&out);
     while (ta_ws_next_protocol(headers, req.nheaders, &at, &name))
         (void)ta_ws_protocol_ok(name);
 }

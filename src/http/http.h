@@ -29,6 +29,7 @@
 #include "base/buf.h"
 #include "base/lend.h"
 #include "base/ta_base.h"
+#include "http/fields.h"
 #include "http/http_limits.h"
 
 typedef struct ta_header {
@@ -96,11 +97,8 @@ typedef struct ta_req {
     bool gone;              /* nothing can be sent any more */
     bool secure;            /* over TLS */
     int64_t content_length; /* as the client declared it; -1: it did not */
-    /* of the response, for whoever sends it: instead of the usual reason phrase, where the protocol
-     * has one; borrowed until the head was written, checked by who sets it */
-    ta_str reason;
-    ta_buf body; /* received and not consumed yet; consume with ta_req_consume; may point
-                    into the read buffer: never append to it or free it */
+    ta_buf body;            /* received and not consumed yet; consume with ta_req_consume; may point
+                               into the read buffer: never append to it or free it */
     const struct ta_http_proto *proto; /* borrowed: static; the downcalls */
     const ta_http_ops *ops;            /* borrowed: listener; the upcalls */
     /* for the server */
@@ -115,16 +113,15 @@ typedef struct ta_req {
 typedef struct ta_http_proto {
     void (*want_body)(ta_req *req, size_t upto);
     void (*consume)(ta_req *req, size_t n);
-    int (*send)(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
-                const ta_lender *from);
-    int (*start)(ta_req *req, int status, ta_str headers, unsigned flags);
+    int (*send)(ta_req *req, const ta_response_head *head, ta_str body, const ta_lender *from);
+    int (*start)(ta_req *req, const ta_response_head *head);
     int (*data)(ta_req *req, ta_str data, const ta_lender *from);
     int (*end)(ta_req *req);
     int (*file)(ta_req *req, int fd, int64_t offset, int64_t len);
-    int (*informational)(ta_req *req, int status, ta_str headers);
+    int (*informational)(ta_req *req, const ta_response_head *head);
     void (*abort)(ta_req *req);
     void (*flush)(ta_req *req);
-    int (*upgrade)(ta_req *req, ta_str headers, unsigned flags);
+    int (*upgrade)(ta_req *req, const ta_response_head *head);
     int (*raw_write)(ta_req *req, ta_str data, const ta_lender *from);
     void (*raw_read)(ta_req *req, bool on);
     void (*raw_close)(ta_req *req);
@@ -148,30 +145,21 @@ static inline void ta_req_consume(ta_req *req, size_t n)
 }
 
 /*
- * A whole response in one call.  `headers` are raw field lines ("name: value\r\n" ...) without
- * date, server, connection, content-length and transfer-encoding unless the application set them
- * (see flags); they are trusted to be well formed.  HEAD and 204/304 drop the body themselves.
- * status: 200 to 999.  What can't be written at once is copied when it is little or `from` is NULL,
- * else kept by its lender until it is sent.
- * TA_OK; TA_AGAIN: accepted, but wait for on_drain before sending more; TA_ECLOSED: the peer has
- * gone (the request ends all the same); TA_EINVAL: a response was begun before, or an impossible
- * status or content-length: nothing was sent, the request goes on.
+ * A whole response in one call.  Date, server, content-length and what frames the body are added
+ * unless the head has them.  HEAD, 204, 205 and 304 drop the body themselves.  The head's status:
+ * 200 to 999.  What can't be written at once is copied when it is little or `from` is NULL, else
+ * kept by its lender until it is sent. TA_OK; TA_AGAIN: accepted, but wait for on_drain before
+ * sending more; TA_ECLOSED: the peer has gone (the request ends all the same); TA_EINVAL: a
+ * response was begun before, or an impossible status: nothing was sent, the request goes on.
  */
-enum {
-    TA_RESP_HAS_DATE = 1,
-    TA_RESP_HAS_SERVER = 2,
-    TA_RESP_HAS_LENGTH = 4, /* headers carry content-length; ours is not added */
-    TA_RESP_CLOSE = 8,      /* headers carry connection: close */
-    TA_RESP_CHUNKED = 16    /* headers carry transfer-encoding: chunked (ours is not added) */
-};
-static inline int ta_resp_send_lent(ta_req *req, int status, ta_str headers, unsigned flags,
-                                    ta_str body, const ta_lender *from)
+static inline int ta_resp_send_lent(ta_req *req, const ta_response_head *head, ta_str body,
+                                    const ta_lender *from)
 {
-    return req->proto->send(req, status, headers, flags, body, from);
+    return req->proto->send(req, head, body, from);
 }
-static inline int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body)
+static inline int ta_resp_send(ta_req *req, const ta_response_head *head, ta_str body)
 {
-    return ta_resp_send_lent(req, status, headers, flags, body, NULL);
+    return ta_resp_send_lent(req, head, body, NULL);
 }
 
 /* A streamed response: start, then data any number of times, then end.  Without content-length
@@ -179,9 +167,9 @@ static inline int ta_resp_send(ta_req *req, int status, ta_str headers, unsigned
  * TA_ECLOSED when the peer has gone (the caller still must call ta_resp_end or _abort).  Body
  * beyond the content-length is cut, a body that ends before it ends the connection; both are
  * logged. ta_resp_end without a start answers 500. */
-static inline int ta_resp_start(ta_req *req, int status, ta_str headers, unsigned flags)
+static inline int ta_resp_start(ta_req *req, const ta_response_head *head)
 {
-    return req->proto->start(req, status, headers, flags);
+    return req->proto->start(req, head);
 }
 static inline int ta_resp_data_lent(ta_req *req, ta_str data, const ta_lender *from)
 {
@@ -203,9 +191,9 @@ static inline int ta_resp_file(ta_req *req, int fd, int64_t offset, int64_t len)
 }
 /* 103 and other interim responses; nothing is sent to an HTTP/1.0 client.  TA_EINVAL: not 1xx, 101,
  * or the response was begun. */
-static inline int ta_resp_informational(ta_req *req, int status, ta_str headers)
+static inline int ta_resp_informational(ta_req *req, const ta_response_head *head)
 {
-    return req->proto->informational(req, status, headers);
+    return req->proto->informational(req, head);
 }
 /* Ends the exchange without a complete response, so that the client sees that it is not: HTTP/1
  * closes the connection. */
@@ -219,14 +207,14 @@ static inline void ta_resp_flush(ta_req *req)
     req->proto->flush(req);
 }
 /*
- * Answers 101 with `headers` (connection and upgrade among them; flags: TA_RESP_HAS_DATE and
- * _SERVER): from now on bytes go to ops->on_raw and come from ta_raw_write (results and on_drain as
- * above) until ta_raw_close, which sends what is queued first.  TA_EINVAL: the client did not ask
- * for it, its body is not read, or a response was begun.  ta_raw_read(false) pauses on_raw.
+ * Answers 101 with the fields of `head` (connection and upgrade among them): from now on bytes go
+ * to ops->on_raw and come from ta_raw_write (results and on_drain as above) until ta_raw_close,
+ * which sends what is queued first.  TA_EINVAL: the client did not ask for it, its body is not
+ * read, or a response was begun.  ta_raw_read(false) pauses on_raw.
  */
-static inline int ta_resp_upgrade(ta_req *req, ta_str headers, unsigned flags)
+static inline int ta_resp_upgrade(ta_req *req, const ta_response_head *head)
 {
-    return req->proto->upgrade(req, headers, flags);
+    return req->proto->upgrade(req, head);
 }
 static inline int ta_raw_write_lent(ta_req *req, ta_str data, const ta_lender *from)
 {

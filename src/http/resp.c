@@ -64,11 +64,12 @@ char *ta_resp_put_hex(char *out, uint64_t v)
     return out;
 }
 
-size_t ta_resp_head_bound(const ta_resp_head *head)
+size_t ta_resp_wire_bound(const ta_resp_wire *wire)
 {
+    const ta_response_head *head = wire->head;
     /* status line of an unknown code; date and server; framing; connection; blank line */
-    return 64 + head->reason.len + TA_RESP_DATE_LINE + (head->stamp ? head->stamp->server_len : 0) +
-           head->headers.len + 48 + 32 + 2;
+    return 64 + head->reason.len + TA_RESP_DATE_LINE + (wire->stamp ? wire->stamp->server_len : 0) +
+           head->text.len + 48 + 32 + 2;
 }
 
 static inline char *put(char *out, const char *text, size_t n)
@@ -79,8 +80,9 @@ static inline char *put(char *out, const char *text, size_t n)
 
 #define PUT(out, literal) put((out), (literal), sizeof(literal) - 1)
 
-char *ta_resp_head_write(char *out, const ta_resp_head *head)
+char *ta_resp_wire_write(char *out, const ta_resp_wire *wire)
 {
+    const ta_response_head *head = wire->head;
     ta_str line = ta_status_line(head->status);
     if (TA_LIKELY(line.len != 0 && head->reason.len == 0)) {
         out = put(out, line.ptr, line.len);
@@ -92,25 +94,25 @@ char *ta_resp_head_write(char *out, const ta_resp_head *head)
             out = put(out, head->reason.ptr, head->reason.len);
         out = PUT(out, "\r\n");
     }
-    if (head->stamp) {
+    if (wire->stamp) {
         if (!(head->flags & TA_RESP_HAS_DATE))
-            out = put(out, head->stamp->date, TA_RESP_DATE_LINE);
+            out = put(out, wire->stamp->date, TA_RESP_DATE_LINE);
         if (!(head->flags & TA_RESP_HAS_SERVER))
-            out = put(out, head->stamp->server, head->stamp->server_len);
+            out = put(out, wire->stamp->server, wire->stamp->server_len);
     }
     /* Before the application's fields, as its own responses have it. */
-    if (head->framing == TA_FRAME_LENGTH) {
+    if (wire->framing == TA_FRAME_LENGTH) {
         out = PUT(out, "content-length: ");
-        out = ta_resp_put_uint(out, head->length);
+        out = ta_resp_put_uint(out, wire->length);
         out = PUT(out, "\r\n");
     }
-    if (head->headers.len)
-        out = put(out, head->headers.ptr, head->headers.len);
-    if (head->framing == TA_FRAME_CHUNKED)
+    if (head->text.len)
+        out = put(out, head->text.ptr, head->text.len);
+    if (wire->framing == TA_FRAME_CHUNKED)
         out = PUT(out, "transfer-encoding: chunked\r\n");
-    if (head->connection == TA_CONN_CLOSE)
+    if (wire->connection == TA_CONN_CLOSE)
         out = PUT(out, "connection: close\r\n");
-    else if (head->connection == TA_CONN_KEEP_ALIVE)
+    else if (wire->connection == TA_CONN_KEEP_ALIVE)
         out = PUT(out, "connection: keep-alive\r\n");
     return PUT(out, "\r\n");
 }

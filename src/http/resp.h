@@ -34,21 +34,19 @@ typedef enum ta_resp_connection {
     TA_CONN_KEEP_ALIVE /* connection: keep-alive, for HTTP/1.0 */
 } ta_resp_connection;
 
-typedef struct ta_resp_head {
-    int status;     /* 100 to 999 */
-    ta_str reason;  /* a field value; empty: the usual phrase */
-    ta_str headers; /* whole field lines */
-    unsigned flags; /* TA_RESP_HAS_DATE, TA_RESP_HAS_SERVER: ours is left out */
+/* A head (its status: 100 to 999), and what HTTP/1 adds to its fields. */
+typedef struct ta_resp_wire {
+    const ta_response_head *head; /* borrowed */
     ta_resp_framing framing;
     ta_resp_connection connection;
     uint64_t length;
     const ta_resp_stamp *stamp; /* borrowed; NULL: neither date nor server */
-} ta_resp_head;
+} ta_resp_wire;
 
-/* How many bytes ta_resp_head_write may need at most. */
-size_t ta_resp_head_bound(const ta_resp_head *head);
+/* How many bytes ta_resp_wire_write may need at most. */
+size_t ta_resp_wire_bound(const ta_resp_wire *wire);
 /* Writes the head with its blank line; returns where it ends. */
-char *ta_resp_head_write(char *out, const ta_resp_head *head);
+char *ta_resp_wire_write(char *out, const ta_resp_wire *wire);
 
 /* Decimal digits of v (at most 20), no NUL; returns where they end. */
 char *ta_resp_put_uint(char *out, uint64_t v);

@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 #include <time.h>
 
+#include "head_fixture.h"
 #include "http/headers.h"
 #include "http/server.h"
 #include "net/conn.h"
@@ -314,13 +315,13 @@ static char *undated(char *text)
 
 static int answer(ta_req *req, const char *text)
 {
-    return ta_resp_send(req, 200, TA_STR(""), 0, ta_str_of(text, strlen(text)));
+    return ta_resp_send(req, head_of(200, ""), ta_str_of(text, strlen(text)));
 }
 
 /* The path comes back as the body. */
 TA_UNUSED static void handle_path(ta_req *req)
 {
-    ta_resp_send(req, 200, TA_STR(""), 0, req->path);
+    ta_resp_send(req, head_of(200, ""), req->path);
 }
 
 TA_UNUSED static void handle_never(ta_req *req)
@@ -330,7 +331,7 @@ TA_UNUSED static void handle_never(ta_req *req)
 TA_UNUSED static void echo_when_whole(ta_req *req)
 {
     if (req->body_eof)
-        ta_resp_send(req, 200, TA_STR(""), 0, ta_buf_str(&req->body));
+        ta_resp_send(req, head_of(200, ""), ta_buf_str(&req->body));
 }
 
 #endif

@@ -229,7 +229,7 @@ TA_TEST(no_continue_when_the_body_is_here)
 
 static void refuse_upload(ta_req *req)
 {
-    ta_resp_send(req, 403, TA_STR(""), 0, TA_STR("no"));
+    ta_resp_send(req, head_of(403, ""), TA_STR("no"));
 }
 
 /* The final response instead: the client may send the body or not, so the connection ends. */
@@ -321,7 +321,7 @@ TA_TEST(bad_chunk_in_the_middle)
 
 static void handle_start(ta_req *req)
 {
-    ta_resp_start(req, 200, TA_STR(""), 0);
+    ta_resp_start(req, head_of(200, ""));
 }
 
 TA_TEST(bad_chunk_while_responding)
@@ -368,7 +368,7 @@ TA_TEST(peer_ends_within_the_body)
         settle();
         LOG("request(POST /) with(2) disconnect");
         CHECK(!fx.req->body_eof && fx.req->disconnected);
-        CHECK_INT(ta_resp_send(fx.req, 400, TA_STR(""), 0, TA_STR("")), ==, TA_OK);
+        CHECK_INT(ta_resp_send(fx.req, head_of(400, ""), TA_STR("")), ==, TA_OK);
         settle();
         CHECK(fx.got_eof);
         LOG("close");

@@ -67,12 +67,12 @@ TA_TEST(half_closed_client_gets_its_response)
 
 static void begin_chunked(ta_req *req)
 {
-    ta_resp_start(req, 200, TA_STR(""), 0);
+    ta_resp_start(req, head_of(200, ""));
 }
 
 static void begin_with_length(ta_req *req)
 {
-    ta_resp_start(req, 200, TA_STR("content-length: 4\r\n"), TA_RESP_HAS_LENGTH);
+    ta_resp_start(req, head_of(200, "content-length: 4\r\n"));
 }
 
 /* In the middle of a quiet response, the first digit of the next chunk asks who ended his side. */
@@ -299,7 +299,7 @@ TA_TEST(tcp_addresses)
 /* A response until the end of the connection that breaks off is no whole one: RST. */
 static void abort_stream(ta_req *req)
 {
-    ta_resp_start(req, 200, TA_STR(""), 0);
+    ta_resp_start(req, head_of(200, ""));
     ta_resp_data(req, TA_STR("abc"));
     ta_resp_abort(req);
 }
@@ -339,7 +339,7 @@ TA_TEST(tcp_client_resets)
 
 static void refuse_upload(ta_req *req)
 {
-    ta_resp_send(req, 403, TA_STR(""), 0, TA_STR("no"));
+    ta_resp_send(req, head_of(403, ""), TA_STR("no"));
 }
 
 /* An error response reaches a client that is still sending: no RST overtakes it. */
@@ -368,9 +368,9 @@ static int file_fd;
 static void handle_file(ta_req *req)
 {
     if (ta_str_eq(req->path, TA_STR("/chunked")))
-        ta_resp_start(req, 200, TA_STR(""), 0);
+        ta_resp_start(req, head_of(200, ""));
     else
-        ta_resp_start(req, 200, TA_STR("content-length: 6\r\n"), TA_RESP_HAS_LENGTH);
+        ta_resp_start(req, head_of(200, "content-length: 6\r\n"));
     CHECK_INT(ta_resp_file(req, file_fd, 2, 6), ==, TA_OK);
     ta_resp_end(req);
 }
@@ -404,7 +404,7 @@ TA_TEST(files)
 
 static void handle_big_file(ta_req *req)
 {
-    ta_resp_start(req, 200, TA_STR("content-length: 5000000\r\n"), TA_RESP_HAS_LENGTH);
+    ta_resp_start(req, head_of(200, "content-length: 5000000\r\n"));
     int rc = ta_resp_file(req, file_fd, 0, 5000000);
     CHECK(rc == TA_OK || rc == TA_AGAIN);
     CHECK_INT(ta_resp_end(req), ==, TA_OK);
@@ -638,11 +638,11 @@ static void echo_or_stream(ta_req *req)
     if (!req->body_eof)
         return;
     if (req->body.len > 100) {
-        ta_resp_start(req, 200, TA_STR(""), 0);
+        ta_resp_start(req, head_of(200, ""));
         ta_resp_data(req, ta_buf_str(&req->body));
         ta_resp_end(req);
     } else {
-        ta_resp_send(req, 200, TA_STR(""), 0, ta_buf_str(&req->body));
+        ta_resp_send(req, head_of(200, ""), ta_buf_str(&req->body));
     }
 }
 

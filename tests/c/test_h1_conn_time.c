@@ -200,7 +200,7 @@ TA_TEST(no_body_timeout_when_paused)
 
 static void refuse_upload(ta_req *req)
 {
-    ta_resp_send(req, 403, TA_STR(""), 0, TA_STR("no"));
+    ta_resp_send(req, head_of(403, ""), TA_STR("no"));
 }
 
 TA_TEST(slow_rest_of_a_body)
@@ -240,7 +240,7 @@ static void stream_more(ta_req *req)
 static void handle_stream(ta_req *req)
 {
     streamed = 0;
-    ta_resp_start(req, 200, TA_STR("content-length: 2000000\r\n"), TA_RESP_HAS_LENGTH);
+    ta_resp_start(req, head_of(200, "content-length: 2000000\r\n"));
     stream_more(req);
 }
 
@@ -370,7 +370,7 @@ static void raw_more(ta_req *req)
 
 static void handle_raw(ta_req *req)
 {
-    CHECK_INT(ta_resp_upgrade(req, TA_STR("upgrade: x\r\n"), 0), ==, TA_OK);
+    CHECK_INT(ta_resp_upgrade(req, head_of(101, "upgrade: x\r\n")), ==, TA_OK);
     raw_more(req);
 }
 

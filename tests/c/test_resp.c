@@ -1,12 +1,13 @@
 #include "http/resp.h"
 
+#include "head_fixture.h"
 #include "ta_test.h"
 
-static ta_str write_head(char *out, size_t cap, const ta_resp_head *head)
+static ta_str write_head(char *out, size_t cap, const ta_resp_wire *wire)
 {
-    CHECK_INT(ta_resp_head_bound(head), <=, cap);
-    char *end = ta_resp_head_write(out, head);
-    CHECK_INT(end - out, <=, ta_resp_head_bound(head));
+    CHECK_INT(ta_resp_wire_bound(wire), <=, cap);
+    char *end = ta_resp_wire_write(out, wire);
+    CHECK_INT(end - out, <=, ta_resp_wire_bound(wire));
     return ta_str_of(out, (size_t)(end - out));
 }
 
@@ -16,29 +17,34 @@ TA_TEST(heads)
     ta_resp_stamp stamp;
     CHECK_INT(ta_resp_stamp_init(&stamp, TA_STR("turboapi")), ==, TA_OK);
     ta_resp_stamp_update(&stamp, 784111777);
-    ta_resp_head head = {.status = 200,
-                         .headers = TA_STR("content-type: text/plain\r\n"),
+    ta_resp_wire wire = {.head = head_of(200, "content-type: text/plain\r\n"),
                          .framing = TA_FRAME_LENGTH,
                          .length = 12345678901,
                          .stamp = &stamp};
-    CHECK_STR(write_head(out, sizeof out, &head),
+    CHECK_STR(write_head(out, sizeof out, &wire),
               "HTTP/1.1 200 OK\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\nserver: turboapi\r\n"
               "content-length: 12345678901\r\ncontent-type: text/plain\r\n\r\n");
+    ta_response_head head = *wire.head;
     head.flags = TA_RESP_HAS_DATE | TA_RESP_HAS_SERVER;
-    head.framing = TA_FRAME_CHUNKED;
-    head.connection = TA_CONN_CLOSE;
-    CHECK_STR(write_head(out, sizeof out, &head),
+    wire.head = &head;
+    wire.framing = TA_FRAME_CHUNKED;
+    wire.connection = TA_CONN_CLOSE;
+    CHECK_STR(write_head(out, sizeof out, &wire),
               "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ntransfer-encoding: chunked\r\n"
               "connection: close\r\n\r\n");
-    head = (ta_resp_head){.status = 299, .connection = TA_CONN_KEEP_ALIVE};
-    CHECK_STR(write_head(out, sizeof out, &head),
+    head = ta_head_bare(299);
+    wire = (ta_resp_wire){.head = &head, .connection = TA_CONN_KEEP_ALIVE};
+    CHECK_STR(write_head(out, sizeof out, &wire),
               "HTTP/1.1 299 \r\nconnection: keep-alive\r\n\r\n");
-    head = (ta_resp_head){.status = 299, .reason = TA_STR("Custom Reason")};
-    CHECK_STR(write_head(out, sizeof out, &head), "HTTP/1.1 299 Custom Reason\r\n\r\n");
-    head = (ta_resp_head){.status = 200, .reason = TA_STR("Fine")};
-    CHECK_STR(write_head(out, sizeof out, &head), "HTTP/1.1 200 Fine\r\n\r\n");
-    head = (ta_resp_head){.status = 999, .framing = TA_FRAME_LENGTH, .length = UINT64_MAX};
-    CHECK_STR(write_head(out, sizeof out, &head),
+    wire = (ta_resp_wire){.head = &head};
+    head.reason = TA_STR("Custom Reason");
+    CHECK_STR(write_head(out, sizeof out, &wire), "HTTP/1.1 299 Custom Reason\r\n\r\n");
+    head.status = 200;
+    head.reason = TA_STR("Fine");
+    CHECK_STR(write_head(out, sizeof out, &wire), "HTTP/1.1 200 Fine\r\n\r\n");
+    head = ta_head_bare(999);
+    wire = (ta_resp_wire){.head = &head, .framing = TA_FRAME_LENGTH, .length = UINT64_MAX};
+    CHECK_STR(write_head(out, sizeof out, &wire),
               "HTTP/1.1 999 \r\ncontent-length: 18446744073709551615\r\n\r\n");
 }
 
@@ -56,8 +62,8 @@ TA_TEST(stamp)
     CHECK_INT(ta_resp_stamp_init(&stamp, TA_STR("")), ==, TA_OK);
     ta_resp_stamp_update(&stamp, 1);
     ta_resp_stamp_update(&stamp, 1);
-    ta_resp_head head = {.status = 204, .stamp = &stamp};
-    CHECK_STR(write_head(out, sizeof out, &head),
+    ta_resp_wire wire = {.head = head_of(204, ""), .stamp = &stamp};
+    CHECK_STR(write_head(out, sizeof out, &wire),
               "HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:01 GMT\r\n\r\n");
 }
 

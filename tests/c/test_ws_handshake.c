@@ -136,24 +136,21 @@ static const char *agreed(const char *offer, const char *second)
     static char value[300];
     opening *o = good();
     ta_ws_handshake hs;
-    ta_buf out = {0};
+    ta_fields out;
+    ta_fields_init(&out);
     add(o, "sec-websocket-extensions", offer);
     if (second)
         add(o, "sec-websocket-extensions", second);
     CHECK_INT(ta_ws_handshake_check(&o->req, true, &hs), ==, TA_OK);
     CHECK_INT(ta_ws_handshake_answer(&hs, TA_STR(""), &out), ==, TA_OK);
-    CHECK_INT(ta_buf_append(&out, "", 1), ==, TA_OK);
-    const char *text = out.data + out.off;
-    const char *found = strstr(text, "sec-websocket-extensions: ");
     value[0] = 0;
-    if (found) {
-        found += strlen("sec-websocket-extensions: ");
-        size_t len = (size_t)(strstr(found, "\r\n") - found);
-        memcpy(value, found, len);
-        value[len] = 0;
-    }
-    CHECK_INT(found != NULL, ==, hs.deflate.on);
-    ta_buf_free(&out);
+    uint32_t i = 0;
+    ta_str found;
+    bool there = ta_fields_find(&out, TA_STR("sec-websocket-extensions"), &i, &found);
+    if (there)
+        snprintf(value, sizeof value, "%.*s", (int)found.len, found.ptr);
+    CHECK_INT(there, ==, hs.deflate.on);
+    ta_fields_free(&out);
     return value;
 }
 
@@ -228,23 +225,25 @@ TA_TEST(compression_off)
 TA_TEST(answer)
 {
     ta_ws_handshake hs;
-    ta_buf out = {0};
+    ta_fields out;
+    ta_fields_init(&out);
     CHECK_INT(ta_ws_handshake_check(&good()->req, true, &hs), ==, TA_OK);
     CHECK_INT(ta_ws_handshake_answer(&hs, TA_STR("chat"), &out), ==, TA_OK);
-    CHECK_STR(ta_buf_str(&out), "upgrade: websocket\r\nconnection: Upgrade\r\n"
-                                "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
-                                "sec-websocket-protocol: chat\r\n");
-    ta_buf_free(&out);
+    CHECK_STR(ta_buf_str(&out.text), "upgrade: websocket\r\nconnection: Upgrade\r\n"
+                                     "sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"
+                                     "sec-websocket-protocol: chat\r\n");
+    ta_fields_free(&out);
 }
 
 static void make_answer(void)
 {
     ta_ws_handshake hs;
-    ta_buf out = {0};
+    ta_fields out;
+    ta_fields_init(&out);
     CHECK_INT(ta_ws_handshake_check(&good()->req, true, &hs), ==, TA_OK);
     int rc = ta_ws_handshake_answer(&hs, TA_STR("chat"), &out);
     CHECK(rc == TA_OK || rc == TA_ENOMEM);
-    ta_buf_free(&out);
+    ta_fields_free(&out);
 }
 
 TA_TEST(out_of_memory)

@@ -39,40 +39,14 @@ static ta_resp_connection connection_field(const h1_req *rq, unsigned flags)
     return rq->req.version == TA_HTTP_1_0 ? TA_CONN_KEEP_ALIVE : TA_CONN_DEFAULT;
 }
 
-/* The value of the content-length line among `headers`: -1 without a valid one. */
-static int64_t declared_length(ta_str headers)
-{
-    static const ta_str name = {"content-length:", 15};
-    while (headers.len) {
-        const char *nl = memchr(headers.ptr, '\n', headers.len);
-        size_t n = nl ? (size_t)(nl - headers.ptr) + 1 : headers.len;
-        if (n > name.len && ta_str_ieq(ta_str_of(headers.ptr, name.len), name)) {
-            ta_str v = ta_str_of(headers.ptr + name.len, n - name.len);
-            while (v.len && (v.ptr[v.len - 1] == '\n' || v.ptr[v.len - 1] == '\r'))
-                v.len--;
-            v = ta_str_trim(v);
-            int64_t value = v.len ? 0 : -1;
-            for (size_t i = 0; i < v.len; i++) {
-                int digit = v.ptr[i] - '0';
-                if (digit < 0 || digit > 9 || value > (INT64_MAX - digit) / 10)
-                    return -1;
-                value = value * 10 + digit;
-            }
-            return value;
-        }
-        headers = ta_str_skip(headers, n);
-    }
-    return -1;
-}
-
 /* Head and body in one piece of the output. */
-static int write_copied(h1_req *rq, const ta_resp_head *head, ta_str body)
+static int write_copied(h1_req *rq, const ta_resp_wire *wire, ta_str body)
 {
     ta_conn *c = &rq->conn->net;
-    char *out = ta_conn_reserve(c, ta_resp_head_bound(head) + body.len);
+    char *out = ta_conn_reserve(c, ta_resp_wire_bound(wire) + body.len);
     if (!out)
         return TA_ECLOSED;
-    char *end = ta_resp_head_write(out, head);
+    char *end = ta_resp_wire_write(out, wire);
     if (body.len) {
         memcpy(end, body.ptr, body.len);
         end += body.len;
@@ -163,57 +137,50 @@ static size_t cut_to_length(h1_req *rq, size_t n)
 
 /* -- whole responses -------------------------------------------------------------------------- */
 
-static int h1_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_str body,
-                   const ta_lender *from)
+/* How much of a whole body the head's content-length lets through; *shorter: it promises more. */
+static size_t hold_to_length(h1_req *rq, const ta_response_head *head, size_t n, bool *shorter)
+{
+    rq->resp_length = true;
+    rq->resp_left = (uint64_t)head->length;
+    n = cut_to_length(rq, n);
+    *shorter = rq->resp_left > 0;
+    if (*shorter)
+        log_length(rq, "shorter");
+    return n;
+}
+
+static int h1_send(ta_req *req, const ta_response_head *head, ta_str body, const ta_lender *from)
 {
     h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
-    if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
+    if (rq->resp_started || rq->resp_done || head->status < 200 || head->status > 999)
         return TA_EINVAL;
     if (h->state == H1_GONE || h->net.closed) {
         complete(rq);
         return TA_ECLOSED;
     }
-    bool bodyless = req->method_id == TA_METHOD_HEAD || !ta_status_has_content(status);
-    bool chunk = (flags & TA_RESP_CHUNKED) && !bodyless, shorter = false;
-    ta_resp_head head = {
-        .status = status,
-        .reason = req->reason,
-        .headers = headers,
-        .flags = flags,
-        .length = ta_status_has_content(status) ? body.len : 0,
+    bool content = ta_status_has_content(head->status), shorter = false;
+    ta_resp_wire wire = {
+        .head = head,
+        .length = content ? body.len : 0,
         .stamp = ta_http_server_stamp(h->server),
     };
-    if (!(flags & (TA_RESP_HAS_LENGTH | TA_RESP_CHUNKED)) && ta_status_adds_length(status))
-        head.framing = TA_FRAME_LENGTH;
-    if ((flags & TA_RESP_HAS_LENGTH) && !bodyless && !chunk) {
-        int64_t declared = declared_length(headers);
-        if (declared < 0)
-            return TA_EINVAL;
-        rq->resp_length = true;
-        rq->resp_left = (uint64_t)declared;
-        body.len = cut_to_length(rq, body.len);
-        shorter = rq->resp_left > 0;
-        if (shorter)
-            log_length(rq, "shorter");
-    }
-    if (bodyless)
+    if (head->length < 0 && ta_status_adds_length(head->status))
+        wire.framing = TA_FRAME_LENGTH;
+    if (req->method_id == TA_METHOD_HEAD || !content)
         body.len = 0;
+    else if (head->length >= 0)
+        body.len = hold_to_length(rq, head, body.len, &shorter);
     rq->resp_started = true;
-    h->keep = !shorter && may_keep(rq, flags);
-    head.connection = connection_field(rq, flags);
+    h->keep = !shorter && may_keep(rq, head->flags);
+    wire.connection = connection_field(rq, head->flags);
 
     int rc;
-    if (TA_LIKELY(!chunk && body.len <= H1_COPY_MAX)) {
-        rc = write_copied(rq, &head, body);
+    if (TA_LIKELY(body.len <= H1_COPY_MAX)) {
+        rc = write_copied(rq, &wire, body);
     } else {
-        rc = write_copied(rq, &head, TA_STR(""));
-        if (chunk) {
-            (void)write_chunk(rq, body, from);
-            rc = ta_conn_write(&h->net, "0\r\n\r\n", 5);
-        } else {
-            rc = write_some(rq, body, from);
-        }
+        (void)write_copied(rq, &wire, TA_STR(""));
+        rc = write_some(rq, body, from);
     }
     rc = written(rq, rc);
     if (shorter)
@@ -223,21 +190,31 @@ static int h1_send(ta_req *req, int status, ta_str headers, unsigned flags, ta_s
     return rc;
 }
 
+static ta_response_head plain_text(int status)
+{
+    static const ta_field type = TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8");
+    return (ta_response_head){.status = status,
+                              .fields = &type,
+                              .nfields = 1,
+                              .text = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
+                              .length = -1};
+}
+
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
 {
     ta_str body = {reason, strlen(reason)};
-    ta_resp_head head = {
-        .status = status,
-        .headers = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
+    ta_response_head head = plain_text(status);
+    ta_resp_wire wire = {
+        .head = &head,
         .framing = TA_FRAME_LENGTH,
         .connection = TA_CONN_CLOSE,
         .length = body.len,
         .stamp = ta_http_server_stamp(h->server),
     };
-    char *out = ta_conn_reserve(&h->net, ta_resp_head_bound(&head) + body.len);
+    char *out = ta_conn_reserve(&h->net, ta_resp_wire_bound(&wire) + body.len);
     if (!out)
         return;
-    char *end = ta_resp_head_write(out, &head);
+    char *end = ta_resp_wire_write(out, &wire);
     if (!head_only) {
         memcpy(end, body.ptr, body.len);
         end += body.len;
@@ -247,43 +224,36 @@ void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
 
 /* -- streamed responses ----------------------------------------------------------------------- */
 
-static int h1_start(ta_req *req, int status, ta_str headers, unsigned flags)
+static int h1_start(ta_req *req, const ta_response_head *head)
 {
     h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
-    if (rq->resp_started || rq->resp_done || status < 200 || status > 999)
+    if (rq->resp_started || rq->resp_done || head->status < 200 || head->status > 999)
         return TA_EINVAL;
-    bool until_close = false;
-    ta_resp_head head = {
-        .status = status, .reason = req->reason, .headers = headers, .flags = flags};
-    bool content = ta_status_has_content(status);
+    bool until_close = false, content = ta_status_has_content(head->status);
+    ta_resp_wire wire = {.head = head};
     rq->resp_bodyless = req->method_id == TA_METHOD_HEAD || !content;
     if (rq->resp_bodyless) {
         /* nothing to frame, but that a 205 says so */
-        if (!content && ta_status_adds_length(status) && !(flags & TA_RESP_HAS_LENGTH))
-            head.framing = TA_FRAME_LENGTH;
-    } else if (flags & TA_RESP_CHUNKED) {
-        rq->resp_chunked = true;
-    } else if (flags & TA_RESP_HAS_LENGTH) {
-        int64_t declared = declared_length(headers);
-        if (declared < 0)
-            return TA_EINVAL;
+        if (!content && head->length < 0 && ta_status_adds_length(head->status))
+            wire.framing = TA_FRAME_LENGTH;
+    } else if (head->length >= 0) {
         rq->resp_length = true;
-        rq->resp_left = (uint64_t)declared;
+        rq->resp_left = (uint64_t)head->length;
     } else if (req->version >= TA_HTTP_1_1) {
         rq->resp_chunked = true;
-        head.framing = TA_FRAME_CHUNKED;
+        wire.framing = TA_FRAME_CHUNKED;
     } else {
         until_close = true;
     }
     rq->resp_started = true;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    h->keep = !until_close && may_keep(rq, flags);
-    head.connection = connection_field(rq, flags);
-    head.stamp = ta_http_server_stamp(h->server);
+    h->keep = !until_close && may_keep(rq, head->flags);
+    wire.connection = connection_field(rq, head->flags);
+    wire.stamp = ta_http_server_stamp(h->server);
     h1_peer_answered(rq);
-    return written(rq, write_copied(rq, &head, TA_STR("")));
+    return written(rq, write_copied(rq, &wire, TA_STR("")));
 }
 
 static int h1_data(ta_req *req, ta_str data, const ta_lender *from)
@@ -308,9 +278,10 @@ static int h1_end(ta_req *req)
     h1_conn *h = rq->conn;
     if (rq->resp_done)
         return TA_OK;
-    if (!rq->resp_started)
-        return h1_send(req, 500, TA_STR("content-type: text/plain; charset=utf-8\r\n"), 0,
-                       TA_STR("Internal Server Error"), NULL);
+    if (!rq->resp_started) {
+        ta_response_head head = plain_text(500);
+        return h1_send(req, &head, TA_STR("Internal Server Error"), NULL);
+    }
     if (rq->resp_length && rq->resp_left) {
         if (h->state != H1_GONE && !h->net.closed)
             log_length(rq, "shorter");
@@ -364,10 +335,11 @@ static int h1_file(ta_req *req, int fd, int64_t offset, int64_t len)
     return written(rq, rc);
 }
 
-static int h1_informational(ta_req *req, int status, ta_str headers)
+static int h1_informational(ta_req *req, const ta_response_head *head)
 {
     h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
+    int status = head->status;
     if (rq->resp_started || rq->resp_done || status < 100 || status > 199 || status == 101)
         return TA_EINVAL;
     if (h->state == H1_GONE || h->net.closed)
@@ -376,8 +348,8 @@ static int h1_informational(ta_req *req, int status, ta_str headers)
         return TA_OK;
     if (status == 100)
         rq->continue_sent = true;
-    ta_resp_head head = {.status = status, .headers = headers};
-    return written(rq, write_copied(rq, &head, TA_STR("")));
+    ta_resp_wire wire = {.head = head};
+    return written(rq, write_copied(rq, &wire, TA_STR("")));
 }
 
 void h1_abort(ta_req *req)
@@ -396,6 +368,12 @@ static void h1_flush(ta_req *req)
 
 /* -- request bodies --------------------------------------------------------------------------- */
 
+static void send_continue(ta_req *req)
+{
+    ta_response_head head = ta_head_bare(100);
+    (void)h1_informational(req, &head);
+}
+
 static void h1_want_body(ta_req *req, size_t upto)
 {
     h1_req *rq = h1_req_of(req);
@@ -405,7 +383,7 @@ static void h1_want_body(ta_req *req, size_t upto)
         return;
     if (upto && rq->head.expect_continue && !rq->continue_sent && !rq->body_read &&
         !rq->resp_started)
-        h1_informational(req, 100, TA_STR(""));
+        send_continue(req);
     h1_poke(h);
 }
 
@@ -422,7 +400,7 @@ static void h1_consume(ta_req *req, size_t n)
 
 /* -- upgraded connections --------------------------------------------------------------------- */
 
-static int h1_upgrade(ta_req *req, ta_str headers, unsigned flags)
+static int h1_upgrade(ta_req *req, const ta_response_head *given)
 {
     h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
@@ -432,11 +410,10 @@ static int h1_upgrade(ta_req *req, ta_str headers, unsigned flags)
     h->keep = false;
     if (h->state == H1_GONE || h->net.closed)
         return TA_ECLOSED;
-    ta_resp_head head = {.status = 101,
-                         .headers = headers,
-                         .flags = flags,
-                         .stamp = ta_http_server_stamp(h->server)};
-    int rc = written(rq, write_copied(rq, &head, TA_STR("")));
+    ta_response_head head = *given;
+    head.status = 101;
+    ta_resp_wire wire = {.head = &head, .stamp = ta_http_server_stamp(h->server)};
+    int rc = written(rq, write_copied(rq, &wire, TA_STR("")));
     h1_poke(h);
     return rc;
 }

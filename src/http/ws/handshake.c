@@ -295,7 +295,7 @@ int ta_ws_handshake_check(const ta_req *req, bool deflate, ta_ws_handshake *out)
 
 /* -- the answer ------------------------------------------------------------------------------- */
 
-static int put_accept(ta_str key, ta_buf *out)
+static int add_accept(ta_str key, ta_fields *out)
 {
     static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; /* RFC 6455 1.3 */
     unsigned char digest[EVP_MAX_MD_SIZE];
@@ -306,35 +306,31 @@ static int put_accept(ta_str key, ta_buf *out)
     if (EVP_Digest(text, 24 + sizeof guid - 1, digest, &digest_len, EVP_sha1(), NULL) != 1)
         return TA_ENOMEM;
     int len = EVP_EncodeBlock((unsigned char *)b64, digest, (int)digest_len);
-    if (ta_buf_append_str(out, TA_STR("sec-websocket-accept: ")) != TA_OK ||
-        ta_buf_append(out, b64, (size_t)len) != TA_OK)
-        return TA_ENOMEM;
-    return ta_buf_append_str(out, TA_STR("\r\n"));
+    return ta_fields_add(out, TA_STR("sec-websocket-accept"), ta_str_of(b64, (size_t)len));
 }
 
-static int put_deflate(const ta_ws_handshake *hs, ta_buf *out)
+static int add_deflate(const ta_ws_handshake *hs, ta_fields *out)
 {
     const ta_ws_deflate_params *d = &hs->deflate;
-    char line[200], server[40] = "", client[40] = "";
+    char value[200], server[40] = "", client[40] = "";
     if (hs->tell_server_bits)
         snprintf(server, sizeof server, "; server_max_window_bits=%u", d->server_bits);
     if (hs->tell_client_bits)
         snprintf(client, sizeof client, "; client_max_window_bits=%u", d->client_bits);
-    int len =
-        snprintf(line, sizeof line, "sec-websocket-extensions: permessage-deflate%s%s%s%s\r\n",
-                 d->server_no_context ? "; server_no_context_takeover" : "",
-                 d->client_no_context ? "; client_no_context_takeover" : "", server, client);
-    return ta_buf_append(out, line, (size_t)len);
+    int len = snprintf(value, sizeof value, "permessage-deflate%s%s%s%s",
+                       d->server_no_context ? "; server_no_context_takeover" : "",
+                       d->client_no_context ? "; client_no_context_takeover" : "", server, client);
+    return ta_fields_add(out, TA_STR("sec-websocket-extensions"), ta_str_of(value, (size_t)len));
 }
 
-int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol, ta_buf *out)
+int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol, ta_fields *out)
 {
-    if (ta_buf_append_str(out, TA_STR("upgrade: websocket\r\nconnection: Upgrade\r\n")) != TA_OK ||
-        put_accept(hs->key, out) != TA_OK)
-        return TA_ENOMEM;
-    if (protocol.len &&
-        (ta_buf_append_str(out, TA_STR("sec-websocket-protocol: ")) != TA_OK ||
-         ta_buf_append_str(out, protocol) != TA_OK || ta_buf_append(out, "\r\n", 2) != TA_OK))
-        return TA_ENOMEM;
-    return hs->deflate.on ? put_deflate(hs, out) : TA_OK;
+    int rc = ta_fields_add(out, TA_STR("upgrade"), TA_STR("websocket"));
+    if (rc == TA_OK)
+        rc = ta_fields_add(out, TA_STR("connection"), TA_STR("Upgrade"));
+    if (rc == TA_OK)
+        rc = add_accept(hs->key, out);
+    if (rc == TA_OK && protocol.len)
+        rc = ta_fields_add(out, TA_STR("sec-websocket-protocol"), protocol);
+    return rc == TA_OK && hs->deflate.on ? add_deflate(hs, out) : rc;
 }

@@ -36,7 +36,8 @@ bool ta_ws_next_protocol(const ta_header *headers, uint32_t n, size_t *at, ta_st
 /* Whether it may be sent as one: a token (RFC 9110 5.6.2). */
 bool ta_ws_protocol_ok(ta_str protocol);
 
-/* Appends the field lines of the 101 answer; `protocol` may be empty.  TA_OK, TA_ENOMEM. */
-TA_MUST_CHECK int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol, ta_buf *out);
+/* Appends the fields of the 101 answer; `protocol` may be empty.  TA_OK, TA_ENOMEM. */
+TA_MUST_CHECK int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol,
+                                         ta_fields *out);
 
 #endif

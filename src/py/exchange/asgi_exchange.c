@@ -297,28 +297,23 @@ static int append_pair(PyObject *list, ta_str name, ta_str value)
     return rc;
 }
 
-/* Field lines to a list of pairs, content-length before them where the status allows it. */
-static PyObject *header_list(int status, ta_str lines, size_t body_len)
+/* The fields as a list of pairs, content-length before them where the status allows it. */
+static PyObject *header_list(const ta_response_head *head, size_t body_len)
 {
     PyObject *list = PyList_New(0);
     if (list == NULL)
         return NULL;
-    if (ta_status_adds_length(status)) {
+    if (head->length < 0 && ta_status_adds_length(head->status)) {
         char text[24];
         int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
         if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)
             goto error;
     }
-    while (lines.len > 0) {
-        const char *end = memchr(lines.ptr, '\r', lines.len);
-        const char *colon = memchr(lines.ptr, ':', lines.len);
-        if (end == NULL || colon == NULL || colon > end)
-            break;
-        ta_str value = ta_str_of(colon + 2, (size_t)(end - colon - 2));
-        if (append_pair(list, ta_str_of(lines.ptr, (size_t)(colon - lines.ptr)), value) < 0)
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        const ta_field *field = &head->fields[i];
+        if (append_pair(list, ta_field_name(head->text, field), ta_field_value(head->text, field)) <
+            0)
             goto error;
-        size_t used = (size_t)(end - lines.ptr) + 2;
-        lines = ta_str_skip(lines, used);
     }
     return list;
 error:
@@ -337,7 +332,7 @@ static PyObject *start_message(ta_state *st, int status, PyObject *headers)
     return dict;
 }
 
-static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
+static int asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
                            const ta_piece *body, PyObject **awaitable)
 {
     xch_asgi *self = (xch_asgi *)x;
@@ -355,7 +350,7 @@ static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_
         bytes = Py_NewRef(body->owner);
     else
         bytes = PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
-    list = raw_headers ? Py_NewRef(raw_headers) : header_list(status, headers, body->data.len);
+    list = raw_headers ? Py_NewRef(raw_headers) : header_list(head, body->data.len);
     if (bytes == NULL || list == NULL)
         goto done;
     resp = (asgi_respond *)new_co(ta_exchange_objects_of(st)->respond_type, sizeof *resp,
@@ -363,7 +358,7 @@ static int asgi_respond_op(ta_xch *x, int status, ta_str headers, PyObject *raw_
     if (resp == NULL)
         goto done;
     resp->send = asgi_get_send(x); /* notes the start when it is really sent */
-    resp->start = start_message(st, status, list);
+    resp->start = start_message(st, head->status, list);
     resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
     PyObject_GC_Track(resp);
     if (resp->send == NULL || resp->start == NULL || resp->end == NULL) {

@@ -64,13 +64,13 @@ typedef struct ta_xch_ops {
      */
     int (*body)(ta_xch *x, PyObject **out);
     /*
-     * Sends a whole response.  `headers`: raw field lines, lower-case names, "name: value" CRLF
-     * after each, without content-length (added, unless the status forbids it) -- or, when
-     * `raw_headers` is not NULL, a list of (bytes, bytes) used as it is instead of `headers`
-     * (borrowed).  Sets x->response_started.  Returns 1: done; 0: *awaitable is a new reference
-     * that must be awaited before more is sent or the run ends; -1: exception.
+     * Sends a whole response.  A content-length is added, unless the status forbids it or the head
+     * has one.  When `raw_headers` is not NULL, it is a list of (bytes, bytes) that is used as it
+     * is instead of the fields of the head (borrowed).  Sets x->response_started.  Returns 1: done;
+     * 0: *awaitable is a new reference that must be awaited before more is sent or the run ends;
+     * -1: exception.
      */
-    int (*respond)(ta_xch *x, int status, ta_str headers, PyObject *raw_headers,
+    int (*respond)(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
                    const ta_piece *body, PyObject **awaitable);
     /*
      * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and

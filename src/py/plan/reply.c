@@ -8,7 +8,15 @@
 #include "py/json/encode.h"
 #include "py/json/shape.h"
 
-#define JSON_HEADERS TA_STR("content-type: application/json\r\n")
+static ta_response_head json_head(long status)
+{
+    static const ta_field type = TA_FIELD_FIRST("content-type", "application/json");
+    return (ta_response_head){.status = (int)status,
+                              .fields = &type,
+                              .nfields = 1,
+                              .text = TA_STR("content-type: application/json\r\n"),
+                              .length = -1};
+}
 
 static bool is_response(const ta_run *r, PyObject *value)
 {
@@ -129,7 +137,8 @@ static ta_step send_json(ta_run *r, ta_piece body)
             step = ta_exits_leave(r, SCOPE_FUNCTION);
         goto done;
     }
-    int rc = r->x->ops->respond(r->x, (int)status, JSON_HEADERS, headers, &body, &awaitable);
+    ta_response_head head = json_head(status);
+    int rc = r->x->ops->respond(r->x, &head, headers, &body, &awaitable);
     step = after_respond(r, rc, awaitable);
 done:
     Py_XDECREF(headers);
@@ -167,7 +176,8 @@ static int send_parts(ta_run *r, PyObject *response, ta_step *step)
     if (background != Py_None)
         Py_XSETREF(r->own_background, Py_NewRef(background));
     ta_piece piece = ta_piece_bytes(body);
-    int sent = r->x->ops->respond(r->x, (int)code, ta_str_of("", 0), headers, &piece, &awaitable);
+    ta_response_head head = ta_head_bare((int)code);
+    int sent = r->x->ops->respond(r->x, &head, headers, &piece, &awaitable);
     *step = after_respond(r, sent, awaitable);
     rc = 1;
 done:
@@ -221,9 +231,9 @@ ta_step ta_reply_pending(ta_run *r)
     PyObject *headers = PyTuple_GET_ITEM(pending, 1);
     ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
     PyObject *awaitable = NULL;
+    ta_response_head head = json_head(PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)));
     int rc =
-        r->x->ops->respond(r->x, (int)PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)), JSON_HEADERS,
-                           headers == Py_None ? NULL : headers, &body, &awaitable);
+        r->x->ops->respond(r->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
     return after_respond(r, rc, awaitable);
 }

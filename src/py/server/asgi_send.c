@@ -19,8 +19,6 @@ static int take_reason(ta_native *x, PyObject *message)
         return -1;
     }
     Py_XSETREF(x->out.reason, reason);
-    if (x->req != NULL)
-        x->req->reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
     return 0;
 }
 
@@ -36,8 +34,8 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
         rc = take_reason(x, message);
     if (rc >= 0)
         rc = ta_response_begin(x, status, headers);
-    if (rc < 0 && x->req != NULL)
-        x->req->reason = TA_STR(""); /* what is sent instead has another one */
+    if (rc < 0)
+        Py_CLEAR(x->out.reason); /* what is sent instead has another one */
     Py_XDECREF(headers);
     Py_DECREF(status);
     return rc;

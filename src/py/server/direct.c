@@ -115,30 +115,44 @@ static bool enter_mount(way *w, ta_app *app)
 
 /* -- answers ---------------------------------------------------------------------------------- */
 
-static int answer(ta_native *x, const way *w, int status, ta_str lines, ta_str body,
+static int answer(ta_native *x, const way *w, const ta_response_head *head, ta_str body,
                   PyObject **awaitable)
 {
     ta_loopstate *ls = x->base.ls;
     ta_piece piece = {body, NULL, NULL};
     x->out.filters = w->app->filters;
     ta_ls_enter(ls);
-    int rc = x->base.ops->respond(&x->base, status, lines, NULL, &piece, awaitable);
+    int rc = x->base.ops->respond(&x->base, head, NULL, &piece, awaitable);
     ta_ls_leave(ls);
+    return rc;
+}
+
+/* The same with fields that are the answer's own; takes them. */
+static int answer_with(ta_native *x, const way *w, ta_fields *fields, ta_str body,
+                       PyObject **awaitable)
+{
+    ta_response_head head = ta_fields_head(fields);
+    int rc = answer(x, w, &head, body, awaitable);
+    ta_fields_free(fields);
     return rc;
 }
 
 static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, int *rc)
 {
-    char lines[MAX_ALLOW + 80];
     ta_str allow;
+    ta_fields fields;
     if (!w->app->not_allowed || !ta_router_allow(w->app->router, w->match.partial, &allow) ||
         allow.len > MAX_ALLOW)
         return false;
-    int n = PyOS_snprintf(lines, sizeof lines,
-                          "allow: %.*s\r\ncontent-length: %zu\r\n"
-                          "content-type: application/json\r\n",
-                          (int)allow.len, allow.ptr, sizeof NOT_ALLOWED - 1);
-    *rc = answer(x, w, 405, ta_str_of(lines, (size_t)n), TA_STR(NOT_ALLOWED), awaitable);
+    ta_fields_init(&fields);
+    fields.status = 405;
+    if (ta_fields_add(&fields, TA_STR("allow"), allow) != TA_OK ||
+        ta_fields_add_length(&fields, sizeof NOT_ALLOWED - 1) != TA_OK ||
+        ta_fields_add(&fields, TA_STR("content-type"), TA_STR("application/json")) != TA_OK) {
+        ta_fields_free(&fields);
+        return false;
+    }
+    *rc = answer_with(x, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
     return true;
 }
 
@@ -200,11 +214,11 @@ static bool host_is_plain(ta_str host)
     return port <= 65535;
 }
 
-/* The fields of a redirect to `path`.  False: Python has to make them. */
-static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t size, size_t *len)
+/* The URL of a redirect to `path`.  False: Python has to make it. */
+static bool redirect_url(const ta_native *x, ta_str path, char *url, size_t size, size_t *len)
 {
     ta_str host, query = x->base.query, value;
-    char *end = lines + size - 2;
+    char *end = url + size;
     if (x->asgi.watch != NULL || !ta_xch_header(&x->base, "host", 4, &host) ||
         !host_is_plain(host) || path.len == 0 || path.ptr[0] != '/')
         return false;
@@ -213,8 +227,7 @@ static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t 
     for (size_t i = 0; i < query.len; i++)
         if ((unsigned char)query.ptr[i] >= 0x80)
             return false; /* it may be no UTF-8, which URL does not forgive */
-    char *p = put_text(lines, TA_STR("content-length: 0\r\nlocation: "));
-    p = put_text(p, x->in.secure ? TA_STR("https://") : TA_STR("http://"));
+    char *p = put_text(url, x->in.secure ? TA_STR("https://") : TA_STR("http://"));
     p = put_text(p, host);
     p = put_quoted(p, end, path, true);
     if (p != NULL && query.len > 0 && p < end) {
@@ -223,8 +236,7 @@ static bool redirect_lines(const ta_native *x, ta_str path, char *lines, size_t 
     }
     if (p == NULL)
         return false;
-    p = put_text(p, TA_STR("\r\n"));
-    *len = (size_t)(p - lines);
+    *len = (size_t)(p - url);
     return true;
 }
 
@@ -248,7 +260,7 @@ static int is_wanted(const way *w, ta_str path)
 /* 1: redirected, *rc is set; 0: no route wants the other path; -1: Python decides. */
 static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int *rc)
 {
-    char lines[MAX_LOCATION], small[MAX_LOCATION / 4];
+    char url[MAX_LOCATION], small[MAX_LOCATION / 4];
     ta_str path = x->base.path;
     char *copy = small;
     size_t len;
@@ -265,10 +277,17 @@ static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int 
         path = ta_str_of(copy, path.len + 1);
     }
     int wanted = is_wanted(w, path);
-    if (wanted == 1 && !redirect_lines(x, path, lines, sizeof lines, &len))
+    ta_fields fields;
+    ta_fields_init(&fields);
+    fields.status = 307;
+    if (wanted == 1 && (!redirect_url(x, path, url, sizeof url, &len) ||
+                        ta_fields_add_length(&fields, 0) != TA_OK ||
+                        ta_fields_add(&fields, TA_STR("location"), ta_str_of(url, len)) != TA_OK))
         wanted = -1;
     if (wanted == 1)
-        *rc = answer(x, w, 307, ta_str_of(lines, len), ta_str_of("", 0), awaitable);
+        *rc = answer_with(x, w, &fields, ta_str_of("", 0), awaitable);
+    else
+        ta_fields_free(&fields);
     if (copy != small)
         PyMem_Free(copy);
     return wanted;
@@ -284,8 +303,18 @@ static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, int *r
     }
     if (!w->app->not_found)
         return false;
-    *rc = answer(x, w, 404, TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
-                 TA_STR(NOT_FOUND), awaitable);
+    static const ta_field fields[] = {
+        TA_FIELD_FIRST("content-length", "22"),
+        TA_FIELD_AT(sizeof "content-length: 22\r\n" - 1, "content-type", "application/json"),
+    };
+    ta_response_head head = {
+        .status = 404,
+        .fields = fields,
+        .nfields = TA_COUNTOF(fields),
+        .text = TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
+        .length = sizeof NOT_FOUND - 1,
+    };
+    *rc = answer(x, w, &head, TA_STR(NOT_FOUND), awaitable);
     return true;
 }
 

@@ -274,38 +274,7 @@ bool ta_filters_admit(const ta_filters *f, ta_native *x)
     return true;
 }
 
-/* -- field lines ------------------------------------------------------------------------------ */
-
-/*
- * The next line of that name from *at on: *at and *end are its place; `value` its value.  Names in
- * the lines are lower case, each line is "name: value" CRLF.
- */
-static bool find_line(ta_str lines, ta_str name, size_t *at, size_t *end, ta_str *value)
-{
-    while (*at < lines.len) {
-        const char *line = lines.ptr + *at;
-        const char *nl = memchr(line, '\n', lines.len - *at);
-        size_t n = nl ? (size_t)(nl - line) + 1 : lines.len - *at;
-        if (n >= name.len + 4 && line[name.len] == ':' && memcmp(line, name.ptr, name.len) == 0) {
-            *end = *at + n;
-            *value = ta_str_of(line + name.len + 2, n - name.len - 4);
-            return true;
-        }
-        *at += n;
-    }
-    return false;
-}
-
-static void delete_lines(ta_buf *lines, ta_str name)
-{
-    size_t at = 0, end;
-    ta_str value;
-    while (find_line(ta_buf_str(lines), name, &at, &end, &value)) {
-        char *p = lines->data + lines->off;
-        memmove(p + at, p + end, lines->len - end);
-        lines->len -= end - at;
-    }
-}
+/* -- fields ----------------------------------------------------------------------------------- */
 
 static int no_memory(void)
 {
@@ -313,41 +282,29 @@ static int no_memory(void)
     return -1;
 }
 
-/* The only line of that name from now on. */
-static int set_line(ta_buf *lines, ta_str name, ta_str value)
+/* The only field of that name from now on. */
+static int set_field(ta_fields *fields, ta_str name, ta_str value)
 {
-    delete_lines(lines, name);
-    char *p = ta_buf_reserve(lines, name.len + value.len + 4);
-    if (p == NULL)
-        return no_memory();
-    memcpy(p, name.ptr, name.len);
-    p += name.len;
-    *p++ = ':';
-    *p++ = ' ';
-    if (value.len > 0)
-        memcpy(p, value.ptr, value.len);
-    memcpy(p + value.len, "\r\n", 2);
-    ta_buf_commit(lines, name.len + value.len + 4);
-    return 0;
+    return ta_fields_set(fields, name, value) == TA_OK ? 0 : no_memory();
 }
 
-/* One Vary line of all that the response has, and `what`. */
-static int add_vary(ta_buf *lines, ta_str what)
+/* One Vary field of all that the response has, and `what`. */
+static int add_vary(ta_fields *fields, ta_str what)
 {
     ta_str value, name = TA_STR("vary");
-    size_t at = 0, end;
-    if (!find_line(ta_buf_str(lines), name, &at, &end, &value))
-        return set_line(lines, name, what);
+    uint32_t i = 0;
+    if (!ta_fields_find(fields, name, &i, &value))
+        return set_field(fields, name, what);
     ta_buf all;
     ta_buf_init(&all);
     int rc = 0;
     do {
         rc |= ta_buf_append_str(&all, value);
         rc |= ta_buf_append(&all, ", ", 2);
-        at = end;
-    } while (find_line(ta_buf_str(lines), name, &at, &end, &value));
+        i++;
+    } while (ta_fields_find(fields, name, &i, &value));
     rc |= ta_buf_append_str(&all, what);
-    rc = rc ? no_memory() : set_line(lines, name, ta_buf_str(&all));
+    rc = rc ? no_memory() : set_field(fields, name, ta_buf_str(&all));
     ta_buf_free(&all);
     return rc;
 }
@@ -374,21 +331,21 @@ static int origin_allowed(const filter *f, ta_str origin)
 
 static int cors_apply(const filter *f, ta_native *x)
 {
-    ta_buf *lines = &x->out.head.lines;
+    ta_fields *fields = &x->out.head;
     ta_str origin;
     if (ta_xch_header(&x->base, "origin", 6, &origin)) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->fields); i++) {
             PyObject *pair = PyTuple_GET_ITEM(f->fields, i);
-            if (set_line(lines, bytes_str(PyTuple_GET_ITEM(pair, 0)),
-                         bytes_str(PyTuple_GET_ITEM(pair, 1))) < 0)
+            if (set_field(fields, bytes_str(PyTuple_GET_ITEM(pair, 0)),
+                          bytes_str(PyTuple_GET_ITEM(pair, 1))) < 0)
                 return -1;
         }
         int named = f->origins ? origin_allowed(f, origin) : f->credentials;
         if (named < 0 ||
-            (named && set_line(lines, TA_STR("access-control-allow-origin"), origin) < 0))
+            (named && set_field(fields, TA_STR("access-control-allow-origin"), origin) < 0))
             return -1;
     }
-    return add_vary(lines, TA_STR("Origin"));
+    return add_vary(fields, TA_STR("Origin"));
 }
 
 /* -- GZip: whether ---------------------------------------------------------------------------- */
@@ -400,11 +357,11 @@ static bool is_space(char c)
 }
 
 /* The media type of the response, without parameters; empty when there is none. */
-static ta_str media_type(ta_str lines)
+static ta_str media_type(const ta_fields *fields)
 {
     ta_str value;
-    size_t at = 0, end;
-    if (!find_line(lines, TA_STR("content-type"), &at, &end, &value))
+    uint32_t i = 0;
+    if (!ta_fields_find(fields, TA_STR("content-type"), &i, &value))
         return ta_str_of("", 0);
     const char *semicolon = memchr(value.ptr, ';', value.len);
     if (semicolon != NULL)
@@ -437,12 +394,12 @@ static bool type_excluded(const filter *f, ta_str media)
 }
 
 /* Whether GZip leaves a response with this head alone. */
-static bool left_alone(const filter *f, const ta_head_out *head)
+static bool left_alone(const filter *f, const ta_fields *head)
 {
-    ta_str lines = ta_buf_str(&head->lines), value;
-    size_t at = 0, end;
-    return head->status == 206 || find_line(lines, TA_STR("content-encoding"), &at, &end, &value) ||
-           type_excluded(f, media_type(lines));
+    ta_str value;
+    uint32_t i = 0;
+    return head->status == 206 || ta_fields_find(head, TA_STR("content-encoding"), &i, &value) ||
+           type_excluded(f, media_type(head));
 }
 
 static bool accepts_gzip(const ta_native *x)
@@ -453,21 +410,13 @@ static bool accepts_gzip(const ta_native *x)
 }
 
 /* The fields of a compressed response; length: -1 when it is not known. */
-static int packed_fields(ta_head_out *head, int64_t length)
+static int packed_fields(ta_fields *fields, int64_t length)
 {
-    char digits[24];
-    if (set_line(&head->lines, TA_STR("content-encoding"), TA_STR("gzip")) < 0)
+    if (set_field(fields, TA_STR("content-encoding"), TA_STR("gzip")) < 0)
         return -1;
-    if (length < 0) {
-        delete_lines(&head->lines, TA_STR("content-length"));
-        head->flags &= ~(unsigned)TA_RESP_HAS_LENGTH;
-    } else {
-        int n = PyOS_snprintf(digits, sizeof digits, "%lld", (long long)length);
-        if (set_line(&head->lines, TA_STR("content-length"), ta_str_of(digits, (size_t)n)) < 0)
-            return -1;
-        head->flags |= TA_RESP_HAS_LENGTH;
-    }
-    head->length = length;
+    ta_fields_remove(fields, TA_STR("content-length"));
+    if (length >= 0 && ta_fields_add_length(fields, (uint64_t)length) != TA_OK)
+        return no_memory();
     return 0;
 }
 
@@ -608,7 +557,7 @@ static int piece_packed(ta_native *x, size_t len, bool more)
         if (packed_fields(&x->out.head, more ? -1 : (int64_t)len) < 0 ||
             apply(x, at + 1, x->out.filters->n) < 0)
             return -1;
-        ta_head_suit(&x->out.head, x->out.head.status);
+        ta_head_suit(&x->out.head);
     }
     x->out.packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
     if (!more) {
@@ -649,7 +598,7 @@ int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
     const filter *gzip = gzip_of(x->out.filters, &at);
     if (x->out.packing == TA_PACK_HELD) {
         bool small = (Py_ssize_t)len < gzip->minimum && !more;
-        if (!small && add_vary(&x->out.head.lines, TA_STR("Accept-Encoding")) < 0)
+        if (!small && add_vary(&x->out.head, TA_STR("Accept-Encoding")) < 0)
             return -1;
         if (small || !accepts_gzip(x)) {
             return release(x, at) < 0 ? -1 : 1;
@@ -708,7 +657,7 @@ void ta_filters_drop(ta_native *x)
     if (x->out.state == TA_RESPONSE_HELD)
         ta_native_move(x, TA_RESPONSE_NONE);
     x->base.response_started = false; /* also of a request that was closed meanwhile */
-    ta_head_reset(&x->out.head);
+    ta_fields_clear(&x->out.head);
     ta_gzip_free(x->out.gzip);
     x->out.gzip = NULL;
 }

@@ -45,7 +45,7 @@ int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg); /* NUL
 bool ta_filters_admit(const ta_filters *f, struct ta_native *x);
 
 /*
- * All that follow work on x->head, whose lines are those of the application, and need x->filters.
+ * All that follow work on x->head, whose fields are those of the application, and need x->filters.
  * -1 with an exception.
  *
  * The head of a response whose body comes later.  1: ready; 0: held.

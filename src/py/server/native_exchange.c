@@ -86,7 +86,7 @@ ta_native *ta_native_new(ta_server *server, ta_req *req)
     x->app = (ta_app *)Py_NewRef((PyObject *)server->app);
     x->req = req;
     x->out.file = -1;
-    x->out.head.length = -1;
+    ta_fields_init(&x->out.head);
     x->in.version = req->version;
     x->base.ls = server->ls;
     x->base.method = req->method;
@@ -221,7 +221,7 @@ static void native_dealloc(PyObject *self)
     ta_websock_free(x);
     Py_CLEAR(x->server);
     Py_CLEAR(x->app);
-    ta_buf_free(&x->out.head.lines);
+    ta_fields_free(&x->out.head);
     Py_XDECREF(x->out.reason);
     ta_buf_free(&x->out.packed);
     ta_gzip_free(x->out.gzip);

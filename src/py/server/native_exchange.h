@@ -41,8 +41,8 @@ typedef struct ta_native_request {
 
 /* The response, on its way out. */
 typedef struct ta_native_response {
-    ta_response_state state; /* ta_native_move */
-    ta_head_out head;
+    ta_response_state state;   /* ta_native_move */
+    ta_fields head;            /* owned: of a head that waits, or that was made here */
     PyObject *reason;          /* owned bytes: reason phrase of the application's own, or NULL */
     const ta_filters *filters; /* borrowed from app: middleware round this direct run, or NULL */
     uint8_t packing;           /* ta_packing */

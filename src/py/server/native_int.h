@@ -81,7 +81,7 @@ PyObject *ta_request_body_wait(ta_native *x, size_t want);
 /* -- response.c -------------------------------------------------------------------------------- */
 
 /* ta_xch_ops.respond: a whole response. */
-int ta_response_send(ta_xch *base, int status, ta_str headers, PyObject *raw_headers,
+int ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
                      const ta_piece *body, PyObject **awaitable);
 /* One in pieces: its head; headers may be NULL.  0, or -1 with an exception. */
 int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers);

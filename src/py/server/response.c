@@ -8,6 +8,8 @@
 
 #include <unistd.h>
 
+#include "http/status.h"
+
 void ta_response_started(ta_native *x, int status)
 {
     ta_server *server = x->server;
@@ -36,9 +38,15 @@ static int result_of(ta_native *x, int rc)
     }
 }
 
-static unsigned head_flags(const ta_native *x)
+/* The head as it is now; borrowed from x until that is changed. */
+static ta_response_head head_of(const ta_native *x)
 {
-    return x->out.head.flags | x->server->base_flags;
+    ta_response_head head = ta_fields_head(&x->out.head);
+    PyObject *reason = x->out.reason;
+    head.flags |= x->server->base_flags;
+    if (TA_UNLIKELY(reason != NULL))
+        head.reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
+    return head;
 }
 
 /* Sends the head that waits, as the beginning of a stream. */
@@ -47,7 +55,8 @@ static int begin_stream(ta_native *x)
     TA_ASSERT(x->req != NULL);
     ta_loop_undefer(x->base.ls->loop, &x->later);
     ta_native_move(x, TA_RESPONSE_STREAM);
-    return ta_resp_start(x->req, x->out.head.status, ta_buf_str(&x->out.head.lines), head_flags(x));
+    ta_response_head head = head_of(x);
+    return ta_resp_start(x->req, &head);
 }
 
 void ta_response_break(ta_native *x)
@@ -89,14 +98,13 @@ static int make_head(ta_native *x, PyObject *status, PyObject *headers)
         PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code %ld.", code);
         return -1;
     }
+    x->out.head.status = (int)code;
     int rc = headers ? ta_head_add(&x->out.head, headers) : 0;
-    ta_head_suit(&x->out.head, (int)code);
+    ta_head_suit(&x->out.head);
     if (rc >= 0)
         rc = x->out.filters ? ta_filters_start(x, (int)code) : 1;
     if (rc < 0)
-        ta_head_reset(&x->out.head);
-    else
-        x->out.head.status = (int)code;
+        ta_fields_clear(&x->out.head);
     return rc;
 }
 
@@ -123,16 +131,16 @@ int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
 /* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
 static int count_body(ta_native *x, size_t len, bool more)
 {
-    int status = x->out.head.status;
-    if (x->out.head.length < 0 || x->base.method_id == TA_METHOD_HEAD || status == 204 ||
-        status == 304)
+    const ta_fields *head = &x->out.head;
+    if (head->length < 0 || x->base.method_id == TA_METHOD_HEAD ||
+        !ta_status_has_content(head->status))
         return 0;
     x->out.sent += (int64_t)len;
-    if (x->out.sent > x->out.head.length) {
+    if (x->out.sent > head->length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content longer than Content-Length");
         return -1;
     }
-    if (!more && x->out.sent != x->out.head.length) {
+    if (!more && x->out.sent != head->length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content shorter than Content-Length");
         return -1;
     }
@@ -157,8 +165,8 @@ static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
     if (!more && x->out.state == TA_RESPONSE_READY) {
         ta_loop_undefer(x->base.ls->loop, &x->later);
         ta_native_move(x, TA_RESPONSE_STREAM);
-        rc = ta_resp_send_lent(x->req, x->out.head.status, ta_buf_str(&x->out.head.lines),
-                               head_flags(x), data, ta_piece_lender(piece, &lender));
+        ta_response_head head = head_of(x);
+        rc = ta_resp_send_lent(x->req, &head, data, ta_piece_lender(piece, &lender));
         rc = result_of(x, rc);
         return rc < 0 ? -1 : completed(x);
     }
@@ -206,15 +214,14 @@ int ta_response_file(ta_native *x, int fd, int64_t size)
     }
     if (count_body(x, (size_t)size, false) < 0)
         goto error;
+    bool ready = x->out.state == TA_RESPONSE_READY;
+    if (ready && x->out.head.length < 0 &&
+        ta_fields_add_length(&x->out.head, (uint64_t)size) != TA_OK) {
+        PyErr_NoMemory();
+        goto error;
+    }
     TA_ASSERT(x->out.file < 0);
     x->out.file = fd; /* until on_close */
-    bool ready = x->out.state == TA_RESPONSE_READY;
-    if (ready && x->out.head.length < 0) {
-        char line[48];
-        int len = PyOS_snprintf(line, sizeof line, "content-length: %lld\r\n", (long long)size);
-        if (ta_buf_append(&x->out.head.lines, line, (size_t)len) == TA_OK)
-            x->out.head.flags |= TA_RESP_HAS_LENGTH;
-    }
     int rc = ready ? begin_stream(x) : TA_OK;
     if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && x->base.method_id != TA_METHOD_HEAD)
         rc = ta_resp_file(x->req, fd, 0, size);
@@ -242,71 +249,75 @@ void ta_response_plain(ta_native *x, int status, const char *text)
 {
     if (x->req == NULL || x->base.response_started)
         return;
-    ta_str headers = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n");
+    static const ta_field fields[] = {
+        TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8"),
+        TA_FIELD_AT(sizeof "content-type: text/plain; charset=utf-8\r\n" - 1, "connection",
+                    "close"),
+    };
+    ta_response_head head = {
+        .status = status,
+        .flags = TA_RESP_CLOSE | x->server->base_flags,
+        .fields = fields,
+        .nfields = TA_COUNTOF(fields),
+        .text = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"),
+        .length = -1,
+    };
     ta_native_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, status);
-    (void)ta_resp_send(x->req, status, headers, TA_RESP_CLOSE | x->server->base_flags,
-                       ta_str_of(text, strlen(text)));
+    (void)ta_resp_send(x->req, &head, ta_str_of(text, strlen(text)));
     ta_waiters_wake(&x->in.readers);
 }
 
 /* -- respond ---------------------------------------------------------------------------------- */
 
-/* A whole response; its headers are x->out.head.lines once a filter or Python has had them. */
+/* A whole response; its fields are those of x->out.head once a filter or Python has had them. */
 typedef struct whole {
-    int status;
-    ta_str headers;
-    unsigned flags;
+    ta_response_head head;
     ta_piece body;
 } whole;
 
-/* Field lines and flags from a list of pairs.  0 or -1. */
+/* Fields from a list of pairs.  0 or -1. */
 static int take_raw_headers(ta_native *x, whole *response, PyObject *raw_headers)
 {
+    x->out.head.status = response->head.status;
     if (ta_head_add(&x->out.head, raw_headers) < 0)
         return -1;
-    ta_head_suit(&x->out.head, response->status);
-    response->headers = ta_buf_str(&x->out.head.lines);
-    response->flags = x->out.head.flags;
+    ta_head_suit(&x->out.head);
+    response->head = ta_fields_head(&x->out.head);
     return 0;
 }
 
-/* What the filters make of it; `lines`: its headers are not in x->out.head yet.  As
+/* What the filters make of it; `given`: its fields are not in x->out.head yet.  As
  * ta_filters_body. */
-static int filter_whole(ta_native *x, whole *response, bool lines, PyObject **job)
+static int filter_whole(ta_native *x, whole *response, bool given, PyObject **job)
 {
-    ta_head_out *head = &x->out.head;
-    if (lines) {
-        if (ta_buf_append_str(&head->lines, response->headers) != TA_OK) {
-            PyErr_NoMemory();
-            return -1;
-        }
-        head->flags = response->flags;
+    if (given && ta_fields_copy(&x->out.head, &response->head) != TA_OK) {
+        PyErr_NoMemory();
+        return -1;
     }
-    int rc = ta_filters_start(x, response->status);
+    int rc = ta_filters_start(x, response->head.status);
     if (rc == 0)
         rc = ta_filters_body(x, &response->body, false, job);
-    response->headers = ta_buf_str(&head->lines);
-    response->flags = head->flags;
+    response->head = ta_fields_head(&x->out.head);
     return rc;
 }
 
 /* To the protocol.  1, or -1 with RuntimeError: nothing was sent, another response may come. */
-static int send_whole(ta_native *x, const whole *response)
+static int send_whole(ta_native *x, whole *response)
 {
     ta_lender lender;
     ta_native_move(x, TA_RESPONSE_DONE);
-    ta_response_started(x, response->status);
+    ta_response_started(x, response->head.status);
     if (x->req == NULL)
         return 1; /* the peer has gone: nobody to tell */
-    int rc = ta_resp_send_lent(x->req, response->status, response->headers,
-                               response->flags | x->server->base_flags, response->body.data,
+    response->head.flags |= x->server->base_flags;
+    int rc = ta_resp_send_lent(x->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {
         ta_native_move(x, TA_RESPONSE_NONE);
-        ta_head_reset(&x->out.head);
-        PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes", response->status,
-                     response->body.data.len);
+        ta_fields_clear(&x->out.head);
+        PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes",
+                     response->head.status, response->body.data.len);
         return -1;
     }
     /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
@@ -316,20 +327,18 @@ static int send_whole(ta_native *x, const whole *response)
     return 1;
 }
 
-int ta_response_send(ta_xch *base, int status, ta_str headers, PyObject *raw_headers,
+int ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
                      const ta_piece *body, PyObject **awaitable)
 {
     ta_native *x = ta_native_of(base);
-    whole response = {.status = status, .headers = headers, .body = *body};
+    whole response = {.head = *head, .body = *body};
     PyObject *job = NULL;
     int rc = 1;
     if (base->response_started) {
         PyErr_SetString(PyExc_RuntimeError, "The response has already been started.");
         return -1;
     }
-    if (raw_headers == NULL)
-        response.flags = ta_head_scan(headers);
-    else
+    if (raw_headers != NULL)
         rc = take_raw_headers(x, &response, raw_headers) < 0 ? -1 : 1;
     if (rc > 0 && x->out.filters != NULL && x->req != NULL)
         rc = filter_whole(x, &response, raw_headers == NULL, &job);
@@ -337,7 +346,7 @@ int ta_response_send(ta_xch *base, int status, ta_str headers, PyObject *raw_hea
         return send_whole(x, &response);
     if (rc < 0) {
         ta_filters_drop(x);
-        ta_head_reset(&x->out.head);
+        ta_fields_clear(&x->out.head);
         return -1;
     }
     ta_native_move(x, TA_RESPONSE_HELD);

@@ -239,19 +239,34 @@ ta_native *ta_websock_exchange(ta_list_node *node)
 
 /* -- opening ---------------------------------------------------------------------------------- */
 
+static int refusal_fields(ta_fields *fields)
+{
+    bool upgrade = fields->status == 426;
+    int rc = ta_fields_add(fields, TA_STR("content-type"), TA_STR("text/plain; charset=utf-8"));
+    if (rc == TA_OK)
+        rc = ta_fields_add(fields, TA_STR("connection"),
+                           upgrade ? TA_STR("close, Upgrade") : TA_STR("close"));
+    if (rc == TA_OK && upgrade)
+        rc = ta_fields_add(fields, TA_STR("upgrade"), TA_STR("websocket"));
+    if (rc == TA_OK && upgrade)
+        rc = ta_fields_add(fields, TA_STR("sec-websocket-version"), TA_STR("13"));
+    if (rc == TA_OK && fields->status == 405)
+        rc = ta_fields_add(fields, TA_STR("allow"), TA_STR("GET"));
+    return rc;
+}
+
 static void refuse(ta_native *x, const ta_ws_handshake *hs)
 {
-    ta_str lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n");
-    if (hs->status == 426)
-        lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close, Upgrade\r\n"
-                       "upgrade: websocket\r\nsec-websocket-version: 13\r\n");
-    else if (hs->status == 405)
-        lines = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"
-                       "allow: GET\r\n");
     ta_native_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, hs->status);
-    (void)ta_resp_send(x->req, hs->status, lines, TA_RESP_CLOSE | x->server->base_flags,
-                       ta_str_of(hs->reason, strlen(hs->reason)));
+    x->out.head.status = hs->status;
+    if (refusal_fields(&x->out.head) != TA_OK) {
+        ta_resp_abort(x->req);
+        return;
+    }
+    ta_response_head head = ta_fields_head(&x->out.head);
+    head.flags |= x->server->base_flags;
+    (void)ta_resp_send(x->req, &head, ta_str_of(hs->reason, strlen(hs->reason)));
 }
 
 int ta_websock_open(ta_native *x)
@@ -407,7 +422,7 @@ static int get_some(PyObject *message, PyObject *key, PyObject **out)
     return rc;
 }
 
-/* The head of the 101 answer in x->out.head.lines. */
+/* The fields of the 101 answer in x->out.head. */
 static int make_answer(ta_websock *w, PyObject *message)
 {
     ta_native *x = w->x;
@@ -415,7 +430,7 @@ static int make_answer(ta_websock *w, PyObject *message)
     PyObject *protocol = NULL, *headers = NULL;
     ta_str name = {NULL, 0};
     int rc = -1;
-    ta_buf_clear(&x->out.head.lines);
+    ta_fields_clear(&x->out.head);
     if (get_some(message, n->subprotocol, &protocol) < 0 ||
         get_some(message, n->headers, &headers) < 0)
         goto done;
@@ -430,14 +445,14 @@ static int make_answer(ta_websock *w, PyObject *message)
             goto done;
         }
     }
-    if (ta_ws_handshake_answer(&w->hs, name, &x->out.head.lines) != TA_OK) {
+    if (ta_ws_handshake_answer(&w->hs, name, &x->out.head) != TA_OK) {
         PyErr_NoMemory();
         goto done;
     }
     rc = headers ? ta_head_add(&x->out.head, headers) : 0;
 done:
     if (rc < 0)
-        ta_buf_clear(&x->out.head.lines);
+        ta_fields_clear(&x->out.head);
     Py_XDECREF(protocol);
     Py_XDECREF(headers);
     return rc;
@@ -458,9 +473,10 @@ static int send_accept(ta_websock *w, PyObject *message)
         PyErr_NoMemory();
         return -1;
     }
-    int rc = ta_resp_upgrade(x->req, ta_buf_str(&x->out.head.lines),
-                             x->out.head.flags | x->server->base_flags);
-    ta_buf_free(&x->out.head.lines);
+    ta_response_head head = ta_fields_head(&x->out.head);
+    head.flags |= x->server->base_flags;
+    int rc = ta_resp_upgrade(x->req, &head);
+    ta_fields_free(&x->out.head);
     if (rc != TA_OK && rc != TA_AGAIN) {
         ta_ws_free(w->conn);
         w->conn = NULL;
