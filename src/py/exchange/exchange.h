@@ -91,7 +91,9 @@ struct ta_xch {
      */
     ta_str method;
     ta_method method_id;
-    ta_str path; /* decoded UTF-8, as scope["path"] */
+    bool response_started;
+    bool custom_request; /* `request` is a user's subclass: ask its attributes, not the slices */
+    ta_str path;         /* decoded UTF-8, as scope["path"] */
     ta_str query;
     const ta_header *headers;
     uint32_t nheaders;
@@ -105,8 +107,6 @@ struct ta_xch {
     PyObject *request;    /* Starlette Request (or WebSocket under solve) */
     PyObject *body_bytes; /* set by `body`, and by the engine when the Request read it */
     uint64_t max_body; /* the plan's max_body_size, UINT64_MAX: none; set before `body` is asked */
-    bool response_started;
-    bool custom_request; /* `request` is a user's subclass: ask its attributes, not the slices */
 };
 
 /* Common part of the types.  init: zeroes all but PyObject_HEAD. */

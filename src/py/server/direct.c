@@ -330,8 +330,8 @@ static int settle(ta_native *x, way *w)
     TA_ASSERT(x->in.place == TA_PLACE_NONE && w->match.nparams <= TA_XCH_MAX_PARAMS);
     TA_ASSERT(base->path_params == NULL && base->scope_items == NULL);
     if (w->mounted) {
-        x->in.root_len = w->root.len;
-        x->in.app_root_len = w->app_root.len;
+        x->in.root_len = (uint32_t)w->root.len;
+        x->in.app_root_len = (uint32_t)w->app_root.len;
         ta_app *outer = x->app;
         x->app = (ta_app *)Py_NewRef((PyObject *)w->app);
         Py_DECREF(outer);

@@ -74,6 +74,12 @@ static int set_path(ta_native *x, ta_str path)
     return 0;
 }
 
+#if SIZEOF_VOID_P == 8 && !defined(Py_GIL_DISABLED)
+/* One is made and freed for each request: with the GC's header it is not more than what glibc's
+ * malloc keeps in its cache per thread, which is cheaper by 250 instructions. */
+_Static_assert(sizeof(ta_native) + 2 * sizeof(void *) <= 1032, "more than malloc's cache takes");
+#endif
+
 ta_native *ta_native_new(ta_server *server, ta_req *req)
 {
     ta_native *x = PyObject_GC_New(ta_native, ta_server_objects_of(server->st)->xch_native.type);

@@ -26,15 +26,15 @@ typedef enum ta_native_place {
 /* The request, as it came. */
 typedef struct ta_native_request {
     ta_str raw_path;
-    char *copy;          /* owned: memory of the slices when they outlive the request, or NULL */
-    char *path_mem;      /* owned: of base.path, when it is not the request's own; or NULL */
-    size_t root_len;     /* below mounts: of the part of base.path that is root_path ... */
-    size_t app_root_len; /* ... and app_root_path */
+    char *copy;            /* owned: memory of the slices when they outlive the request, or NULL */
+    char *path_mem;        /* owned: of base.path, when it is not the request's own; or NULL */
+    uint32_t root_len;     /* below mounts: of the part of base.path that is root_path ... */
+    uint32_t app_root_len; /* ... and app_root_path */
     ta_native_place place;
     uint32_t entry; /* index in the router, when there is a place */
     ta_http_version version;
-    bool secure;
     ta_input_state state;
+    bool secure;
     uint64_t received;  /* body bytes given to Python so far */
     ta_waiters readers; /* receive() and body() wait for input or the peer's end */
 } ta_native_request;
@@ -42,10 +42,10 @@ typedef struct ta_native_request {
 /* The response, on its way out. */
 typedef struct ta_native_response {
     ta_response_state state;   /* ta_native_move */
+    uint8_t packing;           /* ta_packing */
     ta_fields head;            /* owned: of a head that waits, or that was made here */
     PyObject *reason;          /* owned bytes: reason phrase of the application's own, or NULL */
     const ta_filters *filters; /* borrowed from app: middleware round this direct run, or NULL */
-    uint8_t packing;           /* ta_packing */
     ta_gzip *gzip;             /* owned: compresses the response, or NULL */
     ta_buf packed;             /* owned: the piece that was compressed last */
     ta_streamer *stream;       /* borrowed: iterates over a streamed response, or NULL */
