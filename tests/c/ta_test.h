@@ -58,6 +58,22 @@ __attribute__((noreturn)) TA_PRINTF(3, 4) static void ta_test_fail(const char *f
     _exit(1);
 }
 
+/* The signal that ends a child which runs fn, as SIGABRT by an assertion; 0 when it returns. */
+TA_UNUSED static int ta_test_signal_of(void (*fn)(void))
+{
+    int status;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        fclose(stderr); /* what assert() says is no news here */
+        fn();
+        _exit(0);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) != pid)
+        ta_test_fail(__FILE__, __LINE__, "no child: errno %d", errno);
+    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+}
+
 TA_UNUSED static void ta_test_print_bytes(const char *label, ta_str s)
 {
     fprintf(stderr, "  %s (%zu): \"", label, s.len);

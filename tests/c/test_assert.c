@@ -2,22 +2,6 @@
 #include "base/list.h"
 #include "ta_test.h"
 
-/* The signal that ends a child which runs fn; 0 when it returns. */
-static int signal_of(void (*fn)(void))
-{
-    int status;
-    fflush(NULL);
-    pid_t pid = fork();
-    if (pid == 0) {
-        fclose(stderr); /* what assert() says is no news here */
-        fn();
-        _exit(0);
-    }
-    CHECK_INT(pid, >, 0);
-    CHECK_INT(waitpid(pid, &status, 0), ==, pid);
-    return WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-}
-
 static void holds(void)
 {
     TA_ASSERT(1 + 1 == 2);
@@ -39,11 +23,11 @@ static void in_two_lists(void)
 
 TA_TEST(aborts)
 {
-    CHECK_INT(signal_of(holds), ==, 0);
-    CHECK_INT(signal_of(fails), ==, SIGABRT);
+    CHECK_INT(ta_test_signal_of(holds), ==, 0);
+    CHECK_INT(ta_test_signal_of(fails), ==, SIGABRT);
 }
 
 TA_TEST(one_list_at_a_time)
 {
-    CHECK_INT(signal_of(in_two_lists), ==, SIGABRT);
+    CHECK_INT(ta_test_signal_of(in_two_lists), ==, SIGABRT);
 }

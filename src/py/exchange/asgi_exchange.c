@@ -155,12 +155,46 @@ static int asgi_body_get(ta_xch *x, PyObject **out)
     return 0;
 }
 
+/* Keeps a chunk (borrowed) that is not empty.  0 or -1. */
+static int keep_chunk(asgi_body *b, PyObject *chunk)
+{
+    if (b->first == NULL) {
+        b->first = Py_NewRef(chunk);
+        return 0;
+    }
+    if (b->chunks == NULL) {
+        b->chunks = PyList_New(1);
+        if (b->chunks == NULL)
+            return -1;
+        PyList_SET_ITEM(b->chunks, 0, Py_NewRef(b->first));
+    }
+    return PyList_Append(b->chunks, chunk);
+}
+
+/* Takes http.request.  1: the body is complete; 0: more is to come; -1. */
+static int take_request_message(asgi_body *b, PyObject *message)
+{
+    const ta_names_state *names = &b->x->st->names;
+    PyObject *chunk = NULL, *more = NULL;
+    int rc = -1;
+    if (scope_get(message, names->body, &chunk) < 0 ||
+        scope_get(message, names->more_body, &more) < 0)
+        goto done;
+    int some = chunk ? PyObject_IsTrue(chunk) : 0;
+    int last = more ? PyObject_Not(more) : 1;
+    if (some >= 0 && last >= 0 && (!some || keep_chunk(b, chunk) == 0))
+        rc = last;
+done:
+    Py_XDECREF(chunk);
+    Py_XDECREF(more);
+    return rc;
+}
+
 /* Takes one message (steals).  1: the body is complete; 0: more is to come; -1. */
 static int body_message(asgi_body *b, PyObject *message)
 {
     ta_state *st = b->x->st;
     PyObject *type = PyObject_GetItem(message, st->names.type);
-    PyObject *chunk = NULL, *more = NULL;
     int rc = -1;
     if (type == NULL)
         goto done;
@@ -173,31 +207,10 @@ static int body_message(asgi_body *b, PyObject *message)
     } else if (!is_request) {
         rc = 0;
     } else {
-        if (scope_get(message, st->names.body, &chunk) < 0 ||
-            scope_get(message, st->names.more_body, &more) < 0)
-            goto done;
-        int some = chunk ? PyObject_IsTrue(chunk) : 0;
-        int last = more ? PyObject_Not(more) : 1;
-        if (some < 0 || last < 0)
-            goto done;
-        if (some && b->first == NULL) {
-            b->first = Py_NewRef(chunk);
-        } else if (some) {
-            if (b->chunks == NULL) {
-                b->chunks = PyList_New(1);
-                if (b->chunks == NULL)
-                    goto done;
-                PyList_SET_ITEM(b->chunks, 0, Py_NewRef(b->first));
-            }
-            if (PyList_Append(b->chunks, chunk) < 0)
-                goto done;
-        }
-        rc = last;
+        rc = take_request_message(b, message);
     }
 done:
     Py_XDECREF(type);
-    Py_XDECREF(chunk);
-    Py_XDECREF(more);
     Py_DECREF(message);
     return rc;
 }
@@ -240,6 +253,7 @@ static ta_step body_advance(ta_co *co, PyObject *value)
 {
     asgi_body *b = (asgi_body *)co;
     ta_step step = TA_STEP_ERROR;
+    TA_ASSERT(b->x != NULL); /* not after its end */
     int rc = 0;
     if (value != NULL)
         rc = body_message(b, value);
@@ -377,6 +391,7 @@ static ta_step respond_advance(ta_co *co, PyObject *value)
 {
     asgi_respond *resp = (asgi_respond *)co;
     ta_step step = TA_STEP_ERROR;
+    TA_ASSERT(resp->send != NULL); /* not after its end */
     bool failed = value == NULL && PyErr_Occurred();
     Py_XDECREF(value);
     if (!failed) {
@@ -441,6 +456,33 @@ static PyObject *copy_tuple(PyObject *tuple)
     return copy;
 }
 
+static ta_str bytes_str(PyObject *bytes)
+{
+    return ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+}
+
+/* Slices of the i-th pair of `seq`, a tuple of ours, which keeps the pair.  0 or -1. */
+static int take_header(PyObject *seq, Py_ssize_t i, ta_header *out)
+{
+    PyObject *pair = PyTuple_GET_ITEM(seq, i);
+    if (!PyTuple_CheckExact(pair)) { /* a list might change: keep a copy */
+        PyObject *copy = PySequence_Tuple(pair);
+        if (copy == NULL)
+            return -1;
+        PyTuple_SET_ITEM(seq, i, copy);
+        Py_DECREF(pair);
+        pair = copy;
+    }
+    if (PyTuple_GET_SIZE(pair) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(pair, 0)) ||
+        !PyBytes_Check(PyTuple_GET_ITEM(pair, 1))) {
+        PyErr_SetString(PyExc_TypeError, "scope[\"headers\"] must be pairs of bytes");
+        return -1;
+    }
+    out->name = bytes_str(PyTuple_GET_ITEM(pair, 0));
+    out->value = bytes_str(PyTuple_GET_ITEM(pair, 1));
+    return 0;
+}
+
 /* Slices of scope["headers"]. 0 or -1. */
 static int take_headers(xch_asgi *self, PyObject *headers)
 {
@@ -448,6 +490,7 @@ static int take_headers(xch_asgi *self, PyObject *headers)
     PyObject *seq = PyTuple_CheckExact(headers) ? copy_tuple(headers) : PySequence_Tuple(headers);
     if (seq == NULL)
         return -1;
+    TA_ASSERT(self->keep == NULL && self->header_array == NULL);
     self->keep = seq;
     Py_ssize_t n = PyTuple_GET_SIZE(seq);
     if (n > INT32_MAX) {
@@ -459,27 +502,9 @@ static int take_headers(xch_asgi *self, PyObject *headers)
         PyErr_NoMemory();
         return -1;
     }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        PyObject *pair = PyTuple_GET_ITEM(seq, i);
-        if (!PyTuple_CheckExact(pair)) { /* a list might change: keep a copy */
-            PyObject *copy = PySequence_Tuple(pair);
-            if (copy == NULL)
-                return -1;
-            PyTuple_SET_ITEM(seq, i, copy);
-            Py_DECREF(pair);
-            pair = copy;
-        }
-        if (PyTuple_GET_SIZE(pair) != 2 || !PyBytes_Check(PyTuple_GET_ITEM(pair, 0)) ||
-            !PyBytes_Check(PyTuple_GET_ITEM(pair, 1))) {
-            PyErr_SetString(PyExc_TypeError, "scope[\"headers\"] must be pairs of bytes");
+    for (Py_ssize_t i = 0; i < n; i++)
+        if (take_header(seq, i, &self->header_array[i]) < 0)
             return -1;
-        }
-        PyObject *name = PyTuple_GET_ITEM(pair, 0), *value = PyTuple_GET_ITEM(pair, 1);
-        self->header_array[i].name =
-            ta_str_of(PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name));
-        self->header_array[i].value =
-            ta_str_of(PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value));
-    }
     self->base.headers = self->header_array;
     self->base.nheaders = (uint32_t)n;
     return 0;

@@ -99,6 +99,18 @@ static PyObject *keep(PyObject *obj)
     return is_none(obj) ? NULL : Py_NewRef(obj);
 }
 
+static int take_root(ta_app *app, PyObject *root)
+{
+    Py_ssize_t len;
+    app->root_path = root ? Py_NewRef(root) : PyUnicode_FromString("");
+    const char *utf8 = app->root_path ? PyUnicode_AsUTF8AndSize(app->root_path, &len) : NULL;
+    if (utf8 == NULL)
+        return -1;
+    app->root = utf8;
+    app->root_len = (size_t)len;
+    return 0;
+}
+
 static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"asgi",     "router",      "direct",    "error_app",
@@ -117,7 +129,6 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     ta_app *app = (ta_app *)type->tp_alloc(type, 0);
     if (app == NULL)
         return NULL;
-    Py_ssize_t len;
     app->asgi = Py_NewRef(asgi);
     app->router = keep(router);
     app->error_app = keep(error_app);
@@ -126,11 +137,8 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->pathsend = pathsend != 0;
     if (answers != NULL && read_answers(app, answers) < 0)
         goto error;
-    app->root_path = root ? Py_NewRef(root) : PyUnicode_FromString("");
-    if (app->root_path == NULL ||
-        (app->root = PyUnicode_AsUTF8AndSize(app->root_path, &len)) == NULL)
+    if (take_root(app, root) < 0)
         goto error;
-    app->root_len = (size_t)len;
     if (filters != NULL && PyTuple_GET_SIZE(filters) > 0 &&
         (app->filters = ta_filters_new(filters)) == NULL)
         goto error;

@@ -111,6 +111,33 @@ static int take_message(ta_native *x, PyObject *message, PyObject **job)
     return rc;
 }
 
+/* Takes the message, or goes on with its job.  As take_message. */
+static int go_on(ta_asgi_io *io, PyObject *message)
+{
+    if (io->job == NULL)
+        return take_message(io->x, message, &io->job);
+    if (!io->offloaded)
+        return 2;
+    int rc = ta_response_job(io->x, io->job);
+    Py_CLEAR(io->job);
+    return rc;
+}
+
+/* What take_message said, as a step. */
+static ta_step step_of(ta_asgi_io *io, int rc)
+{
+    PyObject *awaitable = NULL;
+    if (rc == 0)
+        return TA_STEP_DONE;
+    if (rc == 2) {
+        awaitable = ta_filters_offload(io->x, io->job);
+        io->offloaded = true;
+    } else if (rc == 1) {
+        awaitable = (PyObject *)ta_waiters_add(&io->x->out.writers, io->x->base.ls);
+    }
+    return awaitable ? ta_co_await(&io->co, awaitable) : TA_STEP_ERROR;
+}
+
 static ta_step send_advance(ta_co *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
@@ -125,28 +152,8 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         Py_XDECREF(value);
         step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
     } else {
-        int rc;
         Py_XDECREF(value);
-        if (io->job == NULL) {
-            rc = take_message(io->x, message, &io->job);
-        } else if (!io->offloaded) {
-            rc = 2;
-        } else {
-            rc = ta_response_job(io->x, io->job);
-            Py_CLEAR(io->job);
-        }
-        if (rc == 2) {
-            PyObject *awaitable = ta_filters_offload(io->x, io->job);
-            io->offloaded = true;
-            if (awaitable != NULL)
-                step = ta_co_await(co, awaitable);
-        } else if (rc == 0) {
-            step = TA_STEP_DONE;
-        } else if (rc > 0) {
-            PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
-            if (waiter != NULL)
-                step = ta_co_await(co, waiter);
-        }
+        step = step_of(io, go_on(io, message));
     }
     Py_XDECREF(message);
     if (step != TA_STEP_AWAIT)

@@ -527,87 +527,126 @@ static int take_root(ta_server *s, PyObject *root_path)
     return 0;
 }
 
-static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+/* What Server(...) was called with; objects are borrowed, NULL: not given. */
+typedef struct server_args {
+    PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
+    const char *header, *spec_version;
+    int date, level, ws_deflate;
+    unsigned max_requests, threads;
+} server_args;
+
+static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
     static char *keywords[] = {
         "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
         "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
         "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   NULL};
-    PyObject *selector, *app, *limits_obj = NULL, *root = NULL, *state = NULL, *access = NULL,
-                              *logger = NULL, *proxy = NULL, *watch = NULL, *writer = NULL;
-    const char *header = "turboapi", *spec_version = "2.3";
-    int date = 1, level = 30, ws_deflate = 1;
-    unsigned max_requests = 0, threads = 0;
-    if (!PyArg_ParseTupleAndKeywords(
-            args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords, &selector,
-            ta_server_objects_of(ta_state_of(type))->server.app_type, &app, &PyDict_Type,
-            &limits_obj, &header, &date, &root, &state, &access, &logger, &level, &max_requests,
-            &threads, &spec_version, &proxy, &watch, &writer, &ws_deflate))
-        return NULL;
-    ta_state *st = ta_state_of(type);
-    ta_loopstate *ls = ta_selector_state_of(st, selector);
-    ta_http_limits limits;
-    if (ls == NULL || read_limits(limits_obj, &limits) < 0)
+    *a = (server_args){
+        .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords,
+                                       &a->selector, ta_server_objects_of(st)->server.app_type,
+                                       &a->app, &PyDict_Type, &a->limits, &a->header, &a->date,
+                                       &a->root, &a->state, &a->access, &a->logger, &a->level,
+                                       &a->max_requests, &a->threads, &a->spec_version, &a->proxy,
+                                       &a->watch, &a->writer, &a->ws_deflate)
+               ? 0
+               : -1;
+}
+
+/* The loop of the Selector, with what the server asks of it.  Borrowed; NULL with an exception. */
+static ta_loopstate *prepare_loop(ta_state *st, const server_args *a)
+{
+    ta_loopstate *ls = ta_selector_state_of(st, a->selector);
+    if (ls == NULL)
         return NULL;
     if (ls->loop == NULL || ls->aioloop == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
         return NULL;
     }
-    if (ta_task_check_factory(ls) < 0 || ta_pool_configure(ls, threads) < 0)
+    if (ta_task_check_factory(ls) < 0 || ta_pool_configure(ls, a->threads) < 0)
         return NULL;
-    ta_server *s = (ta_server *)type->tp_alloc(type, 0);
-    if (s == NULL)
-        return NULL;
-    s->st = st;
-    s->ls = ls;
-    ta_list_init(&s->websocks);
-    s->selector = Py_NewRef(selector);
-    s->app = (ta_app *)Py_NewRef(app);
-    s->state = or_null(state);
-    s->access = or_null(access);
-    s->logger = or_null(logger);
-    s->proxy = or_null(proxy);
-    s->watch = or_null(watch);
-    s->max_requests = max_requests;
-    s->ws_cfg = (ta_ws_cfg){
-        .max_size = limits.ws_max_size,
-        .ping_interval_ms = limits.ws_ping_interval_ms,
-        .ping_timeout_ms = limits.ws_ping_timeout_ms,
-        .close_timeout_ms = limits.ws_close_timeout_ms,
+    return ls;
+}
+
+static ta_log_level log_level_of(int level)
+{
+    if (level <= 10)
+        return TA_LOG_DEBUG;
+    if (level <= 20)
+        return TA_LOG_INFO;
+    return level <= 30 ? TA_LOG_WARNING : TA_LOG_ERROR;
+}
+
+static void take_settings(ta_server *server, const server_args *a, const ta_http_limits *limits)
+{
+    server->selector = Py_NewRef(a->selector);
+    server->app = (ta_app *)Py_NewRef(a->app);
+    server->state = or_null(a->state);
+    server->access = or_null(a->access);
+    server->logger = or_null(a->logger);
+    server->proxy = or_null(a->proxy);
+    server->watch = or_null(a->watch);
+    server->max_requests = a->max_requests;
+    server->ws_cfg = (ta_ws_cfg){
+        .max_size = limits->ws_max_size,
+        .ping_interval_ms = limits->ws_ping_interval_ms,
+        .ping_timeout_ms = limits->ws_ping_timeout_ms,
+        .close_timeout_ms = limits->ws_close_timeout_ms,
     };
-    s->ws_queue = limits.ws_max_queue;
-    s->ws_buffer = limits.body_buffer;
-    s->ws_deflate = ws_deflate;
-    s->base_flags = date ? 0 : TA_RESP_HAS_DATE;
-    s->log = (ta_log){level <= 10   ? TA_LOG_DEBUG
-                      : level <= 20 ? TA_LOG_INFO
-                      : level <= 30 ? TA_LOG_WARNING
-                                    : TA_LOG_ERROR,
-                      write_log, s};
-    if (make_infos(s, spec_version) < 0 || take_root(s, root) < 0)
-        goto error;
-    if (writer != NULL && !Py_IsNone(writer) && (s->access_log = ta_access_new(s, writer)) == NULL)
-        goto error;
-    ta_mem_tune();
+    server->ws_queue = limits->ws_max_queue;
+    server->ws_buffer = limits->body_buffer;
+    server->ws_deflate = a->ws_deflate;
+    server->base_flags = a->date ? 0 : TA_RESP_HAS_DATE;
+    server->log = (ta_log){log_level_of(a->level), write_log, server};
+}
+
+/* 0, or -1 with an exception. */
+static int make_http(ta_server *server, const server_args *a, const ta_http_limits *limits)
+{
     ta_http_cfg cfg = {
-        .limits = &limits,
+        .limits = limits,
         .ops = &http_ops,
-        .ctx = s,
-        .server_name = header ? ta_str_of(header, strlen(header)) : (ta_str){NULL, 0},
-        .log = &s->log,
+        .ctx = server,
+        .server_name = a->header ? ta_str_of(a->header, strlen(a->header)) : (ta_str){NULL, 0},
+        .log = &server->log,
         .on_room = on_room,
     };
-    s->http = ta_http_server_new(ls->loop, &cfg);
-    if (s->http == NULL) {
-        PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
-                                          "server_header is no field value");
+    ta_mem_tune();
+    server->http = ta_http_server_new(server->ls->loop, &cfg);
+    if (server->http != NULL)
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
+                                      "server_header is no field value");
+    return -1;
+}
+
+static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    ta_state *st = ta_state_of(type);
+    server_args a;
+    ta_http_limits limits;
+    if (read_args(st, args, kwargs, &a) < 0 || read_limits(a.limits, &limits) < 0)
+        return NULL;
+    ta_loopstate *ls = prepare_loop(st, &a);
+    ta_server *server = ls ? (ta_server *)type->tp_alloc(type, 0) : NULL;
+    if (server == NULL)
+        return NULL;
+    server->st = st;
+    server->ls = ls;
+    ta_list_init(&server->websocks);
+    take_settings(server, &a, &limits);
+    if (make_infos(server, a.spec_version) < 0 || take_root(server, a.root) < 0)
         goto error;
-    }
-    s->guest.ops = &guest_ops;
-    ta_guest_enter(ls, &s->guest);
-    return (PyObject *)s;
+    if (a.writer != NULL && !Py_IsNone(a.writer) &&
+        (server->access_log = ta_access_new(server, a.writer)) == NULL)
+        goto error;
+    if (make_http(server, &a, &limits) < 0)
+        goto error;
+    server->guest.ops = &guest_ops;
+    ta_guest_enter(ls, &server->guest);
+    return (PyObject *)server;
 error:
-    Py_DECREF(s);
+    Py_DECREF(server);
     return NULL;
 }
 
