@@ -44,11 +44,11 @@ typedef struct asgi_respond {
     PyObject *start, *end; /* owned messages, NULL once sent */
 } asgi_respond;
 
-static ta_step body_advance(ta_co *co, PyObject *value);
-static ta_step respond_advance(ta_co *co, PyObject *value);
+static ta_outcome body_advance(ta_co *co, PyObject *value);
+static ta_outcome respond_advance(ta_co *co, PyObject *value);
 
 /* A new, zeroed coroutine-like object, not tracked yet. */
-static ta_co *new_co(PyTypeObject *type, size_t size, ta_step (*advance)(ta_co *, PyObject *))
+static ta_co *new_co(PyTypeObject *type, size_t size, ta_outcome (*advance)(ta_co *, PyObject *))
 {
     ta_co *co = PyObject_GC_New(ta_co, type);
     if (co == NULL)
@@ -134,25 +134,25 @@ static PyObject *asgi_path_params(ta_xch *x)
 
 /* -- body ---------------------------------------------------------------------------------- */
 
-static int asgi_body_get(ta_xch *x, PyObject **out)
+static ta_outcome asgi_body_get(ta_xch *x, PyObject **out)
 {
     xch_asgi *self = (xch_asgi *)x;
     if (x->body_bytes != NULL) {
         *out = Py_NewRef(x->body_bytes);
-        return 1;
+        return TA_DONE;
     }
     if (self->receive == NULL) {
         unavailable("Receive");
-        return -1;
+        return TA_FAILED;
     }
     asgi_body *b =
         (asgi_body *)new_co(ta_exchange_objects_of(self->st)->body_type, sizeof *b, body_advance);
     if (b == NULL)
-        return -1;
+        return TA_FAILED;
     b->x = (xch_asgi *)Py_NewRef((PyObject *)self);
     PyObject_GC_Track(b);
     *out = (PyObject *)b;
-    return 0;
+    return TA_WAITS;
 }
 
 /* Keeps a chunk (borrowed) that is not empty.  0 or -1. */
@@ -171,31 +171,31 @@ static int keep_chunk(asgi_body *b, PyObject *chunk)
     return PyList_Append(b->chunks, chunk);
 }
 
-/* Takes http.request.  1: the body is complete; 0: more is to come; -1. */
-static int take_request_message(asgi_body *b, PyObject *message)
+/* Takes http.request.  TA_DONE: the body is complete; TA_WAITS: more is to come. */
+static ta_outcome take_request_message(asgi_body *b, PyObject *message)
 {
     const ta_names_state *names = &b->x->st->names;
     PyObject *chunk = NULL, *more = NULL;
-    int rc = -1;
+    ta_outcome outcome = TA_FAILED;
     if (scope_get(message, names->body, &chunk) < 0 ||
         scope_get(message, names->more_body, &more) < 0)
         goto done;
     int some = chunk ? PyObject_IsTrue(chunk) : 0;
     int last = more ? PyObject_Not(more) : 1;
     if (some >= 0 && last >= 0 && (!some || keep_chunk(b, chunk) == 0))
-        rc = last;
+        outcome = last ? TA_DONE : TA_WAITS;
 done:
     Py_XDECREF(chunk);
     Py_XDECREF(more);
-    return rc;
+    return outcome;
 }
 
-/* Takes one message (steals).  1: the body is complete; 0: more is to come; -1. */
-static int body_message(asgi_body *b, PyObject *message)
+/* Takes one message (steals).  As take_request_message. */
+static ta_outcome body_message(asgi_body *b, PyObject *message)
 {
     ta_state *st = b->x->st;
     PyObject *type = PyObject_GetItem(message, st->names.type);
-    int rc = -1;
+    ta_outcome outcome = TA_FAILED;
     if (type == NULL)
         goto done;
     int is_end = PyObject_RichCompareBool(type, st->names.http_disconnect, Py_EQ);
@@ -205,14 +205,14 @@ static int body_message(asgi_body *b, PyObject *message)
     if (is_end) {
         PyErr_SetNone(ta_exchange_objects_of(st)->client_disconnect);
     } else if (!is_request) {
-        rc = 0;
+        outcome = TA_WAITS;
     } else {
-        rc = take_request_message(b, message);
+        outcome = take_request_message(b, message);
     }
 done:
     Py_XDECREF(type);
     Py_DECREF(message);
-    return rc;
+    return outcome;
 }
 
 static void body_drop(asgi_body *b)
@@ -222,7 +222,7 @@ static void body_drop(asgi_body *b)
     Py_CLEAR(b->x);
 }
 
-static ta_step body_done(asgi_body *b)
+static ta_outcome body_done(asgi_body *b)
 {
     PyObject *bytes;
     if (b->first != NULL && b->chunks == NULL && PyBytes_CheckExact(b->first)) {
@@ -230,7 +230,7 @@ static ta_step body_done(asgi_body *b)
     } else {
         PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
         if (empty == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         if (b->chunks != NULL) {
             bytes = PyObject_CallMethod(empty, "join", "O", b->chunks);
             Py_DECREF(empty);
@@ -241,34 +241,32 @@ static ta_step body_done(asgi_body *b)
             bytes = empty;
         }
         if (bytes == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
     }
     if (b->x->base.body_bytes == NULL)
         b->x->base.body_bytes = Py_NewRef(bytes);
     b->co.result = bytes;
-    return TA_STEP_DONE;
+    return TA_DONE;
 }
 
-static ta_step body_advance(ta_co *co, PyObject *value)
+static ta_outcome body_advance(ta_co *co, PyObject *value)
 {
     asgi_body *b = (asgi_body *)co;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_WAITS;
     TA_ASSERT(b->x != NULL); /* not after its end */
-    int rc = 0;
     if (value != NULL)
-        rc = body_message(b, value);
+        outcome = body_message(b, value);
     else if (PyErr_Occurred())
-        rc = -1;
-    if (rc == 0) {
+        outcome = TA_FAILED;
+    if (outcome == TA_WAITS) {
         PyObject *aw = PyObject_CallNoArgs(b->x->receive);
-        if (aw != NULL)
-            step = ta_co_await(co, aw);
-    } else if (rc == 1) {
-        step = body_done(b);
+        outcome = aw ? ta_co_await(co, aw) : TA_FAILED;
+    } else if (outcome == TA_DONE) {
+        outcome = body_done(b);
     }
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         body_drop(b);
-    return step;
+    return outcome;
 }
 
 static int body_traverse(PyObject *self, visitproc visit, void *arg)
@@ -346,17 +344,17 @@ static PyObject *start_message(ta_state *st, int status, PyObject *headers)
     return dict;
 }
 
-static int asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
-                           const ta_piece *body, PyObject **awaitable)
+static ta_outcome asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
+                                  const ta_piece *body, PyObject **awaitable)
 {
     xch_asgi *self = (xch_asgi *)x;
     ta_state *st = self->st;
     PyObject *list = NULL, *bytes = NULL;
     asgi_respond *resp = NULL;
-    int rc = -1;
+    ta_outcome outcome = TA_FAILED;
     if (self->send == NULL) {
         unavailable("Send");
-        return -1;
+        return TA_FAILED;
     }
     if (body->owner != NULL && PyBytes_CheckExact(body->owner) &&
         PyBytes_AS_STRING(body->owner) == body->data.ptr &&
@@ -380,17 +378,17 @@ static int asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *ra
         goto done;
     }
     *awaitable = (PyObject *)resp;
-    rc = 0;
+    outcome = TA_WAITS;
 done:
     Py_XDECREF(bytes);
     Py_XDECREF(list);
-    return rc;
+    return outcome;
 }
 
-static ta_step respond_advance(ta_co *co, PyObject *value)
+static ta_outcome respond_advance(ta_co *co, PyObject *value)
 {
     asgi_respond *resp = (asgi_respond *)co;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     TA_ASSERT(resp->send != NULL); /* not after its end */
     bool failed = value == NULL && PyErr_Occurred();
     Py_XDECREF(value);
@@ -399,20 +397,20 @@ static ta_step respond_advance(ta_co *co, PyObject *value)
         PyObject *msg = *next;
         *next = NULL;
         if (msg == NULL) {
-            step = TA_STEP_DONE;
+            outcome = TA_DONE;
         } else {
             PyObject *aw = PyObject_CallOneArg(resp->send, msg);
             Py_DECREF(msg);
             if (aw != NULL)
-                step = ta_co_await(co, aw);
+                outcome = ta_co_await(co, aw);
         }
     }
-    if (step != TA_STEP_AWAIT) {
+    if (outcome != TA_WAITS) {
         Py_CLEAR(resp->send);
         Py_CLEAR(resp->start);
         Py_CLEAR(resp->end);
     }
-    return step;
+    return outcome;
 }
 
 static int respond_traverse(PyObject *self, visitproc visit, void *arg)

@@ -14,6 +14,7 @@
 #include <Python.h>
 
 #include "http/http.h"
+#include "py/support/outcome.h"
 
 #define TA_XCH_MAX_PARAMS 32
 
@@ -58,20 +59,19 @@ typedef struct ta_xch_ops {
      */
     PyObject *(*path_params)(ta_xch *x);
     /*
-     * The whole body.  1: *out is a new bytes object; 0: not all here yet, *out is a new awaitable
-     * that gives the bytes (and raises ClientDisconnect, or the limit's HTTPException 413);
-     * -1: exception.  May be called again: the body is kept in x->body_bytes.
+     * The whole body.  TA_DONE: *out is a new bytes object; TA_WAITS: not all here yet, *out is a
+     * new awaitable that gives the bytes (and raises ClientDisconnect, or the limit's HTTPException
+     * 413).  May be called again: the body is kept in x->body_bytes.
      */
-    int (*body)(ta_xch *x, PyObject **out);
+    ta_outcome (*body)(ta_xch *x, PyObject **out);
     /*
      * Sends a whole response.  A content-length is added, unless the status forbids it or the head
      * has one.  When `raw_headers` is not NULL, it is a list of (bytes, bytes) that is used as it
-     * is instead of the fields of the head (borrowed).  Sets x->response_started.  Returns 1: done;
-     * 0: *awaitable is a new reference that must be awaited before more is sent or the run ends;
-     * -1: exception.
+     * is instead of the fields of the head (borrowed).  Sets x->response_started.  TA_WAITS:
+     * *awaitable is a new reference that must be awaited before more is sent or the run ends.
      */
-    int (*respond)(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
-                   const ta_piece *body, PyObject **awaitable);
+    ta_outcome (*respond)(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
+                          const ta_piece *body, PyObject **awaitable);
     /*
      * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and
      * runs its background; or NULL: it has to be called (an exception may be set then).  May be

@@ -226,7 +226,7 @@ static bool start(ta_ahead *a)
     return false;
 }
 
-int ta_ahead_next(ta_ahead *a, PyObject **out)
+ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out)
 {
     pthread_mutex_lock(&a->mutex);
     if (a->count > 0) {
@@ -235,7 +235,7 @@ int ta_ahead_next(ta_ahead *a, PyObject **out)
         a->count--;
         a->bytes -= size_of(*out);
         pthread_mutex_unlock(&a->mutex);
-        return 1;
+        return TA_DONE;
     }
     bool ended = a->ended || a->stopped, idle = !a->running && !ended;
     PyObject *exc = a->exc;
@@ -247,16 +247,16 @@ int ta_ahead_next(ta_ahead *a, PyObject **out)
     *out = NULL;
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
-        return -1;
+        return TA_FAILED;
     }
     if (ended)
-        return 1;
+        return TA_DONE;
     *out = wait(a);
     if (idle && *out == NULL)
         a->running = false; /* no thread has it */
     else if (idle && !start(a))
         Py_CLEAR(*out);
-    return *out ? 0 : -1;
+    return *out ? TA_WAITS : TA_FAILED;
 }
 
 /* Nothing that it makes is wanted.  True: a thread is in it, or (*waits) will be when it is free.

@@ -17,10 +17,10 @@ typedef struct ta_ahead ta_ahead;
 /* New; takes a reference to the iterator, which only threads of the pool will touch. */
 ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator);
 /*
- * The next piece.  1: *out is a new reference, or NULL: there is none any more; 0: *out is a new
- * awaitable, ask again after it; -1: the iterator's exception.
+ * The next piece.  TA_DONE: *out is a new reference, or NULL: there is none any more; TA_WAITS:
+ * *out is a new awaitable, ask again after it; TA_FAILED: the iterator's exception is set.
  */
-int ta_ahead_next(ta_ahead *a, PyObject **out);
+ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out);
 /*
  * No more pieces are wanted: what it made is dropped, and the iterator is let go, in a thread once
  * it has begun, as what it does in the end may block.  A new awaitable for that; NULL: it is over,

@@ -24,23 +24,23 @@ static void spawned_free(spawned *s)
     PyMem_Free(s);
 }
 
-static int spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED(next))
+static ta_outcome spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED(next))
 {
     spawned *s = arg;
     PyObject *exc = result ? NULL : PyErr_GetRaisedException();
-    int rc = 0;
+    ta_outcome outcome = TA_DONE;
     if (!Py_IsNone(s->callback)) {
         PyObject *res = PyObject_CallFunctionObjArgs(s->callback, result ? result : Py_None,
                                                      exc ? exc : Py_None, NULL);
-        rc = res ? 0 : -1;
+        outcome = res ? TA_DONE : TA_FAILED;
         Py_XDECREF(res);
         Py_XDECREF(exc);
     } else if (exc != NULL) {
         PyErr_SetRaisedException(exc);
-        rc = -1;
+        outcome = TA_FAILED;
     }
     spawned_free(s);
-    return rc;
+    return outcome;
 }
 
 static void spawned_start(ta_defer *defer)

@@ -182,34 +182,34 @@ static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObje
 }
 
 /*
- * The coroutine ended with *result, or the exception that is set.  1: another one follows in
- * t->coro; 0: over; -1: over, an exception is set and leaves the Task.
+ * The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
+ * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task.
  */
-static int ended(ta_tramp *t, PyObject *result)
+static ta_outcome ended(ta_tramp *t, PyObject *result)
 {
     PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
     Py_CLEAR(t->coro);
     if (exc != NULL)
         PyErr_SetRaisedException(Py_NewRef(exc));
-    int rc = t->done(t->arg, result, &next);
-    if (rc == 1) {
+    ta_outcome outcome = t->done(t->arg, result, &next);
+    if (outcome == TA_WAITS) {
         t->coro = next;
         Py_XDECREF(exc);
-        return 1;
+        return TA_WAITS;
     }
     t->done = NULL;
     t->arg = NULL;
-    if (rc == 0) {
+    if (outcome == TA_DONE) {
         PyErr_Clear();
         /* A cancelled coroutine leaves a cancelled Task. */
         if (exc != NULL && t->ls != NULL &&
             PyErr_GivenExceptionMatches(exc, t->ls->st->exc.cancelled_error)) {
             PyErr_SetRaisedException(exc);
-            return -1;
+            return TA_FAILED;
         }
     }
     Py_XDECREF(exc);
-    return rc;
+    return outcome;
 }
 
 /* One step of the coroutine; exc (borrowed): thrown into it instead of sending None. */
@@ -218,7 +218,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     ta_loopstate *ls = t->ls;
     ta_state *st = ls->st;
     ta_tramp *outer = ls->current;
-    int over = 0;
+    ta_outcome outcome = TA_WAITS;
     PySendResult status;
 
     bool entered = PyContext_Enter(t->context) == 0;
@@ -234,14 +234,14 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     }
     while (status != PYGEN_NEXT) {
         PyObject *value = status == PYGEN_RETURN ? *result : NULL;
-        over = ended(t, value);
+        outcome = ended(t, value);
         Py_XDECREF(value);
-        if (over < 1)
+        if (outcome != TA_WAITS)
             break;
         status = send_to(t->coro, Py_None, result);
     }
     ls->current = outer;
-    if (TA_UNLIKELY(over < 0)) {
+    if (TA_UNLIKELY(outcome == TA_FAILED)) {
         PyObject *err = PyErr_GetRaisedException();
         if (entered && PyContext_Exit(t->context) < 0)
             PyErr_Clear();
@@ -262,20 +262,20 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     Py_CLEAR(t->context);
     if (t->ls == NULL) { /* closed meanwhile: off all lists */
         leave(t);
-        if (over < 0)
+        if (outcome == TA_FAILED)
             return PYGEN_ERROR;
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
     ta_tramp_list_take(t, &ls->nlive);
-    if (over == 0 && ls->nidle < ls->max_idle && is_clean(t)) {
+    if (outcome == TA_DONE && ls->nidle < ls->max_idle && is_clean(t)) {
         ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
         Py_DECREF(t); /* of the live list */
         return park(t, result);
     }
     leave(t);
     Py_DECREF(t);
-    if (over < 0)
+    if (outcome == TA_FAILED)
         return PYGEN_ERROR;
     *result = Py_NewRef(Py_None);
     return PYGEN_RETURN;

@@ -7,15 +7,17 @@
 #define TA_PY_LOOP_TASK_POOL_H
 
 #include "py/loop/loop_state.h"
+#include "py/support/outcome.h"
 
 /*
  * The coroutine ended: `result` (borrowed), or NULL with the exception set.  Called in the Task, in
  * the request's context.  Returns
- *    0  the end (an exception was taken care of and is cleared by the caller),
- *    1  *next is a new coroutine that goes on in the same Task and context; `done` comes again,
- *   -1  the exception that is set leaves the Task.
+ *   TA_DONE    the end (an exception was taken care of and is cleared by the caller),
+ *   TA_WAITS   *next is a new coroutine that goes on in the same Task and context; `done` comes
+ *              again,
+ *   TA_FAILED  the exception that is set leaves the Task.
  */
-typedef int (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
+typedef ta_outcome (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
 
 /*
  * Runs `coro` (steals; anything with am_send, or send/throw) with a real asyncio.Task current, in a

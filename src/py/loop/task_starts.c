@@ -76,16 +76,16 @@ static void drop(const ta_loopstate *ls, PyObject *coro)
 /* It is not run: its end is told, with the exception that is set. */
 static void give_up(const ta_loopstate *ls, const ta_start *start)
 {
-    int rc;
+    ta_outcome outcome;
     PyObject *exc = PyErr_GetRaisedException();
     do { /* what was to go on with instead is not run either */
         PyObject *next = NULL;
         PyErr_SetRaisedException(Py_NewRef(exc));
-        rc = start->done(start->arg, NULL, &next);
+        outcome = start->done(start->arg, NULL, &next);
         PyErr_Clear();
         if (next != NULL)
             drop(ls, next);
-    } while (rc == 1);
+    } while (outcome == TA_WAITS);
     Py_DECREF(exc);
     drop(ls, start->coro);
     Py_DECREF(start->context);

@@ -582,8 +582,8 @@ static PyObject *submit_waited(ta_loopstate *ls, ta_job *job)
     return waiter;
 }
 
-int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
-                 PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result)
+ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                        PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result)
 {
     bool leave = run_mode & TA_RUN_LEAVE;
     run_mode &= ~TA_RUN_LEAVE;
@@ -597,23 +597,23 @@ int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *fu
     }
     *result = NULL;
     if (pool_of(ls) == NULL)
-        return 1;
+        return TA_FAILED;
     ta_job *job = job_new(ls, run_mode == TA_RUN_AUTO ? stat : NULL, func, args,
                           PyVectorcall_NARGS(nargsf), kwnames);
     if (job == NULL)
-        return 1;
+        return TA_FAILED;
     job->leave = leave;
     if (!Py_IsNone(ta_loop_objects_of(ls->st)->pool.anyio_run_sync) && ta_task_is_marked(ls))
         *result = anyio_path(ls->st, job);
     else
         *result = submit_waited(ls, job);
     Py_DECREF(job);
-    return *result ? 0 : 1;
+    return *result ? TA_WAITS : TA_FAILED;
 
 inline_done:
     if (*result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration))
         PyErr_SetRaisedException(no_stop_iteration(PyErr_GetRaisedException()));
-    return 1;
+    return *result ? TA_DONE : TA_FAILED;
 }
 
 int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)

@@ -8,6 +8,7 @@
 #define TA_PY_LOOP_THREAD_POOL_H
 
 #include "py/loop/loop_state.h"
+#include "py/support/outcome.h"
 
 typedef struct ta_pool ta_pool;
 
@@ -30,14 +31,14 @@ void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
 
 /*
  * Calls func (vectorcall convention, without the PY_VECTORCALL_ARGUMENTS_OFFSET promise being
- * needed). 1: done, *result is a new reference, or NULL with the exception set; 0: *result is a new
- * awaitable: its result or exception is the call's. `ls` must not be NULL (under a foreign loop the
- * engine's hook run_sync is the way). `stat` NULL: as TA_RUN_THREAD unless TA_RUN_INLINE.  Must be
- * called on the loop's thread. With TA_RUN_INLINE the caller's context is used, as by an awaited
+ * needed). TA_DONE: *result is a new reference; TA_WAITS: *result is a new awaitable: its result or
+ * exception is the call's; TA_FAILED: *result is NULL. `ls` must not be NULL (under a foreign loop
+ * the engine's hook run_sync is the way). `stat` NULL: as TA_RUN_THREAD unless TA_RUN_INLINE.  Must
+ * be called on the loop's thread. With TA_RUN_INLINE the caller's context is used, as by an awaited
  * `async def`; else a copy of it, inline or in a thread alike.
  */
-int ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
-                 PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
+ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                        PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
 
 /*
  * Calls func() in a thread, for nobody who waits; and again, behind all others that want a thread,

@@ -4,10 +4,10 @@
  */
 #include "py/plan/plan_int.h"
 
-static ta_step nodes(ta_run *r)
+static ta_outcome nodes(ta_run *r)
 {
     r->state = ST_NODE;
-    return ta_operation_enter(r, r->plan->st->names.dependencies) < 0 ? TA_STEP_ERROR : TA_STEP_GO;
+    return ta_operation_enter(r, r->plan->st->names.dependencies) < 0 ? TA_FAILED : PLAN_GO;
 }
 
 /* A custom Request, or one whose body somebody may have read already, is asked itself. */
@@ -40,16 +40,16 @@ static int respect_patches(ta_run *r)
 }
 
 /* Calls request.body() or .json() and waits for it. */
-static ta_step await_method(ta_run *r, PyObject *name, ta_run_state state)
+static ta_outcome await_method(ta_run *r, PyObject *name, ta_run_state state)
 {
     PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, name);
     if (aw == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     r->state = (uint8_t)state;
     return ta_co_await(&r->co, aw);
 }
 
-ta_step ta_body_begin(ta_run *r)
+ta_outcome ta_body_begin(ta_run *r)
 {
     ta_plan *plan = r->plan;
     if (plan->body == PLAN_BODY_NONE || r->mode == MODE_SOLVE)
@@ -60,23 +60,23 @@ ta_step ta_body_begin(ta_run *r)
         PyObject *hook = ta_plan_hook(plan, H_read_form);
         PyObject *request = hook ? ta_deps_request(r) : NULL;
         if (request == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         PyObject *aw = PyObject_CallOneArg(hook, request);
         Py_DECREF(request);
         if (aw == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         r->state = ST_BODY_FORM;
         return ta_co_await(&r->co, aw);
     }
     if (respect_patches(r) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (ask_request(r))
         return await_method(r, r->plan->st->names.body, ST_BODY_BYTES);
     PyObject *out = NULL;
-    int rc = r->x->ops->body(r->x, &out);
-    if (rc < 0)
-        return TA_STEP_ERROR;
-    return rc == 0 ? ta_co_await(&r->co, out) : ta_body_bytes(r, out);
+    ta_outcome outcome = r->x->ops->body(r->x, &out);
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
+    return outcome == TA_WAITS ? ta_co_await(&r->co, out) : ta_body_bytes(r, out);
 }
 
 /* -- content type -------------------------------------------------------------------------- */
@@ -126,11 +126,11 @@ static int is_json(ta_run *r)
 
 /* -- bytes to value --------------------------------------------------------------------------- */
 
-static ta_step have_body(ta_run *r, PyObject *value /* steals */)
+static ta_outcome have_body(ta_run *r, PyObject *value /* steals */)
 {
     Py_XSETREF(r->body, value);
     if (ta_observe(r, r->plan->st->names.body, value) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     return nodes(r);
 }
 
@@ -189,7 +189,7 @@ static int try_fast(ta_run *r, PyObject *bytes)
     return 1;
 }
 
-ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
+ta_outcome ta_body_bytes(ta_run *r, PyObject *bytes)
 {
     ta_xch *x = r->x;
     if (x->body_bytes == NULL)
@@ -202,7 +202,7 @@ ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
         goto error;
     if (!some) {
         Py_DECREF(bytes);
-        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? TA_STEP_ERROR : nodes(r);
+        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? TA_FAILED : nodes(r);
     }
     int json = is_json(r);
     if (json < 0)
@@ -222,18 +222,18 @@ ta_step ta_body_bytes(ta_run *r, PyObject *bytes)
     }
     PyObject *value = load_json(r, bytes);
     Py_DECREF(bytes);
-    return value ? have_body(r, value) : TA_STEP_ERROR;
+    return value ? have_body(r, value) : TA_FAILED;
 error:
     Py_DECREF(bytes);
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
-ta_step ta_body_json(ta_run *r, PyObject *value)
+ta_outcome ta_body_json(ta_run *r, PyObject *value)
 {
     return have_body(r, value);
 }
 
-ta_step ta_body_form(ta_run *r, PyObject *form)
+ta_outcome ta_body_form(ta_run *r, PyObject *form)
 {
     if (r->mode != MODE_RESPOND)
         Py_XSETREF(r->form, Py_NewRef(form));

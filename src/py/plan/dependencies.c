@@ -107,39 +107,38 @@ static PyObject *call_indexed(ta_run *r, const ta_node *n, int which, bool reque
     return aw;
 }
 
-/* 1: *out is the value; 0: *out is to be awaited; -1. */
-static int call_sync(ta_run *r, const ta_node *n, PyObject **out)
+/* TA_DONE: *out is the value; TA_WAITS: *out is to be awaited. */
+static ta_outcome call_sync(ta_run *r, const ta_node *n, PyObject **out)
 {
     if (r->x->ls != NULL) {
-        int rc = ta_call_sync(r->x->ls, n->stat, n->run_mode, n->call, &r->values[n->first],
-                              n->npos, n->kwnames, out);
-        return rc == 1 && *out == NULL ? -1 : rc;
+        return ta_call_sync(r->x->ls, n->stat, n->run_mode, n->call, &r->values[n->first], n->npos,
+                            n->kwnames, out);
     }
     if (n->run_mode == RUN_INLINE) {
         *out = vectorcall(r, n);
-        return *out ? 1 : -1;
+        return *out ? TA_DONE : TA_FAILED;
     }
     *out = call_hook(r, n, H_run_sync, n->call, false);
-    return *out ? 0 : -1;
+    return *out ? TA_WAITS : TA_FAILED;
 }
 
 /* As call_sync, for any kind of node. */
-static int call_node(ta_run *r, const ta_node *n, PyObject **out)
+static ta_outcome call_node(ta_run *r, const ta_node *n, PyObject **out)
 {
     bool generator = n->kind == KIND_GEN || n->kind == KIND_ASYNCGEN;
     if (generator && (r->mode == MODE_NATIVE || r->mode == MODE_ASGI))
         return ta_exits_enter(r, n, out);
     if (n->limited && !generator) {
         *out = call_indexed(r, n, H_solve_limited, false);
-        return *out ? 0 : -1;
+        return *out ? TA_WAITS : TA_FAILED;
     }
     switch ((ta_kind)n->kind) {
     case KIND_ASYNC:
         *out = vectorcall(r, n);
-        return *out ? 0 : -1;
+        return *out ? TA_WAITS : TA_FAILED;
     case KIND_INLINE:
         *out = vectorcall(r, n);
-        return *out ? 1 : -1;
+        return *out ? TA_DONE : TA_FAILED;
     case KIND_SYNC:
         return call_sync(r, n, out);
     case KIND_GEN:
@@ -147,7 +146,7 @@ static int call_node(ta_run *r, const ta_node *n, PyObject **out)
         break;
     }
     *out = call_indexed(r, n, H_solve_generator, true);
-    return *out ? 0 : -1;
+    return *out ? TA_WAITS : TA_FAILED;
 }
 
 /* -- the walk --------------------------------------------------------------------------------- */
@@ -178,7 +177,7 @@ static void node_done(ta_run *r, PyObject *value)
 }
 
 /* The body parameter of a node that has one. */
-static ta_step single_body(ta_run *r, const ta_node *n)
+static ta_outcome single_body(ta_run *r, const ta_node *n)
 {
     ta_state *st = r->plan->st;
     PyObject **place = &r->values[n->first + n->slots[n->body_first]];
@@ -187,14 +186,14 @@ static ta_step single_body(ta_run *r, const ta_node *n)
     if (r->fast_value != NULL) {
         Py_XSETREF(*place, r->fast_value);
         r->fast_value = NULL;
-        return TA_STEP_GO;
+        return PLAN_GO;
     }
     if (r->body != NULL && n->body_validator != NULL)
         rc = ta_validate(st, n->body_validator, r->body, &value);
     if (rc == 0) {
         PyObject *values = PyDict_New();
         if (values == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         PyObject *args[] = {NULL, r->body ? r->body : ta_plan_objects_of(st)->missing, values};
         PyObject *pair = PyObject_Vectorcall(n->body_validate, args + 1,
                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -202,13 +201,13 @@ static ta_step single_body(ta_run *r, const ta_node *n)
         rc = ta_take_pair(r, pair, &value);
     }
     if (rc < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     /* Nobody is called with the None, but whoever looks at the solved values finds it there. */
     Py_XSETREF(*place, rc == 1 ? value : Py_NewRef(Py_None));
-    return TA_STEP_GO;
+    return PLAN_GO;
 }
 
-static ta_step extract_body(ta_run *r, const ta_node *n)
+static ta_outcome extract_body(ta_run *r, const ta_node *n)
 {
     PyObject *body =
         r->body ? Py_NewRef(r->body) : Py_NewRef(ta_plan_objects_of(r->plan->st)->missing);
@@ -226,12 +225,12 @@ static ta_step extract_body(ta_run *r, const ta_node *n)
     Py_XDECREF(values);
     Py_XDECREF(body);
     if (aw == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     r->state = ST_NODE_BODY;
     return ta_co_await(&r->co, aw);
 }
 
-static ta_step invalid(ta_run *r)
+static ta_outcome invalid(ta_run *r)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_validation_error);
     PyObject *body = hook ? ta_body_parsed(r) : NULL;
@@ -249,33 +248,32 @@ static ta_step invalid(ta_run *r)
         PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
     }
     Py_XDECREF(exc);
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
 /* All nodes but the last have their values, and the last one its arguments. */
-static ta_step endpoint(ta_run *r)
+static ta_outcome endpoint(ta_run *r)
 {
     ta_plan *plan = r->plan;
     const ta_node *n = &plan->nodes[plan->nnodes - 1];
     if (plan->hook[H_observe] != NULL || r->mode == MODE_SOLVE) {
         PyObject *solved = ta_deps_solved(r);
         if (solved == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         if (r->mode == MODE_SOLVE)
             r->co.result = Py_NewRef(solved);
         int rc = ta_observe(r, r->plan->st->names.solved, solved);
         Py_DECREF(solved);
         if (rc < 0)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
     }
     if (ta_operation_leave(r) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (r->mode == MODE_SOLVE)
         return ta_run_finish(r);
     if (r->errors != NULL)
         return invalid(r);
     PyObject *out = NULL;
-    int rc;
     if (plan->resp == RESP_PYTHON) {
         PyObject *hook = ta_plan_hook(plan, H_endpoint_response);
         PyObject *request = hook ? ta_deps_request(r) : NULL;
@@ -287,27 +285,27 @@ static ta_step endpoint(ta_run *r)
         Py_XDECREF(solved);
         Py_XDECREF(request);
         if (out == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         r->state = ST_PYTHON;
         return ta_co_await(&r->co, out);
     }
     if (n->call == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "this plan has no endpoint, it can only be solved");
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     /* that of a `def` runs in its thread: the compiler has put it into the callable */
     if (n->kind != KIND_SYNC && ta_operation_enter(r, r->plan->st->names.endpoint) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     r->state = ST_ENDPOINT;
-    rc = call_node(r, n, &out);
-    if (rc < 0)
-        return TA_STEP_ERROR;
+    ta_outcome outcome = call_node(r, n, &out);
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
     drop_args(r, n);
-    return rc == 0 ? ta_co_await(&r->co, out) : ta_reply_endpoint(r, out);
+    return outcome == TA_WAITS ? ta_co_await(&r->co, out) : ta_reply_endpoint(r, out);
 }
 
 /* Node r->node has all its arguments: calls it, or passes it by. */
-static ta_step call(ta_run *r)
+static ta_outcome call(ta_run *r)
 {
     ta_plan *plan = r->plan;
     const ta_node *n = &plan->nodes[r->node];
@@ -319,24 +317,24 @@ static ta_step call(ta_run *r)
         r->bad[n->parent] = 1;
         drop_args(r, n);
         r->node++;
-        return TA_STEP_GO;
+        return PLAN_GO;
     }
     if (n->cache >= 0 && n->use_cache) {
         PyObject *cached = r->values[plan->nvalues + (uint32_t)n->cache];
         if (cached != NULL) {
             node_done(r, Py_NewRef(cached));
-            return TA_STEP_GO;
+            return PLAN_GO;
         }
     }
-    int rc = call_node(r, n, &out);
-    if (rc < 0)
-        return TA_STEP_ERROR;
-    if (rc == 0) {
+    ta_outcome outcome = call_node(r, n, &out);
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
+    if (outcome == TA_WAITS) {
         r->state = ST_NODE_CALL;
         return ta_co_await(&r->co, out);
     }
     node_done(r, out);
-    return TA_STEP_GO;
+    return PLAN_GO;
 }
 
 /* Does the turn of a dependency begin here, before any that it depends on?  Not the endpoint's. */
@@ -345,52 +343,52 @@ static bool begins(const ta_plan *plan, uint32_t node)
     return node + 1 < plan->nnodes && (node == 0 || plan->nodes[node - 1].parent != (int32_t)node);
 }
 
-ta_step ta_deps_node(ta_run *r)
+ta_outcome ta_deps_node(ta_run *r)
 {
     if (begins(r->plan, r->node) && r->plan->hook[H_overrides] != NULL &&
         ta_overrides_follow(r) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     const ta_node *n = &r->plan->nodes[r->node];
     if (n->nparams > 0 && ta_params_extract(r, r->node) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (n->body_use == BODY_EXTRACT)
         return extract_body(r, n);
-    if (n->body_use == BODY_SINGLE && single_body(r, n) == TA_STEP_ERROR)
-        return TA_STEP_ERROR;
+    if (n->body_use == BODY_SINGLE && single_body(r, n) == TA_FAILED)
+        return TA_FAILED;
     if (n->ninjects > 0 && inject(r, n) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     return call(r);
 }
 
-ta_step ta_deps_body(ta_run *r, PyObject *pair)
+ta_outcome ta_deps_body(ta_run *r, PyObject *pair)
 {
     const ta_node *n = &r->plan->nodes[r->node];
     PyObject *values = NULL;
     int rc = ta_take_pair(r, pair, &values);
     if (rc < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     for (uint16_t i = 0; rc == 1 && i < n->nbody; i++) {
         uint16_t at = (uint16_t)(n->body_first + i);
         PyObject *value = PyObject_GetItem(values, n->names[at]);
         if (value == NULL) {
             Py_DECREF(values);
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         }
         Py_XSETREF(r->values[n->first + n->slots[at]], value);
     }
     Py_XDECREF(values);
     if (n->ninjects > 0 && inject(r, n) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     return call(r);
 }
 
-ta_step ta_deps_value(ta_run *r, PyObject *value)
+ta_outcome ta_deps_value(ta_run *r, PyObject *value)
 {
     if (r->entering != NULL)
         ta_exits_entered(r);
     node_done(r, value);
     r->state = ST_NODE;
-    return TA_STEP_GO;
+    return PLAN_GO;
 }
 
 /* -- Solved ----------------------------------------------------------------------------------- */

@@ -80,7 +80,7 @@ static PyObject *open_by_hook(ta_run *r, const ta_node *n)
     return cm;
 }
 
-int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
+ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
 {
     ta_state *st = r->plan->st;
     bool native = r->mode == MODE_NATIVE && n->enter != NULL;
@@ -90,27 +90,26 @@ int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
                                              n->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, n->kwnames)
                        : open_by_hook(r, n);
     if (cm == NULL)
-        return -1;
-    int rc;
+        return TA_FAILED;
+    ta_outcome outcome;
     if (threaded) {
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_enter);
-        rc = method ? ta_call_sync(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out) : -1;
+        outcome = method ? ta_call_sync(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out)
+                         : TA_FAILED;
         Py_XDECREF(method);
-        if (rc == 1 && *out == NULL)
-            rc = -1;
     } else {
         *out = PyObject_CallMethodNoArgs(cm, st->names.dunder_aenter);
-        rc = *out ? 0 : -1;
+        outcome = *out ? TA_WAITS : TA_FAILED;
     }
-    if (rc < 0) {
+    if (outcome == TA_FAILED) {
         Py_DECREF(cm);
-        return -1;
+        return TA_FAILED;
     }
     Py_XSETREF(r->entering, cm);
     r->entering_kind = threaded ? (uint16_t)(n - r->plan->nodes) : (uint16_t)EXIT_ASYNC;
-    if (rc == 1)
+    if (outcome == TA_DONE)
         ta_exits_entered(r);
-    return rc;
+    return outcome;
 }
 
 void ta_exits_entered(ta_run *r)
@@ -146,32 +145,32 @@ int ta_exits_offer(ta_run *r, PyObject *request)
 
 /* -- leaving ----------------------------------------------------------------------------------- */
 
-/* Calls the exit of `cm` with r->exc.  1: *out is its answer; 0: *out is to be awaited; -1. */
-static int call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
+/* Calls the exit of `cm` with r->exc.  TA_DONE: *out is its answer; TA_WAITS: *out is to be
+ * awaited. */
+static ta_outcome call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
 {
     ta_state *st = r->plan->st;
     PyObject *exc = r->exc;
     PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
     PyObject *args[] = {cm, exc ? (PyObject *)Py_TYPE(exc) : Py_None, exc ? exc : Py_None,
                         tb ? tb : Py_None};
-    int rc = -1;
+    ta_outcome outcome = TA_FAILED;
     if (kind == EXIT_ASYNC || kind == EXIT_SYNC) {
         PyObject *name = kind == EXIT_ASYNC ? st->names.dunder_aexit : st->names.dunder_exit;
         *out = PyObject_VectorcallMethod(name, args, 4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        rc = *out ? kind == EXIT_SYNC : -1;
+        if (*out != NULL)
+            outcome = kind == EXIT_SYNC ? TA_DONE : TA_WAITS;
     } else {
         const ta_node *n = &r->plan->nodes[kind];
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_exit);
         if (method != NULL) {
-            rc = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1, 3,
-                              NULL, out);
+            outcome = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1,
+                                   3, NULL, out);
             Py_DECREF(method);
-            if (rc == 1 && *out == NULL)
-                rc = -1;
         }
     }
     Py_XDECREF(tb);
-    return rc;
+    return outcome;
 }
 
 /* An exit's answer (steals): true swallows the exception.  -1: the answer itself failed. */
@@ -231,7 +230,7 @@ static PyObject *swallowed(ta_run *r)
 }
 
 /* All of a scope are left. */
-static ta_step left(ta_run *r)
+static ta_outcome left(ta_run *r)
 {
     bool answer = r->leaving == SCOPE_FUNCTION ? r->pending != NULL : r->awaited;
     if (r->exc == NULL && !answer)
@@ -248,10 +247,10 @@ static ta_step left(ta_run *r)
     PyErr_SetRaisedException(r->exc);
     r->exc = NULL;
     r->state = ST_LEFT;
-    return TA_STEP_ERROR; /* for handle_error */
+    return TA_FAILED; /* for handle_error */
 }
 
-ta_step ta_exits_leave(ta_run *r, int scope)
+ta_outcome ta_exits_leave(ta_run *r, int scope)
 {
     r->leaving = (uint8_t)scope;
     r->state = ST_EXIT;
@@ -274,27 +273,27 @@ ta_step ta_exits_leave(ta_run *r, int scope)
             exit_slots(r, scope)[i] = NULL;
         }
         PyObject *out = NULL;
-        int rc = call_exit(r, cm, kind, &out);
+        ta_outcome outcome = call_exit(r, cm, kind, &out);
         Py_DECREF(cm);
-        if (rc == 0) {
-            if (ta_co_await(&r->co, out) == TA_STEP_AWAIT)
-                return TA_STEP_AWAIT;
-            rc = -1;
+        if (outcome == TA_WAITS) {
+            if (ta_co_await(&r->co, out) == TA_WAITS)
+                return TA_WAITS;
+            outcome = TA_FAILED;
         }
-        if (rc < 0 || answered(r, out) < 0)
+        if (outcome == TA_FAILED || answered(r, out) < 0)
             replace_exception(r);
     }
     return left(r);
 }
 
-ta_step ta_exits_answer(ta_run *r, PyObject *answer)
+ta_outcome ta_exits_answer(ta_run *r, PyObject *answer)
 {
     if (answered(r, answer) < 0)
         replace_exception(r);
     return ta_exits_leave(r, r->leaving);
 }
 
-ta_step ta_exits_failed(ta_run *r)
+ta_outcome ta_exits_failed(ta_run *r)
 {
     replace_exception(r);
     return ta_exits_leave(r, r->leaving);

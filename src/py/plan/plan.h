@@ -10,10 +10,10 @@
 #include "py/plan/plan_objects.h"
 
 /*
- * Runs `plan` (a _core.Plan, borrowed) on x.  1: the whole exchange was answered without waiting;
- * 0: *run is a new coroutine-like object to be run by a Task (ta_task_start); -1: exception.
+ * Runs `plan` (a _core.Plan, borrowed) on x.  TA_DONE: the whole exchange was answered without
+ * waiting; TA_WAITS: *run is a new coroutine-like object to be run by a Task (ta_task_start).
  */
-int ta_plan_run(ta_state *st, PyObject *plan, ta_xch *x, PyObject **run);
+ta_outcome ta_plan_run(ta_state *st, PyObject *plan, ta_xch *x, PyObject **run);
 /* True for a _core.Plan, which may be given to ta_plan_run. */
 bool ta_plan_is_native(ta_state *st, PyObject *obj);
 

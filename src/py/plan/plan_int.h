@@ -177,43 +177,45 @@ ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode);
 /* Gives the run the value block of `plan`.  0 or -1. */
 int ta_run_use_plan(ta_run *r, ta_plan *plan);
 void ta_run_drop_values(ta_run *r);
-ta_step ta_run_advance(ta_co *co, PyObject *value);
+ta_outcome ta_run_advance(ta_co *co, PyObject *value);
 
-/* Steps of the machine: each returns GO (r->state was set), AWAIT, DONE or ERROR. */
-ta_step ta_body_begin(ta_run *r);                  /* body.c */
-ta_step ta_body_bytes(ta_run *r, PyObject *bytes); /* steals, as all below */
-ta_step ta_body_json(ta_run *r, PyObject *value);
-ta_step ta_body_form(ta_run *r, PyObject *form);
+/* Steps of the machine: each returns GO (r->state was set), or an outcome. */
+#define PLAN_GO ((ta_outcome)2)
+
+ta_outcome ta_body_begin(ta_run *r);                  /* body.c */
+ta_outcome ta_body_bytes(ta_run *r, PyObject *bytes); /* steals, as all below */
+ta_outcome ta_body_json(ta_run *r, PyObject *value);
+ta_outcome ta_body_form(ta_run *r, PyObject *form);
 void ta_body_failed(ta_run *r);      /* maps the exception that is set */
 PyObject *ta_body_parsed(ta_run *r); /* new reference; None: there was no body; NULL: failed */
-ta_step ta_deps_node(ta_run *r);     /* dependencies.c: from r->node on */
-ta_step ta_deps_body(ta_run *r, PyObject *pair);
-ta_step ta_deps_value(ta_run *r, PyObject *value);
+ta_outcome ta_deps_node(ta_run *r);  /* dependencies.c: from r->node on */
+ta_outcome ta_deps_body(ta_run *r, PyObject *pair);
+ta_outcome ta_deps_value(ta_run *r, PyObject *value);
 PyObject *ta_deps_values(ta_run *r, const ta_node *n); /* new dict of a node's arguments */
 PyObject *ta_deps_solved(ta_run *r);                   /* new Solved */
 PyObject *ta_deps_request(ta_run *r);                  /* new reference to Request or WebSocket */
-ta_step ta_reply_endpoint(ta_run *r, PyObject *value); /* reply.c */
-ta_step ta_reply_content(ta_run *r, PyObject *bytes);
-ta_step ta_reply_made(ta_run *r, PyObject *response);
-ta_step ta_reply_send(ta_run *r, PyObject *response);
-ta_step ta_reply_sent(ta_run *r);
-ta_step ta_run_complete(ta_run *r); /* plan_run.c: the response and its background are done */
-ta_step ta_run_finish(ta_run *r);   /* plan_run.c: the end without an exception */
+ta_outcome ta_reply_endpoint(ta_run *r, PyObject *value); /* reply.c */
+ta_outcome ta_reply_content(ta_run *r, PyObject *bytes);
+ta_outcome ta_reply_made(ta_run *r, PyObject *response);
+ta_outcome ta_reply_send(ta_run *r, PyObject *response);
+ta_outcome ta_reply_sent(ta_run *r);
+ta_outcome ta_run_complete(ta_run *r); /* plan_run.c: the response and its background are done */
+ta_outcome ta_run_finish(ta_run *r);   /* plan_run.c: the end without an exception */
 
 /* exit_stack.c */
 enum { SCOPE_FUNCTION, SCOPE_REQUEST, SCOPE_ALL };
-/* Enters a generator.  1: *out is its value; 0: *out is to be awaited, then ta_exits_entered; -1.
- */
-int ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out);
+/* Enters a generator.  TA_DONE: *out is its value; TA_WAITS: *out is to be awaited, then
+ * ta_exits_entered. */
+ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out);
 /* The application gets the Request: hooks.open_stacks, if there, is asked.  0 or -1. */
 int ta_exits_offer(ta_run *r, PyObject *request);
 void ta_exits_entered(ta_run *r);
 bool ta_exits_pending(const ta_run *r, int scope);
 /* Leaves all of a scope with r->exc or without; goes on to what follows. */
-ta_step ta_exits_leave(ta_run *r, int scope);
-ta_step ta_exits_answer(ta_run *r, PyObject *answer); /* steals */
-ta_step ta_exits_failed(ta_run *r);
-ta_step ta_reply_pending(ta_run *r); /* reply.c: sends r->pending */
+ta_outcome ta_exits_leave(ta_run *r, int scope);
+ta_outcome ta_exits_answer(ta_run *r, PyObject *answer); /* steals */
+ta_outcome ta_exits_failed(ta_run *r);
+ta_outcome ta_reply_pending(ta_run *r); /* reply.c: sends r->pending */
 
 /*
  * overrides.c: node r->node is the first whose turn begins: goes over to another plan if

@@ -223,16 +223,16 @@ int ta_observe(ta_run *r, PyObject *what, PyObject *value)
 
 /* -- beginning -------------------------------------------------------------------------------- */
 
-static ta_step start(ta_run *r)
+static ta_outcome start(ta_run *r)
 {
     if (TA_UNLIKELY(r->plan->hook[H_observe] != NULL)) {
         PyObject *request = ta_deps_request(r);
         if (request == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         int rc = ta_observe(r, r->plan->st->names.request, request);
         Py_DECREF(request);
         if (rc < 0)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
     }
     return ta_body_begin(r);
 }
@@ -249,16 +249,16 @@ static PyObject *take_last(ta_run *r)
 }
 
 /* Closes the outermost stack and the form, then ends with r->exc or the result. */
-static ta_step finish(ta_run *r)
+static ta_outcome finish(ta_run *r)
 {
     for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
         r->state = ST_CLOSE_FORM;
         if (!r->co.closing) {
             PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->st->names.close);
             Py_DECREF(last);
-            ta_step step = aw ? ta_co_await(&r->co, aw) : TA_STEP_ERROR;
-            if (step != TA_STEP_ERROR)
-                return step;
+            ta_outcome outcome = aw ? ta_co_await(&r->co, aw) : TA_FAILED;
+            if (outcome != TA_FAILED)
+                return outcome;
             /* not closable: the request's own outcome matters more, if it is an exception */
             if (r->exc == NULL)
                 r->exc = PyErr_GetRaisedException();
@@ -275,17 +275,17 @@ static ta_step finish(ta_run *r)
     if (exc != NULL) {
         Py_CLEAR(r->co.result);
         PyErr_SetRaisedException(exc);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
-    return TA_STEP_DONE;
+    return TA_DONE;
 }
 
-ta_step ta_run_finish(ta_run *r)
+ta_outcome ta_run_finish(ta_run *r)
 {
     return finish(r);
 }
 
-ta_step ta_run_complete(ta_run *r)
+ta_outcome ta_run_complete(ta_run *r)
 {
     r->awaited = true;
     if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_REQUEST)))
@@ -294,14 +294,14 @@ ta_step ta_run_complete(ta_run *r)
 }
 
 /* The exception that is set, offered to handle_error. GO: it stays set. */
-static ta_step offer(ta_run *r)
+static ta_outcome offer(ta_run *r)
 {
     ta_plan *plan = r->plan;
     PyObject *hook = plan->hook[H_handle_error];
     if (hook == NULL || r->handled || r->co.closing ||
         (r->mode != MODE_ASGI && r->mode != MODE_NATIVE) ||
         !PyErr_ExceptionMatches(PyExc_Exception))
-        return TA_STEP_GO;
+        return PLAN_GO;
     r->handled = true;
     PyObject *exc = PyErr_GetRaisedException();
     ta_co_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
@@ -315,11 +315,11 @@ static ta_step offer(ta_run *r)
     if (aw == Py_None) {
         Py_DECREF(aw);
         PyErr_SetRaisedException(exc);
-        return TA_STEP_GO;
+        return PLAN_GO;
     }
     if (aw == NULL) {
         Py_DECREF(exc);
-        return TA_STEP_GO;
+        return PLAN_GO;
     }
     Py_DECREF(exc);
     Py_CLEAR(r->own_background);
@@ -328,7 +328,7 @@ static ta_step offer(ta_run *r)
 }
 
 /* An exception is set. */
-static ta_step failed(ta_run *r)
+static ta_outcome failed(ta_run *r)
 {
     if (r->state == ST_CLOSE_FORM) {
         /* as an exit stack: the new one, with the old as its context */
@@ -354,16 +354,16 @@ static ta_step failed(ta_run *r)
         r->in_flight = true;
         return ta_exits_leave(r, SCOPE_FUNCTION);
     }
-    ta_step step = offer(r);
-    if (step == TA_STEP_AWAIT)
-        return step;
+    ta_outcome outcome = offer(r);
+    if (outcome == TA_WAITS)
+        return outcome;
     r->exc = PyErr_GetRaisedException();
     return finish(r);
 }
 
 /* -- the machine ------------------------------------------------------------------------------ */
 
-static ta_step handled(ta_run *r, PyObject *response)
+static ta_outcome handled(ta_run *r, PyObject *response)
 {
     if (response != Py_None)
         return ta_reply_send(r, response);
@@ -372,7 +372,7 @@ static ta_step handled(ta_run *r, PyObject *response)
 }
 
 /* Goes on in r->state with the awaited value (steals). */
-static ta_step resume(ta_run *r, PyObject *value)
+static ta_outcome resume(ta_run *r, PyObject *value)
 {
     switch ((ta_run_state)r->state) {
     case ST_START:
@@ -416,29 +416,29 @@ static ta_step resume(ta_run *r, PyObject *value)
     }
     Py_XDECREF(value);
     PyErr_SetString(PyExc_SystemError, "a finished run was resumed");
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
-ta_step ta_run_advance(ta_co *co, PyObject *value)
+ta_outcome ta_run_advance(ta_co *co, PyObject *value)
 {
     ta_run *r = (ta_run *)co;
-    ta_step step = TA_STEP_GO;
+    ta_outcome outcome = PLAN_GO;
     if (value == NULL && (r->state != ST_START || PyErr_Occurred()))
-        step = TA_STEP_ERROR;
+        outcome = TA_FAILED;
     for (;;) {
-        if (step == TA_STEP_GO) {
-            step = resume(r, value);
+        if (outcome == PLAN_GO) {
+            outcome = resume(r, value);
             value = NULL;
         }
-        if (step == TA_STEP_ERROR) {
+        if (outcome == TA_FAILED) {
             if (r->state == ST_FINISHED)
-                return TA_STEP_ERROR;
-            step = failed(r);
-            if (step == TA_STEP_ERROR && r->state != ST_FINISHED)
+                return TA_FAILED;
+            outcome = failed(r);
+            if (outcome == TA_FAILED && r->state != ST_FINISHED)
                 continue;
         }
-        if (step != TA_STEP_GO)
-            return step;
+        if (outcome != PLAN_GO)
+            return outcome;
     }
 }
 
@@ -462,15 +462,15 @@ static int leave_context(PyObject *context)
     return exc ? 0 : rc;
 }
 
-int ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
+ta_outcome ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
 {
     ta_plan *plan = (ta_plan *)obj;
     ta_run *r = ta_run_new(st, plan, x, MODE_NATIVE);
     if (r == NULL)
-        return -1;
+        return TA_FAILED;
     if (!plan->direct || x->ls->debug) { /* debug mode tells of slow steps of Tasks */
         *run = (PyObject *)r;
-        return 0;
+        return TA_WAITS;
     }
     /* Nothing here may wait, most likely: no Task. */
     PyObject *context = NULL;
@@ -479,25 +479,24 @@ int ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
         if (context == NULL || PyContext_Enter(context) < 0) {
             Py_XDECREF(context);
             Py_DECREF(r);
-            return -1;
+            return TA_FAILED;
         }
     }
     x->ls->bare = context == NULL;
     ta_co_enter(&r->co);
-    ta_step step = ta_run_advance(&r->co, NULL);
+    ta_outcome outcome = ta_run_advance(&r->co, NULL);
     x->ls->bare = false;
-    r->co.finished = step != TA_STEP_AWAIT;
+    r->co.finished = outcome != TA_WAITS;
     ta_co_leave(&r->co);
     if (context != NULL && leave_context(context) < 0) {
         Py_DECREF(r);
-        return -1;
+        return TA_FAILED;
     }
-    if (step == TA_STEP_AWAIT) {
+    if (outcome == TA_WAITS)
         *run = (PyObject *)r; /* its first step is that of the delegate */
-        return 0;
-    }
-    Py_DECREF(r);
-    return step == TA_STEP_DONE ? 1 : -1;
+    else
+        Py_DECREF(r);
+    return outcome;
 }
 
 /* -- the type --------------------------------------------------------------------------------- */

@@ -49,16 +49,16 @@ static long final_status(ta_run *r, long fallback)
 
 /* -- sending ------------------------------------------------------------------------------- */
 
-/* After `respond`: 1, 0 with an awaitable, or -1. */
-static ta_step after_respond(ta_run *r, int rc, PyObject *awaitable)
+/* After `respond`. */
+static ta_outcome after_respond(ta_run *r, ta_outcome outcome, PyObject *awaitable)
 {
-    if (rc < 0)
-        return TA_STEP_ERROR;
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
     r->state = ST_SENT;
-    return rc == 0 ? ta_co_await(&r->co, awaitable) : ta_reply_sent(r);
+    return outcome == TA_WAITS ? ta_co_await(&r->co, awaitable) : ta_reply_sent(r);
 }
 
-ta_step ta_reply_sent(ta_run *r)
+ta_outcome ta_reply_sent(ta_run *r)
 {
     PyObject *background = r->own_background;
     if (TA_LIKELY(background == NULL))
@@ -69,7 +69,7 @@ ta_step ta_reply_sent(ta_run *r)
     PyObject *aw = PyObject_CallNoArgs(background);
     Py_DECREF(background);
     if (aw == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     r->state = ST_BACKGROUND;
     return ta_co_await(&r->co, aw);
 }
@@ -109,19 +109,19 @@ error:
 }
 
 /* Sends JSON bytes with the route's status and the injected headers. */
-static ta_step send_json(ta_run *r, ta_piece body)
+static ta_outcome send_json(ta_run *r, ta_piece body)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     long status = final_status(r, 200);
     if (status < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (!ta_status_has_content((int)status))
         body.data.len = 0;
     if (r->response != NULL) {
         injected = PyObject_GetAttr(r->response, r->plan->st->names.raw_headers);
         if (injected == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
             headers = headers_with_injected(injected, status, body.data.len);
             if (headers == NULL)
@@ -134,21 +134,21 @@ static ta_step send_json(ta_run *r, ta_piece body)
         r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
                                    (Py_ssize_t)body.data.len);
         if (r->pending != NULL)
-            step = ta_exits_leave(r, SCOPE_FUNCTION);
+            outcome = ta_exits_leave(r, SCOPE_FUNCTION);
         goto done;
     }
     ta_response_head head = json_head(status);
-    int rc = r->x->ops->respond(r->x, &head, headers, &body, &awaitable);
-    step = after_respond(r, rc, awaitable);
+    ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &body, &awaitable);
+    outcome = after_respond(r, sent, awaitable);
 done:
     Py_XDECREF(headers);
     Py_XDECREF(injected);
-    return step;
+    return outcome;
 }
 
 /* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
  * -1. */
-static int send_parts(ta_run *r, PyObject *response, ta_step *step)
+static int send_parts(ta_run *r, PyObject *response, ta_outcome *outcome)
 {
     ta_state *st = r->plan->st;
     PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
@@ -177,8 +177,8 @@ static int send_parts(ta_run *r, PyObject *response, ta_step *step)
         Py_XSETREF(r->own_background, Py_NewRef(background));
     ta_piece piece = ta_piece_bytes(body);
     ta_response_head head = ta_head_bare((int)code);
-    int sent = r->x->ops->respond(r->x, &head, headers, &piece, &awaitable);
-    *step = after_respond(r, sent, awaitable);
+    ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &piece, &awaitable);
+    *outcome = after_respond(r, sent, awaitable);
     rc = 1;
 done:
     Py_XDECREF(status);
@@ -189,26 +189,26 @@ done:
 }
 
 /* Sends any Response (steals). */
-static ta_step send_response(ta_run *r, PyObject *response)
+static ta_outcome send_response(ta_run *r, PyObject *response)
 {
     ta_xch *x = r->x;
-    ta_step step = TA_STEP_ERROR;
-    int rc = is_response(r, response) ? send_parts(r, response, &step) : 0;
+    ta_outcome outcome = TA_FAILED;
+    int rc = is_response(r, response) ? send_parts(r, response, &outcome) : 0;
     if (rc != 0) {
         Py_DECREF(response);
-        return rc < 0 ? TA_STEP_ERROR : step;
+        return rc < 0 ? TA_FAILED : outcome;
     }
     PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
         aw = ta_xch_call(x, response);
     Py_DECREF(response);
     if (aw == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     r->state = ST_SENT;
     return ta_co_await(&r->co, aw);
 }
 
-ta_step ta_reply_send(ta_run *r, PyObject *response)
+ta_outcome ta_reply_send(ta_run *r, PyObject *response)
 {
     if (r->mode == MODE_RESPOND) {
         Py_XSETREF(r->co.result, response);
@@ -222,7 +222,7 @@ ta_step ta_reply_send(ta_run *r, PyObject *response)
 }
 
 /* r->pending is a Response, or (status, headers or None, JSON bytes). */
-ta_step ta_reply_pending(ta_run *r)
+ta_outcome ta_reply_pending(ta_run *r)
 {
     PyObject *pending = r->pending;
     r->pending = NULL;
@@ -232,16 +232,16 @@ ta_step ta_reply_pending(ta_run *r)
     ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
     PyObject *awaitable = NULL;
     ta_response_head head = json_head(PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)));
-    int rc =
+    ta_outcome sent =
         r->x->ops->respond(r->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
-    return after_respond(r, rc, awaitable);
+    return after_respond(r, sent, awaitable);
 }
 
 /* -- making ----------------------------------------------------------------------------------- */
 
 /* A Response that the endpoint gave. */
-static ta_step own_response(ta_run *r, PyObject *response)
+static ta_outcome own_response(ta_run *r, PyObject *response)
 {
     if (r->background != NULL) {
         PyObject *name = r->plan->st->names.background;
@@ -250,7 +250,7 @@ static ta_step own_response(ta_run *r, PyObject *response)
             (old == Py_None && PyObject_SetAttr(response, name, r->background) < 0)) {
             Py_XDECREF(old);
             Py_DECREF(response);
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         }
         Py_DECREF(old);
     }
@@ -259,7 +259,7 @@ static ta_step own_response(ta_run *r, PyObject *response)
 
 /* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
  */
-static ta_step make_response(ta_run *r, PyObject *value)
+static ta_outcome make_response(ta_run *r, PyObject *value)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_make_response);
     PyObject *request = hook ? ta_deps_request(r) : NULL;
@@ -279,14 +279,14 @@ static ta_step make_response(ta_run *r, PyObject *value)
     Py_XDECREF(request);
     Py_DECREF(value);
     if (made == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (is_response(r, made))
         return ta_reply_made(r, made);
     r->state = ST_MAKE;
     return ta_co_await(&r->co, made);
 }
 
-ta_step ta_reply_made(ta_run *r, PyObject *response)
+ta_outcome ta_reply_made(ta_run *r, PyObject *response)
 {
     ta_state *st = r->plan->st;
     PyObject *status = PyObject_GetAttr(response, st->names.status_code);
@@ -317,39 +317,39 @@ ta_step ta_reply_made(ta_run *r, PyObject *response)
     return ta_reply_send(r, response);
 error:
     Py_DECREF(response);
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
 /* -- content ---------------------------------------------------------------------------------- */
 
-ta_step ta_reply_content(ta_run *r, PyObject *bytes)
+ta_outcome ta_reply_content(ta_run *r, PyObject *bytes)
 {
     if (!PyBytes_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "the response's serializer must give bytes, not %.100s",
                      Py_TYPE(bytes)->tp_name);
         Py_DECREF(bytes);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     if (ta_operation_leave(r) < 0) {
         Py_DECREF(bytes);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
-    ta_step step = send_json(r, ta_piece_bytes(bytes));
+    ta_outcome outcome = send_json(r, ta_piece_bytes(bytes));
     Py_DECREF(bytes);
-    return step;
+    return outcome;
 }
 
 /* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
-static ta_step send_encoded(ta_run *r, int rc, ta_buf *buf)
+static ta_outcome send_encoded(ta_run *r, int rc, ta_buf *buf)
 {
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     if (rc > 0 && ta_operation_leave(r) == 0)
-        step = send_json(r, ta_piece_buf(buf));
+        outcome = send_json(r, ta_piece_buf(buf));
     ta_buf_free(buf);
-    return step;
+    return outcome;
 }
 
-static ta_step encode(ta_run *r, PyObject *value)
+static ta_outcome encode(ta_run *r, PyObject *value)
 {
     ta_buf buf;
     ta_buf_init(&buf);
@@ -362,7 +362,7 @@ static ta_step encode(ta_run *r, PyObject *value)
     PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
-    return bytes ? ta_reply_content(r, bytes) : TA_STEP_ERROR;
+    return bytes ? ta_reply_content(r, bytes) : TA_FAILED;
 }
 
 /* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
@@ -390,7 +390,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
     return bytes;
 }
 
-static ta_step serialize(ta_run *r, PyObject *value)
+static ta_outcome serialize(ta_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     if (plan->resp_shape != NULL) {
@@ -407,24 +407,24 @@ static ta_step serialize(ta_run *r, PyObject *value)
     PyObject *bytes = dump(r, value);
     Py_DECREF(value);
     if (bytes == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (PyBytes_Check(bytes))
         return ta_reply_content(r, bytes);
     r->state = ST_CONTENT;
     return ta_co_await(&r->co, bytes);
 }
 
-ta_step ta_reply_endpoint(ta_run *r, PyObject *value)
+ta_outcome ta_reply_endpoint(ta_run *r, PyObject *value)
 {
     if (ta_operation_leave(r) < 0) {
         Py_DECREF(value);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     if (is_response(r, value))
         return own_response(r, value);
     if (ta_operation_enter(r, r->plan->st->names.serialization) < 0) {
         Py_DECREF(value);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     if (r->mode == MODE_RESPOND || r->plan->resp == RESP_CLASS)
         return make_response(r, value);

@@ -9,7 +9,7 @@
 #include "py/support/types.h"
 
 ta_asgi_io *ta_asgi_io_new(ta_native *x, PyTypeObject *type, PyObject *message,
-                           ta_step (*advance)(ta_co *, PyObject *))
+                           ta_outcome (*advance)(ta_co *, PyObject *))
 {
     ta_asgi_io *io = PyObject_GC_New(ta_asgi_io, type);
     if (io == NULL)

@@ -31,8 +31,8 @@ static PyObject *request_message(ta_native *x, PyObject *body, bool more)
     return dict;
 }
 
-/* The next message: 1 and *out, 0: wait, -1. */
-static int next_message(ta_native *x, PyObject **out)
+/* The next message.  TA_DONE: *out (new reference). */
+static ta_outcome next_message(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
     *out = NULL;
@@ -45,7 +45,7 @@ static int next_message(ta_native *x, PyObject **out)
         /* Also of a peer that has ended its side: what it has sent is there. */
         size_t len = req->body.len;
         if (ta_request_body_check(x, x->in.received + len) < 0)
-            return -1;
+            return TA_FAILED;
         PyObject *body = PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)len);
         *out = request_message(x, body, !req->body_eof);
         if (*out != NULL) {
@@ -54,38 +54,35 @@ static int next_message(ta_native *x, PyObject **out)
             ta_req_consume(req, len);
         }
     } else {
-        return 0;
+        return TA_WAITS;
     }
-    return *out ? 1 : -1;
+    return *out ? TA_DONE : TA_FAILED;
 }
 
-static ta_step receive_advance(ta_co *co, PyObject *value)
+static ta_outcome receive_advance(ta_co *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     PyObject *message = NULL;
     TA_ASSERT(io->x != NULL); /* not after its end */
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);
-    int rc = 0;
     if (io->x->in.state != TA_INPUT_ALL && io->x->req != NULL && !ta_native_is_left(io->x) &&
-        io->x->req->content_length >= 0)
-        rc = ta_request_body_check(io->x, (uint64_t)io->x->req->content_length);
-    if (rc == 0)
-        rc = next_message(io->x, &message);
-    if (rc == 1) {
+        io->x->req->content_length >= 0 &&
+        ta_request_body_check(io->x, (uint64_t)io->x->req->content_length) < 0)
+        goto done;
+    outcome = next_message(io->x, &message);
+    if (outcome == TA_DONE) {
         co->result = message;
-        step = TA_STEP_DONE;
-    } else if (rc == 0) {
+    } else if (outcome == TA_WAITS) {
         PyObject *waiter = ta_request_body_wait(io->x, RECEIVE_BUFFER);
-        if (waiter != NULL)
-            step = ta_co_await(co, waiter);
+        outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
     }
 done:
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         Py_CLEAR(io->x);
-    return step;
+    return outcome;
 }
 
 PyObject *ta_asgi_receive_new(ta_native *x)

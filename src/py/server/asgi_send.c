@@ -41,11 +41,12 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
     return rc;
 }
 
-int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
+ta_outcome ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
 {
     const ta_names_state *n = &x->st->names;
     PyObject *body = NULL, *more = NULL;
-    int rc = -1, is_more = 0;
+    ta_outcome outcome = TA_FAILED;
+    int is_more = 0;
     if (ta_asgi_io_get_item(message, n->body, &body) < 0 ||
         ta_asgi_io_get_item(message, n->more_body, &more) < 0)
         goto done;
@@ -53,95 +54,93 @@ int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
     if (is_more < 0)
         goto done;
     if (body == NULL) {
-        rc = ta_response_piece(x, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
+        outcome = ta_response_piece(x, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
     } else if (PyBytes_CheckExact(body)) {
-        rc = ta_response_piece(x, ta_piece_bytes(body), is_more, job);
+        outcome = ta_response_piece(x, ta_piece_bytes(body), is_more, job);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0)
             goto done;
-        rc = ta_response_piece(x, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL},
-                               is_more, job);
+        outcome = ta_response_piece(
+            x, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL}, is_more, job);
         PyBuffer_Release(&view);
     }
 done:
     Py_XDECREF(body);
     Py_XDECREF(more);
-    return rc;
+    return outcome;
 }
 
-/* 1: taken, but wait for room; 0: taken; 2: *job has to run first; -1. */
-static int take_message(ta_native *x, PyObject *message, PyObject **job)
+/* As ta_response_piece. */
+static ta_outcome take_message(ta_native *x, PyObject *message, PyObject **job)
 {
     const ta_names_state *n = &x->st->names;
     if (x->peer == TA_PEER_GONE && x->out.state != TA_RESPONSE_DONE) {
         if (!x->server->errors_on_send)
-            return 0; /* as uvicorn: silently */
+            return TA_DONE; /* as uvicorn: silently */
         PyErr_SetString(PyExc_OSError, "The client has disconnected.");
-        return -1;
+        return TA_FAILED;
     }
     PyObject *type = ta_asgi_io_need_item(message, n->type);
     if (type == NULL)
-        return -1;
-    int rc = -1;
+        return TA_FAILED;
+    ta_outcome outcome = TA_FAILED;
     if (TA_UNLIKELY(x->asgi.watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
-        rc = ta_watch_aside(x, message);
+        outcome = ta_watch_aside(x, message) < 0 ? TA_FAILED : TA_DONE;
     } else if (!x->base.response_started) {
         if (ta_asgi_io_same_text(type, n->http_response_start))
-            rc = ta_asgi_send_start(x, message);
+            outcome = ta_asgi_send_start(x, message) < 0 ? TA_FAILED : TA_DONE;
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);
     } else if (ta_response_is_over(x->out.state)) {
         if (ta_asgi_io_same_text(type, n->http_response_trailers))
-            rc = 0; /* their place; not sent on, for nothing announced them */
+            outcome = TA_DONE; /* their place; not sent on, for nothing announced them */
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Unexpected ASGI message '%S' sent, after response already completed.",
                          type);
     } else if (ta_asgi_io_same_text(type, n->http_response_body)) {
-        rc = ta_asgi_send_body(x, message, job);
+        outcome = ta_asgi_send_body(x, message, job);
     } else if (ta_asgi_io_same_text(type, n->http_response_pathsend)) {
-        rc = ta_send_file_message(x, message);
+        outcome = ta_send_file_message(x, message);
     } else {
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'http.response.body', but got '%S'.", type);
     }
     Py_DECREF(type);
-    return rc;
+    return outcome;
 }
 
 /* Takes the message, or goes on with its job.  As take_message. */
-static int go_on(ta_asgi_io *io, PyObject *message)
+static ta_outcome go_on(ta_asgi_io *io, PyObject *message)
 {
     if (io->job == NULL)
         return take_message(io->x, message, &io->job);
     if (!io->offloaded)
-        return 2;
-    int rc = ta_response_job(io->x, io->job);
+        return TA_WAITS;
+    ta_outcome outcome = ta_response_job(io->x, io->job);
     Py_CLEAR(io->job);
-    return rc;
+    return outcome;
 }
 
-/* What take_message said, as a step. */
-static ta_step step_of(ta_asgi_io *io, int rc)
+/* Waits for the thread that the job needs, or else for room. */
+static ta_outcome wait(ta_asgi_io *io)
 {
     PyObject *awaitable = NULL;
-    if (rc == 0)
-        return TA_STEP_DONE;
-    if (rc == 2) {
+    if (io->job != NULL) {
         awaitable = ta_filters_offload(io->x, io->job);
         io->offloaded = true;
-    } else if (rc == 1) {
+    } else {
         awaitable = (PyObject *)ta_waiters_add(&io->x->out.writers, io->x->base.ls);
     }
-    return awaitable ? ta_co_await(&io->co, awaitable) : TA_STEP_ERROR;
+    return awaitable ? ta_co_await(&io->co, awaitable) : TA_FAILED;
 }
 
-static ta_step send_advance(ta_co *co, PyObject *value)
+static ta_outcome send_advance(ta_co *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     PyObject *message = io->message;
     TA_ASSERT(io->x != NULL); /* not after its end */
     TA_ASSERT(message == NULL || io->job == NULL);
@@ -150,15 +149,17 @@ static ta_step send_advance(ta_co *co, PyObject *value)
         Py_CLEAR(io->job); /* thrown in */
     } else if (message == NULL && io->job == NULL) {
         Py_XDECREF(value);
-        step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
+        outcome = TA_DONE; /* there is room now, or nobody to wait for */
     } else {
         Py_XDECREF(value);
-        step = step_of(io, go_on(io, message));
+        outcome = go_on(io, message);
+        if (outcome == TA_WAITS)
+            outcome = wait(io);
     }
     Py_XDECREF(message);
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         Py_CLEAR(io->x);
-    return step;
+    return outcome;
 }
 
 PyObject *ta_asgi_send_new(ta_native *x, PyObject *message)

@@ -115,29 +115,29 @@ static bool enter_mount(way *w, ta_app *app)
 
 /* -- answers ---------------------------------------------------------------------------------- */
 
-static int answer(ta_native *x, const way *w, const ta_response_head *head, ta_str body,
-                  PyObject **awaitable)
+static ta_outcome answer(ta_native *x, const way *w, const ta_response_head *head, ta_str body,
+                         PyObject **awaitable)
 {
     ta_loopstate *ls = x->base.ls;
     ta_piece piece = {body, NULL, NULL};
     x->out.filters = w->app->filters;
     ta_ls_enter(ls);
-    int rc = x->base.ops->respond(&x->base, head, NULL, &piece, awaitable);
+    ta_outcome outcome = x->base.ops->respond(&x->base, head, NULL, &piece, awaitable);
     ta_ls_leave(ls);
-    return rc;
+    return outcome;
 }
 
 /* The same with fields that are the answer's own; takes them. */
-static int answer_with(ta_native *x, const way *w, ta_fields *fields, ta_str body,
-                       PyObject **awaitable)
+static ta_outcome answer_with(ta_native *x, const way *w, ta_fields *fields, ta_str body,
+                              PyObject **awaitable)
 {
     ta_response_head head = ta_fields_head(fields);
-    int rc = answer(x, w, &head, body, awaitable);
+    ta_outcome outcome = answer(x, w, &head, body, awaitable);
     ta_fields_free(fields);
-    return rc;
+    return outcome;
 }
 
-static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
 {
     ta_str allow;
     ta_fields fields;
@@ -152,7 +152,7 @@ static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, int 
         ta_fields_free(&fields);
         return false;
     }
-    *rc = answer_with(x, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
+    *outcome = answer_with(x, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
     return true;
 }
 
@@ -257,8 +257,8 @@ static int is_wanted(const way *w, ta_str path)
     return -1;
 }
 
-/* 1: redirected, *rc is set; 0: no route wants the other path; -1: Python decides. */
-static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+/* 1: redirected, *outcome is set; 0: no route wants the other path; -1: Python decides. */
+static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
 {
     char url[MAX_LOCATION], small[MAX_LOCATION / 4];
     ta_str path = x->base.path;
@@ -285,7 +285,7 @@ static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int 
                         ta_fields_add(&fields, TA_STR("location"), ta_str_of(url, len)) != TA_OK))
         wanted = -1;
     if (wanted == 1)
-        *rc = answer_with(x, w, &fields, ta_str_of("", 0), awaitable);
+        *outcome = answer_with(x, w, &fields, ta_str_of("", 0), awaitable);
     else
         ta_fields_free(&fields);
     if (copy != small)
@@ -294,10 +294,10 @@ static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, int 
 }
 
 /* Nothing matches. */
-static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, int *rc)
+static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
 {
     if (w->app->redirect_slashes) {
-        int redirected = redirect_slash(x, w, awaitable, rc);
+        int redirected = redirect_slash(x, w, awaitable, outcome);
         if (redirected != 0)
             return redirected > 0;
     }
@@ -314,7 +314,7 @@ static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, int *r
         .text = TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
         .length = sizeof NOT_FOUND - 1,
     };
-    *rc = answer(x, w, &head, TA_STR(NOT_FOUND), awaitable);
+    *outcome = answer(x, w, &head, TA_STR(NOT_FOUND), awaitable);
     return true;
 }
 
@@ -356,17 +356,17 @@ static int settle(ta_native *x, way *w)
     return 0;
 }
 
-static int run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
+static ta_outcome run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
 {
     ta_loopstate *ls = x->base.ls;
     if (settle(x, w) < 0)
-        return -1;
+        return TA_FAILED;
     ta_ls_enter(ls);
     ls->direct = true;
-    int rc = ta_plan_run(x->st, plan, &x->base, run);
+    ta_outcome outcome = ta_plan_run(x->st, plan, &x->base, run);
     ls->direct = false;
     ta_ls_leave(ls);
-    return rc;
+    return outcome;
 }
 
 static bool is_app(const ta_native *x, PyObject *target)
@@ -374,7 +374,7 @@ static bool is_app(const ta_native *x, PyObject *target)
     return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
-bool ta_direct_run(ta_native *x, PyObject **run, int *rc)
+bool ta_direct_run(ta_native *x, PyObject **run, ta_outcome *outcome)
 {
     way w;
     bool taken = false;
@@ -397,11 +397,11 @@ bool ta_direct_run(ta_native *x, PyObject **run, int *rc)
         goto done;
     if (TA_LIKELY(found == TA_FOUND_FULL)) {
         taken = true;
-        *rc = run_plan(x, &w, target, run);
+        *outcome = run_plan(x, &w, target, run);
     } else if (found == TA_FOUND_PARTIAL) {
-        taken = refuse_method(x, &w, run, rc);
+        taken = refuse_method(x, &w, run, outcome);
     } else {
-        taken = refuse_path(x, &w, run, rc);
+        taken = refuse_path(x, &w, run, outcome);
     }
 done:
     Py_XDECREF(w.params);

@@ -127,23 +127,23 @@ static void release(ta_native *x)
     Py_DECREF(server);
 }
 
-static int server_done(void *arg, PyObject *result, PyObject **next)
+static ta_outcome server_done(void *arg, PyObject *result, PyObject **next)
 {
     ta_native *x = arg;
     ta_filters_drop(x); /* a head that no body followed was never sent */
     if (TA_LIKELY(result != NULL)) {
         finish(x, result);
         release(x);
-        return 0;
+        return TA_DONE;
     }
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *coro = ask_error_app(x, exc);
     if (coro != NULL) {
         Py_DECREF(exc);
         *next = coro;
-        return 1;
+        return TA_WAITS;
     }
-    int rc = 0;
+    ta_outcome outcome = TA_DONE;
     if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->exc.cancelled_error)) {
         /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
         if (!ta_native_is_left(x) && !x->server->stopping)
@@ -160,11 +160,11 @@ static int server_done(void *arg, PyObject *result, PyObject **next)
     if (ta_exc_is_ctrl_c(exc)) {
         PyErr_SetRaisedException(exc);
         exc = NULL;
-        rc = -1;
+        outcome = TA_FAILED;
     }
     Py_XDECREF(exc);
     release(x);
-    return rc;
+    return outcome;
 }
 
 static bool is_of_server(ta_task_done done, const void *arg, const void *what)
@@ -240,13 +240,14 @@ static void start_asgi(ta_native *x)
 static bool start_direct(ta_native *x)
 {
     PyObject *run = NULL;
-    int rc;
-    if (!ta_direct_run(x, &run, &rc))
+    ta_outcome outcome;
+    if (!ta_direct_run(x, &run, &outcome))
         return false;
-    TA_ASSERT((rc < 0) == (PyErr_Occurred() != NULL) && (rc == 0) == (run != NULL));
-    if (TA_LIKELY(rc == 1))
+    TA_ASSERT((outcome == TA_FAILED) == (PyErr_Occurred() != NULL));
+    TA_ASSERT((outcome == TA_WAITS) == (run != NULL));
+    if (TA_LIKELY(outcome == TA_DONE))
         finish(x, NULL);
-    else if (rc == 0)
+    else if (outcome == TA_WAITS)
         run_task(x, run);
     else
         failed_outside(x);

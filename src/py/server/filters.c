@@ -548,7 +548,8 @@ static int apply(ta_native *x, size_t from, size_t to)
     return 0;
 }
 
-/* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that. */
+/* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that.  0 or
+ * -1. */
 static int piece_packed(ta_native *x, size_t len, bool more)
 {
     if (x->out.packing == TA_PACK_HELD) {
@@ -564,21 +565,21 @@ static int piece_packed(ta_native *x, size_t len, bool more)
         give_stream(x->server, x->out.gzip);
         x->out.gzip = NULL;
     }
-    return 1;
+    return 0;
 }
 
-int ta_filters_start(ta_native *x, int status)
+ta_outcome ta_filters_start(ta_native *x, int status)
 {
     size_t at;
     x->out.head.status = status;
     const filter *gzip = gzip_of(x->out.filters, &at);
     if (apply(x, 0, at) < 0)
-        return -1;
+        return TA_FAILED;
     if (gzip != NULL && !left_alone(gzip, &x->out.head)) {
         x->out.packing = TA_PACK_HELD;
-        return 0;
+        return TA_WAITS;
     }
-    return apply(x, at + 1, x->out.filters->n) < 0 ? -1 : 1;
+    return apply(x, at + 1, x->out.filters->n) < 0 ? TA_FAILED : TA_DONE;
 }
 
 /* The head waits for GZip, at `at`, no more; it still does after an error. */
@@ -590,35 +591,35 @@ static int release(ta_native *x, size_t at)
     return 0;
 }
 
-int ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
+ta_outcome ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
 {
     size_t at, len = piece->data.len;
     if (x->out.packing == TA_PACK_NONE)
-        return 1;
+        return TA_DONE;
     const filter *gzip = gzip_of(x->out.filters, &at);
     if (x->out.packing == TA_PACK_HELD) {
         bool small = (Py_ssize_t)len < gzip->minimum && !more;
         if (!small && add_vary(&x->out.head, TA_STR("Accept-Encoding")) < 0)
-            return -1;
+            return TA_FAILED;
         if (small || !accepts_gzip(x)) {
-            return release(x, at) < 0 ? -1 : 1;
+            return release(x, at) < 0 ? TA_FAILED : TA_DONE;
         }
         x->out.gzip = take_stream(x->server, gzip->level);
         if (x->out.gzip == NULL)
-            return -1;
+            return TA_FAILED;
     } else if (x->out.gzip == NULL) {
         /* Its thread has it: two sends at once, or one after a cancelled one. */
         PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
-        return -1;
+        return TA_FAILED;
     }
     if ((Py_ssize_t)len >= gzip->thread_minimum) {
         *job = new_job(x, piece, more);
-        return *job ? 0 : -1;
+        return *job ? TA_WAITS : TA_FAILED;
     }
     if (pack(x, piece->data, more) < 0)
-        return -1;
+        return TA_FAILED;
     *piece = ta_piece_buf(&x->out.packed);
-    return piece_packed(x, piece->data.len, more);
+    return piece_packed(x, piece->data.len, more) < 0 ? TA_FAILED : TA_DONE;
 }
 
 int ta_filters_release(ta_native *x)

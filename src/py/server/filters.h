@@ -48,14 +48,16 @@ bool ta_filters_admit(const ta_filters *f, struct ta_native *x);
  * All that follow work on x->head, whose fields are those of the application, and need x->filters.
  * -1 with an exception.
  *
- * The head of a response whose body comes later.  1: ready; 0: held.
+ * The head of a response whose body comes later.  TA_DONE: ready; TA_WAITS: held until its first
+ * piece is known.
  */
-int ta_filters_start(struct ta_native *x, int status);
+ta_outcome ta_filters_start(struct ta_native *x, int status);
 /*
- * A piece of the body, the only one when neither started before nor `more`.  1: send *piece, which
- * may be x->packed now (and the head, if it was held); 0: *job is a new object, see below.
+ * A piece of the body, the only one when neither started before nor `more`.  TA_DONE: send *piece,
+ * which may be x->packed now (and the head, if it was held); TA_WAITS: *job is a new object, see
+ * below.
  */
-int ta_filters_body(struct ta_native *x, ta_piece *piece, bool more, PyObject **job);
+ta_outcome ta_filters_body(struct ta_native *x, ta_piece *piece, bool more, PyObject **job);
 
 /* The held head goes out as it is: what follows is not for GZip (a path). */
 int ta_filters_release(struct ta_native *x);
@@ -64,7 +66,8 @@ int ta_filters_release(struct ta_native *x);
 
 /* The awaitable of the offload. */
 PyObject *ta_filters_offload(const struct ta_native *x, PyObject *job);
-/* After it: as ta_filters_body gave 1; *piece is the job's, *more what was said then. */
+/* After it: as TA_DONE of ta_filters_body; *piece is the job's, *more what was said then.  0 or -1.
+ */
 int ta_filters_offloaded(struct ta_native *x, PyObject *job, ta_piece *piece, bool *more);
 
 /* The response will not come, if its head is still held: as if it was never begun. */

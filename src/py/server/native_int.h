@@ -42,9 +42,10 @@ int ta_dispatch_cancel(ta_native *x, PyObject *msg);
 
 /*
  * Runs the plan of the route, or answers that there is none.  False: the ASGI application has to
- * decide.  Else *rc is 1: answered; 0: *run is a new object to be run by a Task; -1: exception.
+ * decide.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
+ * or TA_FAILED.
  */
-bool ta_direct_run(ta_native *x, PyObject **run, int *rc);
+bool ta_direct_run(ta_native *x, PyObject **run, ta_outcome *outcome);
 
 /* -- shutdown.c -------------------------------------------------------------------------------- */
 
@@ -72,7 +73,7 @@ PyObject *ta_scope_text(ta_str s);
 /* -- request_body.c ---------------------------------------------------------------------------- */
 
 /* ta_xch_ops.body. */
-int ta_request_body_get(ta_xch *base, PyObject **out);
+ta_outcome ta_request_body_get(ta_xch *base, PyObject **out);
 /* Raises HTTPException(413) when `size` is over x->base.max_body: -1. */
 int ta_request_body_check(ta_native *x, uint64_t size);
 /* A new awaitable for input, after asking for `want` bytes of it. */
@@ -81,19 +82,19 @@ PyObject *ta_request_body_wait(ta_native *x, size_t want);
 /* -- response.c -------------------------------------------------------------------------------- */
 
 /* ta_xch_ops.respond: a whole response. */
-int ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
-                     const ta_piece *body, PyObject **awaitable);
+ta_outcome ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
+                            const ta_piece *body, PyObject **awaitable);
 /* One in pieces: its head; headers may be NULL.  0, or -1 with an exception. */
 int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers);
 /*
- * A piece of the body.  1: taken, but wait for room; 0: taken; -1; with filters also 2: *job (a new
- * reference) has to run first (ta_filters_offload).
+ * A piece of the body.  TA_DONE: taken.  TA_WAITS: *job (a new reference) has to run first
+ * (ta_filters_offload), or when it is NULL: taken, but wait for room.
  */
-int ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job);
-/* The job has run: sends what it made.  1: taken, but wait for room; 0: taken; -1. */
-int ta_response_job(ta_native *x, PyObject *job);
+ta_outcome ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job);
+/* The job has run: sends what it made.  TA_WAITS: taken, but wait for room. */
+ta_outcome ta_response_job(ta_native *x, PyObject *job);
 /* The regular file `fd` (taken over) of `size` bytes is the whole body.  As ta_response_piece. */
-int ta_response_file(ta_native *x, int fd, int64_t size);
+ta_outcome ta_response_file(ta_native *x, int fd, int64_t size);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_response_plain(ta_native *x, int status, const char *text);
 /* The application has left its response incomplete: sends what there is, ends the connection. */
@@ -104,7 +105,7 @@ void ta_response_started(ta_native *x, int status);
 /* -- send_file.c ------------------------------------------------------------------------------- */
 
 /* http.response.pathsend.  As ta_response_piece. */
-int ta_send_file_message(ta_native *x, PyObject *message);
+ta_outcome ta_send_file_message(ta_native *x, PyObject *message);
 /* Whether it is a FileResponse as Starlette's. */
 bool ta_send_file_is(ta_state *st, PyObject *response);
 /*
@@ -137,7 +138,7 @@ typedef struct ta_asgi_io {
 
 /* New; keeps a reference to message, which may be NULL. */
 ta_asgi_io *ta_asgi_io_new(ta_native *x, PyTypeObject *type, PyObject *message,
-                           ta_step (*advance)(ta_co *, PyObject *));
+                           ta_outcome (*advance)(ta_co *, PyObject *));
 /* mapping[key]: 1 and a new reference, 0: absent, -1. */
 int ta_asgi_io_get_item(PyObject *mapping, PyObject *key, PyObject **out);
 /* The same, KeyError when absent. */
@@ -156,7 +157,7 @@ PyObject *ta_asgi_send_new(ta_native *x, PyObject *message);
 PyObject *ta_asgi_send_job(ta_native *x, PyObject *job);
 /* http.response.start and .body, or their like.  As ta_response_begin and ta_response_piece. */
 int ta_asgi_send_start(ta_native *x, PyObject *message);
-int ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
+ta_outcome ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job);
 
 /* -- test_observer.c --------------------------------------------------------------------------- */
 

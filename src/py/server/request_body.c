@@ -32,28 +32,28 @@ PyObject *ta_request_body_wait(ta_native *x, size_t want)
     return waiter;
 }
 
-static int disconnected(ta_native *x)
+static ta_outcome disconnected(ta_native *x)
 {
     PyErr_SetNone(ta_exchange_objects_of(x->st)->client_disconnect);
-    return -1;
+    return TA_FAILED;
 }
 
-/* 1: *out is the body; 0: wait; -1. */
-static int try_body(ta_native *x, PyObject **out)
+/* TA_DONE: *out is the body (new reference). */
+static ta_outcome try_body(ta_native *x, PyObject **out)
 {
     ta_req *req = x->req;
     if (req == NULL || (ta_native_is_left(x) && !req->body_eof))
         return disconnected(x);
     if (req->content_length >= 0 && ta_request_body_check(x, (uint64_t)req->content_length) < 0)
-        return -1;
+        return TA_FAILED;
     if (ta_request_body_check(x, x->in.received + req->body.len) < 0)
-        return -1;
+        return TA_FAILED;
     if (!req->body_eof)
-        return 0;
+        return TA_WAITS;
     PyObject *bytes =
         PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)req->body.len);
     if (bytes == NULL)
-        return -1;
+        return TA_FAILED;
     x->in.received += req->body.len;
     ta_req_consume(req, req->body.len);
     TA_ASSERT(x->base.body_bytes == NULL);
@@ -61,52 +61,50 @@ static int try_body(ta_native *x, PyObject **out)
     ta_input_given(&x->in.state,
                    true); /* as if receive() had given it: what comes next is the disconnect */
     *out = bytes;
-    return 1;
+    return TA_DONE;
 }
 
-static ta_step body_advance(ta_co *co, PyObject *value)
+static ta_outcome body_advance(ta_co *co, PyObject *value)
 {
     native_body *b = (native_body *)co;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     TA_ASSERT(b->x != NULL); /* not after its end */
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);
     PyObject *bytes = Py_XNewRef(b->x->base.body_bytes);
-    int rc = bytes ? 1 : try_body(b->x, &bytes);
-    if (rc == 1) {
+    outcome = bytes ? TA_DONE : try_body(b->x, &bytes);
+    if (outcome == TA_DONE) {
         co->result = bytes;
-        step = TA_STEP_DONE;
-    } else if (rc == 0) {
+    } else if (outcome == TA_WAITS) {
         PyObject *waiter = ta_request_body_wait(b->x, SIZE_MAX);
-        if (waiter != NULL)
-            step = ta_co_await(co, waiter);
+        outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
     }
 done:
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         Py_CLEAR(b->x);
-    return step;
+    return outcome;
 }
 
-int ta_request_body_get(ta_xch *base, PyObject **out)
+ta_outcome ta_request_body_get(ta_xch *base, PyObject **out)
 {
     ta_native *x = ta_native_of(base);
     if (base->body_bytes != NULL) {
         *out = Py_NewRef(base->body_bytes);
-        return 1;
+        return TA_DONE;
     }
-    int rc = try_body(x, out);
-    if (rc != 0)
-        return rc;
+    ta_outcome outcome = try_body(x, out);
+    if (outcome != TA_WAITS)
+        return outcome;
     native_body *b =
         PyObject_GC_New(native_body, ta_server_objects_of(x->st)->xch_native.body_type);
     if (b == NULL)
-        return -1;
+        return TA_FAILED;
     ta_co_init(&b->co, body_advance);
     b->x = (ta_native *)Py_NewRef((PyObject *)x);
     PyObject_GC_Track((PyObject *)b);
     *out = (PyObject *)b;
-    return 0;
+    return TA_WAITS;
 }
 
 static int body_traverse(PyObject *self, visitproc visit, void *arg)

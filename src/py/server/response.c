@@ -18,23 +18,23 @@ void ta_response_started(ta_native *x, int status)
         ta_access_note(x, status);
 }
 
-/* What a downcall's result means.  1: wait for room; 0; -1. */
-static int result_of(ta_native *x, int rc)
+/* What a downcall's result means.  TA_WAITS: for room. */
+static ta_outcome result_of(ta_native *x, int rc)
 {
     switch (rc) {
     case TA_AGAIN:
-        return 1;
+        return TA_WAITS;
     case TA_ECLOSED:
         x->peer = TA_PEER_GONE;
-        return 0;
+        return TA_DONE;
     case TA_OK:
-        return 0;
+        return TA_DONE;
     case TA_ENOMEM:
         PyErr_NoMemory();
-        return -1;
+        return TA_FAILED;
     default:
         PyErr_SetString(PyExc_RuntimeError, "The response could not be sent.");
-        return -1;
+        return TA_FAILED;
     }
 }
 
@@ -88,30 +88,31 @@ static void head_ready(ta_native *x)
     ta_response_started(x, x->out.head.status);
 }
 
-/* Gathers the head.  1: it may go out; 0: the filters keep it; -1. */
-static int make_head(ta_native *x, PyObject *status, PyObject *headers)
+/* Gathers the head.  TA_DONE: it may go out; TA_WAITS: the filters hold it. */
+static ta_outcome make_head(ta_native *x, PyObject *status, PyObject *headers)
 {
     long code = PyLong_AsLong(status);
     if (code == -1 && PyErr_Occurred())
-        return -1;
+        return TA_FAILED;
     if (code < 200 || code > 999) {
         PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code %ld.", code);
-        return -1;
+        return TA_FAILED;
     }
     x->out.head.status = (int)code;
-    int rc = headers ? ta_head_add(&x->out.head, headers) : 0;
+    bool added = headers == NULL || ta_head_add(&x->out.head, headers) == 0;
+    ta_outcome outcome = added ? TA_DONE : TA_FAILED;
     ta_head_suit(&x->out.head);
-    if (rc >= 0)
-        rc = x->out.filters ? ta_filters_start(x, (int)code) : 1;
-    if (rc < 0)
+    if (added && x->out.filters != NULL)
+        outcome = ta_filters_start(x, (int)code);
+    if (outcome == TA_FAILED)
         ta_fields_clear(&x->out.head);
-    return rc;
+    return outcome;
 }
 
 int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
 {
-    int rc = make_head(x, status, headers);
-    if (rc < 0)
+    ta_outcome outcome = make_head(x, status, headers);
+    if (outcome == TA_FAILED)
         return -1;
     if (x->req != NULL && x->req->body_eof)
         ta_peer_is_answered(&x->peer, x->req->gone);
@@ -121,7 +122,7 @@ int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
     }
     if (TA_UNLIKELY(x->out.state == TA_RESPONSE_LOST))
         x->base.response_started = true; /* the request is about to be closed: nobody gets it */
-    else if (rc > 0)
+    else if (outcome == TA_DONE)
         head_ready(x);
     else
         ta_native_move(x, TA_RESPONSE_HELD);
@@ -147,28 +148,30 @@ static int count_body(ta_native *x, size_t len, bool more)
     return 0;
 }
 
-static int completed(ta_native *x)
+/* After the last byte: nobody waits for room any more. */
+static ta_outcome completed(ta_native *x, ta_outcome outcome)
 {
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
     ta_native_move(x, TA_RESPONSE_DONE);
     ta_waiters_wake(&x->in.readers);
-    return 0;
+    return TA_DONE;
 }
 
-static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
+static ta_outcome send_bytes(ta_native *x, const ta_piece *piece, bool more)
 {
     int rc = TA_OK;
     ta_str data = piece->data;
     ta_lender lender;
     TA_ASSERT(x->req != NULL && x->out.packing != TA_PACK_HELD);
     if (count_body(x, data.len, more) < 0)
-        return -1;
+        return TA_FAILED;
     if (!more && x->out.state == TA_RESPONSE_READY) {
         ta_loop_undefer(x->base.ls->loop, &x->later);
         ta_native_move(x, TA_RESPONSE_STREAM);
         ta_response_head head = head_of(x);
         rc = ta_resp_send_lent(x->req, &head, data, ta_piece_lender(piece, &lender));
-        rc = result_of(x, rc);
-        return rc < 0 ? -1 : completed(x);
+        return completed(x, result_of(x, rc));
     }
     if (x->out.state == TA_RESPONSE_READY)
         rc = begin_stream(x);
@@ -176,36 +179,31 @@ static int send_bytes(ta_native *x, const ta_piece *piece, bool more)
         rc = ta_resp_data_lent(x->req, data, ta_piece_lender(piece, &lender));
     if (!more) {
         int ended = ta_resp_end(x->req);
-        if (rc == TA_OK)
-            rc = ended;
-        rc = result_of(x, rc);
-        return rc < 0 ? -1 : completed(x);
+        return completed(x, result_of(x, rc == TA_OK ? ended : rc));
     }
     return result_of(x, rc);
 }
 
 /* Sends a piece that the filters have seen, and the head if it was held back till now. */
-static int send_filtered(ta_native *x, bool held, const ta_piece *piece, bool more)
+static ta_outcome send_filtered(ta_native *x, bool held, const ta_piece *piece, bool more)
 {
     if (held)
         head_ready(x);
-    int rc = send_bytes(x, piece, more);
+    ta_outcome outcome = send_bytes(x, piece, more);
     ta_buf_free(&x->out.packed); /* the connection has copied or taken it */
-    return rc;
+    return outcome;
 }
 
-int ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
+ta_outcome ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
 {
     if (TA_LIKELY(x->out.packing == TA_PACK_NONE))
         return send_bytes(x, &piece, more);
     bool held = x->out.packing == TA_PACK_HELD;
-    int rc = ta_filters_body(x, &piece, more, job);
-    if (rc <= 0)
-        return rc < 0 ? -1 : 2;
-    return send_filtered(x, held, &piece, more);
+    ta_outcome outcome = ta_filters_body(x, &piece, more, job);
+    return outcome == TA_DONE ? send_filtered(x, held, &piece, more) : outcome;
 }
 
-int ta_response_file(ta_native *x, int fd, int64_t size)
+ta_outcome ta_response_file(ta_native *x, int fd, int64_t size)
 {
     if (x->out.packing == TA_PACK_HELD) {
         if (ta_filters_release(x) < 0)
@@ -226,22 +224,21 @@ int ta_response_file(ta_native *x, int fd, int64_t size)
     if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && x->base.method_id != TA_METHOD_HEAD)
         rc = ta_resp_file(x->req, fd, 0, size);
     int ended = ta_resp_end(x->req);
-    rc = result_of(x, rc == TA_OK ? ended : rc);
-    return rc < 0 ? -1 : completed(x);
+    return completed(x, result_of(x, rc == TA_OK ? ended : rc));
 error:
     close(fd);
-    return -1;
+    return TA_FAILED;
 }
 
-int ta_response_job(ta_native *x, PyObject *job)
+ta_outcome ta_response_job(ta_native *x, PyObject *job)
 {
     ta_piece piece;
     bool more, held = x->out.packing == TA_PACK_HELD;
     if (x->req == NULL || ta_response_is_over(x->out.state) || x->peer == TA_PEER_GONE ||
         x->req->gone)
-        return 0; /* nobody is there any more */
+        return TA_DONE; /* nobody is there any more */
     if (ta_filters_offloaded(x, job, &piece, &more) < 0)
-        return -1;
+        return TA_FAILED;
     return send_filtered(x, held, &piece, more);
 }
 
@@ -289,27 +286,28 @@ static int take_raw_headers(ta_native *x, whole *response, PyObject *raw_headers
 
 /* What the filters make of it; `given`: its fields are not in x->out.head yet.  As
  * ta_filters_body. */
-static int filter_whole(ta_native *x, whole *response, bool given, PyObject **job)
+static ta_outcome filter_whole(ta_native *x, whole *response, bool given, PyObject **job)
 {
     if (given && ta_fields_copy(&x->out.head, &response->head) != TA_OK) {
         PyErr_NoMemory();
-        return -1;
+        return TA_FAILED;
     }
-    int rc = ta_filters_start(x, response->head.status);
-    if (rc == 0)
-        rc = ta_filters_body(x, &response->body, false, job);
+    ta_outcome outcome = ta_filters_start(x, response->head.status);
+    if (outcome == TA_WAITS)
+        outcome = ta_filters_body(x, &response->body, false, job);
     response->head = ta_fields_head(&x->out.head);
-    return rc;
+    return outcome;
 }
 
-/* To the protocol.  1, or -1 with RuntimeError: nothing was sent, another response may come. */
-static int send_whole(ta_native *x, whole *response)
+/* To the protocol.  TA_DONE, or TA_FAILED with RuntimeError: nothing was sent, another response may
+ * come. */
+static ta_outcome send_whole(ta_native *x, whole *response)
 {
     ta_lender lender;
     ta_native_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, response->head.status);
     if (x->req == NULL)
-        return 1; /* the peer has gone: nobody to tell */
+        return TA_DONE; /* the peer has gone: nobody to tell */
     response->head.flags |= x->server->base_flags;
     int rc = ta_resp_send_lent(x->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
@@ -318,38 +316,38 @@ static int send_whole(ta_native *x, whole *response)
         ta_fields_clear(&x->out.head);
         PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes",
                      response->head.status, response->body.data.len);
-        return -1;
+        return TA_FAILED;
     }
     /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
     ta_buf_free(&x->out.packed);
     if (x->in.readers.first != NULL)
         ta_waiters_wake(&x->in.readers);
-    return 1;
+    return TA_DONE;
 }
 
-int ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
-                     const ta_piece *body, PyObject **awaitable)
+ta_outcome ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
+                            const ta_piece *body, PyObject **awaitable)
 {
     ta_native *x = ta_native_of(base);
     whole response = {.head = *head, .body = *body};
     PyObject *job = NULL;
-    int rc = 1;
+    ta_outcome outcome = TA_DONE;
     if (base->response_started) {
         PyErr_SetString(PyExc_RuntimeError, "The response has already been started.");
-        return -1;
+        return TA_FAILED;
     }
-    if (raw_headers != NULL)
-        rc = take_raw_headers(x, &response, raw_headers) < 0 ? -1 : 1;
-    if (rc > 0 && x->out.filters != NULL && x->req != NULL)
-        rc = filter_whole(x, &response, raw_headers == NULL, &job);
-    if (TA_LIKELY(rc > 0))
+    if (raw_headers != NULL && take_raw_headers(x, &response, raw_headers) < 0)
+        outcome = TA_FAILED;
+    if (outcome == TA_DONE && x->out.filters != NULL && x->req != NULL)
+        outcome = filter_whole(x, &response, raw_headers == NULL, &job);
+    if (TA_LIKELY(outcome == TA_DONE))
         return send_whole(x, &response);
-    if (rc < 0) {
+    if (outcome == TA_FAILED) {
         ta_filters_drop(x);
         ta_fields_clear(&x->out.head);
-        return -1;
+        return TA_FAILED;
     }
     ta_native_move(x, TA_RESPONSE_HELD);
     *awaitable = ta_asgi_send_job(x, job);
-    return *awaitable ? 0 : -1;
+    return *awaitable ? TA_WAITS : TA_FAILED;
 }

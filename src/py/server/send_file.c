@@ -36,13 +36,13 @@ error:
     return -1;
 }
 
-int ta_send_file_message(ta_native *x, PyObject *message)
+ta_outcome ta_send_file_message(ta_native *x, PyObject *message)
 {
     int64_t size;
     PyObject *path = ta_asgi_io_need_item(message, x->st->names.path);
     int fd = path ? open_regular(path, &size) : -1;
     Py_XDECREF(path);
-    return fd < 0 ? -1 : ta_response_file(x, fd, size);
+    return fd < 0 ? TA_FAILED : ta_response_file(x, fd, size);
 }
 
 /* -- FileResponses of plans

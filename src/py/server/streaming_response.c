@@ -21,7 +21,7 @@
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
-enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND };
+enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND, OVER };
 
 struct ta_streamer {
     ta_co co;
@@ -116,15 +116,16 @@ static void send_ping(ta_streamer *s)
 {
     ta_native *x = s->x;
     PyObject *job = NULL;
-    int rc =
-        x->peer == TA_PEER_GONE ? 0 : ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
-    if (rc == 2) { /* so few bytes need no thread */
+    ta_outcome outcome = TA_DONE;
+    if (x->peer != TA_PEER_GONE)
+        outcome = ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
+    if (job != NULL) { /* so few bytes need no thread */
         PyObject *none = PyObject_CallNoArgs(job);
-        rc = none ? ta_response_job(x, job) : -1;
+        outcome = none ? ta_response_job(x, job) : TA_FAILED;
         Py_XDECREF(none);
         Py_DECREF(job);
     }
-    if (rc < 0)
+    if (outcome == TA_FAILED)
         ta_ls_unhandled(x->base.ls, "Exception while a stream was kept alive");
 }
 
@@ -162,39 +163,43 @@ static int begin_pings(ta_streamer *s)
     return 0;
 }
 
-/* -- steps ------------------------------------------------------------------------------------ */
+/*
+ * -- steps ------------------------------------------------------------------------------------
+ *
+ * DONE: the machine goes on at once, with s->piece if there is one, unless its state is OVER.
+ */
 
 /* Starlette's own code. */
-static ta_step theirs(ta_streamer *s)
+static ta_outcome theirs(ta_streamer *s)
 {
     PyObject *awaitable = ta_xch_call(&s->x->base, s->response);
     s->state = THEIRS;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
 }
 
-static ta_step ask_next(ta_streamer *s)
+static ta_outcome ask_next(ta_streamer *s)
 {
     PyObject *awaitable;
     s->state = NEXT;
     if (s->ahead == NULL) {
         PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
         awaitable = async->am_anext(s->iterator);
-        return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+        return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
     }
-    int rc = ta_ahead_next(s->ahead, &awaitable);
-    if (rc < 0)
-        return TA_STEP_ERROR;
-    if (rc == 0) {
+    ta_outcome outcome = ta_ahead_next(s->ahead, &awaitable);
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
+    if (outcome == TA_WAITS) {
         s->state = MORE;
         return ta_co_await(&s->co, awaitable);
     }
     if (awaitable == NULL) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     TA_ASSERT(s->piece == NULL);
     s->piece = awaitable;
-    return TA_STEP_GO;
+    return TA_DONE;
 }
 
 /* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
@@ -283,7 +288,7 @@ static bool may_iterate(const ta_native *x)
            !x->server->errors_on_send;
 }
 
-static ta_step begin(ta_streamer *s)
+static ta_outcome begin(ta_streamer *s)
 {
     ta_native *x = s->x;
     const ta_names_state *n = &x->st->names;
@@ -295,58 +300,59 @@ static ta_step begin(ta_streamer *s)
     Py_XDECREF(headers);
     Py_XDECREF(status);
     if (rc < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     s->task = PyObject_CallNoArgs(ta_server_objects_of(x->st)->stream.current_task);
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
     if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     TA_ASSERT(x->out.stream == NULL);
     x->out.stream = s;
-    return begin_pings(s) < 0 ? TA_STEP_ERROR : ask_next(s);
+    return begin_pings(s) < 0 ? TA_FAILED : ask_next(s);
 }
 
 /*
  * What comes after the stream may take from the iterator what it uses: not while a thread is in it.
- * GO: no thread is; else it is waited for, in `state`.
+ * DONE: no thread is; else it is waited for, in `state`.
  */
-static ta_step leave_thread(ta_streamer *s, uint8_t state)
+static ta_outcome leave_thread(ta_streamer *s, uint8_t state)
 {
     if (s->ahead == NULL)
-        return TA_STEP_GO;
+        return TA_DONE;
     PyObject *thread = ta_ahead_stop(s->ahead);
     s->state = state;
     if (thread != NULL)
         return ta_co_await(&s->co, thread);
-    return PyErr_Occurred() ? TA_STEP_ERROR : TA_STEP_GO;
+    return PyErr_Occurred() ? TA_FAILED : TA_DONE;
 }
 
 /* The response is sent, or nobody wants it any more. */
-static ta_step background(ta_streamer *s)
+static ta_outcome background(ta_streamer *s)
 {
     ta_native *x = s->x;
     ta_end_hears(&x->asgi.end); /* if its client has gone, this is what comes after */
-    ta_step step = leave_thread(s, CLOSING);
-    if (step != TA_STEP_GO)
-        return step;
+    ta_outcome outcome = leave_thread(s, CLOSING);
+    if (outcome != TA_DONE)
+        return outcome;
     end_iteration(s);
     ta_co_leave_context(&s->co);
     PyObject *job = PyObject_GetAttr(s->response, x->st->names.background);
     if (job == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (Py_IsNone(job)) {
         Py_DECREF(job);
-        return TA_STEP_DONE;
+        s->state = OVER;
+        return TA_DONE;
     }
     if (x->req != NULL)
         ta_resp_flush(x->req);
     PyObject *awaitable = PyObject_CallNoArgs(job);
     Py_DECREF(job);
     s->state = BACKGROUND;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
 }
 
 /* Sends a piece, or (`more` false) the end. */
-static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
+static ta_outcome send_piece(ta_streamer *s, ta_piece piece, bool more)
 {
     ta_native *x = s->x;
     PyObject *job = NULL, *awaitable = NULL;
@@ -354,25 +360,25 @@ static ta_step send_piece(ta_streamer *s, ta_piece piece, bool more)
         return background(s);
     if (s->ping != NULL)
         s->last = ta_loop_now(x->base.ls->loop);
-    int rc = ta_response_piece(x, piece, more, &job);
-    if (rc < 0)
-        return TA_STEP_ERROR;
-    if (rc == 0) {
+    ta_outcome outcome = ta_response_piece(x, piece, more, &job);
+    if (outcome == TA_FAILED)
+        return TA_FAILED;
+    if (outcome == TA_DONE) {
         if (!more || x->peer == TA_PEER_GONE)
             return background(s);
         return ask_next(s);
     }
-    awaitable = rc == 2 ? ta_asgi_send_job(x, job)
-                        : (PyObject *)ta_waiters_add(&x->out.writers, x->base.ls);
+    awaitable = job != NULL ? ta_asgi_send_job(x, job)
+                            : (PyObject *)ta_waiters_add(&x->out.writers, x->base.ls);
     s->state = more ? ROOM : ENDING;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_STEP_ERROR;
+    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
 }
 
 /* What the iterator gave: bytes, a memoryview, or something to encode. */
-static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
+static ta_outcome take_piece(ta_streamer *s, PyObject *piece /* steals */)
 {
     const ta_names_state *n = &s->x->st->names;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     s->state = ROOM;
     if (!PyBytes_Check(piece) && !PyMemoryView_Check(piece)) {
         PyObject *charset = PyObject_GetAttr(s->response, n->charset);
@@ -380,20 +386,20 @@ static ta_step take_piece(ta_streamer *s, PyObject *piece /* steals */)
         Py_XDECREF(charset);
         Py_SETREF(piece, encoded);
         if (piece == NULL)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
     }
     if (TA_LIKELY(PyBytes_CheckExact(piece))) {
-        step = send_piece(s, ta_piece_bytes(piece), true);
+        outcome = send_piece(s, ta_piece_bytes(piece), true);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) == 0) {
-            step =
+            outcome =
                 send_piece(s, (ta_piece){ta_str_of(view.buf, (size_t)view.len), piece, NULL}, true);
             PyBuffer_Release(&view);
         }
     }
     Py_DECREF(piece);
-    return step;
+    return outcome;
 }
 
 /* The error of events comes out of a task group, where there is one (_EventStream.__call__). */
@@ -410,37 +416,37 @@ static void group_error(void)
 }
 
 /* The exception that is set leaves when no thread is in the iterator; a cancellation at once. */
-static ta_step raise_later(ta_streamer *s)
+static ta_outcome raise_later(ta_streamer *s)
 {
     if (s->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     TA_ASSERT(s->exc == NULL);
     s->exc = PyErr_GetRaisedException();
-    ta_step step = leave_thread(s, FAILING);
-    if (step == TA_STEP_AWAIT)
-        return step;
+    ta_outcome outcome = leave_thread(s, FAILING);
+    if (outcome == TA_WAITS)
+        return outcome;
     PyErr_Clear(); /* the first one matters more */
     PyErr_SetRaisedException(s->exc);
     s->exc = NULL;
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
 /* In FAILING: the thread is out, or something (maybe a cancellation of ours) was thrown in. */
-static ta_step raise_now(ta_streamer *s)
+static ta_outcome raise_now(ta_streamer *s)
 {
     TA_ASSERT(s->exc != NULL);
     bool ours = PyErr_Occurred() != NULL && s->cancelled;
     PyErr_Clear();
-    if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_STEP_AWAIT)
-        return TA_STEP_AWAIT;
+    if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_WAITS)
+        return TA_WAITS;
     PyErr_Clear();
     PyErr_SetRaisedException(s->exc);
     s->exc = NULL;
-    return TA_STEP_ERROR;
+    return TA_FAILED;
 }
 
 /* An exception is set, or the one that waits has its turn. */
-static ta_step failed(ta_streamer *s)
+static ta_outcome failed(ta_streamer *s)
 {
     if (s->state == FAILING)
         return raise_now(s);
@@ -448,7 +454,7 @@ static ta_step failed(ta_streamer *s)
         PyErr_Clear();
         int cut = take_back(s);
         if (cut < 0)
-            return TA_STEP_ERROR;
+            return TA_FAILED;
         return cut ? background(s) : send_piece(s, (ta_piece){TA_STR(""), NULL, NULL}, false);
     }
     if (s->cancelled) {
@@ -457,7 +463,7 @@ static ta_step failed(ta_streamer *s)
         int cut = take_back(s);
         if (cut < 0 || (cancelled && cut)) {
             Py_DECREF(exc);
-            return cut < 0 ? TA_STEP_ERROR : background(s);
+            return cut < 0 ? TA_FAILED : background(s);
         }
         PyErr_SetRaisedException(exc);
     }
@@ -466,7 +472,7 @@ static ta_step failed(ta_streamer *s)
     return raise_later(s);
 }
 
-static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
+static ta_outcome go_on(ta_streamer *s, PyObject *value /* steals */)
 {
     int cut;
     switch (s->state) {
@@ -479,7 +485,7 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
         /* the iterator made nothing of its cancellation */
         Py_XDECREF(value);
         cut = take_back(s);
-        return cut < 0 ? TA_STEP_ERROR : background(s);
+        return cut < 0 ? TA_FAILED : background(s);
     case ROOM:
         Py_XDECREF(value);
         return s->x->peer == TA_PEER_GONE ? background(s) : ask_next(s);
@@ -487,7 +493,7 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
         Py_XDECREF(value);
         cut = take_back(s);
         if (cut != 0)
-            return cut < 0 ? TA_STEP_ERROR : background(s);
+            return cut < 0 ? TA_FAILED : background(s);
         return ask_next(s);
     case ENDING:
     case CLOSING:
@@ -495,10 +501,11 @@ static ta_step go_on(ta_streamer *s, PyObject *value /* steals */)
         return background(s);
     case FAILING:
         Py_XDECREF(value);
-        return TA_STEP_ERROR;
-    default:
+        return TA_FAILED;
+    default: /* THEIRS, BACKGROUND */
         Py_XDECREF(value);
-        return TA_STEP_DONE;
+        s->state = OVER;
+        return TA_DONE;
     }
 }
 
@@ -513,20 +520,20 @@ static void let_go(ta_streamer *s)
     Py_CLEAR(s->x);
 }
 
-static ta_step stream_advance(ta_co *co, PyObject *value)
+static ta_outcome stream_advance(ta_co *co, PyObject *value)
 {
     ta_streamer *s = (ta_streamer *)co;
-    ta_step step = value == NULL && PyErr_Occurred() ? TA_STEP_ERROR : go_on(s, value);
+    ta_outcome outcome = value == NULL && PyErr_Occurred() ? TA_FAILED : go_on(s, value);
     for (;;) {
-        if (step == TA_STEP_ERROR)
-            step = failed(s);
-        if (step != TA_STEP_GO)
+        if (outcome == TA_FAILED)
+            outcome = failed(s);
+        if (outcome != TA_DONE || s->state == OVER)
             break;
         PyObject *piece = s->piece;
         s->piece = NULL;
-        step = go_on(s, piece);
+        outcome = go_on(s, piece);
     }
-    if (step == TA_STEP_DONE || step == TA_STEP_ERROR) {
+    if (outcome != TA_WAITS) {
         PyObject *exc = PyErr_GetRaisedException();
         if (s->ahead != NULL) { /* cancelled by others: nobody waits for its end */
             PyObject *thread = ta_ahead_stop(s->ahead);
@@ -538,7 +545,7 @@ static ta_step stream_advance(ta_co *co, PyObject *value)
         if (exc != NULL)
             PyErr_SetRaisedException(exc);
     }
-    return step;
+    return outcome;
 }
 
 /* -- what is plain ---------------------------------------------------------------------------- */

@@ -363,11 +363,11 @@ static PyObject *disconnect_message(ta_websock *w)
     return dict;
 }
 
-static ta_step receive_advance(ta_co *co, PyObject *value)
+static ta_outcome receive_advance(ta_co *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_websock *w = io->x->ws;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     PyObject *message = NULL;
     if (value == NULL && PyErr_Occurred())
         goto done;
@@ -384,16 +384,16 @@ static ta_step receive_advance(ta_co *co, PyObject *value)
     } else {
         PyObject *waiter = ta_waiters_add(&io->x->in.readers, io->x->base.ls);
         if (waiter != NULL)
-            step = ta_co_await(co, waiter);
+            outcome = ta_co_await(co, waiter);
         goto done;
     }
     co->result = message;
     if (message != NULL)
-        step = TA_STEP_DONE;
+        outcome = TA_DONE;
 done:
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         Py_CLEAR(io->x);
-    return step;
+    return outcome;
 }
 
 PyObject *ta_websock_receive(ta_native *x)
@@ -404,11 +404,11 @@ PyObject *ta_websock_receive(ta_native *x)
 
 /* -- send ------------------------------------------------------------------------------------- */
 
-static int client_disconnected(ta_websock *w)
+static ta_outcome client_disconnected(ta_websock *w)
 {
     ta_end_hears(&w->x->asgi.end);
     PyErr_SetNone(ta_server_objects_of(w->x->st)->ws.client_disconnected);
-    return -1;
+    return TA_FAILED;
 }
 
 /* mapping[key] if it is there and not None: 1, 0, -1. */
@@ -458,12 +458,12 @@ done:
     return rc;
 }
 
-static int send_accept(ta_websock *w, PyObject *message)
+static ta_outcome send_accept(ta_websock *w, PyObject *message)
 {
     ta_native *x = w->x;
     ta_ws_cfg cfg = x->server->ws_cfg;
     if (make_answer(w, message) < 0)
-        return -1;
+        return TA_FAILED;
     if (x->req == NULL)
         return client_disconnected(w);
     TA_ASSERT(w->conn == NULL);
@@ -471,7 +471,7 @@ static int send_accept(ta_websock *w, PyObject *message)
     w->conn = ta_ws_new(x->base.ls->loop, &cfg, &conn_ops, w);
     if (w->conn == NULL) {
         PyErr_NoMemory();
-        return -1;
+        return TA_FAILED;
     }
     ta_response_head head = ta_fields_head(&x->out.head);
     head.flags |= x->server->base_flags;
@@ -485,14 +485,14 @@ static int send_accept(ta_websock *w, PyObject *message)
             return client_disconnected(w);
         }
         PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
-        return -1;
+        return TA_FAILED;
     }
     move(w, OPEN);
     ta_native_move(x, TA_RESPONSE_UPGRADED);
     ta_response_started(x, 101);
     if (x->server->stopping)
         ta_websock_shut_down(x);
-    return rc == TA_AGAIN;
+    return rc == TA_AGAIN ? TA_WAITS : TA_DONE;
 }
 
 /* A refusal without a response of the application's. */
@@ -503,61 +503,68 @@ static void deny(ta_websock *w)
     ta_response_plain(w->x, 403, "");
 }
 
-static int send_denial_body(ta_websock *w, PyObject *message)
+static ta_outcome send_denial_body(ta_websock *w, PyObject *message)
 {
-    int rc = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
+    ta_outcome outcome = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
     if (ta_response_is_over(w->x->out.state)) {
         move(w, CLOSED);
         set_end(w, TA_WS_ABNORMAL, NULL);
     }
-    return rc;
+    return outcome;
 }
 
-static int send_piece(ta_websock *w, bool text, const ta_piece *piece)
+static ta_outcome send_piece(ta_websock *w, bool text, const ta_piece *piece)
 {
     ta_lender lender;
     switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
     case TA_OK:
-        return 0;
+        return TA_DONE;
     case TA_AGAIN:
-        return 1;
+        return TA_WAITS;
     case TA_ENOMEM:
         PyErr_NoMemory();
-        return -1;
+        return TA_FAILED;
     default:
         w->gone = true;
         return client_disconnected(w);
     }
 }
 
-static int send_data(ta_websock *w, PyObject *message)
+static ta_outcome send_bytes(ta_websock *w, PyObject *data)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return TA_FAILED;
+    ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
+    ta_outcome outcome = send_piece(w, false, &piece);
+    PyBuffer_Release(&view);
+    return outcome;
+}
+
+static ta_outcome send_text(ta_websock *w, PyObject *text)
+{
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+    ta_piece piece = {ta_str_of(utf8, (size_t)len), text, NULL};
+    return utf8 ? send_piece(w, true, &piece) : TA_FAILED;
+}
+
+/* Nothing to send: taken. */
+static ta_outcome send_data(ta_websock *w, PyObject *message)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *data = NULL;
-    int rc = get_some(message, n->bytes, &data);
-    if (rc < 0)
-        return -1;
-    if (rc > 0) {
-        Py_buffer view;
-        rc = PyObject_GetBuffer(data, &view, PyBUF_SIMPLE);
-        if (rc == 0) {
-            ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
-            rc = send_piece(w, false, &piece);
-            PyBuffer_Release(&view);
-        }
-    } else {
-        rc = get_some(message, n->text, &data);
-        if (rc > 0) {
-            Py_ssize_t len;
-            const char *utf8 = PyUnicode_AsUTF8AndSize(data, &len);
-            ta_piece piece = {ta_str_of(utf8, (size_t)len), data, NULL};
-            rc = utf8 ? send_piece(w, true, &piece) : -1;
-        }
-    }
+    ta_outcome outcome = TA_DONE;
+    int found = get_some(message, n->bytes, &data);
+    if (found > 0)
+        outcome = send_bytes(w, data);
+    else if (found == 0 && (found = get_some(message, n->text, &data)) > 0)
+        outcome = send_text(w, data);
     Py_XDECREF(data);
-    return rc;
+    return found < 0 ? TA_FAILED : outcome;
 }
 
+/* 0, or -1 with an exception. */
 static int send_close(ta_websock *w, PyObject *message)
 {
     const ta_names_state *n = &w->x->st->names;
@@ -591,40 +598,40 @@ static int send_close(ta_websock *w, PyObject *message)
     return 0;
 }
 
-static int unexpected(const char *wanted, PyObject *type)
+static ta_outcome unexpected(const char *wanted, PyObject *type)
 {
     PyErr_Format(PyExc_RuntimeError, "Expected ASGI message %s got '%S'.", wanted, type);
-    return -1;
+    return TA_FAILED;
 }
 
-static int take_first_message(ta_websock *w, PyObject *message, PyObject *type)
+static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->names;
     if (ta_asgi_io_same_text(type, n->websocket_accept))
         return send_accept(w, message);
     if (ta_asgi_io_same_text(type, n->websocket_close)) {
         if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
-            return -1;
+            return TA_FAILED;
         deny(w);
-        return 0;
+        return TA_DONE;
     }
     if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
-        int rc = ta_asgi_send_start(w->x, message);
-        if (rc == 0)
-            move(w, DENYING);
-        return rc;
+        if (ta_asgi_send_start(w->x, message) < 0)
+            return TA_FAILED;
+        move(w, DENYING);
+        return TA_DONE;
     }
     return unexpected(
         "'websocket.accept', 'websocket.close' or 'websocket.http.response.start' but", type);
 }
 
-/* 1: taken, but wait for room; 0: taken; -1. */
-static int take_message(ta_websock *w, PyObject *message, PyObject *type)
+/* TA_DONE: taken; TA_WAITS: taken, but wait for room. */
+static ta_outcome take_message(ta_websock *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->names;
     if (w->phase != CLOSED && (w->gone || (w->phase == OPEN && w->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
-        return ta_asgi_io_same_text(type, n->websocket_close) ? 0 : client_disconnected(w);
+        return ta_asgi_io_same_text(type, n->websocket_close) ? TA_DONE : client_disconnected(w);
     }
     switch ((phase)w->phase) {
     case CONNECTING:
@@ -637,44 +644,44 @@ static int take_message(ta_websock *w, PyObject *message, PyObject *type)
         if (ta_asgi_io_same_text(type, n->websocket_send))
             return send_data(w, message);
         if (ta_asgi_io_same_text(type, n->websocket_close))
-            return send_close(w, message);
+            return send_close(w, message) < 0 ? TA_FAILED : TA_DONE;
         return unexpected("'websocket.send' or 'websocket.close', but", type);
     case CLOSED:
         break;
     }
     PyErr_Format(PyExc_RuntimeError,
                  "Unexpected ASGI message '%S', after sending 'websocket.close'.", type);
-    return -1;
+    return TA_FAILED;
 }
 
-static ta_step send_advance(ta_co *co, PyObject *value)
+static ta_outcome send_advance(ta_co *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_websock *w = io->x->ws;
-    ta_step step = TA_STEP_ERROR;
+    ta_outcome outcome = TA_FAILED;
     PyObject *message = io->message;
     io->message = NULL;
     if (value == NULL && PyErr_Occurred()) {
         /* thrown in */
     } else if (message == NULL) {
         Py_XDECREF(value);
-        step = TA_STEP_DONE; /* there is room now, or nobody to wait for */
+        outcome = TA_DONE; /* there is room now, or nobody to wait for */
     } else {
         PyObject *type = ta_asgi_io_need_item(message, io->x->st->names.type);
-        int rc = type ? take_message(w, message, type) : -1;
+        if (type != NULL)
+            outcome = take_message(w, message, type);
         Py_XDECREF(type);
-        if (rc == 0 || (rc > 0 && w->gone)) {
-            step = TA_STEP_DONE;
-        } else if (rc > 0) {
+        if (outcome == TA_WAITS && w->gone) {
+            outcome = TA_DONE;
+        } else if (outcome == TA_WAITS) {
             PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
-            if (waiter != NULL)
-                step = ta_co_await(co, waiter);
+            outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
         }
     }
     Py_XDECREF(message);
-    if (step != TA_STEP_AWAIT)
+    if (outcome != TA_WAITS)
         Py_CLEAR(io->x);
-    return step;
+    return outcome;
 }
 
 PyObject *ta_websock_send(ta_native *x, PyObject *message)

@@ -3,7 +3,7 @@
 
 #include <frameobject.h>
 
-void ta_co_init(ta_co *co, ta_step (*advance)(ta_co *, PyObject *))
+void ta_co_init(ta_co *co, ta_outcome (*advance)(ta_co *, PyObject *))
 {
     co->advance = advance;
     co->delegate = NULL;
@@ -46,31 +46,31 @@ static int is_iterable_coroutine(PyObject *obj)
     return (flags & CO_ITERABLE_COROUTINE) != 0;
 }
 
-ta_step ta_co_await(ta_co *co, PyObject *awaitable)
+ta_outcome ta_co_await(ta_co *co, PyObject *awaitable)
 {
     if (TA_LIKELY(PyCoro_CheckExact(awaitable)) || is_iterable_coroutine(awaitable)) {
         Py_XSETREF(co->delegate, awaitable);
-        return TA_STEP_AWAIT;
+        return TA_WAITS;
     }
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
     if (async == NULL || async->am_await == NULL) {
         PyErr_Format(PyExc_TypeError, "object %.100s can't be used in 'await' expression",
                      Py_TYPE(awaitable)->tp_name);
         Py_DECREF(awaitable);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     PyObject *it = async->am_await(awaitable);
     Py_DECREF(awaitable);
     if (it == NULL)
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     if (!PyIter_Check(it) || PyCoro_CheckExact(it)) {
         PyErr_Format(PyExc_TypeError, "__await__() returned non-iterator of type '%.100s'",
                      Py_TYPE(it)->tp_name);
         Py_DECREF(it);
-        return TA_STEP_ERROR;
+        return TA_FAILED;
     }
     Py_XSETREF(co->delegate, it);
-    return TA_STEP_AWAIT;
+    return TA_WAITS;
 }
 
 /* A StopIteration must not leave a coroutine: callers would take it for its return. */
@@ -156,11 +156,11 @@ void ta_co_handle(ta_co *co, PyObject *exc)
     push_handled(co);
 }
 
-/* Goes on after `step` until the machine waits or ends. */
-static PySendResult co_drive(ta_co *co, ta_step step, PyObject **result)
+/* Goes on after `outcome` until the machine waits or ends. */
+static PySendResult co_drive(ta_co *co, ta_outcome outcome, PyObject **result)
 {
     for (;;) {
-        if (step == TA_STEP_AWAIT) {
+        if (outcome == TA_WAITS) {
             PyObject *value;
             PySendResult sent = PyIter_Send(co->delegate, Py_None, &value);
             if (sent == PYGEN_NEXT) {
@@ -168,11 +168,11 @@ static PySendResult co_drive(ta_co *co, ta_step step, PyObject **result)
                 return PYGEN_NEXT;
             }
             Py_CLEAR(co->delegate);
-            step = co->advance(co, sent == PYGEN_RETURN ? value : NULL);
+            outcome = co->advance(co, sent == PYGEN_RETURN ? value : NULL);
             continue;
         }
         co->finished = true;
-        if (step == TA_STEP_DONE) {
+        if (outcome == TA_DONE) {
             *result = co->result ? co->result : Py_NewRef(Py_None);
             co->result = NULL;
             return PYGEN_RETURN;
@@ -213,10 +213,10 @@ PySendResult ta_co_am_send(PyObject *self, PyObject *arg, PyObject **result)
     }
     Py_INCREF(self); /* the machine may drop whoever holds it */
     ta_co_enter(co);
-    ta_step step;
+    ta_outcome outcome;
     PySendResult res;
     if (co->delegate == NULL) {
-        step = co->advance(co, NULL);
+        outcome = co->advance(co, NULL);
     } else {
         PyObject *value;
         PySendResult sent = PyIter_Send(co->delegate, arg, &value);
@@ -226,9 +226,9 @@ PySendResult ta_co_am_send(PyObject *self, PyObject *arg, PyObject **result)
             goto done;
         }
         Py_CLEAR(co->delegate);
-        step = co->advance(co, sent == PYGEN_RETURN ? value : NULL);
+        outcome = co->advance(co, sent == PYGEN_RETURN ? value : NULL);
     }
-    res = co_drive(co, step, result);
+    res = co_drive(co, outcome, result);
 done:
     ta_co_leave(co);
     Py_DECREF(self);

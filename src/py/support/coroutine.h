@@ -9,25 +9,20 @@
 #ifndef TA_PY_SUPPORT_COROUTINE_H
 #define TA_PY_SUPPORT_COROUTINE_H
 
+#include "py/support/outcome.h"
 #include "py/support/py_compat.h"
 
 typedef struct ta_co ta_co;
-
-typedef enum ta_step {
-    TA_STEP_GO,    /* for the machines' inner use: the state has changed, go on */
-    TA_STEP_DONE,  /* finished: co->result (NULL: None) is the value */
-    TA_STEP_AWAIT, /* co->delegate was set by ta_co_await */
-    TA_STEP_ERROR  /* finished, an exception is set */
-} ta_step;
 
 struct ta_co {
     PyObject_HEAD
     /*
      * value: what the delegate returned (steals); NULL: an exception is set, thrown in or
-     * raised by the delegate -- or nothing is set: the first step.  After DONE and ERROR it is
-     * not called again and should have dropped what the machine held.
+     * raised by the delegate -- or nothing is set: the first step.  TA_DONE: co->result (NULL:
+     * None) is the value; TA_WAITS: co->delegate was set by ta_co_await.  After TA_DONE and
+     * TA_FAILED it is not called again and should have dropped what the machine held.
      */
-    ta_step (*advance)(ta_co *co, PyObject *value);
+    ta_outcome (*advance)(ta_co *co, PyObject *value);
     PyObject *delegate; /* owned: the iterator that is waited for */
     PyObject *result;   /* owned */
     /* Owned or NULL: what sys.exc_info() shows while the machine runs, as in an `except` block. */
@@ -38,8 +33,8 @@ struct ta_co {
     bool inside; /* of the context, now */
 };
 
-/* Waits for `awaitable` (steals, also on failure): sets co->delegate.  TA_STEP_AWAIT or _ERROR. */
-ta_step ta_co_await(ta_co *co, PyObject *awaitable);
+/* Waits for `awaitable` (steals, also on failure): sets co->delegate.  TA_WAITS or TA_FAILED. */
+ta_outcome ta_co_await(ta_co *co, PyObject *awaitable);
 
 /* For `advance`: from now on exc (borrowed) is being handled; once at most. */
 void ta_co_handle(ta_co *co, PyObject *exc);
@@ -53,7 +48,7 @@ void ta_co_leave_context(ta_co *co);
 void ta_co_enter(ta_co *co);
 void ta_co_leave(ta_co *co);
 
-void ta_co_init(ta_co *co, ta_step (*advance)(ta_co *, PyObject *));
+void ta_co_init(ta_co *co, ta_outcome (*advance)(ta_co *, PyObject *));
 int ta_co_traverse(ta_co *co, visitproc visit, void *arg);
 void ta_co_clear(ta_co *co);
 

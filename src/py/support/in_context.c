@@ -15,7 +15,7 @@ typedef struct in_context {
     PyObject *awaitable; /* owned until the first step */
 } in_context;
 
-static ta_step advance(ta_co *co, PyObject *value)
+static ta_outcome advance(ta_co *co, PyObject *value)
 {
     in_context *c = (in_context *)co;
     PyObject *awaitable = c->awaitable;
@@ -24,7 +24,7 @@ static ta_step advance(ta_co *co, PyObject *value)
         return ta_co_await(co, awaitable);
     Py_XDECREF(awaitable); /* thrown in before it was begun */
     co->result = value;
-    return value ? TA_STEP_DONE : TA_STEP_ERROR;
+    return value ? TA_DONE : TA_FAILED;
 }
 
 /* Leaves the context; an exception that is set stays set. */
