@@ -2,13 +2,7 @@
  * body.c -- the first stage of a run: the request's body, read and parsed as FastAPI's
  * get_request_handler does, with the same errors.
  */
-#include "py/plan/plan_int.h"
-
-static ta_outcome nodes(ta_run *r)
-{
-    r->state = ST_NODE;
-    return ta_operation_enter(r, r->plan->st->names.dependencies) < 0 ? TA_FAILED : PLAN_GO;
-}
+#include "py/plan/run_int.h"
 
 /* A custom Request, or one whose body somebody may have read already, is asked itself. */
 static bool ask_request(const ta_run *r)
@@ -29,7 +23,7 @@ static int respect_patches(ta_run *r)
     PyObject *json = body ? PyObject_GetAttr(request_type, st->names.json) : NULL;
     int rc = json ? 0 : -1;
     if (rc == 0 && (body != objects->request_body || json != objects->request_json)) {
-        PyObject *request = ta_deps_request(r);
+        PyObject *request = ta_run_request(r);
         rc = request ? 0 : -1;
         r->x->custom_request = true;
         Py_XDECREF(request);
@@ -40,43 +34,36 @@ static int respect_patches(ta_run *r)
 }
 
 /* Calls request.body() or .json() and waits for it. */
-static ta_outcome await_method(ta_run *r, PyObject *name, ta_run_state state)
+static ta_run_state await_method(ta_run *r, PyObject *name, ta_run_state state)
 {
     PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, name);
-    if (aw == NULL)
-        return TA_FAILED;
-    r->state = (uint8_t)state;
-    return ta_co_await(&r->co, aw);
+    return aw ? ta_run_await(r, aw, state) : ST_FAILED;
 }
 
-ta_outcome ta_body_begin(ta_run *r)
+static ta_run_state read_form(ta_run *r)
+{
+    PyObject *hook = ta_plan_hook(r->plan, H_read_form);
+    PyObject *request = hook ? ta_run_request(r) : NULL;
+    PyObject *aw = request ? PyObject_CallOneArg(hook, request) : NULL;
+    Py_XDECREF(request);
+    return aw ? ta_run_await(r, aw, ST_BODY_FORM) : ST_FAILED;
+}
+
+ta_run_state ta_body_begin(ta_run *r, PyObject *Py_UNUSED(value))
 {
     ta_plan *plan = r->plan;
     if (plan->body == PLAN_BODY_NONE || r->mode == MODE_SOLVE)
-        return nodes(r);
-    r->state = ST_BODY_BYTES; /* from here on errors are body errors */
+        return ST_DEPENDENCIES;
     r->x->max_body = plan->max_body;
-    if (plan->body == PLAN_BODY_FORM) {
-        PyObject *hook = ta_plan_hook(plan, H_read_form);
-        PyObject *request = hook ? ta_deps_request(r) : NULL;
-        if (request == NULL)
-            return TA_FAILED;
-        PyObject *aw = PyObject_CallOneArg(hook, request);
-        Py_DECREF(request);
-        if (aw == NULL)
-            return TA_FAILED;
-        r->state = ST_BODY_FORM;
-        return ta_co_await(&r->co, aw);
-    }
+    if (plan->body == PLAN_BODY_FORM)
+        return read_form(r);
     if (respect_patches(r) < 0)
-        return TA_FAILED;
+        return ST_FAILED;
     if (ask_request(r))
-        return await_method(r, r->plan->st->names.body, ST_BODY_BYTES);
+        return await_method(r, plan->st->names.body, ST_BODY_BYTES);
     PyObject *out = NULL;
     ta_outcome outcome = r->x->ops->body(r->x, &out);
-    if (outcome == TA_FAILED)
-        return TA_FAILED;
-    return outcome == TA_WAITS ? ta_co_await(&r->co, out) : ta_body_bytes(r, out);
+    return ta_run_go_on(r, outcome, out, ST_BODY_BYTES);
 }
 
 /* -- content type -------------------------------------------------------------------------- */
@@ -126,12 +113,10 @@ static int is_json(ta_run *r)
 
 /* -- bytes to value --------------------------------------------------------------------------- */
 
-static ta_outcome have_body(ta_run *r, PyObject *value /* steals */)
+static ta_run_state have_body(ta_run *r, PyObject *value /* steals */)
 {
     Py_XSETREF(r->body, value);
-    if (ta_observe(r, r->plan->st->names.body, value) < 0)
-        return TA_FAILED;
-    return nodes(r);
+    return ta_observe(r, r->plan->st->names.body, value) < 0 ? ST_FAILED : ST_DEPENDENCIES;
 }
 
 static PyObject *load_json(ta_run *r, PyObject *bytes)
@@ -189,7 +174,7 @@ static int try_fast(ta_run *r, PyObject *bytes)
     return 1;
 }
 
-ta_outcome ta_body_bytes(ta_run *r, PyObject *bytes)
+ta_run_state ta_body_bytes(ta_run *r, PyObject *bytes)
 {
     ta_xch *x = r->x;
     if (x->body_bytes == NULL)
@@ -202,7 +187,7 @@ ta_outcome ta_body_bytes(ta_run *r, PyObject *bytes)
         goto error;
     if (!some) {
         Py_DECREF(bytes);
-        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? TA_FAILED : nodes(r);
+        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? ST_FAILED : ST_DEPENDENCIES;
     }
     int json = is_json(r);
     if (json < 0)
@@ -218,22 +203,22 @@ ta_outcome ta_body_bytes(ta_run *r, PyObject *bytes)
         goto error;
     if (fast) {
         Py_DECREF(bytes);
-        return nodes(r);
+        return ST_DEPENDENCIES;
     }
     PyObject *value = load_json(r, bytes);
     Py_DECREF(bytes);
-    return value ? have_body(r, value) : TA_FAILED;
+    return value ? have_body(r, value) : ST_FAILED;
 error:
     Py_DECREF(bytes);
-    return TA_FAILED;
+    return ST_FAILED;
 }
 
-ta_outcome ta_body_json(ta_run *r, PyObject *value)
+ta_run_state ta_body_json(ta_run *r, PyObject *value)
 {
     return have_body(r, value);
 }
 
-ta_outcome ta_body_form(ta_run *r, PyObject *form)
+ta_run_state ta_body_form(ta_run *r, PyObject *form)
 {
     if (r->mode != MODE_RESPOND)
         Py_XSETREF(r->form, Py_NewRef(form));
@@ -257,7 +242,7 @@ static PyObject *ask(ta_run *r, int which, PyObject *error)
     PyObject *hook = ta_plan_hook(r->plan, which);
     if (hook == NULL || which != H_json_invalid)
         return hook ? PyObject_CallOneArg(hook, error) : NULL;
-    PyObject *request = ta_deps_request(r);
+    PyObject *request = ta_run_request(r);
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, error, request};
@@ -294,13 +279,14 @@ static void raise_from(ta_run *r, int which)
     PyErr_SetRaisedException(exc);
 }
 
-void ta_body_failed(ta_run *r)
+ta_run_state ta_body_failed(ta_run *r, PyObject *Py_UNUSED(value))
 {
     const ta_plan_objects *objects = ta_plan_objects_of(r->plan->st);
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_GeneratorExit))
-        return;
+        return ST_FAILED;
     if (PyErr_ExceptionMatches(objects->json_decode_error))
         raise_from(r, H_json_invalid);
     else if (!PyErr_ExceptionMatches(objects->http_exception))
         raise_from(r, H_body_error);
+    return ST_FAILED;
 }

@@ -10,7 +10,7 @@
  * hooks.open_stacks makes stacks of the application's own, for code that takes them out of the
  * scope: what it puts there is left before the generators of the same scope.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 #include "py/loop/thread_pool.h"
 
@@ -32,6 +32,7 @@ static uint16_t *exit_kinds(ta_run *r, int scope)
 /* Keeps an entered context manager (steals). */
 static void push(ta_run *r, int scope, PyObject *cm, uint16_t kind)
 {
+    TA_ASSERT(r->nexits[scope] < r->plan->ngen + (scope == SCOPE_REQUEST));
     uint16_t i = r->nexits[scope]++;
     exit_slots(r, scope)[i] = cm;
     exit_kinds(r, scope)[i] = kind;
@@ -69,7 +70,7 @@ static PyObject *open_by_hook(ta_run *r, const ta_node *n)
         return NULL;
     PyObject *hook = ta_plan_hook(r->plan, H_open_generator);
     PyObject *index = hook ? PyLong_FromLong((long)(n - r->plan->nodes)) : NULL;
-    PyObject *values = index ? ta_deps_values(r, n) : NULL;
+    PyObject *values = index ? ta_run_values(r, n) : NULL;
     PyObject *cm = NULL;
     if (values != NULL) {
         PyObject *args[] = {NULL, index, values, r->cleanup ? r->cleanup : Py_None};
@@ -229,36 +230,57 @@ static PyObject *swallowed(ta_run *r)
     return exc ? exc : PyErr_GetRaisedException();
 }
 
-/* All of a scope are left. */
-static ta_outcome left(ta_run *r)
+/* All of the scope are left. */
+static ta_run_state left(ta_run *r)
 {
     bool answer = r->leaving == SCOPE_FUNCTION ? r->pending != NULL : r->awaited;
     if (r->exc == NULL && !answer)
         r->exc = swallowed(r);
     if (r->leaving == SCOPE_FUNCTION) {
         if (r->exc == NULL)
-            return ta_reply_pending(r);
+            return ST_PENDING;
         Py_CLEAR(r->pending);
         r->in_flight = true;
         return ta_exits_leave(r, SCOPE_REQUEST);
     }
     if (r->exc == NULL)
-        return ta_run_finish(r);
+        return ST_CLOSE;
     PyErr_SetRaisedException(r->exc);
     r->exc = NULL;
-    r->state = ST_LEFT;
-    return TA_FAILED; /* for handle_error */
+    return ST_FAILED; /* for handle_error */
 }
 
-ta_outcome ta_exits_leave(ta_run *r, int scope)
+ta_run_state ta_exits_leave(ta_run *r, int scope)
 {
     r->leaving = (uint8_t)scope;
-    r->state = ST_EXIT;
+    return ST_LEAVE;
+}
+
+/* Takes the next context manager of the scope (new reference) and how its exit is called. */
+static PyObject *pop(ta_run *r, int scope, uint16_t *kind)
+{
+    PyObject *cm = r->stacks[scope];
+    if (TA_UNLIKELY(cm != NULL)) {
+        r->stacks[scope] = NULL;
+        *kind = EXIT_ASYNC;
+        return cm;
+    }
+    TA_ASSERT(r->nexits[scope] > 0);
+    uint16_t i = --r->nexits[scope];
+    *kind = exit_kinds(r, scope)[i];
+    cm = exit_slots(r, scope)[i];
+    exit_slots(r, scope)[i] = NULL;
+    return cm;
+}
+
+ta_run_state ta_exits_next(ta_run *r, PyObject *Py_UNUSED(value))
+{
+    int scope = r->leaving;
     while (ta_exits_pending(r, scope)) {
-        uint16_t kind = EXIT_ASYNC;
-        PyObject *cm = r->stacks[scope];
-        if (TA_UNLIKELY(cm != NULL)) {
-            r->stacks[scope] = NULL;
+        bool stack = r->stacks[scope] != NULL;
+        uint16_t kind;
+        PyObject *cm = pop(r, scope, &kind);
+        if (TA_UNLIKELY(stack)) {
             int some = PyObject_IsTrue(cm);
             if (some <= 0) { /* nothing is in it */
                 Py_DECREF(cm);
@@ -266,18 +288,13 @@ ta_outcome ta_exits_leave(ta_run *r, int scope)
                     replace_exception(r);
                 continue;
             }
-        } else {
-            uint16_t i = --r->nexits[scope];
-            kind = exit_kinds(r, scope)[i];
-            cm = exit_slots(r, scope)[i];
-            exit_slots(r, scope)[i] = NULL;
         }
         PyObject *out = NULL;
         ta_outcome outcome = call_exit(r, cm, kind, &out);
         Py_DECREF(cm);
         if (outcome == TA_WAITS) {
             if (ta_co_await(&r->co, out) == TA_WAITS)
-                return TA_WAITS;
+                return ST_EXIT;
             outcome = TA_FAILED;
         }
         if (outcome == TA_FAILED || answered(r, out) < 0)
@@ -286,15 +303,15 @@ ta_outcome ta_exits_leave(ta_run *r, int scope)
     return left(r);
 }
 
-ta_outcome ta_exits_answer(ta_run *r, PyObject *answer)
+ta_run_state ta_exits_answer(ta_run *r, PyObject *answer)
 {
     if (answered(r, answer) < 0)
         replace_exception(r);
-    return ta_exits_leave(r, r->leaving);
+    return ST_LEAVE;
 }
 
-ta_outcome ta_exits_failed(ta_run *r)
+ta_run_state ta_exits_failed(ta_run *r, PyObject *Py_UNUSED(value))
 {
     replace_exception(r);
-    return ta_exits_leave(r, r->leaving);
+    return ST_LEAVE;
 }

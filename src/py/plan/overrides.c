@@ -6,7 +6,7 @@
  * request has installed counts.  The answer is a plan that has the same nodes as far as the run has
  * come, and the same nodes above those: the run goes over to it with all that it has.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 /* Gives the arguments that a node has so far to the same node of another plan. */
 static int move_args(ta_run *r, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)

@@ -5,7 +5,7 @@
  * Plain text is taken straight from the request's bytes; whatever is not plain goes the way
  * that Starlette and pydantic would take it, so the results are theirs.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 #include "http/url.h"
 
@@ -302,7 +302,7 @@ static PyObject *container(ta_run *r, uint8_t source)
     const ta_names_state *names = &r->plan->st->names;
     PyObject *const attrs[] = {names->path_params, names->query_params, names->headers,
                                names->cookies}; /* by ta_source */
-    PyObject *request = ta_deps_request(r);
+    PyObject *request = ta_run_request(r);
     if (request == NULL)
         return NULL;
     PyObject *c = PyObject_GetAttr(request, attrs[source]);

@@ -1,7 +1,7 @@
 /*
  * plan.c -- _core.Plan: a compiled route and the ways to run it.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 #include <structmember.h>
 

@@ -3,7 +3,7 @@
  *
  * Layer: py/plan.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 #include "py/support/types.h"
 

@@ -1,47 +1,18 @@
 /*
  * plan_run.c -- ta_run: one request walking through its plan.
  *
- * body -> nodes -> endpoint -> response -> background, each a step that either goes on, or waits
- * for an awaitable (coroutine.c hands what it yields up to the Task), or fails.  A failure ends in
- * `failed`: it may become a response of handle_error; whatever happens, the form is closed and all
- * references are dropped.
+ * The machine of run_int.h: its table, what drives it, and the steps of its beginning and its ends.
+ * A run is a coroutine (coroutine.c), so that a Task can wait for what a step waits for; the native
+ * server makes the first steps without one.
+ *
+ * Layer: py/plan.
  */
 #include "py/loop/loop_state.h"
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 /* -- life ------------------------------------------------------------------------------------- */
 
-int ta_run_use_plan(ta_run *r, ta_plan *plan)
-{
-    char *block = r->inline_block;
-    if (plan->block > sizeof r->inline_block) {
-        block = PyMem_Malloc(plan->block);
-        if (block == NULL) {
-            PyErr_NoMemory();
-            return -1;
-        }
-    }
-    memset(block, 0, plan->block);
-    r->block = block;
-    r->values = (PyObject **)(void *)block;
-    uint32_t nexits = plan->nslots - plan->nvalues - plan->ncache;
-    r->exit_kinds = (uint16_t *)(void *)(r->values + plan->nslots);
-    r->bad = (uint8_t *)(r->exit_kinds + nexits);
-    Py_XSETREF(r->plan, (ta_plan *)Py_NewRef(plan));
-    return 0;
-}
-
-void ta_run_drop_values(ta_run *r)
-{
-    if (r->block == NULL)
-        return;
-    for (uint32_t i = 0; i < r->plan->nslots; i++)
-        Py_CLEAR(r->values[i]);
-    if (r->block != r->inline_block)
-        PyMem_Free(r->block);
-    r->block = NULL;
-    r->values = NULL;
-}
+static ta_outcome advance(ta_co *co, PyObject *value);
 
 ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode)
 {
@@ -60,7 +31,7 @@ ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode)
             return NULL;
     }
     memset((char *)r + sizeof(PyObject), 0, offsetof(ta_run, inline_block) - sizeof(PyObject));
-    r->co.advance = ta_run_advance;
+    r->co.advance = advance;
     r->mode = (uint8_t)mode;
     if (ta_run_use_plan(r, plan) < 0) {
         Py_DECREF(r);
@@ -158,86 +129,82 @@ static void run_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* -- operations (telemetry) ------------------------------------------------------------------- */
+/* -- the beginning and the ends --------------------------------------------------------------- */
 
-int ta_operation_enter(ta_run *r, PyObject *name)
+static ta_run_state start(ta_run *r, PyObject *Py_UNUSED(value))
 {
-    PyObject *hook = r->plan->hook[H_operation];
-    if (TA_LIKELY(hook == NULL))
-        return 0;
-    ta_plan *plan = r->plan;
-    PyObject *call = plan->nodes[plan->nnodes - 1].call;
-    PyObject *args[] = {NULL, name, call ? call : Py_None};
-    PyObject *cm = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    if (cm == NULL)
-        return -1;
-    if (cm == Py_None) {
-        Py_DECREF(cm);
-        return 0;
-    }
-    PyObject *entered = PyObject_CallMethodNoArgs(cm, plan->st->names.dunder_enter);
-    if (entered == NULL) {
-        Py_DECREF(cm);
-        return -1;
-    }
-    Py_DECREF(entered);
-    Py_XSETREF(r->cm, cm);
-    return 0;
+    if (TA_LIKELY(r->plan->hook[H_observe] == NULL))
+        return ST_BODY;
+    PyObject *request = ta_run_request(r);
+    int rc = request ? ta_observe(r, r->plan->st->names.request, request) : -1;
+    Py_XDECREF(request);
+    return rc < 0 ? ST_FAILED : ST_BODY;
 }
 
-/* Leaves with the exception that is set, which stays set (or is replaced by the manager's own). */
-int ta_operation_leave(ta_run *r)
+/* The response and its background are done. */
+static ta_run_state answered(ta_run *r, PyObject *value)
 {
-    PyObject *cm = r->cm;
-    if (TA_LIKELY(cm == NULL))
-        return 0;
-    r->cm = NULL;
+    Py_XDECREF(value);
+    r->awaited = true;
+    return TA_UNLIKELY(ta_exits_pending(r, SCOPE_REQUEST)) ? ta_exits_leave(r, SCOPE_REQUEST)
+                                                           : ST_CLOSE;
+}
+
+/* The awaitable of handle_error for the exception that is set; NULL: that stays set, or another. */
+static PyObject *ask_handler(ta_run *r)
+{
+    PyObject *hook = r->plan->hook[H_handle_error];
+    if (hook == NULL || r->handled || r->co.closing ||
+        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE) ||
+        !PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    r->handled = true;
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
-    PyObject *type = exc ? (PyObject *)Py_TYPE(exc) : Py_None;
-    PyObject *args[] = {cm, type, exc ? exc : Py_None, tb ? tb : Py_None};
-    PyObject *res = PyObject_VectorcallMethod(r->plan->st->names.dunder_exit, args,
-                                              4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_XDECREF(tb);
-    Py_DECREF(cm);
-    if (res == NULL) {
-        Py_XDECREF(exc);
-        return -1;
-    }
-    Py_DECREF(res);
-    if (exc != NULL)
-        PyErr_SetRaisedException(exc);
-    return 0;
-}
-
-int ta_observe(ta_run *r, PyObject *what, PyObject *value)
-{
-    PyObject *hook = r->plan->hook[H_observe];
-    if (TA_LIKELY(hook == NULL))
-        return 0;
-    PyObject *args[] = {NULL, what, value};
-    PyObject *res = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    Py_XDECREF(res);
-    return res ? 0 : -1;
-}
-
-/* -- beginning -------------------------------------------------------------------------------- */
-
-static ta_outcome start(ta_run *r)
-{
-    if (TA_UNLIKELY(r->plan->hook[H_observe] != NULL)) {
-        PyObject *request = ta_deps_request(r);
-        if (request == NULL)
-            return TA_FAILED;
-        int rc = ta_observe(r, r->plan->st->names.request, request);
+    ta_co_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
+    PyObject *request = ta_run_request(r);
+    PyObject *aw = NULL;
+    if (request != NULL) {
+        PyObject *args[] = {NULL, request, exc, r->x->response_started ? Py_True : Py_False};
+        aw = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(request);
-        if (rc < 0)
-            return TA_FAILED;
     }
-    return ta_body_begin(r);
+    if (aw == Py_None) {
+        Py_CLEAR(aw);
+        PyErr_SetRaisedException(Py_NewRef(exc));
+    }
+    Py_DECREF(exc);
+    return aw;
 }
 
-/* -- end -------------------------------------------------------------------------------------- */
+static ta_run_state failed(ta_run *r, PyObject *Py_UNUSED(value))
+{
+    if (r->cm != NULL && ta_operation_leave(r) < 0) {
+        /* the manager's own exception takes over */
+    }
+    Py_CLEAR(r->entering);
+    Py_CLEAR(r->pending);
+    if (ta_exits_pending(r, SCOPE_FUNCTION) || ta_exits_pending(r, SCOPE_REQUEST)) {
+        r->exc = PyErr_GetRaisedException();
+        r->in_flight = true;
+        return ta_exits_leave(r, SCOPE_FUNCTION);
+    }
+    PyObject *aw = ask_handler(r);
+    if (aw != NULL) {
+        Py_CLEAR(r->own_background);
+        if (ta_co_await(&r->co, aw) == TA_WAITS)
+            return ST_HANDLED;
+    }
+    r->exc = PyErr_GetRaisedException();
+    return ST_CLOSE;
+}
+
+static ta_run_state handled(ta_run *r, PyObject *response)
+{
+    if (response != Py_None)
+        return ta_run_give(r, response, ST_RESPONSE);
+    Py_DECREF(response);
+    return ST_CLOSE;
+}
 
 /* What is to be closed next at the end; owned, NULL: nothing. */
 static PyObject *take_last(ta_run *r)
@@ -249,16 +216,15 @@ static PyObject *take_last(ta_run *r)
 }
 
 /* Closes the outermost stack and the form, then ends with r->exc or the result. */
-static ta_outcome finish(ta_run *r)
+static ta_run_state close_all(ta_run *r, PyObject *value)
 {
+    Py_XDECREF(value);
     for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
-        r->state = ST_CLOSE_FORM;
         if (!r->co.closing) {
             PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->st->names.close);
             Py_DECREF(last);
-            ta_outcome outcome = aw ? ta_co_await(&r->co, aw) : TA_FAILED;
-            if (outcome != TA_FAILED)
-                return outcome;
+            if (aw != NULL && ta_co_await(&r->co, aw) == TA_WAITS)
+                return ST_CLOSE;
             /* not closable: the request's own outcome matters more, if it is an exception */
             if (r->exc == NULL)
                 r->exc = PyErr_GetRaisedException();
@@ -268,178 +234,126 @@ static ta_outcome finish(ta_run *r)
             Py_DECREF(last);
         }
     }
-    r->state = ST_FINISHED;
     PyObject *exc = r->exc;
     r->exc = NULL;
     drop_all(r);
-    if (exc != NULL) {
-        Py_CLEAR(r->co.result);
-        PyErr_SetRaisedException(exc);
-        return TA_FAILED;
-    }
-    return TA_DONE;
+    if (exc == NULL)
+        return ST_DONE;
+    Py_CLEAR(r->co.result);
+    PyErr_SetRaisedException(exc);
+    return ST_RAISED;
 }
 
-ta_outcome ta_run_finish(ta_run *r)
+/* As an exit stack: the new exception, with the old one as its context. */
+static ta_run_state close_failed(ta_run *r, PyObject *Py_UNUSED(value))
 {
-    return finish(r);
-}
-
-ta_outcome ta_run_complete(ta_run *r)
-{
-    r->awaited = true;
-    if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_REQUEST)))
-        return ta_exits_leave(r, SCOPE_REQUEST);
-    return finish(r);
-}
-
-/* The exception that is set, offered to handle_error. GO: it stays set. */
-static ta_outcome offer(ta_run *r)
-{
-    ta_plan *plan = r->plan;
-    PyObject *hook = plan->hook[H_handle_error];
-    if (hook == NULL || r->handled || r->co.closing ||
-        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE) ||
-        !PyErr_ExceptionMatches(PyExc_Exception))
-        return PLAN_GO;
-    r->handled = true;
     PyObject *exc = PyErr_GetRaisedException();
-    ta_co_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
-    PyObject *request = ta_deps_request(r);
-    PyObject *aw = NULL;
-    if (request != NULL) {
-        PyObject *args[] = {NULL, request, exc, r->x->response_started ? Py_True : Py_False};
-        aw = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(request);
-    }
-    if (aw == Py_None) {
-        Py_DECREF(aw);
-        PyErr_SetRaisedException(exc);
-        return PLAN_GO;
-    }
-    if (aw == NULL) {
-        Py_DECREF(exc);
-        return PLAN_GO;
-    }
-    Py_DECREF(exc);
-    Py_CLEAR(r->own_background);
-    r->state = ST_HANDLER;
-    return ta_co_await(&r->co, aw);
-}
-
-/* An exception is set. */
-static ta_outcome failed(ta_run *r)
-{
-    if (r->state == ST_CLOSE_FORM) {
-        /* as an exit stack: the new one, with the old as its context */
-        PyObject *exc = PyErr_GetRaisedException();
-        if (r->exc != NULL && r->exc != exc)
-            PyException_SetContext(exc, r->exc);
-        else
-            Py_XDECREF(r->exc);
-        r->exc = exc;
-        return finish(r);
-    }
-    if (r->state == ST_EXIT)
-        return ta_exits_failed(r);
-    if (r->state >= ST_BODY_BYTES && r->state <= ST_BODY_FORM)
-        ta_body_failed(r);
-    if (r->cm != NULL && ta_operation_leave(r) < 0) {
-        /* the manager's own exception takes over */
-    }
-    Py_CLEAR(r->entering);
-    Py_CLEAR(r->pending);
-    if (ta_exits_pending(r, SCOPE_FUNCTION) || ta_exits_pending(r, SCOPE_REQUEST)) {
-        r->exc = PyErr_GetRaisedException();
-        r->in_flight = true;
-        return ta_exits_leave(r, SCOPE_FUNCTION);
-    }
-    ta_outcome outcome = offer(r);
-    if (outcome == TA_WAITS)
-        return outcome;
-    r->exc = PyErr_GetRaisedException();
-    return finish(r);
+    if (r->exc != NULL && r->exc != exc)
+        PyException_SetContext(exc, r->exc); /* steals */
+    else
+        Py_XDECREF(r->exc);
+    r->exc = exc;
+    return ST_CLOSE;
 }
 
 /* -- the machine ------------------------------------------------------------------------------ */
 
-static ta_outcome handled(ta_run *r, PyObject *response)
+/* Never called: a run that has ended is not advanced. */
+static ta_run_state resumed(ta_run *r, PyObject *value)
 {
-    if (response != Py_None)
-        return ta_reply_send(r, response);
-    Py_DECREF(response);
-    return finish(r);
-}
-
-/* Goes on in r->state with the awaited value (steals). */
-static ta_outcome resume(ta_run *r, PyObject *value)
-{
-    switch ((ta_run_state)r->state) {
-    case ST_START:
-        return start(r);
-    case ST_BODY_BYTES:
-        return ta_body_bytes(r, value);
-    case ST_BODY_JSON:
-        return ta_body_json(r, value);
-    case ST_BODY_FORM:
-        return ta_body_form(r, value);
-    case ST_NODE:
-        return ta_deps_node(r);
-    case ST_NODE_BODY:
-        return ta_deps_body(r, value);
-    case ST_NODE_CALL:
-        return ta_deps_value(r, value);
-    case ST_ENDPOINT:
-        return ta_reply_endpoint(r, value);
-    case ST_PYTHON:
-        return ta_reply_send(r, value);
-    case ST_CONTENT:
-        return ta_reply_content(r, value);
-    case ST_MAKE:
-        return ta_reply_made(r, value);
-    case ST_HANDLER:
-        return handled(r, value);
-    case ST_SENT:
-        Py_XDECREF(value);
-        return ta_reply_sent(r);
-    case ST_BACKGROUND:
-        Py_XDECREF(value);
-        return ta_run_complete(r);
-    case ST_EXIT:
-        return ta_exits_answer(r, value);
-    case ST_CLOSE_FORM:
-        Py_XDECREF(value);
-        return finish(r);
-    case ST_LEFT:
-    case ST_FINISHED:
-        break;
-    }
     Py_XDECREF(value);
     PyErr_SetString(PyExc_SystemError, "a finished run was resumed");
-    return TA_FAILED;
+    return ST_RAISED;
 }
 
-ta_outcome ta_run_advance(ta_co *co, PyObject *value)
+#define TO(state) (1u << ST_##state)
+_Static_assert(ST_COUNT <= 32, "the successors of a state are the bits of an unsigned");
+
+/*
+ * failed: the state that deals with an exception of this one, be it raised by the step or by what
+ * was waited for.  next: the states that may follow.
+ */
+typedef struct stage {
+    const char *name;
+    ta_run_step *step;
+    ta_run_state failed;
+    unsigned next;
+} stage;
+
+static const stage stages[ST_COUNT] = {
+    /* clang-format off */
+    [ST_START] = {"start", start, ST_FAILED, TO(BODY)},
+    [ST_BODY] = {"body", ta_body_begin, ST_BODY_FAILED,
+                 TO(BODY_BYTES) | TO(BODY_FORM) | TO(DEPENDENCIES)},
+    [ST_BODY_BYTES] = {"body bytes", ta_body_bytes, ST_BODY_FAILED,
+                       TO(BODY_JSON) | TO(DEPENDENCIES)},
+    [ST_BODY_JSON] = {"body json", ta_body_json, ST_BODY_FAILED, TO(DEPENDENCIES)},
+    [ST_BODY_FORM] = {"body form", ta_body_form, ST_BODY_FAILED, TO(DEPENDENCIES)},
+    [ST_BODY_FAILED] = {"body failed", ta_body_failed, ST_FAILED, 0},
+    [ST_DEPENDENCIES] = {"dependencies", ta_deps_begin, ST_FAILED, TO(NODE)},
+    [ST_NODE] = {"node", ta_deps_node, ST_FAILED,
+                 TO(NODE) | TO(NODE_BODY) | TO(NODE_VALUE) | TO(SOLVED)},
+    [ST_NODE_BODY] = {"node body", ta_deps_body, ST_FAILED,
+                      TO(NODE) | TO(NODE_VALUE) | TO(SOLVED)},
+    [ST_NODE_VALUE] = {"node value", ta_deps_value, ST_FAILED, TO(NODE)},
+    [ST_SOLVED] = {"solved", ta_endpoint_call, ST_FAILED,
+                   TO(RETURNED) | TO(RESPONSE) | TO(CLOSE)},
+    [ST_RETURNED] = {"returned", ta_reply_endpoint, ST_FAILED,
+                     TO(CONTENT) | TO(MADE) | TO(RESPONSE) | TO(SENT) | TO(LEAVE)},
+    [ST_CONTENT] = {"content", ta_reply_content, ST_FAILED, TO(SENT) | TO(LEAVE)},
+    [ST_MADE] = {"made", ta_reply_made, ST_FAILED, TO(RESPONSE)},
+    [ST_RESPONSE] = {"response", ta_reply_response, ST_FAILED, TO(SENT) | TO(LEAVE) | TO(CLOSE)},
+    [ST_PENDING] = {"pending", ta_reply_pending, ST_FAILED, TO(SENT)},
+    [ST_SENT] = {"sent", ta_reply_sent, ST_FAILED, TO(ANSWERED)},
+    [ST_ANSWERED] = {"answered", answered, ST_FAILED, TO(LEAVE) | TO(CLOSE)},
+    [ST_LEAVE] = {"leave", ta_exits_next, ST_FAILED,
+                  TO(EXIT) | TO(LEAVE) | TO(PENDING) | TO(CLOSE)},
+    [ST_EXIT] = {"exit", ta_exits_answer, ST_EXIT_FAILED, TO(LEAVE)},
+    [ST_EXIT_FAILED] = {"exit failed", ta_exits_failed, ST_FAILED, TO(LEAVE)},
+    [ST_FAILED] = {"failed", failed, ST_FAILED, TO(LEAVE) | TO(HANDLED) | TO(CLOSE)},
+    [ST_HANDLED] = {"handled", handled, ST_FAILED, TO(RESPONSE) | TO(CLOSE)},
+    [ST_CLOSE] = {"close", close_all, ST_CLOSE_FAILED, TO(CLOSE) | TO(DONE) | TO(RAISED)},
+    [ST_CLOSE_FAILED] = {"close failed", close_failed, ST_FAILED, TO(CLOSE)},
+    [ST_DONE] = {"done", resumed, ST_RAISED, 0},
+    [ST_RAISED] = {"raised", resumed, ST_RAISED, 0},
+    /* clang-format on */
+};
+
+static bool has_exception(ta_run_state state)
+{
+    return state == ST_FAILED || state == ST_BODY_FAILED || state == ST_EXIT_FAILED ||
+           state == ST_CLOSE_FAILED || state == ST_RAISED;
+}
+
+/* May the run go from one state to the other?  Says it when not. */
+static bool may_follow(ta_run_state from, ta_run_state to)
+{
+    bool allowed = (stages[from].next & (1u << to)) != 0 || to == stages[from].failed;
+    if (!allowed || has_exception(to) != (PyErr_Occurred() != NULL))
+        (void)fprintf(stderr, "plan: from \"%s\" to \"%s\", %s exception is set\n",
+                      stages[from].name, stages[to].name, PyErr_Occurred() ? "an" : "no");
+    return allowed && has_exception(to) == (PyErr_Occurred() != NULL);
+}
+
+static ta_outcome advance(ta_co *co, PyObject *value)
 {
     ta_run *r = (ta_run *)co;
-    ta_outcome outcome = PLAN_GO;
+    TA_ASSERT(co->delegate == NULL && r->given == NULL && r->state < ST_DONE);
     if (value == NULL && (r->state != ST_START || PyErr_Occurred()))
-        outcome = TA_FAILED;
-    for (;;) {
-        if (outcome == PLAN_GO) {
-            outcome = resume(r, value);
-            value = NULL;
-        }
-        if (outcome == TA_FAILED) {
-            if (r->state == ST_FINISHED)
-                return TA_FAILED;
-            outcome = failed(r);
-            if (outcome == TA_FAILED && r->state != ST_FINISHED)
-                continue;
-        }
-        if (outcome != PLAN_GO)
-            return outcome;
-    }
+        r->state = (uint8_t)stages[r->state].failed;
+    do {
+        const stage *at = &stages[r->state];
+        ta_run_state next = at->step(r, value);
+        if (TA_UNLIKELY(next == ST_FAILED))
+            next = at->failed;
+        TA_ASSERT(may_follow(r->state, next));
+        r->state = (uint8_t)next;
+        if (co->delegate != NULL)
+            return TA_WAITS;
+        value = r->given;
+        r->given = NULL;
+    } while (r->state < ST_DONE);
+    return r->state == ST_DONE ? TA_DONE : TA_FAILED;
 }
 
 /* -- native entry ----------------------------------------------------------------------------- */
@@ -484,7 +398,7 @@ ta_outcome ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
     }
     x->ls->bare = context == NULL;
     ta_co_enter(&r->co);
-    ta_outcome outcome = ta_run_advance(&r->co, NULL);
+    ta_outcome outcome = advance(&r->co, NULL);
     x->ls->bare = false;
     r->co.finished = outcome != TA_WAITS;
     ta_co_leave(&r->co);

@@ -1,7 +1,7 @@
 /*
  * reply.c -- from what the endpoint returned to a response on its way, then its background.
  */
-#include "py/plan/plan_int.h"
+#include "py/plan/run_int.h"
 
 #include "base/buf.h"
 #include "http/status.h"
@@ -49,29 +49,26 @@ static long final_status(ta_run *r, long fallback)
 
 /* -- sending ------------------------------------------------------------------------------- */
 
-/* After `respond`. */
-static ta_outcome after_respond(ta_run *r, ta_outcome outcome, PyObject *awaitable)
+/* After the exchange's `respond`. */
+static ta_run_state responded(ta_run *r, ta_outcome outcome, PyObject *awaitable)
 {
-    if (outcome == TA_FAILED)
-        return TA_FAILED;
-    r->state = ST_SENT;
-    return outcome == TA_WAITS ? ta_co_await(&r->co, awaitable) : ta_reply_sent(r);
+    if (outcome == TA_WAITS)
+        return ta_run_await(r, awaitable, ST_SENT);
+    return outcome == TA_DONE ? ST_SENT : ST_FAILED;
 }
 
-ta_outcome ta_reply_sent(ta_run *r)
+ta_run_state ta_reply_sent(ta_run *r, PyObject *value)
 {
     PyObject *background = r->own_background;
+    Py_XDECREF(value);
     if (TA_LIKELY(background == NULL))
-        return ta_run_complete(r);
+        return ST_ANSWERED;
     r->own_background = NULL;
     if (r->x->ops->flush != NULL)
         r->x->ops->flush(r->x);
     PyObject *aw = PyObject_CallNoArgs(background);
     Py_DECREF(background);
-    if (aw == NULL)
-        return TA_FAILED;
-    r->state = ST_BACKGROUND;
-    return ta_co_await(&r->co, aw);
+    return aw ? ta_run_await(r, aw, ST_ANSWERED) : ST_FAILED;
 }
 
 /* New tuple (name, value) of bytes, or NULL. */
@@ -109,19 +106,19 @@ error:
 }
 
 /* Sends JSON bytes with the route's status and the injected headers. */
-static ta_outcome send_json(ta_run *r, ta_piece body)
+static ta_run_state send_json(ta_run *r, ta_piece body)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
-    ta_outcome outcome = TA_FAILED;
+    ta_run_state next = ST_FAILED;
     long status = final_status(r, 200);
     if (status < 0)
-        return TA_FAILED;
+        return ST_FAILED;
     if (!ta_status_has_content((int)status))
         body.data.len = 0;
     if (r->response != NULL) {
         injected = PyObject_GetAttr(r->response, r->plan->st->names.raw_headers);
         if (injected == NULL)
-            return TA_FAILED;
+            return ST_FAILED;
         if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
             headers = headers_with_injected(injected, status, body.data.len);
             if (headers == NULL)
@@ -134,21 +131,21 @@ static ta_outcome send_json(ta_run *r, ta_piece body)
         r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
                                    (Py_ssize_t)body.data.len);
         if (r->pending != NULL)
-            outcome = ta_exits_leave(r, SCOPE_FUNCTION);
+            next = ta_exits_leave(r, SCOPE_FUNCTION);
         goto done;
     }
     ta_response_head head = json_head(status);
     ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &body, &awaitable);
-    outcome = after_respond(r, sent, awaitable);
+    next = responded(r, sent, awaitable);
 done:
     Py_XDECREF(headers);
     Py_XDECREF(injected);
-    return outcome;
+    return next;
 }
 
 /* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
  * -1. */
-static int send_parts(ta_run *r, PyObject *response, ta_outcome *outcome)
+static int send_parts(ta_run *r, PyObject *response, ta_run_state *next)
 {
     ta_state *st = r->plan->st;
     PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
@@ -178,7 +175,7 @@ static int send_parts(ta_run *r, PyObject *response, ta_outcome *outcome)
     ta_piece piece = ta_piece_bytes(body);
     ta_response_head head = ta_head_bare((int)code);
     ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &piece, &awaitable);
-    *outcome = after_respond(r, sent, awaitable);
+    *next = responded(r, sent, awaitable);
     rc = 1;
 done:
     Py_XDECREF(status);
@@ -189,30 +186,27 @@ done:
 }
 
 /* Sends any Response (steals). */
-static ta_outcome send_response(ta_run *r, PyObject *response)
+static ta_run_state send_response(ta_run *r, PyObject *response)
 {
     ta_xch *x = r->x;
-    ta_outcome outcome = TA_FAILED;
-    int rc = is_response(r, response) ? send_parts(r, response, &outcome) : 0;
+    ta_run_state next = ST_FAILED;
+    int rc = is_response(r, response) ? send_parts(r, response, &next) : 0;
     if (rc != 0) {
         Py_DECREF(response);
-        return rc < 0 ? TA_FAILED : outcome;
+        return rc < 0 ? ST_FAILED : next;
     }
     PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
         aw = ta_xch_call(x, response);
     Py_DECREF(response);
-    if (aw == NULL)
-        return TA_FAILED;
-    r->state = ST_SENT;
-    return ta_co_await(&r->co, aw);
+    return aw ? ta_run_await(r, aw, ST_SENT) : ST_FAILED;
 }
 
-ta_outcome ta_reply_send(ta_run *r, PyObject *response)
+ta_run_state ta_reply_response(ta_run *r, PyObject *response)
 {
     if (r->mode == MODE_RESPOND) {
         Py_XSETREF(r->co.result, response);
-        return ta_run_finish(r);
+        return ST_CLOSE;
     }
     if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
         Py_XSETREF(r->pending, response);
@@ -222,9 +216,10 @@ ta_outcome ta_reply_send(ta_run *r, PyObject *response)
 }
 
 /* r->pending is a Response, or (status, headers or None, JSON bytes). */
-ta_outcome ta_reply_pending(ta_run *r)
+ta_run_state ta_reply_pending(ta_run *r, PyObject *Py_UNUSED(value))
 {
     PyObject *pending = r->pending;
+    TA_ASSERT(pending != NULL);
     r->pending = NULL;
     if (!PyTuple_CheckExact(pending))
         return send_response(r, pending);
@@ -235,13 +230,13 @@ ta_outcome ta_reply_pending(ta_run *r)
     ta_outcome sent =
         r->x->ops->respond(r->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
-    return after_respond(r, sent, awaitable);
+    return responded(r, sent, awaitable);
 }
 
 /* -- making ----------------------------------------------------------------------------------- */
 
 /* A Response that the endpoint gave. */
-static ta_outcome own_response(ta_run *r, PyObject *response)
+static ta_run_state own_response(ta_run *r, PyObject *response)
 {
     if (r->background != NULL) {
         PyObject *name = r->plan->st->names.background;
@@ -250,19 +245,19 @@ static ta_outcome own_response(ta_run *r, PyObject *response)
             (old == Py_None && PyObject_SetAttr(response, name, r->background) < 0)) {
             Py_XDECREF(old);
             Py_DECREF(response);
-            return TA_FAILED;
+            return ST_FAILED;
         }
         Py_DECREF(old);
     }
-    return ta_reply_send(r, response);
+    return ta_run_give(r, response, ST_RESPONSE);
 }
 
 /* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
  */
-static ta_outcome make_response(ta_run *r, PyObject *value)
+static ta_run_state make_response(ta_run *r, PyObject *value)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_make_response);
-    PyObject *request = hook ? ta_deps_request(r) : NULL;
+    PyObject *request = hook ? ta_run_request(r) : NULL;
     PyObject *status = NULL, *made = NULL;
     if (request != NULL) {
         long code = final_status(r, 0);
@@ -279,14 +274,13 @@ static ta_outcome make_response(ta_run *r, PyObject *value)
     Py_XDECREF(request);
     Py_DECREF(value);
     if (made == NULL)
-        return TA_FAILED;
+        return ST_FAILED;
     if (is_response(r, made))
-        return ta_reply_made(r, made);
-    r->state = ST_MAKE;
-    return ta_co_await(&r->co, made);
+        return ta_run_give(r, made, ST_MADE);
+    return ta_run_await(r, made, ST_MADE);
 }
 
-ta_outcome ta_reply_made(ta_run *r, PyObject *response)
+ta_run_state ta_reply_made(ta_run *r, PyObject *response)
 {
     ta_state *st = r->plan->st;
     PyObject *status = PyObject_GetAttr(response, st->names.status_code);
@@ -314,42 +308,42 @@ ta_outcome ta_reply_made(ta_run *r, PyObject *response)
             goto error;
         Py_DECREF(none);
     }
-    return ta_reply_send(r, response);
+    return ta_run_give(r, response, ST_RESPONSE);
 error:
     Py_DECREF(response);
-    return TA_FAILED;
+    return ST_FAILED;
 }
 
 /* -- content ---------------------------------------------------------------------------------- */
 
-ta_outcome ta_reply_content(ta_run *r, PyObject *bytes)
+ta_run_state ta_reply_content(ta_run *r, PyObject *bytes)
 {
     if (!PyBytes_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "the response's serializer must give bytes, not %.100s",
                      Py_TYPE(bytes)->tp_name);
         Py_DECREF(bytes);
-        return TA_FAILED;
+        return ST_FAILED;
     }
     if (ta_operation_leave(r) < 0) {
         Py_DECREF(bytes);
-        return TA_FAILED;
+        return ST_FAILED;
     }
-    ta_outcome outcome = send_json(r, ta_piece_bytes(bytes));
+    ta_run_state next = send_json(r, ta_piece_bytes(bytes));
     Py_DECREF(bytes);
-    return outcome;
+    return next;
 }
 
 /* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
-static ta_outcome send_encoded(ta_run *r, int rc, ta_buf *buf)
+static ta_run_state send_encoded(ta_run *r, int rc, ta_buf *buf)
 {
-    ta_outcome outcome = TA_FAILED;
+    ta_run_state next = ST_FAILED;
     if (rc > 0 && ta_operation_leave(r) == 0)
-        outcome = send_json(r, ta_piece_buf(buf));
+        next = send_json(r, ta_piece_buf(buf));
     ta_buf_free(buf);
-    return outcome;
+    return next;
 }
 
-static ta_outcome encode(ta_run *r, PyObject *value)
+static ta_run_state encode(ta_run *r, PyObject *value)
 {
     ta_buf buf;
     ta_buf_init(&buf);
@@ -362,7 +356,7 @@ static ta_outcome encode(ta_run *r, PyObject *value)
     PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
-    return bytes ? ta_reply_content(r, bytes) : TA_FAILED;
+    return bytes ? ta_run_give(r, bytes, ST_CONTENT) : ST_FAILED;
 }
 
 /* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
@@ -381,7 +375,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
         }
     }
     PyObject *hook = ta_plan_hook(plan, H_serialize_field);
-    PyObject *request = hook ? ta_deps_request(r) : NULL;
+    PyObject *request = hook ? ta_run_request(r) : NULL;
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, value, request};
@@ -390,7 +384,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
     return bytes;
 }
 
-static ta_outcome serialize(ta_run *r, PyObject *value)
+static ta_run_state serialize(ta_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     if (plan->resp_shape != NULL) {
@@ -407,24 +401,23 @@ static ta_outcome serialize(ta_run *r, PyObject *value)
     PyObject *bytes = dump(r, value);
     Py_DECREF(value);
     if (bytes == NULL)
-        return TA_FAILED;
+        return ST_FAILED;
     if (PyBytes_Check(bytes))
-        return ta_reply_content(r, bytes);
-    r->state = ST_CONTENT;
-    return ta_co_await(&r->co, bytes);
+        return ta_run_give(r, bytes, ST_CONTENT);
+    return ta_run_await(r, bytes, ST_CONTENT);
 }
 
-ta_outcome ta_reply_endpoint(ta_run *r, PyObject *value)
+ta_run_state ta_reply_endpoint(ta_run *r, PyObject *value)
 {
     if (ta_operation_leave(r) < 0) {
         Py_DECREF(value);
-        return TA_FAILED;
+        return ST_FAILED;
     }
     if (is_response(r, value))
         return own_response(r, value);
     if (ta_operation_enter(r, r->plan->st->names.serialization) < 0) {
         Py_DECREF(value);
-        return TA_FAILED;
+        return ST_FAILED;
     }
     if (r->mode == MODE_RESPOND || r->plan->resp == RESP_CLASS)
         return make_response(r, value);

@@ -1,0 +1,143 @@
+/*
+ * run_values.c -- what a run holds for its steps: arguments, request, responses to be filled in;
+ * and the hooks that watch it.
+ *
+ * Layer: py/plan.
+ */
+#include "py/plan/run_int.h"
+
+/* -- the block of values ----------------------------------------------------------------------- */
+
+int ta_run_use_plan(ta_run *r, ta_plan *plan)
+{
+    char *block = r->inline_block;
+    TA_ASSERT(r->block == NULL);
+    if (plan->block > sizeof r->inline_block) {
+        block = PyMem_Malloc(plan->block);
+        if (block == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    memset(block, 0, plan->block);
+    r->block = block;
+    r->values = (PyObject **)(void *)block;
+    uint32_t nexits = plan->nslots - plan->nvalues - plan->ncache;
+    r->exit_kinds = (uint16_t *)(void *)(r->values + plan->nslots);
+    r->bad = (uint8_t *)(r->exit_kinds + nexits);
+    Py_XSETREF(r->plan, (ta_plan *)Py_NewRef(plan));
+    return 0;
+}
+
+void ta_run_drop_values(ta_run *r)
+{
+    if (r->block == NULL)
+        return;
+    for (uint32_t i = 0; i < r->plan->nslots; i++)
+        Py_CLEAR(r->values[i]);
+    if (r->block != r->inline_block)
+        PyMem_Free(r->block);
+    r->block = NULL;
+    r->values = NULL;
+}
+
+void ta_run_drop_args(ta_run *r, const ta_node *n)
+{
+    for (uint16_t i = 0; i < n->nargs; i++)
+        Py_CLEAR(r->values[n->first + i]);
+}
+
+PyObject *ta_run_values(ta_run *r, const ta_node *n)
+{
+    PyObject *dict = PyDict_New();
+    for (uint16_t i = 0; dict != NULL && i < n->nargs; i++) {
+        PyObject *value = r->values[n->first + n->slots[i]];
+        if (value != NULL && PyDict_SetItem(dict, n->names[i], value) < 0)
+            Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+/* -- made when asked for ---------------------------------------------------------------------- */
+
+PyObject *ta_run_lazy(ta_run *r, PyObject **place, int which)
+{
+    if (*place == NULL) {
+        PyObject *hook = ta_plan_hook(r->plan, which);
+        PyObject *made = hook ? PyObject_CallNoArgs(hook) : NULL;
+        if (made == NULL)
+            return NULL;
+        Py_XSETREF(*place, made);
+    }
+    return Py_NewRef(*place);
+}
+
+PyObject *ta_run_request(ta_run *r)
+{
+    if (TA_LIKELY(r->x->request != NULL))
+        return Py_NewRef(r->x->request);
+    PyObject *hook = ta_plan_hook(r->plan, H_new_request);
+    return hook ? ta_xch_request(r->x, hook) : NULL;
+}
+
+/* -- hooks that watch (telemetry) -------------------------------------------------------------- */
+
+int ta_operation_enter(ta_run *r, PyObject *name)
+{
+    PyObject *hook = r->plan->hook[H_operation];
+    if (TA_LIKELY(hook == NULL))
+        return 0;
+    ta_plan *plan = r->plan;
+    PyObject *call = plan->nodes[plan->nnodes - 1].call;
+    PyObject *args[] = {NULL, name, call ? call : Py_None};
+    PyObject *cm = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    if (cm == NULL)
+        return -1;
+    if (cm == Py_None) {
+        Py_DECREF(cm);
+        return 0;
+    }
+    PyObject *entered = PyObject_CallMethodNoArgs(cm, plan->st->names.dunder_enter);
+    if (entered == NULL) {
+        Py_DECREF(cm);
+        return -1;
+    }
+    Py_DECREF(entered);
+    Py_XSETREF(r->cm, cm);
+    return 0;
+}
+
+int ta_operation_leave(ta_run *r)
+{
+    PyObject *cm = r->cm;
+    if (TA_LIKELY(cm == NULL))
+        return 0;
+    r->cm = NULL;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
+    PyObject *type = exc ? (PyObject *)Py_TYPE(exc) : Py_None;
+    PyObject *args[] = {cm, type, exc ? exc : Py_None, tb ? tb : Py_None};
+    PyObject *res = PyObject_VectorcallMethod(r->plan->st->names.dunder_exit, args,
+                                              4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(tb);
+    Py_DECREF(cm);
+    if (res == NULL) {
+        Py_XDECREF(exc);
+        return -1;
+    }
+    Py_DECREF(res);
+    if (exc != NULL)
+        PyErr_SetRaisedException(exc);
+    return 0;
+}
+
+int ta_observe(ta_run *r, PyObject *what, PyObject *value)
+{
+    PyObject *hook = r->plan->hook[H_observe];
+    if (TA_LIKELY(hook == NULL))
+        return 0;
+    PyObject *args[] = {NULL, what, value};
+    PyObject *res = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_XDECREF(res);
+    return res ? 0 : -1;
+}
