@@ -60,6 +60,7 @@ static int grow(ta_buf *buf, size_t n)
 
 char *ta_buf_reserve(ta_buf *buf, size_t n)
 {
+    TA_ASSERT(buf->off <= buf->cap && buf->len <= buf->cap - buf->off);
     if (TA_UNLIKELY(n > buf->cap - buf->off - buf->len || !buf->data)) {
         /* Moving is paid for by the bytes that were consumed before: at least as many. */
         if (buf->off && n <= buf->cap - buf->len &&

@@ -22,8 +22,10 @@ void ta_buf_clear(ta_buf *buf); /* keeps the memory */
 /* Makes room for n bytes after the unread ones, which may move.  Returns where to write, or NULL.
  */
 TA_MUST_CHECK char *ta_buf_reserve(ta_buf *buf, size_t n);
+/* n bytes were written where ta_buf_reserve said. */
 static inline void ta_buf_commit(ta_buf *buf, size_t n)
 {
+    TA_ASSERT(n <= buf->cap - buf->off - buf->len);
     buf->len += n;
 }
 TA_MUST_CHECK int ta_buf_append(ta_buf *buf, const void *data, size_t n);

@@ -25,6 +25,7 @@ int ta_bufpool_take(ta_bufpool *pool, ta_buf *buf)
     if (buf->data)
         return TA_OK;
     void *block = pool->free_list;
+    TA_ASSERT((block != NULL) == (pool->count > 0));
     if (block) {
         memcpy(&pool->free_list, block, sizeof(void *));
         pool->count--;
@@ -41,6 +42,7 @@ void ta_bufpool_give(ta_bufpool *pool, ta_buf *buf)
 {
     if (!buf->data)
         return;
+    TA_ASSERT((void *)buf->data != pool->free_list); /* the same block twice */
     if (buf->cap == pool->size && pool->count < pool->max) {
         memcpy(buf->data, &pool->free_list, sizeof(void *));
         pool->free_list = buf->data;

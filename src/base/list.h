@@ -23,7 +23,7 @@ static inline bool ta_list_linked(const ta_list_node *node)
 /* The node must be in no list: one that is zeroed, or was removed. */
 static inline void ta_list_push_back(ta_list_node *head, ta_list_node *node)
 {
-    TA_ASSERT(!ta_list_linked(node));
+    TA_ASSERT(!ta_list_linked(node) && node->prev == NULL);
     node->prev = head->prev;
     node->next = head;
     head->prev->next = node;
@@ -33,6 +33,7 @@ static inline void ta_list_remove(ta_list_node *node)
 {
     if (!ta_list_linked(node))
         return;
+    TA_ASSERT(node->prev->next == node && node->next->prev == node);
     node->prev->next = node->next;
     node->next->prev = node->prev;
     node->prev = node->next = NULL;

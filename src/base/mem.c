@@ -65,6 +65,7 @@ struct ta_arena_block {
 };
 
 enum { ARENA_ALIGN = _Alignof(max_align_t) };
+_Static_assert((ARENA_ALIGN & (ARENA_ALIGN - 1)) == 0, "sizes are rounded up by a mask");
 
 void ta_arena_init(ta_arena *arena, uint32_t block_size)
 {
@@ -101,8 +102,10 @@ void *ta_arena_alloc(ta_arena *arena, size_t size)
     if (size > SIZE_MAX - ARENA_ALIGN)
         return NULL;
     size_t need = (TA_MAX(size, 1) + ARENA_ALIGN - 1) & ~(size_t)(ARENA_ALIGN - 1);
+    TA_ASSERT(arena->cur <= arena->end && (arena->blocks != NULL || arena->cur == NULL));
     if (TA_LIKELY(need <= (size_t)(arena->end - arena->cur))) {
         void *ptr = arena->cur;
+        TA_ASSERT((uintptr_t)ptr % ARENA_ALIGN == 0);
         arena->cur += need;
         return ptr;
     }

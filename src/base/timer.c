@@ -22,6 +22,7 @@ struct ta_timers {
 };
 
 _Static_assert(WORDS == 64, "one word says which words of the bitmap are in use");
+_Static_assert((SLOTS & MASK) == 0, "a tick's slot is its low bits");
 
 ta_timers *ta_timers_new(uint64_t now)
 {
@@ -52,6 +53,7 @@ static void place(ta_timers *timers, ta_timer *t)
     uint64_t first = timers->done + 1, last = timers->done + SLOTS;
     uint64_t visit = t->deadline < first ? first : t->deadline > last ? last : t->deadline;
     unsigned s = (unsigned)(visit & MASK);
+    TA_ASSERT(t->on_expire != NULL && t->deadline != 0);
     t->visit = visit;
     ta_list_push_back(&timers->slot[s], &t->node);
     timers->bits[s / 64] |= UINT64_C(1) << (s % 64);
@@ -113,6 +115,7 @@ unsigned ta_timers_run(ta_timers *timers, uint64_t now)
     ta_list_init(&due);
     for (uint64_t tick; timers->done < now && (tick = next_tick(timers)) != 0 && tick <= now;) {
         unsigned s = (unsigned)(tick & MASK);
+        TA_ASSERT(tick > timers->done);
         ta_list_node *slot = &timers->slot[s];
         timers->done = tick;
         timers->bits[s / 64] &= ~(UINT64_C(1) << (s % 64));

@@ -30,6 +30,7 @@ static inline char *write_u16(char *p, uint32_t c)
 static inline char *write_escape(char *dst, unsigned c)
 {
     char letter = escape_of[c];
+    TA_ASSERT(letter != 0);
     if (letter == 'u')
         return write_u16(dst, c);
     *dst++ = '\\';

@@ -39,6 +39,7 @@ static unsigned count_digits(uint64_t v)
 static void write_digits(char *dst, uint64_t v, unsigned n)
 {
     char *p = dst + n;
+    TA_ASSERT(n >= count_digits(v));
     while (p - dst >= 2) {
         unsigned pair = (unsigned)(v % 100);
         v /= 100;
@@ -98,6 +99,8 @@ static void shortest_bits(uint64_t fraction, int biased, uint64_t *digits, int *
     int closer = fraction == 0 && biased > 1;
     int k = floor_shift(q * 1262611 - (closer ? 524031 : 0), 22); /* floor(log10(width)) */
     int h = q + floor_shift(-k * 1741647, 19) + 1;
+    TA_ASSERT(-k >= TA_POW10_MIN && (size_t)(-k - TA_POW10_MIN) < TA_COUNTOF(ta_pow10_table));
+    TA_ASSERT(h >= 1 && h <= 4); /* 4 * c + 2 has 55 bits, and goes up by h */
     const uint64_t *g = ta_pow10_table[-k - TA_POW10_MIN];
 
     uint64_t value = round_to_odd(g, (4 * c) << h);
@@ -151,6 +154,7 @@ char *ta_json_write_double(char *dst, double v)
 {
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
+    TA_ASSERT((bits >> 52 & 0x7ff) != 0x7ff); /* finite */
     if (bits >> 63) {
         *dst++ = '-';
         v = -v;

@@ -49,6 +49,7 @@ static void visit(walk *w, const ta_node *node, size_t pos);
 /* Takes pos to end as the parameter and visits what follows it. */
 static inline void catch_and_visit(walk *w, const ta_node *node, size_t pos, size_t end)
 {
+    TA_ASSERT(w->depth < TA_ROUTE_MAX_PARAMS && end >= pos && end <= w->len);
     w->caught[w->depth++] = ta_str_of(w->s + pos, end - pos);
     visit(w, node, end);
     w->depth--;
@@ -138,6 +139,7 @@ static void reach_end(walk *w, const ta_node *node)
             w->partial = TA_MIN(w->partial, index);
             continue;
         }
+        TA_ASSERT(w->depth == w->tree->entries[index].nparams);
         w->best = index;
         w->ask = w->doubtful;
         w->out->nparams = w->depth;
@@ -189,6 +191,7 @@ static void visit(walk *w, const ta_node *node, size_t pos)
 ta_route_found ta_route_tree_find(const ta_route_tree *tree, ta_method method_id, ta_str method,
                                   ta_str path, uint32_t start, ta_route_match *out)
 {
+    TA_ASSERT(tree->finished);
     walk w;
     w.tree = tree;
     w.s = path.ptr;
@@ -205,6 +208,7 @@ ta_route_found ta_route_tree_find(const ta_route_tree *tree, ta_method method_id
         visit(&w, &tree->root, 0);
     if (TA_UNLIKELY(w.visits > MAX_VISITS))
         return TA_FOUND_GAVE_UP;
+    TA_ASSERT(w.depth == 0 && (w.best == TA_ROUTE_NONE || w.best >= start));
     out->index = w.best;
     out->partial = w.partial < w.best ? w.partial : TA_ROUTE_NONE;
     if (w.best != TA_ROUTE_NONE)

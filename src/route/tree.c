@@ -111,8 +111,8 @@ static ta_node *new_node(ta_route_tree *tree, ta_str label)
     return node;
 }
 
-/* Returns the node that `text`, not empty, leads to from `node`, and makes it if it is missing.
- * NULL: out of memory. */
+/* Returns the node that `text` leads to from `node` (`node` itself if it is empty), and makes it if
+ * it is missing.  NULL: out of memory. */
 static ta_node *literal_child(ta_route_tree *tree, ta_node *node, ta_str text)
 {
     while (text.len > 0) {
@@ -156,6 +156,7 @@ static int append_end(ta_route_tree *tree, uint32_t index, ta_end **list, ta_end
     if (!end)
         return TA_ENOMEM;
     end->index = index;
+    TA_ASSERT(*last == NULL || (*last)->index < index); /* in the order of declaration */
     if (*last)
         (*last)->next = end;
     else
@@ -335,11 +336,13 @@ static int finish_node(ta_route_tree *tree, ta_node *node)
     uint32_t n = 0;
     for (const ta_end *end = node->end_list; end; end = end->next)
         node->ends[n++] = end->index;
+    TA_ASSERT(n == node->nends);
     if (n > 0)
         node->first = node->ends[0];
     n = 0;
     for (const ta_end *end = node->opaque_list; end; end = end->next)
         node->opaque[n++] = end->index;
+    TA_ASSERT(n == node->nopaque);
     if (n > 0)
         node->first = TA_MIN(node->first, node->opaque[0]);
 
@@ -354,6 +357,7 @@ static int finish_node(ta_route_tree *tree, ta_node *node)
         node->lit_bytes[n] = child->label.ptr[0];
         node->lits[n++] = child;
     }
+    TA_ASSERT(n == node->nlits);
     for (unsigned c = 0; c < TA_ROUTE_NCONV; c++) {
         ta_node *child = node->convs[c];
         if (!child)
@@ -398,12 +402,14 @@ void ta_route_tree_free(ta_route_tree *tree)
 
 ta_route_kind ta_route_tree_kind(const ta_route_tree *tree, uint32_t index)
 {
+    TA_ASSERT(index < tree->count);
     return tree->entries[index].kind;
 }
 
 const ta_route_param *ta_route_tree_params(const ta_route_tree *tree, uint32_t index,
                                            uint32_t *count)
 {
+    TA_ASSERT(index < tree->count);
     *count = tree->entries[index].nparams;
     return tree->entries[index].params;
 }

@@ -305,6 +305,7 @@ static int encode_model(enc *e, PyObject *v)
     const ta_json_objects *js = e->js;
     PyObject *shape = e->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
     if (shape != NULL) {
+        TA_ASSERT(Py_IS_TYPE(shape, js->shape_type));
         ta_out_commit(&e->o);
         int rc = ta_shape_encode(shape, js, v, true, e->o.buf);
         ta_out_resume(&e->o);
@@ -385,6 +386,7 @@ static int encode_into(const ta_json_objects *js, PyObject *value, bool item, ta
     size_t start = out->len;
     enc e = {.o = ta_out_begin(out), .js = js, .depth = 0, .item = item};
     int rc = encode(&e, value);
+    TA_ASSERT(e.depth == 0 && rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
     ta_out_commit(&e.o);
     if (rc != 1)
         out->len = start;

@@ -405,6 +405,7 @@ int ta_shape_encode(PyObject *self, const ta_json_objects *js, PyObject *value, 
     enc e = {.o = ta_out_begin(out), .js = js};
     const node *root = ((shape *)self)->root; /* NULL once the collector has cleared it */
     int rc = root ? encode(&e, root, value, trusted, 0) : 0;
+    TA_ASSERT(rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
     ta_out_commit(&e.o);
     if (rc != 1)
         out->len = start;

@@ -17,6 +17,7 @@ int ta_out_grow(ta_out *o, size_t n)
 
 int ta_out_refuse(void)
 {
+    TA_ASSERT(PyErr_Occurred() != NULL);
     if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
         PyErr_Clear();
         return 0;

@@ -42,6 +42,7 @@ static inline ta_out ta_out_begin(ta_buf *buf)
 /* Makes what was written known to the buffer. */
 static inline void ta_out_commit(ta_out *o)
 {
+    TA_ASSERT(o->from <= o->at && o->at <= o->end);
     ta_buf_commit(o->buf, (size_t)(o->at - o->from));
     o->from = o->at;
 }

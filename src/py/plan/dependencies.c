@@ -122,6 +122,8 @@ static void node_done(ta_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     const ta_node *n = &plan->nodes[r->node];
+    TA_ASSERT(value != NULL && n->into < (int32_t)plan->nvalues &&
+              n->cache < (int32_t)plan->ncache);
     ta_run_drop_args(r, n);
     if (n->cache >= 0) {
         PyObject **slot = &r->values[plan->nvalues + (uint32_t)n->cache];
@@ -195,6 +197,7 @@ static ta_run_state call(ta_run *r)
     if (r->node + 1 == plan->nnodes)
         return ST_SOLVED;
     if (r->bad[r->node]) {
+        TA_ASSERT(n->parent > (int32_t)r->node);
         r->bad[n->parent] = 1;
         ta_run_drop_args(r, n);
         r->node++;

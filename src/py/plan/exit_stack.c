@@ -106,7 +106,8 @@ ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
         Py_DECREF(cm);
         return TA_FAILED;
     }
-    Py_XSETREF(r->entering, cm);
+    TA_ASSERT(r->entering == NULL); /* one at a time */
+    r->entering = cm;
     r->entering_kind = threaded ? (uint16_t)(n - r->plan->nodes) : (uint16_t)EXIT_ASYNC;
     if (outcome == TA_DONE)
         ta_exits_entered(r);
@@ -117,6 +118,7 @@ void ta_exits_entered(ta_run *r)
 {
     const ta_node *n = &r->plan->nodes[r->node];
     PyObject *cm = r->entering;
+    TA_ASSERT(cm != NULL);
     r->entering = NULL;
     push(r, n->function_scope ? SCOPE_FUNCTION : SCOPE_REQUEST, cm, r->entering_kind);
 }
@@ -192,6 +194,7 @@ static void replace_exception(ta_run *r)
 {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *old = r->exc;
+    TA_ASSERT(exc != NULL);
     r->exc = exc;
     if (old == NULL || old == exc || !r->in_flight) {
         Py_XDECREF(old);

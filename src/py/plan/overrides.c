@@ -69,6 +69,7 @@ static int go_over(ta_run *r, ta_plan *to)
     ta_plan *old = (ta_plan *)Py_NewRef(r->plan);
     char *block = PyMem_Malloc(old->block);
     int rc = -1;
+    TA_ASSERT(r->block != NULL && r->entering == NULL);
     if (block == NULL) {
         Py_DECREF(old);
         PyErr_NoMemory();

@@ -459,6 +459,7 @@ static void link_nodes(ta_plan *plan)
     plan->fast_body = -1;
     for (uint32_t i = 0; i < plan->nnodes; i++) {
         ta_node *node = &plan->nodes[i];
+        TA_ASSERT(node->parent < 0 || (uint32_t)node->parent > i); /* post-order */
         if (node->parent >= 0 && node->into >= 0) {
             const ta_node *parent = &plan->nodes[node->parent];
             node->into = (int32_t)(parent->first + parent->slots[node->into]);

@@ -61,6 +61,7 @@ static void drop_all(ta_run *r)
         Py_CLEAR(r->stacks[i]);
     Py_CLEAR(r->pending);
     Py_CLEAR(r->exc);
+    TA_ASSERT(r->given == NULL);
     if (r->x != NULL) {
         /* the request holds the exchange, through send: no cycle is left behind */
         Py_CLEAR(r->x->request);
@@ -183,6 +184,7 @@ static ta_run_state failed(ta_run *r, PyObject *Py_UNUSED(value))
     }
     Py_CLEAR(r->entering);
     Py_CLEAR(r->pending);
+    TA_ASSERT(r->exc == NULL);
     if (ta_exits_pending(r, SCOPE_FUNCTION) || ta_exits_pending(r, SCOPE_REQUEST)) {
         r->exc = PyErr_GetRaisedException();
         r->in_flight = true;

@@ -52,6 +52,7 @@ static long final_status(ta_run *r, long fallback)
 /* After the exchange's `respond`. */
 static ta_run_state responded(ta_run *r, ta_outcome outcome, PyObject *awaitable)
 {
+    TA_ASSERT((outcome == TA_WAITS) == (awaitable != NULL));
     if (outcome == TA_WAITS)
         return ta_run_await(r, awaitable, ST_SENT);
     return outcome == TA_DONE ? ST_SENT : ST_FAILED;
@@ -128,6 +129,7 @@ static ta_run_state send_json(ta_run *r, ta_piece body)
     if (r->background != NULL)
         Py_XSETREF(r->own_background, Py_NewRef(r->background));
     if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
+        TA_ASSERT(r->pending == NULL);
         r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
                                    (Py_ssize_t)body.data.len);
         if (r->pending != NULL)

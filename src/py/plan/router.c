@@ -150,6 +150,7 @@ int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host)
 {
     const router_entry *entry = &as_router(router)->entries[index];
     char name[256];
+    TA_ASSERT(index < (size_t)as_router(router)->count);
     if (!entry->host || entry->extra == NULL)
         return -1;
     if (host == NULL)

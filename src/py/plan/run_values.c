@@ -103,7 +103,8 @@ int ta_operation_enter(ta_run *r, PyObject *name)
         return -1;
     }
     Py_DECREF(entered);
-    Py_XSETREF(r->cm, cm);
+    TA_ASSERT(r->cm == NULL); /* the operations of a run do not nest */
+    r->cm = cm;
     return 0;
 }
 

@@ -48,8 +48,9 @@ static int is_iterable_coroutine(PyObject *obj)
 
 ta_outcome ta_co_await(ta_co *co, PyObject *awaitable)
 {
+    TA_ASSERT(co->delegate == NULL && awaitable != NULL);
     if (TA_LIKELY(PyCoro_CheckExact(awaitable)) || is_iterable_coroutine(awaitable)) {
-        Py_XSETREF(co->delegate, awaitable);
+        co->delegate = awaitable;
         return TA_WAITS;
     }
     PyAsyncMethods *async = Py_TYPE(awaitable)->tp_as_async;
@@ -69,7 +70,7 @@ ta_outcome ta_co_await(ta_co *co, PyObject *awaitable)
         Py_DECREF(it);
         return TA_FAILED;
     }
-    Py_XSETREF(co->delegate, it);
+    co->delegate = it;
     return TA_WAITS;
 }
 
@@ -108,6 +109,7 @@ static void exit_context(ta_co *co)
 
 int ta_co_enter_context(ta_co *co)
 {
+    TA_ASSERT(co->running && !co->inside);
     PyObject *context = PyContext_CopyCurrent();
     if (context == NULL || PyContext_Enter(context) < 0) {
         Py_XDECREF(context);
@@ -127,6 +129,7 @@ void ta_co_leave_context(ta_co *co)
 
 void ta_co_enter(ta_co *co)
 {
+    TA_ASSERT(!co->running && !co->inside);
     co->running = true;
     if (TA_UNLIKELY(co->context != NULL)) {
         co->inside = PyContext_Enter(co->context) == 0;
@@ -139,6 +142,7 @@ void ta_co_enter(ta_co *co)
 
 void ta_co_leave(ta_co *co)
 {
+    TA_ASSERT(co->running);
     co->running = false;
     if (TA_UNLIKELY(co->inside))
         exit_context(co);
@@ -152,6 +156,7 @@ void ta_co_leave(ta_co *co)
 
 void ta_co_handle(ta_co *co, PyObject *exc)
 {
+    TA_ASSERT(co->running && co->handled == NULL);
     co->handled = Py_NewRef(exc);
     push_handled(co);
 }
@@ -162,6 +167,7 @@ static PySendResult co_drive(ta_co *co, ta_outcome outcome, PyObject **result)
     for (;;) {
         if (outcome == TA_WAITS) {
             PyObject *value;
+            TA_ASSERT(co->delegate != NULL);
             PySendResult sent = PyIter_Send(co->delegate, Py_None, &value);
             if (sent == PYGEN_NEXT) {
                 *result = value;
@@ -171,13 +177,13 @@ static PySendResult co_drive(ta_co *co, ta_outcome outcome, PyObject **result)
             outcome = co->advance(co, sent == PYGEN_RETURN ? value : NULL);
             continue;
         }
+        TA_ASSERT(co->delegate == NULL && (outcome == TA_FAILED) == (PyErr_Occurred() != NULL));
         co->finished = true;
         if (outcome == TA_DONE) {
             *result = co->result ? co->result : Py_NewRef(Py_None);
             co->result = NULL;
             return PYGEN_RETURN;
         }
-        Py_CLEAR(co->delegate);
         convert_stop_iteration();
         *result = NULL;
         return PYGEN_ERROR;

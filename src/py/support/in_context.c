@@ -19,6 +19,7 @@ static ta_outcome advance(ta_co *co, PyObject *value)
 {
     in_context *c = (in_context *)co;
     PyObject *awaitable = c->awaitable;
+    TA_ASSERT(c->context != NULL); /* enter() has seen to it */
     c->awaitable = NULL;
     if (awaitable != NULL && value == NULL && !PyErr_Occurred())
         return ta_co_await(co, awaitable);
