@@ -8,169 +8,9 @@
 #include "py/plan/run_int.h"
 
 #include "http/url.h"
+#include "py/plan/param_text.h"
 
 #define MAX_QUERY 32 /* query parameters looked up in one pass over the query string */
-
-/* How the bytes of a slice become text. */
-typedef enum encoding { ENC_UTF8, ENC_QUERY, ENC_LATIN1 } encoding;
-
-/* -- text ---------------------------------------------------------------------------------- */
-
-/* What a run of bytes contains, as flags. */
-enum { HAS_PERCENT = 1, HAS_PLUS = 2, HAS_HIGH = 4 };
-
-static unsigned scan(ta_str s)
-{
-    unsigned flags = 0;
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.ptr[i];
-        if (c == '%')
-            flags |= HAS_PERCENT;
-        else if (c == '+')
-            flags |= HAS_PLUS;
-        else if (c >= 0x80)
-            flags |= HAS_HIGH;
-    }
-    return flags;
-}
-
-static PyObject *unquote_ascii(ta_str s)
-{
-    char small[256];
-    char *out = s.len <= sizeof small ? small : PyMem_Malloc(s.len);
-    if (out == NULL)
-        return PyErr_NoMemory();
-    size_t n = ta_url_unquote_plus(out, s);
-    PyObject *text = PyUnicode_DecodeUTF8(out, (Py_ssize_t)n, "replace");
-    if (out != small)
-        PyMem_Free(out);
-    return text;
-}
-
-/*
- * As urllib.parse.unquote on the Latin-1 text: runs of ASCII are decoded, other characters stay.
- * A raw byte above 0x7f in a query string is not legal; this keeps what Starlette makes of it.
- */
-static PyObject *unquote_mixed(ta_str s)
-{
-    PyObject *parts = PyList_New(0);
-    if (parts == NULL)
-        return NULL;
-    size_t i = 0;
-    while (i < s.len) {
-        size_t start = i;
-        bool high = (unsigned char)s.ptr[i] >= 0x80;
-        while (i < s.len && ((unsigned char)s.ptr[i] >= 0x80) == high)
-            i++;
-        ta_str run = ta_str_of(s.ptr + start, i - start);
-        PyObject *part =
-            high ? PyUnicode_DecodeLatin1(run.ptr, (Py_ssize_t)run.len, NULL) : unquote_ascii(run);
-        if (part == NULL || PyList_Append(parts, part) < 0) {
-            Py_XDECREF(part);
-            Py_DECREF(parts);
-            return NULL;
-        }
-        Py_DECREF(part);
-    }
-    PyObject *empty = PyUnicode_FromStringAndSize("", 0);
-    PyObject *text = empty ? PyUnicode_Join(empty, parts) : NULL;
-    Py_XDECREF(empty);
-    Py_DECREF(parts);
-    return text;
-}
-
-static PyObject *decode(ta_str s, encoding enc)
-{
-    if (enc == ENC_UTF8)
-        return PyUnicode_DecodeUTF8(s.ptr, (Py_ssize_t)s.len, "replace");
-    if (enc == ENC_QUERY) {
-        unsigned flags = scan(s);
-        if (flags != 0)
-            return flags & HAS_HIGH ? unquote_mixed(s) : unquote_ascii(s);
-    }
-    return PyUnicode_DecodeLatin1(s.ptr, (Py_ssize_t)s.len, NULL);
-}
-
-/* -- coercion ------------------------------------------------------------------------------ */
-
-/* The number if the text is -?(0|[1-9][0-9]{0,17}) and not "-0"; NULL without exception otherwise.
- */
-static PyObject *plain_int(ta_str s)
-{
-    size_t i = 0;
-    bool negative = s.len > 0 && s.ptr[0] == '-';
-    i += negative;
-    size_t digits = s.len - i;
-    if (digits == 0 || digits > 18 || (s.ptr[i] == '0' && (digits > 1 || negative)))
-        return NULL;
-    long long n = 0;
-    for (; i < s.len; i++) {
-        unsigned d = (unsigned)(unsigned char)s.ptr[i] - '0';
-        if (d > 9)
-            return NULL;
-        n = n * 10 + (long long)d;
-    }
-    return PyLong_FromLongLong(negative ? -n : n);
-}
-
-/* The number if the text is -?digits(.digits)? of at most 40 characters. */
-static PyObject *plain_float(ta_str s)
-{
-    char text[48];
-    size_t i = 0, dots = 0, digits = 0;
-    if (s.len == 0 || s.len > 40)
-        return NULL;
-    i += s.ptr[0] == '-';
-    for (; i < s.len; i++) {
-        char c = s.ptr[i];
-        if (c >= '0' && c <= '9')
-            digits++;
-        else if (c == '.' && dots == 0 && digits > 0 && i + 1 < s.len)
-            dots++;
-        else
-            return NULL;
-    }
-    if (digits == 0)
-        return NULL;
-    memcpy(text, s.ptr, s.len);
-    text[s.len] = '\0';
-    double d = PyOS_string_to_double(text, NULL, NULL); /* correctly rounded, as pydantic's */
-    if (d == -1.0 && PyErr_Occurred()) {
-        PyErr_Clear();
-        return NULL;
-    }
-    return PyFloat_FromDouble(d);
-}
-
-/* The lower-case words that pydantic takes for a bool. */
-static PyObject *plain_bool(ta_str s)
-{
-    static const struct {
-        const char *word;
-        bool value;
-    } words[] = {{"true", true}, {"false", false}, {"1", true},   {"0", false},
-                 {"on", true},   {"off", false},   {"yes", true}, {"no", false},
-                 {"y", true},    {"n", false},     {"t", true},   {"f", false}};
-    for (size_t i = 0; i < TA_COUNTOF(words); i++) {
-        if (strlen(words[i].word) == s.len && memcmp(words[i].word, s.ptr, s.len) == 0)
-            return Py_NewRef(words[i].value ? Py_True : Py_False);
-    }
-    return NULL;
-}
-
-static PyObject *plain(uint8_t conv, ta_str s)
-{
-    switch (conv) {
-    case CONV_INT:
-        return plain_int(s);
-    case CONV_FLOAT:
-        return plain_float(s);
-    case CONV_BOOL:
-        return plain_bool(s);
-    default:
-        return NULL;
-    }
-}
 
 /* -- validation ------------------------------------------------------------------------------- */
 
@@ -262,7 +102,7 @@ static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject 
     if (p->conv > CONV_STR && PyUnicode_CheckExact(raw) && PyUnicode_IS_ASCII(raw)) {
         ta_str text =
             ta_str_of((const char *)PyUnicode_1BYTE_DATA(raw), (size_t)PyUnicode_GET_LENGTH(raw));
-        value = plain(p->conv, text);
+        value = ta_param_plain(p->conv, text);
         if (value == NULL && PyErr_Occurred())
             return -1;
         rc = value != NULL;
@@ -276,10 +116,10 @@ static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject 
     return rc < 0 ? -1 : 0;
 }
 
-static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text, encoding enc)
+static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text, ta_encoding enc)
 {
     if (p->conv > CONV_STR) { /* most need no str at all */
-        PyObject *value = plain(p->conv, text);
+        PyObject *value = ta_param_plain(p->conv, text);
         if (value != NULL) {
             store(r, n, p, value);
             return 0;
@@ -287,7 +127,7 @@ static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text
         if (PyErr_Occurred())
             return -1;
     }
-    PyObject *raw = decode(text, enc);
+    PyObject *raw = ta_param_decode(text, enc);
     if (raw == NULL)
         return -1;
     int rc = from_object(r, n, p, raw);
@@ -376,9 +216,9 @@ static int header_param(ta_run *r, const ta_node *n, const ta_param *p)
 static int key_matches(const ta_qs_pair *pair, const ta_param *p)
 {
     ta_str key = pair->name;
-    if (!pair->name_quoted && (scan(key) & HAS_HIGH) == 0)
+    if (!pair->name_quoted && ta_param_is_ascii(key))
         return ta_str_eq(key, ta_str_of(p->alias, p->alias_len));
-    PyObject *text = decode(key, ENC_QUERY);
+    PyObject *text = ta_param_decode(key, ENC_QUERY);
     if (text == NULL)
         return -1;
     int equal = PyUnicode_Compare(text, p->alias_obj) == 0;
@@ -416,9 +256,9 @@ static int query_params(ta_run *r, const ta_node *n, uint16_t from, uint16_t to)
     return 0;
 }
 
-static int append(PyObject *list, ta_str text, encoding enc)
+static int append(PyObject *list, ta_str text, ta_encoding enc)
 {
-    PyObject *value = decode(text.ptr ? text : TA_STR(""), enc);
+    PyObject *value = ta_param_decode(text.ptr ? text : TA_STR(""), enc);
     int rc = value ? PyList_Append(list, value) : -1;
     Py_XDECREF(value);
     return rc;
@@ -463,7 +303,7 @@ static int many_param(ta_run *r, const ta_node *n, const ta_param *p)
 static int find_cookie(const ta_xch *x, const ta_param *p, ta_str *value)
 {
     int found = 0;
-    if (scan(ta_str_of(p->alias, p->alias_len)) & HAS_HIGH)
+    if (!ta_param_is_ascii(ta_str_of(p->alias, p->alias_len)))
         return -1;
     for (uint32_t h = 0; h < x->nheaders; h++) {
         if (!ta_str_eq(x->headers[h].name, TA_STR("cookie")))

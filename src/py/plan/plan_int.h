@@ -108,8 +108,12 @@ typedef struct ta_plan {
     PyObject *resp_shape;                    /* owned or NULL: tried before those two */
 } ta_plan;
 
+/* node_read.c: fills nodes[index] from specs[index].  0, or -1 with an exception that names the
+ * key.
+ */
+TA_MUST_CHECK int ta_node_read(ta_plan *plan, PyObject *specs, uint32_t index);
 /* plan_read.c: fills a zeroed plan.  0, or -1 with an exception that names the key. */
-int ta_plan_read(ta_plan *plan, PyObject *spec);
+TA_MUST_CHECK int ta_plan_read(ta_plan *plan, PyObject *spec);
 /* The hook; NULL with RuntimeError when the plan's hooks lack it.  Borrowed. */
 PyObject *ta_plan_hook(ta_plan *plan, int which);
 

@@ -1,48 +1,19 @@
 /* router.c -- see router.h. */
-#include "py/plan/router.h"
+#include "py/plan/router_int.h"
 
 #include "http/headers.h"
 #include "http/method.h"
 #include "py/plan/plan_objects.h"
 #include "py/support/types.h"
 
-typedef struct router_entry {
-    PyObject *target;      /* owned */
-    PyObject *scope_items; /* owned dict, or NULL */
-    PyObject *names;       /* owned tuple of interned str */
-    PyObject *extra;       /* owned: see read_extra; or NULL */
-    bool host;             /* of kind "host" */
-} router_entry;
-
-typedef struct ta_RouterObject {
-    PyObject_HEAD
-    ta_route_tree *tree;   /* owned */
-    router_entry *entries; /* owned, `count` of them */
-    Py_ssize_t count;
-    PyObject *uuid_type; /* owned */
-    PyObject *no_path;   /* owned: the empty str */
-} ta_RouterObject;
-
-static inline const ta_RouterObject *as_router(PyObject *obj)
-{
-    return (const ta_RouterObject *)obj;
-}
-
 /* -- values ------------------------------------------------------------------------------------ */
-
-/* The text of a value, as the server's decoding of the path gives it: bytes that are no UTF-8
- * become U+FFFD. */
-static PyObject *value_text(ta_str value)
-{
-    return PyUnicode_DecodeUTF8(value.ptr, (Py_ssize_t)value.len, "replace");
-}
 
 static PyObject *convert_int(ta_str value)
 {
     int64_t n;
     if (ta_conv_int(value, &n) == TA_OK)
         return PyLong_FromLongLong(n);
-    PyObject *text = value_text(value);
+    PyObject *text = ta_router_str(value);
     if (text == NULL)
         return NULL;
     PyObject *res = PyLong_FromUnicodeObject(text, 10);
@@ -59,7 +30,7 @@ static PyObject *convert_float(ta_str value)
         double v = PyOS_string_to_double(small, NULL, NULL);
         return v == -1.0 && PyErr_Occurred() ? NULL : PyFloat_FromDouble(v);
     }
-    PyObject *text = value_text(value);
+    PyObject *text = ta_router_str(value);
     if (text == NULL)
         return NULL;
     PyObject *res = PyFloat_FromString(text);
@@ -76,10 +47,10 @@ static PyObject *convert(PyObject *router, ta_route_conv conv, ta_str value)
     case TA_CONV_FLOAT:
         return convert_float(value);
     case TA_CONV_UUID: {
-        PyObject *text = value_text(value);
+        PyObject *text = ta_router_str(value);
         if (text == NULL)
             return NULL;
-        PyObject *res = PyObject_CallOneArg(as_router(router)->uuid_type, text);
+        PyObject *res = PyObject_CallOneArg(ta_router_of(router)->uuid_type, text);
         Py_DECREF(text);
         return res;
     }
@@ -87,19 +58,20 @@ static PyObject *convert(PyObject *router, ta_route_conv conv, ta_str value)
     case TA_CONV_PATH:
         break;
     }
-    return value_text(value);
+    return ta_router_str(value);
 }
 
 static ta_route_kind kind_of(PyObject *router, uint32_t index)
 {
-    return ta_route_tree_kind(as_router(router)->tree, index);
+    return ta_route_tree_kind(ta_router_of(router)->tree, index);
 }
 
 PyObject *ta_router_path_params(PyObject *router, const ta_match *match)
 {
     uint32_t n;
-    const ta_route_param *params = ta_route_tree_params(as_router(router)->tree, match->index, &n);
-    PyObject *names = as_router(router)->entries[match->index].names;
+    const ta_route_param *params =
+        ta_route_tree_params(ta_router_of(router)->tree, match->index, &n);
+    PyObject *names = ta_router_of(router)->entries[match->index].names;
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
@@ -123,7 +95,7 @@ PyObject *ta_router_path_params(PyObject *router, const ta_match *match)
 ta_route_found ta_router_find(PyObject *router, ta_method method_id, ta_str method, ta_str path,
                               uint32_t start, ta_match *out)
 {
-    return ta_route_tree_find(as_router(router)->tree, method_id, method, path, start, out);
+    return ta_route_tree_find(ta_router_of(router)->tree, method_id, method, path, start, out);
 }
 
 /* "name" or "name:port" of the usual characters, with the name in lower case; Python reads others.
@@ -148,9 +120,9 @@ static size_t plain_host(ta_str value, char *out, size_t size)
 
 int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host)
 {
-    const router_entry *entry = &as_router(router)->entries[index];
+    const ta_router_entry *entry = &ta_router_of(router)->entries[index];
     char name[256];
-    TA_ASSERT(index < (size_t)as_router(router)->count);
+    TA_ASSERT(index < (size_t)ta_router_of(router)->count);
     if (!entry->host || entry->extra == NULL)
         return -1;
     if (host == NULL)
@@ -172,7 +144,7 @@ int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host)
 
 bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out)
 {
-    const router_entry *entry = &as_router(router)->entries[index];
+    const ta_router_entry *entry = &ta_router_of(router)->entries[index];
     if (entry->host || entry->extra == NULL)
         return false;
     *out = ta_str_of(PyBytes_AS_STRING(entry->extra), (size_t)PyBytes_GET_SIZE(entry->extra));
@@ -181,165 +153,15 @@ bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out)
 
 PyObject *ta_router_target(PyObject *router, uint32_t index)
 {
-    return as_router(router)->entries[index].target;
+    return ta_router_of(router)->entries[index].target;
 }
 
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index)
 {
-    return as_router(router)->entries[index].scope_items;
+    return ta_router_of(router)->entries[index].scope_items;
 }
 
-/* -- construction ------------------------------------------------------------------------------ */
-
-/* A str's UTF-8, borrowed from it.  0, or -1 with an exception. */
-static int text_slice(PyObject *obj, const char *what, ta_str *out)
-{
-    if (!PyUnicode_Check(obj)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a str, not %.100s", what, Py_TYPE(obj)->tp_name);
-        return -1;
-    }
-    Py_ssize_t len;
-    const char *ptr = PyUnicode_AsUTF8AndSize(obj, &len);
-    if (ptr == NULL)
-        return -1;
-    *out = ta_str_of(ptr, (size_t)len);
-    return 0;
-}
-
-static int parse_kind(PyObject *obj, ta_route_kind *out, bool *host)
-{
-    static const char *const names[] = {"route", "mount", "any", "host"};
-    ta_str text;
-    if (text_slice(obj, "kind", &text) < 0)
-        return -1;
-    for (size_t i = 0; i < TA_COUNTOF(names); i++) {
-        if (ta_str_eq(text, ta_str_of(names[i], strlen(names[i])))) {
-            *host = i == 3;
-            *out = *host ? TA_ROUTE_ANY : (ta_route_kind)i;
-            return 0;
-        }
-    }
-    PyErr_Format(PyExc_ValueError, "unknown kind of route entry: %R", obj);
-    return -1;
-}
-
-/* What the tree answers to an entry, as an exception. */
-static int tree_error(int rc, PyObject *path)
-{
-    if (rc == TA_OK)
-        return 0;
-    if (rc == TA_EINVAL)
-        PyErr_Format(PyExc_ValueError, "Duplicated param name at path %U", path);
-    else
-        PyErr_NoMemory();
-    return -1;
-}
-
-/* `methods`: None, or an iterable of str; empty or None: every method. */
-static int add_to_tree(ta_route_tree *tree, ta_route_kind kind, PyObject *path, PyObject *methods)
-{
-    ta_str path_text = {"", 0};
-    if (text_slice(path, "path", &path_text) < 0)
-        return -1;
-    if (methods == Py_None)
-        return tree_error(ta_route_tree_add(tree, kind, path_text, NULL, 0), path);
-
-    PyObject *items = PySequence_List(methods); /* the slices below borrow from its items */
-    if (items == NULL)
-        return -1;
-    int rc = -1;
-    Py_ssize_t n = PyList_GET_SIZE(items);
-    ta_str *slices = PyMem_New(ta_str, n ? n : 1);
-    if (slices == NULL) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    for (Py_ssize_t i = 0; i < n; i++)
-        if (text_slice(PyList_GET_ITEM(items, i), "method", &slices[i]) < 0)
-            goto done;
-    rc = tree_error(ta_route_tree_add(tree, kind, path_text, slices, (size_t)n), path);
-done:
-    PyMem_Free(slices);
-    Py_DECREF(items);
-    return rc;
-}
-
-/* The names of an entry's parameters, interned. */
-static PyObject *param_names(const ta_route_tree *tree, uint32_t index)
-{
-    uint32_t n;
-    const ta_route_param *params = ta_route_tree_params(tree, index, &n);
-    PyObject *names = PyTuple_New((Py_ssize_t)n);
-    if (names == NULL)
-        return NULL;
-    for (uint32_t i = 0; i < n; i++) {
-        PyObject *name = value_text(params[i].name);
-        if (name == NULL) {
-            Py_DECREF(names);
-            return NULL;
-        }
-        PyUnicode_InternInPlace(&name);
-        PyTuple_SET_ITEM(names, (Py_ssize_t)i, name);
-    }
-    return names;
-}
-
-/*
- * The sixth member of an entry.  Of a host: its name in lower case, as bytes, or a callable that
- * matches a str; of a route: the value of `Allow`, as bytes.  0, or -1 with an exception.
- */
-static int read_extra(PyObject *item, bool host, PyObject **out)
-{
-    PyObject *extra = PyTuple_GET_SIZE(item) > 5 ? PyTuple_GET_ITEM(item, 5) : Py_None;
-    *out = NULL;
-    if (Py_IsNone(extra))
-        return 0;
-    if (!PyBytes_CheckExact(extra) && !(host && PyCallable_Check(extra))) {
-        PyErr_Format(PyExc_TypeError, "extra must be bytes%s, not %.100s",
-                     host ? " or callable" : "", Py_TYPE(extra)->tp_name);
-        return -1;
-    }
-    *out = Py_NewRef(extra);
-    return 0;
-}
-
-static int add_entry(ta_RouterObject *self, PyObject *item)
-{
-    if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) < 5 || PyTuple_GET_SIZE(item) > 6) {
-        PyErr_SetString(
-            PyExc_TypeError,
-            "an entry must be a tuple (kind, path, methods, target, scope_items[, extra])");
-        return -1;
-    }
-    PyObject *target = PyTuple_GET_ITEM(item, 3);
-    PyObject *scope_items = PyTuple_GET_ITEM(item, 4);
-    if (scope_items != Py_None && !PyDict_Check(scope_items)) {
-        PyErr_SetString(PyExc_TypeError, "scope_items must be a dict or None");
-        return -1;
-    }
-    ta_route_kind kind;
-    bool host;
-    PyObject *extra, *path = PyTuple_GET_ITEM(item, 1);
-    if (parse_kind(PyTuple_GET_ITEM(item, 0), &kind, &host) < 0)
-        return -1;
-    /* A host's pattern says nothing of paths. */
-    if (add_to_tree(self->tree, kind, host ? self->no_path : path, PyTuple_GET_ITEM(item, 2)) < 0 ||
-        read_extra(item, host, &extra) < 0)
-        return -1;
-    PyObject *names = param_names(self->tree, (uint32_t)self->count);
-    if (names == NULL) {
-        Py_XDECREF(extra);
-        return -1;
-    }
-    self->entries[self->count++] = (router_entry){
-        .target = Py_NewRef(target),
-        .scope_items = scope_items == Py_None ? NULL : Py_NewRef(scope_items),
-        .names = names,
-        .extra = extra,
-        .host = host,
-    };
-    return 0;
-}
+/* -- the type ---------------------------------------------------------------------------------- */
 
 static PyObject *router_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
@@ -350,7 +172,7 @@ static PyObject *router_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     ta_state *st = ta_state_of(type);
     if (st == NULL)
         return NULL;
-    ta_RouterObject *self = (ta_RouterObject *)type->tp_alloc(type, 0);
+    ta_router *self = (ta_router *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
     self->uuid_type = Py_NewRef((PyObject *)ta_json_objects_of(st)->uuid_type);
@@ -359,14 +181,14 @@ static PyObject *router_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (items == NULL)
         goto error;
     Py_ssize_t n = PyTuple_GET_SIZE(items);
-    self->entries = PyMem_New(router_entry, n ? n : 1);
+    self->entries = PyMem_New(ta_router_entry, n ? n : 1);
     self->tree = ta_route_tree_new();
     if (self->entries == NULL || self->tree == NULL) {
         PyErr_NoMemory();
         goto error;
     }
     for (Py_ssize_t i = 0; i < n; i++)
-        if (add_entry(self, PyTuple_GET_ITEM(items, i)) < 0)
+        if (ta_router_add(self, PyTuple_GET_ITEM(items, i)) < 0)
             goto error;
     if (ta_route_tree_finish(self->tree) != TA_OK) {
         PyErr_NoMemory();
@@ -382,7 +204,7 @@ error:
 
 static int router_traverse(PyObject *obj, visitproc visit, void *arg)
 {
-    const ta_RouterObject *self = as_router(obj);
+    const ta_router *self = ta_router_of(obj);
     Py_VISIT(Py_TYPE(obj));
     Py_VISIT(self->uuid_type);
     for (Py_ssize_t i = 0; i < self->count; i++) {
@@ -400,7 +222,7 @@ static int router_traverse(PyObject *obj, visitproc visit, void *arg)
  */
 static void router_dealloc(PyObject *obj)
 {
-    ta_RouterObject *self = (ta_RouterObject *)obj;
+    ta_router *self = (ta_router *)obj;
     PyTypeObject *type = Py_TYPE(obj);
     PyObject_GC_UnTrack(obj);
     for (Py_ssize_t i = 0; i < self->count; i++) {
@@ -429,7 +251,8 @@ PyDoc_STRVAR(
 static int find_for(PyObject *self, PyObject *const *args, uint32_t start, ta_match *match)
 {
     ta_str method, path;
-    if (text_slice(args[0], "method", &method) < 0 || text_slice(args[1], "path", &path) < 0) {
+    if (ta_router_text(args[0], "method", &method) < 0 ||
+        ta_router_text(args[1], "path", &path) < 0) {
         if (!PyErr_ExceptionMatches(PyExc_UnicodeEncodeError))
             return -1;
         PyErr_Clear(); /* lone surrogates: not for us */
@@ -507,7 +330,7 @@ static PyObject *router_target(PyObject *self, PyObject *arg)
     Py_ssize_t index = PyNumber_AsSsize_t(arg, PyExc_IndexError);
     if (index == -1 && PyErr_Occurred())
         return NULL;
-    if (index < 0 || index >= as_router(self)->count) {
+    if (index < 0 || index >= ta_router_of(self)->count) {
         PyErr_SetString(PyExc_IndexError, "no such route entry");
         return NULL;
     }
@@ -516,7 +339,7 @@ static PyObject *router_target(PyObject *self, PyObject *arg)
 
 static Py_ssize_t router_len(PyObject *self)
 {
-    return as_router(self)->count;
+    return ta_router_of(self)->count;
 }
 
 static PyMethodDef router_methods[] = {
@@ -544,7 +367,7 @@ static PyType_Slot router_slots[] = {
 
 static PyType_Spec router_spec = {
     .name = "turboapi._core.Router",
-    .basicsize = sizeof(ta_RouterObject),
+    .basicsize = sizeof(ta_router),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
     .slots = router_slots,
 };
