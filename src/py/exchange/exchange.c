@@ -39,7 +39,7 @@ static void *keep_object(void *owner)
     return Py_NewRef((PyObject *)owner);
 }
 
-/* On the loop's thread, which has the GIL wherever a connection lets go of something. */
+/* On the loop's thread, which has the GIL wherever a connection releases something. */
 static void release_object(void *object)
 {
     TA_ASSERT(PyGILState_Check());

@@ -1,7 +1,7 @@
 /*
  * exchange.h -- one HTTP exchange, whatever the door it came through.
  *
- * The engine (plan_run.c) sees requests only through this.  Two implementations: native_exchange.c
+ * The engine (plan_run.c) sees requests through this alone.  Two implementations: native_exchange.c
  * over a ta_req of the server, asgi_exchange.c over an ASGI (scope, receive, send).  A ta_xch is a
  * Python object (heap type, GC): it is what keeps request and response alive, from parse to last
  * byte. Each implementation has its own heap type whose struct begins with ta_xch; it calls
@@ -36,8 +36,9 @@ static inline ta_piece ta_piece_buf(ta_buf *buf)
 }
 
 /*
- * Who lends its bytes to a connection (into *lender): an object that can never change, whose end
- * runs no code of the user's, or the buffer.  NULL: nobody; they must be copied.
+ * Returns who can lend the bytes to a connection (into *lender): an object that never changes and
+ * whose deallocation runs no code of the user's, or the buffer.  NULL: nobody, so that they must be
+ * copied.
  */
 const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender);
 
@@ -48,8 +49,8 @@ typedef struct ta_xch_ops {
     /* New reference to the ASGI scope dict, made once; NULL with an exception. */
     PyObject *(*scope)(ta_xch *x);
     /*
-     * New references to the ASGI callables.  After `body` below `receive` gives no more of the
-     * body, it waits for the disconnect; the exchange's Request has the body as _body.
+     * New references to the ASGI callables.  After `body` below, `receive` returns no more of the
+     * body and waits for the disconnect; the exchange's Request has the body as _body.
      */
     PyObject *(*receive)(ta_xch *x);
     PyObject *(*send)(ta_xch *x);
@@ -73,12 +74,13 @@ typedef struct ta_xch_ops {
     ta_outcome (*respond)(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
                           const ta_piece *body, PyObject **awaitable);
     /*
-     * A new awaitable that sends a response (a stream, a file) in a way of this door's own, and
-     * runs its background; or NULL: it has to be called (an exception may be set then).  May be
-     * NULL.
+     * Returns a new awaitable that sends a response (a stream, a file) in a way of this door's own
+     * and runs its background tasks; or NULL: the response must be called (an exception may be
+     * set).  The member may be NULL.
      */
     PyObject *(*deliver)(ta_xch *x, PyObject *response);
-    /* Puts what was sent on the wire before slow work (background tasks) starts; may be NULL. */
+    /* Writes what was sent to the socket before slow work (background tasks) starts; may be NULL.
+     */
     void (*flush)(ta_xch *x);
 } ta_xch_ops;
 
@@ -100,9 +102,9 @@ struct ta_xch {
     /* the match */
     uint32_t nparams;
     ta_str param_values[TA_XCH_MAX_PARAMS]; /* slices of path, in the order of the route's path */
-    PyObject *path_params; /* owned dict or NULL; when set it wins over param_values */
+    PyObject *path_params; /* owned dict or NULL; when set it replaces param_values */
     PyObject *scope_items; /* owned dict or NULL: what the matched entry adds to the scope */
-    /* made when asked for; owned */
+    /* owned; made on demand */
     PyObject *scope_dict;
     PyObject *request;    /* Starlette Request (or WebSocket under solve) */
     PyObject *body_bytes; /* set by `body`, and by the engine when the Request read it */
@@ -112,12 +114,12 @@ struct ta_xch {
 /* Common part of the types.  init: zeroes all but PyObject_HEAD. */
 void ta_xch_init(ta_xch *x, const ta_xch_ops *ops);
 int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg);
-void ta_xch_clear(ta_xch *x); /* also the end of a native exchange whose slices die */
+void ta_xch_clear(ta_xch *x); /* also when the slices of a native exchange become invalid */
 
-/* First header of that lower-case name; false when there is none. */
+/* Finds the first header with that lower-case name; false when there is none. */
 bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out);
 
-/* app(scope, receive, send): what it returns, or NULL with an exception. */
+/* Calls app(scope, receive, send); what it returns, or NULL with an exception. */
 PyObject *ta_xch_call(ta_xch *x, PyObject *app);
 
 /*

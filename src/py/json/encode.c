@@ -17,8 +17,8 @@
 #include "json/num.h"
 
 /*
- * Deeper values are left to Python, whose own recursion limit (1000 frames, three of them a level
- * at worst) decides.  Circular ones end here too.
+ * Deeper values are left to Python, whose own recursion limit (1000 frames, at worst three per
+ * level) decides.  Circular ones end here too.
  */
 enum { MAX_DEPTH = 200 };
 
@@ -37,7 +37,7 @@ static inline int put_mark(enc *e, char mark)
     return e->item ? ta_out_text(&e->o, (char[]){mark, ' '}, 2) : ta_out_put(&e->o, mark);
 }
 
-/* What stands before a member: the opening bracket, or a comma. */
+/* Writes what precedes a member: the opening bracket, or a comma. */
 static inline int put_before(enc *e, char mark)
 {
     return mark == ',' ? put_mark(e, mark) : ta_out_put(&e->o, mark);
@@ -60,7 +60,7 @@ static int encode_double(enc *e, double v)
     return 1;
 }
 
-/* The plain values; 2 when it is none of them. */
+/* Encodes the plain values; 2 when it is none of them. */
 static inline int encode_scalar(enc *e, PyObject *v)
 {
     PyTypeObject *type = Py_TYPE(v);
@@ -91,7 +91,7 @@ static int encode_result(enc *e, PyObject *text)
 
 /* -- containers -------------------------------------------------------------------------------- */
 
-/* jsonable_encoder drops keys that begin so (SQLAlchemy keeps its state under them). */
+/* jsonable_encoder drops keys with this prefix (SQLAlchemy keeps its state under them). */
 static bool is_hidden_key(PyObject *key)
 {
 #if PY_VERSION_HEX < 0x030c0000
@@ -108,8 +108,8 @@ static bool is_hidden_key(PyObject *key)
            PyUnicode_READ(kind, data, 2) == 'a';
 }
 
-/* The key and its colon.  Only keys that jsonable_encoder leaves as they are: no two of them become
- * one. */
+/* Writes the key and its colon.  Only keys that jsonable_encoder leaves unchanged, so that no two
+ * of them become one. */
 static int encode_key(enc *e, PyObject *key)
 {
     int rc;
@@ -259,7 +259,7 @@ static int encode_timedelta(enc *e, PyObject *v)
     return encode_result(e, PyObject_CallMethodNoArgs(v, e->js->str_total_seconds));
 }
 
-/* An int when there is no fraction in its notation, else a float. */
+/* Becomes an int when its notation has no fraction, else a float. */
 static int encode_decimal(enc *e, PyObject *v)
 {
     PyObject *parts = PyObject_CallMethodNoArgs(v, e->js->str_as_tuple);
@@ -273,7 +273,7 @@ static int encode_decimal(enc *e, PyObject *v)
     if (PyLong_Check(exponent)) {
         int overflow;
         long n = PyLong_AsLongAndOverflow(exponent, &overflow);
-        if (overflow || n > 100000) { /* the int would be huge, and refused in the end */
+        if (overflow || n > 100000) { /* the int would be huge, and refused afterwards */
             Py_DECREF(exponent);
             return 0;
         }
@@ -335,13 +335,13 @@ static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
     if (dataclass)
         return encode_converted(e, PyObject_CallOneArg(js->asdict, v));
 
-    /* An enum's value goes to json.dumps as it is: only what that knows. */
+    /* An enum's value is passed to json.dumps unchanged: only what that knows. */
     if (PyType_IsSubtype(Py_TYPE(type), js->enum_meta))
         return encode_result(e, PyObject_GetAttr(v, js->str_value));
     return 0;
 }
 
-/* Everything but containers of the language. */
+/* Encodes everything but the built-in containers. */
 static int encode_other(enc *e, PyObject *v, PyTypeObject *type)
 {
     const ta_json_objects *js = e->js;

@@ -154,7 +154,7 @@ static int encode_choice(enc *e, const node *n, PyObject *v)
     return 0;
 }
 
-/* jsonable_encoder drops keys that begin so. */
+/* jsonable_encoder drops keys with this prefix. */
 static bool is_hidden_key(PyObject *key)
 {
     return PyUnicode_GET_LENGTH(key) >= 3 && PyUnicode_READ_CHAR(key, 0) == '_' &&
@@ -222,7 +222,7 @@ static int encode_dict(enc *e, const node *items, PyObject *dict, bool trusted, 
     return rc;
 }
 
-/* What pydantic finds out about a value of type Any by itself, where that is plain. */
+/* Encodes a value of type Any as pydantic does when it infers the type, where that is plain. */
 static int encode_any(enc *e, const node *n, PyObject *v, bool trusted, int depth)
 {
     PyTypeObject *type = Py_TYPE(v);
@@ -264,7 +264,8 @@ static int end_model(enc *e, bool first)
     return first ? ta_out_text(&e->o, "{}", 2) : ta_out_put(&e->o, '}');
 }
 
-/* What validating a dict and dumping the model gives. Other keys of the dict are ignored. */
+/* Writes what validating a dict and dumping the model results in.  Other keys of the dict are
+ * ignored. */
 static int encode_from_dict(enc *e, const node *n, PyObject *dict, int depth)
 {
     bool first = true;
@@ -289,7 +290,7 @@ static int encode_from_dict(enc *e, const node *n, PyObject *dict, int depth)
     return end_model(e, first);
 }
 
-/* Field names are identifiers; mostly they are the same object. */
+/* Field names are identifiers; usually they are the same object. */
 static inline bool same_name(PyObject *key, PyObject *name)
 {
     if (key == name)
@@ -297,7 +298,8 @@ static inline bool same_name(PyObject *key, PyObject *name)
     return PyUnicode_CheckExact(key) && PyUnicode_Compare(key, name) == 0;
 }
 
-/* pydantic writes what is in __dict__, in that order: here it must be the fields in theirs. */
+/* pydantic writes what is in __dict__, in its order: here that must be the fields in their order.
+ */
 static int encode_fields_locked(enc *e, const node *n, PyObject *dict, int depth)
 {
     Py_ssize_t pos = 0;
@@ -427,7 +429,7 @@ PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model)
             Py_DECREF(found);
             return NULL;
         }
-        /* Classes that are made while serving must not be kept for ever. */
+        /* Classes that are made while serving must not be kept forever. */
         if (PyDict_GET_SIZE(js->shapes) >= MAX_MODELS)
             PyDict_Clear(js->shapes);
         if (PyDict_SetItem(js->shapes, (PyObject *)model, found) < 0)

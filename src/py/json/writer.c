@@ -25,7 +25,7 @@ int ta_out_refuse(void)
     return -1;
 }
 
-/* Goes on behind what was appended to the buffer itself. */
+/* Continues after what was appended to the buffer itself. */
 static int appended(ta_out *o, int err)
 {
     ta_out_resume(o);
@@ -150,7 +150,7 @@ int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char 
     return ta_out_text(o, text, (size_t)(p - text));
 }
 
-/* The number's 16 bytes, or 0 when it is not what a UUID keeps there. */
+/* Writes the number's 16 bytes; 0 when it is not what a UUID keeps there. */
 static int uuid_bytes(PyObject *number, unsigned char raw[16])
 {
     if (!PyLong_CheckExact(number))

@@ -24,7 +24,7 @@ enum { TA_OUT_SHORT_STRING = 512 };
 
 /* -- the writer -------------------------------------------------------------------------------- */
 
-/* Takes up writing behind what the buffer holds. */
+/* Starts to write after what the buffer holds. */
 static inline void ta_out_resume(ta_out *o)
 {
     ta_buf *buf = o->buf;
@@ -39,7 +39,7 @@ static inline ta_out ta_out_begin(ta_buf *buf)
     return o;
 }
 
-/* Makes what was written known to the buffer. */
+/* Commits what was written to the buffer. */
 static inline void ta_out_commit(ta_out *o)
 {
     TA_ASSERT(o->from <= o->at && o->at <= o->end);
@@ -77,8 +77,8 @@ static inline int ta_out_text(ta_out *o, const char *text, size_t n)
 /* -- values ------------------------------------------------------------------------------------ */
 
 /*
- * An exception of a failed call is set: 0 and cleared, as Python's own run raises it again; -1 for
- * memory and interrupts.
+ * Handles the exception of a failed call: 0 and cleared, as Python's own code raises it again; -1
+ * for MemoryError and interrupts.
  */
 int ta_out_refuse(void);
 

@@ -15,10 +15,11 @@
 
 #include "py/support/types.h"
 
-/* asyncio's WeakSet as add() and discard() see it now: borrowed set, or NULL: ask them. */
+/* Returns the inner set of asyncio's WeakSet, borrowed, or NULL when add() and discard() must be
+ * called. */
 static PyObject *data_of(const ta_task_state *s)
 {
-    /* Removals that were put off while somebody iterates come first. */
+    /* Removals that were deferred during an iteration come first. */
     return s->all_data != NULL && PyList_GET_SIZE(s->all_pending) == 0 ? s->all_data : NULL;
 }
 
@@ -149,7 +150,7 @@ static int take(PyObject *set, const char *name, PyTypeObject *type, PyObject **
     return rc;
 }
 
-/* The WeakSet's parts, if it is one as known.  0, or -1 with an exception. */
+/* Takes the WeakSet's parts, if it is the known kind.  0, or -1 with an exception. */
 static int take_apart(ta_task_state *s, PyObject *module, PyObject *set)
 {
     int data = take(set, "data", &PySet_Type, &s->all_data);

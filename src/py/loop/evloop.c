@@ -3,10 +3,10 @@
  *
  * Layer: py (L4).  The methods are those of BaseEventLoop that a waiting request passes through:
  * call_soon, call_later, call_at, call_soon_threadsafe, time, create_future, create_task and the
- * turn itself. Two ways lead back to asyncio's own code, which knows how to do all of it:
+ * iteration itself. Two ways lead back to asyncio's own code, which knows how to do all of it:
  *   - debug mode: its handles, with tracebacks, go through our queues;
  *   - a subclass, a patch or a test replaced something that asyncio's methods would call
- *     (`overridable`): the loop becomes `plain`, with a deque and a list, for good.
+ *     (`overridable`): the loop becomes `plain`, with a deque and a list, for the rest of its life.
  */
 #include "py/loop/evloop_int.h"
 
@@ -38,7 +38,7 @@ static PyObject *call_base(ta_evloop *l, const char *name, PyObject *const *args
     return res;
 }
 
-/* The same for the arguments of a method of ours: self goes before them. */
+/* The same for the arguments of a method of ours: self precedes them. */
 static PyObject *forward(PyObject *self, const char *name, PyObject *const *args, Py_ssize_t nargs,
                          PyObject *kwnames)
 {
@@ -62,7 +62,7 @@ static PyObject *none_or_null(int rc)
 /* -- replaced methods ----------------------------------------------------------------------------
  */
 
-/* What asyncio's code calls where ours goes straight on. */
+/* What asyncio's code calls where ours takes a shortcut. */
 static const char *const overridable[] = {
     "time",
     "call_at",
@@ -125,7 +125,7 @@ static int look_for_overrides(ta_evloop *l)
     return 0;
 }
 
-/* Looks for replaced methods when the class changed since; afterwards `plain` is right.  0 or -1.
+/* Looks for replaced methods if the class has changed; afterwards `plain` is up to date.  0 or -1.
  */
 static inline int check_overrides(ta_evloop *l)
 {
@@ -221,7 +221,7 @@ static PyObject *loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_
     return soon(self, "call_soon", args, nargs, kwnames);
 }
 
-/* asyncio's _write_to_self, or a quicker way to wake a Selector of ours. */
+/* Calls asyncio's _write_to_self, or wakes a Selector of ours in a quicker way. */
 static int wake(ta_evloop *l)
 {
     /* What a plain loop has ready is no news to the Selector: the file of asyncio's is. */
@@ -339,7 +339,7 @@ static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored)
 {
     ta_evloop *l = ta_evloop_cast(self);
     const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
-    /* Looked up each time, as asyncio does: somebody may have put another class there. */
+    /* Looked up each time, as asyncio does: the class may have been replaced. */
     PyObject *type = PyObject_GetAttr(s->futures_module, l->st->names.Future);
     PyObject *args[2] = {NULL, self};
     PyObject *future = type
@@ -453,7 +453,7 @@ static PyObject *loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     return none_or_null(ta_evloop_turn(l));
 }
 
-/* Turns until stop() was called: the loop in BaseEventLoop.run_forever(). */
+/* Iterates until stop() was called: the loop in BaseEventLoop.run_forever(). */
 static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *l = ta_evloop_cast(self);
@@ -502,7 +502,7 @@ bool ta_evloop_has_news(ta_evloop *l, uint64_t timers)
     TA_EVLOOP_LOCK(l);
     bool news = ta_evloop_nready(l) > 0 || l->timers != timers;
     TA_EVLOOP_UNLOCK(l);
-    return news || l->stopping || l->plain; /* plain since: the caller looks for itself */
+    return news || l->stopping || l->plain; /* it became plain: the caller checks again */
 }
 
 /* -- attributes ----------------------------------------------------------------------------------

@@ -1,5 +1,5 @@
 /*
- * evloop.h -- turboapi's event loop: asyncio's, whose queues, handles and turns are C.
+ * evloop.h -- turboapi's event loop: asyncio's, with queues, handles and iterations in C.
  *
  * Layer: py (L4).  `turboapi.loop.EventLoop` is a class on `_core.LoopBase` (here) and
  * `asyncio.SelectorEventLoop`: what is not overridden here is asyncio's own code, Futures and
@@ -15,13 +15,13 @@ typedef struct ta_evloop ta_evloop;
 /* The loop as a ta_evloop (borrowed), or NULL when it is some other kind of loop. */
 ta_evloop *ta_evloop_of(ta_state *st, PyObject *aioloop);
 
-/* Is it run by asyncio's own code, since something of that was replaced? */
+/* Returns whether asyncio's own code runs it, because something of that was replaced. */
 bool ta_evloop_is_plain(const ta_evloop *loop);
-/* How many timers were ever scheduled. */
+/* Returns how many timers were ever scheduled. */
 uint64_t ta_evloop_timers(ta_evloop *loop);
 /*
- * Has the loop to come back from a select() that may block: because of ready callbacks, a timer
- * that was not there when `timers` were, or stop()?
+ * Returns whether a select() that may block must return: because of ready callbacks, a timer that
+ * was scheduled after `timers` of them were, or stop().
  */
 bool ta_evloop_has_news(ta_evloop *loop, uint64_t timers);
 

@@ -42,11 +42,11 @@ struct ta_evloop {
     unsigned version;    /* of the type, when overrides were last looked for */
     bool looked;         /* they were */
     bool closed, stopping, debug;
-    bool plain; /* something of asyncio's inner workings was replaced: all is done by its code */
+    bool plain; /* an internal of asyncio was replaced: its own code does everything */
 #ifdef Py_GIL_DISABLED
     pthread_mutex_t mutex;
 #else
-    PyObject *unused[TA_HANDLE_FREE_MAX]; /* memory of handles, to be used again */
+    PyObject *unused[TA_HANDLE_FREE_MAX]; /* memory of handles, to be reused */
     unsigned nunused;
 #endif
 };
@@ -76,8 +76,8 @@ double ta_evloop_now(void);
  */
 
 /*
- * What a handle of ours has behind the slots of asyncio's class, which stay empty: descriptors of
- * the same names in our classes stand before them.
+ * What a handle of ours has after the slots of asyncio's class, which stay empty: descriptors with
+ * the same names in our classes shadow them.
  */
 typedef struct ta_handle {
     ta_evloop *loop;    /* owned */
@@ -118,7 +118,7 @@ void ta_handle_free_unused(ta_evloop *l);
 
 /* Appends to the ready handles; steals `handle`, also on failure.  0, or -1 with MemoryError. */
 TA_MUST_CHECK int ta_evloop_push(ta_evloop *l, PyObject *handle);
-/* The first of them, the caller's; NULL: there is none.  No exception. */
+/* Takes the first of them (a reference for the caller); NULL: there is none.  No exception. */
 PyObject *ta_evloop_pop(ta_evloop *l);
 /* The same for the last one. */
 PyObject *ta_evloop_pop_last(ta_evloop *l);
@@ -128,7 +128,8 @@ TA_MUST_CHECK int ta_evloop_schedule(ta_evloop *l, PyObject *handle, double when
 void ta_evloop_unschedule(ta_evloop *l, PyObject *handle);
 /* The same for asyncio's own, which don't know where they are. */
 void ta_evloop_unschedule_foreign(ta_evloop *l, PyObject *handle);
-/* The earliest one when it is due before `end`, the caller's; NULL: none is.  No exception. */
+/* Takes the earliest one if it is due before `end` (a reference for the caller); NULL: none is.  No
+ * exception. */
 PyObject *ta_evloop_pop_due(ta_evloop *l, double end);
 /* Both queues as new lists: ready handles in order, scheduled ones with the earliest first. */
 PyObject *ta_evloop_list_ready(ta_evloop *l);
@@ -136,13 +137,13 @@ PyObject *ta_evloop_list_scheduled(ta_evloop *l);
 void ta_evloop_clear_ready(ta_evloop *l);
 void ta_evloop_clear_scheduled(ta_evloop *l);
 int ta_evloop_queue_init(PyObject *module, ta_state *st);
-/* A view of a queue, as `_ready` and `_scheduled` give it. */
+/* Returns a view of a queue, as `_ready` and `_scheduled` do. */
 PyObject *ta_evloop_view(ta_evloop *l, bool scheduled);
 
 /* -- evloop_run.c --------------------------------------------------------------------------------
  */
 
-/* One turn of the loop.  0, or -1 with an exception that ends it. */
+/* Runs one iteration of the loop.  0, or -1 with an exception that ends it. */
 int ta_evloop_turn(ta_evloop *l);
 /* [(key, events), ...] of select(): makes the handles of the files ready. */
 int ta_evloop_take_events(ta_evloop *l, PyObject *events);

@@ -1,8 +1,8 @@
 /*
  * evloop_queue.c -- the ready handles (a ring) and the scheduled ones (a heap) of the event loop.
  *
- * Layer: py (L4).  A timer that is cancelled leaves the heap at once: each handle of ours knows its
- * place.  The views show both queues to debuggers, and to asyncio's own code.
+ * Layer: py (L4).  A cancelled timer leaves the heap at once, since each handle of ours knows its
+ * position.  The views show both queues to debuggers, and to asyncio's own code.
  */
 #include "py/loop/evloop_int.h"
 

@@ -1,8 +1,8 @@
 /*
- * evloop_run.c -- a turn of the event loop: wait, make due timers ready, call what is ready.
+ * evloop_run.c -- an iteration of the event loop: wait, make due timers ready, call what is ready.
  *
- * Layer: py (L4).  The order is asyncio's (BaseEventLoop._run_once): what becomes ready during a
- * turn runs in the next one, after another look at the selector.
+ * Layer: py (L4).  The order is asyncio's (BaseEventLoop._run_once): what becomes ready during an
+ * iteration runs in the next one, after another select().
  */
 #include "py/loop/evloop_int.h"
 

@@ -71,7 +71,7 @@ static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
     return 0;
 }
 
-/* False: it has to be called by the loop. */
+/* False: the loop has to call it. */
 static bool call_now(ta_loopstate *ls, ta_waiter *w, PyObject *cb, PyObject *ctx)
 {
     if (PyContext_Enter(ctx) < 0) { /* it is in use: somebody runs a loop inside a callback */
@@ -240,7 +240,7 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
     ta_waiter_detach(w);
     if (on_cancel != NULL)
         on_cancel(arg);
-    run_callbacks(w, false); /* we are in the step of whoever cancels */
+    run_callbacks(w, false); /* we are in the step of the Task that cancels */
     Py_RETURN_TRUE;
 }
 
@@ -320,7 +320,7 @@ static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
     return PyLong_FromLong(removed);
 }
 
-/* `await waiter`: gives itself while it is pending, then its result. */
+/* `await waiter`: yields itself while it is pending, then returns its result. */
 static PySendResult waiter_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
     ta_waiter *w = cast(self);

@@ -2,7 +2,7 @@
  * future.h -- `_core.Waiter`: a light future, done by C and awaited by one Task (or more).
  *
  * Layer: py (L4).  asyncio takes it for a Future (`asyncio.isfuture`, wait_for, shield, gather).
- * When it is done inside a batch with no Task current, its callbacks run at once; else by
+ * When it is done inside a batch while no Task is current, its callbacks run at once; else by
  * call_soon.
  */
 #ifndef TA_PY_LOOP_FUTURE_H

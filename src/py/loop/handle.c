@@ -124,8 +124,8 @@ static int handle_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* A handle that is on the heap is referred to by it, so it is not among what the collector clears
- * unless the loop is too: the loop stays until the handle goes. */
+/* The heap refers to a handle that is on it, so the collector clears such a handle only together
+ * with the loop, which stays until the handle is freed. */
 static int handle_clear(PyObject *self)
 {
     ta_handle *h = ta_handle_of(self);
@@ -181,7 +181,7 @@ static PyObject *set_result(ta_state *st, PyObject *future, PyObject *value)
     return PyObject_Vectorcall(ta_loop_objects_of(st)->evloop.future_set_result, args, 2, NULL);
 }
 
-/* Calls it, whatever happens to the handle meanwhile. */
+/* Calls the callback, whatever happens to the handle meanwhile. */
 static PyObject *call(ta_state *st, ta_handle *h, PyObject *callback)
 {
     PyObject *stack[3] = {NULL}, *res;
@@ -211,7 +211,7 @@ static PyObject *call_in_context(ta_state *st, ta_handle *h, PyObject *callback)
         res = call(st, h, callback);
         PyObject *exc = res ? NULL : PyErr_GetRaisedException();
         if (PyContext_Exit(context) < 0) {
-            /* As Context.run(): what left another context entered is told of it. */
+            /* As Context.run(): raises if the callback left another context entered. */
             if (exc != NULL)
                 PyErr_Clear();
             Py_CLEAR(res);

@@ -2,9 +2,9 @@
  * inline_promotion.c -- the proof that a `def` function is quick, and what happens when it stops
  * being so.
  *
- * Layer: py (L4).  A function that waits for another request must never run on the loop's thread:
- * it would wait for ever.  So it runs there only after many calls in a row that were short and
- * never gave up the processor of themselves.
+ * Layer: py (L4).  A function that waits for another request must never run on the loop's thread,
+ * where it would wait forever.  It therefore runs there only after many calls in a row that were
+ * short and never gave up the processor voluntarily.
  */
 #include "py/loop/inline_promotion.h"
 
@@ -18,16 +18,16 @@ enum {
     QUICK_CALLS = 50,       /* in a row */
     QUICK_NS = 100 * 1000,  /* each shorter than this */
     STALL_NS = 1000 * 1000, /* inline: longer is a stall */
-    /* One that waited so long is told; it stays in threads for DEMOTED_NS if it waited for
-     * BLOCKED_NS, or used the processor for BUSY_NS: less may come of a garbage collection, of
-     * code that runs for the first time, or of a busy machine. */
+    /* A function that waited this long is reported; it stays in threads for DEMOTED_NS if it waited
+     * for BLOCKED_NS or used the processor for BUSY_NS.  A garbage collection, code that runs for
+     * the first time, or a busy machine can cause less. */
     TOLD_NS = 10 * 1000 * 1000,
     BLOCKED_NS = 250 * 1000 * 1000,
     BUSY_NS = 500 * 1000 * 1000,
     STALLS = 2,   /* demoted for good */
     DOUBTFUL = 8, /* stalls that other threads may have caused: count as one */
-    /* Who waits for the GIL wakes each 5 ms to ask for it again: one who waited longer than LONG_NS
-     * with fewer switches than one in SWITCH_NS waited for something else. */
+    /* A thread that waits for the GIL wakes every 5 ms to request it again: one that waited longer
+     * than LONG_NS with fewer switches than one per SWITCH_NS waited for something else. */
     LONG_NS = 30 * 1000 * 1000,
     SWITCH_NS = 15 * 1000 * 1000,
 };
@@ -54,8 +54,8 @@ static int64_t now_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* Processor time of this thread.  Not getrusage's: that is brought up to date once a tick only, so
- * a difference of two may be milliseconds off. */
+/* Processor time of this thread.  Not getrusage's, which is only updated once per tick, so that a
+ * difference of two may be milliseconds off. */
 static int64_t cpu_ns(void)
 {
     struct timespec ts;
@@ -89,7 +89,7 @@ void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
         return;
     }
     if (took >= QUICK_NS)
-        return; /* a busy machine took the processor away: that says nothing of the function */
+        return; /* a busy machine took the processor away, which tells nothing about the function */
     uint32_t n = atomic_fetch_add_explicit(&stat->quick, 1, memory_order_relaxed) + 1;
     int64_t not_before = atomic_load_explicit(&stat->not_before, memory_order_relaxed);
     if (n >= QUICK_CALLS && (not_before == 0 || now_ns() >= not_before))
@@ -110,7 +110,7 @@ static void tell(ta_loopstate *ls, PyObject *func, int64_t took, const char *how
     Py_XDECREF(res);
 }
 
-/* May the thread have waited for the GIL, which threads of ours had? */
+/* Returns whether the thread may have waited for the GIL while threads of ours had it. */
 static bool is_doubtful(ta_loopstate *ls, int64_t took, long switches)
 {
 #ifdef Py_GIL_DISABLED
@@ -122,9 +122,10 @@ static bool is_doubtful(ta_loopstate *ls, int64_t took, long switches)
 }
 
 /*
- * A call took long by the clock.  Was it the function?  Certain, when the thread gave up the
- * processor of itself, or when more processor time was used since the snapshot than can have gone
- * before the call; neither: the system took the processor away, which says nothing.
+ * A call took long by the clock: returns whether the function is to blame.  It certainly is when
+ * the thread gave up the processor voluntarily, or when more processor time was used since the
+ * snapshot than can have passed before the call.  If neither is true, the system took the processor
+ * away, which tells nothing.
  */
 static void stalled(ta_loopstate *ls, ta_callstat *stat, PyObject *func, int64_t start,
                     int64_t took)
@@ -164,7 +165,7 @@ PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
         return NULL;
     }
     int64_t start = now_ns();
-    if (ls->watch.batch != ls->batch) { /* once a batch: it costs a system call */
+    if (ls->watch.batch != ls->batch) { /* once per batch: it costs a system call */
         struct rusage ru;
         (void)getrusage(RUSAGE_THREAD, &ru);
         ls->watch.batch = ls->batch;

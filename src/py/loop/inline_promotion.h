@@ -33,7 +33,7 @@ typedef struct ta_call_watch {
 } ta_call_watch;
 
 void ta_promote_begin(ta_call_watch *watch);
-/* stat may be NULL.  `stays`: it used what only a worker thread has. */
+/* stat may be NULL.  `stays`: the function used what only a worker thread has. */
 void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
 
 enum { TA_CALL_LEARNING = 0, TA_CALL_INLINE = 1, TA_CALL_NEVER = 2 };
@@ -44,7 +44,8 @@ static inline bool ta_promote_is_inline(const ta_callstat *stat)
            atomic_load_explicit(&stat->state, memory_order_relaxed) == TA_CALL_INLINE;
 }
 
-/* Calls it here, in a copy of the current context, and demotes it if it stalls the loop. */
+/* Calls the function here, in a copy of the current context, and demotes it if it stalls the loop.
+ */
 PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
                           PyObject *const *args, size_t nargsf, PyObject *kwnames);
 

@@ -1,9 +1,9 @@
 /*
  * lag.c -- Selector.lag(): does the loop still answer?  For other threads.
  *
- * Layer: py (L4).  The loop's thread pays a plain store a batch (ta_loop_held).  A loop that only
- * watches our descriptor (uvloop) tells nothing while it is outside of a batch: it is woken, and
- * the next call sees whether it came.
+ * Layer: py (L4).  The loop's thread pays a plain store per batch (ta_loop_held).  A loop that only
+ * watches our descriptor (uvloop) reveals nothing while it is outside of a batch: it is woken, and
+ * the next call sees whether it woke up.
  */
 #include "py/loop/selector_int.h"
 
@@ -16,7 +16,8 @@ static uint64_t clock_ms(void)
     return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
 }
 
-/* With the mutex.  Milliseconds since it was asked to come and did not, asking anew when it did. */
+/* With the mutex held.  Returns for how many milliseconds the loop has not answered its wake-up,
+ * and wakes it again when it has. */
 static uint64_t asked(ta_loopstate *ls)
 {
     uint64_t now = clock_ms();

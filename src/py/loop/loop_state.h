@@ -26,7 +26,7 @@ struct ta_pool;  /* thread_pool.c */
 typedef struct ta_guest ta_guest;
 
 typedef struct ta_guest_ops {
-    /* The loop ends: the guest does, and takes itself off the list (ta_guest_leave). */
+    /* The loop ends: the guest must end, too, and take itself off the list (ta_guest_leave). */
     void (*shut)(ta_guest *guest);
     /* Visits the guest itself if the loop keeps it alive.  As tp_traverse. */
     int (*traverse)(ta_guest *guest, visitproc visit, void *arg);
@@ -65,7 +65,7 @@ typedef struct ta_loopstate {
     bool nested;         /* aioloop watches our descriptor (uvloop) instead of calling select() */
     bool debug;          /* aioloop is in debug mode, as far as we know: slow steps are told */
     bool peek;           /* aioloop has the private attributes that tell what is scheduled on it */
-    const void *look;    /* borrowed: selector.c's look at them when select() began; or NULL */
+    const void *look;    /* borrowed: what selector.c saw of them when select() began; or NULL */
 
     /* task_pool.c */
     struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
@@ -87,12 +87,12 @@ typedef struct ta_loopstate {
         int64_t start_ns, cpu_ns;
         long switches;
     } watch;
-    /* lag.c: what other threads may look at, under its mutex */
+    /* lag.c: what other threads may read, under its mutex */
     struct {
         pthread_mutex_t mutex; /* never held while Python code runs */
         bool open;             /* `loop` and `wake` may be used: attached, and not closed */
         bool nested;           /* as above */
-        uint64_t asked;        /* ms: when a nested loop was last asked to come; 0: never */
+        uint64_t asked;        /* ms: when a nested loop was last woken; 0: never */
     } lag;
 } ta_loopstate;
 
@@ -103,11 +103,11 @@ static inline bool ta_ls_is_ours(const ta_loopstate *ls)
 }
 
 /*
- * The door through which C calls Python on the loop's thread: whatever an event, a timer, a
- * deferred call or a completion calls there is called between these two.  Within them no request,
- * no Task's step and no other callback is started (ta_ls_may_start): they wait for a later moment.
- * May be nested.  What such code schedules on the asyncio loop is seen after the batch, however it
- * was called: select() looks for it after each batch that served anything (docs/loop.md).
+ * The door through which C calls Python on the loop's thread: everything that an event, a timer, a
+ * deferred call or a completion calls there is called between these two.  Between them no request,
+ * no step of a Task and no other callback is started (ta_ls_may_start): they wait for a later
+ * moment.  May be nested.  select() notices what such code schedules on the asyncio loop, however
+ * it was called, by a check after each batch that served anything (docs/loop.md).
  */
 static inline void ta_ls_enter(ta_loopstate *ls)
 {
@@ -122,8 +122,8 @@ static inline void ta_ls_leave(ta_loopstate *ls)
 }
 
 /*
- * True when Python code of ours may be started right here: inside a batch, on the loop's thread,
- * with no Task current.  Else it has to wait: ta_loop_defer.
+ * Returns whether Python code of ours may be started right here: inside a batch, on the loop's
+ * thread, while no Task is current.  If not, it must wait: ta_loop_defer.
  */
 static inline bool ta_ls_may_start(const ta_loopstate *ls)
 {
@@ -135,16 +135,17 @@ static inline void ta_guest_enter(ta_loopstate *ls, ta_guest *guest)
     ta_list_push_back(&ls->guests, &guest->node);
 }
 
-/* Does nothing for a guest that has left already, or never entered (zeroed). */
+/* Does nothing for a guest that has already left, or never entered (zeroed). */
 static inline void ta_guest_leave(ta_guest *guest)
 {
     ta_list_remove(&guest->node);
 }
 
-/* A context for a call in another thread, or here but apart.  New reference, or NULL. */
+/* Makes a context for a call in another thread, or for a separate call here.  New reference, or
+ * NULL. */
 static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
 {
-    /* What is current in a batch is not the context in which the server was started. */
+    /* The current context of a batch is not the one in which the server was started. */
     return ls->bare ? PyContext_Copy(ls->context) : PyContext_CopyCurrent();
 }
 

@@ -10,13 +10,13 @@
 enum {
     MAX_PIECES = 64,
     MAX_BYTES = 65536,
-    SLICE_NS = 100 * 1000 /* how long a thread that others want is kept for quick pieces */
+    SLICE_NS = 100 * 1000 /* how long a thread that others want is kept for quick chunks */
 };
 
 struct ta_ahead {
     PyObject_HEAD
     ta_loopstate *ls;      /* borrowed; of the loop's thread, as what is below */
-    ta_waiter *waiter;     /* owned: who waits for a piece, or for the thread's end; or NULL */
+    ta_waiter *waiter;     /* owned: who waits for a chunk, or for the thread to end; or NULL */
     ta_pool *pool;         /* a counted reference */
     PyObject *iterator;    /* owned: of the thread while `running`, else of the loop's thread */
     ta_wake_item item;     /* `posted`: on its way to the loop's thread, with a reference */
@@ -26,11 +26,11 @@ struct ta_ahead {
     size_t bytes;  /* of those that are bytes */
     PyObject *exc; /* owned: the iterator's exception, after its pieces */
     bool begun;    /* a thread has been asked for */
-    bool running;  /* one will come, or is in it: cleared by that thread alone */
+    bool running;  /* a thread will come, or is in it: only that thread clears this */
     bool inside;   /* it is in it */
     bool ended;    /* it gave all */
-    bool stopped;  /* nobody takes what it gives */
-    bool wanted;   /* tell the loop's thread of pieces, and of the end */
+    bool stopped;  /* nobody takes what it yields */
+    bool wanted;   /* tell the loop's thread of chunks, and of the end */
     bool posted;   /* `item` is on its way */
 };
 
@@ -56,7 +56,7 @@ static void wake_up(ta_wake_item *item)
     Py_DECREF(a);
 }
 
-/* With the mutex: tells the loop's thread, if it waits. */
+/* With the mutex held: tells the loop's thread, if it waits. */
 static void tell(ta_ahead *a)
 {
     if (!a->wanted || a->posted)
@@ -67,11 +67,11 @@ static void tell(ta_ahead *a)
     Py_INCREF(a);
     if (!ta_pool_post(a->pool, &a->item)) {
         a->posted = false;
-        Py_DECREF(a); /* the loop is gone; the caller has a reference, too */
+        Py_DECREF(a); /* the loop is closed; the caller has a reference, too */
     }
 }
 
-/* Puts a piece (steals; NULL: the end, maybe with an exception) with the others.  False: enough. */
+/* Adds a chunk (steals; NULL: the end, maybe with an exception) to the others.  False: enough. */
 static bool put(ta_ahead *a, PyObject *piece)
 {
     PyObject *exc = piece ? NULL : PyErr_GetRaisedException();
@@ -95,7 +95,7 @@ static bool put(ta_ahead *a, PyObject *piece)
     return more;
 }
 
-/* In a context of its own, as with Starlette, which goes to a thread for each piece. */
+/* In a context of its own, as with Starlette, which uses a thread for each chunk. */
 static PyObject *next_piece(PyObject *iterator)
 {
     PyObject *context = PyContext_CopyCurrent(), *piece = NULL, *exc;
@@ -103,7 +103,7 @@ static PyObject *next_piece(PyObject *iterator)
         piece = PyIter_Next(iterator);
         exc = PyErr_GetRaisedException();
         if (PyContext_Exit(context) < 0)
-            PyErr_Clear(); /* the iterator left another one entered: its own doing */
+            PyErr_Clear(); /* the iterator left another one entered, which is its own fault */
         if (exc != NULL)
             PyErr_SetRaisedException(exc);
     }
@@ -118,7 +118,8 @@ static int64_t now_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-/* A thread comes.  False: it is not wanted any more, as another one came to let the iterator go. */
+/* Takes the thread in.  False: it is not wanted any more, as another one came to end the iterator.
+ */
 static bool enter(ta_ahead *a, bool *stopped)
 {
     pthread_mutex_lock(&a->mutex);
@@ -130,7 +131,7 @@ static bool enter(ta_ahead *a, bool *stopped)
     return wanted;
 }
 
-/* Makes pieces until there are enough (false), or others should have the thread (true). */
+/* Makes chunks until there are enough (false), or others should have the thread (true). */
 static bool make_pieces(ta_ahead *a)
 {
     int64_t begun = now_ns();
@@ -142,8 +143,8 @@ static bool make_pieces(ta_ahead *a)
 }
 
 /*
- * What the iterator does in the end is done here, not in the loop's thread, and before `running`
- * says that it is over.  The response refers to a generator, too: it is closed.
+ * The iterator's end runs here, not in the loop's thread, and before `running` tells that it is
+ * over.  The response refers to a generator, too, so it is closed.
  */
 static void let_go(ta_ahead *a)
 {
@@ -157,7 +158,7 @@ static void let_go(ta_ahead *a)
     Py_CLEAR(a->iterator);
 }
 
-/* The thread goes out of the iterator; it lets go of one that nobody asks any more. */
+/* Takes the thread out of the iterator, and ends an iterator that nobody needs any more. */
 static void leave(ta_ahead *a)
 {
     pthread_mutex_lock(&a->mutex);
@@ -171,7 +172,7 @@ static void leave(ta_ahead *a)
     pthread_mutex_unlock(&a->mutex);
 }
 
-/* True: again, when the others have had their turn (ta_pool_run). */
+/* True: call it again when the others have had their turn (ta_pool_run). */
 static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     ta_ahead *a = (ta_ahead *)self;
@@ -208,7 +209,7 @@ ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator)
     return a;
 }
 
-/* A new awaitable; the thread was told that somebody waits. */
+/* Returns a new awaitable, after it told the thread that somebody waits. */
 static PyObject *wait(ta_ahead *a)
 {
     ta_waiter *waiter = ta_waiter_new(a->ls, NULL, NULL);
@@ -222,7 +223,7 @@ static bool start(ta_ahead *a)
     a->begun = true;
     if (ta_pool_run(a->ls, (PyObject *)a, false) == 0)
         return true;
-    a->running = false; /* no thread has it, nor will */
+    a->running = false; /* no thread has it, or will have it */
     return false;
 }
 
@@ -259,7 +260,8 @@ ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out)
     return *out ? TA_WAITS : TA_FAILED;
 }
 
-/* Nothing that it makes is wanted.  True: a thread is in it, or (*waits) will be when it is free.
+/* Declares that no further chunk is wanted.  True: a thread is in the iterator, or (*waits) will be
+ * when one is free.
  */
 static bool stop(ta_ahead *a, bool *waits)
 {
@@ -290,8 +292,8 @@ PyObject *ta_ahead_stop(ta_ahead *a)
         return NULL;
     }
     if (!running)
-        a->running = a->wanted = true; /* no thread looks at it yet */
-    /* Not behind others, which may never end. */
+        a->running = a->wanted = true; /* no thread can see it yet */
+    /* Not queued behind others, which may never end. */
     bool ask = !running || (waits && !again);
     if (ask && ta_pool_run(a->ls, (PyObject *)a, true) < 0) {
         PyErr_Clear();

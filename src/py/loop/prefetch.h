@@ -1,11 +1,11 @@
 /*
- * prefetch.h -- a synchronous iterator whose pieces are made in a thread, some of them ahead.
+ * prefetch.h -- a synchronous iterator whose chunks are made in a thread, some of them ahead.
  *
- * Layer: py (L4).  A hop to the thread for each piece costs far more than most pieces.  So the
- * thread goes on until 64 pieces or 64 KiB wait to be taken; what is there is taken at once, be
- * the iterator quick or slow.  When others want a thread and none is free, it is given back after
- * the next piece (a slice of time at most), and the iterator waits for its turn behind them.
- * All functions are for the loop's thread.
+ * Layer: py (L4).  A switch to the thread per chunk costs far more than most chunks.  The thread
+ * therefore continues until 64 chunks or 64 KiB wait to be taken; what is there is taken at once,
+ * whether the iterator is quick or slow.  When others want a thread and none is free, it is given
+ * back after the next chunk (after a slice of time at most), and the iterator waits for its turn
+ * behind them. All functions are for the loop's thread.
  */
 #ifndef TA_PY_LOOP_PREFETCH_H
 #define TA_PY_LOOP_PREFETCH_H
@@ -22,12 +22,12 @@ ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator);
  */
 ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out);
 /*
- * No more pieces are wanted: what it made is dropped, and the iterator is let go, in a thread once
- * it has begun, as what it does in the end may block.  A new awaitable for that; NULL: it is over,
- * or an exception.
+ * Declares that no more chunks are wanted: drops what was made and ends the iterator, in a thread
+ * if it has begun, as its end may block.  Returns a new awaitable for that; NULL: it is over, or an
+ * exception.
  */
 PyObject *ta_ahead_stop(ta_ahead *a);
-/* The same, where no thread can be asked for (within a dealloc); and forgets `a`. */
+/* The same where no thread can be requested (within a dealloc); frees `a`. */
 void ta_ahead_drop(ta_ahead *a);
 
 int ta_ahead_init(PyObject *module, ta_state *st);

@@ -13,7 +13,7 @@
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
-/* Turns of ta_loop_poll in one select() when nothing was scheduled on the loop. */
+/* Batches of ta_loop_poll in one select() while nothing was scheduled on the loop. */
 enum { MAX_TURNS = 64, CHECK_DEBUG = 64 };
 
 static inline ta_selector *cast(PyObject *obj)
@@ -67,10 +67,10 @@ ta_loopstate *ta_ls_running(ta_state *st)
     return ls;
 }
 
-/* What asyncio looks at after select(): has it changed since? */
+/* What asyncio looks at after select(), to find out whether it has changed. */
 typedef struct peeked {
-    ta_evloop *ours;             /* borrowed: a loop of ours tells it without Python; or NULL */
-    uint64_t timers;             /* of that */
+    ta_evloop *ours; /* borrowed: a loop of ours, which tells it without Python; or NULL */
+    uint64_t timers; /* of that */
     PyObject *ready, *scheduled; /* owned */
     Py_ssize_t nready, nscheduled;
 } peeked;
@@ -139,7 +139,7 @@ ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
     return &cast(selector)->ls;
 }
 
-/* Does the loop call our select()?  1, 0, -1 with an exception. */
+/* Returns whether the loop calls our select().  1, 0, -1 with an exception. */
 static int hosts(ta_state *st, PyObject *selector, PyObject *aioloop)
 {
     PyObject *hosted;
@@ -172,8 +172,8 @@ static int belongs_here(ta_state *st, PyObject *selector, PyObject *aioloop)
 }
 
 /*
- * A loop that does not call our select() (uvloop): it watches our descriptor.  The callback keeps
- * the Selector alive until shut() takes it away.
+ * Makes a loop that does not call our select() (uvloop) watch our descriptor.  The callback keeps
+ * the Selector alive until shut() removes it.
  */
 static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
 {
@@ -245,7 +245,7 @@ static void shut_guests(ta_loopstate *ls)
     }
 }
 
-/* Everything that belongs to the loop goes; idempotent. */
+/* Ends everything that belongs to the loop; idempotent. */
 static void shut(ta_selector *self)
 {
     ta_loopstate *ls = &self->ls;
@@ -454,7 +454,7 @@ static PyObject *selector_close(PyObject *obj, PyObject *Py_UNUSED(ignored))
 
 /* -- select ----------------------------------------------------------------------------------- */
 
-/* One batch: how many foreign ones are ready, or -1 with an exception. */
+/* Runs one batch; returns how many foreign descriptors are ready, or -1 with an exception. */
 static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *served)
 {
     if (ls->in_batch) {
@@ -511,7 +511,7 @@ static PyObject *ready_list(ta_selector *self, const ta_ready *ready, int n)
     return list;
 }
 
-/* Milliseconds, rounded up as select.epoll does; -1: for ever. */
+/* In milliseconds, rounded up as select.epoll does; -1: forever. */
 static int parse_timeout(PyObject *obj, int *ms)
 {
     if (obj == NULL || Py_IsNone(obj)) {
@@ -558,7 +558,7 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
         if (n != 0 || wait == 0 || served == 0 || turns == MAX_TURNS)
             break;
         /* Anything that was served may have run Python code: a handler, a destructor, a callback of
-         * a logger.  Nobody has to say so; if it has scheduled something, asyncio goes on. */
+         * a logger.  Nobody has to report it; if it has scheduled something, asyncio continues. */
         if (!looked || scheduled_something(ls, &before))
             break;
         if (wait > 0) {
@@ -613,7 +613,7 @@ static PyObject *selector_attach(PyObject *self, PyObject *loop)
     Py_RETURN_NONE;
 }
 
-/* For tests: is the door shut that src/py/loop/loop_state.h tells of (ta_ls_enter)? */
+/* For tests: tells whether C is inside the door of src/py/loop/loop_state.h (ta_ls_enter). */
 static PyObject *get_calls(PyObject *obj, void *Py_UNUSED(closure))
 {
     const ta_loopstate *ls = &cast(obj)->ls;
@@ -787,7 +787,7 @@ int ta_selector_init(PyObject *module, ta_state *st)
     if (ta_add_type(module, &spec, "Selector", &s->type) < 0 ||
         ta_selector_map_init(module, st) < 0)
         return -1;
-    /* The private one gives None where the other one raises: that is quicker. */
+    /* The private one returns None where the other one raises, which is quicker. */
     int found = ta_import_optional("asyncio", "_get_running_loop", &s->get_running_loop);
     if (found == 0)
         s->get_running_loop = ta_import_attr("asyncio", "get_running_loop");

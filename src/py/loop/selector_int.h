@@ -13,7 +13,7 @@ typedef struct ta_selector {
     PyObject_HEAD
     ta_loopstate ls;
     PyObject *keys; /* owned: {fd: SelectorKey} of foreign descriptors; NULL once closed */
-    PyObject *map;  /* owned: what get_map() gives; it refers to keys */
+    PyObject *map;  /* owned: what get_map() returns; it refers to keys */
 } ta_selector;
 
 /* The descriptor of a file object, or of one that has none any more but is in `keys`; -1:
@@ -24,7 +24,7 @@ int ta_selector_find_key(PyObject *keys, PyObject *fileobj, PyObject *name_fileo
 /* KeyError with a text made of the object; NULL. */
 PyObject *ta_selector_key_error(const char *format, PyObject *fileobj);
 
-/* What get_map() gives: a mapping of file objects to the keys in the dict. */
+/* Returns what get_map() does: a mapping of file objects to the keys in the dict. */
 PyObject *ta_selector_map_new(ta_state *st, PyObject *keys);
 int ta_selector_map_init(PyObject *module, ta_state *st);
 

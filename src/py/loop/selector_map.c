@@ -1,5 +1,5 @@
 /*
- * selector_map.c -- file objects and their keys, and the mapping that get_map() gives.
+ * selector_map.c -- file objects and their keys, and the mapping that get_map() returns.
  *
  * Layer: py (L4).
  */
@@ -42,7 +42,7 @@ static int fileobj_to_fd(PyObject *fileobj)
     return (int)fd;
 }
 
-/* A closed socket has no fileno any more: then the key that has this object is looked for. */
+/* A closed socket has no fileno any more: search for the key that has this object. */
 int ta_selector_lookup(PyObject *keys, PyObject *fileobj, PyObject *name_fileobj)
 {
     int fd = fileobj_to_fd(fileobj);

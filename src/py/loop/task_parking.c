@@ -1,8 +1,8 @@
 /*
  * task_parking.c -- the Future-like that an idle Task of the pool waits for.
  *
- * Layer: py (L4).  asyncio asks it what it asks of any Future: `_asyncio_future_blocking`,
- * get_loop, add_done_callback, result, and cancel.
+ * Layer: py (L4).  asyncio uses what it uses of any Future: `_asyncio_future_blocking`, get_loop,
+ * add_done_callback, result, and cancel.
  */
 #include "py/loop/task_pool_int.h"
 
@@ -33,7 +33,7 @@ static PyObject *park_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 /*
- * The Task was cancelled as its coroutine ended (it asks this right after parking).  False: the
+ * The Task was cancelled as its coroutine ended (it calls this right after parking).  False: the
  * Task will throw into the trampoline at its next step, which is scheduled here.
  */
 static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))

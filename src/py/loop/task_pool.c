@@ -23,7 +23,7 @@
 
 /* -- is the Task as it was? ------------------------------------------------------------------- */
 
-/* Head of its list of weak references. */
+/* Returns the head of its list of weak references. */
 static PyWeakReference *weakrefs(PyObject *task)
 {
     PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(task);
@@ -46,7 +46,7 @@ static int set_registered(ta_tramp *t, bool yes)
     return rc;
 }
 
-/* Has the Task no weak reference but the one of its own? */
+/* Returns whether the Task has no weak reference but its own. */
 static bool only_own_weakref(const ta_tramp *t)
 {
     PyWeakReference *head = weakrefs(t->task);
@@ -101,8 +101,9 @@ static bool is_uncancelled(ta_tramp *t)
 }
 
 /*
- * Nobody could tell this Task from a new one: no reference to it but ours, strong or weak (a
- * registry of per-task data, anyio's scopes), no attribute, callback, other name, cancellation.
+ * Returns whether nobody could tell this Task from a new one: there is no reference to it but ours,
+ * strong or weak (a registry of per-task data, anyio's scopes), and no attribute, callback, other
+ * name or cancellation.
  */
 static bool is_clean(ta_tramp *t)
 {
@@ -110,7 +111,7 @@ static bool is_clean(ta_tramp *t)
     PyObject *task = t->task;
     Py_ssize_t refs = t->refs;
     if (refs < 0 && t->waited)
-        refs = t->ls->task_refs; /* in a later step they are as in any other */
+        refs = t->ls->task_refs; /* in a later step they are those of any Task */
     if (Py_REFCNT(task) != refs)
         return false;
     PyObject **dict = _PyObject_GetDictPtr(task);
@@ -134,7 +135,7 @@ bool ta_task_is_marked(ta_loopstate *ls)
     if (ls->direct)
         return false; /* no Task at all */
     if (t == NULL || t->task == NULL)
-        return true; /* some other Task: who knows */
+        return true; /* some other Task, of which we know nothing */
     if (only_own_weakref(t))
         return false;
     if (t->weak != NULL)
@@ -224,7 +225,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
     bool entered = PyContext_Enter(t->context) == 0;
     ls->current = t;
     t->state = T_RUNNING;
-    if (TA_UNLIKELY(!entered)) { /* somebody else is in it: the coroutine cannot go on */
+    if (TA_UNLIKELY(!entered)) { /* another Task has entered it: the coroutine cannot continue */
         *result = NULL;
         status = PYGEN_ERROR;
     } else if (exc != NULL) {
@@ -247,7 +248,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
             PyErr_Clear();
         PyErr_SetRaisedException(err);
     } else if (entered && PyContext_Exit(t->context) < 0) {
-        PyErr_Clear(); /* the coroutine left another context entered: its own doing */
+        PyErr_Clear(); /* the coroutine left another context entered, which is its own fault */
     }
 
     if (status == PYGEN_NEXT) {
@@ -260,7 +261,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
         return status;
     }
     Py_CLEAR(t->context);
-    if (t->ls == NULL) { /* closed meanwhile: off all lists */
+    if (t->ls == NULL) { /* closed meanwhile, and on no list any more */
         leave(t);
         if (outcome == TA_FAILED)
             return PYGEN_ERROR;
@@ -300,8 +301,8 @@ static double now_s(void)
 }
 
 /*
- * A step in a batch of ours is no handle of the loop, which would say that it took long: we do.
- * Those that are, the loop times itself.
+ * A step in a batch of ours is no handle of the loop, which would report a slow one, so we report
+ * it.  The loop itself times steps that are handles.
  */
 static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
 {
@@ -363,7 +364,7 @@ static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObjec
         t->refs = -1; /* unknown: this Task was not woken from the Park */
         return first_step(t, result);
     case T_PARKED:
-        if (t->coro == NULL) /* woken by nobody we know */
+        if (t->coro == NULL) /* woken by somebody unknown */
             return park(t, result);
         t->refs = Py_REFCNT(t->task);
         t->ls->task_refs = t->refs;
@@ -432,7 +433,7 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
         PySendResult status = make_step(t, exc, &result);
         result = send_result(status, result);
     } else {
-        /* Idle: the Task is made to end. */
+        /* Idle: end the Task. */
         if (t->ls != NULL && ta_list_linked(&t->node)) {
             ta_tramp_list_take(t, &t->ls->nidle);
             leave(t);
@@ -603,7 +604,8 @@ static void no_destroy_message(PyObject *task)
         PyErr_Clear();
 }
 
-/* Steals; it is on no list.  Its Task, if it has one, waits for nothing any more. */
+/* Frees a trampoline (steals) that is on no list.  Its Task, if it has one, no longer waits for
+ * anything. */
 static void abandon(ta_tramp *t)
 {
     t->ls = NULL;
@@ -614,7 +616,7 @@ static void abandon(ta_tramp *t)
     Py_DECREF(t);
 }
 
-/* It is parked, if it has made a step, and cannot be used: the loop's next turn makes it end, for
+/* It is parked, if it has made a step, and cannot be used: the loop's next iteration ends it, since
  * asyncio may know it.  An exception that is set stays set. */
 static void end_later(ta_loopstate *ls, ta_tramp *t)
 {
@@ -624,7 +626,7 @@ static void end_later(ta_loopstate *ls, ta_tramp *t)
         PyObject *args[3] = {ls->aioloop, park->callback, t->park};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
-            PyErr_Clear(); /* the loop is closed: it makes no more turns */
+            PyErr_Clear(); /* the loop is closed and runs no more */
         Py_XDECREF(handle);
     }
     abandon(t);
@@ -706,7 +708,7 @@ int ta_task_check_factory(ta_loopstate *ls)
     PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_task_factory);
     if (factory == NULL)
         return -1;
-    /* asyncio.eager_task_factory makes what we make anyhow. */
+    /* asyncio.eager_task_factory makes the same Tasks as we do. */
     ls->task_factory =
         !Py_IsNone(factory) && factory != ta_loop_objects_of(ls->st)->task.eager_factory;
     ls->max_idle = ls->task_factory || !may_pool(ls->st) ? 0 : MAX_IDLE;
@@ -723,7 +725,8 @@ int ta_task_attach(ta_loopstate *ls)
     if (ta_task_check_factory(ls) < 0)
         return -1;
 #if PY_VERSION_HEX < 0x030C0000
-    /* No eager start: some Tasks in advance, so that the first requests start at once too. */
+    /* Without eager start, make some Tasks in advance, so that the first requests start at once,
+     * too. */
     for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
         ta_tramp *t = ta_tramp_make(ls);
         if (t == NULL)
@@ -783,7 +786,7 @@ static int take_private_names(ta_task_state *s)
         (rc[3] = PyObject_GetOptionalAttrString(s->task_class, "_must_cancel", &s->must_cancel)) <
             0)
         return -1;
-    /* A Task made in Python has the latter two as attributes of the instance. */
+    /* A Task written in Python has the latter two as attributes of the instance. */
     if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(s->callbacks)->tp_descr_get == NULL ||
         Py_TYPE(s->must_cancel)->tp_descr_get == NULL)
         Py_CLEAR(s->unregister_task);

@@ -29,23 +29,24 @@ typedef ta_outcome (*ta_task_done)(void *arg, PyObject *result, PyObject **next)
  */
 int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg);
 
-/* Of a Task that is suspended: its `done` and the `arg` of it, and what is looked for. */
+/* Called for each suspended Task with its `done` and `arg`, and what is looked for. */
 typedef bool (*ta_task_match)(ta_task_done done, const void *arg, const void *what);
 /* Cancels those that match.  -1 with an exception when one could not be. */
 int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg);
 
 /* Part of attaching and closing a loopstate. */
 int ta_task_attach(ta_loopstate *ls);
-/* Has the loop a task factory?  Then Tasks come from it, one for each request (as uvicorn's do),
- * and start with the loop's next turn.  Asked again when a server starts: start-up code may set
- * one. */
+/* Checks whether the loop has a task factory.  Then Tasks come from it, one for each request (as
+ * uvicorn's do), and start with the loop's next iteration.  Called again when a server starts,
+ * since start-up code may set one. */
 int ta_task_check_factory(ta_loopstate *ls);
-/* Is the loop in asyncio's debug mode?  Into ls->debug. */
+/* Stores in ls->debug whether the loop is in asyncio's debug mode. */
 void ta_task_check_debug(ta_loopstate *ls);
 void ta_task_detach(ta_loopstate *ls);
 int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg);
 
-/* The current Task has objects of other libraries tied to it (anyio's scopes): see thread_pool.c.
+/* Returns whether other libraries have tied objects to the current Task (anyio's scopes): see
+ * thread_pool.c.
  */
 bool ta_task_is_marked(ta_loopstate *ls);
 

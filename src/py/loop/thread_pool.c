@@ -2,8 +2,9 @@
  * thread_pool.c -- threads for `def` handlers.
  *
  * Layer: py (L4).  The threads are Python's (threading.Thread, so that names, profilers and thread
- * locals work), their loop is C.  A job goes there and back without a lock that the loop's thread
- * could have to wait for longer than a few instructions.  Promotion is in inline_promotion.c.
+ * locals work), while their loop is C.  A job gets there and back without a lock for which the
+ * loop's thread could have to wait longer than a few instructions.  Promotion is in
+ * inline_promotion.c.
  */
 #include "py/loop/thread_pool.h"
 
@@ -18,7 +19,7 @@
 
 enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
 
-/* One call.  An object, as it can be called too (anyio_path). */
+/* One call.  It is an object, as it can be called, too (anyio_path). */
 typedef struct ta_job {
     PyObject_HEAD
     ta_wake_item item;   /* back to the loop's thread; holds a reference then */
@@ -109,7 +110,7 @@ void ta_pool_unref(ta_pool *pool)
     PyMem_RawFree(pool);
 }
 
-/* The loop's pool, made when there is none; NULL with an exception. */
+/* Returns the loop's pool, and makes it when there is none; NULL with an exception. */
 static ta_pool *pool_of(ta_loopstate *ls)
 {
     if (ls->pool == NULL && ls->loop == NULL)
@@ -209,7 +210,7 @@ static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func
     return job;
 }
 
-/* In its context; the result, or NULL with the exception set. */
+/* Runs the call in its context; the result, or NULL with the exception set. */
 static PyObject *job_call(ta_job *job, ta_token *token)
 {
     if (PyContext_Enter(job->context) < 0)
@@ -230,7 +231,7 @@ static PyObject *job_call(ta_job *job, ta_token *token)
     return res;
 }
 
-/* Takes the waiter out: a new reference.  From here on the job is of no interest to it. */
+/* Takes the waiter out: a new reference.  From now on it is not interested in the job. */
 static ta_waiter *job_leave_waiter(ta_job *job)
 {
     ta_waiter *waiter = job->waiter;
@@ -295,7 +296,7 @@ static PyType_Spec job_spec = {
 
 /* -- workers ---------------------------------------------------------------------------------- */
 
-/* The next job, or NULL: this thread ends (it is counted off already). */
+/* Takes the next job, or NULL: this thread must end (it is no longer counted). */
 static ta_job *take(ta_pool *pool)
 {
     ta_job *job = NULL;
@@ -323,7 +324,7 @@ static ta_job *take(ta_pool *pool)
     return job;
 }
 
-/* With the mutex: behind the others, or before them; steals. */
+/* With the mutex held: puts it behind the others, or before them; steals. */
 static void queue(ta_pool *pool, ta_job *job)
 {
     bool first = job->leave || pool->head == NULL;
@@ -338,7 +339,7 @@ static void queue(ta_pool *pool, ta_job *job)
     pool->queued++;
 }
 
-/* One that nobody waits for (steals): once more, when it gave True. */
+/* Runs a job that nobody waits for (steals), and queues it again when it returned True. */
 static void run_unwaited(ta_pool *pool, ta_job *job, ta_token *token)
 {
     bool again = false;
@@ -375,7 +376,7 @@ static PyObject *no_stop_iteration(PyObject *exc)
     return other;
 }
 
-/* The worker's part; steals. */
+/* Does the worker's part; steals. */
 static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
 {
     if (job->unwaited) {
@@ -389,11 +390,11 @@ static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
     }
     job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
     job->item.fn = job_done;
-    if (!ta_pool_post(pool, &job->item)) /* its reference goes along */
+    if (!ta_pool_post(pool, &job->item)) /* its reference is passed along */
         Py_DECREF(job);
 }
 
-/* What anyio.from_thread needs in this thread; without anyio: nothing. */
+/* Sets up what anyio.from_thread needs in this thread; without anyio nothing. */
 static ta_token *mark_thread(ta_state *st, PyObject *aioloop)
 {
     PyObject *locals = ta_loop_objects_of(st)->pool.threadlocals;
@@ -456,7 +457,7 @@ static PyType_Spec worker_spec = {
     .slots = worker_slots,
 };
 
-/* One more thread; counted before it runs.  -1 with an exception. */
+/* Starts one more thread, counted before it runs.  -1 with an exception. */
 static int start_thread(ta_loopstate *ls)
 {
     ta_pool *pool = ls->pool;
@@ -537,15 +538,16 @@ static PyType_Spec token_spec = {
 /* -- calls ------------------------------------------------------------------------------------ */
 
 /*
- * The Task is inside a cancel scope of anyio (or we cannot tell): its own thread pool knows about
- * scopes: shielding, and check_cancelled().
+ * For a Task inside a cancel scope of anyio (or when we cannot tell): anyio's own thread pool knows
+ * about scopes (shielding, check_cancelled()).
  */
 static PyObject *anyio_path(ta_state *st, ta_job *job)
 {
     return PyObject_CallOneArg(ta_loop_objects_of(st)->pool.anyio_run_sync, (PyObject *)job);
 }
 
-/* Queues it, and sees to it that there are threads.  -1 with an exception: nobody will run it. */
+/* Queues the job and makes sure that there are threads.  -1 with an exception: nobody will run it.
+ */
 static int submit(ta_loopstate *ls, ta_job *job)
 {
     ta_pool *pool = ls->pool;
@@ -558,11 +560,11 @@ static int submit(ta_loopstate *ls, ta_job *job)
     pthread_mutex_unlock(&pool->mutex);
     if (grow && start_thread(ls) < 0) {
         if (threads == 0) {
-            /* Nobody would ever take it.  It stays queued, as cancelled, for a later thread. */
+            /* Nobody would ever take it.  It stays queued as cancelled, for a later thread. */
             job_cancel(job);
             return -1;
         }
-        PyErr_Clear(); /* fewer threads than allowed: slower, no more */
+        PyErr_Clear(); /* fewer threads than allowed: only slower */
     }
     return 0;
 }
@@ -666,8 +668,8 @@ void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
     pool->queued = 0;
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
-    /* The calls that run now come back to nobody.  Who waits for them waits for ever, as for an
-     * executor's when the loop is closed, and may be cancelled. */
+    /* Nobody takes the results of the calls that run now.  A Task that waits for one waits forever,
+     * as for an executor's when the loop is closed, and may be cancelled. */
     while (!ta_list_empty(&pool->waited)) {
         ta_job *waited = TA_CONTAINER_OF(pool->waited.next, ta_job, node);
         Py_DECREF(job_leave_waiter(waited));
@@ -698,7 +700,7 @@ int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg)
     return 0;
 }
 
-/* An attribute, or None when the library is not there or has changed. */
+/* Returns an attribute, or None when the library is missing or has changed. */
 static PyObject *optional(const char *module, const char *attr)
 {
     PyObject *res = ta_import_attr(module, attr);

@@ -16,17 +16,18 @@ enum {
     TA_RUN_AUTO = 0,
     TA_RUN_INLINE = 1,
     TA_RUN_THREAD = 2,
-    /* Added to one of them, for what lets resources go: others may hold all threads while they wait
-     * for those.  So it is the next one to run, in a thread beyond the limit when none is free. */
+    /* Added to one of them, for calls that release resources: others may hold all threads while
+     * they wait for these.  Such a call is therefore the next to run, in a thread beyond the limit
+     * when none is free. */
     TA_RUN_LEAVE = 4
 };
 
 /*
- * What is known about one callable: one for each sync node of a plan (owned by it), counted as
- * running calls refer to it too.  Shared by all threads without a lock.
+ * What is known about one callable: one for each sync node of a plan (which owns it), with a
+ * reference count, as running calls refer to it, too.  Shared by all threads without a lock.
  */
 typedef struct ta_callstat ta_callstat;    /* inline_promotion.h */
-ta_callstat *ta_callstat_new(void);        /* NULL: no memory, no exception set */
+ta_callstat *ta_callstat_new(void);        /* NULL: out of memory, without an exception */
 void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
 
 /*
@@ -41,19 +42,19 @@ ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObj
                         PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
 
 /*
- * Calls func() in a thread, for nobody who waits; and again, behind all others that want a thread,
- * as long as it gives True.  `leave`: as TA_RUN_LEAVE.  0, or -1 with an exception.
+ * Calls func() in a thread while nobody waits for it; and again, behind all others that want a
+ * thread, as long as it returns True.  `leave`: as TA_RUN_LEAVE.  0, or -1 with an exception.
  */
 int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave);
 
-/* A counted reference to the loop's pool, which is made when there is none; NULL with an
+/* Returns a counted reference to the loop's pool, which is made when there is none; NULL with an
  * exception. */
 ta_pool *ta_pool_ref(ta_loopstate *ls);
 void ta_pool_unref(ta_pool *pool);
 /* Any thread: ta_wake_post to the pool's loop.  False: that is closed. */
 bool ta_pool_post(ta_pool *pool, ta_wake_item *item);
 
-/* Any thread: is somebody waiting for a thread, with none that is idle or about to start? */
+/* Any thread: returns whether somebody waits for a thread while none is idle or about to start. */
 bool ta_pool_wanted(ta_pool *pool);
 
 /* Threads: 0 means anyio's default limiter decides (40). */

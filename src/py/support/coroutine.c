@@ -87,7 +87,7 @@ static void convert_stop_iteration(void)
     PyErr_SetRaisedException(exc);
 }
 
-/* As a generator does: an item of its own on the thread's stack of handled exceptions. */
+/* As a generator does: pushes an item of its own on the thread's stack of handled exceptions. */
 static void push_handled(ta_co *co)
 {
     PyThreadState *ts = PyThreadState_Get();
@@ -102,7 +102,7 @@ static void exit_context(ta_co *co)
     PyObject *exc = PyErr_GetRaisedException();
     co->inside = false;
     if (PyContext_Exit(co->context) < 0)
-        PyErr_Clear(); /* the code that ran left another one entered: its own doing */
+        PyErr_Clear(); /* the code that ran left another one entered, which is its own fault */
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
 }
@@ -134,7 +134,7 @@ void ta_co_enter(ta_co *co)
     if (TA_UNLIKELY(co->context != NULL)) {
         co->inside = PyContext_Enter(co->context) == 0;
         if (!co->inside)
-            PyErr_Clear(); /* somebody is in it: code of the iterator's that took it along */
+            PyErr_Clear(); /* it is entered: code of the iterator's kept it */
     }
     if (TA_UNLIKELY(co->handled != NULL))
         push_handled(co);
@@ -246,7 +246,8 @@ PyObject *ta_co_self(PyObject *self)
     return Py_NewRef(self);
 }
 
-/* What send(), throw() and next() give: the yielded value, or NULL with StopIteration(value). */
+/* Returns what send(), throw() and next() do: the yielded value, or NULL with StopIteration(value).
+ */
 static PyObject *co_result(PySendResult res, PyObject *value)
 {
     if (res != PYGEN_RETURN)

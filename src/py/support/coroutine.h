@@ -2,9 +2,9 @@
  * coroutine.h -- C state machines that behave as coroutine objects.  Layer: py.
  *
  * A type whose struct begins with ta_co and which lists TA_CO_SLOTS is an awaitable, an iterator
- * and, by duck typing, a collections.abc.Coroutine: asyncio.Task runs it, `await` accepts it.
- * The type gives only `advance`, which goes on from where the machine stands until it is
- * finished or must wait for something; coroutine.c does the rest of the protocol.
+ * and, by duck typing, a collections.abc.Coroutine: asyncio.Task runs it, `await` accepts it. The
+ * type provides only `advance`, which continues from the machine's state until it is finished or
+ * must wait for something; coroutine.c does the rest of the protocol.
  */
 #ifndef TA_PY_SUPPORT_COROUTINE_H
 #define TA_PY_SUPPORT_COROUTINE_H
@@ -36,7 +36,7 @@ struct ta_co {
 /* Waits for `awaitable` (steals, also on failure): sets co->delegate.  TA_WAITS or TA_FAILED. */
 ta_outcome ta_co_await(ta_co *co, PyObject *awaitable);
 
-/* For `advance`: from now on exc (borrowed) is being handled; once at most. */
+/* For `advance`: marks exc (borrowed) as being handled from now on; at most once. */
 void ta_co_handle(ta_co *co, PyObject *exc);
 /*
  * For `advance`: what runs from now on, delegates included, does so in a copy of the context that
@@ -44,7 +44,7 @@ void ta_co_handle(ta_co *co, PyObject *exc);
  */
 TA_MUST_CHECK int ta_co_enter_context(ta_co *co);
 void ta_co_leave_context(ta_co *co);
-/* Round a call of `advance` that is not made by coroutine.c. */
+/* Around a call of `advance` that coroutine.c does not make. */
 void ta_co_enter(ta_co *co);
 void ta_co_leave(ta_co *co);
 

@@ -84,7 +84,7 @@ bool ta_exc_is_ctrl_c(PyObject *exc)
     PyObject *other = PyErr_GetRaisedException();
     PyObject *decide = ta_import_attr("turboapi._serving.signals", "is_ctrl_c");
     PyObject *res = decide ? PyObject_CallOneArg(decide, exc) : NULL;
-    bool yes = res == NULL || !Py_IsFalse(res); /* in doubt the process has to end */
+    bool yes = res == NULL || !Py_IsFalse(res); /* in doubt the process must end */
     Py_XDECREF(res);
     Py_XDECREF(decide);
     PyErr_Clear();

@@ -14,9 +14,9 @@ int ta_exc_init(PyObject *module, ta_state *st);
 PyObject *ta_exc_set(int err, const char *what);
 
 /*
- * An exception that no caller can take: calls aioloop.call_exception_handler({message, exception}),
- * or writes it as unraisable when there is no loop or that fails too.  Clears the exception; does
- * nothing without one.
+ * Reports an exception that no caller can take: calls aioloop.call_exception_handler({message,
+ * exception}), or writes it as unraisable when there is no loop or that fails, too.  Clears the
+ * exception; does nothing without one.
  */
 void ta_exc_report(ta_state *st, PyObject *aioloop /* borrowed, may be NULL */,
                    const char *message);

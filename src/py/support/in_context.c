@@ -2,7 +2,7 @@
  * in_context.c -- in_context(context, awaitable): awaits in a context of its own, without a Task.
  *
  * Layer: py (L4).  Each step of the awaitable runs inside of the context, as if a Task made with
- * `context=` ran it, but in the Task of whoever awaits it.
+ * `context=` ran it, but in the Task that awaits it.
  */
 #include "py/support/in_context.h"
 
@@ -33,13 +33,13 @@ static void leave(PyObject *context /* steals */)
 {
     PyObject *exc = PyErr_GetRaisedException();
     if (PyContext_Exit(context) < 0)
-        PyErr_Clear(); /* the coroutine left another one entered: its own doing */
+        PyErr_Clear(); /* the coroutine left another one entered, which is its own fault */
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
     Py_DECREF(context);
 }
 
-/* New reference, to be given to leave(); NULL with an exception: somebody is in it already. */
+/* New reference, to be passed to leave(); NULL with an exception: it is entered already. */
 static PyObject *enter(PyObject *self)
 {
     PyObject *context = ((in_context *)self)->context;

@@ -157,7 +157,7 @@ static inline void ta_exc_restore(PyObject *exc)
         PyErr_SetRaisedException(exc);
 }
 
-/* Does asyncio keep its Tasks in a linked list (3.14) instead of a WeakSet? */
+/* Whether asyncio keeps its Tasks in a linked list (3.14) instead of a WeakSet. */
 #define TA_ALL_TASKS_LINKED (PY_VERSION_HEX >= 0x030E0000)
 
 /* StopIteration(value), as a coroutine that returned it raises. */
@@ -167,7 +167,8 @@ static inline void ta_set_stop_iteration(PyObject *value)
         PyErr_SetNone(PyExc_StopIteration);
         return;
     }
-    /* Made here: PyErr_SetObject would unpack a tuple and take an exception for the thing itself.
+    /* Made here: PyErr_SetObject would unpack a tuple, and raise an exception instead of wrapping
+     * it.
      */
     PyObject *exc = PyObject_CallOneArg(PyExc_StopIteration, value);
     if (exc != NULL) {
