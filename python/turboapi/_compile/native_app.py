@@ -23,7 +23,7 @@ from turboapi import _core, exception_handlers
 from turboapi._own import is_own
 from turboapi._untouched import is_from
 from turboapi.middleware._filters import are_known, filters_of
-from turboapi.routing import _route, _router
+from turboapi.routing import _dispatch, _route
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
 
@@ -348,7 +348,7 @@ def starlette_is_untouched() -> bool:
 def _the_way(router: type) -> list[tuple[Any, Any]]:
     """Each function that a request passes through below the application, with its module."""
     return [
-        (router.app, _router),  # type: ignore[attr-defined]
+        (router.app, _dispatch),  # type: ignore[attr-defined]
         (router.__call__, starlette_routing),
         (_route.APIRoute.matches, _route),
         (_route.APIRoute.handle, _route),

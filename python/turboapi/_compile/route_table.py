@@ -32,7 +32,7 @@ from turboapi.routing._places import AskedPlace, Place, RoutePlace
 from turboapi.routing._route import APIRoute, APIWebSocketRoute
 
 if TYPE_CHECKING:
-    from turboapi.routing._router import APIRouter
+    from turboapi.routing._dispatch import DispatchingRouter
 
 CONVERTORS = (StringConvertor, IntegerConvertor, FloatConvertor, UUIDConvertor, PathConvertor)
 # The first member of what `_core.Router.find` gives.
@@ -52,7 +52,7 @@ class RouteTable:
         low_priority: what is tried when nothing else matches (`frontend()`).
     """
 
-    def __init__(self, router: "APIRouter", kind: Kind = "http") -> None:
+    def __init__(self, router: "DispatchingRouter", kind: Kind = "http") -> None:
         _instrumented.tell_ignored()
         self.targets: list[Place] = []
         self.entries: list[Entry] = []
@@ -119,7 +119,7 @@ def look_up(find: Any, places: Any, scope: Scope) -> Found | None:
         return None if match is Match.NONE else (match, place, child)
 
 
-def _walk(router: "APIRouter", kind: Kind) -> Iterator[tuple[Entry, Place]]:
+def _walk(router: "DispatchingRouter", kind: Kind) -> Iterator[tuple[Entry, Place]]:
     for route in router.routes:
         if isinstance(route, _IncludedRouter):
             yield from _walk_included(route, None, router.form_limits, kind)

@@ -20,13 +20,13 @@ from turboapi.routing._handler import request_response as request_response
 from turboapi.routing._handler import run_endpoint_function as run_endpoint_function
 from turboapi.routing._handler import serialize_response as serialize_response
 from turboapi.routing._handler import websocket_session as websocket_session
+from turboapi.routing._include_context import _RouterIncludeContext as _RouterIncludeContext
 from turboapi.routing._included import RouteContext as RouteContext
 from turboapi.routing._included import _EffectiveRouteContext as _EffectiveRouteContext
 from turboapi.routing._included import _IncludedRouter as _IncludedRouter
 from turboapi.routing._included import (
     _iter_included_route_candidates as _iter_included_route_candidates,
 )
-from turboapi.routing._included import _RouterIncludeContext as _RouterIncludeContext
 from turboapi.routing._included import iter_route_contexts as iter_route_contexts
 from turboapi.routing._route import APIRoute as APIRoute
 from turboapi.routing._route import APIWebSocketRoute as APIWebSocketRoute
