@@ -14,12 +14,12 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, ExceptionHandler, Lifespan, Receive, Scope, Send
 from typing_extensions import Unpack, deprecated
 
-from turboapi import _core, routing
+from turboapi import routing
 from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._form_limits import _FormLimits
 from turboapi._untouched import is_from
@@ -37,10 +37,12 @@ from turboapi.exceptions import (
 from turboapi.middleware._http import Inside, accelerate
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.openapi import assets
-from turboapi.openapi.docs import (
-    get_redoc_html,
-    get_swagger_ui_html,
-    get_swagger_ui_oauth2_redirect_html,
+from turboapi.openapi._endpoints import (
+    assets_url,
+    oauth2_redirect_endpoint,
+    openapi_endpoint,
+    redoc_endpoint,
+    swagger_ui_endpoint,
 )
 from turboapi.openapi.utils import get_openapi
 from turboapi.params import Depends
@@ -347,76 +349,19 @@ class FastAPI(Starlette):
         if not self.openapi_url:
             return
         pages = [
-            (self.openapi_url, self._openapi_endpoint()),
-            (self.docs_url, self._swagger_ui_endpoint()),
+            (self.openapi_url, openapi_endpoint(self)),
+            (self.docs_url, swagger_ui_endpoint(self)),
             (
                 self.docs_url and self.swagger_ui_oauth2_redirect_url,
-                self._oauth2_redirect_endpoint(),
+                oauth2_redirect_endpoint(),
             ),
-            (self.redoc_url, self._redoc_endpoint()),
+            (self.redoc_url, redoc_endpoint(self)),
         ]
         if self.docs_assets == "local" and (self.docs_url or self.redoc_url):
-            pages.append((f"{self._assets_url()}/{{name}}", assets.endpoint()))
+            pages.append((f"{assets_url(self)}/{{name}}", assets.endpoint()))
         for url, endpoint in pages:
             if url:
                 self.add_route(url, endpoint, include_in_schema=False)
-
-    def _openapi_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
-        async def openapi(req: Request) -> Response:
-            schema = self.openapi()
-            root_path = _root_path(req)
-            if root_path and self.root_path_in_servers:
-                servers = schema.get("servers", [])
-                if all(server.get("url") != root_path for server in servers):
-                    schema = {**schema, "servers": [{"url": root_path}, *servers]}
-            # All of it is plain data, unless the method was replaced.
-            body = _core.encode_json(schema)
-            if body is None:
-                return JSONResponse(schema)
-            return Response(body, media_type="application/json")
-
-        return openapi
-
-    def _assets_url(self) -> str:
-        return assets.url_of(self.docs_url, self.redoc_url)
-
-    def _swagger_ui_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
-        async def swagger_ui_html(req: Request) -> HTMLResponse:
-            root_path = _root_path(req)
-            redirect = self.swagger_ui_oauth2_redirect_url
-            files: assets.SwaggerUIUrls = {}
-            if self.docs_assets == "local":
-                files = assets.swagger_ui_urls(root_path + self._assets_url())
-            return get_swagger_ui_html(
-                openapi_url=f"{root_path}{self.openapi_url}",
-                title=f"{self.title} - Swagger UI",
-                oauth2_redirect_url=root_path + redirect if redirect else redirect,
-                init_oauth=self.swagger_ui_init_oauth,
-                swagger_ui_parameters=self.swagger_ui_parameters,
-                **files,
-            )
-
-        return swagger_ui_html
-
-    def _oauth2_redirect_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
-        async def swagger_ui_redirect(req: Request) -> HTMLResponse:
-            return get_swagger_ui_oauth2_redirect_html()
-
-        return swagger_ui_redirect
-
-    def _redoc_endpoint(self) -> Callable[[Request], Awaitable[Response]]:
-        async def redoc_html(req: Request) -> HTMLResponse:
-            root_path = _root_path(req)
-            files: assets.RedocUrls = {}
-            if self.docs_assets == "local":
-                files = assets.redoc_urls(root_path + self._assets_url())
-            return get_redoc_html(
-                openapi_url=f"{root_path}{self.openapi_url}",
-                title=f"{self.title} - ReDoc",
-                **files,
-            )
-
-        return redoc_html
 
     # -- declaring routes ---------------------------------------------------------------------
 
@@ -612,7 +557,3 @@ Read more about it in the
 
 
 TurboAPI = FastAPI
-
-
-def _root_path(request: Request) -> str:
-    return request.scope.get("root_path", "").rstrip("/")  # type: ignore[no-any-return]
