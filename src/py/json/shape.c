@@ -1,88 +1,21 @@
 /*
- * shape.c -- see shape.h.
+ * shape.c -- the Shape type, and what values look like that a shape encodes.
  *
- * The spec of a node, as _compile/shape.py gives it, is a tuple (kind, validates, ...):
- *
- *     ("str" | "int" | "float" | "bool" | "none" | "any" | "uuid" | "date" | "time" | "datetime" |
- *      "decimal", validates)
- *     ("nullable", validates, node)
- *     ("list" | "dict", validates, node of the items)
- *     ("choice", validates, ((object, JSON bytes), ...))        the members of an enum, of a
- * Literal
- *     ("model", validates, class, from_dict, ((name, key, node, text, default), ...))
- *
- * `validates`: pydantic's validator would do more than look at the type, so that only a trusted
- * value is encoded.  `from_dict`: a dict becomes an instance without running code of the class.  Of
- * a field, `name` is the attribute and `key` where a dict has it (None: only pydantic knows);
- * `text` is `"name":` as it is written, None for a field that is left out of dumps; `default` is
- * the JSON of what a dict without it gets, None when pydantic must decide.
+ * Layer: py/json.
  */
 #include "py/json/shape.h"
 
 #include <math.h>
 
+#include "py/json/shape_int.h"
 #include "py/json/writer.h"
 #include "py/support/types.h"
 
-typedef enum kind {
-    K_STR,
-    K_INT,
-    K_FLOAT,
-    K_BOOL,
-    K_NONE,
-    K_ANY,
-    K_UUID,
-    K_DATE,
-    K_TIME,
-    K_DATETIME,
-    K_DECIMAL,
-    K_LIST,
-    K_DICT,
-    K_CHOICE,
-    K_MODEL,
-    K_NULLABLE, /* in specs only: a node has a flag */
-} kind;
-
-static const char *const kind_names[] = {"str",  "int",    "float", "bool",     "none",    "any",
-                                         "uuid", "date",   "time",  "datetime", "decimal", "list",
-                                         "dict", "choice", "model", "nullable"};
-
-/* Depth of "any"; and of specs, so that a wrong one cannot exhaust the stack. */
-enum { MAX_DEPTH = 100, MAX_MODELS = 1024 };
-
-typedef struct node node;
-
-typedef struct field {
-    PyObject *name; /* owned */
-    PyObject *key;  /* owned, or NULL */
-    PyObject *text; /* owned bytes, or NULL */
-    PyObject *dflt; /* owned bytes, or NULL */
-    node *type;     /* owned */
-} field;
-
-typedef struct choice {
-    PyObject *value; /* owned */
-    PyObject *text;  /* owned bytes */
-} choice;
-
-struct node {
-    uint8_t kind;
-    bool validates;
-    bool nullable;     /* None is a value, too */
-    bool none_checked; /* but a validator sees it */
-    bool from_dict;    /* "model": a dict becomes one without code of the class */
-    Py_ssize_t n;      /* of fields or choices */
-    PyTypeObject *cls; /* owned; "model" */
-    union {
-        node *items;     /* owned; "list", "dict" */
-        field *fields;   /* owned; "model" */
-        choice *choices; /* owned; "choice" */
-    };
-};
+enum { MAX_MODELS = 1024 };
 
 typedef struct shape {
     PyObject_HEAD
-    node *root; /* owned */
+    ta_shape_node *root; /* owned */
 } shape;
 
 typedef struct enc {
@@ -92,7 +25,7 @@ typedef struct enc {
 
 /* -- encoding ---------------------------------------------------------------------------------- */
 
-static int encode(enc *e, const node *n, PyObject *v, bool trusted, int depth);
+static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth);
 
 static inline int put_bytes(enc *e, PyObject *bytes)
 {
@@ -141,7 +74,7 @@ static int encode_decimal(enc *e, PyObject *v)
     return rc;
 }
 
-static int encode_choice(enc *e, const node *n, PyObject *v)
+static int encode_choice(enc *e, const ta_shape_node *n, PyObject *v)
 {
     for (Py_ssize_t i = 0; i < n->n; i++) {
         PyObject *value = n->choices[i].value;
@@ -163,7 +96,7 @@ static bool is_hidden_key(PyObject *key)
 
 /* -- containers -------------------------------------------------------------------------------- */
 
-static int encode_list(enc *e, const node *items, PyObject *list, bool trusted, int depth)
+static int encode_list(enc *e, const ta_shape_node *items, PyObject *list, bool trusted, int depth)
 {
     if (ta_out_put(&e->o, '[') < 0)
         return -1;
@@ -183,7 +116,8 @@ static int encode_list(enc *e, const node *items, PyObject *list, bool trusted, 
     return ta_out_put(&e->o, ']');
 }
 
-static int encode_dict_locked(enc *e, const node *items, PyObject *dict, bool trusted, int depth)
+static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted,
+                              int depth)
 {
     Py_ssize_t pos = 0, size = PyDict_GET_SIZE(dict);
     PyObject *key, *value;
@@ -213,7 +147,7 @@ static int encode_dict_locked(enc *e, const node *items, PyObject *dict, bool tr
     return ta_out_put(&e->o, '}');
 }
 
-static int encode_dict(enc *e, const node *items, PyObject *dict, bool trusted, int depth)
+static int encode_dict(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted, int depth)
 {
     int rc;
     Py_BEGIN_CRITICAL_SECTION(dict);
@@ -223,7 +157,7 @@ static int encode_dict(enc *e, const node *items, PyObject *dict, bool trusted, 
 }
 
 /* Encodes a value of type Any as pydantic does when it infers the type, where that is plain. */
-static int encode_any(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+static int encode_any(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
@@ -238,7 +172,7 @@ static int encode_any(enc *e, const node *n, PyObject *v, bool trusted, int dept
         return ta_out_text(&e->o, "true", 4);
     if (v == Py_False)
         return ta_out_text(&e->o, "false", 5);
-    if (depth >= MAX_DEPTH)
+    if (depth >= TA_SHAPE_MAX_DEPTH)
         return 0;
     if (type == &PyList_Type)
         return encode_list(e, n, v, trusted, depth + 1);
@@ -248,7 +182,7 @@ static int encode_any(enc *e, const node *n, PyObject *v, bool trusted, int dept
 /* -- models ------------------------------------------------------------------------------------ */
 
 /* The field's name or a comma is before it: `first` tells. */
-static inline int put_field_text(enc *e, const field *f, bool first)
+static inline int put_field_text(enc *e, const ta_shape_field *f, bool first)
 {
     size_t n = (size_t)PyBytes_GET_SIZE(f->text);
     if (ta_out_room(&e->o, n + 1) < 0)
@@ -266,11 +200,11 @@ static int end_model(enc *e, bool first)
 
 /* Writes what validating a dict and dumping the model results in.  Other keys of the dict are
  * ignored. */
-static int encode_from_dict(enc *e, const node *n, PyObject *dict, int depth)
+static int encode_from_dict(enc *e, const ta_shape_node *n, PyObject *dict, int depth)
 {
     bool first = true;
     for (Py_ssize_t i = 0; i < n->n; i++) {
-        const field *f = &n->fields[i];
+        const ta_shape_field *f = &n->fields[i];
         PyObject *value;
         if (f->key == NULL || f->text == NULL)
             return 0;
@@ -300,7 +234,7 @@ static inline bool same_name(PyObject *key, PyObject *name)
 
 /* pydantic writes what is in __dict__, in its order: here that must be the fields in their order.
  */
-static int encode_fields_locked(enc *e, const node *n, PyObject *dict, int depth)
+static int encode_fields_locked(enc *e, const ta_shape_node *n, PyObject *dict, int depth)
 {
     Py_ssize_t pos = 0;
     PyObject *key, *value;
@@ -308,7 +242,7 @@ static int encode_fields_locked(enc *e, const node *n, PyObject *dict, int depth
     if (PyDict_GET_SIZE(dict) != n->n)
         return 0;
     for (Py_ssize_t i = 0; i < n->n; i++) {
-        const field *f = &n->fields[i];
+        const ta_shape_field *f = &n->fields[i];
         if (!PyDict_Next(dict, &pos, &key, &value) || !same_name(key, f->name))
             return 0;
         if (f->text == NULL)
@@ -325,7 +259,7 @@ static int encode_fields_locked(enc *e, const node *n, PyObject *dict, int depth
     return end_model(e, first);
 }
 
-static int encode_instance(enc *e, const node *n, PyObject *v, int depth)
+static int encode_instance(enc *e, const ta_shape_node *n, PyObject *v, int depth)
 {
     PyObject *dict = PyObject_GenericGetDict(v, NULL);
     if (dict == NULL)
@@ -340,7 +274,7 @@ static int encode_instance(enc *e, const node *n, PyObject *v, int depth)
     return rc;
 }
 
-static int encode_model(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+static int encode_model(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth)
 {
     if (Py_IS_TYPE(v, n->cls))
         return encode_instance(e, n, v, depth);
@@ -349,14 +283,14 @@ static int encode_model(enc *e, const node *n, PyObject *v, bool trusted, int de
     return encode_from_dict(e, n, v, depth);
 }
 
-static int encode(enc *e, const node *n, PyObject *v, bool trusted, int depth)
+static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (v == Py_None && n->nullable && (trusted || !n->none_checked))
         return ta_out_text(&e->o, "null", 4);
     if (n->validates && !trusted)
         return 0;
-    switch ((kind)n->kind) {
+    switch ((ta_shape_kind)n->kind) {
     case K_STR:
         return type == &PyUnicode_Type ? ta_out_str(&e->o, v) : 0;
     case K_INT:
@@ -405,7 +339,7 @@ int ta_shape_encode(PyObject *self, const ta_json_objects *js, PyObject *value, 
 {
     size_t start = out->len;
     enc e = {.o = ta_out_begin(out), .js = js};
-    const node *root = ((shape *)self)->root; /* NULL once the collector has cleared it */
+    const ta_shape_node *root = ((shape *)self)->root; /* NULL once the collector has cleared it */
     int rc = root ? encode(&e, root, value, trusted, 0) : 0;
     TA_ASSERT(rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
     ta_out_commit(&e.o);
@@ -440,172 +374,6 @@ PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model)
     return found;
 }
 
-/* -- making ------------------------------------------------------------------------------------ */
-
-static void free_node(node *n)
-{
-    if (n == NULL)
-        return;
-    if (n->kind == K_LIST || n->kind == K_DICT)
-        free_node(n->items);
-    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
-        Py_XDECREF(n->fields[i].name);
-        Py_XDECREF(n->fields[i].key);
-        Py_XDECREF(n->fields[i].text);
-        Py_XDECREF(n->fields[i].dflt);
-        free_node(n->fields[i].type);
-    }
-    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++) {
-        Py_XDECREF(n->choices[i].value);
-        Py_XDECREF(n->choices[i].text);
-    }
-    if (n->kind == K_MODEL)
-        PyMem_Free(n->fields);
-    if (n->kind == K_CHOICE)
-        PyMem_Free(n->choices);
-    Py_XDECREF(n->cls);
-    PyMem_Free(n);
-}
-
-static int visit_node(const node *n, visitproc visit, void *arg)
-{
-    if (n == NULL)
-        return 0;
-    Py_VISIT(n->cls);
-    if (n->kind == K_LIST || n->kind == K_DICT)
-        return visit_node(n->items, visit, arg);
-    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
-        int rc = visit_node(n->fields[i].type, visit, arg);
-        if (rc != 0)
-            return rc;
-    }
-    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++)
-        Py_VISIT(n->choices[i].value);
-    return 0;
-}
-
-static node *bad_spec(PyObject *spec)
-{
-    if (!PyErr_Occurred())
-        PyErr_Format(PyExc_ValueError, "Shape: not a spec: %R", spec);
-    return NULL;
-}
-
-static node *read_node(PyObject *spec, int depth);
-
-/* `obj` must be of this type, or None: then *out stays NULL. */
-static bool take(PyObject *obj, PyTypeObject *type, PyObject **out)
-{
-    if (obj == Py_None)
-        return true;
-    if (!Py_IS_TYPE(obj, type))
-        return false;
-    *out = Py_NewRef(obj);
-    return true;
-}
-
-static bool read_fields(node *n, PyObject *fields, int depth)
-{
-    if (!PyTuple_CheckExact(fields))
-        return false;
-    Py_ssize_t count = PyTuple_GET_SIZE(fields);
-    n->fields = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->fields);
-    if (n->fields == NULL) {
-        PyErr_NoMemory();
-        return false;
-    }
-    for (; n->n < count; n->n++) {
-        PyObject *item = PyTuple_GET_ITEM(fields, n->n);
-        field *f = &n->fields[n->n];
-        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 5)
-            return false;
-        bool ok = take(PyTuple_GET_ITEM(item, 0), &PyUnicode_Type, &f->name) && f->name != NULL &&
-                  take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &f->key) &&
-                  (f->type = read_node(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
-                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &f->text) &&
-                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &f->dflt);
-        if (!ok) {
-            n->n++; /* what it has is freed with the others */
-            return false;
-        }
-        PyUnicode_InternInPlace(&f->name);
-        if (f->key != NULL)
-            PyUnicode_InternInPlace(&f->key);
-    }
-    return true;
-}
-
-static bool read_choices(node *n, PyObject *choices)
-{
-    if (!PyTuple_CheckExact(choices))
-        return false;
-    Py_ssize_t count = PyTuple_GET_SIZE(choices);
-    n->choices = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->choices);
-    if (n->choices == NULL) {
-        PyErr_NoMemory();
-        return false;
-    }
-    for (; n->n < count; n->n++) {
-        PyObject *item = PyTuple_GET_ITEM(choices, n->n);
-        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 2 ||
-            !PyBytes_CheckExact(PyTuple_GET_ITEM(item, 1)))
-            return false;
-        n->choices[n->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
-        n->choices[n->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
-    }
-    return true;
-}
-
-/* A new node, or NULL with an exception. */
-static node *read_node(PyObject *spec, int depth)
-{
-    if (depth > MAX_DEPTH || !PyTuple_CheckExact(spec) || PyTuple_GET_SIZE(spec) < 2 ||
-        !PyUnicode_Check(PyTuple_GET_ITEM(spec, 0)) || !PyBool_Check(PyTuple_GET_ITEM(spec, 1)))
-        return bad_spec(spec);
-    static const uint8_t sizes[] = {
-        [K_LIST] = 3, [K_DICT] = 3, [K_CHOICE] = 3, [K_MODEL] = 5, [K_NULLABLE] = 3};
-    uint8_t which = 0;
-    while (which <= K_NULLABLE &&
-           PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(spec, 0), kind_names[which]) != 0)
-        which++;
-    if (which > K_NULLABLE || PyTuple_GET_SIZE(spec) != (sizes[which] ? sizes[which] : 2))
-        return bad_spec(spec);
-    bool validates = PyTuple_GET_ITEM(spec, 1) == Py_True;
-    if (which == K_NULLABLE) {
-        node *inner = read_node(PyTuple_GET_ITEM(spec, 2), depth + 1);
-        if (inner != NULL) {
-            inner->nullable = true;
-            inner->none_checked |= validates;
-            inner->validates |= validates;
-        }
-        return inner;
-    }
-    node *n = PyMem_Calloc(1, sizeof *n);
-    if (n == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    n->kind = which;
-    n->validates = validates;
-    bool ok = true;
-    if (which == K_LIST || which == K_DICT) {
-        ok = (n->items = read_node(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
-    } else if (which == K_CHOICE) {
-        ok = read_choices(n, PyTuple_GET_ITEM(spec, 2));
-    } else if (which == K_MODEL) {
-        ok = PyType_Check(PyTuple_GET_ITEM(spec, 2));
-        if (ok) {
-            n->cls = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(spec, 2));
-            n->from_dict = PyTuple_GET_ITEM(spec, 3) == Py_True;
-            ok = read_fields(n, PyTuple_GET_ITEM(spec, 4), depth);
-        }
-    }
-    if (ok)
-        return n;
-    free_node(n);
-    return bad_spec(spec);
-}
-
 /* -- the type ---------------------------------------------------------------------------------- */
 
 static PyObject *shape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
@@ -617,7 +385,7 @@ static PyObject *shape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     shape *self = (shape *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->root = read_node(spec, 0);
+    self->root = ta_shape_node_new(spec, 0);
     if (self->root == NULL)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -626,14 +394,14 @@ static PyObject *shape_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 static int shape_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
-    return visit_node(((shape *)self)->root, visit, arg);
+    return ta_shape_node_traverse(((shape *)self)->root, visit, arg);
 }
 
 static int shape_clear(PyObject *self)
 {
-    node *root = ((shape *)self)->root;
+    ta_shape_node *root = ((shape *)self)->root;
     ((shape *)self)->root = NULL;
-    free_node(root);
+    ta_shape_node_free(root);
     return 0;
 }
 

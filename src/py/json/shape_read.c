@@ -1,0 +1,187 @@
+/*
+ * shape_read.c -- makes the nodes of a shape from the spec that Python gives.
+ *
+ * Layer: py/json.
+ *
+ * The spec of a node, as _compile/shape.py gives it, is a tuple (kind, validates, ...):
+ *
+ *     ("str" | "int" | "float" | "bool" | "none" | "any" | "uuid" | "date" | "time" | "datetime" |
+ *      "decimal", validates)
+ *     ("nullable", validates, node)
+ *     ("list" | "dict", validates, node of the items)
+ *     ("choice", validates, ((object, JSON bytes), ...))        the members of an enum or
+ *                                                                 of a Literal
+ *     ("model", validates, class, from_dict, ((name, key, node, text, default), ...))
+ *
+ * `validates`: pydantic's validator would do more than look at the type, so that only a trusted
+ * value is encoded.  `from_dict`: a dict becomes an instance without running code of the class.  Of
+ * a field, `name` is the attribute and `key` where a dict has it (None: only pydantic knows);
+ * `text` is `"name":` as it is written, None for a field that is left out of dumps; `default` is
+ * the JSON of what a dict without it gets, None when pydantic must decide.
+ */
+#include "py/json/shape_int.h"
+
+static const char *const kind_names[] = {"str",  "int",    "float", "bool",     "none",    "any",
+                                         "uuid", "date",   "time",  "datetime", "decimal", "list",
+                                         "dict", "choice", "model", "nullable"};
+
+void ta_shape_node_free(ta_shape_node *n)
+{
+    if (n == NULL)
+        return;
+    if (n->kind == K_LIST || n->kind == K_DICT)
+        ta_shape_node_free(n->items);
+    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
+        Py_XDECREF(n->fields[i].name);
+        Py_XDECREF(n->fields[i].key);
+        Py_XDECREF(n->fields[i].text);
+        Py_XDECREF(n->fields[i].dflt);
+        ta_shape_node_free(n->fields[i].type);
+    }
+    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++) {
+        Py_XDECREF(n->choices[i].value);
+        Py_XDECREF(n->choices[i].text);
+    }
+    if (n->kind == K_MODEL)
+        PyMem_Free(n->fields);
+    if (n->kind == K_CHOICE)
+        PyMem_Free(n->choices);
+    Py_XDECREF(n->cls);
+    PyMem_Free(n);
+}
+
+int ta_shape_node_traverse(const ta_shape_node *n, visitproc visit, void *arg)
+{
+    if (n == NULL)
+        return 0;
+    Py_VISIT(n->cls);
+    if (n->kind == K_LIST || n->kind == K_DICT)
+        return ta_shape_node_traverse(n->items, visit, arg);
+    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
+        int rc = ta_shape_node_traverse(n->fields[i].type, visit, arg);
+        if (rc != 0)
+            return rc;
+    }
+    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++)
+        Py_VISIT(n->choices[i].value);
+    return 0;
+}
+
+static ta_shape_node *bad_spec(PyObject *spec)
+{
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "Shape: not a spec: %R", spec);
+    return NULL;
+}
+
+/* `obj` must be of this type, or None: then *out stays NULL. */
+static bool take(PyObject *obj, PyTypeObject *type, PyObject **out)
+{
+    if (obj == Py_None)
+        return true;
+    if (!Py_IS_TYPE(obj, type))
+        return false;
+    *out = Py_NewRef(obj);
+    return true;
+}
+
+static bool read_fields(ta_shape_node *n, PyObject *fields, int depth)
+{
+    if (!PyTuple_CheckExact(fields))
+        return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(fields);
+    n->fields = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->fields);
+    if (n->fields == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; n->n < count; n->n++) {
+        PyObject *item = PyTuple_GET_ITEM(fields, n->n);
+        ta_shape_field *f = &n->fields[n->n];
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 5)
+            return false;
+        bool ok = take(PyTuple_GET_ITEM(item, 0), &PyUnicode_Type, &f->name) && f->name != NULL &&
+                  take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &f->key) &&
+                  (f->type = ta_shape_node_new(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
+                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &f->text) &&
+                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &f->dflt);
+        if (!ok) {
+            n->n++; /* what it has is freed with the others */
+            return false;
+        }
+        PyUnicode_InternInPlace(&f->name);
+        if (f->key != NULL)
+            PyUnicode_InternInPlace(&f->key);
+    }
+    return true;
+}
+
+static bool read_choices(ta_shape_node *n, PyObject *choices)
+{
+    if (!PyTuple_CheckExact(choices))
+        return false;
+    Py_ssize_t count = PyTuple_GET_SIZE(choices);
+    n->choices = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->choices);
+    if (n->choices == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    for (; n->n < count; n->n++) {
+        PyObject *item = PyTuple_GET_ITEM(choices, n->n);
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 2 ||
+            !PyBytes_CheckExact(PyTuple_GET_ITEM(item, 1)))
+            return false;
+        n->choices[n->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+        n->choices[n->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
+    }
+    return true;
+}
+
+ta_shape_node *ta_shape_node_new(PyObject *spec, int depth)
+{
+    if (depth > TA_SHAPE_MAX_DEPTH || !PyTuple_CheckExact(spec) || PyTuple_GET_SIZE(spec) < 2 ||
+        !PyUnicode_Check(PyTuple_GET_ITEM(spec, 0)) || !PyBool_Check(PyTuple_GET_ITEM(spec, 1)))
+        return bad_spec(spec);
+    static const uint8_t sizes[] = {
+        [K_LIST] = 3, [K_DICT] = 3, [K_CHOICE] = 3, [K_MODEL] = 5, [K_NULLABLE] = 3};
+    uint8_t which = 0;
+    while (which <= K_NULLABLE &&
+           PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(spec, 0), kind_names[which]) != 0)
+        which++;
+    if (which > K_NULLABLE || PyTuple_GET_SIZE(spec) != (sizes[which] ? sizes[which] : 2))
+        return bad_spec(spec);
+    bool validates = PyTuple_GET_ITEM(spec, 1) == Py_True;
+    if (which == K_NULLABLE) {
+        ta_shape_node *inner = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1);
+        if (inner != NULL) {
+            inner->nullable = true;
+            inner->none_checked |= validates;
+            inner->validates |= validates;
+        }
+        return inner;
+    }
+    ta_shape_node *n = PyMem_Calloc(1, sizeof *n);
+    if (n == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    n->kind = which;
+    n->validates = validates;
+    bool ok = true;
+    if (which == K_LIST || which == K_DICT) {
+        ok = (n->items = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
+    } else if (which == K_CHOICE) {
+        ok = read_choices(n, PyTuple_GET_ITEM(spec, 2));
+    } else if (which == K_MODEL) {
+        ok = PyType_Check(PyTuple_GET_ITEM(spec, 2));
+        if (ok) {
+            n->cls = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(spec, 2));
+            n->from_dict = PyTuple_GET_ITEM(spec, 3) == Py_True;
+            ok = read_fields(n, PyTuple_GET_ITEM(spec, 4), depth);
+        }
+    }
+    if (ok)
+        return n;
+    ta_shape_node_free(n);
+    return bad_spec(spec);
+}
