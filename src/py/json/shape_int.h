@@ -33,11 +33,11 @@ typedef enum ta_shape_kind {
 typedef struct ta_shape_node ta_shape_node;
 
 typedef struct ta_shape_field {
-    PyObject *name; /* owned */
-    PyObject *key;  /* owned, or NULL */
-    PyObject *text; /* owned bytes, or NULL */
-    PyObject *dflt; /* owned bytes, or NULL */
-    ta_shape_node *type;     /* owned */
+    PyObject *name;      /* owned */
+    PyObject *key;       /* owned, or NULL */
+    PyObject *text;      /* owned bytes, or NULL */
+    PyObject *dflt;      /* owned bytes, or NULL */
+    ta_shape_node *type; /* owned */
 } ta_shape_field;
 
 typedef struct ta_shape_choice {
@@ -62,7 +62,7 @@ struct ta_shape_node {
 
 /* A new tree, owned by the caller, or NULL with an exception.  `depth`: 0 for the root. */
 ta_shape_node *ta_shape_node_new(PyObject *spec, int depth);
-void ta_shape_node_free(ta_shape_node *n); /* NULL allowed */
+void ta_shape_node_free(ta_shape_node *n);                                      /* NULL allowed */
 int ta_shape_node_traverse(const ta_shape_node *n, visitproc visit, void *arg); /* NULL allowed */
 
 #endif

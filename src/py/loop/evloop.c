@@ -16,13 +16,6 @@
 #include "py/loop/task_pool.h"
 #include "py/support/types.h"
 
-double ta_evloop_now(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static PyObject *base_method(ta_evloop *l, const char *name)
 {
     return PyObject_GetAttrString(ta_loop_objects_of(l->st)->evloop.base_class, name);
@@ -476,13 +469,6 @@ static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* -- for the Selector ----------------------------------------------------------------------------
  */
-
-ta_evloop *ta_evloop_of(ta_state *st, PyObject *aioloop)
-{
-    return PyObject_TypeCheck(aioloop, ta_loop_objects_of(st)->evloop.type)
-               ? ta_evloop_cast(aioloop)
-               : NULL;
-}
 
 bool ta_evloop_is_plain(const ta_evloop *l)
 {

@@ -13,7 +13,11 @@
 typedef struct ta_evloop ta_evloop;
 
 /* The loop as a ta_evloop (borrowed), or NULL when it is some other kind of loop. */
-ta_evloop *ta_evloop_of(ta_state *st, PyObject *aioloop);
+static inline ta_evloop *ta_evloop_of(ta_state *st, PyObject *aioloop)
+{
+    return PyObject_TypeCheck(aioloop, ta_loop_objects_of(st)->evloop.type) ? (ta_evloop *)aioloop
+                                                                            : NULL;
+}
 
 /* Returns whether asyncio's own code runs it, because something of that was replaced. */
 bool ta_evloop_is_plain(const ta_evloop *loop);

@@ -10,6 +10,7 @@
 #include "py/loop/evloop.h"
 
 #include <pthread.h>
+#include <time.h>
 
 /* A timer in the heap.  Equal times keep the order in which they were scheduled. */
 typedef struct ta_timer_slot {
@@ -70,7 +71,12 @@ static inline size_t ta_evloop_nready(const ta_evloop *l)
 }
 
 /* Seconds of CLOCK_MONOTONIC, as time.monotonic(). */
-double ta_evloop_now(void);
+static inline double ta_evloop_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
 
 /* -- handle.c ------------------------------------------------------------------------------------
  */

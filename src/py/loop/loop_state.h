@@ -87,7 +87,7 @@ typedef struct ta_loopstate {
         int64_t start_ns, cpu_ns;
         long switches;
     } watch;
-    /* lag.c: what other threads may read, under its mutex */
+    /* selector_lag.c: what other threads may read, under its mutex */
     struct {
         pthread_mutex_t mutex; /* never held while Python code runs */
         bool open;             /* `loop` and `wake` may be used: attached, and not closed */
@@ -140,6 +140,10 @@ static inline void ta_guest_leave(ta_guest *guest)
 {
     ta_list_remove(&guest->node);
 }
+
+/* The loop ends: all guests do. */
+void ta_ls_shut_guests(ta_loopstate *ls);
+int ta_ls_traverse_guests(ta_loopstate *ls, visitproc visit, void *arg);
 
 /* Makes a context for a call in another thread, or for a separate call here.  New reference, or
  * NULL. */

@@ -26,25 +26,7 @@ static inline ta_state *state_of(PyObject *self)
     return cast(self)->ls.st;
 }
 
-/* -- loopstate -------------------------------------------------------------------------------- */
-
-void ta_ls_unhandled(ta_loopstate *ls, const char *message)
-{
-    PyObject *exc = PyErr_GetRaisedException();
-    if (exc == NULL)
-        return;
-    if (ta_exc_is_fatal(exc)) {
-        if (ls->fatal == NULL)
-            ls->fatal = exc;
-        else
-            Py_DECREF(exc);
-        return;
-    }
-    PyErr_SetRaisedException(exc);
-    ta_ls_enter(ls);
-    ta_exc_report(ls->st, ls->aioloop, message);
-    ta_ls_leave(ls);
-}
+/* -- which loop, and what is scheduled on it --------------------------------------------------- */
 
 ta_loopstate *ta_ls_running(ta_state *st)
 {
@@ -137,140 +119,6 @@ ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
         return NULL;
     }
     return &cast(selector)->ls;
-}
-
-/* Returns whether the loop calls our select().  1, 0, -1 with an exception. */
-static int hosts(ta_state *st, PyObject *selector, PyObject *aioloop)
-{
-    PyObject *hosted;
-    if (PyObject_GetOptionalAttr(aioloop, st->names._selector, &hosted) < 0)
-        return -1;
-    Py_XDECREF(hosted);
-    return hosted == selector;
-}
-
-/* The loop runs in this thread, or we are in it and it does not run yet.  1, 0, -1. */
-static int belongs_here(ta_state *st, PyObject *selector, PyObject *aioloop)
-{
-    PyObject *running = PyObject_CallNoArgs(ta_loop_objects_of(st)->selector.get_running_loop);
-    if (running == NULL) {
-        if (!PyErr_ExceptionMatches(PyExc_RuntimeError)) /* of asyncio.get_running_loop */
-            return -1;
-        PyErr_Clear();
-        running = Py_NewRef(Py_None);
-    }
-    Py_DECREF(running);
-    if (running == aioloop)
-        return 1;
-    int rc = Py_IsNone(running) ? hosts(st, selector, aioloop) : 0;
-    if (rc <= 0)
-        return rc;
-    PyObject *runs = PyObject_CallMethod(aioloop, "is_running", NULL);
-    rc = runs ? PyObject_Not(runs) : -1;
-    Py_XDECREF(runs);
-    return rc;
-}
-
-/*
- * Makes a loop that does not call our select() (uvloop) watch our descriptor.  The callback keeps
- * the Selector alive until shut() removes it.
- */
-static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
-{
-    PyObject *turn = NULL, *res = NULL;
-    int hosted = hosts(ls->st, selector, aioloop);
-    if (hosted != 0)
-        return hosted < 0 ? -1 : 0;
-    int rc = ta_loop_set_nested(ls->loop, true);
-    if (rc < 0) {
-        ta_exc_set(rc, "attach");
-        return -1;
-    }
-    turn = PyObject_GetAttrString(selector, "turn");
-    if (turn != NULL)
-        res = PyObject_CallMethod(aioloop, "add_reader", "iO", ta_loop_fd(ls->loop), turn);
-    Py_XDECREF(turn);
-    Py_XDECREF(res);
-    ls->nested = res != NULL;
-    return res ? 0 : -1;
-}
-
-/*
- * Binds it to the loop that is running now, or to one made with it that does not run yet (and to
- * the current context), once; checks that they belong together.  0, or -1 with an exception.
- */
-static int attach(ta_state *st, PyObject *selector, PyObject *aioloop)
-{
-    ta_loopstate *ls = ta_selector_state_of(st, selector);
-    if (ls == NULL)
-        return -1;
-    if (ls->loop == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "Selector is closed");
-        return -1;
-    }
-    if (ls->aioloop == aioloop)
-        return 0;
-    if (ls->aioloop != NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "the Selector belongs to another loop");
-        return -1;
-    }
-    int ours = belongs_here(st, selector, aioloop);
-    if (ours == 0)
-        PyErr_SetString(PyExc_RuntimeError, "the loop must be running in this thread");
-    if (ours <= 0)
-        return -1;
-    Py_XSETREF(ls->context, PyContext_CopyCurrent());
-    if (ls->context == NULL || nest(ls, selector, aioloop) < 0)
-        return -1;
-    ls->aioloop = Py_NewRef(aioloop);
-    ls->peek = PyObject_HasAttr(aioloop, st->names._ready) &&
-               PyObject_HasAttr(aioloop, st->names._scheduled) &&
-               PyObject_HasAttr(aioloop, st->names._stopping);
-    if (PyDict_SetItem(ta_loop_objects_of(st)->selector.by_loop, aioloop, selector) < 0)
-        return -1;
-    ta_lag_set(ls, true, ls->nested);
-    return ta_task_attach(ls);
-}
-
-static ta_guest *guest_of(ta_list_node *node)
-{
-    return TA_CONTAINER_OF(node, ta_guest, node);
-}
-
-static void shut_guests(ta_loopstate *ls)
-{
-    while (!ta_list_empty(&ls->guests)) {
-        ta_guest *guest = guest_of(ls->guests.next);
-        guest->ops->shut(guest);
-    }
-}
-
-/* Ends everything that belongs to the loop; idempotent. */
-static void shut(ta_selector *self)
-{
-    ta_loopstate *ls = &self->ls;
-    if (ls->loop == NULL)
-        return;
-    ta_lag_set(ls, false, false);
-    shut_guests(ls);
-    if (ls->nested) {
-        PyObject *res =
-            PyObject_CallMethod(ls->aioloop, "remove_reader", "i", ta_loop_fd(ls->loop));
-        if (res == NULL)
-            PyErr_Clear(); /* the loop is closed already */
-        Py_XDECREF(res);
-        ls->nested = false;
-    }
-    ta_pool_close(ls, 0);
-    ta_task_detach(ls);
-    if (ls->wake != NULL)
-        ta_wake_free(ls->wake);
-    ls->wake = NULL;
-    if (ls->aioloop != NULL &&
-        PyDict_DelItem(ta_loop_objects_of(ls->st)->selector.by_loop, ls->aioloop) < 0)
-        PyErr_Clear();
-    ta_loop_free(ls->loop);
-    ls->loop = NULL;
 }
 
 /* -- registering ------------------------------------------------------------------------------ */
@@ -445,7 +293,7 @@ static PyObject *selector_close(PyObject *obj, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_RuntimeError, "Selector is in use");
         return NULL;
     }
-    shut(self);
+    ta_selector_detach(self);
     if (self->keys != NULL)
         PyDict_Clear(self->keys);
     Py_CLEAR(self->map);
@@ -608,7 +456,7 @@ static PyObject *selector_exit(PyObject *self, PyObject *Py_UNUSED(args))
 
 static PyObject *selector_attach(PyObject *self, PyObject *loop)
 {
-    if (attach(state_of(self), self, loop) < 0)
+    if (ta_selector_attach(cast(self), loop) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -625,12 +473,9 @@ static int traverse_loopstate(ta_loopstate *ls, visitproc visit, void *arg)
     Py_VISIT(ls->aioloop);
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
-    for (ta_list_node *node = ls->guests.next; node != &ls->guests; node = node->next) {
-        int rc = guest_of(node)->ops->traverse(guest_of(node), visit, arg);
-        if (rc != 0)
-            return rc;
-    }
-    int rc = ta_task_traverse(ls, visit, arg);
+    int rc = ta_ls_traverse_guests(ls, visit, arg);
+    if (rc == 0)
+        rc = ta_task_traverse(ls, visit, arg);
     return rc ? rc : ta_pool_traverse(ls, visit, arg);
 }
 
@@ -648,7 +493,7 @@ static int selector_clear(PyObject *obj)
 {
     ta_selector *self = cast(obj);
     PyObject *exc = PyErr_GetRaisedException();
-    shut(self);
+    ta_selector_detach(self);
     ta_exc_restore(exc);
     Py_CLEAR(self->keys);
     Py_CLEAR(self->map);

@@ -1,6 +1,6 @@
 /*
- * selector_int.h -- what the files of the Selector share: selector.c, selector_map.c, spawn.c,
- * lag.c.
+ * selector_int.h -- what the files of the Selector share: selector.c, selector_attach.c,
+ * selector_map.c, selector_lag.c, spawn.c.
  *
  * Layer: py (L4).  Nobody else includes it.
  */
@@ -15,6 +15,15 @@ typedef struct ta_selector {
     PyObject *keys; /* owned: {fd: SelectorKey} of foreign descriptors; NULL once closed */
     PyObject *map;  /* owned: what get_map() returns; it refers to keys */
 } ta_selector;
+
+/*
+ * selector_attach.c: binds it to the loop that is running now, or to one made with it that does not
+ * run yet (and to the current context), once; checks that they belong together.  0, or -1 with an
+ * exception.
+ */
+int ta_selector_attach(ta_selector *self, PyObject *aioloop);
+/* Ends everything that belongs to the loop; idempotent. */
+void ta_selector_detach(ta_selector *self);
 
 /* The descriptor of a file object, or of one that has none any more but is in `keys`; -1:
  * exception. */
@@ -31,7 +40,7 @@ int ta_selector_map_init(PyObject *module, ta_state *st);
 /* Selector.spawn(coro, callback=None) */
 PyObject *ta_selector_spawn(PyObject *selector, PyObject *const *args, Py_ssize_t nargs);
 
-/* lag.c: Selector.lag(); whether, and how, other threads may look at the loop. */
+/* selector_lag.c: Selector.lag(); whether, and how, other threads may look at the loop. */
 PyObject *ta_selector_lag(PyObject *selector, PyObject *ignored);
 void ta_lag_set(ta_loopstate *ls, bool open, bool nested);
 

@@ -14,6 +14,7 @@
 #include "py/loop/future.h"
 #include "py/loop/inline_promotion.h"
 #include "py/loop/task_pool.h"
+#include "py/loop/thread_token.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
@@ -61,17 +62,6 @@ typedef struct ta_worker {
     PyObject_HEAD
     ta_pool *pool; /* a counted reference */
 } ta_worker;
-
-/*
- * Stands for anyio's EventLoopToken in a worker thread (anyio.from_thread reads these two
- * attributes), and notes that it was used: such a function must stay in its thread.
- */
-typedef struct ta_token {
-    PyObject_HEAD
-    PyObject *backend; /* owned */
-    PyObject *loop;    /* owned */
-    bool used;
-} ta_token;
 
 /* -- the shared part -------------------------------------------------------------------------- */
 
@@ -211,7 +201,7 @@ static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func
 }
 
 /* Runs the call in its context; the result, or NULL with the exception set. */
-static PyObject *job_call(ta_job *job, ta_token *token)
+static PyObject *job_call(ta_job *job, ta_thread_token *token)
 {
     if (PyContext_Enter(job->context) < 0)
         return NULL;
@@ -340,7 +330,7 @@ static void queue(ta_pool *pool, ta_job *job)
 }
 
 /* Runs a job that nobody waits for (steals), and queues it again when it returned True. */
-static void run_unwaited(ta_pool *pool, ta_job *job, ta_token *token)
+static void run_unwaited(ta_pool *pool, ta_job *job, ta_thread_token *token)
 {
     bool again = false;
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
@@ -377,7 +367,7 @@ static PyObject *no_stop_iteration(PyObject *exc)
 }
 
 /* Does the worker's part; steals. */
-static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
+static void job_run(ta_pool *pool, ta_job *job, ta_thread_token *token)
 {
     if (job->unwaited) {
         run_unwaited(pool, job, token);
@@ -394,34 +384,12 @@ static void job_run(ta_pool *pool, ta_job *job, ta_token *token)
         Py_DECREF(job);
 }
 
-/* Sets up what anyio.from_thread needs in this thread; without anyio nothing. */
-static ta_token *mark_thread(ta_state *st, PyObject *aioloop)
-{
-    PyObject *locals = ta_loop_objects_of(st)->pool.threadlocals;
-    if (Py_IsNone(locals))
-        return NULL;
-    PyTypeObject *type = ta_loop_objects_of(st)->pool.token_type;
-    ta_token *token = (ta_token *)type->tp_alloc(type, 0);
-    if (token == NULL)
-        goto error;
-    token->backend = Py_NewRef(ta_loop_objects_of(st)->pool.anyio_backend);
-    token->loop = Py_NewRef(aioloop);
-    if (PyObject_SetAttrString(locals, "current_token", (PyObject *)token) < 0 ||
-        PyObject_SetAttrString(locals, "current_cancel_scope", Py_None) < 0)
-        goto error;
-    return token;
-error:
-    PyErr_FormatUnraisable("Exception ignored while a worker thread started");
-    Py_XDECREF(token);
-    return NULL;
-}
-
 static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
     ta_pool *pool = ((ta_worker *)self)->pool;
     ta_state *st = ta_state_of(Py_TYPE(self));
     PyObject *aioloop = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
-    ta_token *token = mark_thread(st, aioloop);
+    ta_thread_token *token = ta_thread_token_new(st, aioloop);
     for (;;) {
         ta_job *job;
         Py_BEGIN_ALLOW_THREADS
@@ -491,49 +459,6 @@ static int start_thread(ta_loopstate *ls)
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
-
-/* -- the token -------------------------------------------------------------------------------- */
-
-static PyObject *token_backend(PyObject *self, void *Py_UNUSED(closure))
-{
-    ((ta_token *)self)->used = true;
-    return Py_NewRef(((ta_token *)self)->backend);
-}
-
-static PyObject *token_native(PyObject *self, void *Py_UNUSED(closure))
-{
-    ((ta_token *)self)->used = true;
-    return Py_NewRef(((ta_token *)self)->loop);
-}
-
-static void token_dealloc(PyObject *self)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    Py_CLEAR(((ta_token *)self)->backend);
-    Py_CLEAR(((ta_token *)self)->loop);
-    type->tp_free(self);
-    Py_DECREF(type);
-}
-
-static PyGetSetDef token_getset[] = {
-    {"backend_class", token_backend, NULL, NULL, NULL},
-    {"native_token", token_native, NULL, NULL, NULL},
-    {NULL},
-};
-
-static PyType_Slot token_slots[] = {
-    {Py_tp_doc, "The event loop that a worker thread belongs to (anyio.lowlevel.EventLoopToken)."},
-    {Py_tp_getset, token_getset},
-    {Py_tp_dealloc, token_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec token_spec = {
-    .name = "turboapi._core.ThreadToken",
-    .basicsize = sizeof(ta_token),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = token_slots,
-};
 
 /* -- calls ------------------------------------------------------------------------------------ */
 
@@ -716,7 +641,7 @@ int ta_pool_init(PyObject *module, ta_state *st)
     ta_pool_state *s = &ta_loop_objects_of(st)->pool;
     if (ta_add_type(module, &job_spec, NULL, &s->job_type) < 0 ||
         ta_add_type(module, &worker_spec, NULL, &s->worker_type) < 0 ||
-        ta_add_type(module, &token_spec, NULL, &s->token_type) < 0)
+        ta_thread_token_init(module, st) < 0)
         return -1;
     s->thread_class = ta_import_attr("threading", "Thread");
     s->threadlocals = optional("anyio._core._eventloop", "threadlocals");

@@ -1,5 +1,5 @@
 /*
- * lag.c -- Selector.lag(): does the loop still answer?  For other threads.
+ * selector_lag.c -- Selector.lag(): does the loop still answer?  For other threads.
  *
  * Layer: py (L4).  The loop's thread pays a plain store per batch (ta_loop_held).  A loop that only
  * watches our descriptor (uvloop) reveals nothing while it is outside of a batch: it is woken, and

@@ -1,0 +1,49 @@
+/*
+ * loop_state.c -- what a loop does with exceptions that have no caller, and with its guests.
+ *
+ * Layer: py/loop.
+ */
+#include "py/loop/loop_state.h"
+
+#include "py/support/exc.h"
+
+void ta_ls_unhandled(ta_loopstate *ls, const char *message)
+{
+    PyObject *exc = PyErr_GetRaisedException();
+    if (exc == NULL)
+        return;
+    if (ta_exc_is_fatal(exc)) {
+        if (ls->fatal == NULL)
+            ls->fatal = exc;
+        else
+            Py_DECREF(exc);
+        return;
+    }
+    PyErr_SetRaisedException(exc);
+    ta_ls_enter(ls);
+    ta_exc_report(ls->st, ls->aioloop, message);
+    ta_ls_leave(ls);
+}
+
+static ta_guest *guest_of(ta_list_node *node)
+{
+    return TA_CONTAINER_OF(node, ta_guest, node);
+}
+
+void ta_ls_shut_guests(ta_loopstate *ls)
+{
+    while (!ta_list_empty(&ls->guests)) {
+        ta_guest *guest = guest_of(ls->guests.next);
+        guest->ops->shut(guest);
+    }
+}
+
+int ta_ls_traverse_guests(ta_loopstate *ls, visitproc visit, void *arg)
+{
+    for (ta_list_node *node = ls->guests.next; node != &ls->guests; node = node->next) {
+        int rc = guest_of(node)->ops->traverse(guest_of(node), visit, arg);
+        if (rc != 0)
+            return rc;
+    }
+    return 0;
+}
