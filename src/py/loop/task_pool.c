@@ -21,129 +21,6 @@
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
-/* -- is the Task as it was? ------------------------------------------------------------------- */
-
-/* Returns the head of its list of weak references. */
-static PyWeakReference *weakrefs(PyObject *task)
-{
-    PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(task);
-    return list ? (PyWeakReference *)*list : NULL;
-}
-
-/* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
-static bool may_pool(ta_state *st)
-{
-    return ta_loop_objects_of(st)->task.unregister_task != NULL;
-}
-
-static int set_registered(ta_tramp *t, bool yes)
-{
-    if (t->registered == yes)
-        return 0;
-    int rc = yes ? ta_all_tasks_add(t) : ta_all_tasks_discard(t);
-    if (rc == 0)
-        t->registered = yes;
-    return rc;
-}
-
-/* Returns whether the Task has no weak reference but its own. */
-static bool only_own_weakref(const ta_tramp *t)
-{
-    PyWeakReference *head = weakrefs(t->task);
-    return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
-}
-
-/*
- * asyncio's Task is C: what its attributes and methods without arguments are is asked directly,
- * after every request.  New reference, or NULL with an exception.
- */
-static PyObject *get(PyObject *descr, PyObject *task)
-{
-    if (TA_LIKELY(Py_IS_TYPE(descr, &PyGetSetDescr_Type))) {
-        const PyGetSetDef *def = ((PyGetSetDescrObject *)descr)->d_getset;
-        return def->get(task, def->closure);
-    }
-    return Py_TYPE(descr)->tp_descr_get(descr, task, (PyObject *)Py_TYPE(task));
-}
-
-static PyObject *ask(PyObject *method, PyObject *task)
-{
-    if (TA_LIKELY(Py_IS_TYPE(method, &PyMethodDescr_Type))) {
-        const PyMethodDef *def = ((PyMethodDescrObject *)method)->d_method;
-        if (def->ml_flags == METH_NOARGS)
-            return def->ml_meth(task, NULL);
-    }
-    return PyObject_Vectorcall(method, &task, 1, NULL);
-}
-
-/* Is `value` (steals; NULL: an exception is set, and cleared) the very object? */
-static bool is(PyObject *value, PyObject *expected)
-{
-    if (value == NULL)
-        PyErr_Clear();
-    Py_XDECREF(value);
-    return value != NULL && value == expected;
-}
-
-/* Was it never cancelled, or was all of that taken back? */
-static bool is_uncancelled(ta_tramp *t)
-{
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
-    if (!is(get(s->must_cancel, t->task), Py_False))
-        return false;
-    if (!t->waited) /* a cancellation is delivered only where it waits */
-        return true;
-    PyObject *n = ask(s->cancelling, t->task);
-    long count = n ? PyLong_AsLong(n) : -1;
-    Py_XDECREF(n);
-    PyErr_Clear();
-    return count == 0;
-}
-
-/*
- * Returns whether nobody could tell this Task from a new one: there is no reference to it but ours,
- * strong or weak (a registry of per-task data, anyio's scopes), and no attribute, callback, other
- * name or cancellation.
- */
-static bool is_clean(ta_tramp *t)
-{
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
-    PyObject *task = t->task;
-    Py_ssize_t refs = t->refs;
-    if (refs < 0 && t->waited)
-        refs = t->ls->task_refs; /* in a later step they are those of any Task */
-    if (Py_REFCNT(task) != refs)
-        return false;
-    PyObject **dict = _PyObject_GetDictPtr(task);
-    if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
-        return false;
-    if (!is(get(s->callbacks, task), Py_None) || !is(ask(s->get_name, task), t->name))
-        return false;
-    /* After a first step a cancellation shows when the Task asks the Park (park_cancel). */
-    if ((t->waited || ta_starts_more(t->ls)) && !is_uncancelled(t))
-        return false;
-    if (t->waited && set_registered(t, false) < 0) {
-        PyErr_Clear();
-        return false;
-    }
-    return only_own_weakref(t);
-}
-
-bool ta_task_is_marked(ta_loopstate *ls)
-{
-    ta_tramp *t = ls->current;
-    if (ls->direct)
-        return false; /* no Task at all */
-    if (t == NULL || t->task == NULL)
-        return true; /* some other Task, of which we know nothing */
-    if (only_own_weakref(t))
-        return false;
-    if (t->weak != NULL)
-        return true;
-    PyWeakReference *head = weakrefs(t->task); /* asyncio's set may have made one */
-    return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
-}
-
 /* -- the trampoline --------------------------------------------------------------------------- */
 
 static PySendResult park(ta_tramp *t, PyObject **result)
@@ -256,7 +133,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
         t->waited = true;
         if (TA_UNLIKELY(t->ls == NULL))
             return status;
-        if (!t->registered && set_registered(t, true) < 0)
+        if (!t->registered && ta_task_reuse_register(t, true) < 0)
             ta_exc_report(st, ls->aioloop, "A task could not be registered");
         return status;
     }
@@ -269,7 +146,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
         return PYGEN_RETURN;
     }
     ta_tramp_list_take(t, &ls->nlive);
-    if (outcome == TA_DONE && ls->nidle < ls->max_idle && is_clean(t)) {
+    if (outcome == TA_DONE && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(t)) {
         ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
         Py_DECREF(t); /* of the live list */
         return park(t, result);
@@ -656,8 +533,8 @@ ta_tramp *ta_tramp_make(ta_loopstate *ls)
     }
     t->registered = true;
     int rc = t->task ? 0 : -1;
-    if (rc == 0 && !ls->task_factory && may_pool(ls->st))
-        rc = set_registered(t, false);
+    if (rc == 0 && !ls->task_factory && ta_task_reuse_allowed(ls->st))
+        rc = ta_task_reuse_register(t, false);
     ta_ls_leave(ls);
     if (rc == 0)
         return t;
@@ -711,7 +588,7 @@ int ta_task_check_factory(ta_loopstate *ls)
     /* asyncio.eager_task_factory makes the same Tasks as we do. */
     ls->task_factory =
         !Py_IsNone(factory) && factory != ta_loop_objects_of(ls->st)->task.eager_factory;
-    ls->max_idle = ls->task_factory || !may_pool(ls->st) ? 0 : MAX_IDLE;
+    ls->max_idle = ls->task_factory || !ta_task_reuse_allowed(ls->st) ? 0 : MAX_IDLE;
     Py_DECREF(factory);
     if (ls->task_factory)
         drop_idle(ls);

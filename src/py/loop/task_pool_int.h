@@ -83,6 +83,19 @@ static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
  */
 ta_tramp *ta_tramp_make(ta_loopstate *ls);
 
+/* -- task_reuse.c ----------------------------------------------------------------------------- */
+
+/* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
+bool ta_task_reuse_allowed(ta_state *st);
+/* Enters the Task into asyncio's set of all tasks, or takes it out.  0, or -1 with an exception. */
+int ta_task_reuse_register(ta_tramp *t, bool yes);
+/*
+ * Nobody could tell this Task from a new one: no reference to it but ours, strong or weak (a
+ * registry of per-task data, anyio's scopes), no attribute, callback, other name, cancellation.
+ * Takes it out of the set of all tasks.
+ */
+bool ta_task_reuse_is_clean(ta_tramp *t);
+
 /* -- task_starts.c ---------------------------------------------------------------------------- */
 
 /* A coroutine that is to be run. */

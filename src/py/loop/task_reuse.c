@@ -1,0 +1,126 @@
+/*
+ * task_reuse.c -- is a Task of the pool, after its coroutine, as it was before?
+ *
+ * Layer: py/loop.
+ */
+#include "py/loop/task_pool_int.h"
+
+/* Returns the head of its list of weak references. */
+static PyWeakReference *weakrefs(PyObject *task)
+{
+    PyObject **list = PyObject_GET_WEAKREFS_LISTPTR(task);
+    return list ? (PyWeakReference *)*list : NULL;
+}
+
+bool ta_task_reuse_allowed(ta_state *st)
+{
+    return ta_loop_objects_of(st)->task.unregister_task != NULL;
+}
+
+int ta_task_reuse_register(ta_tramp *t, bool yes)
+{
+    if (t->registered == yes)
+        return 0;
+    int rc = yes ? ta_all_tasks_add(t) : ta_all_tasks_discard(t);
+    if (rc == 0)
+        t->registered = yes;
+    return rc;
+}
+
+/* Returns whether the Task has no weak reference but its own. */
+static bool only_own_weakref(const ta_tramp *t)
+{
+    PyWeakReference *head = weakrefs(t->task);
+    return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
+}
+
+/*
+ * asyncio's Task is C: what its attributes and methods without arguments are is asked directly,
+ * after every request.  New reference, or NULL with an exception.
+ */
+static PyObject *get(PyObject *descr, PyObject *task)
+{
+    if (TA_LIKELY(Py_IS_TYPE(descr, &PyGetSetDescr_Type))) {
+        const PyGetSetDef *def = ((PyGetSetDescrObject *)descr)->d_getset;
+        return def->get(task, def->closure);
+    }
+    return Py_TYPE(descr)->tp_descr_get(descr, task, (PyObject *)Py_TYPE(task));
+}
+
+static PyObject *ask(PyObject *method, PyObject *task)
+{
+    if (TA_LIKELY(Py_IS_TYPE(method, &PyMethodDescr_Type))) {
+        const PyMethodDef *def = ((PyMethodDescrObject *)method)->d_method;
+        if (def->ml_flags == METH_NOARGS)
+            return def->ml_meth(task, NULL);
+    }
+    return PyObject_Vectorcall(method, &task, 1, NULL);
+}
+
+/* Is `value` (steals; NULL: an exception is set, and cleared) the very object? */
+static bool is(PyObject *value, PyObject *expected)
+{
+    if (value == NULL)
+        PyErr_Clear();
+    Py_XDECREF(value);
+    return value != NULL && value == expected;
+}
+
+/* Was it never cancelled, or was all of that taken back? */
+static bool is_uncancelled(ta_tramp *t)
+{
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    if (!is(get(s->must_cancel, t->task), Py_False))
+        return false;
+    if (!t->waited) /* a cancellation is delivered only where it waits */
+        return true;
+    PyObject *n = ask(s->cancelling, t->task);
+    long count = n ? PyLong_AsLong(n) : -1;
+    Py_XDECREF(n);
+    PyErr_Clear();
+    return count == 0;
+}
+
+/*
+ * Returns whether nobody could tell this Task from a new one: there is no reference to it but ours,
+ * strong or weak (a registry of per-task data, anyio's scopes), and no attribute, callback, other
+ * name or cancellation.
+ */
+bool ta_task_reuse_is_clean(ta_tramp *t)
+{
+    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    PyObject *task = t->task;
+    Py_ssize_t refs = t->refs;
+    if (refs < 0 && t->waited)
+        refs = t->ls->task_refs; /* in a later step they are those of any Task */
+    if (Py_REFCNT(task) != refs)
+        return false;
+    PyObject **dict = _PyObject_GetDictPtr(task);
+    if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
+        return false;
+    if (!is(get(s->callbacks, task), Py_None) || !is(ask(s->get_name, task), t->name))
+        return false;
+    /* After a first step a cancellation shows when the Task asks the Park (park_cancel). */
+    if ((t->waited || ta_starts_more(t->ls)) && !is_uncancelled(t))
+        return false;
+    if (t->waited && ta_task_reuse_register(t, false) < 0) {
+        PyErr_Clear();
+        return false;
+    }
+    return only_own_weakref(t);
+}
+
+bool ta_task_is_marked(ta_loopstate *ls)
+{
+    ta_tramp *t = ls->current;
+    if (ls->direct)
+        return false; /* no Task at all */
+    if (t == NULL || t->task == NULL)
+        return true; /* some other Task, of which we know nothing */
+    if (only_own_weakref(t))
+        return false;
+    if (t->weak != NULL)
+        return true;
+    PyWeakReference *head = weakrefs(t->task); /* asyncio's set may have made one */
+    return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
+}
