@@ -241,7 +241,7 @@ static bool start_direct(ta_native *x)
 {
     PyObject *run = NULL;
     ta_outcome outcome;
-    if (!ta_direct_run(x, &run, &outcome))
+    if (!ta_routing_run(x, &run, &outcome))
         return false;
     TA_ASSERT((outcome == TA_FAILED) == (PyErr_Occurred() != NULL));
     TA_ASSERT((outcome == TA_WAITS) == (run != NULL));

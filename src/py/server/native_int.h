@@ -5,7 +5,7 @@
  *
  *   server.c      the Server type: listeners, upcalls of the protocol
  *   dispatch.c    how a request begins and ends
- *   direct.c      what runs without the ASGI application
+ *   routing.c     what runs without the ASGI application
  *   shutdown.c    what becomes of open ones when the server ends
  *   native_exchange.c  the exchange: its life, from on_request to on_close
  *   scope.c       its ASGI scope
@@ -38,14 +38,15 @@ void ta_dispatch_start(ta_native *x);
 int ta_dispatch_cancel_all(ta_server *server, PyObject *msg);
 int ta_dispatch_cancel(ta_native *x, PyObject *msg);
 
-/* -- direct.c ---------------------------------------------------------------------------------- */
+/* -- routing.c ----------------------------------------------------------------------------------
+ */
 
 /*
  * Runs the plan of the route, or answers that there is none.  False: the ASGI application has to
  * decide.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
  * or TA_FAILED.
  */
-bool ta_direct_run(ta_native *x, PyObject **run, ta_outcome *outcome);
+bool ta_routing_run(ta_native *x, PyObject **run, ta_outcome *outcome);
 
 /* -- shutdown.c -------------------------------------------------------------------------------- */
 

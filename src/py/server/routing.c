@@ -1,5 +1,5 @@
 /*
- * direct.c -- what runs without the ASGI application: the plan of a route, below mounts too, and
+ * routing.c -- what runs without the ASGI application: the plan of a route, below mounts too, and
  * what the routers answer themselves (404, 405, redirects for a slash).
  *
  * Layer: py (L4).  The rules are Starlette's Router's and Mount's.  A mounted application has an
@@ -374,7 +374,7 @@ static bool is_app(const ta_native *x, PyObject *target)
     return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
-bool ta_direct_run(ta_native *x, PyObject **run, ta_outcome *outcome)
+bool ta_routing_run(ta_native *x, PyObject **run, ta_outcome *outcome)
 {
     way w;
     bool taken = false;
