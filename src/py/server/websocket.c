@@ -6,6 +6,7 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/server/websocket_queue.h"
 #include "py/support/exc.h"
 
 /*
@@ -32,10 +33,7 @@ struct ta_websock {
     uint16_t code;      /* of the end */
     PyObject *reason;   /* owned str, NULL: none is given */
 
-    /* received, not yet asked for: a ring of str and bytes */
-    PyObject **queue; /* owned */
-    uint32_t head, count, cap;
-    size_t bytes;
+    ta_websocket_queue queue; /* received, not yet asked for: str and bytes */
 };
 
 static void move(ta_websock *w, phase to)
@@ -44,61 +42,13 @@ static void move(ta_websock *w, phase to)
     w->phase = (uint8_t)to;
 }
 
-/* -- the queue -------------------------------------------------------------------------------- */
+/* -- what has come, and the end --------------------------------------------------------------- */
 
 static bool is_full(const ta_websock *w)
 {
     const ta_server *server = w->x->server;
-    return (server->ws_queue > 0 && w->count >= server->ws_queue) ||
-           (server->ws_buffer > 0 && w->bytes >= server->ws_buffer);
-}
-
-static size_t size_of(PyObject *data)
-{
-    return (size_t)(PyBytes_CheckExact(data) ? PyBytes_GET_SIZE(data) : PyUnicode_GET_LENGTH(data));
-}
-
-/* Steals data. */
-static int push(ta_websock *w, PyObject *data)
-{
-    if (w->count == w->cap) {
-        uint32_t cap = w->cap ? w->cap * 2 : 8;
-        PyObject **queue = PyMem_Malloc(cap * sizeof(PyObject *));
-        if (queue == NULL) {
-            PyErr_NoMemory();
-            Py_DECREF(data);
-            return -1;
-        }
-        for (uint32_t i = 0; i < w->count; i++)
-            queue[i] = w->queue[(w->head + i) & (w->cap - 1)];
-        PyMem_Free(w->queue);
-        w->queue = queue;
-        w->head = 0;
-        w->cap = cap;
-    }
-    TA_ASSERT((w->cap & (w->cap - 1)) == 0 && w->count < w->cap);
-    w->queue[(w->head + w->count++) & (w->cap - 1)] = data;
-    w->bytes += size_of(data);
-    return 0;
-}
-
-/* The oldest: its reference goes over to the caller.  There must be one. */
-static PyObject *pop(ta_websock *w)
-{
-    TA_ASSERT(w->count > 0);
-    PyObject *data = w->queue[w->head];
-    w->head = (w->head + 1) & (w->cap - 1);
-    w->count--;
-    w->bytes -= size_of(data);
-    return data;
-}
-
-static void clear_queue(ta_websock *w)
-{
-    while (w->count > 0) {
-        PyObject *data = pop(w);
-        Py_DECREF(data);
-    }
+    return (server->ws_queue > 0 && w->queue.count >= server->ws_queue) ||
+           (server->ws_buffer > 0 && w->queue.bytes >= server->ws_buffer);
 }
 
 /* Steals reason, which may be NULL.  The first end counts. */
@@ -126,7 +76,7 @@ static void on_message(void *ctx, bool text, ta_str data)
     ta_websock *w = ctx;
     PyObject *obj = text ? PyUnicode_DecodeUTF8(data.ptr, (Py_ssize_t)data.len, NULL)
                          : PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
-    if (obj == NULL || push(w, obj) < 0) {
+    if (obj == NULL || ta_websocket_queue_push(&w->queue, obj) < 0) {
         ta_ls_unhandled(w->x->base.ls, "A message could not be taken");
         set_end(w, TA_WS_INTERNAL, NULL);
         w->gone = true;
@@ -340,7 +290,7 @@ static PyObject *data_message(ta_websock *w)
     PyObject *dict = PyDict_New();
     if (dict == NULL)
         return NULL;
-    PyObject *data = pop(w);
+    PyObject *data = ta_websocket_queue_pop(&w->queue);
     if (PyDict_SetItem(dict, n->type, n->websocket_receive) < 0 ||
         PyDict_SetItem(dict, PyBytes_CheckExact(data) ? n->bytes : n->text, data) < 0)
         Py_CLEAR(dict);
@@ -375,7 +325,7 @@ static ta_outcome receive_advance(ta_co *co, PyObject *value)
     if (!w->connect_given) {
         w->connect_given = true;
         message = connect_message(w);
-    } else if (w->count > 0) {
+    } else if (w->queue.count > 0) {
         message = data_message(w);
         if (w->conn != NULL && !is_full(w))
             ta_ws_pause(w->conn, false);
@@ -591,7 +541,7 @@ static int send_close(ta_websock *w, PyObject *message)
         return -1;
     }
     move(w, CLOSED);
-    clear_queue(w);
+    ta_websocket_queue_clear(&w->queue);
     ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
     set_end(w, (unsigned)code, reason);
     ta_waiters_wake(&w->x->in.readers);
@@ -731,7 +681,7 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
     log_outcome(w, result, exc);
     if (was != CLOSED)
         move(w, CLOSED);
-    clear_queue(w);
+    ta_websocket_queue_clear(&w->queue);
     switch (was) {
     case CONNECTING:
         if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
@@ -761,10 +711,7 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
 
 int ta_websock_traverse(ta_native *x, visitproc visit, void *arg)
 {
-    ta_websock *w = x->ws;
-    for (uint32_t i = 0; w != NULL && i < w->count; i++)
-        Py_VISIT(w->queue[(w->head + i) & (w->cap - 1)]);
-    return 0;
+    return x->ws ? ta_websocket_queue_traverse(&x->ws->queue, visit, arg) : 0;
 }
 
 void ta_websock_free(ta_native *x)
@@ -775,8 +722,7 @@ void ta_websock_free(ta_native *x)
         return;
     ta_list_remove(&w->node);
     ta_ws_free(w->conn);
-    clear_queue(w);
-    PyMem_Free(w->queue);
+    ta_websocket_queue_free(&w->queue);
     Py_XDECREF(w->reason);
     PyMem_Free(w);
 }
