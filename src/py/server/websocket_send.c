@@ -1,0 +1,292 @@
+/*
+ * websocket_send.c -- send() of a WebSocket: the answer to its handshake, messages, the close.
+ *
+ * Layer: py/server.  Texts of errors and close codes are uvicorn's.
+ */
+#include "py/server/websocket_int.h"
+
+static ta_outcome client_disconnected(ta_websock *w)
+{
+    ta_end_hears(&w->x->asgi.end);
+    PyErr_SetNone(ta_server_objects_of(w->x->st)->ws.client_disconnected);
+    return TA_FAILED;
+}
+
+/* mapping[key] if it is there and not None: 1, 0, -1. */
+static int get_some(PyObject *message, PyObject *key, PyObject **out)
+{
+    int rc = ta_asgi_io_get_item(message, key, out);
+    if (rc == 1 && Py_IsNone(*out)) {
+        Py_CLEAR(*out);
+        rc = 0;
+    }
+    return rc;
+}
+
+/* The fields of the 101 answer in x->out.head. */
+static int make_answer(ta_websock *w, PyObject *message)
+{
+    ta_native *x = w->x;
+    const ta_names_state *n = &x->st->names;
+    PyObject *protocol = NULL, *headers = NULL;
+    ta_str name = {NULL, 0};
+    int rc = -1;
+    ta_fields_clear(&x->out.head);
+    if (get_some(message, n->subprotocol, &protocol) < 0 ||
+        get_some(message, n->headers, &headers) < 0)
+        goto done;
+    if (protocol != NULL) {
+        Py_ssize_t len;
+        name.ptr = PyUnicode_AsUTF8AndSize(protocol, &len);
+        if (name.ptr == NULL)
+            goto done;
+        name.len = (size_t)len;
+        if (name.len > 0 && !ta_ws_protocol_ok(name)) {
+            PyErr_Format(PyExc_RuntimeError, "Invalid subprotocol %R.", protocol);
+            goto done;
+        }
+    }
+    if (ta_ws_handshake_answer(&w->hs, name, &x->out.head) != TA_OK) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    rc = headers ? ta_head_add(&x->out.head, headers) : 0;
+done:
+    if (rc < 0)
+        ta_fields_clear(&x->out.head);
+    Py_XDECREF(protocol);
+    Py_XDECREF(headers);
+    return rc;
+}
+
+static ta_outcome send_accept(ta_websock *w, PyObject *message)
+{
+    ta_native *x = w->x;
+    ta_ws_cfg cfg = x->server->ws_cfg;
+    if (make_answer(w, message) < 0)
+        return TA_FAILED;
+    if (x->req == NULL)
+        return client_disconnected(w);
+    TA_ASSERT(w->conn == NULL);
+    cfg.deflate = w->hs.deflate;
+    w->conn = ta_ws_new(x->base.ls->loop, &cfg, &ta_websock_conn_ops, w);
+    if (w->conn == NULL) {
+        PyErr_NoMemory();
+        return TA_FAILED;
+    }
+    ta_response_head head = ta_fields_head(&x->out.head);
+    head.flags |= x->server->base_flags;
+    int rc = ta_resp_upgrade(x->req, &head);
+    ta_fields_free(&x->out.head);
+    if (rc != TA_OK && rc != TA_AGAIN) {
+        ta_ws_free(w->conn);
+        w->conn = NULL;
+        if (rc == TA_ECLOSED) {
+            ta_websock_gone(x);
+            return client_disconnected(w);
+        }
+        PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
+        return TA_FAILED;
+    }
+    ta_websock_move(w, TA_WEBSOCK_OPEN);
+    ta_native_move(x, TA_RESPONSE_UPGRADED);
+    ta_response_started(x, 101);
+    if (x->server->stopping)
+        ta_websock_shut_down(x);
+    return rc == TA_AGAIN ? TA_WAITS : TA_DONE;
+}
+
+/* A refusal without a response of the application's. */
+static void deny(ta_websock *w)
+{
+    ta_websock_move(w, TA_WEBSOCK_CLOSED);
+    ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_response_plain(w->x, 403, "");
+}
+
+static ta_outcome send_denial_body(ta_websock *w, PyObject *message)
+{
+    ta_outcome outcome = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
+    if (ta_response_is_over(w->x->out.state)) {
+        ta_websock_move(w, TA_WEBSOCK_CLOSED);
+        ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+    }
+    return outcome;
+}
+
+static ta_outcome send_piece(ta_websock *w, bool text, const ta_piece *piece)
+{
+    ta_lender lender;
+    switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
+    case TA_OK:
+        return TA_DONE;
+    case TA_AGAIN:
+        return TA_WAITS;
+    case TA_ENOMEM:
+        PyErr_NoMemory();
+        return TA_FAILED;
+    default:
+        w->gone = true;
+        return client_disconnected(w);
+    }
+}
+
+static ta_outcome send_bytes(ta_websock *w, PyObject *data)
+{
+    Py_buffer view;
+    if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
+        return TA_FAILED;
+    ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
+    ta_outcome outcome = send_piece(w, false, &piece);
+    PyBuffer_Release(&view);
+    return outcome;
+}
+
+static ta_outcome send_text(ta_websock *w, PyObject *text)
+{
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
+    ta_piece piece = {ta_str_of(utf8, (size_t)len), text, NULL};
+    return utf8 ? send_piece(w, true, &piece) : TA_FAILED;
+}
+
+/* Nothing to send: taken. */
+static ta_outcome send_data(ta_websock *w, PyObject *message)
+{
+    const ta_names_state *n = &w->x->st->names;
+    PyObject *data = NULL;
+    ta_outcome outcome = TA_DONE;
+    int found = get_some(message, n->bytes, &data);
+    if (found > 0)
+        outcome = send_bytes(w, data);
+    else if (found == 0 && (found = get_some(message, n->text, &data)) > 0)
+        outcome = send_text(w, data);
+    Py_XDECREF(data);
+    return found < 0 ? TA_FAILED : outcome;
+}
+
+/* 0, or -1 with an exception. */
+static int send_close(ta_websock *w, PyObject *message)
+{
+    const ta_names_state *n = &w->x->st->names;
+    PyObject *value = NULL, *reason = NULL;
+    long code = TA_WS_NORMAL;
+    Py_ssize_t len = 0;
+    const char *utf8 = "";
+    int rc = get_some(message, n->code, &value);
+    if (rc > 0)
+        code = PyLong_AsLong(value);
+    Py_XDECREF(value);
+    if (rc < 0 || (code == -1 && PyErr_Occurred()))
+        return -1;
+    if (code != TA_WS_NO_STATUS && (code < 0 || !ta_ws_code_ok((unsigned)code))) {
+        PyErr_Format(PyExc_RuntimeError, "Invalid close code %ld.", code);
+        return -1;
+    }
+    if (get_some(message, n->reason, &reason) < 0 ||
+        (reason == NULL && (reason = PyUnicode_FromString("")) == NULL))
+        return -1;
+    utf8 = PyUnicode_AsUTF8AndSize(reason, &len);
+    if (utf8 == NULL) {
+        Py_DECREF(reason);
+        return -1;
+    }
+    ta_websock_move(w, TA_WEBSOCK_CLOSED);
+    ta_websocket_queue_clear(&w->queue);
+    ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
+    ta_websock_set_end(w, (unsigned)code, reason);
+    ta_waiters_wake(&w->x->in.readers);
+    return 0;
+}
+
+static ta_outcome unexpected(const char *wanted, PyObject *type)
+{
+    PyErr_Format(PyExc_RuntimeError, "Expected ASGI message %s got '%S'.", wanted, type);
+    return TA_FAILED;
+}
+
+static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject *type)
+{
+    const ta_names_state *n = &w->x->st->names;
+    if (ta_asgi_io_same_text(type, n->websocket_accept))
+        return send_accept(w, message);
+    if (ta_asgi_io_same_text(type, n->websocket_close)) {
+        if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+            return TA_FAILED;
+        deny(w);
+        return TA_DONE;
+    }
+    if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
+        if (ta_asgi_send_start(w->x, message) < 0)
+            return TA_FAILED;
+        ta_websock_move(w, TA_WEBSOCK_DENYING);
+        return TA_DONE;
+    }
+    return unexpected(
+        "'websocket.accept', 'websocket.close' or 'websocket.http.response.start' but", type);
+}
+
+/* TA_DONE: taken; TA_WAITS: taken, but wait for room. */
+static ta_outcome take_message(ta_websock *w, PyObject *message, PyObject *type)
+{
+    const ta_names_state *n = &w->x->st->names;
+    if (w->phase != TA_WEBSOCK_CLOSED && (w->gone || (w->phase == TA_WEBSOCK_OPEN && w->conn == NULL))) {
+        /* Closing what the client has closed is no error: many do it in a `finally`. */
+        return ta_asgi_io_same_text(type, n->websocket_close) ? TA_DONE : client_disconnected(w);
+    }
+    switch ((ta_websock_phase)w->phase) {
+    case TA_WEBSOCK_CONNECTING:
+        return take_first_message(w, message, type);
+    case TA_WEBSOCK_DENYING:
+        if (ta_asgi_io_same_text(type, n->websocket_http_response_body))
+            return send_denial_body(w, message);
+        return unexpected("'websocket.http.response.body' but", type);
+    case TA_WEBSOCK_OPEN:
+        if (ta_asgi_io_same_text(type, n->websocket_send))
+            return send_data(w, message);
+        if (ta_asgi_io_same_text(type, n->websocket_close))
+            return send_close(w, message) < 0 ? TA_FAILED : TA_DONE;
+        return unexpected("'websocket.send' or 'websocket.close', but", type);
+    case TA_WEBSOCK_CLOSED:
+        break;
+    }
+    PyErr_Format(PyExc_RuntimeError,
+                 "Unexpected ASGI message '%S', after sending 'websocket.close'.", type);
+    return TA_FAILED;
+}
+
+static ta_outcome send_advance(ta_co *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_websock *w = io->x->ws;
+    ta_outcome outcome = TA_FAILED;
+    PyObject *message = io->message;
+    io->message = NULL;
+    if (value == NULL && PyErr_Occurred()) {
+        /* thrown in */
+    } else if (message == NULL) {
+        Py_XDECREF(value);
+        outcome = TA_DONE; /* there is room now, or nobody to wait for */
+    } else {
+        PyObject *type = ta_asgi_io_need_item(message, io->x->st->names.type);
+        if (type != NULL)
+            outcome = take_message(w, message, type);
+        Py_XDECREF(type);
+        if (outcome == TA_WAITS && w->gone) {
+            outcome = TA_DONE;
+        } else if (outcome == TA_WAITS) {
+            PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
+            outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
+        }
+    }
+    Py_XDECREF(message);
+    if (outcome != TA_WAITS)
+        Py_CLEAR(io->x);
+    return outcome;
+}
+
+PyObject *ta_websock_send(ta_native *x, PyObject *message)
+{
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, message,
+                                      send_advance);
+}
