@@ -52,92 +52,6 @@ static PyObject *none_or_null(int rc)
     return rc < 0 ? NULL : Py_NewRef(Py_None);
 }
 
-/* -- replaced methods ----------------------------------------------------------------------------
- */
-
-/* What asyncio's code calls where ours takes a shortcut. */
-static const char *const overridable[] = {
-    "time",
-    "call_at",
-    "_call_soon",
-    "_run_once",
-    "_process_events",
-    "_add_callback",
-    "_timer_handle_cancelled",
-    "_write_to_self",
-};
-
-/* 1: `_call_soon` and the like are as in our class; 0: not; -1: exception. */
-static int is_untouched(ta_evloop *l, const char *name)
-{
-    PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(l), name);
-    PyObject *ours =
-        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(l->st)->evloop.type, name)
-            : NULL;
-    Py_XDECREF(now);
-    Py_XDECREF(ours);
-    return ours ? now == ours : -1;
-}
-
-/* Both queues become asyncio's containers. */
-static int become_plain(ta_evloop *l)
-{
-    if (l->plain)
-        return 0;
-    PyObject *ready = ta_evloop_list_ready(l);
-    PyObject *scheduled = ready ? ta_evloop_list_scheduled(l) : NULL; /* sorted: a heap */
-    PyObject *deque =
-        scheduled ? PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.deque, ready) : NULL;
-    Py_XDECREF(ready);
-    if (deque == NULL) {
-        Py_XDECREF(scheduled);
-        return -1;
-    }
-    ta_evloop_clear_ready(l);
-    ta_evloop_clear_scheduled(l);
-    l->plain = true;
-    l->ready = deque;
-    l->scheduled = scheduled;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(scheduled); i++) {
-        PyObject *handle = PyList_GET_ITEM(scheduled, i);
-        if (PyObject_SetAttr(handle, l->st->names._scheduled, Py_True) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-static int look_for_overrides(ta_evloop *l)
-{
-    for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
-        int untouched = is_untouched(l, overridable[i]);
-        if (untouched < 0 || (untouched == 0 && become_plain(l) < 0))
-            return -1;
-    }
-    l->looked = true;
-    l->version = Py_TYPE(l)->tp_version_tag;
-    return 0;
-}
-
-/* Looks for replaced methods if the class has changed; afterwards `plain` is up to date.  0 or -1.
- */
-static inline int check_overrides(ta_evloop *l)
-{
-    if (TA_LIKELY(l->looked && l->version == Py_TYPE(l)->tp_version_tag && l->version != 0))
-        return 0;
-    return look_for_overrides(l);
-}
-
-/* A method that is replaced in the object itself, as tests do with mocks. */
-static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
-{
-    for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, overridable[i]) == 0 &&
-            become_plain(ta_evloop_cast(self)) < 0)
-            return -1;
-    }
-    return PyObject_GenericSetAttr(self, name, value);
-}
-
 /* -- scheduling ----------------------------------------------------------------------------------
  */
 
@@ -176,7 +90,7 @@ static int check_open(ta_evloop *l)
 /* 1: asyncio's own code has to do it; 0; -1. */
 static inline int is_theirs(ta_evloop *l)
 {
-    if (TA_UNLIKELY(check_overrides(l) < 0))
+    if (TA_UNLIKELY(ta_evloop_check_overrides(l) < 0))
         return -1;
     return l->plain || l->debug;
 }
@@ -305,7 +219,7 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 {
     ta_evloop *l = ta_evloop_cast(self);
     PyObject *context;
-    if (check_overrides(l) < 0)
+    if (ta_evloop_check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return forward(self, "call_at", args, nargs, kwnames);
@@ -439,7 +353,7 @@ static PyObject *loop_timer_handle_cancelled(PyObject *self, PyObject *handle)
 static PyObject *loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *l = ta_evloop_cast(self);
-    if (check_overrides(l) < 0)
+    if (ta_evloop_check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return forward(self, "_run_once", NULL, 0, NULL);
@@ -451,7 +365,7 @@ static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *l = ta_evloop_cast(self);
     do {
-        if (check_overrides(l) < 0)
+        if (ta_evloop_check_overrides(l) < 0)
             return NULL;
         if (l->plain) {
             PyObject *res = PyObject_CallMethod(self, "_run_once", NULL);
@@ -498,7 +412,7 @@ static PyObject *get_queue(PyObject *self, void *closure)
 {
     ta_evloop *l = ta_evloop_cast(self);
     bool scheduled = closure != NULL;
-    if (check_overrides(l) < 0)
+    if (ta_evloop_check_overrides(l) < 0)
         return NULL;
     if (l->plain)
         return Py_NewRef(scheduled ? l->scheduled : l->ready);
@@ -682,7 +596,7 @@ static PyType_Slot slots[] = {
     {Py_tp_new, loop_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
-    {Py_tp_setattro, loop_setattro},
+    {Py_tp_setattro, ta_evloop_setattro},
     {Py_tp_traverse, loop_traverse},
     {Py_tp_clear, loop_clear},
     {Py_tp_dealloc, loop_dealloc},

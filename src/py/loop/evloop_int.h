@@ -154,4 +154,21 @@ int ta_evloop_turn(ta_evloop *l);
 /* [(key, events), ...] of select(): makes the handles of the files ready. */
 int ta_evloop_take_events(ta_evloop *l, PyObject *events);
 
+/* -- evloop_overrides.c --------------------------------------------------------------------------
+ */
+
+/* Looks for replaced methods, whether or not the class has changed.  0, or -1 with an exception. */
+TA_MUST_CHECK int ta_evloop_look_for_overrides(ta_evloop *l);
+/* tp_setattro: sees a method that is replaced in the object itself, as tests do with mocks. */
+int ta_evloop_setattro(PyObject *self, PyObject *name, PyObject *value);
+
+/* Looks for replaced methods if the class has changed; afterwards `plain` is up to date.  0 or -1.
+ */
+static inline int ta_evloop_check_overrides(ta_evloop *l)
+{
+    if (TA_LIKELY(l->looked && l->version == Py_TYPE(l)->tp_version_tag && l->version != 0))
+        return 0;
+    return ta_evloop_look_for_overrides(l);
+}
+
 #endif

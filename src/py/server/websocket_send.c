@@ -230,7 +230,8 @@ static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject 
 static ta_outcome take_message(ta_websock *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->names;
-    if (w->phase != TA_WEBSOCK_CLOSED && (w->gone || (w->phase == TA_WEBSOCK_OPEN && w->conn == NULL))) {
+    if (w->phase != TA_WEBSOCK_CLOSED &&
+        (w->gone || (w->phase == TA_WEBSOCK_OPEN && w->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
         return ta_asgi_io_same_text(type, n->websocket_close) ? TA_DONE : client_disconnected(w);
     }

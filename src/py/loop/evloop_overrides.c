@@ -1,0 +1,80 @@
+/*
+ * evloop_overrides.c -- methods of asyncio's loop that somebody has replaced: the loop then runs
+ * asyncio's own code ("plain").
+ *
+ * Layer: py/loop.
+ */
+#include "py/loop/evloop_int.h"
+
+/* What asyncio's code calls where ours takes a shortcut. */
+static const char *const overridable[] = {
+    "time",
+    "call_at",
+    "_call_soon",
+    "_run_once",
+    "_process_events",
+    "_add_callback",
+    "_timer_handle_cancelled",
+    "_write_to_self",
+};
+
+/* 1: `_call_soon` and the like are as in our class; 0: not; -1: exception. */
+static int is_untouched(ta_evloop *l, const char *name)
+{
+    PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(l), name);
+    PyObject *ours =
+        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(l->st)->evloop.type, name)
+            : NULL;
+    Py_XDECREF(now);
+    Py_XDECREF(ours);
+    return ours ? now == ours : -1;
+}
+
+/* Both queues become asyncio's containers. */
+static int become_plain(ta_evloop *l)
+{
+    if (l->plain)
+        return 0;
+    PyObject *ready = ta_evloop_list_ready(l);
+    PyObject *scheduled = ready ? ta_evloop_list_scheduled(l) : NULL; /* sorted: a heap */
+    PyObject *deque =
+        scheduled ? PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.deque, ready) : NULL;
+    Py_XDECREF(ready);
+    if (deque == NULL) {
+        Py_XDECREF(scheduled);
+        return -1;
+    }
+    ta_evloop_clear_ready(l);
+    ta_evloop_clear_scheduled(l);
+    l->plain = true;
+    l->ready = deque;
+    l->scheduled = scheduled;
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(scheduled); i++) {
+        PyObject *handle = PyList_GET_ITEM(scheduled, i);
+        if (PyObject_SetAttr(handle, l->st->names._scheduled, Py_True) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+int ta_evloop_look_for_overrides(ta_evloop *l)
+{
+    for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
+        int untouched = is_untouched(l, overridable[i]);
+        if (untouched < 0 || (untouched == 0 && become_plain(l) < 0))
+            return -1;
+    }
+    l->looked = true;
+    l->version = Py_TYPE(l)->tp_version_tag;
+    return 0;
+}
+
+int ta_evloop_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, overridable[i]) == 0 &&
+            become_plain(ta_evloop_cast(self)) < 0)
+            return -1;
+    }
+    return PyObject_GenericSetAttr(self, name, value);
+}
