@@ -8,7 +8,7 @@
 #include <structmember.h>
 
 #include "http/method.h"
-#include "http/status.h"
+#include "py/exchange/asgi_respond.h"
 #include "py/loop/loop_state.h"
 #include "py/support/coroutine.h"
 #include "py/support/types.h"
@@ -37,15 +37,7 @@ typedef struct asgi_body {
     PyObject *chunks; /* owned list, or NULL before the second chunk */
 } asgi_body;
 
-/* Sends a response in two messages. */
-typedef struct asgi_respond {
-    ta_co co;
-    PyObject *send;        /* owned */
-    PyObject *start, *end; /* owned messages, NULL once sent */
-} asgi_respond;
-
 static ta_outcome body_advance(ta_co *co, PyObject *value);
-static ta_outcome respond_advance(ta_co *co, PyObject *value);
 
 /* A new, zeroed coroutine-like object, not tracked yet. */
 static ta_co *new_co(PyTypeObject *type, size_t size, ta_outcome (*advance)(ta_co *, PyObject *))
@@ -290,148 +282,14 @@ static int body_clear(PyObject *self)
 
 /* -- respond ---------------------------------------------------------------------------------- */
 
-/* {"type": type, key: value}; both borrowed. */
-static PyObject *message(ta_state *st, PyObject *type, PyObject *key, PyObject *value)
-{
-    PyObject *dict = PyDict_New();
-    if (dict != NULL &&
-        (PyDict_SetItem(dict, st->names.type, type) < 0 || PyDict_SetItem(dict, key, value) < 0))
-        Py_CLEAR(dict);
-    return dict;
-}
-
-static int append_pair(PyObject *list, ta_str name, ta_str value)
-{
-    PyObject *pair =
-        Py_BuildValue("(y#y#)", name.ptr, (Py_ssize_t)name.len, value.ptr, (Py_ssize_t)value.len);
-    int rc = pair ? PyList_Append(list, pair) : -1;
-    Py_XDECREF(pair);
-    return rc;
-}
-
-/* The fields as a list of pairs, content-length before them where the status allows it. */
-static PyObject *header_list(const ta_response_head *head, size_t body_len)
-{
-    PyObject *list = PyList_New(0);
-    if (list == NULL)
-        return NULL;
-    if (head->length < 0 && ta_status_adds_length(head->status)) {
-        char text[24];
-        int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
-        if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)
-            goto error;
-    }
-    for (uint32_t i = 0; i < head->nfields; i++) {
-        const ta_field *field = &head->fields[i];
-        if (append_pair(list, ta_field_name(head->text, field), ta_field_value(head->text, field)) <
-            0)
-            goto error;
-    }
-    return list;
-error:
-    Py_DECREF(list);
-    return NULL;
-}
-
-static PyObject *start_message(ta_state *st, int status, PyObject *headers)
-{
-    PyObject *code = PyLong_FromLong(status);
-    PyObject *dict =
-        code ? message(st, st->names.http_response_start, st->names.status, code) : NULL;
-    Py_XDECREF(code);
-    if (dict != NULL && PyDict_SetItem(dict, st->names.headers, headers) < 0)
-        Py_CLEAR(dict);
-    return dict;
-}
-
 static ta_outcome asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
                                   const ta_piece *body, PyObject **awaitable)
 {
-    xch_asgi *self = (xch_asgi *)x;
-    ta_state *st = self->st;
-    PyObject *list = NULL, *bytes = NULL;
-    asgi_respond *resp = NULL;
-    ta_outcome outcome = TA_FAILED;
-    if (self->send == NULL) {
-        unavailable("Send");
+    PyObject *send = asgi_get_send(x); /* notes the start when it is really sent */
+    if (send == NULL)
         return TA_FAILED;
-    }
-    if (body->owner != NULL && PyBytes_CheckExact(body->owner) &&
-        PyBytes_AS_STRING(body->owner) == body->data.ptr &&
-        (size_t)PyBytes_GET_SIZE(body->owner) == body->data.len)
-        bytes = Py_NewRef(body->owner);
-    else
-        bytes = PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
-    list = raw_headers ? Py_NewRef(raw_headers) : header_list(head, body->data.len);
-    if (bytes == NULL || list == NULL)
-        goto done;
-    resp = (asgi_respond *)new_co(ta_exchange_objects_of(st)->respond_type, sizeof *resp,
-                                  respond_advance);
-    if (resp == NULL)
-        goto done;
-    resp->send = asgi_get_send(x); /* notes the start when it is really sent */
-    resp->start = start_message(st, head->status, list);
-    resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
-    PyObject_GC_Track(resp);
-    if (resp->send == NULL || resp->start == NULL || resp->end == NULL) {
-        Py_DECREF(resp);
-        goto done;
-    }
-    *awaitable = (PyObject *)resp;
-    outcome = TA_WAITS;
-done:
-    Py_XDECREF(bytes);
-    Py_XDECREF(list);
-    return outcome;
-}
-
-static ta_outcome respond_advance(ta_co *co, PyObject *value)
-{
-    asgi_respond *resp = (asgi_respond *)co;
-    ta_outcome outcome = TA_FAILED;
-    TA_ASSERT(resp->send != NULL); /* not after its end */
-    bool failed = value == NULL && PyErr_Occurred();
-    Py_XDECREF(value);
-    if (!failed) {
-        PyObject **next = resp->start ? &resp->start : &resp->end;
-        PyObject *msg = *next;
-        *next = NULL;
-        if (msg == NULL) {
-            outcome = TA_DONE;
-        } else {
-            PyObject *aw = PyObject_CallOneArg(resp->send, msg);
-            Py_DECREF(msg);
-            if (aw != NULL)
-                outcome = ta_co_await(co, aw);
-        }
-    }
-    if (outcome != TA_WAITS) {
-        Py_CLEAR(resp->send);
-        Py_CLEAR(resp->start);
-        Py_CLEAR(resp->end);
-    }
-    return outcome;
-}
-
-static int respond_traverse(PyObject *self, visitproc visit, void *arg)
-{
-    asgi_respond *resp = (asgi_respond *)self;
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(resp->send);
-    Py_VISIT(resp->start);
-    Py_VISIT(resp->end);
-    return ta_co_traverse(&resp->co, visit, arg);
-}
-
-static int respond_clear(PyObject *self)
-{
-    asgi_respond *resp = (asgi_respond *)self;
-    resp->co.finished = true;
-    ta_co_clear(&resp->co);
-    Py_CLEAR(resp->send);
-    Py_CLEAR(resp->start);
-    Py_CLEAR(resp->end);
-    return 0;
+    *awaitable = ta_asgi_respond_new(((xch_asgi *)x)->st, send, head, raw_headers, body);
+    return *awaitable ? TA_WAITS : TA_FAILED;
 }
 
 /* -- making one ------------------------------------------------------------------------------- */
@@ -613,15 +471,6 @@ static void body_dealloc(PyObject *obj)
     Py_DECREF(type);
 }
 
-static void respond_dealloc(PyObject *obj)
-{
-    PyTypeObject *type = Py_TYPE(obj);
-    PyObject_GC_UnTrack(obj);
-    respond_clear(obj);
-    type->tp_free(obj);
-    Py_DECREF(type);
-}
-
 static int send_traverse(PyObject *obj, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(obj));
@@ -670,18 +519,6 @@ static PyType_Spec body_spec = {.name = "turboapi._core.AsgiBody",
                                 .flags = CO_TYPE_FLAGS,
                                 .slots = body_slots};
 
-static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
-                                      {Py_tp_dealloc, respond_dealloc},
-                                      {Py_tp_traverse, respond_traverse},
-                                      {Py_tp_clear, respond_clear},
-                                      {Py_tp_methods, co_methods},
-                                      {Py_tp_getset, co_getset},
-                                      {0, NULL}};
-static PyType_Spec respond_spec = {.name = "turboapi._core.AsgiRespond",
-                                   .basicsize = sizeof(asgi_respond),
-                                   .flags = CO_TYPE_FLAGS,
-                                   .slots = respond_slots};
-
 static PyMemberDef send_members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(asgi_send, vectorcall), READONLY, NULL},
     {NULL, 0, 0, 0, NULL}};
@@ -698,7 +535,7 @@ int ta_xch_asgi_init(PyObject *module, ta_state *st)
     ta_exchange_objects *objects = ta_exchange_objects_of(st);
     if (ta_add_type(module, &exchange_spec, NULL, &objects->asgi_type) < 0 ||
         ta_add_type(module, &body_spec, NULL, &objects->body_type) < 0 ||
-        ta_add_type(module, &respond_spec, NULL, &objects->respond_type) < 0 ||
+        ta_asgi_respond_init(module, st) < 0 ||
         ta_add_type(module, &send_spec, NULL, &objects->send_type) < 0)
         return -1;
     objects->client_disconnect = ta_import_attr("starlette.requests", "ClientDisconnect");

@@ -1,0 +1,186 @@
+/*
+ * asgi_respond.c -- sends a whole response through an ASGI `send`, in two messages.
+ *
+ * Layer: py/exchange.
+ */
+#include "py/exchange/asgi_respond.h"
+
+#include "http/status.h"
+#include "py/support/coroutine.h"
+#include "py/support/types.h"
+
+typedef struct asgi_respond {
+    ta_co co;
+    PyObject *send;        /* owned */
+    PyObject *start, *end; /* owned messages, NULL once sent */
+} asgi_respond;
+
+/* {"type": type, key: value}; both borrowed. */
+static PyObject *message(ta_state *st, PyObject *type, PyObject *key, PyObject *value)
+{
+    PyObject *dict = PyDict_New();
+    if (dict != NULL &&
+        (PyDict_SetItem(dict, st->names.type, type) < 0 || PyDict_SetItem(dict, key, value) < 0))
+        Py_CLEAR(dict);
+    return dict;
+}
+
+static int append_pair(PyObject *list, ta_str name, ta_str value)
+{
+    PyObject *pair =
+        Py_BuildValue("(y#y#)", name.ptr, (Py_ssize_t)name.len, value.ptr, (Py_ssize_t)value.len);
+    int rc = pair ? PyList_Append(list, pair) : -1;
+    Py_XDECREF(pair);
+    return rc;
+}
+
+/* The fields as a list of pairs, content-length before them where the status allows it. */
+static PyObject *header_list(const ta_response_head *head, size_t body_len)
+{
+    PyObject *list = PyList_New(0);
+    if (list == NULL)
+        return NULL;
+    if (head->length < 0 && ta_status_adds_length(head->status)) {
+        char text[24];
+        int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
+        if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)
+            goto error;
+    }
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        const ta_field *field = &head->fields[i];
+        if (append_pair(list, ta_field_name(head->text, field), ta_field_value(head->text, field)) <
+            0)
+            goto error;
+    }
+    return list;
+error:
+    Py_DECREF(list);
+    return NULL;
+}
+
+static PyObject *start_message(ta_state *st, int status, PyObject *headers)
+{
+    PyObject *code = PyLong_FromLong(status);
+    PyObject *dict =
+        code ? message(st, st->names.http_response_start, st->names.status, code) : NULL;
+    Py_XDECREF(code);
+    if (dict != NULL && PyDict_SetItem(dict, st->names.headers, headers) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+/* The body as bytes: its owner if that is just this, else a copy.  New reference, or NULL. */
+static PyObject *body_bytes(const ta_piece *body)
+{
+    PyObject *owner = body->owner;
+    if (owner != NULL && PyBytes_CheckExact(owner) && PyBytes_AS_STRING(owner) == body->data.ptr &&
+        (size_t)PyBytes_GET_SIZE(owner) == body->data.len)
+        return Py_NewRef(owner);
+    return PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
+}
+
+static ta_outcome respond_advance(ta_co *co, PyObject *value)
+{
+    asgi_respond *resp = (asgi_respond *)co;
+    ta_outcome outcome = TA_FAILED;
+    TA_ASSERT(resp->send != NULL); /* not after its end */
+    bool failed = value == NULL && PyErr_Occurred();
+    Py_XDECREF(value);
+    if (!failed) {
+        PyObject **next = resp->start ? &resp->start : &resp->end;
+        PyObject *msg = *next;
+        *next = NULL;
+        if (msg == NULL) {
+            outcome = TA_DONE;
+        } else {
+            PyObject *aw = PyObject_CallOneArg(resp->send, msg);
+            Py_DECREF(msg);
+            if (aw != NULL)
+                outcome = ta_co_await(co, aw);
+        }
+    }
+    if (outcome != TA_WAITS) {
+        Py_CLEAR(resp->send);
+        Py_CLEAR(resp->start);
+        Py_CLEAR(resp->end);
+    }
+    return outcome;
+}
+
+PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_head *head,
+                              PyObject *raw_headers, const ta_piece *body)
+{
+    PyObject *list = NULL, *bytes = NULL;
+    asgi_respond *resp = PyObject_GC_New(asgi_respond, ta_exchange_objects_of(st)->respond_type);
+    if (resp == NULL) {
+        Py_DECREF(send);
+        return NULL;
+    }
+    memset((char *)resp + sizeof(PyObject), 0, sizeof *resp - sizeof(PyObject));
+    ta_co_init(&resp->co, respond_advance);
+    resp->send = send;
+    bytes = body_bytes(body);
+    list = raw_headers ? Py_NewRef(raw_headers) : header_list(head, body->data.len);
+    if (bytes != NULL && list != NULL) {
+        resp->start = start_message(st, head->status, list);
+        resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
+    }
+    Py_XDECREF(bytes);
+    Py_XDECREF(list);
+    PyObject_GC_Track(resp);
+    if (resp->start == NULL || resp->end == NULL)
+        Py_CLEAR(resp);
+    return (PyObject *)resp;
+}
+
+static int respond_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    asgi_respond *resp = (asgi_respond *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(resp->send);
+    Py_VISIT(resp->start);
+    Py_VISIT(resp->end);
+    return ta_co_traverse(&resp->co, visit, arg);
+}
+
+static int respond_clear(PyObject *self)
+{
+    asgi_respond *resp = (asgi_respond *)self;
+    resp->co.finished = true;
+    ta_co_clear(&resp->co);
+    Py_CLEAR(resp->send);
+    Py_CLEAR(resp->start);
+    Py_CLEAR(resp->end);
+    return 0;
+}
+
+static void respond_dealloc(PyObject *obj)
+{
+    PyTypeObject *type = Py_TYPE(obj);
+    PyObject_GC_UnTrack(obj);
+    respond_clear(obj);
+    type->tp_free(obj);
+    Py_DECREF(type);
+}
+
+#define CO_TYPE_FLAGS (TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION)
+
+static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL, NULL, 0, NULL}};
+static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
+                                      {Py_tp_dealloc, respond_dealloc},
+                                      {Py_tp_traverse, respond_traverse},
+                                      {Py_tp_clear, respond_clear},
+                                      {Py_tp_methods, co_methods},
+                                      {Py_tp_getset, co_getset},
+                                      {0, NULL}};
+static PyType_Spec respond_spec = {.name = "turboapi._core.AsgiRespond",
+                                   .basicsize = sizeof(asgi_respond),
+                                   .flags = CO_TYPE_FLAGS,
+                                   .slots = respond_slots};
+
+int ta_asgi_respond_init(PyObject *module, ta_state *st)
+{
+    return ta_add_type(module, &respond_spec, NULL, &ta_exchange_objects_of(st)->respond_type);
+}

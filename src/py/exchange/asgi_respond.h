@@ -1,0 +1,22 @@
+/*
+ * asgi_respond.h -- sends a whole response through an ASGI `send`.
+ *
+ * Layer: py/exchange.
+ */
+#ifndef TA_PY_EXCHANGE_ASGI_RESPOND_H
+#define TA_PY_EXCHANGE_ASGI_RESPOND_H
+
+#include "py/exchange/exchange.h"
+#include "py/exchange/exchange_objects.h"
+
+/*
+ * A new awaitable that sends http.response.start and .body.  Steals `send`, also on failure; the
+ * others are borrowed, and not needed later.  raw_headers: NULL, or what the message has as its
+ * headers in place of those of `head`.  NULL with an exception.
+ */
+PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_head *head,
+                              PyObject *raw_headers, const ta_piece *body);
+
+int ta_asgi_respond_init(PyObject *module, ta_state *st);
+
+#endif
