@@ -26,28 +26,28 @@ static const init_fn inits[] = {
     ta_exc_init,
     ta_in_context_init,
     /* json */
-    ta_json_init,
+    ta_encode_init,
     ta_shape_init,
     /* loop */
     ta_evloop_init,
     ta_selector_init,
-    ta_waiter_init,
-    ta_task_init,
-    ta_pool_init,
-    ta_ahead_init,
+    ta_future_init,
+    ta_task_pool_init,
+    ta_thread_pool_init,
+    ta_prefetch_init,
     /* exchange */
-    ta_xch_asgi_init,
+    ta_asgi_exchange_init,
     /* plan */
     ta_router_init,
     ta_plan_objects_init,
     /* server */
     ta_app_init,
     ta_filters_init,
-    ta_native_init,
+    ta_native_exchange_init,
     ta_request_body_init,
     ta_streaming_response_init,
     ta_asgi_io_init,
-    ta_ws_init,
+    ta_websocket_init,
     ta_server_init,
 };
 
@@ -81,10 +81,10 @@ static int module_exec(PyObject *module)
  * The whole state is the server's, the highest layer's.  All of it but unused_runs is owned object
  * pointers of two static types: an array, read as bytes because of the rules of aliasing.
  */
-enum { NOBJECTS = sizeof(ta_server_state) / sizeof(PyObject *) };
+enum { NOBJECTS = sizeof(ta_server_module_state) / sizeof(PyObject *) };
 enum {
-    UNUSED_RUNS = offsetof(ta_plan_state, unused_runs) / sizeof(PyObject *),
-    UNUSED_RUNS_END = sizeof(ta_plan_state) / sizeof(PyObject *)
+    UNUSED_RUNS = offsetof(ta_plan_module_state, unused_runs) / sizeof(PyObject *),
+    UNUSED_RUNS_END = sizeof(ta_plan_module_state) / sizeof(PyObject *)
 };
 _Static_assert(sizeof(PyObject *) == sizeof(PyTypeObject *), "object pointers differ");
 
@@ -134,7 +134,7 @@ struct PyModuleDef ta_module_def = {
     PyModuleDef_HEAD_INIT,
     .m_name = "turboapi._core",
     .m_doc = "The C core: server, event loop hosting, routing, plans.",
-    .m_size = sizeof(ta_server_state),
+    .m_size = sizeof(ta_server_module_state),
     .m_slots = slots,
     .m_traverse = module_traverse,
     .m_clear = module_clear,

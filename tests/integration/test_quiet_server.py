@@ -465,7 +465,7 @@ def everything():
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_c_calls_python_through_its_door(wrapped, caplog):
-    """See ta_ls_enter in src/py/loop/loop_state.h."""
+    """See ta_loop_state_enter in src/py/loop/loop_state.h."""
     app, watch = everything(), Watch()
     if wrapped:
         app.middleware("http")(lambda request, call_next: call_next(request))

@@ -14,7 +14,7 @@
 #include "py/support/types.h"
 
 typedef struct xch_asgi {
-    ta_xch base;
+    ta_exchange base;
     ta_state *st;             /* borrowed: the type keeps the module */
     PyObject *receive, *send; /* owned, or NULL: over a Request, which is asked itself */
     PyObject *keep;           /* owned tuple of header pairs */
@@ -31,22 +31,23 @@ typedef struct asgi_send {
 
 /* Gathers the body. */
 typedef struct asgi_body {
-    ta_co co;
+    ta_coroutine co;
     xch_asgi *x;      /* owned */
     PyObject *first;  /* owned: the first chunk that is not empty */
     PyObject *chunks; /* owned list, or NULL before the second chunk */
 } asgi_body;
 
-static ta_outcome body_advance(ta_co *co, PyObject *value);
+static ta_outcome body_advance(ta_coroutine *co, PyObject *value);
 
 /* A new, zeroed coroutine-like object, not tracked yet. */
-static ta_co *new_co(PyTypeObject *type, size_t size, ta_outcome (*advance)(ta_co *, PyObject *))
+static ta_coroutine *new_co(PyTypeObject *type, size_t size,
+                            ta_outcome (*advance)(ta_coroutine *, PyObject *))
 {
-    ta_co *co = PyObject_GC_New(ta_co, type);
+    ta_coroutine *co = PyObject_GC_New(ta_coroutine, type);
     if (co == NULL)
         return NULL;
     memset((char *)co + sizeof(PyObject), 0, size - sizeof(PyObject));
-    ta_co_init(co, advance);
+    ta_coroutine_init(co, advance);
     return co;
 }
 
@@ -58,12 +59,12 @@ static PyObject *unavailable(const char *what)
     return NULL;
 }
 
-static PyObject *asgi_scope(ta_xch *x)
+static PyObject *asgi_scope(ta_exchange *x)
 {
     return Py_NewRef(x->scope_dict);
 }
 
-static PyObject *asgi_receive(ta_xch *x)
+static PyObject *asgi_receive(ta_exchange *x)
 {
     xch_asgi *self = (xch_asgi *)x;
     return self->receive ? Py_NewRef(self->receive) : unavailable("Receive");
@@ -87,7 +88,7 @@ static PyObject *send_vectorcall(PyObject *self, PyObject *const *args, size_t n
     return PyObject_Vectorcall(x->send, args, nargsf, kwnames);
 }
 
-static PyObject *asgi_get_send(ta_xch *x)
+static PyObject *asgi_get_send(ta_exchange *x)
 {
     xch_asgi *self = (xch_asgi *)x;
     if (self->send == NULL)
@@ -115,7 +116,7 @@ static int scope_get(PyObject *scope, PyObject *name, PyObject **out)
     return 0;
 }
 
-static PyObject *asgi_path_params(ta_xch *x)
+static PyObject *asgi_path_params(ta_exchange *x)
 {
     PyObject *params;
     int rc = scope_get(x->scope_dict, ((xch_asgi *)x)->st->names.path_params, &params);
@@ -126,7 +127,7 @@ static PyObject *asgi_path_params(ta_xch *x)
 
 /* -- body ---------------------------------------------------------------------------------- */
 
-static ta_outcome asgi_body_get(ta_xch *x, PyObject **out)
+static ta_outcome asgi_body_get(ta_exchange *x, PyObject **out)
 {
     xch_asgi *self = (xch_asgi *)x;
     if (x->body_bytes != NULL) {
@@ -241,7 +242,7 @@ static ta_outcome body_done(asgi_body *b)
     return TA_DONE;
 }
 
-static ta_outcome body_advance(ta_co *co, PyObject *value)
+static ta_outcome body_advance(ta_coroutine *co, PyObject *value)
 {
     asgi_body *b = (asgi_body *)co;
     ta_outcome outcome = TA_WAITS;
@@ -252,7 +253,7 @@ static ta_outcome body_advance(ta_co *co, PyObject *value)
         outcome = TA_FAILED;
     if (outcome == TA_WAITS) {
         PyObject *aw = PyObject_CallNoArgs(b->x->receive);
-        outcome = aw ? ta_co_await(co, aw) : TA_FAILED;
+        outcome = aw ? ta_coroutine_await(co, aw) : TA_FAILED;
     } else if (outcome == TA_DONE) {
         outcome = body_done(b);
     }
@@ -268,22 +269,22 @@ static int body_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(b->x);
     Py_VISIT(b->first);
     Py_VISIT(b->chunks);
-    return ta_co_traverse(&b->co, visit, arg);
+    return ta_coroutine_traverse(&b->co, visit, arg);
 }
 
 static int body_clear(PyObject *self)
 {
     asgi_body *b = (asgi_body *)self;
     b->co.finished = true;
-    ta_co_clear(&b->co);
+    ta_coroutine_clear(&b->co);
     body_drop(b);
     return 0;
 }
 
 /* -- respond ---------------------------------------------------------------------------------- */
 
-static ta_outcome asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
-                                  const ta_piece *body, PyObject **awaitable)
+static ta_outcome asgi_respond_op(ta_exchange *x, const ta_response_head *head,
+                                  PyObject *raw_headers, const ta_piece *body, PyObject **awaitable)
 {
     PyObject *send = asgi_get_send(x); /* notes the start when it is really sent */
     if (send == NULL)
@@ -294,7 +295,7 @@ static ta_outcome asgi_respond_op(ta_xch *x, const ta_response_head *head, PyObj
 
 /* -- making one ------------------------------------------------------------------------------- */
 
-static const ta_xch_ops asgi_ops = {
+static const ta_exchange_ops asgi_ops = {
     .scope = asgi_scope,
     .receive = asgi_receive,
     .send = asgi_get_send,
@@ -392,18 +393,18 @@ static int take_scope(xch_asgi *self, PyObject *scope)
     return 0;
 }
 
-ta_xch *ta_xch_asgi_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send)
+ta_exchange *ta_asgi_exchange_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send)
 {
     xch_asgi *self = PyObject_GC_New(xch_asgi, ta_exchange_objects_of(st)->asgi_type);
     if (self == NULL)
         return NULL;
     memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
-    ta_xch_init(&self->base, &asgi_ops);
+    ta_exchange_init(&self->base, &asgi_ops);
     self->st = st;
     self->receive = Py_XNewRef(receive);
     self->send = Py_XNewRef(send);
     self->base.scope_dict = Py_NewRef(scope);
-    self->base.ls = ta_ls_running(st);
+    self->base.ls = ta_selector_running(st);
     PyObject_GC_Track(self);
     if (take_scope(self, scope) < 0) {
         Py_DECREF(self);
@@ -412,12 +413,12 @@ ta_xch *ta_xch_asgi_new(ta_state *st, PyObject *scope, PyObject *receive, PyObje
     return &self->base;
 }
 
-ta_xch *ta_xch_asgi_of(ta_state *st, PyObject *connection)
+ta_exchange *ta_asgi_exchange_of(ta_state *st, PyObject *connection)
 {
     PyObject *scope = PyObject_GetAttr(connection, st->names.scope);
     if (scope == NULL)
         return NULL;
-    ta_xch *x = ta_xch_asgi_new(st, scope, NULL, NULL);
+    ta_exchange *x = ta_asgi_exchange_new(st, scope, NULL, NULL);
     Py_DECREF(scope);
     if (x == NULL)
         return NULL;
@@ -437,7 +438,7 @@ static int xch_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->receive);
     Py_VISIT(self->send);
     Py_VISIT(self->keep);
-    return ta_xch_traverse(&self->base, visit, arg);
+    return ta_exchange_traverse(&self->base, visit, arg);
 }
 
 static int xch_clear(PyObject *obj)
@@ -445,7 +446,7 @@ static int xch_clear(PyObject *obj)
     xch_asgi *self = (xch_asgi *)obj;
     Py_CLEAR(self->receive);
     Py_CLEAR(self->send);
-    ta_xch_clear(&self->base);
+    ta_exchange_clear(&self->base);
     return 0;
 }
 
@@ -495,8 +496,8 @@ static void send_dealloc(PyObject *obj)
 
 #define CO_TYPE_FLAGS (TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION)
 
-static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL, NULL, 0, NULL}};
-static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL, NULL, NULL, NULL, NULL}};
+static PyMethodDef co_methods[] = {TA_COROUTINE_METHODS, {NULL, NULL, 0, NULL}};
+static PyGetSetDef co_getset[] = {TA_COROUTINE_GETSET, {NULL, NULL, NULL, NULL, NULL}};
 
 static PyType_Slot xch_slots[] = {{Py_tp_dealloc, xch_dealloc},
                                   {Py_tp_traverse, xch_traverse},
@@ -507,7 +508,7 @@ static PyType_Spec exchange_spec = {.name = "turboapi._core.AsgiExchange",
                                     .flags = CO_TYPE_FLAGS,
                                     .slots = xch_slots};
 
-static PyType_Slot body_slots[] = {TA_CO_SLOTS,
+static PyType_Slot body_slots[] = {TA_COROUTINE_SLOTS,
                                    {Py_tp_dealloc, body_dealloc},
                                    {Py_tp_traverse, body_traverse},
                                    {Py_tp_clear, body_clear},
@@ -530,16 +531,16 @@ static PyType_Spec send_spec = {.name = "turboapi._core.AsgiSend",
                                 .flags = CO_TYPE_FLAGS | Py_TPFLAGS_HAVE_VECTORCALL,
                                 .slots = send_slots};
 
-int ta_xch_asgi_init(PyObject *module, ta_state *st)
+int ta_asgi_exchange_init(PyObject *module, ta_state *st)
 {
     ta_exchange_objects *objects = ta_exchange_objects_of(st);
-    if (ta_add_type(module, &exchange_spec, NULL, &objects->asgi_type) < 0 ||
-        ta_add_type(module, &body_spec, NULL, &objects->body_type) < 0 ||
+    if (ta_types_add(module, &exchange_spec, NULL, &objects->asgi_type) < 0 ||
+        ta_types_add(module, &body_spec, NULL, &objects->body_type) < 0 ||
         ta_asgi_respond_init(module, st) < 0 ||
-        ta_add_type(module, &send_spec, NULL, &objects->send_type) < 0)
+        ta_types_add(module, &send_spec, NULL, &objects->send_type) < 0)
         return -1;
-    objects->client_disconnect = ta_import_attr("starlette.requests", "ClientDisconnect");
-    objects->request_type = ta_import_attr("starlette.requests", "Request");
-    objects->websocket_type = ta_import_attr("starlette.websockets", "WebSocket");
+    objects->client_disconnect = ta_types_import("starlette.requests", "ClientDisconnect");
+    objects->request_type = ta_types_import("starlette.requests", "Request");
+    objects->websocket_type = ta_types_import("starlette.websockets", "WebSocket");
     return objects->client_disconnect && objects->request_type && objects->websocket_type ? 0 : -1;
 }

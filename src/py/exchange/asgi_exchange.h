@@ -13,10 +13,10 @@
  * A new exchange over scope, receive and send (all borrowed; receive and send may be NULL, and then
  * asking for them raises); NULL with an exception.
  */
-ta_xch *ta_xch_asgi_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send);
+ta_exchange *ta_asgi_exchange_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send);
 /* The same over a Request or WebSocket (borrowed). */
-ta_xch *ta_xch_asgi_of(ta_state *st, PyObject *connection);
+ta_exchange *ta_asgi_exchange_of(ta_state *st, PyObject *connection);
 
-int ta_xch_asgi_init(PyObject *module, ta_state *st);
+int ta_asgi_exchange_init(PyObject *module, ta_state *st);
 
 #endif

@@ -10,7 +10,7 @@
 #include "py/support/types.h"
 
 typedef struct asgi_respond {
-    ta_co co;
+    ta_coroutine co;
     PyObject *send;        /* owned */
     PyObject *start, *end; /* owned messages, NULL once sent */
 } asgi_respond;
@@ -79,7 +79,7 @@ static PyObject *body_bytes(const ta_piece *body)
     return PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
 }
 
-static ta_outcome respond_advance(ta_co *co, PyObject *value)
+static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
 {
     asgi_respond *resp = (asgi_respond *)co;
     ta_outcome outcome = TA_FAILED;
@@ -96,7 +96,7 @@ static ta_outcome respond_advance(ta_co *co, PyObject *value)
             PyObject *aw = PyObject_CallOneArg(resp->send, msg);
             Py_DECREF(msg);
             if (aw != NULL)
-                outcome = ta_co_await(co, aw);
+                outcome = ta_coroutine_await(co, aw);
         }
     }
     if (outcome != TA_WAITS) {
@@ -117,7 +117,7 @@ PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_he
         return NULL;
     }
     memset((char *)resp + sizeof(PyObject), 0, sizeof *resp - sizeof(PyObject));
-    ta_co_init(&resp->co, respond_advance);
+    ta_coroutine_init(&resp->co, respond_advance);
     resp->send = send;
     bytes = body_bytes(body);
     list = raw_headers ? Py_NewRef(raw_headers) : header_list(head, body->data.len);
@@ -140,14 +140,14 @@ static int respond_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(resp->send);
     Py_VISIT(resp->start);
     Py_VISIT(resp->end);
-    return ta_co_traverse(&resp->co, visit, arg);
+    return ta_coroutine_traverse(&resp->co, visit, arg);
 }
 
 static int respond_clear(PyObject *self)
 {
     asgi_respond *resp = (asgi_respond *)self;
     resp->co.finished = true;
-    ta_co_clear(&resp->co);
+    ta_coroutine_clear(&resp->co);
     Py_CLEAR(resp->send);
     Py_CLEAR(resp->start);
     Py_CLEAR(resp->end);
@@ -165,10 +165,10 @@ static void respond_dealloc(PyObject *obj)
 
 #define CO_TYPE_FLAGS (TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION)
 
-static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL, NULL, 0, NULL}};
-static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL, NULL, NULL, NULL, NULL}};
+static PyMethodDef co_methods[] = {TA_COROUTINE_METHODS, {NULL, NULL, 0, NULL}};
+static PyGetSetDef co_getset[] = {TA_COROUTINE_GETSET, {NULL, NULL, NULL, NULL, NULL}};
 
-static PyType_Slot respond_slots[] = {TA_CO_SLOTS,
+static PyType_Slot respond_slots[] = {TA_COROUTINE_SLOTS,
                                       {Py_tp_dealloc, respond_dealloc},
                                       {Py_tp_traverse, respond_traverse},
                                       {Py_tp_clear, respond_clear},
@@ -182,5 +182,5 @@ static PyType_Spec respond_spec = {.name = "turboapi._core.AsgiRespond",
 
 int ta_asgi_respond_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &respond_spec, NULL, &ta_exchange_objects_of(st)->respond_type);
+    return ta_types_add(module, &respond_spec, NULL, &ta_exchange_objects_of(st)->respond_type);
 }

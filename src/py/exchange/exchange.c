@@ -5,14 +5,14 @@
 
 #include "http/headers.h"
 
-void ta_xch_init(ta_xch *x, const ta_xch_ops *ops)
+void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops)
 {
-    memset((char *)x + sizeof(PyObject), 0, sizeof(ta_xch) - sizeof(PyObject));
+    memset((char *)x + sizeof(PyObject), 0, sizeof(ta_exchange) - sizeof(PyObject));
     x->ops = ops;
     x->max_body = UINT64_MAX;
 }
 
-int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg)
+int ta_exchange_traverse(ta_exchange *x, visitproc visit, void *arg)
 {
     Py_VISIT(x->path_params);
     Py_VISIT(x->scope_items);
@@ -22,7 +22,7 @@ int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg)
     return 0;
 }
 
-void ta_xch_clear(ta_xch *x)
+void ta_exchange_clear(ta_exchange *x)
 {
     Py_CLEAR(x->path_params);
     Py_CLEAR(x->scope_items);
@@ -62,7 +62,7 @@ const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender)
     return lender;
 }
 
-bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out)
+bool ta_exchange_header(const ta_exchange *x, const char *name, size_t len, ta_str *out)
 {
     const ta_header *field = ta_headers_find(x->headers, x->nheaders, ta_str_of(name, len));
     if (field == NULL)
@@ -71,7 +71,7 @@ bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out)
     return true;
 }
 
-PyObject *ta_xch_request(ta_xch *x, PyObject *new_request)
+PyObject *ta_exchange_request(ta_exchange *x, PyObject *new_request)
 {
     if (x->request != NULL)
         return Py_NewRef(x->request);
@@ -101,7 +101,7 @@ PyObject *ta_xch_request(ta_xch *x, PyObject *new_request)
     return Py_NewRef(request);
 }
 
-PyObject *ta_xch_call(ta_xch *x, PyObject *app)
+PyObject *ta_exchange_call(ta_exchange *x, PyObject *app)
 {
     PyObject *scope = x->ops->scope(x);
     PyObject *receive = scope ? x->ops->receive(x) : NULL;

@@ -2,10 +2,10 @@
  * exchange.h -- one HTTP exchange, whatever the door it came through.
  *
  * The engine (plan_run.c) sees requests through this alone.  Two implementations: native_exchange.c
- * over a ta_req of the server, asgi_exchange.c over an ASGI (scope, receive, send).  A ta_xch is a
- * Python object (heap type, GC): it is what keeps request and response alive, from parse to last
- * byte. Each implementation has its own heap type whose struct begins with ta_xch; it calls
- * ta_xch_init/traverse/clear for the common part.
+ * over a ta_req of the server, asgi_exchange.c over an ASGI (scope, receive, send).  A ta_exchange
+ * is a Python object (heap type, GC): it is what keeps request and response alive, from parse to
+ * last byte. Each implementation has its own heap type whose struct begins with ta_exchange; it
+ * calls ta_exchange_init/traverse/clear for the common part.
  */
 #ifndef TA_PY_EXCHANGE_EXCHANGE_H
 #define TA_PY_EXCHANGE_EXCHANGE_H
@@ -16,7 +16,7 @@
 #include "http/http.h"
 #include "py/support/outcome.h"
 
-#define TA_XCH_MAX_PARAMS 32
+#define TA_EXCHANGE_MAX_PARAMS 32
 
 /* A piece of a body, and whose memory it is. */
 typedef struct ta_piece {
@@ -42,52 +42,52 @@ static inline ta_piece ta_piece_buf(ta_buf *buf)
  */
 const ta_lender *ta_piece_lender(const ta_piece *piece, ta_lender *lender);
 
-typedef struct ta_xch ta_xch;
-struct ta_loopstate;
+typedef struct ta_exchange ta_exchange;
+struct ta_loop_state;
 
-typedef struct ta_xch_ops {
+typedef struct ta_exchange_ops {
     /* New reference to the ASGI scope dict, made once; NULL with an exception. */
-    PyObject *(*scope)(ta_xch *x);
+    PyObject *(*scope)(ta_exchange *x);
     /*
      * New references to the ASGI callables.  After `body` below, `receive` returns no more of the
      * body and waits for the disconnect; the exchange's Request has the body as _body.
      */
-    PyObject *(*receive)(ta_xch *x);
-    PyObject *(*send)(ta_xch *x);
+    PyObject *(*receive)(ta_exchange *x);
+    PyObject *(*send)(ta_exchange *x);
     /*
      * New reference to the dict of path parameters (converted by their convertors), the same
      * object as scope["path_params"] if there is a scope.
      */
-    PyObject *(*path_params)(ta_xch *x);
+    PyObject *(*path_params)(ta_exchange *x);
     /*
      * The whole body.  TA_DONE: *out is a new bytes object; TA_WAITS: not all here yet, *out is a
      * new awaitable that gives the bytes (and raises ClientDisconnect, or the limit's HTTPException
      * 413).  May be called again: the body is kept in x->body_bytes.
      */
-    ta_outcome (*body)(ta_xch *x, PyObject **out);
+    ta_outcome (*body)(ta_exchange *x, PyObject **out);
     /*
      * Sends a whole response.  A content-length is added, unless the status forbids it or the head
      * has one.  When `raw_headers` is not NULL, it is a list of (bytes, bytes) that is used as it
      * is instead of the fields of the head (borrowed).  Sets x->response_started.  TA_WAITS:
      * *awaitable is a new reference that must be awaited before more is sent or the run ends.
      */
-    ta_outcome (*respond)(ta_xch *x, const ta_response_head *head, PyObject *raw_headers,
+    ta_outcome (*respond)(ta_exchange *x, const ta_response_head *head, PyObject *raw_headers,
                           const ta_piece *body, PyObject **awaitable);
     /*
      * Returns a new awaitable that sends a response (a stream, a file) in a way of this door's own
      * and runs its background tasks; or NULL: the response must be called (an exception may be
      * set).  The member may be NULL.
      */
-    PyObject *(*deliver)(ta_xch *x, PyObject *response);
+    PyObject *(*deliver)(ta_exchange *x, PyObject *response);
     /* Writes what was sent to the socket before slow work (background tasks) starts; may be NULL.
      */
-    void (*flush)(ta_xch *x);
-} ta_xch_ops;
+    void (*flush)(ta_exchange *x);
+} ta_exchange_ops;
 
-struct ta_xch {
+struct ta_exchange {
     PyObject_HEAD
-    const ta_xch_ops *ops;
-    struct ta_loopstate
+    const ta_exchange_ops *ops;
+    struct ta_loop_state
         *ls; /* borrowed: our loop, for the thread pool; NULL under a foreign loop */
     /* borrowed slices: from the connection's buffer, or from objects that the exchange keeps alive
      */
@@ -101,7 +101,8 @@ struct ta_xch {
     uint32_t nheaders;
     /* the match */
     uint32_t nparams;
-    ta_str param_values[TA_XCH_MAX_PARAMS]; /* slices of path, in the order of the route's path */
+    ta_str
+        param_values[TA_EXCHANGE_MAX_PARAMS]; /* slices of path, in the order of the route's path */
     PyObject *path_params; /* owned dict or NULL; when set it replaces param_values */
     PyObject *scope_items; /* owned dict or NULL: what the matched entry adds to the scope */
     /* owned; made on demand */
@@ -112,20 +113,21 @@ struct ta_xch {
 };
 
 /* Common part of the types.  init: zeroes all but PyObject_HEAD. */
-void ta_xch_init(ta_xch *x, const ta_xch_ops *ops);
-int ta_xch_traverse(ta_xch *x, visitproc visit, void *arg);
-void ta_xch_clear(ta_xch *x); /* also when the slices of a native exchange become invalid */
+void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops);
+int ta_exchange_traverse(ta_exchange *x, visitproc visit, void *arg);
+void ta_exchange_clear(
+    ta_exchange *x); /* also when the slices of a native exchange become invalid */
 
 /* Finds the first header with that lower-case name; false when there is none. */
-bool ta_xch_header(const ta_xch *x, const char *name, size_t len, ta_str *out);
+bool ta_exchange_header(const ta_exchange *x, const char *name, size_t len, ta_str *out);
 
 /* Calls app(scope, receive, send); what it returns, or NULL with an exception. */
-PyObject *ta_xch_call(ta_xch *x, PyObject *app);
+PyObject *ta_exchange_call(ta_exchange *x, PyObject *app);
 
 /*
  * The Request of the exchange, made by `new_request(scope, receive, send)` when first asked for
  * (its _body is set if the body was read).  New reference, or NULL with an exception.
  */
-PyObject *ta_xch_request(ta_xch *x, PyObject *new_request);
+PyObject *ta_exchange_request(ta_exchange *x, PyObject *new_request);
 
 #endif

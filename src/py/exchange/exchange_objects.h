@@ -18,14 +18,14 @@ typedef struct ta_exchange_objects {
 } ta_exchange_objects;
 
 /* The state as this layer sees it. */
-typedef struct ta_exchange_state {
-    ta_loop_state below;
+typedef struct ta_exchange_module_state {
+    ta_loop_module_state below;
     ta_exchange_objects objects;
-} ta_exchange_state;
+} ta_exchange_module_state;
 
 static inline ta_exchange_objects *ta_exchange_objects_of(ta_state *st)
 {
-    return &((ta_exchange_state *)st)->objects;
+    return &((ta_exchange_module_state *)st)->objects;
 }
 
 #endif

@@ -23,7 +23,7 @@
 enum { MAX_DEPTH = 200 };
 
 typedef struct enc {
-    ta_out o;
+    ta_writer o;
     const ta_json_objects *js; /* borrowed */
     int depth;
     bool item; /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
@@ -34,18 +34,18 @@ static int encode(enc *e, PyObject *v);
 /* A comma or a colon. */
 static inline int put_mark(enc *e, char mark)
 {
-    return e->item ? ta_out_text(&e->o, (char[]){mark, ' '}, 2) : ta_out_put(&e->o, mark);
+    return e->item ? ta_writer_text(&e->o, (char[]){mark, ' '}, 2) : ta_writer_put(&e->o, mark);
 }
 
 /* Writes what precedes a member: the opening bracket, or a comma. */
 static inline int put_before(enc *e, char mark)
 {
-    return mark == ',' ? put_mark(e, mark) : ta_out_put(&e->o, mark);
+    return mark == ',' ? put_mark(e, mark) : ta_writer_put(&e->o, mark);
 }
 
 static inline int encode_str(enc *e, PyObject *v)
 {
-    return TA_UNLIKELY(e->item) ? ta_out_ascii_str(&e->o, v) : ta_out_str(&e->o, v);
+    return TA_UNLIKELY(e->item) ? ta_writer_ascii_str(&e->o, v) : ta_writer_str(&e->o, v);
 }
 
 /* -- scalars ----------------------------------------------------------------------------------- */
@@ -53,8 +53,8 @@ static inline int encode_str(enc *e, PyObject *v)
 static int encode_double(enc *e, double v)
 {
     if (TA_UNLIKELY(!isfinite(v)))
-        return e->item ? ta_out_text(&e->o, "null", 4) : 0;
-    if (ta_out_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
+        return e->item ? ta_writer_text(&e->o, "null", 4) : 0;
+    if (ta_writer_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
     e->o.at = ta_json_write_double(e->o.at, v);
     return 1;
@@ -67,13 +67,13 @@ static inline int encode_scalar(enc *e, PyObject *v)
     if (type == &PyUnicode_Type)
         return encode_str(e, v);
     if (type == &PyLong_Type)
-        return ta_out_int(&e->o, v);
+        return ta_writer_int(&e->o, v);
     if (v == Py_None)
-        return ta_out_text(&e->o, "null", 4);
+        return ta_writer_text(&e->o, "null", 4);
     if (v == Py_True)
-        return ta_out_text(&e->o, "true", 4);
+        return ta_writer_text(&e->o, "true", 4);
     if (v == Py_False)
-        return ta_out_text(&e->o, "false", 5);
+        return ta_writer_text(&e->o, "false", 5);
     if (type == &PyFloat_Type)
         return encode_double(e, PyFloat_AS_DOUBLE(v));
     return 2;
@@ -83,7 +83,7 @@ static inline int encode_scalar(enc *e, PyObject *v)
 static int encode_result(enc *e, PyObject *text)
 {
     if (!text)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     int rc = encode_scalar(e, text);
     Py_DECREF(text);
     return rc == 2 ? 0 : rc;
@@ -96,7 +96,7 @@ static bool is_hidden_key(PyObject *key)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(key) < 0) {
-        PyErr_Clear(); /* ta_out_str meets it again */
+        PyErr_Clear(); /* ta_writer_str meets it again */
         return false;
     }
 #endif
@@ -118,13 +118,13 @@ static int encode_key(enc *e, PyObject *key)
     } else {
         if (PyFloat_CheckExact(key) && !isfinite(PyFloat_AS_DOUBLE(key)))
             return 0;
-        if (ta_out_put(&e->o, '"') < 0)
+        if (ta_writer_put(&e->o, '"') < 0)
             return -1;
         rc = encode_scalar(e, key);
         if (rc == 2)
             return 0;
         if (rc == 1)
-            rc = ta_out_put(&e->o, '"');
+            rc = ta_writer_put(&e->o, '"');
     }
     return rc == 1 ? put_mark(e, ':') : rc;
 }
@@ -155,9 +155,9 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             return 0; /* changed under us */
         before = ',';
     }
-    if (before == '{' && ta_out_put(&e->o, '{') < 0)
+    if (before == '{' && ta_writer_put(&e->o, '{') < 0)
         return -1;
-    return ta_out_put(&e->o, '}');
+    return ta_writer_put(&e->o, '}');
 }
 
 static int encode_dict(enc *e, PyObject *dict)
@@ -175,7 +175,7 @@ static int encode_dict(enc *e, PyObject *dict)
 
 static int encode_list(enc *e, PyObject *list)
 {
-    if (ta_out_put(&e->o, '[') < 0)
+    if (ta_writer_put(&e->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         if (i > 0 && put_mark(e, ',') < 0)
@@ -194,12 +194,12 @@ static int encode_list(enc *e, PyObject *list)
         if (rc != 1)
             return rc;
     }
-    return ta_out_put(&e->o, ']');
+    return ta_writer_put(&e->o, ']');
 }
 
 static int encode_tuple(enc *e, PyObject *tuple)
 {
-    if (ta_out_put(&e->o, '[') < 0)
+    if (ta_writer_put(&e->o, '[') < 0)
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     for (Py_ssize_t i = 0; i < n; i++) {
@@ -209,7 +209,7 @@ static int encode_tuple(enc *e, PyObject *tuple)
         if (rc != 1)
             return rc;
     }
-    return ta_out_put(&e->o, ']');
+    return ta_writer_put(&e->o, ']');
 }
 
 /* set, frozenset, deque: in the order of their iterators. */
@@ -217,7 +217,7 @@ static int encode_iterable(enc *e, PyObject *v)
 {
     PyObject *iter = PyObject_GetIter(v);
     if (!iter)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     char before = '[';
     PyObject *item;
     int rc = 1;
@@ -232,10 +232,10 @@ static int encode_iterable(enc *e, PyObject *v)
     if (rc != 1)
         return rc;
     if (PyErr_Occurred())
-        return ta_out_refuse(); /* changed while iterated over */
-    if (before == '[' && ta_out_put(&e->o, '[') < 0)
+        return ta_writer_refuse(); /* changed while iterated over */
+    if (before == '[' && ta_writer_put(&e->o, '[') < 0)
         return -1;
-    return ta_out_put(&e->o, ']');
+    return ta_writer_put(&e->o, ']');
 }
 
 /* -- types of the standard library ------------------------------------------------------------ */
@@ -243,7 +243,7 @@ static int encode_iterable(enc *e, PyObject *v)
 /* date, time and datetime; what has a time zone other than UTC asks Python's isoformat. */
 static int encode_moment(enc *e, PyObject *v)
 {
-    int rc = ta_out_moment(&e->o, e->js, v, "+00:00");
+    int rc = ta_writer_moment(&e->o, e->js, v, "+00:00");
     return rc == 2 ? encode_result(e, PyObject_CallMethodNoArgs(v, e->js->str_isoformat)) : rc;
 }
 
@@ -264,11 +264,11 @@ static int encode_decimal(enc *e, PyObject *v)
 {
     PyObject *parts = PyObject_CallMethodNoArgs(v, e->js->str_as_tuple);
     if (!parts)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     PyObject *exponent = PyObject_GetAttr(parts, e->js->str_exponent);
     Py_DECREF(parts);
     if (!exponent)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     bool whole = false;
     if (PyLong_Check(exponent)) {
         int overflow;
@@ -306,9 +306,9 @@ static int encode_model(enc *e, PyObject *v)
     PyObject *shape = e->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
     if (shape != NULL) {
         TA_ASSERT(Py_IS_TYPE(shape, js->shape_type));
-        ta_out_commit(&e->o);
+        ta_writer_commit(&e->o);
         int rc = ta_shape_encode(shape, js, v, true, e->o.buf);
-        ta_out_resume(&e->o);
+        ta_writer_resume(&e->o);
         Py_DECREF(shape);
         if (rc != 0)
             return rc;
@@ -330,7 +330,7 @@ static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
     PyObject *fields;
     int dataclass = PyObject_GetOptionalAttr((PyObject *)type, js->str_dataclass_fields, &fields);
     if (dataclass < 0)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     Py_XDECREF(fields);
     if (dataclass)
         return encode_converted(e, PyObject_CallOneArg(js->asdict, v));
@@ -348,7 +348,7 @@ static int encode_other(enc *e, PyObject *v, PyTypeObject *type)
     if (type == js->datetime_type || type == js->date_type || type == js->time_type)
         return encode_moment(e, v);
     if (type == js->uuid_type)
-        return ta_out_uuid(&e->o, js, v);
+        return ta_writer_uuid(&e->o, js, v);
     if (type == js->decimal_type)
         return encode_decimal(e, v);
     if (type == js->timedelta_type)
@@ -384,16 +384,16 @@ static int encode(enc *e, PyObject *v)
 static int encode_into(const ta_json_objects *js, PyObject *value, bool item, ta_buf *out)
 {
     size_t start = out->len;
-    enc e = {.o = ta_out_begin(out), .js = js, .depth = 0, .item = item};
+    enc e = {.o = ta_writer_begin(out), .js = js, .depth = 0, .item = item};
     int rc = encode(&e, value);
     TA_ASSERT(e.depth == 0 && rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
-    ta_out_commit(&e.o);
+    ta_writer_commit(&e.o);
     if (rc != 1)
         out->len = start;
     return rc;
 }
 
-int ta_json_encode(const ta_json_objects *js, PyObject *value, ta_buf *out)
+int ta_encode_value(const ta_json_objects *js, PyObject *value, ta_buf *out)
 {
     return encode_into(js, value, false, out);
 }
@@ -403,7 +403,7 @@ int ta_json_encode(const ta_json_objects *js, PyObject *value, ta_buf *out)
 /* module.attr as a type; 0, or -1 with an exception. */
 static int import_type(const char *module, const char *attr, PyTypeObject **out)
 {
-    PyObject *type = ta_import_attr(module, attr);
+    PyObject *type = ta_types_import(module, attr);
     if (!type)
         return -1;
     if (!PyType_Check(type)) {
@@ -449,7 +449,7 @@ static int init_state(ta_json_objects *js)
 {
     if (import_types(js) < 0)
         return -1;
-    js->asdict = ta_import_attr("dataclasses", "asdict");
+    js->asdict = ta_types_import("dataclasses", "asdict");
     if (!js->asdict)
         return -1;
     if (intern(&js->str_int, "int") < 0 || intern(&js->str_value, "value") < 0 ||
@@ -508,7 +508,7 @@ static PyMethodDef functions[] = {
     {NULL, NULL, 0, NULL},
 };
 
-int ta_json_init(PyObject *module, ta_state *st)
+int ta_encode_init(PyObject *module, ta_state *st)
 {
     if (init_state(ta_json_objects_of(st)) < 0)
         return -1;

@@ -12,7 +12,7 @@
 /* Fills the layer's objects and adds `encode_json` and `encode_json_item` to the module: 0, or -1
  * with an exception.
  */
-int ta_json_init(PyObject *module, ta_state *st);
+int ta_encode_init(PyObject *module, ta_state *st);
 
 /*
  * Appends to `out` the bytes of
@@ -25,6 +25,6 @@ int ta_json_init(PyObject *module, ta_state *st);
  * `out` is as before unless the result is 1.  `value` is borrowed.  May run Python code of the
  * value's parts (model_dump, asdict, an enum's value, a time zone's utcoffset).
  */
-int ta_json_encode(const ta_json_objects *js, PyObject *value, ta_buf *out);
+int ta_encode_value(const ta_json_objects *js, PyObject *value, ta_buf *out);
 
 #endif

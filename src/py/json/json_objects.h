@@ -26,14 +26,14 @@ typedef struct ta_json_objects {
 } ta_json_objects;
 
 /* The state as this layer sees it. */
-typedef struct ta_json_state {
+typedef struct ta_json_module_state {
     ta_state below;
     ta_json_objects objects;
-} ta_json_state;
+} ta_json_module_state;
 
 static inline ta_json_objects *ta_json_objects_of(ta_state *st)
 {
-    return &((ta_json_state *)st)->objects;
+    return &((ta_json_module_state *)st)->objects;
 }
 
 #endif

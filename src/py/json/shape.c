@@ -19,7 +19,7 @@ typedef struct shape {
 } shape;
 
 typedef struct enc {
-    ta_out o;
+    ta_writer o;
     const ta_json_objects *js; /* borrowed */
 } enc;
 
@@ -29,7 +29,7 @@ static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int
 
 static inline int put_bytes(enc *e, PyObject *bytes)
 {
-    return ta_out_text(&e->o, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
+    return ta_writer_text(&e->o, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
 
 static int encode_float(enc *e, double v)
@@ -38,7 +38,7 @@ static int encode_float(enc *e, double v)
     double size = fabs(v);
     if (!((size >= 1e-4 && size < 1e15) || v == 0))
         return 0;
-    if (ta_out_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
+    if (ta_writer_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
     e->o.at = ta_json_write_double(e->o.at, v);
     return 1;
@@ -47,9 +47,9 @@ static int encode_float(enc *e, double v)
 static int encode_int(enc *e, PyObject *v)
 {
     long long n;
-    if (!ta_out_small_int(v, &n))
+    if (!ta_writer_small_int(v, &n))
         return 0;
-    if (ta_out_room(&e->o, TA_JSON_INT_MAX) < 0)
+    if (ta_writer_room(&e->o, TA_JSON_INT_MAX) < 0)
         return -1;
     e->o.at = ta_json_write_i64(e->o.at, n);
     return 1;
@@ -59,17 +59,18 @@ static int encode_int(enc *e, PyObject *v)
 static int encode_int_as_float(enc *e, PyObject *v)
 {
     long long n;
-    return ta_out_small_int(v, &n) && llabs(n) < 1000000000000000 ? encode_float(e, (double)n) : 0;
+    return ta_writer_small_int(v, &n) && llabs(n) < 1000000000000000 ? encode_float(e, (double)n)
+                                                                     : 0;
 }
 
 static int encode_decimal(enc *e, PyObject *v)
 {
     PyObject *text = PyObject_Str(v);
     if (text == NULL)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     /* "NaN", "-Infinity" and the like are validated. */
     Py_UCS4 last = PyUnicode_READ_CHAR(text, PyUnicode_GET_LENGTH(text) - 1);
-    int rc = last >= '0' && last <= '9' ? ta_out_str(&e->o, text) : 0;
+    int rc = last >= '0' && last <= '9' ? ta_writer_str(&e->o, text) : 0;
     Py_DECREF(text);
     return rc;
 }
@@ -98,10 +99,10 @@ static bool is_hidden_key(PyObject *key)
 
 static int encode_list(enc *e, const ta_shape_node *items, PyObject *list, bool trusted, int depth)
 {
-    if (ta_out_put(&e->o, '[') < 0)
+    if (ta_writer_put(&e->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (i > 0 && ta_out_put(&e->o, ',') < 0)
+        if (i > 0 && ta_writer_put(&e->o, ',') < 0)
             return -1;
         PyObject *item = PyList_GetItemRef(list, i);
         if (item == NULL) { /* shortened by another thread since the check */
@@ -113,7 +114,7 @@ static int encode_list(enc *e, const ta_shape_node *items, PyObject *list, bool 
         if (rc != 1)
             return rc;
     }
-    return ta_out_put(&e->o, ']');
+    return ta_writer_put(&e->o, ']');
 }
 
 static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted,
@@ -127,11 +128,11 @@ static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict
             return 0;
         Py_INCREF(key);
         Py_INCREF(value);
-        int rc = ta_out_put(&e->o, before);
+        int rc = ta_writer_put(&e->o, before);
         if (rc == 1)
-            rc = ta_out_str(&e->o, key);
+            rc = ta_writer_str(&e->o, key);
         if (rc == 1)
-            rc = ta_out_put(&e->o, ':');
+            rc = ta_writer_put(&e->o, ':');
         if (rc == 1)
             rc = encode(e, items, value, trusted, depth);
         Py_DECREF(key);
@@ -142,9 +143,9 @@ static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict
             return 0; /* changed under us */
         before = ',';
     }
-    if (before == '{' && ta_out_put(&e->o, '{') < 0)
+    if (before == '{' && ta_writer_put(&e->o, '{') < 0)
         return -1;
-    return ta_out_put(&e->o, '}');
+    return ta_writer_put(&e->o, '}');
 }
 
 static int encode_dict(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted, int depth)
@@ -161,17 +162,17 @@ static int encode_any(enc *e, const ta_shape_node *n, PyObject *v, bool trusted,
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
-        return ta_out_str(&e->o, v);
+        return ta_writer_str(&e->o, v);
     if (type == &PyLong_Type)
         return encode_int(e, v);
     if (type == &PyFloat_Type)
         return encode_float(e, PyFloat_AS_DOUBLE(v));
     if (v == Py_None)
-        return ta_out_text(&e->o, "null", 4);
+        return ta_writer_text(&e->o, "null", 4);
     if (v == Py_True)
-        return ta_out_text(&e->o, "true", 4);
+        return ta_writer_text(&e->o, "true", 4);
     if (v == Py_False)
-        return ta_out_text(&e->o, "false", 5);
+        return ta_writer_text(&e->o, "false", 5);
     if (depth >= TA_SHAPE_MAX_DEPTH)
         return 0;
     if (type == &PyList_Type)
@@ -185,7 +186,7 @@ static int encode_any(enc *e, const ta_shape_node *n, PyObject *v, bool trusted,
 static inline int put_field_text(enc *e, const ta_shape_field *f, bool first)
 {
     size_t n = (size_t)PyBytes_GET_SIZE(f->text);
-    if (ta_out_room(&e->o, n + 1) < 0)
+    if (ta_writer_room(&e->o, n + 1) < 0)
         return -1;
     *e->o.at++ = first ? '{' : ',';
     memcpy(e->o.at, PyBytes_AS_STRING(f->text), n);
@@ -195,7 +196,7 @@ static inline int put_field_text(enc *e, const ta_shape_field *f, bool first)
 
 static int end_model(enc *e, bool first)
 {
-    return first ? ta_out_text(&e->o, "{}", 2) : ta_out_put(&e->o, '}');
+    return first ? ta_writer_text(&e->o, "{}", 2) : ta_writer_put(&e->o, '}');
 }
 
 /* Writes what validating a dict and dumping the model results in.  Other keys of the dict are
@@ -210,7 +211,7 @@ static int encode_from_dict(enc *e, const ta_shape_node *n, PyObject *dict, int 
             return 0;
         int rc = PyDict_GetItemRef(dict, f->key, &value);
         if (rc < 0)
-            return ta_out_refuse();
+            return ta_writer_refuse();
         if (rc == 0 && f->dflt == NULL)
             return 0;
         rc = put_field_text(e, f, first);
@@ -263,7 +264,7 @@ static int encode_instance(enc *e, const ta_shape_node *n, PyObject *v, int dept
 {
     PyObject *dict = PyObject_GenericGetDict(v, NULL);
     if (dict == NULL)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     int rc = 0;
     if (PyDict_CheckExact(dict)) {
         Py_BEGIN_CRITICAL_SECTION(dict);
@@ -287,12 +288,12 @@ static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int
 {
     PyTypeObject *type = Py_TYPE(v);
     if (v == Py_None && n->nullable && (trusted || !n->none_checked))
-        return ta_out_text(&e->o, "null", 4);
+        return ta_writer_text(&e->o, "null", 4);
     if (n->validates && !trusted)
         return 0;
     switch ((ta_shape_kind)n->kind) {
     case K_STR:
-        return type == &PyUnicode_Type ? ta_out_str(&e->o, v) : 0;
+        return type == &PyUnicode_Type ? ta_writer_str(&e->o, v) : 0;
     case K_INT:
         return type == &PyLong_Type ? encode_int(e, v) : 0;
     case K_FLOAT:
@@ -301,21 +302,21 @@ static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int
         return type == &PyLong_Type && !trusted ? encode_int_as_float(e, v) : 0;
     case K_BOOL:
         if (v == Py_True)
-            return ta_out_text(&e->o, "true", 4);
-        return v == Py_False ? ta_out_text(&e->o, "false", 5) : 0;
+            return ta_writer_text(&e->o, "true", 4);
+        return v == Py_False ? ta_writer_text(&e->o, "false", 5) : 0;
     case K_NONE:
-        return v == Py_None ? ta_out_text(&e->o, "null", 4) : 0;
+        return v == Py_None ? ta_writer_text(&e->o, "null", 4) : 0;
     case K_ANY:
         return encode_any(e, n, v, trusted, depth);
     case K_UUID:
-        return type == e->js->uuid_type ? ta_out_uuid(&e->o, e->js, v) : 0;
+        return type == e->js->uuid_type ? ta_writer_uuid(&e->o, e->js, v) : 0;
     case K_DATE:
     case K_TIME:
     case K_DATETIME: {
         PyTypeObject *expected = n->kind == K_DATE   ? e->js->date_type
                                  : n->kind == K_TIME ? e->js->time_type
                                                      : e->js->datetime_type;
-        int rc = type == expected ? ta_out_moment(&e->o, e->js, v, "Z") : 0;
+        int rc = type == expected ? ta_writer_moment(&e->o, e->js, v, "Z") : 0;
         return rc == 2 ? 0 : rc;
     }
     case K_DECIMAL:
@@ -338,11 +339,11 @@ int ta_shape_encode(PyObject *self, const ta_json_objects *js, PyObject *value, 
                     ta_buf *out)
 {
     size_t start = out->len;
-    enc e = {.o = ta_out_begin(out), .js = js};
+    enc e = {.o = ta_writer_begin(out), .js = js};
     const ta_shape_node *root = ((shape *)self)->root; /* NULL once the collector has cleared it */
     int rc = root ? encode(&e, root, value, trusted, 0) : 0;
     TA_ASSERT(rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
-    ta_out_commit(&e.o);
+    ta_writer_commit(&e.o);
     if (rc != 1)
         out->len = start;
     return rc;
@@ -353,7 +354,7 @@ PyObject *ta_shape_of_model(const ta_json_objects *js, PyTypeObject *model)
     PyObject *found = NULL;
     int rc = PyDict_GetItemRef(js->shapes, (PyObject *)model, &found);
     if (rc == 0) {
-        PyObject *compile = ta_import_attr("turboapi._compile.shape", "shape_of_model");
+        PyObject *compile = ta_types_import("turboapi._compile.shape", "shape_of_model");
         found = compile ? PyObject_CallOneArg(compile, (PyObject *)model) : NULL;
         Py_XDECREF(compile);
         if (found == NULL)
@@ -471,5 +472,5 @@ int ta_shape_init(PyObject *module, ta_state *st)
 {
     ta_json_objects *js = ta_json_objects_of(st);
     js->shapes = PyDict_New();
-    return js->shapes ? ta_add_type(module, &shape_spec, "Shape", &js->shape_type) : -1;
+    return js->shapes ? ta_types_add(module, &shape_spec, "Shape", &js->shape_type) : -1;
 }

@@ -3,11 +3,11 @@
 
 #include <datetime.h>
 
-int ta_out_grow(ta_out *o, size_t n)
+int ta_writer_grow(ta_writer *o, size_t n)
 {
-    ta_out_commit(o);
+    ta_writer_commit(o);
     char *p = ta_buf_reserve(o->buf, n);
-    ta_out_resume(o);
+    ta_writer_resume(o);
     if (!p) {
         PyErr_NoMemory();
         return -1;
@@ -15,7 +15,7 @@ int ta_out_grow(ta_out *o, size_t n)
     return 1;
 }
 
-int ta_out_refuse(void)
+int ta_writer_refuse(void)
 {
     TA_ASSERT(PyErr_Occurred() != NULL);
     if (PyErr_ExceptionMatches(PyExc_Exception) && !PyErr_ExceptionMatches(PyExc_MemoryError)) {
@@ -26,9 +26,9 @@ int ta_out_refuse(void)
 }
 
 /* Continues after what was appended to the buffer itself. */
-static int appended(ta_out *o, int err)
+static int appended(ta_writer *o, int err)
 {
-    ta_out_resume(o);
+    ta_writer_resume(o);
     if (TA_LIKELY(err == TA_OK))
         return 1;
     if (err == TA_ENOMEM) {
@@ -38,10 +38,10 @@ static int appended(ta_out *o, int err)
     return 0; /* a lone surrogate */
 }
 
-int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
+int ta_writer_long_str(ta_writer *o, PyObject *s, size_t len)
 {
     const void *data = PyUnicode_DATA(s);
-    ta_out_commit(o);
+    ta_writer_commit(o);
     if (PyUnicode_IS_ASCII(s))
         return appended(o, ta_json_string_utf8(o->buf, data, len));
     if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
@@ -51,7 +51,7 @@ int ta_out_long_str(ta_out *o, PyObject *s, size_t len)
     return appended(o, ta_json_string_ucs4(o->buf, data, len));
 }
 
-int ta_out_ascii_str(ta_out *o, PyObject *s)
+int ta_writer_ascii_str(ta_writer *o, PyObject *s)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(s) < 0)
@@ -60,8 +60,8 @@ int ta_out_ascii_str(ta_out *o, PyObject *s)
     const void *data = PyUnicode_DATA(s);
     size_t len = (size_t)PyUnicode_GET_LENGTH(s);
     if (TA_LIKELY(PyUnicode_IS_ASCII(s) && memchr(data, 0x7f, len) == NULL))
-        return ta_out_str(o, s);
-    ta_out_commit(o);
+        return ta_writer_str(o, s);
+    ta_writer_commit(o);
     if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
         return appended(o, ta_json_ascii_latin1(o->buf, data, len));
     if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
@@ -69,21 +69,21 @@ int ta_out_ascii_str(ta_out *o, PyObject *s)
     return appended(o, ta_json_ascii_ucs4(o->buf, data, len));
 }
 
-int ta_out_int(ta_out *o, PyObject *v)
+int ta_writer_int(ta_writer *o, PyObject *v)
 {
     long long n;
-    if (TA_LIKELY(ta_out_small_int(v, &n))) {
-        if (ta_out_room(o, TA_JSON_INT_MAX) < 0)
+    if (TA_LIKELY(ta_writer_small_int(v, &n))) {
+        if (ta_writer_room(o, TA_JSON_INT_MAX) < 0)
             return -1;
         o->at = ta_json_write_i64(o->at, n);
         return 1;
     }
     PyObject *text = PyObject_Repr(v);
     if (!text) /* more digits than sys.get_int_max_str_digits() */
-        return ta_out_refuse();
+        return ta_writer_refuse();
     Py_ssize_t len;
     const char *s = PyUnicode_AsUTF8AndSize(text, &len);
-    int rc = s ? ta_out_text(o, s, (size_t)len) : -1;
+    int rc = s ? ta_writer_text(o, s, (size_t)len) : -1;
     Py_DECREF(text);
     return rc;
 }
@@ -118,7 +118,7 @@ static char *write_time(char *p, int hour, int minute, int second, int us)
     return p;
 }
 
-int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char *utc)
+int ta_writer_moment(ta_writer *o, const ta_json_objects *js, PyObject *v, const char *utc)
 {
     (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
     const PyTypeObject *type = Py_TYPE(v);
@@ -147,7 +147,7 @@ int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char 
         return 2;
     }
     *p++ = '"';
-    return ta_out_text(o, text, (size_t)(p - text));
+    return ta_writer_text(o, text, (size_t)(p - text));
 }
 
 /* Writes the number's 16 bytes; 0 when it is not what a UUID keeps there. */
@@ -159,18 +159,18 @@ static int uuid_bytes(PyObject *number, unsigned char raw[16])
     Py_ssize_t n = PyLong_AsNativeBytes(
         number, raw, 16, Py_ASNATIVEBYTES_BIG_ENDIAN | Py_ASNATIVEBYTES_UNSIGNED_BUFFER);
     if (n < 0)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     return n <= 16;
 #else
-    return _PyLong_AsByteArray((PyLongObject *)number, raw, 16, 0, 0) < 0 ? ta_out_refuse() : 1;
+    return _PyLong_AsByteArray((PyLongObject *)number, raw, 16, 0, 0) < 0 ? ta_writer_refuse() : 1;
 #endif
 }
 
-int ta_out_uuid(ta_out *o, const ta_json_objects *js, PyObject *v)
+int ta_writer_uuid(ta_writer *o, const ta_json_objects *js, PyObject *v)
 {
     PyObject *number = PyObject_GetAttr(v, js->str_int);
     if (!number)
-        return ta_out_refuse();
+        return ta_writer_refuse();
     unsigned char raw[16];
     int rc = uuid_bytes(number, raw);
     Py_DECREF(number);
@@ -187,5 +187,5 @@ int ta_out_uuid(ta_out *o, const ta_json_objects *js, PyObject *v)
         *p++ = hex[raw[i] & 15];
     }
     *p = '"';
-    return ta_out_text(o, text, sizeof text);
+    return ta_writer_text(o, text, sizeof text);
 }

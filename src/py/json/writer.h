@@ -14,10 +14,10 @@
 #include "json/escape.h"
 #include "json/num.h"
 
-typedef struct ta_out {
+typedef struct ta_writer {
     ta_buf *buf;           /* borrowed */
     char *from, *at, *end; /* written from..at, not committed to `buf` yet; room up to end */
-} ta_out;
+} ta_writer;
 
 /* Strings up to here are written in one go. */
 enum { TA_OUT_SHORT_STRING = 512 };
@@ -25,49 +25,49 @@ enum { TA_OUT_SHORT_STRING = 512 };
 /* -- the writer -------------------------------------------------------------------------------- */
 
 /* Starts to write after what the buffer holds. */
-static inline void ta_out_resume(ta_out *o)
+static inline void ta_writer_resume(ta_writer *o)
 {
     ta_buf *buf = o->buf;
     o->from = o->at = buf->data ? buf->data + buf->off + buf->len : NULL;
     o->end = buf->data ? buf->data + buf->cap : NULL;
 }
 
-static inline ta_out ta_out_begin(ta_buf *buf)
+static inline ta_writer ta_writer_begin(ta_buf *buf)
 {
-    ta_out o = {.buf = buf};
-    ta_out_resume(&o);
+    ta_writer o = {.buf = buf};
+    ta_writer_resume(&o);
     return o;
 }
 
 /* Commits what was written to the buffer. */
-static inline void ta_out_commit(ta_out *o)
+static inline void ta_writer_commit(ta_writer *o)
 {
     TA_ASSERT(o->from <= o->at && o->at <= o->end);
     ta_buf_commit(o->buf, (size_t)(o->at - o->from));
     o->from = o->at;
 }
 
-int ta_out_grow(ta_out *o, size_t n);
+int ta_writer_grow(ta_writer *o, size_t n);
 
 /* Room for n bytes at o->at; 1, or -1 with an exception. */
-static inline int ta_out_room(ta_out *o, size_t n)
+static inline int ta_writer_room(ta_writer *o, size_t n)
 {
     if (TA_LIKELY((size_t)(o->end - o->at) >= n))
         return 1;
-    return ta_out_grow(o, n);
+    return ta_writer_grow(o, n);
 }
 
-static inline int ta_out_put(ta_out *o, char c)
+static inline int ta_writer_put(ta_writer *o, char c)
 {
-    if (ta_out_room(o, 1) < 0)
+    if (ta_writer_room(o, 1) < 0)
         return -1;
     *o->at++ = c;
     return 1;
 }
 
-static inline int ta_out_text(ta_out *o, const char *text, size_t n)
+static inline int ta_writer_text(ta_writer *o, const char *text, size_t n)
 {
-    if (ta_out_room(o, n) < 0)
+    if (ta_writer_room(o, n) < 0)
         return -1;
     memcpy(o->at, text, n);
     o->at += n;
@@ -80,14 +80,14 @@ static inline int ta_out_text(ta_out *o, const char *text, size_t n)
  * Handles the exception of a failed call: 0 and cleared, as Python's own code raises it again; -1
  * for MemoryError and interrupts.
  */
-int ta_out_refuse(void);
+int ta_writer_refuse(void);
 
 /* A str of any length. */
-int ta_out_long_str(ta_out *o, PyObject *s, size_t len);
+int ta_writer_long_str(ta_writer *o, PyObject *s, size_t len);
 /* The same in ASCII. */
-int ta_out_ascii_str(ta_out *o, PyObject *s);
+int ta_writer_ascii_str(ta_writer *o, PyObject *s);
 
-static inline int ta_out_str(ta_out *o, PyObject *s)
+static inline int ta_writer_str(ta_writer *o, PyObject *s)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(s) < 0)
@@ -95,8 +95,8 @@ static inline int ta_out_str(ta_out *o, PyObject *s)
 #endif
     size_t len = (size_t)PyUnicode_GET_LENGTH(s);
     if (TA_UNLIKELY(len > TA_OUT_SHORT_STRING || PyUnicode_KIND(s) != PyUnicode_1BYTE_KIND))
-        return ta_out_long_str(o, s, len);
-    if (ta_out_room(o, TA_JSON_STRING_ROOM(len)) < 0)
+        return ta_writer_long_str(o, s, len);
+    if (ta_writer_room(o, TA_JSON_STRING_ROOM(len)) < 0)
         return -1;
     if (TA_LIKELY(PyUnicode_IS_ASCII(s)))
         o->at = ta_json_write_utf8(o->at, (const char *)PyUnicode_DATA(s), len);
@@ -106,7 +106,7 @@ static inline int ta_out_str(ta_out *o, PyObject *s)
 }
 
 /* An exact int into *n: false when it has more than 64 bits. */
-static inline bool ta_out_small_int(PyObject *v, long long *n)
+static inline bool ta_writer_small_int(PyObject *v, long long *n)
 {
     int overflow = 0;
 #if PY_VERSION_HEX >= 0x030c0000
@@ -120,15 +120,15 @@ static inline bool ta_out_small_int(PyObject *v, long long *n)
 }
 
 /* Any exact int, without quotation marks. */
-int ta_out_int(ta_out *o, PyObject *v);
+int ta_writer_int(ta_writer *o, PyObject *v);
 
 /*
  * An exact date, time or datetime in quotation marks, as isoformat() writes it, but UTC as `utc`.
  * 2: it has another time zone, nothing is written.
  */
-int ta_out_moment(ta_out *o, const ta_json_objects *js, PyObject *v, const char *utc);
+int ta_writer_moment(ta_writer *o, const ta_json_objects *js, PyObject *v, const char *utc);
 
 /* An exact uuid.UUID. */
-int ta_out_uuid(ta_out *o, const ta_json_objects *js, PyObject *v);
+int ta_writer_uuid(ta_writer *o, const ta_json_objects *js, PyObject *v);
 
 #endif

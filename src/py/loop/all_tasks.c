@@ -17,7 +17,7 @@
 
 /* Returns the inner set of asyncio's WeakSet, borrowed, or NULL when add() and discard() must be
  * called. */
-static PyObject *data_of(const ta_task_state *s)
+static PyObject *data_of(const ta_task_pool_state *s)
 {
     /* Removals that were deferred during an iteration come first. */
     return s->all_data != NULL && PyList_GET_SIZE(s->all_pending) == 0 ? s->all_data : NULL;
@@ -30,9 +30,9 @@ static int call(PyObject *function, PyObject *task)
     return res ? 0 : -1;
 }
 
-int ta_all_tasks_add(ta_tramp *t)
+int ta_all_tasks_add(ta_trampoline *t)
 {
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *data = data_of(s);
     if (data == NULL)
         return call(s->register_task, t->task);
@@ -41,9 +41,9 @@ int ta_all_tasks_add(ta_tramp *t)
     return PySet_Add(data, t->weak);
 }
 
-int ta_all_tasks_discard(ta_tramp *t)
+int ta_all_tasks_discard(ta_trampoline *t)
 {
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *data = data_of(s);
     if (data == NULL || t->weak == NULL)
         return call(s->unregister_task, t->task);
@@ -53,7 +53,7 @@ int ta_all_tasks_discard(ta_tramp *t)
 /* -- the set's methods ------------------------------------------------------------------------ */
 
 /* WeakSet's own method. */
-static PyObject *call_own(const ta_task_state *s, const char *name, PyObject *task)
+static PyObject *call_own(const ta_task_pool_state *s, const char *name, PyObject *task)
 {
     if (s->all_set == NULL) /* the module is being taken down */
         Py_RETURN_NONE;
@@ -66,7 +66,7 @@ static PyObject *call_own(const ta_task_state *s, const char *name, PyObject *ta
 
 static PyObject *set_add(PyObject *module, PyObject *task)
 {
-    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
     PyObject *data = data_of(s);
     if (data == NULL)
         return call_own(s, "add", task);
@@ -80,7 +80,7 @@ static PyObject *set_add(PyObject *module, PyObject *task)
 
 static PyObject *set_discard(PyObject *module, PyObject *task)
 {
-    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
     PyObject *data = data_of(s);
     if (data == NULL)
         return call_own(s, "discard", task);
@@ -95,7 +95,7 @@ static PyObject *set_discard(PyObject *module, PyObject *task)
 /* The callback of a weak reference: its Task is gone. */
 static PyObject *forget(PyObject *module, PyObject *weak)
 {
-    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
     if (s->all_data == NULL)
         Py_RETURN_NONE;
     int rc = PySet_GET_SIZE(s->all_iterating) > 0 ? PyList_Append(s->all_pending, weak)
@@ -128,7 +128,7 @@ static int put_in_place(PyObject *set, PyObject *module, PyMethodDef *def)
 
 int ta_all_tasks_speed_up(PyObject *module)
 {
-    const ta_task_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
     if (s->all_set == NULL)
         return 0;
     return put_in_place(s->all_set, module, &methods[ADD]) < 0
@@ -151,7 +151,7 @@ static int take(PyObject *set, const char *name, PyTypeObject *type, PyObject **
 }
 
 /* Takes the WeakSet's parts, if it is the known kind.  0, or -1 with an exception. */
-static int take_apart(ta_task_state *s, PyObject *module, PyObject *set)
+static int take_apart(ta_task_pool_state *s, PyObject *module, PyObject *set)
 {
     int data = take(set, "data", &PySet_Type, &s->all_data);
     int pending = take(set, "_pending_removals", &PyList_Type, &s->all_pending);
@@ -174,8 +174,8 @@ int ta_all_tasks_init(PyObject *module, ta_state *st)
     return 0;
 #else
     const char *name = PY_VERSION_HEX >= 0x030C0000 ? "_scheduled_tasks" : "_all_tasks";
-    PyObject *set = NULL, *class = ta_import_attr("weakref", "WeakSet");
-    int rc = class ? ta_import_optional("asyncio.tasks", name, &set) : -1;
+    PyObject *set = NULL, *class = ta_types_import("weakref", "WeakSet");
+    int rc = class ? ta_types_import_optional("asyncio.tasks", name, &set) : -1;
     if (rc > 0)
         rc = Py_IS_TYPE(set, (PyTypeObject *)class)
                  ? take_apart(&ta_loop_objects_of(st)->task, module, set)

@@ -132,7 +132,7 @@ static PyObject *loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_
 static int wake(ta_evloop *l)
 {
     /* What a plain loop has ready is no news to the Selector: the file of asyncio's is. */
-    if (!l->plain && l->selector != NULL && ta_selector_kick(l->st, l->selector))
+    if (!l->plain && l->selector != NULL && ta_selector_lag_kick(l->st, l->selector))
         return 0;
     PyObject *res =
         PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.write_to_self, (PyObject *)l);
@@ -614,9 +614,9 @@ int ta_evloop_init(PyObject *module, ta_state *st)
 {
     ta_evloop_state *s = &ta_loop_objects_of(st)->evloop;
     if (ta_evloop_queue_init(module, st) < 0 ||
-        ta_add_type(module, &spec, "LoopBase", &s->type) < 0)
+        ta_types_add(module, &spec, "LoopBase", &s->type) < 0)
         return -1;
-    PyObject *selector_loop = ta_import_attr("asyncio.selector_events", "BaseSelectorEventLoop");
+    PyObject *selector_loop = ta_types_import("asyncio.selector_events", "BaseSelectorEventLoop");
     if (selector_loop == NULL)
         return -1;
     /* Private names: turboapi.loop looks whether they are there before it makes a loop. */
@@ -624,8 +624,8 @@ int ta_evloop_init(PyObject *module, ta_state *st)
     if (rc >= 0)
         rc = PyObject_GetOptionalAttrString(selector_loop, "_write_to_self", &s->write_to_self);
     Py_DECREF(selector_loop);
-    if (rc < 0 || (s->base_class = ta_import_attr("asyncio", "BaseEventLoop")) == NULL ||
-        (s->deque = ta_import_attr("collections", "deque")) == NULL ||
+    if (rc < 0 || (s->base_class = ta_types_import("asyncio", "BaseEventLoop")) == NULL ||
+        (s->deque = ta_types_import("collections", "deque")) == NULL ||
         (s->futures_module = PyImport_ImportModule("asyncio.futures")) == NULL ||
         (s->tasks_module = PyImport_ImportModule("asyncio.tasks")) == NULL ||
         (s->loop_kwname = Py_BuildValue("(s)", "loop")) == NULL ||

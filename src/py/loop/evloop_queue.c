@@ -421,5 +421,5 @@ static PyType_Spec view_spec = {
 
 int ta_evloop_queue_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &view_spec, NULL, &ta_loop_objects_of(st)->evloop.view_type);
+    return ta_types_add(module, &view_spec, NULL, &ta_loop_objects_of(st)->evloop.view_type);
 }

@@ -12,9 +12,9 @@
 
 typedef enum { PENDING, FINISHED, CANCELLED } waiter_state;
 
-struct ta_waiter {
+struct ta_future {
     PyObject_HEAD
-    ta_loopstate *ls;     /* borrowed: used by set_* only, whose caller belongs to that loop */
+    ta_loop_state *ls;    /* borrowed: used by set_* only, whose caller belongs to that loop */
     PyObject *aioloop;    /* owned */
     PyObject *cb0, *ctx0; /* owned: the first callback (most often the only one) and its context */
     PyObject *more;       /* owned: list of (callback, context), or NULL */
@@ -22,19 +22,19 @@ struct ta_waiter {
     PyObject *exc;        /* owned */
     PyObject *cancel_msg; /* owned */
     void (*on_cancel)(void *arg);
-    void *arg; /* borrowed: until ta_waiter_detach */
+    void *arg; /* borrowed: until ta_future_detach */
     waiter_state state;
     char blocking;
 };
 
-static inline ta_waiter *cast(PyObject *obj)
+static inline ta_future *cast(PyObject *obj)
 {
-    return (ta_waiter *)obj;
+    return (ta_future *)obj;
 }
 
-ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg)
+ta_future *ta_future_new(ta_loop_state *ls, void (*cancel)(void *arg), void *arg)
 {
-    ta_waiter *w = PyObject_GC_New(ta_waiter, ta_loop_objects_of(ls->st)->task.waiter_type);
+    ta_future *w = PyObject_GC_New(ta_future, ta_loop_objects_of(ls->st)->task.future_type);
     if (w == NULL)
         return NULL;
     memset((char *)w + sizeof(PyObject), 0, sizeof *w - sizeof(PyObject));
@@ -46,20 +46,20 @@ ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg)
     return w;
 }
 
-void ta_waiter_detach(ta_waiter *w)
+void ta_future_detach(ta_future *w)
 {
     w->on_cancel = NULL;
     w->arg = NULL;
 }
 
-bool ta_waiter_done(const ta_waiter *w)
+bool ta_future_done(const ta_future *w)
 {
     return w->state != PENDING;
 }
 
 /* -- callbacks -------------------------------------------------------------------------------- */
 
-static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
+static int call_soon(ta_future *w, PyObject *cb, PyObject *ctx)
 {
     ta_state *st = ta_state_of(Py_TYPE(w));
     PyObject *args[4] = {w->aioloop, cb, (PyObject *)w, ctx};
@@ -72,32 +72,32 @@ static int call_soon(ta_waiter *w, PyObject *cb, PyObject *ctx)
 }
 
 /* False: the loop has to call it. */
-static bool call_now(ta_loopstate *ls, ta_waiter *w, PyObject *cb, PyObject *ctx)
+static bool call_now(ta_loop_state *ls, ta_future *w, PyObject *cb, PyObject *ctx)
 {
     if (PyContext_Enter(ctx) < 0) { /* it is in use: somebody runs a loop inside a callback */
         PyErr_Clear();
         return false;
     }
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     PyObject *res = PyObject_CallOneArg(cb, (PyObject *)w);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(ctx) < 0)
         PyErr_Clear();
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
-        ta_ls_unhandled(ls, "Exception in a callback of a waiter");
+        ta_loop_state_unhandled(ls, "Exception in a callback of a waiter");
     }
     Py_XDECREF(res);
     return true;
 }
 
-static void run_one(ta_waiter *w, bool now, PyObject *cb, PyObject *ctx)
+static void run_one(ta_future *w, bool now, PyObject *cb, PyObject *ctx)
 {
     if (now) {
         if (call_now(w->ls, w, cb, ctx))
             return;
-        ta_ls_enter(w->ls);
+        ta_loop_state_enter(w->ls);
     }
     if (call_soon(w, cb, ctx) < 0) {
         if (PyErr_ExceptionMatches(PyExc_RuntimeError))
@@ -106,11 +106,11 @@ static void run_one(ta_waiter *w, bool now, PyObject *cb, PyObject *ctx)
             PyErr_WriteUnraisable(cb);
     }
     if (now)
-        ta_ls_leave(w->ls);
+        ta_loop_state_leave(w->ls);
 }
 
 /* Takes the callbacks out first: they may add others, or drop the last reference to w. */
-static void run_callbacks(ta_waiter *w, bool now)
+static void run_callbacks(ta_future *w, bool now)
 {
     PyObject *cb0 = w->cb0, *ctx0 = w->ctx0, *more = w->more;
     if (cb0 == NULL && more == NULL)
@@ -130,17 +130,17 @@ static void run_callbacks(ta_waiter *w, bool now)
     Py_DECREF(w);
 }
 
-void ta_waiter_set_result(ta_waiter *w, PyObject *result)
+void ta_future_set_result(ta_future *w, PyObject *result)
 {
     if (w->state != PENDING)
         return;
     w->state = FINISHED;
     w->result = Py_NewRef(result);
-    ta_waiter_detach(w);
-    run_callbacks(w, ta_ls_may_start(w->ls));
+    ta_future_detach(w);
+    run_callbacks(w, ta_loop_state_may_start(w->ls));
 }
 
-void ta_waiter_set_exception(ta_waiter *w, PyObject *exc)
+void ta_future_set_exception(ta_future *w, PyObject *exc)
 {
     if (w->state != PENDING) {
         Py_DECREF(exc);
@@ -148,13 +148,13 @@ void ta_waiter_set_exception(ta_waiter *w, PyObject *exc)
     }
     w->state = FINISHED;
     w->exc = exc;
-    ta_waiter_detach(w);
-    run_callbacks(w, ta_ls_may_start(w->ls));
+    ta_future_detach(w);
+    run_callbacks(w, ta_loop_state_may_start(w->ls));
 }
 
 /* -- methods ---------------------------------------------------------------------------------- */
 
-static PyObject *make_cancelled(ta_waiter *w) /* new reference to an exception */
+static PyObject *make_cancelled(ta_future *w) /* new reference to an exception */
 {
     ta_state *st = ta_state_of(Py_TYPE(w));
     if (w->cancel_msg == NULL || Py_IsNone(w->cancel_msg))
@@ -162,7 +162,7 @@ static PyObject *make_cancelled(ta_waiter *w) /* new reference to an exception *
     return PyObject_CallOneArg(st->exc.cancelled_error, w->cancel_msg);
 }
 
-static void raise_cancelled(ta_waiter *w)
+static void raise_cancelled(ta_future *w)
 {
     PyObject *exc = make_cancelled(w);
     if (exc != NULL)
@@ -171,7 +171,7 @@ static void raise_cancelled(ta_waiter *w)
 
 static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     switch (w->state) {
     case FINISHED:
         if (w->result != NULL)
@@ -190,7 +190,7 @@ static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *waiter_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     switch (w->state) {
     case FINISHED:
         return Py_NewRef(w->exc ? w->exc : Py_None);
@@ -228,7 +228,7 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"msg", NULL};
     PyObject *msg = NULL;
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", keywords, &msg))
         return NULL;
     if (w->state != PENDING)
@@ -237,7 +237,7 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
     w->cancel_msg = Py_XNewRef(msg);
     void (*on_cancel)(void *) = w->on_cancel;
     void *arg = w->arg;
-    ta_waiter_detach(w);
+    ta_future_detach(w);
     if (on_cancel != NULL)
         on_cancel(arg);
     run_callbacks(w, false); /* we are in the step of the Task that cancels */
@@ -247,7 +247,7 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                           PyObject *kwnames)
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     if (nargs != 1 || nkw > 1 ||
         (nkw == 1 && !PyUnicode_EqualToUTF8AndSize(PyTuple_GET_ITEM(kwnames, 0), "context", 7))) {
@@ -282,7 +282,7 @@ static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args,
 
 static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     long removed = 0;
     if (w->cb0 != NULL) {
         PyObject *cb0 = Py_NewRef(w->cb0);
@@ -323,7 +323,7 @@ static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
 /* `await waiter`: yields itself while it is pending, then returns its result. */
 static PySendResult waiter_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     if (w->state == PENDING) {
         w->blocking = 1;
         *result = Py_NewRef(self);
@@ -356,7 +356,7 @@ static PyObject *waiter_repr(PyObject *self)
 
 static int waiter_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(w->aioloop);
     Py_VISIT(w->cb0);
@@ -370,7 +370,7 @@ static int waiter_traverse(PyObject *self, visitproc visit, void *arg)
 
 static int waiter_clear(PyObject *self)
 {
-    ta_waiter *w = cast(self);
+    ta_future *w = cast(self);
     Py_CLEAR(w->aioloop);
     Py_CLEAR(w->cb0);
     Py_CLEAR(w->ctx0);
@@ -405,7 +405,7 @@ static PyMethodDef methods[] = {
 };
 
 static PyMemberDef members[] = {
-    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_waiter, blocking), 0, NULL},
+    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_future, blocking), 0, NULL},
     {NULL},
 };
 
@@ -426,18 +426,18 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
     .name = "turboapi._core.Waiter",
-    .basicsize = sizeof(ta_waiter),
+    .basicsize = sizeof(ta_future),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
 
-int ta_waiter_init(PyObject *module, ta_state *st)
+int ta_future_init(PyObject *module, ta_state *st)
 {
-    ta_loop_objects_of(st)->task.invalid_state = ta_import_attr("asyncio", "InvalidStateError");
+    ta_loop_objects_of(st)->task.invalid_state = ta_types_import("asyncio", "InvalidStateError");
     if (ta_loop_objects_of(st)->task.invalid_state == NULL)
         return -1;
     ta_loop_objects_of(st)->task.context_kwnames = PyTuple_Pack(1, st->names.context);
     if (ta_loop_objects_of(st)->task.context_kwnames == NULL)
         return -1;
-    return ta_add_type(module, &spec, NULL, &ta_loop_objects_of(st)->task.waiter_type);
+    return ta_types_add(module, &spec, NULL, &ta_loop_objects_of(st)->task.future_type);
 }

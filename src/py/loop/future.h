@@ -10,17 +10,17 @@
 
 #include "py/loop/loop_state.h"
 
-typedef struct ta_waiter ta_waiter;
+typedef struct ta_future ta_future;
 
 /* `cancel` (may be NULL) is told that somebody cancelled it: not from within set_*. */
-ta_waiter *ta_waiter_new(ta_loopstate *ls, void (*cancel)(void *arg), void *arg);
+ta_future *ta_future_new(ta_loop_state *ls, void (*cancel)(void *arg), void *arg);
 /* Forgets `cancel`: its arg is about to die. */
-void ta_waiter_detach(ta_waiter *w);
-bool ta_waiter_done(const ta_waiter *w);
+void ta_future_detach(ta_future *w);
+bool ta_future_done(const ta_future *w);
 /* Both do nothing when it is done already.  result: borrowed.  exc: steals. */
-void ta_waiter_set_result(ta_waiter *w, PyObject *result);
-void ta_waiter_set_exception(ta_waiter *w, PyObject *exc);
+void ta_future_set_result(ta_future *w, PyObject *result);
+void ta_future_set_exception(ta_future *w, PyObject *exc);
 
-int ta_waiter_init(PyObject *module, ta_state *st);
+int ta_future_init(PyObject *module, ta_state *st);
 
 #endif

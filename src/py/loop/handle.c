@@ -392,7 +392,7 @@ static PyType_Slot timer_slots[] = {HANDLE_SLOTS(timer_make, timer_methods, time
 static int add_type(PyObject *module, const char *name, PyType_Slot *slots, int *size,
                     PyTypeObject **out)
 {
-    PyObject *base = ta_import_attr("asyncio", strrchr(name, '.') + 1);
+    PyObject *base = ta_types_import("asyncio", strrchr(name, '.') + 1);
     if (base == NULL)
         return -1;
     int needed = (int)((PyTypeObject *)base)->tp_basicsize + (int)sizeof(ta_handle);
@@ -417,12 +417,12 @@ int ta_handle_init(PyObject *module, ta_state *st)
         add_type(module, "turboapi._core.Handle", handle_slots, &size, &s->handle_type) < 0 ||
         PyModule_AddType(module, s->timer_type) < 0 || PyModule_AddType(module, s->handle_type) < 0)
         return -1;
-    if ((s->future_type = ta_import_attr("asyncio", "Future")) == NULL ||
+    if ((s->future_type = ta_types_import("asyncio", "Future")) == NULL ||
         (s->future_cancelled = PyObject_GetAttrString(s->future_type, "cancelled")) == NULL ||
         (s->future_set_result = PyObject_GetAttrString(s->future_type, "set_result")) == NULL)
         return -1;
-    return ta_import_optional("asyncio.futures", "_set_result_unless_cancelled",
-                              &s->set_result_unless_cancelled) < 0
+    return ta_types_import_optional("asyncio.futures", "_set_result_unless_cancelled",
+                                    &s->set_result_unless_cancelled) < 0
                ? -1
                : 0;
 }

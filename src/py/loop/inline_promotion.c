@@ -63,7 +63,7 @@ static int64_t cpu_ns(void)
     return (int64_t)ts.tv_sec * 1000000000 + ts.tv_nsec;
 }
 
-void ta_promote_begin(ta_call_watch *watch)
+void ta_inline_promotion_begin(ta_call_watch *watch)
 {
     struct rusage ru;
     (void)getrusage(RUSAGE_THREAD, &ru);
@@ -72,7 +72,7 @@ void ta_promote_begin(ta_call_watch *watch)
     watch->start_ns = now_ns();
 }
 
-void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
+void ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
 {
     if (stat == NULL ||
         atomic_load_explicit(&stat->state, memory_order_relaxed) != TA_CALL_LEARNING)
@@ -97,13 +97,13 @@ void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
 }
 
 /* The log is told (turboapi._serving.watchdog); no exception is set before or after. */
-static void tell(ta_loopstate *ls, PyObject *func, int64_t took, const char *how_long)
+static void tell(ta_loop_state *ls, PyObject *func, int64_t took, const char *how_long)
 {
-    PyObject *report = ta_import_attr("turboapi._serving.watchdog", "demoted"), *res = NULL;
-    ta_ls_enter(ls);
+    PyObject *report = ta_types_import("turboapi._serving.watchdog", "demoted"), *res = NULL;
+    ta_loop_state_enter(ls);
     if (report != NULL)
         res = PyObject_CallFunction(report, "Ods", func, (double)took / 1e9, how_long);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     if (res == NULL)
         ta_exc_report(ls->st, NULL, "Exception while a slow function was reported");
     Py_XDECREF(report);
@@ -111,12 +111,12 @@ static void tell(ta_loopstate *ls, PyObject *func, int64_t took, const char *how
 }
 
 /* Returns whether the thread may have waited for the GIL while threads of ours had it. */
-static bool is_doubtful(ta_loopstate *ls, int64_t took, long switches)
+static bool is_doubtful(ta_loop_state *ls, int64_t took, long switches)
 {
 #ifdef Py_GIL_DISABLED
     return false;
 #else
-    return switches > 0 && ta_pool_active(ls) > 0 &&
+    return switches > 0 && ta_thread_pool_active(ls) > 0 &&
            (took < LONG_NS || switches >= took / SWITCH_NS);
 #endif
 }
@@ -127,7 +127,7 @@ static bool is_doubtful(ta_loopstate *ls, int64_t took, long switches)
  * snapshot than can have passed before the call.  If neither is true, the system took the processor
  * away, which tells nothing.
  */
-static void stalled(ta_loopstate *ls, ta_callstat *stat, PyObject *func, int64_t start,
+static void stalled(ta_loop_state *ls, ta_callstat *stat, PyObject *func, int64_t start,
                     int64_t took)
 {
     struct rusage ru;
@@ -156,10 +156,10 @@ static void stalled(ta_loopstate *ls, ta_callstat *stat, PyObject *func, int64_t
         tell(ls, func, took, for_good ? "from now on" : blocked ? "for ten minutes" : "for now");
 }
 
-PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
-                          PyObject *const *args, size_t nargsf, PyObject *kwnames)
+PyObject *ta_inline_promotion_call(ta_loop_state *ls, ta_callstat *stat, PyObject *func,
+                                   PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
-    PyObject *context = ta_ls_copy_context(ls);
+    PyObject *context = ta_loop_state_copy_context(ls);
     if (context == NULL || PyContext_Enter(context) < 0) {
         Py_XDECREF(context);
         return NULL;
@@ -173,9 +173,9 @@ PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
         ls->watch.cpu_ns = cpu_ns();
         ls->watch.switches = ru.ru_nvcsw;
     }
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     PyObject *res = PyObject_Vectorcall(func, args, nargsf, kwnames);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     int64_t end = now_ns();
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (TA_UNLIKELY(end - start > STALL_NS))

@@ -32,13 +32,13 @@ typedef struct ta_call_watch {
     long switches;  /* voluntary ones of this thread */
 } ta_call_watch;
 
-void ta_promote_begin(ta_call_watch *watch);
+void ta_inline_promotion_begin(ta_call_watch *watch);
 /* stat may be NULL.  `stays`: the function used what only a worker thread has. */
-void ta_promote_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
+void ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
 
 enum { TA_CALL_LEARNING = 0, TA_CALL_INLINE = 1, TA_CALL_NEVER = 2 };
 
-static inline bool ta_promote_is_inline(const ta_callstat *stat)
+static inline bool ta_inline_promotion_is_inline(const ta_callstat *stat)
 {
     return stat != NULL &&
            atomic_load_explicit(&stat->state, memory_order_relaxed) == TA_CALL_INLINE;
@@ -46,7 +46,7 @@ static inline bool ta_promote_is_inline(const ta_callstat *stat)
 
 /* Calls the function here, in a copy of the current context, and demotes it if it stalls the loop.
  */
-PyObject *ta_promote_call(ta_loopstate *ls, ta_callstat *stat, PyObject *func,
-                          PyObject *const *args, size_t nargsf, PyObject *kwnames);
+PyObject *ta_inline_promotion_call(ta_loop_state *ls, ta_callstat *stat, PyObject *func,
+                                   PyObject *const *args, size_t nargsf, PyObject *kwnames);
 
 #endif

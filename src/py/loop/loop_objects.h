@@ -36,11 +36,11 @@ typedef struct ta_evloop_state {
 } ta_evloop_state;
 
 /* future.c, task_pool.c */
-typedef struct ta_task_state {
-    PyTypeObject *waiter_type;
-    PyTypeObject *tramp_type;
+typedef struct ta_task_pool_state {
+    PyTypeObject *future_type;
+    PyTypeObject *trampoline_type;
     PyObject *task_class; /* asyncio.Task */
-    PyTypeObject *park_type;
+    PyTypeObject *parking_type;
     PyObject *invalid_state;   /* asyncio.InvalidStateError */
     PyObject *context_kwnames; /* ("context",) */
     /* Private names of asyncio: NULL when it has none of that name, and then Tasks aren't pooled.
@@ -57,36 +57,36 @@ typedef struct ta_task_state {
     PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */
     PyObject *get_name;       /* asyncio.Task.get_name, .cancelling: descriptors */
     PyObject *cancelling;
-} ta_task_state;
+} ta_task_pool_state;
 
 /* thread_pool.c */
-typedef struct ta_pool_state {
+typedef struct ta_thread_pool_state {
     PyTypeObject *job_type;
     PyTypeObject *worker_type;
     PyTypeObject *token_type;
-    PyTypeObject *ahead_type; /* prefetch.c */
-    PyObject *thread_class;   /* threading.Thread */
-    PyObject *threadlocals;   /* anyio's thread-local state of worker threads, or None */
-    PyObject *anyio_backend;  /* anyio's asyncio backend class, or None */
-    PyObject *anyio_run_sync; /* anyio.to_thread.run_sync, or None */
-} ta_pool_state;
+    PyTypeObject *prefetch_type; /* prefetch.c */
+    PyObject *thread_class;      /* threading.Thread */
+    PyObject *threadlocals;      /* anyio's thread-local state of worker threads, or None */
+    PyObject *anyio_backend;     /* anyio's asyncio backend class, or None */
+    PyObject *anyio_run_sync;    /* anyio.to_thread.run_sync, or None */
+} ta_thread_pool_state;
 
 typedef struct ta_loop_objects {
     ta_selector_state selector;
     ta_evloop_state evloop;
-    ta_task_state task;
-    ta_pool_state pool;
+    ta_task_pool_state task;
+    ta_thread_pool_state pool;
 } ta_loop_objects;
 
 /* The state as this layer sees it. */
-typedef struct ta_loop_state {
-    ta_json_state below;
+typedef struct ta_loop_module_state {
+    ta_json_module_state below;
     ta_loop_objects objects;
-} ta_loop_state;
+} ta_loop_module_state;
 
 static inline ta_loop_objects *ta_loop_objects_of(ta_state *st)
 {
-    return &((ta_loop_state *)st)->objects;
+    return &((ta_loop_module_state *)st)->objects;
 }
 
 #endif

@@ -7,7 +7,7 @@
 
 #include "py/support/exc.h"
 
-void ta_ls_unhandled(ta_loopstate *ls, const char *message)
+void ta_loop_state_unhandled(ta_loop_state *ls, const char *message)
 {
     PyObject *exc = PyErr_GetRaisedException();
     if (exc == NULL)
@@ -20,9 +20,9 @@ void ta_ls_unhandled(ta_loopstate *ls, const char *message)
         return;
     }
     PyErr_SetRaisedException(exc);
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     ta_exc_report(ls->st, ls->aioloop, message);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
 }
 
 static ta_guest *guest_of(ta_list_node *node)
@@ -30,7 +30,7 @@ static ta_guest *guest_of(ta_list_node *node)
     return TA_CONTAINER_OF(node, ta_guest, node);
 }
 
-void ta_ls_shut_guests(ta_loopstate *ls)
+void ta_loop_state_shut_guests(ta_loop_state *ls)
 {
     while (!ta_list_empty(&ls->guests)) {
         ta_guest *guest = guest_of(ls->guests.next);
@@ -38,7 +38,7 @@ void ta_ls_shut_guests(ta_loopstate *ls)
     }
 }
 
-int ta_ls_traverse_guests(ta_loopstate *ls, visitproc visit, void *arg)
+int ta_loop_state_traverse_guests(ta_loop_state *ls, visitproc visit, void *arg)
 {
     for (ta_list_node *node = ls->guests.next; node != &ls->guests; node = node->next) {
         int rc = guest_of(node)->ops->traverse(guest_of(node), visit, arg);

@@ -15,9 +15,9 @@
 #include "net/wake.h"
 #include "py/loop/loop_objects.h"
 
-struct ta_tramp; /* task_pool.c */
-struct ta_start; /* task_starts.c */
-struct ta_pool;  /* thread_pool.c */
+struct ta_trampoline;  /* task_pool.c */
+struct ta_start;       /* task_starts.c */
+struct ta_thread_pool; /* thread_pool.c */
 
 /*
  * What lives on a loop and has to end with it: a server.  Embedded in the guest, which sets `ops`
@@ -34,7 +34,7 @@ typedef struct ta_guest_ops {
 
 struct ta_guest {
     const ta_guest_ops *ops;
-    ta_list_node node; /* in ta_loopstate.guests */
+    ta_list_node node; /* in ta_loop_state.guests */
 };
 
 /* task_starts.c: coroutines that the batch has started, until its end. */
@@ -49,7 +49,7 @@ typedef struct ta_starts {
     uint64_t last_batch;   /* ... which was in this batch */
 } ta_starts;
 
-typedef struct ta_loopstate {
+typedef struct ta_loop_state {
     ta_state *st;      /* borrowed: the Selector's type keeps the module */
     ta_loop *loop;     /* owned; NULL once closed */
     ta_wake *wake;     /* owned: completions of other threads */
@@ -59,7 +59,7 @@ typedef struct ta_loopstate {
     bool in_batch;   /* inside ta_loop_poll */
     unsigned long owner; /* the thread of the batch that runs, or ran last */
     uint64_t batch;      /* counts them */
-    unsigned running;    /* > 0 while Python code that C called runs: see ta_ls_enter */
+    unsigned running;    /* > 0 while Python code that C called runs: see ta_loop_state_enter */
     bool direct;         /* a plan runs that has no Task (yet) */
     bool bare;           /* and that is in no context of its own */
     bool nested;         /* aioloop watches our descriptor (uvloop) instead of calling select() */
@@ -68,9 +68,9 @@ typedef struct ta_loopstate {
     const void *look;    /* borrowed: what selector.c saw of them when select() began; or NULL */
 
     /* task_pool.c */
-    struct ta_tramp *current; /* borrowed: whose step is running now, or NULL */
-    ta_list_node idle_tasks;  /* parked; the list owns a reference to each */
-    ta_list_node live_tasks;  /* started and not ended; the same */
+    struct ta_trampoline *current; /* borrowed: whose step is running now, or NULL */
+    ta_list_node idle_tasks;       /* parked; the list owns a reference to each */
+    ta_list_node live_tasks;       /* started and not ended; the same */
     unsigned nidle, nlive;
     unsigned max_idle;
     bool task_factory;    /* the loop has one: no pooling */
@@ -80,7 +80,7 @@ typedef struct ta_loopstate {
 
     ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 
-    struct ta_pool *pool; /* owned: threads; NULL until first used */
+    struct ta_thread_pool *pool; /* owned: threads; NULL until first used */
     /* inline_promotion.c: state of this thread at the first inline call of a batch */
     struct {
         uint64_t batch;
@@ -94,10 +94,10 @@ typedef struct ta_loopstate {
         bool nested;           /* as above */
         uint64_t asked;        /* ms: when a nested loop was last woken; 0: never */
     } lag;
-} ta_loopstate;
+} ta_loop_state;
 
 /* Whether this thread may touch what belongs to the loop: while a batch runs, only its own. */
-static inline bool ta_ls_is_ours(const ta_loopstate *ls)
+static inline bool ta_loop_state_is_ours(const ta_loop_state *ls)
 {
     return !ls->in_batch || ls->owner == PyThread_get_thread_ident();
 }
@@ -105,17 +105,17 @@ static inline bool ta_ls_is_ours(const ta_loopstate *ls)
 /*
  * The door through which C calls Python on the loop's thread: everything that an event, a timer, a
  * deferred call or a completion calls there is called between these two.  Between them no request,
- * no step of a Task and no other callback is started (ta_ls_may_start): they wait for a later
- * moment.  May be nested.  select() notices what such code schedules on the asyncio loop, however
- * it was called, by a check after each batch that served anything (docs/loop.md).
+ * no step of a Task and no other callback is started (ta_loop_state_may_start): they wait for a
+ * later moment.  May be nested.  select() notices what such code schedules on the asyncio loop,
+ * however it was called, by a check after each batch that served anything (docs/loop.md).
  */
-static inline void ta_ls_enter(ta_loopstate *ls)
+static inline void ta_loop_state_enter(ta_loop_state *ls)
 {
-    TA_ASSERT(ta_ls_is_ours(ls));
+    TA_ASSERT(ta_loop_state_is_ours(ls));
     ls->running++;
 }
 
-static inline void ta_ls_leave(ta_loopstate *ls)
+static inline void ta_loop_state_leave(ta_loop_state *ls)
 {
     TA_ASSERT(ls->running > 0);
     ls->running--;
@@ -125,12 +125,12 @@ static inline void ta_ls_leave(ta_loopstate *ls)
  * Returns whether Python code of ours may be started right here: inside a batch, on the loop's
  * thread, while no Task is current.  If not, it must wait: ta_loop_defer.
  */
-static inline bool ta_ls_may_start(const ta_loopstate *ls)
+static inline bool ta_loop_state_may_start(const ta_loop_state *ls)
 {
     return ls->in_batch && ls->running == 0;
 }
 
-static inline void ta_guest_enter(ta_loopstate *ls, ta_guest *guest)
+static inline void ta_guest_enter(ta_loop_state *ls, ta_guest *guest)
 {
     ta_list_push_back(&ls->guests, &guest->node);
 }
@@ -142,12 +142,12 @@ static inline void ta_guest_leave(ta_guest *guest)
 }
 
 /* The loop ends: all guests do. */
-void ta_ls_shut_guests(ta_loopstate *ls);
-int ta_ls_traverse_guests(ta_loopstate *ls, visitproc visit, void *arg);
+void ta_loop_state_shut_guests(ta_loop_state *ls);
+int ta_loop_state_traverse_guests(ta_loop_state *ls, visitproc visit, void *arg);
 
 /* Makes a context for a call in another thread, or for a separate call here.  New reference, or
  * NULL. */
-static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
+static inline PyObject *ta_loop_state_copy_context(const ta_loop_state *ls)
 {
     /* The current context of a batch is not the one in which the server was started. */
     return ls->bare ? PyContext_Copy(ls->context) : PyContext_CopyCurrent();
@@ -157,12 +157,12 @@ static inline PyObject *ta_ls_copy_context(const ta_loopstate *ls)
  * An exception out of Python code that C started in a batch, set now: Ctrl+C (ta_exc_is_ctrl_c) and
  * SystemExit are kept for select() to raise, others go to the loop's exception handler.
  */
-void ta_ls_unhandled(ta_loopstate *ls, const char *message);
+void ta_loop_state_unhandled(ta_loop_state *ls, const char *message);
 
 /*
  * The loopstate whose loop is running in this thread, or NULL (a foreign loop, or none).  Borrowed:
  * lives as long as that loop runs.  Sets no exception.
  */
-ta_loopstate *ta_ls_running(ta_state *st);
+ta_loop_state *ta_selector_running(ta_state *st);
 
 #endif

@@ -13,11 +13,11 @@ enum {
     SLICE_NS = 100 * 1000 /* how long a thread that others want is kept for quick chunks */
 };
 
-struct ta_ahead {
+struct ta_prefetch {
     PyObject_HEAD
-    ta_loopstate *ls;      /* borrowed; of the loop's thread, as what is below */
-    ta_waiter *waiter;     /* owned: who waits for a chunk, or for the thread to end; or NULL */
-    ta_pool *pool;         /* a counted reference */
+    ta_loop_state *ls;     /* borrowed; of the loop's thread, as what is below */
+    ta_future *waiter;     /* owned: who waits for a chunk, or for the thread to end; or NULL */
+    ta_thread_pool *pool;  /* a counted reference */
     PyObject *iterator;    /* owned: of the thread while `running`, else of the loop's thread */
     ta_wake_item item;     /* `posted`: on its way to the loop's thread, with a reference */
     pthread_mutex_t mutex; /* guards what follows; never held while Python code runs */
@@ -43,21 +43,21 @@ static size_t size_of(PyObject *piece)
 
 static void wake_up(ta_wake_item *item)
 {
-    ta_ahead *a = TA_CONTAINER_OF(item, ta_ahead, item);
+    ta_prefetch *a = TA_CONTAINER_OF(item, ta_prefetch, item);
     pthread_mutex_lock(&a->mutex);
     a->posted = false;
     pthread_mutex_unlock(&a->mutex);
-    ta_waiter *waiter = a->waiter;
+    ta_future *waiter = a->waiter;
     a->waiter = NULL;
     if (waiter != NULL) {
-        ta_waiter_set_result(waiter, Py_None);
+        ta_future_set_result(waiter, Py_None);
         Py_DECREF(waiter);
     }
     Py_DECREF(a);
 }
 
 /* With the mutex held: tells the loop's thread, if it waits. */
-static void tell(ta_ahead *a)
+static void tell(ta_prefetch *a)
 {
     if (!a->wanted || a->posted)
         return;
@@ -65,14 +65,14 @@ static void tell(ta_ahead *a)
     a->posted = true;
     a->item.fn = wake_up;
     Py_INCREF(a);
-    if (!ta_pool_post(a->pool, &a->item)) {
+    if (!ta_thread_pool_post(a->pool, &a->item)) {
         a->posted = false;
         Py_DECREF(a); /* the loop is closed; the caller has a reference, too */
     }
 }
 
 /* Adds a chunk (steals; NULL: the end, maybe with an exception) to the others.  False: enough. */
-static bool put(ta_ahead *a, PyObject *piece)
+static bool put(ta_prefetch *a, PyObject *piece)
 {
     PyObject *exc = piece ? NULL : PyErr_GetRaisedException();
     bool more;
@@ -120,7 +120,7 @@ static int64_t now_ns(void)
 
 /* Takes the thread in.  False: it is not wanted any more, as another one came to end the iterator.
  */
-static bool enter(ta_ahead *a, bool *stopped)
+static bool enter(ta_prefetch *a, bool *stopped)
 {
     pthread_mutex_lock(&a->mutex);
     bool wanted = a->running && !a->inside;
@@ -132,11 +132,11 @@ static bool enter(ta_ahead *a, bool *stopped)
 }
 
 /* Makes chunks until there are enough (false), or others should have the thread (true). */
-static bool make_pieces(ta_ahead *a)
+static bool make_pieces(ta_prefetch *a)
 {
     int64_t begun = now_ns();
     while (put(a, next_piece(a->iterator))) {
-        if (ta_pool_wanted(a->pool) && now_ns() - begun >= SLICE_NS)
+        if (ta_thread_pool_wanted(a->pool) && now_ns() - begun >= SLICE_NS)
             return true;
     }
     return false;
@@ -146,7 +146,7 @@ static bool make_pieces(ta_ahead *a)
  * The iterator's end runs here, not in the loop's thread, and before `running` tells that it is
  * over.  The response refers to a generator, too, so it is closed.
  */
-static void let_go(ta_ahead *a)
+static void let_go(ta_prefetch *a)
 {
     if (PyGen_CheckExact(a->iterator)) {
         PyObject *close = ta_state_of(Py_TYPE(a))->names.close; /* the loop may be gone */
@@ -159,7 +159,7 @@ static void let_go(ta_ahead *a)
 }
 
 /* Takes the thread out of the iterator, and ends an iterator that nobody needs any more. */
-static void leave(ta_ahead *a)
+static void leave(ta_prefetch *a)
 {
     pthread_mutex_lock(&a->mutex);
     while (a->iterator != NULL && (a->stopped || a->ended)) {
@@ -172,10 +172,10 @@ static void leave(ta_ahead *a)
     pthread_mutex_unlock(&a->mutex);
 }
 
-/* True: call it again when the others have had their turn (ta_pool_run). */
+/* True: call it again when the others have had their turn (ta_thread_pool_run). */
 static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    ta_ahead *a = (ta_ahead *)self;
+    ta_prefetch *a = (ta_prefetch *)self;
     bool stopped;
     if (!enter(a, &stopped))
         Py_RETURN_FALSE;
@@ -191,15 +191,15 @@ static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject 
 
 /* -- the loop's thread ------------------------------------------------------------------------- */
 
-ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator)
+ta_prefetch *ta_prefetch_new(ta_loop_state *ls, PyObject *iterator)
 {
-    PyTypeObject *type = ta_loop_objects_of(ls->st)->pool.ahead_type;
-    ta_pool *pool = ta_pool_ref(ls);
+    PyTypeObject *type = ta_loop_objects_of(ls->st)->pool.prefetch_type;
+    ta_thread_pool *pool = ta_thread_pool_ref(ls);
     if (pool == NULL)
         return NULL;
-    ta_ahead *a = (ta_ahead *)type->tp_alloc(type, 0); /* zeroed */
+    ta_prefetch *a = (ta_prefetch *)type->tp_alloc(type, 0); /* zeroed */
     if (a == NULL) {
-        ta_pool_unref(pool);
+        ta_thread_pool_unref(pool);
         return NULL;
     }
     (void)pthread_mutex_init(&a->mutex, NULL);
@@ -210,24 +210,24 @@ ta_ahead *ta_ahead_new(ta_loopstate *ls, PyObject *iterator)
 }
 
 /* Returns a new awaitable, after it told the thread that somebody waits. */
-static PyObject *wait(ta_ahead *a)
+static PyObject *wait(ta_prefetch *a)
 {
-    ta_waiter *waiter = ta_waiter_new(a->ls, NULL, NULL);
-    Py_XSETREF(a->waiter, (ta_waiter *)Py_XNewRef((PyObject *)waiter));
+    ta_future *waiter = ta_future_new(a->ls, NULL, NULL);
+    Py_XSETREF(a->waiter, (ta_future *)Py_XNewRef((PyObject *)waiter));
     return (PyObject *)waiter;
 }
 
 /* Asks for a thread; `running` was set.  False, with an exception: there is none. */
-static bool start(ta_ahead *a)
+static bool start(ta_prefetch *a)
 {
     a->begun = true;
-    if (ta_pool_run(a->ls, (PyObject *)a, false) == 0)
+    if (ta_thread_pool_run(a->ls, (PyObject *)a, false) == 0)
         return true;
     a->running = false; /* no thread has it, or will have it */
     return false;
 }
 
-ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out)
+ta_outcome ta_prefetch_next(ta_prefetch *a, PyObject **out)
 {
     pthread_mutex_lock(&a->mutex);
     if (a->count > 0) {
@@ -263,7 +263,7 @@ ta_outcome ta_ahead_next(ta_ahead *a, PyObject **out)
 /* Declares that no further chunk is wanted.  True: a thread is in the iterator, or (*waits) will be
  * when one is free.
  */
-static bool stop(ta_ahead *a, bool *waits)
+static bool stop(ta_prefetch *a, bool *waits)
 {
     PyObject *dropped[MAX_PIECES];
     unsigned n = 0;
@@ -283,7 +283,7 @@ static bool stop(ta_ahead *a, bool *waits)
     return running;
 }
 
-PyObject *ta_ahead_stop(ta_ahead *a)
+PyObject *ta_prefetch_stop(ta_prefetch *a)
 {
     bool waits, again = a->stopped;
     bool running = stop(a, &waits);
@@ -295,7 +295,7 @@ PyObject *ta_ahead_stop(ta_ahead *a)
         a->running = a->wanted = true; /* no thread can see it yet */
     /* Not queued behind others, which may never end. */
     bool ask = !running || (waits && !again);
-    if (ask && ta_pool_run(a->ls, (PyObject *)a, true) < 0) {
+    if (ask && ta_thread_pool_run(a->ls, (PyObject *)a, true) < 0) {
         PyErr_Clear();
         if (!running) {
             a->running = a->wanted = false;
@@ -306,7 +306,7 @@ PyObject *ta_ahead_stop(ta_ahead *a)
     return wait(a);
 }
 
-void ta_ahead_drop(ta_ahead *a)
+void ta_prefetch_drop(ta_prefetch *a)
 {
     bool waits;
     if (!stop(a, &waits))
@@ -318,7 +318,7 @@ void ta_ahead_drop(ta_ahead *a)
 
 static void ahead_dealloc(PyObject *self)
 {
-    ta_ahead *a = (ta_ahead *)self;
+    ta_prefetch *a = (ta_prefetch *)self;
     PyTypeObject *type = Py_TYPE(self);
     TA_ASSERT(!a->posted);
     for (; a->count > 0; a->count--) {
@@ -329,7 +329,7 @@ static void ahead_dealloc(PyObject *self)
     Py_XDECREF(a->iterator);
     Py_XDECREF(a->exc);
     (void)pthread_mutex_destroy(&a->mutex);
-    ta_pool_unref(a->pool);
+    ta_thread_pool_unref(a->pool);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -343,12 +343,12 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
     .name = "turboapi._core.Ahead",
-    .basicsize = sizeof(ta_ahead),
+    .basicsize = sizeof(ta_prefetch),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
 
-int ta_ahead_init(PyObject *module, ta_state *st)
+int ta_prefetch_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &spec, NULL, &ta_loop_objects_of(st)->pool.ahead_type);
+    return ta_types_add(module, &spec, NULL, &ta_loop_objects_of(st)->pool.prefetch_type);
 }

@@ -28,9 +28,9 @@ static inline ta_state *state_of(PyObject *self)
 
 /* -- which loop, and what is scheduled on it --------------------------------------------------- */
 
-ta_loopstate *ta_ls_running(ta_state *st)
+ta_loop_state *ta_selector_running(ta_state *st)
 {
-    ta_loopstate *ls = NULL;
+    ta_loop_state *ls = NULL;
     PyObject *selector = NULL;
     PyObject *loop = PyObject_CallNoArgs(ta_loop_objects_of(st)->selector.get_running_loop);
     if (loop == NULL) {
@@ -57,7 +57,7 @@ typedef struct peeked {
     Py_ssize_t nready, nscheduled;
 } peeked;
 
-static bool peek(ta_loopstate *ls, peeked *p)
+static bool peek(ta_loop_state *ls, peeked *p)
 {
     p->ready = p->scheduled = NULL;
     p->ours = ls->aioloop ? ta_evloop_of(ls->st, ls->aioloop) : NULL;
@@ -82,7 +82,7 @@ error:
     return false;
 }
 
-static bool scheduled_something(const ta_loopstate *ls, const peeked *p)
+static bool scheduled_something(const ta_loop_state *ls, const peeked *p)
 {
     if (p->ours != NULL)
         return ta_evloop_has_news(p->ours, p->timers);
@@ -99,7 +99,7 @@ static bool scheduled_something(const ta_loopstate *ls, const peeked *p)
 
 static void *detach_thread(void *ctx)
 {
-    ta_loopstate *ls = ctx;
+    ta_loop_state *ls = ctx;
     /* What the batches have scheduled on the asyncio loop would wait as long as we do. */
     TA_ASSERT(ls->running == 0 && (ls->look == NULL || !scheduled_something(ls, ls->look)));
     (void)ls;
@@ -111,7 +111,7 @@ static void attach_thread(void *Py_UNUSED(ctx), void *token)
     PyEval_RestoreThread(token);
 }
 
-ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector)
+ta_loop_state *ta_selector_state_of(ta_state *st, PyObject *selector)
 {
     if (!PyObject_TypeCheck(selector, ta_loop_objects_of(st)->selector.type)) {
         PyErr_Format(PyExc_TypeError, "a turboapi Selector is needed, not %.100s",
@@ -303,7 +303,7 @@ static PyObject *selector_close(PyObject *obj, PyObject *Py_UNUSED(ignored))
 /* -- select ----------------------------------------------------------------------------------- */
 
 /* Runs one batch; returns how many foreign descriptors are ready, or -1 with an exception. */
-static int turn(ta_loopstate *ls, int timeout_ms, ta_ready *ready, unsigned *served)
+static int turn(ta_loop_state *ls, int timeout_ms, ta_ready *ready, unsigned *served)
 {
     if (ls->in_batch) {
         PyErr_SetString(PyExc_RuntimeError, "select() is running already");
@@ -382,7 +382,7 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
                                  PyObject *kwnames)
 {
     ta_selector *self = cast(obj);
-    ta_loopstate *ls = &self->ls;
+    ta_loop_state *ls = &self->ls;
     ta_ready ready[TA_LOOP_BATCH];
     PyObject *list = NULL;
     peeked before = {NULL};
@@ -395,7 +395,7 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
         return NULL;
     Py_INCREF(self); /* handlers may close anything */
     if (wait != 0 && ls->aioloop != NULL)
-        ta_task_check_debug(ls);
+        ta_task_pool_check_debug(ls);
     bool looked = wait != 0 && peek(ls, &before);
     if (looked && !ls->in_batch)
         ls->look = &before;
@@ -434,7 +434,7 @@ static PyObject *selector_turn(PyObject *obj, PyObject *Py_UNUSED(ignored))
     ta_ready ready[TA_LOOP_BATCH]; /* stays empty: nobody registers with a nested one */
     Py_INCREF(self);
     if (self->ls.batch % CHECK_DEBUG == 0 && self->ls.aioloop != NULL)
-        ta_task_check_debug(&self->ls);
+        ta_task_pool_check_debug(&self->ls);
     int n = turn(&self->ls, 0, ready, NULL);
     Py_DECREF(self);
     if (n < 0)
@@ -461,22 +461,23 @@ static PyObject *selector_attach(PyObject *self, PyObject *loop)
     Py_RETURN_NONE;
 }
 
-/* For tests: tells whether C is inside the door of src/py/loop/loop_state.h (ta_ls_enter). */
+/* For tests: tells whether C is inside the door of src/py/loop/loop_state.h (ta_loop_state_enter).
+ */
 static PyObject *get_calls(PyObject *obj, void *Py_UNUSED(closure))
 {
-    const ta_loopstate *ls = &cast(obj)->ls;
+    const ta_loop_state *ls = &cast(obj)->ls;
     return ls->in_batch ? PyLong_FromUnsignedLong(ls->running) : Py_NewRef(Py_None);
 }
 
-static int traverse_loopstate(ta_loopstate *ls, visitproc visit, void *arg)
+static int traverse_loopstate(ta_loop_state *ls, visitproc visit, void *arg)
 {
     Py_VISIT(ls->aioloop);
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
-    int rc = ta_ls_traverse_guests(ls, visit, arg);
+    int rc = ta_loop_state_traverse_guests(ls, visit, arg);
     if (rc == 0)
-        rc = ta_task_traverse(ls, visit, arg);
-    return rc ? rc : ta_pool_traverse(ls, visit, arg);
+        rc = ta_task_pool_traverse(ls, visit, arg);
+    return rc ? rc : ta_thread_pool_traverse(ls, visit, arg);
 }
 
 static int selector_traverse(PyObject *obj, visitproc visit, void *arg)
@@ -534,7 +535,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     ta_selector *self = (ta_selector *)type->tp_alloc(type, 0); /* zeroed */
     if (self == NULL)
         return NULL;
-    ta_loopstate *ls = &self->ls;
+    ta_loop_state *ls = &self->ls;
     ls->st = st;
     (void)pthread_mutex_init(&ls->lag.mutex, NULL);
     ta_list_init(&ls->guests);
@@ -616,8 +617,8 @@ static PyType_Spec spec = {
 
 static int register_abc(const char *module, const char *name, PyTypeObject *type)
 {
-    PyObject *abc = ta_import_attr(module, name);
-    PyObject *meta = abc ? ta_import_attr("abc", "ABCMeta") : NULL;
+    PyObject *abc = ta_types_import(module, name);
+    PyObject *meta = abc ? ta_types_import("abc", "ABCMeta") : NULL;
     /* Not abc.register: BaseSelector has a method of that name. */
     PyObject *res = meta ? PyObject_CallMethod(meta, "register", "OO", abc, type) : NULL;
     Py_XDECREF(meta);
@@ -629,15 +630,15 @@ static int register_abc(const char *module, const char *name, PyTypeObject *type
 int ta_selector_init(PyObject *module, ta_state *st)
 {
     ta_selector_state *s = &ta_loop_objects_of(st)->selector;
-    if (ta_add_type(module, &spec, "Selector", &s->type) < 0 ||
+    if (ta_types_add(module, &spec, "Selector", &s->type) < 0 ||
         ta_selector_map_init(module, st) < 0)
         return -1;
     /* The private one returns None where the other one raises, which is quicker. */
-    int found = ta_import_optional("asyncio", "_get_running_loop", &s->get_running_loop);
+    int found = ta_types_import_optional("asyncio", "_get_running_loop", &s->get_running_loop);
     if (found == 0)
-        s->get_running_loop = ta_import_attr("asyncio", "get_running_loop");
+        s->get_running_loop = ta_types_import("asyncio", "get_running_loop");
     if (s->get_running_loop == NULL ||
-        (s->selector_key = ta_import_attr("selectors", "SelectorKey")) == NULL ||
+        (s->selector_key = ta_types_import("selectors", "SelectorKey")) == NULL ||
         (s->by_loop = PyDict_New()) == NULL)
         return -1;
     if (register_abc("selectors", "BaseSelector", s->type) < 0)

@@ -9,9 +9,9 @@
 #include "py/loop/loop_state.h"
 
 /* The loopstate in a Selector; NULL with TypeError for anything else.  Borrowed from `selector`. */
-ta_loopstate *ta_selector_state_of(ta_state *st, PyObject *selector);
+ta_loop_state *ta_selector_state_of(ta_state *st, PyObject *selector);
 /* Any thread: makes select() return.  False: not a Selector, or not attached to a running loop. */
-bool ta_selector_kick(ta_state *st, PyObject *selector);
+bool ta_selector_lag_kick(ta_state *st, PyObject *selector);
 
 int ta_selector_init(PyObject *module, ta_state *st);
 

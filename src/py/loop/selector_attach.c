@@ -45,7 +45,7 @@ static int belongs_here(ta_state *st, PyObject *selector, PyObject *aioloop)
  * Makes a loop that does not call our select() (uvloop) watch our descriptor.  The callback keeps
  * the Selector alive until shut() removes it.
  */
-static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
+static int nest(ta_loop_state *ls, PyObject *selector, PyObject *aioloop)
 {
     PyObject *turn = NULL, *res = NULL;
     int hosted = hosts(ls->st, selector, aioloop);
@@ -67,7 +67,7 @@ static int nest(ta_loopstate *ls, PyObject *selector, PyObject *aioloop)
 
 int ta_selector_attach(ta_selector *self, PyObject *aioloop)
 {
-    ta_loopstate *ls = &self->ls;
+    ta_loop_state *ls = &self->ls;
     ta_state *st = ls->st;
     PyObject *selector = (PyObject *)self;
     if (ls->loop == NULL) {
@@ -94,17 +94,17 @@ int ta_selector_attach(ta_selector *self, PyObject *aioloop)
                PyObject_HasAttr(aioloop, st->names._stopping);
     if (PyDict_SetItem(ta_loop_objects_of(st)->selector.by_loop, aioloop, selector) < 0)
         return -1;
-    ta_lag_set(ls, true, ls->nested);
-    return ta_task_attach(ls);
+    ta_selector_lag_set(ls, true, ls->nested);
+    return ta_task_pool_attach(ls);
 }
 
 void ta_selector_detach(ta_selector *self)
 {
-    ta_loopstate *ls = &self->ls;
+    ta_loop_state *ls = &self->ls;
     if (ls->loop == NULL)
         return;
-    ta_lag_set(ls, false, false);
-    ta_ls_shut_guests(ls);
+    ta_selector_lag_set(ls, false, false);
+    ta_loop_state_shut_guests(ls);
     if (ls->nested) {
         PyObject *res =
             PyObject_CallMethod(ls->aioloop, "remove_reader", "i", ta_loop_fd(ls->loop));
@@ -113,8 +113,8 @@ void ta_selector_detach(ta_selector *self)
         Py_XDECREF(res);
         ls->nested = false;
     }
-    ta_pool_close(ls, 0);
-    ta_task_detach(ls);
+    ta_thread_pool_close(ls, 0);
+    ta_task_pool_detach(ls);
     if (ls->wake != NULL)
         ta_wake_free(ls->wake);
     ls->wake = NULL;

@@ -11,7 +11,7 @@
 
 typedef struct ta_selector {
     PyObject_HEAD
-    ta_loopstate ls;
+    ta_loop_state ls;
     PyObject *keys; /* owned: {fd: SelectorKey} of foreign descriptors; NULL once closed */
     PyObject *map;  /* owned: what get_map() returns; it refers to keys */
 } ta_selector;
@@ -42,6 +42,6 @@ PyObject *ta_selector_spawn(PyObject *selector, PyObject *const *args, Py_ssize_
 
 /* selector_lag.c: Selector.lag(); whether, and how, other threads may look at the loop. */
 PyObject *ta_selector_lag(PyObject *selector, PyObject *ignored);
-void ta_lag_set(ta_loopstate *ls, bool open, bool nested);
+void ta_selector_lag_set(ta_loop_state *ls, bool open, bool nested);
 
 #endif

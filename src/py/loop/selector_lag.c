@@ -18,7 +18,7 @@ static uint64_t clock_ms(void)
 
 /* With the mutex held.  Returns for how many milliseconds the loop has not answered its wake-up,
  * and wakes it again when it has. */
-static uint64_t asked(ta_loopstate *ls)
+static uint64_t asked(ta_loop_state *ls)
 {
     uint64_t now = clock_ms();
     if (ls->lag.asked != 0 && ta_loop_last(ls->loop) < ls->lag.asked)
@@ -30,7 +30,7 @@ static uint64_t asked(ta_loopstate *ls)
 
 PyObject *ta_selector_lag(PyObject *obj, PyObject *Py_UNUSED(ignored))
 {
-    ta_loopstate *ls = &((ta_selector *)obj)->ls;
+    ta_loop_state *ls = &((ta_selector *)obj)->ls;
     uint64_t ms = 0;
     pthread_mutex_lock(&ls->lag.mutex);
     if (ls->lag.open) {
@@ -42,7 +42,7 @@ PyObject *ta_selector_lag(PyObject *obj, PyObject *Py_UNUSED(ignored))
     return PyFloat_FromDouble((double)ms / 1000.0);
 }
 
-void ta_lag_set(ta_loopstate *ls, bool open, bool nested)
+void ta_selector_lag_set(ta_loop_state *ls, bool open, bool nested)
 {
     pthread_mutex_lock(&ls->lag.mutex);
     ls->lag.open = open;
@@ -51,11 +51,11 @@ void ta_lag_set(ta_loopstate *ls, bool open, bool nested)
     pthread_mutex_unlock(&ls->lag.mutex);
 }
 
-bool ta_selector_kick(ta_state *st, PyObject *selector)
+bool ta_selector_lag_kick(ta_state *st, PyObject *selector)
 {
     if (!Py_IS_TYPE(selector, ta_loop_objects_of(st)->selector.type))
         return false;
-    ta_loopstate *ls = &((ta_selector *)selector)->ls;
+    ta_loop_state *ls = &((ta_selector *)selector)->ls;
     pthread_mutex_lock(&ls->lag.mutex);
     bool open = ls->lag.open;
     if (open)

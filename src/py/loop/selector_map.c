@@ -233,5 +233,5 @@ PyObject *ta_selector_map_new(ta_state *st, PyObject *keys)
 
 int ta_selector_map_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &map_spec, NULL, &ta_loop_objects_of(st)->selector.map_type);
+    return ta_types_add(module, &map_spec, NULL, &ta_loop_objects_of(st)->selector.map_type);
 }

@@ -10,7 +10,7 @@
 /* A coroutine that waits for the next batch. */
 typedef struct spawned {
     ta_defer defer;
-    ta_loopstate *ls;   /* borrowed: undone by shut */
+    ta_loop_state *ls;  /* borrowed: undone by shut */
     PyObject *selector; /* owned */
     PyObject *coro;     /* owned until started */
     PyObject *callback; /* owned, or None */
@@ -46,23 +46,23 @@ static ta_outcome spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED
 static void spawned_start(ta_defer *defer)
 {
     spawned *s = TA_CONTAINER_OF(defer, spawned, defer);
-    ta_loopstate *ls = s->ls;
-    if (!ta_ls_may_start(ls)) {
+    ta_loop_state *ls = s->ls;
+    if (!ta_loop_state_may_start(ls)) {
         ta_loop_defer(ls->loop, defer);
         return;
     }
     PyObject *coro = s->coro;
     s->coro = NULL;
     ls->starts.announced--;
-    if (ta_task_start(ls, coro, spawned_done, s) < 0) {
-        ta_ls_unhandled(ls, "A coroutine could not be started");
+    if (ta_task_pool_start(ls, coro, spawned_done, s) < 0) {
+        ta_loop_state_unhandled(ls, "A coroutine could not be started");
         spawned_free(s);
     }
 }
 
 PyObject *ta_selector_spawn(PyObject *obj, PyObject *const *args, Py_ssize_t nargs)
 {
-    ta_loopstate *ls = &((ta_selector *)obj)->ls;
+    ta_loop_state *ls = &((ta_selector *)obj)->ls;
     if (nargs < 1 || nargs > 2) {
         PyErr_SetString(PyExc_TypeError, "spawn(coro, callback=None)");
         return NULL;

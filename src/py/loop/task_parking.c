@@ -38,10 +38,10 @@ static PyObject *park_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored))
  */
 static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    ta_park *park = park_cast(self);
-    ta_tramp *t = park->tramp;
+    ta_task_parking *park = park_cast(self);
+    ta_trampoline *t = park->tramp;
     if (t != NULL && t->ls != NULL && park->callback != NULL) {
-        ta_loopstate *ls = t->ls;
+        ta_loop_state *ls = t->ls;
         PyObject *args[3] = {park->aioloop, park->callback, self};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
@@ -49,8 +49,8 @@ static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject
         Py_DECREF(handle);
         Py_CLEAR(park->callback);
         t->state = T_OVER;
-        if (ta_list_linked(&t->node)) { /* ta_task_start must not take it */
-            ta_tramp_list_take(t, &ls->nidle);
+        if (ta_list_linked(&t->node)) { /* ta_task_pool_start must not take it */
+            ta_trampoline_list_take(t, &ls->nidle);
             Py_DECREF(t); /* the Task holds another one */
         }
     }
@@ -91,7 +91,7 @@ static PyMethodDef park_methods[] = {
 };
 
 static PyMemberDef park_members[] = {
-    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_park, blocking), 0, NULL},
+    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_task_parking, blocking), 0, NULL},
     {NULL},
 };
 
@@ -107,14 +107,15 @@ static PyType_Slot park_slots[] = {
 
 static PyType_Spec park_spec = {
     .name = "turboapi._core.Park",
-    .basicsize = sizeof(ta_park),
+    .basicsize = sizeof(ta_task_parking),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = park_slots,
 };
 
-ta_park *ta_park_new(ta_loopstate *ls)
+ta_task_parking *ta_task_parking_new(ta_loop_state *ls)
 {
-    ta_park *park = PyObject_GC_New(ta_park, ta_loop_objects_of(ls->st)->task.park_type);
+    ta_task_parking *park =
+        PyObject_GC_New(ta_task_parking, ta_loop_objects_of(ls->st)->task.parking_type);
     if (park == NULL)
         return NULL;
     park->callback = NULL;
@@ -125,12 +126,12 @@ ta_park *ta_park_new(ta_loopstate *ls)
     return park;
 }
 
-void ta_park_forget(ta_park *park)
+void ta_task_parking_forget(ta_task_parking *park)
 {
     (void)park_clear((PyObject *)park);
 }
 
-int ta_park_init(PyObject *module, ta_state *st)
+int ta_task_parking_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &park_spec, NULL, &ta_loop_objects_of(st)->task.park_type);
+    return ta_types_add(module, &park_spec, NULL, &ta_loop_objects_of(st)->task.parking_type);
 }

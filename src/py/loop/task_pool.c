@@ -23,7 +23,7 @@
 
 /* -- the trampoline --------------------------------------------------------------------------- */
 
-static PySendResult park(ta_tramp *t, PyObject **result)
+static PySendResult park(ta_trampoline *t, PyObject **result)
 {
     t->state = T_PARKED;
     park_cast(t->park)->blocking = 1;
@@ -32,7 +32,7 @@ static PySendResult park(ta_tramp *t, PyObject **result)
 }
 
 /* The Task ends now. */
-static void leave(ta_tramp *t)
+static void leave(ta_trampoline *t)
 {
     t->state = T_OVER;
     Py_CLEAR(t->coro);
@@ -63,7 +63,7 @@ static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObje
  * The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
  * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task.
  */
-static ta_outcome ended(ta_tramp *t, PyObject *result)
+static ta_outcome ended(ta_trampoline *t, PyObject *result)
 {
     PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
     Py_CLEAR(t->coro);
@@ -91,11 +91,11 @@ static ta_outcome ended(ta_tramp *t, PyObject *result)
 }
 
 /* One step of the coroutine; exc (borrowed): thrown into it instead of sending None. */
-static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
+static PySendResult step(ta_trampoline *t, PyObject *exc, PyObject **result)
 {
-    ta_loopstate *ls = t->ls;
+    ta_loop_state *ls = t->ls;
     ta_state *st = ls->st;
-    ta_tramp *outer = ls->current;
+    ta_trampoline *outer = ls->current;
     ta_outcome outcome = TA_WAITS;
     PySendResult status;
 
@@ -145,9 +145,9 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    ta_tramp_list_take(t, &ls->nlive);
+    ta_trampoline_list_take(t, &ls->nlive);
     if (outcome == TA_DONE && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(t)) {
-        ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
+        ta_trampoline_list_put(t, &ls->idle_tasks, &ls->nidle);
         Py_DECREF(t); /* of the live list */
         return park(t, result);
     }
@@ -161,7 +161,7 @@ static PySendResult step(ta_tramp *t, PyObject *exc, PyObject **result)
 
 /* -- debug mode ------------------------------------------------------------------------------- */
 
-void ta_task_check_debug(ta_loopstate *ls)
+void ta_task_pool_check_debug(ta_loop_state *ls)
 {
     PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_debug);
     if (debug == NULL)
@@ -181,9 +181,9 @@ static double now_s(void)
  * A step in a batch of ours is no handle of the loop, which would report a slow one, so we report
  * it.  The loop itself times steps that are handles.
  */
-static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
+static PySendResult timed_step(ta_trampoline *t, PyObject *thrown, PyObject **result)
 {
-    ta_loopstate *ls = t->ls;
+    ta_loop_state *ls = t->ls;
     if (!ls->in_batch)
         return step(t, thrown, result);
     ta_state *st = ls->st;
@@ -194,7 +194,7 @@ static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
     PySendResult status = step(t, thrown, result);
     PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
     if (text != NULL &&
-        (report = ta_import_attr("turboapi._serving.watchdog", "slow_step")) != NULL)
+        (report = ta_types_import("turboapi._serving.watchdog", "slow_step")) != NULL)
         res = PyObject_CallFunction(report, "OOd", aioloop, text, now_s() - start);
     if (res == NULL && PyErr_Occurred())
         ta_exc_report(st, NULL, "Exception while a slow step was reported");
@@ -207,13 +207,13 @@ static PySendResult timed_step(ta_tramp *t, PyObject *thrown, PyObject **result)
     return status;
 }
 
-static inline PySendResult make_step(ta_tramp *t, PyObject *exc, PyObject **result)
+static inline PySendResult make_step(ta_trampoline *t, PyObject *exc, PyObject **result)
 {
     return TA_UNLIKELY(t->ls->debug) ? timed_step(t, exc, result) : step(t, exc, result);
 }
 
 /* The first step of a coroutine, and of those that follow it in the same step of the Task. */
-static PySendResult first_step(ta_tramp *t, PyObject **result)
+static PySendResult first_step(ta_trampoline *t, PyObject **result)
 {
     for (;;) {
         PyObject *cancelled = t->cancelled;
@@ -228,7 +228,7 @@ static PySendResult first_step(ta_tramp *t, PyObject **result)
 
 static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     if (TA_UNLIKELY(t->ls == NULL)) { /* its loop was closed */
         leave(t);
         *result = Py_NewRef(Py_None);
@@ -297,7 +297,7 @@ static PyObject *thrown(PyObject *const *args, Py_ssize_t nargs)
 
 static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     PyObject *result = NULL;
     PyObject *exc = thrown(args, nargs);
     if (exc == NULL)
@@ -312,7 +312,7 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
     } else {
         /* Idle: end the Task. */
         if (t->ls != NULL && ta_list_linked(&t->node)) {
-            ta_tramp_list_take(t, &t->ls->nidle);
+            ta_trampoline_list_take(t, &t->ls->nidle);
             leave(t);
             Py_DECREF(t); /* the Task holds another one */
         } else {
@@ -326,7 +326,7 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
 
 static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     if (t->coro == NULL)
         Py_RETURN_NONE;
     PyObject *res = PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->names.close);
@@ -336,7 +336,7 @@ static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 /* cr_frame, cr_code, cr_await, __name__, __qualname__: the running coroutine's, or None. */
 static PyObject *tramp_proxy(PyObject *self, void *closure)
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     PyObject *res;
     if (t->coro == NULL)
         Py_RETURN_NONE;
@@ -368,7 +368,7 @@ static PyObject *tramp_suspended(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *tramp_repr(PyObject *self)
 {
     static const char *const names[] = {"new", "idle", "running", "suspended", "over"};
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     if (t->coro != NULL)
         return PyUnicode_FromFormat("<turboapi request %s %R>", names[t->state], t->coro);
     return PyUnicode_FromFormat("<turboapi request %s>", names[t->state]);
@@ -376,7 +376,7 @@ static PyObject *tramp_repr(PyObject *self)
 
 static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(t->task);
     Py_VISIT(t->weak);
@@ -390,7 +390,7 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
 
 static int tramp_clear(PyObject *self)
 {
-    ta_tramp *t = tramp_cast(self);
+    ta_trampoline *t = tramp_cast(self);
     if (t->park != NULL)
         park_cast(t->park)->tramp = NULL;
     Py_CLEAR(t->weak);
@@ -448,20 +448,20 @@ static PyType_Slot tramp_slots[] = {
 
 static PyType_Spec tramp_spec = {
     .name = "turboapi._core.Trampoline",
-    .basicsize = sizeof(ta_tramp),
+    .basicsize = sizeof(ta_trampoline),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = tramp_slots,
 };
 
 /* -- starting --------------------------------------------------------------------------------- */
 
-static ta_tramp *tramp_new(ta_loopstate *ls)
+static ta_trampoline *tramp_new(ta_loop_state *ls)
 {
     ta_state *st = ls->st;
-    ta_park *park = ta_park_new(ls);
+    ta_task_parking *park = ta_task_parking_new(ls);
     if (park == NULL)
         return NULL;
-    ta_tramp *t = PyObject_GC_New(ta_tramp, ta_loop_objects_of(st)->task.tramp_type);
+    ta_trampoline *t = PyObject_GC_New(ta_trampoline, ta_loop_objects_of(st)->task.trampoline_type);
     if (t == NULL) {
         Py_DECREF(park);
         return NULL;
@@ -483,22 +483,22 @@ static void no_destroy_message(PyObject *task)
 
 /* Frees a trampoline (steals) that is on no list.  Its Task, if it has one, no longer waits for
  * anything. */
-static void abandon(ta_tramp *t)
+static void abandon(ta_trampoline *t)
 {
     t->ls = NULL;
     if (t->task != NULL)
         no_destroy_message(t->task);
-    ta_park_forget(park_cast(t->park));
+    ta_task_parking_forget(park_cast(t->park));
     leave(t);
     Py_DECREF(t);
 }
 
 /* It is parked, if it has made a step, and cannot be used: the loop's next iteration ends it, since
  * asyncio may know it.  An exception that is set stays set. */
-static void end_later(ta_loopstate *ls, ta_tramp *t)
+static void end_later(ta_loop_state *ls, ta_trampoline *t)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    ta_park *park = park_cast(t->park);
+    ta_task_parking *park = park_cast(t->park);
     if (park->callback != NULL) {
         PyObject *args[3] = {ls->aioloop, park->callback, t->park};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
@@ -511,16 +511,16 @@ static void end_later(ta_loopstate *ls, ta_tramp *t)
         PyErr_SetRaisedException(exc);
 }
 
-ta_tramp *ta_tramp_make(ta_loopstate *ls)
+ta_trampoline *ta_trampoline_make(ta_loop_state *ls)
 {
     ta_state *st = ls->st;
-    ta_tramp *t = tramp_new(ls);
+    ta_trampoline *t = tramp_new(ls);
     if (t == NULL)
         return NULL;
     t->name = PyUnicode_FromFormat("turboapi-%llu", (unsigned long long)++ls->task_seq);
     if (t->name == NULL)
         goto error;
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     if (ls->task_factory) {
         PyObject *args[4] = {ls->aioloop, (PyObject *)t, t->name, ls->context};
         t->task = PyObject_VectorcallMethod(st->names.create_task, args, 2,
@@ -535,7 +535,7 @@ ta_tramp *ta_tramp_make(ta_loopstate *ls)
     int rc = t->task ? 0 : -1;
     if (rc == 0 && !ls->task_factory && ta_task_reuse_allowed(ls->st))
         rc = ta_task_reuse_register(t, false);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     if (rc == 0)
         return t;
 error:
@@ -543,45 +543,46 @@ error:
     return NULL;
 }
 
-int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
+int ta_task_pool_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what,
+                        PyObject *msg)
 {
     PyObject *tasks = PyList_New(0);
     if (tasks == NULL)
         return -1;
     int rc = ta_starts_cancel(ls, match, what, msg);
     for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
-        ta_tramp *t = ta_tramp_of_node(n);
+        ta_trampoline *t = ta_trampoline_of_node(n);
         if (t->task != NULL && match(t->done, t->arg, what) && PyList_Append(tasks, t->task) < 0)
             rc = -1;
     }
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(tasks); i++) {
         PyObject *res =
             PyObject_CallMethodOneArg(PyList_GET_ITEM(tasks, i), ls->st->names.cancel, msg);
         rc = res ? 0 : -1;
         Py_XDECREF(res);
     }
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     Py_DECREF(tasks);
     return rc;
 }
 
 /* -- of a loop -------------------------------------------------------------------------------- */
 
-static void drop_idle(ta_loopstate *ls)
+static void drop_idle(ta_loop_state *ls)
 {
     while (!ta_list_empty(&ls->idle_tasks)) {
-        ta_tramp *t = ta_tramp_of_node(ls->idle_tasks.next);
-        ta_tramp_list_take(t, &ls->nidle);
+        ta_trampoline *t = ta_trampoline_of_node(ls->idle_tasks.next);
+        ta_trampoline_list_take(t, &ls->nidle);
         abandon(t);
     }
 }
 
 enum { MAX_IDLE = 512 };
 
-int ta_task_check_factory(ta_loopstate *ls)
+int ta_task_pool_check_factory(ta_loop_state *ls)
 {
-    ta_task_check_debug(ls);
+    ta_task_pool_check_debug(ls);
     PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_task_factory);
     if (factory == NULL)
         return -1;
@@ -595,38 +596,38 @@ int ta_task_check_factory(ta_loopstate *ls)
     return 0;
 }
 
-int ta_task_attach(ta_loopstate *ls)
+int ta_task_pool_attach(ta_loop_state *ls)
 {
     ta_list_init(&ls->idle_tasks);
     ta_list_init(&ls->live_tasks);
-    if (ta_task_check_factory(ls) < 0)
+    if (ta_task_pool_check_factory(ls) < 0)
         return -1;
 #if PY_VERSION_HEX < 0x030C0000
     /* Without eager start, make some Tasks in advance, so that the first requests start at once,
      * too. */
     for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
-        ta_tramp *t = ta_tramp_make(ls);
+        ta_trampoline *t = ta_trampoline_make(ls);
         if (t == NULL)
             return -1;
-        ta_tramp_list_put(t, &ls->idle_tasks, &ls->nidle);
+        ta_trampoline_list_put(t, &ls->idle_tasks, &ls->nidle);
         Py_DECREF(t);
     }
 #endif
     return 0;
 }
 
-void ta_task_detach(ta_loopstate *ls)
+void ta_task_pool_detach(ta_loop_state *ls)
 {
     if (ls->idle_tasks.next == NULL)
         return; /* was never attached */
     ta_starts_close(ls);
     drop_idle(ls);
     while (!ta_list_empty(&ls->live_tasks)) {
-        ta_tramp *t = ta_tramp_of_node(ls->live_tasks.next);
-        ta_task_done done = t->done;
+        ta_trampoline *t = ta_trampoline_of_node(ls->live_tasks.next);
+        ta_task_pool_done done = t->done;
         void *arg = t->arg;
         PyObject *next = NULL;
-        ta_tramp_list_take(t, &ls->nlive);
+        ta_trampoline_list_take(t, &ls->nlive);
         t->ls = NULL;
         t->done = NULL;
         if (t->task != NULL)
@@ -637,28 +638,29 @@ void ta_task_detach(ta_loopstate *ls)
             Py_XDECREF(next);
             PyErr_Clear();
         }
-        ta_park_forget(park_cast(t->park));
+        ta_task_parking_forget(park_cast(t->park));
         leave(t);
         Py_DECREF(t);
     }
 }
 
-int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
 {
     ta_list_node *const lists[] = {&ls->idle_tasks, &ls->live_tasks};
     for (size_t i = 0; i < TA_COUNTOF(lists) && lists[i]->next != NULL; i++) {
         for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next)
-            Py_VISIT((PyObject *)ta_tramp_of_node(n));
+            Py_VISIT((PyObject *)ta_trampoline_of_node(n));
     }
     return ta_starts_traverse(ls, visit, arg);
 }
 
-static int take_private_names(ta_task_state *s)
+static int take_private_names(ta_task_pool_state *s)
 {
     int rc[4];
-    if ((rc[0] = ta_import_optional("asyncio.tasks", "_register_task", &s->register_task)) < 0 ||
-        (rc[1] = ta_import_optional("asyncio.tasks", "_unregister_task", &s->unregister_task)) <
+    if ((rc[0] = ta_types_import_optional("asyncio.tasks", "_register_task", &s->register_task)) <
             0 ||
+        (rc[1] = ta_types_import_optional("asyncio.tasks", "_unregister_task",
+                                          &s->unregister_task)) < 0 ||
         (rc[2] = PyObject_GetOptionalAttrString(s->task_class, "_callbacks", &s->callbacks)) < 0 ||
         (rc[3] = PyObject_GetOptionalAttrString(s->task_class, "_must_cancel", &s->must_cancel)) <
             0)
@@ -670,18 +672,19 @@ static int take_private_names(ta_task_state *s)
     return 0;
 }
 
-int ta_task_init(PyObject *module, ta_state *st)
+int ta_task_pool_init(PyObject *module, ta_state *st)
 {
-    ta_task_state *s = &ta_loop_objects_of(st)->task;
-    if (ta_park_init(module, st) < 0 || ta_add_type(module, &tramp_spec, NULL, &s->tramp_type) < 0)
+    ta_task_pool_state *s = &ta_loop_objects_of(st)->task;
+    if (ta_task_parking_init(module, st) < 0 ||
+        ta_types_add(module, &tramp_spec, NULL, &s->trampoline_type) < 0)
         return -1;
-    if ((s->task_class = ta_import_attr("asyncio", "Task")) == NULL ||
+    if ((s->task_class = ta_types_import("asyncio", "Task")) == NULL ||
         (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
         (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
         take_private_names(s) < 0 || ta_all_tasks_init(module, st) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
-    if ((s->eager_factory = ta_import_attr("asyncio", "eager_task_factory")) == NULL)
+    if ((s->eager_factory = ta_types_import("asyncio", "eager_task_factory")) == NULL)
         return -1;
     s->task_kwnames = Py_BuildValue("(ssss)", "loop", "name", "context", "eager_start");
 #else

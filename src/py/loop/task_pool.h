@@ -17,38 +17,39 @@
  *              again,
  *   TA_FAILED  the exception that is set leaves the Task.
  */
-typedef ta_outcome (*ta_task_done)(void *arg, PyObject *result, PyObject **next);
+typedef ta_outcome (*ta_task_pool_done)(void *arg, PyObject *result, PyObject **next);
 
 /*
  * Runs `coro` (steals; anything with am_send, or send/throw) with a real asyncio.Task current, in a
  * fresh copy of ls->context: its first step now, or at the end of this batch, together with others
- * of the batch.  Only when ta_ls_may_start(ls).
+ * of the batch.  Only when ta_loop_state_may_start(ls).
  * 0: `done` has been or will be called exactly once for each coroutine; when the Task is cancelled
  * before it ran (shutdown), or cannot be made, with that exception.  -1: exception, nothing
  * started.
  */
-int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg);
+int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done, void *arg);
 
 /* Called for each suspended Task with its `done` and `arg`, and what is looked for. */
-typedef bool (*ta_task_match)(ta_task_done done, const void *arg, const void *what);
+typedef bool (*ta_task_pool_match)(ta_task_pool_done done, const void *arg, const void *what);
 /* Cancels those that match.  -1 with an exception when one could not be. */
-int ta_task_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg);
+int ta_task_pool_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what,
+                        PyObject *msg);
 
 /* Part of attaching and closing a loopstate. */
-int ta_task_attach(ta_loopstate *ls);
+int ta_task_pool_attach(ta_loop_state *ls);
 /* Checks whether the loop has a task factory.  Then Tasks come from it, one for each request (as
  * uvicorn's do), and start with the loop's next iteration.  Called again when a server starts,
  * since start-up code may set one. */
-int ta_task_check_factory(ta_loopstate *ls);
+int ta_task_pool_check_factory(ta_loop_state *ls);
 /* Stores in ls->debug whether the loop is in asyncio's debug mode. */
-void ta_task_check_debug(ta_loopstate *ls);
-void ta_task_detach(ta_loopstate *ls);
-int ta_task_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+void ta_task_pool_check_debug(ta_loop_state *ls);
+void ta_task_pool_detach(ta_loop_state *ls);
+int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg);
 
 /* Returns whether other libraries have tied objects to the current Task (anyio's scopes): see
  * thread_pool.c.
  */
-bool ta_task_is_marked(ta_loopstate *ls);
+bool ta_task_pool_is_marked(ta_loop_state *ls);
 
 /*
  * Makes asyncio's set of all Tasks quicker, for as long as the process lives: an event loop of ours
@@ -56,6 +57,6 @@ bool ta_task_is_marked(ta_loopstate *ls);
  */
 TA_MUST_CHECK int ta_all_tasks_speed_up(PyObject *module);
 
-int ta_task_init(PyObject *module, ta_state *st);
+int ta_task_pool_init(PyObject *module, ta_state *st);
 
 #endif

@@ -17,17 +17,17 @@ typedef enum {
 } tramp_state;
 
 /* The Future-like that idle trampolines yield. */
-typedef struct ta_park {
+typedef struct ta_task_parking {
     PyObject_HEAD
-    PyObject *callback;     /* owned: Task wake-up, NULL while not parked */
-    PyObject *aioloop;      /* owned */
-    struct ta_tramp *tramp; /* borrowed: the trampoline owns the park, and clears this */
+    PyObject *callback;          /* owned: Task wake-up, NULL while not parked */
+    PyObject *aioloop;           /* owned */
+    struct ta_trampoline *tramp; /* borrowed: the trampoline owns the park, and clears this */
     char blocking;
-} ta_park;
+} ta_task_parking;
 
-typedef struct ta_tramp {
+typedef struct ta_trampoline {
     PyObject_HEAD
-    ta_loopstate *ls;  /* borrowed: NULL once the loop is closed */
+    ta_loop_state *ls; /* borrowed: NULL once the loop is closed */
     PyObject *task;    /* owned: makes a cycle, broken when the Task ends or the loop closes */
     PyObject *weak;    /* owned: a weak reference to it for asyncio's set, or NULL (all_tasks.c) */
     PyObject *park;    /* owned */
@@ -35,44 +35,44 @@ typedef struct ta_tramp {
     PyObject *coro;    /* owned: the one that runs, or NULL */
     PyObject *context; /* owned: the one that it runs in */
     PyObject *cancelled; /* owned: what is thrown into it instead of its first step, or NULL */
-    ta_task_done done;
+    ta_task_pool_done done;
     void *arg;         /* borrowed: until done said 0 or -1 */
     ta_list_node node; /* in ls->idle_tasks or ls->live_tasks; the list owns a reference */
     Py_ssize_t refs;   /* references to the Task during a step, when only we know it */
     tramp_state state;
     bool registered; /* in asyncio's set of all tasks */
     bool waited;     /* the coroutine was suspended at least once */
-} ta_tramp;
+} ta_trampoline;
 
-static inline ta_tramp *tramp_cast(PyObject *obj)
+static inline ta_trampoline *tramp_cast(PyObject *obj)
 {
-    return (ta_tramp *)obj;
+    return (ta_trampoline *)obj;
 }
 
-static inline ta_park *park_cast(PyObject *obj)
+static inline ta_task_parking *park_cast(PyObject *obj)
 {
-    return (ta_park *)obj;
+    return (ta_task_parking *)obj;
 }
 
 /* -- lists ------------------------------------------------------------------------------------ */
 
-static inline void ta_tramp_list_put(ta_tramp *t, ta_list_node *list, unsigned *count)
+static inline void ta_trampoline_list_put(ta_trampoline *t, ta_list_node *list, unsigned *count)
 {
     Py_INCREF(t);
     ta_list_push_back(list, &t->node);
     ++*count;
 }
 
-static inline void ta_tramp_list_take(ta_tramp *t,
-                                      unsigned *count) /* the caller gets the reference */
+static inline void ta_trampoline_list_take(ta_trampoline *t,
+                                           unsigned *count) /* the caller gets the reference */
 {
     ta_list_remove(&t->node);
     --*count;
 }
 
-static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
+static inline ta_trampoline *ta_trampoline_of_node(ta_list_node *node)
 {
-    return TA_CONTAINER_OF(node, ta_tramp, node);
+    return TA_CONTAINER_OF(node, ta_trampoline, node);
 }
 
 /* -- task_pool.c ------------------------------------------------------------------------------ */
@@ -81,20 +81,20 @@ static inline ta_tramp *ta_tramp_of_node(ta_list_node *node)
  * A new trampoline with its Task: parked on 3.12+ (eager start); on 3.11, and when a task factory
  * makes the Task, its first step comes with the loop's next turn.  New reference, or NULL.
  */
-ta_tramp *ta_tramp_make(ta_loopstate *ls);
+ta_trampoline *ta_trampoline_make(ta_loop_state *ls);
 
 /* -- task_reuse.c ----------------------------------------------------------------------------- */
 
 /* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
 bool ta_task_reuse_allowed(ta_state *st);
 /* Enters the Task into asyncio's set of all tasks, or takes it out.  0, or -1 with an exception. */
-int ta_task_reuse_register(ta_tramp *t, bool yes);
+int ta_task_reuse_register(ta_trampoline *t, bool yes);
 /*
  * Nobody could tell this Task from a new one: no reference to it but ours, strong or weak (a
  * registry of per-task data, anyio's scopes), no attribute, callback, other name, cancellation.
  * Takes it out of the set of all tasks.
  */
-bool ta_task_reuse_is_clean(ta_tramp *t);
+bool ta_task_reuse_is_clean(ta_trampoline *t);
 
 /* -- task_starts.c ---------------------------------------------------------------------------- */
 
@@ -102,38 +102,39 @@ bool ta_task_reuse_is_clean(ta_tramp *t);
 typedef struct ta_start {
     PyObject *coro, *context; /* owned */
     PyObject *cancelled;      /* owned: it was cancelled meanwhile; or NULL */
-    ta_task_done done;
+    ta_task_pool_done done;
     void *arg; /* borrowed: until done said 0 or -1 */
 } ta_start;
 
 /* Is another coroutine to be run in the step that a Task makes now? */
-static inline bool ta_starts_more(const ta_loopstate *ls)
+static inline bool ta_starts_more(const ta_loop_state *ls)
 {
     return ls->starts.draining && ls->starts.head < ls->starts.tail;
 }
 /* Puts the next one into the trampoline, which has just parked.  False: there is none, or no time
  * for it. */
-bool ta_starts_next(ta_tramp *t);
-/* As ta_task_cancel, of those that were not run yet: they end with CancelledError when they are. */
-TA_MUST_CHECK int ta_starts_cancel(ta_loopstate *ls, ta_task_match match, const void *what,
+bool ta_starts_next(ta_trampoline *t);
+/* As ta_task_pool_cancel, of those that were not run yet: they end with CancelledError when they
+ * are. */
+TA_MUST_CHECK int ta_starts_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what,
                                    PyObject *msg);
 /* Those that are left end with CancelledError, and are not run. */
-void ta_starts_close(ta_loopstate *ls);
-int ta_starts_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+void ta_starts_close(ta_loop_state *ls);
+int ta_starts_traverse(ta_loop_state *ls, visitproc visit, void *arg);
 
 /* -- all_tasks.c ------------------------------------------------------------------------------ */
 
 /* As asyncio's _register_task and _unregister_task: 0, or -1 with an exception. */
-TA_MUST_CHECK int ta_all_tasks_add(ta_tramp *t);
-TA_MUST_CHECK int ta_all_tasks_discard(ta_tramp *t);
+TA_MUST_CHECK int ta_all_tasks_add(ta_trampoline *t);
+TA_MUST_CHECK int ta_all_tasks_discard(ta_trampoline *t);
 int ta_all_tasks_init(PyObject *module, ta_state *st);
 
 /* -- task_parking.c
  * ----------------------------------------------------------------------------------- */
 
-ta_park *ta_park_new(ta_loopstate *ls);
+ta_task_parking *ta_task_parking_new(ta_loop_state *ls);
 /* Drops what it refers to: the loop is closed. */
-void ta_park_forget(ta_park *park);
-int ta_park_init(PyObject *module, ta_state *st);
+void ta_task_parking_forget(ta_task_parking *park);
+int ta_task_parking_init(PyObject *module, ta_state *st);
 
 #endif

@@ -17,7 +17,7 @@ bool ta_task_reuse_allowed(ta_state *st)
     return ta_loop_objects_of(st)->task.unregister_task != NULL;
 }
 
-int ta_task_reuse_register(ta_tramp *t, bool yes)
+int ta_task_reuse_register(ta_trampoline *t, bool yes)
 {
     if (t->registered == yes)
         return 0;
@@ -28,7 +28,7 @@ int ta_task_reuse_register(ta_tramp *t, bool yes)
 }
 
 /* Returns whether the Task has no weak reference but its own. */
-static bool only_own_weakref(const ta_tramp *t)
+static bool only_own_weakref(const ta_trampoline *t)
 {
     PyWeakReference *head = weakrefs(t->task);
     return head == NULL || ((PyObject *)head == t->weak && head->wr_next == NULL);
@@ -67,9 +67,9 @@ static bool is(PyObject *value, PyObject *expected)
 }
 
 /* Was it never cancelled, or was all of that taken back? */
-static bool is_uncancelled(ta_tramp *t)
+static bool is_uncancelled(ta_trampoline *t)
 {
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
     if (!is(get(s->must_cancel, t->task), Py_False))
         return false;
     if (!t->waited) /* a cancellation is delivered only where it waits */
@@ -86,9 +86,9 @@ static bool is_uncancelled(ta_tramp *t)
  * strong or weak (a registry of per-task data, anyio's scopes), and no attribute, callback, other
  * name or cancellation.
  */
-bool ta_task_reuse_is_clean(ta_tramp *t)
+bool ta_task_reuse_is_clean(ta_trampoline *t)
 {
-    const ta_task_state *s = &ta_loop_objects_of(t->ls->st)->task;
+    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
     PyObject *task = t->task;
     Py_ssize_t refs = t->refs;
     if (refs < 0 && t->waited)
@@ -110,9 +110,9 @@ bool ta_task_reuse_is_clean(ta_tramp *t)
     return only_own_weakref(t);
 }
 
-bool ta_task_is_marked(ta_loopstate *ls)
+bool ta_task_pool_is_marked(ta_loop_state *ls)
 {
-    ta_tramp *t = ls->current;
+    ta_trampoline *t = ls->current;
     if (ls->direct)
         return false; /* no Task at all */
     if (t == NULL || t->task == NULL)

@@ -12,7 +12,7 @@
 
 /* -- the queue -------------------------------------------------------------------------------- */
 
-static void put(ta_loopstate *ls, const ta_start *start)
+static void put(ta_loop_state *ls, const ta_start *start)
 {
     ta_starts *q = &ls->starts;
     q->items[q->tail++] = *start;
@@ -51,10 +51,10 @@ static inline unsigned length(const ta_starts *q)
 
 /* -- running ---------------------------------------------------------------------------------- */
 
-static void load(ta_tramp *t, const ta_start *start)
+static void load(ta_trampoline *t, const ta_start *start)
 {
     TA_ASSERT(t->coro == NULL && t->context == NULL && t->done == NULL);
-    ta_tramp_list_put(t, &t->ls->live_tasks, &t->ls->nlive);
+    ta_trampoline_list_put(t, &t->ls->live_tasks, &t->ls->nlive);
     t->coro = start->coro;
     t->context = start->context;
     t->done = start->done;
@@ -64,7 +64,7 @@ static void load(ta_tramp *t, const ta_start *start)
 }
 
 /* Closes a coroutine (steals), so that nobody is told that it was never awaited. */
-static void drop(const ta_loopstate *ls, PyObject *coro)
+static void drop(const ta_loop_state *ls, PyObject *coro)
 {
     PyObject *res = PyObject_CallMethodNoArgs(coro, ls->st->names.close);
     if (res == NULL)
@@ -74,7 +74,7 @@ static void drop(const ta_loopstate *ls, PyObject *coro)
 }
 
 /* It is not run: its end is told, with the exception that is set. */
-static void give_up(const ta_loopstate *ls, const ta_start *start)
+static void give_up(const ta_loop_state *ls, const ta_start *start)
 {
     ta_outcome outcome;
     PyObject *exc = PyErr_GetRaisedException();
@@ -93,36 +93,37 @@ static void give_up(const ta_loopstate *ls, const ta_start *start)
 }
 
 /* Wakes an idle Task, or makes one, for it.  Takes over what it refers to. */
-static void run(ta_loopstate *ls, const ta_start *start)
+static void run(ta_loop_state *ls, const ta_start *start)
 {
-    ta_tramp *t;
+    ta_trampoline *t;
     if (!ta_list_empty(&ls->idle_tasks)) {
-        t = ta_tramp_of_node(ls->idle_tasks.prev); /* the last parked one: its memory is warm */
-        ta_tramp_list_take(t, &ls->nidle);
-    } else if ((t = ta_tramp_make(ls)) == NULL) {
+        t = ta_trampoline_of_node(
+            ls->idle_tasks.prev); /* the last parked one: its memory is warm */
+        ta_trampoline_list_take(t, &ls->nidle);
+    } else if ((t = ta_trampoline_make(ls)) == NULL) {
         give_up(ls, start);
         return;
     }
     load(t, start);
-    ta_park *park = park_cast(t->park);
+    ta_task_parking *park = park_cast(t->park);
     if (t->state == T_PARKED && park->callback != NULL) {
         PyObject *wake_up = park->callback; /* its reference is ours now */
         park->callback = NULL;
-        ta_ls_enter(ls);
+        ta_loop_state_enter(ls);
         PyObject *res = PyObject_CallOneArg(wake_up, t->park);
-        ta_ls_leave(ls);
+        ta_loop_state_leave(ls);
         Py_DECREF(wake_up);
         if (res == NULL)
-            ta_ls_unhandled(ls, "Exception in a step of a request's task");
+            ta_loop_state_unhandled(ls, "Exception in a step of a request's task");
         Py_XDECREF(res);
     }
     /* else: 3.11, the loop's next turn makes the Task's first step */
     Py_DECREF(t);
 }
 
-bool ta_starts_next(ta_tramp *t)
+bool ta_starts_next(ta_trampoline *t)
 {
-    ta_loopstate *ls = t->ls;
+    ta_loop_state *ls = t->ls;
     enum { CLOCK_EVERY = 4 }; /* coroutines between two looks at the clock */
     if (ls == NULL || !ls->starts.draining || length(&ls->starts) == 0)
         return false;
@@ -130,7 +131,7 @@ bool ta_starts_next(ta_tramp *t)
     if (++ls->starts.drained % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
         return false;
     ta_start start = take(&ls->starts);
-    ta_tramp_list_take(t, &ls->nidle);
+    ta_trampoline_list_take(t, &ls->nidle);
     load(t, &start);
     Py_DECREF(t); /* the list of idle ones had it */
     return true;
@@ -139,9 +140,9 @@ bool ta_starts_next(ta_tramp *t)
 /* Runs what the batch has started, for as long as the batch has time. */
 static void drain(ta_defer *defer)
 {
-    ta_loopstate *ls = TA_CONTAINER_OF(defer, ta_loopstate, starts.drain);
+    ta_loop_state *ls = TA_CONTAINER_OF(defer, ta_loop_state, starts.drain);
     ta_starts *q = &ls->starts;
-    if (!ta_ls_may_start(ls) || ta_loop_spent(ls->loop)) {
+    if (!ta_loop_state_may_start(ls) || ta_loop_spent(ls->loop)) {
         ta_loop_defer(ls->loop, defer);
         return;
     }
@@ -166,7 +167,7 @@ static void drain(ta_defer *defer)
  * each other on one connection come one by one; those of several connections come as often as they
  * did a moment ago.
  */
-static bool has_company(const ta_loopstate *ls)
+static bool has_company(const ta_loop_state *ls)
 {
     const ta_starts *q = &ls->starts;
     if (ls->max_idle == 0) /* each has a Task of its own */
@@ -175,9 +176,9 @@ static bool has_company(const ta_loopstate *ls)
            (q->last_drained > 1 && ls->batch - q->last_batch <= 1);
 }
 
-int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg)
+int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done, void *arg)
 {
-    TA_ASSERT(ta_ls_may_start(ls));
+    TA_ASSERT(ta_loop_state_may_start(ls));
     ta_start start = {.coro = coro, .done = done, .arg = arg};
     bool wait = has_company(ls);
     if ((start.context = PyContext_Copy(ls->context)) == NULL ||
@@ -198,7 +199,7 @@ int ta_task_start(ta_loopstate *ls, PyObject *coro, ta_task_done done, void *arg
 
 /* -- of a loop -------------------------------------------------------------------------------- */
 
-int ta_starts_cancel(ta_loopstate *ls, ta_task_match match, const void *what, PyObject *msg)
+int ta_starts_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what, PyObject *msg)
 {
     ta_starts *q = &ls->starts;
     PyObject *error = ls->st->exc.cancelled_error;
@@ -214,7 +215,7 @@ int ta_starts_cancel(ta_loopstate *ls, ta_task_match match, const void *what, Py
     return 0;
 }
 
-void ta_starts_close(ta_loopstate *ls)
+void ta_starts_close(ta_loop_state *ls)
 {
     ta_starts *q = &ls->starts;
     while (length(q) > 0) {
@@ -227,7 +228,7 @@ void ta_starts_close(ta_loopstate *ls)
     *q = (ta_starts){0};
 }
 
-int ta_starts_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+int ta_starts_traverse(ta_loop_state *ls, visitproc visit, void *arg)
 {
     const ta_starts *q = &ls->starts;
     for (unsigned i = q->head; i < q->tail; i++) {

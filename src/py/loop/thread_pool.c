@@ -26,7 +26,7 @@ typedef struct ta_job {
     ta_wake_item item;   /* back to the loop's thread; holds a reference then */
     struct ta_job *next; /* in the queue, which holds a reference */
     ta_list_node node;   /* in the pool's `waited`, as long as it has a waiter */
-    ta_waiter *waiter;   /* owned: of the loop's thread; NULL: nobody waits for it */
+    ta_future *waiter;   /* owned: of the loop's thread; NULL: nobody waits for it */
     ta_callstat *stat;   /* a counted reference, or NULL */
     PyObject *context;   /* owned */
     PyObject *func;      /* owned */
@@ -34,7 +34,7 @@ typedef struct ta_job {
     PyObject *result;    /* owned: of the call */
     PyObject *exc;       /* owned: of the call */
     atomic_bool cancelled;
-    bool unwaited;    /* it never had a waiter: see ta_pool_run */
+    bool unwaited;    /* it never had a waiter: see ta_thread_pool_run */
     bool leave;       /* TA_RUN_LEAVE */
     Py_ssize_t nargs; /* positional ones */
     Py_ssize_t ntotal;
@@ -42,7 +42,7 @@ typedef struct ta_job {
 } ta_job;
 
 /* Shared by the loop's thread and the workers; the last of them frees it. */
-struct ta_pool {
+struct ta_thread_pool {
     pthread_mutex_t mutex; /* guards what follows; never held while Python code runs */
     pthread_cond_t work;   /* a job came, or closed */
     pthread_cond_t gone;   /* a worker ended */
@@ -60,14 +60,14 @@ struct ta_pool {
 /* What a thread is started with. */
 typedef struct ta_worker {
     PyObject_HEAD
-    ta_pool *pool; /* a counted reference */
+    ta_thread_pool *pool; /* a counted reference */
 } ta_worker;
 
 /* -- the shared part -------------------------------------------------------------------------- */
 
-static ta_pool *pool_new(ta_loopstate *ls)
+static ta_thread_pool *pool_new(ta_loop_state *ls)
 {
-    ta_pool *pool = PyMem_RawCalloc(1, sizeof *pool);
+    ta_thread_pool *pool = PyMem_RawCalloc(1, sizeof *pool);
     if (pool == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -87,7 +87,7 @@ static ta_pool *pool_new(ta_loopstate *ls)
     return pool;
 }
 
-void ta_pool_unref(ta_pool *pool)
+void ta_thread_pool_unref(ta_thread_pool *pool)
 {
     pthread_mutex_lock(&pool->mutex);
     bool last = --pool->refs == 0;
@@ -101,7 +101,7 @@ void ta_pool_unref(ta_pool *pool)
 }
 
 /* Returns the loop's pool, and makes it when there is none; NULL with an exception. */
-static ta_pool *pool_of(ta_loopstate *ls)
+static ta_thread_pool *pool_of(ta_loop_state *ls)
 {
     if (ls->pool == NULL && ls->loop == NULL)
         PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
@@ -110,9 +110,9 @@ static ta_pool *pool_of(ta_loopstate *ls)
     return ls->pool;
 }
 
-ta_pool *ta_pool_ref(ta_loopstate *ls)
+ta_thread_pool *ta_thread_pool_ref(ta_loop_state *ls)
 {
-    ta_pool *pool = pool_of(ls);
+    ta_thread_pool *pool = pool_of(ls);
     if (pool == NULL)
         return NULL;
     pthread_mutex_lock(&pool->mutex);
@@ -121,7 +121,7 @@ ta_pool *ta_pool_ref(ta_loopstate *ls)
     return pool;
 }
 
-bool ta_pool_post(ta_pool *pool, ta_wake_item *item)
+bool ta_thread_pool_post(ta_thread_pool *pool, ta_wake_item *item)
 {
     pthread_mutex_lock(&pool->mutex);
     bool open = !pool->closed;
@@ -131,7 +131,7 @@ bool ta_pool_post(ta_pool *pool, ta_wake_item *item)
     return open;
 }
 
-bool ta_pool_wanted(ta_pool *pool)
+bool ta_thread_pool_wanted(ta_thread_pool *pool)
 {
     if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0)
         return false;
@@ -179,7 +179,7 @@ static void job_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func,
+static ta_job *job_new(const ta_loop_state *ls, ta_callstat *stat, PyObject *func,
                        PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
 {
     PyTypeObject *type = ta_loop_objects_of(ls->st)->pool.job_type;
@@ -194,7 +194,7 @@ static ta_job *job_new(const ta_loopstate *ls, ta_callstat *stat, PyObject *func
     job->ntotal = total;
     for (Py_ssize_t i = 0; i < total; i++)
         job->args[i] = Py_NewRef(args[i]);
-    job->context = ta_ls_copy_context(ls);
+    job->context = ta_loop_state_copy_context(ls);
     if (job->context == NULL)
         Py_CLEAR(job);
     return job;
@@ -209,10 +209,10 @@ static PyObject *job_call(ta_job *job, ta_thread_token *token)
     if (token != NULL)
         token->used = false;
     if (job->stat != NULL)
-        ta_promote_begin(&watch);
+        ta_inline_promotion_begin(&watch);
     PyObject *res = PyObject_Vectorcall(job->func, job->args, (size_t)job->nargs, job->kwnames);
     if (job->stat != NULL)
-        ta_promote_end(&watch, job->stat, token != NULL && token->used);
+        ta_inline_promotion_end(&watch, job->stat, token != NULL && token->used);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(job->context) < 0)
         PyErr_Clear();
@@ -222,11 +222,11 @@ static PyObject *job_call(ta_job *job, ta_thread_token *token)
 }
 
 /* Takes the waiter out: a new reference.  From now on it is not interested in the job. */
-static ta_waiter *job_leave_waiter(ta_job *job)
+static ta_future *job_leave_waiter(ta_job *job)
 {
-    ta_waiter *waiter = job->waiter;
+    ta_future *waiter = job->waiter;
     job->waiter = NULL;
-    ta_waiter_detach(waiter);
+    ta_future_detach(waiter);
     ta_list_remove(&job->node);
     return waiter;
 }
@@ -236,13 +236,13 @@ static void job_done(ta_wake_item *item)
 {
     ta_job *job = TA_CONTAINER_OF(item, ta_job, item);
     if (job->waiter != NULL) { /* else the loop is about to close */
-        ta_waiter *waiter = job_leave_waiter(job);
+        ta_future *waiter = job_leave_waiter(job);
         PyObject *exc = job->exc;
         job->exc = NULL;
         if (exc != NULL)
-            ta_waiter_set_exception(waiter, exc);
+            ta_future_set_exception(waiter, exc);
         else
-            ta_waiter_set_result(waiter, job->result ? job->result : Py_None);
+            ta_future_set_result(waiter, job->result ? job->result : Py_None);
         Py_DECREF(waiter);
     }
     Py_DECREF(job);
@@ -287,7 +287,7 @@ static PyType_Spec job_spec = {
 /* -- workers ---------------------------------------------------------------------------------- */
 
 /* Takes the next job, or NULL: this thread must end (it is no longer counted). */
-static ta_job *take(ta_pool *pool)
+static ta_job *take(ta_thread_pool *pool)
 {
     ta_job *job = NULL;
     pthread_mutex_lock(&pool->mutex);
@@ -315,7 +315,7 @@ static ta_job *take(ta_pool *pool)
 }
 
 /* With the mutex held: puts it behind the others, or before them; steals. */
-static void queue(ta_pool *pool, ta_job *job)
+static void queue(ta_thread_pool *pool, ta_job *job)
 {
     bool first = job->leave || pool->head == NULL;
     job->next = first ? pool->head : NULL;
@@ -330,7 +330,7 @@ static void queue(ta_pool *pool, ta_job *job)
 }
 
 /* Runs a job that nobody waits for (steals), and queues it again when it returned True. */
-static void run_unwaited(ta_pool *pool, ta_job *job, ta_thread_token *token)
+static void run_unwaited(ta_thread_pool *pool, ta_job *job, ta_thread_token *token)
 {
     bool again = false;
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
@@ -367,7 +367,7 @@ static PyObject *no_stop_iteration(PyObject *exc)
 }
 
 /* Does the worker's part; steals. */
-static void job_run(ta_pool *pool, ta_job *job, ta_thread_token *token)
+static void job_run(ta_thread_pool *pool, ta_job *job, ta_thread_token *token)
 {
     if (job->unwaited) {
         run_unwaited(pool, job, token);
@@ -380,13 +380,13 @@ static void job_run(ta_pool *pool, ta_job *job, ta_thread_token *token)
     }
     job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
     job->item.fn = job_done;
-    if (!ta_pool_post(pool, &job->item)) /* its reference is passed along */
+    if (!ta_thread_pool_post(pool, &job->item)) /* its reference is passed along */
         Py_DECREF(job);
 }
 
 static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
-    ta_pool *pool = ((ta_worker *)self)->pool;
+    ta_thread_pool *pool = ((ta_worker *)self)->pool;
     ta_state *st = ta_state_of(Py_TYPE(self));
     PyObject *aioloop = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
     ta_thread_token *token = ta_thread_token_new(st, aioloop);
@@ -406,7 +406,7 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
 static void worker_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    ta_pool_unref(((ta_worker *)self)->pool);
+    ta_thread_pool_unref(((ta_worker *)self)->pool);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -426,9 +426,9 @@ static PyType_Spec worker_spec = {
 };
 
 /* Starts one more thread, counted before it runs.  -1 with an exception. */
-static int start_thread(ta_loopstate *ls)
+static int start_thread(ta_loop_state *ls)
 {
-    ta_pool *pool = ls->pool;
+    ta_thread_pool *pool = ls->pool;
     ta_state *st = ls->st;
     PyTypeObject *type = ta_loop_objects_of(st)->pool.worker_type;
     PyObject *thread = NULL, *args = NULL, *kwargs = NULL, *res = NULL;
@@ -473,9 +473,9 @@ static PyObject *anyio_path(ta_state *st, ta_job *job)
 
 /* Queues the job and makes sure that there are threads.  -1 with an exception: nobody will run it.
  */
-static int submit(ta_loopstate *ls, ta_job *job)
+static int submit(ta_loop_state *ls, ta_job *job)
 {
-    ta_pool *pool = ls->pool;
+    ta_thread_pool *pool = ls->pool;
     Py_INCREF(job); /* the queue's */
     pthread_mutex_lock(&pool->mutex);
     queue(pool, job);
@@ -495,9 +495,9 @@ static int submit(ta_loopstate *ls, ta_job *job)
 }
 
 /* The same; the waiter is the awaitable.  NULL with an exception. */
-static PyObject *submit_waited(ta_loopstate *ls, ta_job *job)
+static PyObject *submit_waited(ta_loop_state *ls, ta_job *job)
 {
-    job->waiter = ta_waiter_new(ls, job_cancel, job);
+    job->waiter = ta_future_new(ls, job_cancel, job);
     if (job->waiter == NULL)
         return NULL;
     ta_list_push_back(&ls->pool->waited, &job->node);
@@ -509,8 +509,9 @@ static PyObject *submit_waited(ta_loopstate *ls, ta_job *job)
     return waiter;
 }
 
-ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
-                        PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result)
+ta_outcome ta_thread_pool_call(ta_loop_state *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                               PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                               PyObject **result)
 {
     bool leave = run_mode & TA_RUN_LEAVE;
     run_mode &= ~TA_RUN_LEAVE;
@@ -518,8 +519,8 @@ ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObj
         *result = PyObject_Vectorcall(func, args, nargsf, kwnames);
         goto inline_done;
     }
-    if (run_mode == TA_RUN_AUTO && ta_promote_is_inline(stat)) {
-        *result = ta_promote_call(ls, stat, func, args, nargsf, kwnames);
+    if (run_mode == TA_RUN_AUTO && ta_inline_promotion_is_inline(stat)) {
+        *result = ta_inline_promotion_call(ls, stat, func, args, nargsf, kwnames);
         goto inline_done;
     }
     *result = NULL;
@@ -530,7 +531,7 @@ ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObj
     if (job == NULL)
         return TA_FAILED;
     job->leave = leave;
-    if (!Py_IsNone(ta_loop_objects_of(ls->st)->pool.anyio_run_sync) && ta_task_is_marked(ls))
+    if (!Py_IsNone(ta_loop_objects_of(ls->st)->pool.anyio_run_sync) && ta_task_pool_is_marked(ls))
         *result = anyio_path(ls->st, job);
     else
         *result = submit_waited(ls, job);
@@ -543,7 +544,7 @@ inline_done:
     return *result ? TA_DONE : TA_FAILED;
 }
 
-int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)
+int ta_thread_pool_run(ta_loop_state *ls, PyObject *func, bool leave)
 {
     if (pool_of(ls) == NULL)
         return -1;
@@ -559,7 +560,7 @@ int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave)
 
 /* -- of a loop -------------------------------------------------------------------------------- */
 
-int ta_pool_configure(ta_loopstate *ls, unsigned max_threads)
+int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads)
 {
     if (pool_of(ls) == NULL)
         return -1;
@@ -569,9 +570,9 @@ int ta_pool_configure(ta_loopstate *ls, unsigned max_threads)
     return 0;
 }
 
-unsigned ta_pool_active(const ta_loopstate *ls)
+unsigned ta_thread_pool_active(const ta_loop_state *ls)
 {
-    ta_pool *pool = ls->pool;
+    ta_thread_pool *pool = ls->pool;
     if (pool == NULL)
         return 0;
     pthread_mutex_lock(&pool->mutex);
@@ -580,9 +581,9 @@ unsigned ta_pool_active(const ta_loopstate *ls)
     return n;
 }
 
-void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
+void ta_thread_pool_close(ta_loop_state *ls, unsigned wait_ms)
 {
-    ta_pool *pool = ls->pool;
+    ta_thread_pool *pool = ls->pool;
     if (pool == NULL)
         return;
     ls->pool = NULL;
@@ -615,10 +616,10 @@ void ta_pool_close(ta_loopstate *ls, unsigned wait_ms)
         Py_END_ALLOW_THREADS
     }
     Py_CLEAR(pool->aioloop);
-    ta_pool_unref(pool);
+    ta_thread_pool_unref(pool);
 }
 
-int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg)
+int ta_thread_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
 {
     if (ls->pool != NULL)
         Py_VISIT(ls->pool->aioloop);
@@ -628,7 +629,7 @@ int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg)
 /* Returns an attribute, or None when the library is missing or has changed. */
 static PyObject *optional(const char *module, const char *attr)
 {
-    PyObject *res = ta_import_attr(module, attr);
+    PyObject *res = ta_types_import(module, attr);
     if (res == NULL) {
         PyErr_Clear();
         res = Py_NewRef(Py_None);
@@ -636,14 +637,14 @@ static PyObject *optional(const char *module, const char *attr)
     return res;
 }
 
-int ta_pool_init(PyObject *module, ta_state *st)
+int ta_thread_pool_init(PyObject *module, ta_state *st)
 {
-    ta_pool_state *s = &ta_loop_objects_of(st)->pool;
-    if (ta_add_type(module, &job_spec, NULL, &s->job_type) < 0 ||
-        ta_add_type(module, &worker_spec, NULL, &s->worker_type) < 0 ||
+    ta_thread_pool_state *s = &ta_loop_objects_of(st)->pool;
+    if (ta_types_add(module, &job_spec, NULL, &s->job_type) < 0 ||
+        ta_types_add(module, &worker_spec, NULL, &s->worker_type) < 0 ||
         ta_thread_token_init(module, st) < 0)
         return -1;
-    s->thread_class = ta_import_attr("threading", "Thread");
+    s->thread_class = ta_types_import("threading", "Thread");
     s->threadlocals = optional("anyio._core._eventloop", "threadlocals");
     s->anyio_backend = optional("anyio._backends._asyncio", "AsyncIOBackend");
     s->anyio_run_sync = optional("anyio.to_thread", "run_sync");

@@ -10,7 +10,7 @@
 #include "py/loop/loop_state.h"
 #include "py/support/outcome.h"
 
-typedef struct ta_pool ta_pool;
+typedef struct ta_thread_pool ta_thread_pool;
 
 enum {
     TA_RUN_AUTO = 0,
@@ -38,32 +38,33 @@ void ta_callstat_unref(ta_callstat *stat); /* NULL allowed */
  * be called on the loop's thread. With TA_RUN_INLINE the caller's context is used, as by an awaited
  * `async def`; else a copy of it, inline or in a thread alike.
  */
-ta_outcome ta_call_sync(ta_loopstate *ls, ta_callstat *stat, int run_mode, PyObject *func,
-                        PyObject *const *args, size_t nargsf, PyObject *kwnames, PyObject **result);
+ta_outcome ta_thread_pool_call(ta_loop_state *ls, ta_callstat *stat, int run_mode, PyObject *func,
+                               PyObject *const *args, size_t nargsf, PyObject *kwnames,
+                               PyObject **result);
 
 /*
  * Calls func() in a thread while nobody waits for it; and again, behind all others that want a
  * thread, as long as it returns True.  `leave`: as TA_RUN_LEAVE.  0, or -1 with an exception.
  */
-int ta_pool_run(ta_loopstate *ls, PyObject *func, bool leave);
+int ta_thread_pool_run(ta_loop_state *ls, PyObject *func, bool leave);
 
 /* Returns a counted reference to the loop's pool, which is made when there is none; NULL with an
  * exception. */
-ta_pool *ta_pool_ref(ta_loopstate *ls);
-void ta_pool_unref(ta_pool *pool);
+ta_thread_pool *ta_thread_pool_ref(ta_loop_state *ls);
+void ta_thread_pool_unref(ta_thread_pool *pool);
 /* Any thread: ta_wake_post to the pool's loop.  False: that is closed. */
-bool ta_pool_post(ta_pool *pool, ta_wake_item *item);
+bool ta_thread_pool_post(ta_thread_pool *pool, ta_wake_item *item);
 
 /* Any thread: returns whether somebody waits for a thread while none is idle or about to start. */
-bool ta_pool_wanted(ta_pool *pool);
+bool ta_thread_pool_wanted(ta_thread_pool *pool);
 
 /* Threads: 0 means anyio's default limiter decides (40). */
-int ta_pool_configure(ta_loopstate *ls, unsigned max_threads);
-unsigned ta_pool_active(const ta_loopstate *ls); /* jobs queued or running */
+int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads);
+unsigned ta_thread_pool_active(const ta_loop_state *ls); /* jobs queued or running */
 /* Ends idle threads; those that run a job end after it.  Waits at most wait_ms for them. */
-void ta_pool_close(ta_loopstate *ls, unsigned wait_ms);
-int ta_pool_traverse(ta_loopstate *ls, visitproc visit, void *arg);
+void ta_thread_pool_close(ta_loop_state *ls, unsigned wait_ms);
+int ta_thread_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg);
 
-int ta_pool_init(PyObject *module, ta_state *st);
+int ta_thread_pool_init(PyObject *module, ta_state *st);
 
 #endif

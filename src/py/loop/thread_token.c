@@ -71,5 +71,5 @@ error:
 
 int ta_thread_token_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &token_spec, NULL, &ta_loop_objects_of(st)->pool.token_type);
+    return ta_types_add(module, &token_spec, NULL, &ta_loop_objects_of(st)->pool.token_type);
 }

@@ -5,7 +5,7 @@
 #include "py/plan/run_int.h"
 
 /* A custom Request, or one whose body somebody may have read already, is asked itself. */
-static bool ask_request(const ta_run *r)
+static bool ask_request(const ta_plan_run *r)
 {
     return r->x->request != NULL && (r->x->custom_request || r->mode == MODE_RESPOND);
 }
@@ -14,7 +14,7 @@ static bool ask_request(const ta_run *r)
  * Somebody has put another function in the place of Request.body or .json (instrumentation does):
  * then it is called.  0, or -1 with an exception.
  */
-static int respect_patches(ta_run *r)
+static int respect_patches(ta_plan_run *r)
 {
     ta_state *st = r->plan->st;
     const ta_plan_objects *objects = ta_plan_objects_of(st);
@@ -23,7 +23,7 @@ static int respect_patches(ta_run *r)
     PyObject *json = body ? PyObject_GetAttr(request_type, st->names.json) : NULL;
     int rc = json ? 0 : -1;
     if (rc == 0 && (body != objects->request_body || json != objects->request_json)) {
-        PyObject *request = ta_run_request(r);
+        PyObject *request = ta_plan_run_request(r);
         rc = request ? 0 : -1;
         r->x->custom_request = true;
         Py_XDECREF(request);
@@ -34,22 +34,22 @@ static int respect_patches(ta_run *r)
 }
 
 /* Calls request.body() or .json() and waits for it. */
-static ta_run_state await_method(ta_run *r, PyObject *name, ta_run_state state)
+static ta_plan_run_state await_method(ta_plan_run *r, PyObject *name, ta_plan_run_state state)
 {
     PyObject *aw = PyObject_CallMethodNoArgs(r->x->request, name);
-    return aw ? ta_run_await(r, aw, state) : ST_FAILED;
+    return aw ? ta_plan_run_await(r, aw, state) : ST_FAILED;
 }
 
-static ta_run_state read_form(ta_run *r)
+static ta_plan_run_state read_form(ta_plan_run *r)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_read_form);
-    PyObject *request = hook ? ta_run_request(r) : NULL;
+    PyObject *request = hook ? ta_plan_run_request(r) : NULL;
     PyObject *aw = request ? PyObject_CallOneArg(hook, request) : NULL;
     Py_XDECREF(request);
-    return aw ? ta_run_await(r, aw, ST_BODY_FORM) : ST_FAILED;
+    return aw ? ta_plan_run_await(r, aw, ST_BODY_FORM) : ST_FAILED;
 }
 
-ta_run_state ta_body_begin(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_body_begin(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     ta_plan *plan = r->plan;
     if (plan->body == PLAN_BODY_NONE || r->mode == MODE_SOLVE)
@@ -63,13 +63,13 @@ ta_run_state ta_body_begin(ta_run *r, PyObject *Py_UNUSED(value))
         return await_method(r, plan->st->names.body, ST_BODY_BYTES);
     PyObject *out = NULL;
     ta_outcome outcome = r->x->ops->body(r->x, &out);
-    return ta_run_go_on(r, outcome, out, ST_BODY_BYTES);
+    return ta_plan_run_go_on(r, outcome, out, ST_BODY_BYTES);
 }
 
 /* -- content type -------------------------------------------------------------------------- */
 
 /* 1: JSON, 0: not, -1: exception.  `text` is the header's value. */
-static int is_json_text(ta_run *r, PyObject *text)
+static int is_json_text(ta_plan_run *r, PyObject *text)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_is_json);
     PyObject *res = hook ? PyObject_CallOneArg(hook, text) : NULL;
@@ -80,7 +80,7 @@ static int is_json_text(ta_run *r, PyObject *text)
     return rc;
 }
 
-static int is_json(ta_run *r)
+static int is_json(ta_plan_run *r)
 {
     static const char plain[] = "application/json";
     ta_str type;
@@ -98,7 +98,7 @@ static int is_json(ta_run *r)
         Py_DECREF(text);
         return rc;
     }
-    if (!ta_xch_header(r->x, "content-type", 12, &type) || type.len == 0)
+    if (!ta_exchange_header(r->x, "content-type", 12, &type) || type.len == 0)
         return !r->plan->strict_content_type;
     if (type.len >= sizeof plain - 1 && memcmp(type.ptr, plain, sizeof plain - 1) == 0 &&
         (type.len == sizeof plain - 1 || type.ptr[sizeof plain - 1] == ';'))
@@ -113,13 +113,13 @@ static int is_json(ta_run *r)
 
 /* -- bytes to value --------------------------------------------------------------------------- */
 
-static ta_run_state have_body(ta_run *r, PyObject *value /* steals */)
+static ta_plan_run_state have_body(ta_plan_run *r, PyObject *value /* steals */)
 {
     Py_XSETREF(r->body, value);
-    return ta_observe(r, r->plan->st->names.body, value) < 0 ? ST_FAILED : ST_DEPENDENCIES;
+    return ta_plan_run_observe(r, r->plan->st->names.body, value) < 0 ? ST_FAILED : ST_DEPENDENCIES;
 }
 
-static PyObject *load_json(ta_run *r, PyObject *bytes)
+static PyObject *load_json(ta_plan_run *r, PyObject *bytes)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_load_json);
     return hook ? PyObject_CallOneArg(hook, bytes) : NULL;
@@ -156,7 +156,7 @@ static bool has_long_number(const char *data, size_t len)
  * malformed body before any dependency runs, an invalid one in the node's turn.
  * 1: done, 0: not, -1: exception.
  */
-static int try_fast(ta_run *r, PyObject *bytes)
+static int try_fast(ta_plan_run *r, PyObject *bytes)
 {
     ta_plan *plan = r->plan;
     if (plan->fast_body < 0 ||
@@ -174,9 +174,9 @@ static int try_fast(ta_run *r, PyObject *bytes)
     return 1;
 }
 
-ta_run_state ta_body_bytes(ta_run *r, PyObject *bytes)
+ta_plan_run_state ta_body_bytes(ta_plan_run *r, PyObject *bytes)
 {
-    ta_xch *x = r->x;
+    ta_exchange *x = r->x;
     if (x->body_bytes == NULL)
         x->body_bytes = Py_NewRef(bytes);
     if (x->request != NULL && !ask_request(r) &&
@@ -187,7 +187,8 @@ ta_run_state ta_body_bytes(ta_run *r, PyObject *bytes)
         goto error;
     if (!some) {
         Py_DECREF(bytes);
-        return ta_observe(r, r->plan->st->names.body, Py_None) < 0 ? ST_FAILED : ST_DEPENDENCIES;
+        return ta_plan_run_observe(r, r->plan->st->names.body, Py_None) < 0 ? ST_FAILED
+                                                                            : ST_DEPENDENCIES;
     }
     int json = is_json(r);
     if (json < 0)
@@ -213,19 +214,19 @@ error:
     return ST_FAILED;
 }
 
-ta_run_state ta_body_json(ta_run *r, PyObject *value)
+ta_plan_run_state ta_body_json(ta_plan_run *r, PyObject *value)
 {
     return have_body(r, value);
 }
 
-ta_run_state ta_body_form(ta_run *r, PyObject *form)
+ta_plan_run_state ta_body_form(ta_plan_run *r, PyObject *form)
 {
     if (r->mode != MODE_RESPOND)
         Py_XSETREF(r->form, Py_NewRef(form));
     return have_body(r, form);
 }
 
-PyObject *ta_body_parsed(ta_run *r)
+PyObject *ta_body_parsed(ta_plan_run *r)
 {
     if (r->body == NULL && r->raw_body != NULL)
         r->body = load_json(r, r->raw_body);
@@ -237,12 +238,12 @@ PyObject *ta_body_parsed(ta_run *r)
 /* -- errors ----------------------------------------------------------------------------------- */
 
 /* What the hook makes of an error (borrowed); json_invalid is also told the request. */
-static PyObject *ask(ta_run *r, int which, PyObject *error)
+static PyObject *ask(ta_plan_run *r, int which, PyObject *error)
 {
     PyObject *hook = ta_plan_hook(r->plan, which);
     if (hook == NULL || which != H_json_invalid)
         return hook ? PyObject_CallOneArg(hook, error) : NULL;
-    PyObject *request = ta_run_request(r);
+    PyObject *request = ta_plan_run_request(r);
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, error, request};
@@ -252,7 +253,7 @@ static PyObject *ask(ta_run *r, int which, PyObject *error)
 }
 
 /* Replaces the exception that is set by what the hook makes of it, `raise new from old`. */
-static void raise_from(ta_run *r, int which)
+static void raise_from(ta_plan_run *r, int which)
 {
     PyObject *old = PyErr_GetRaisedException();
     PyObject *exc = ask(r, which, old);
@@ -279,7 +280,7 @@ static void raise_from(ta_run *r, int which)
     PyErr_SetRaisedException(exc);
 }
 
-ta_run_state ta_body_failed(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_body_failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     const ta_plan_objects *objects = ta_plan_objects_of(r->plan->st);
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_GeneratorExit))

@@ -8,13 +8,13 @@
 
 /* -- injected objects ------------------------------------------------------------------------- */
 
-static PyObject *injected(ta_run *r, const ta_inject *inj)
+static PyObject *injected(ta_plan_run *r, const ta_inject *inj)
 {
     switch ((ta_inject_what)inj->what) {
     case INJECT_RESPONSE:
-        return ta_run_lazy(r, &r->response, H_new_response);
+        return ta_plan_run_lazy(r, &r->response, H_new_response);
     case INJECT_BACKGROUND:
-        return ta_run_lazy(r, &r->background, H_new_background);
+        return ta_plan_run_lazy(r, &r->background, H_new_background);
     case INJECT_CONST:
         return Py_NewRef(inj->obj);
     case INJECT_REQUEST:
@@ -22,13 +22,13 @@ static PyObject *injected(ta_run *r, const ta_inject *inj)
     case INJECT_CONNECTION:
         break;
     }
-    PyObject *request = ta_run_request(r);
-    if (request != NULL && ta_exits_offer(r, request) < 0)
+    PyObject *request = ta_plan_run_request(r);
+    if (request != NULL && ta_exit_stack_offer(r, request) < 0)
         Py_CLEAR(request);
     return request;
 }
 
-static int inject(ta_run *r, const ta_node *n)
+static int inject(ta_plan_run *r, const ta_node *n)
 {
     for (uint16_t i = 0; i < n->ninjects; i++) {
         const ta_inject *inj = &n->injects[i];
@@ -42,20 +42,21 @@ static int inject(ta_run *r, const ta_node *n)
 
 /* -- calls ------------------------------------------------------------------------------------ */
 
-static PyObject *vectorcall(ta_run *r, const ta_node *n)
+static PyObject *vectorcall(ta_plan_run *r, const ta_node *n)
 {
     return PyObject_Vectorcall(n->call, &r->values[n->first],
                                n->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, n->kwnames);
 }
 
 /* An awaitable of the node's value from a hook: hook(first, values[, request]). */
-static PyObject *call_hook(ta_run *r, const ta_node *n, int which, PyObject *first, bool request)
+static PyObject *call_hook(ta_plan_run *r, const ta_node *n, int which, PyObject *first,
+                           bool request)
 {
     PyObject *hook = ta_plan_hook(r->plan, which);
-    PyObject *values = hook ? ta_run_values(r, n) : NULL;
+    PyObject *values = hook ? ta_plan_run_values(r, n) : NULL;
     PyObject *req = NULL, *aw = NULL;
     if (values != NULL && request)
-        req = ta_run_request(r);
+        req = ta_plan_run_request(r);
     if (values != NULL && (!request || req != NULL)) {
         PyObject *args[] = {NULL, first, values, req};
         aw = PyObject_Vectorcall(hook, args + 1,
@@ -66,7 +67,7 @@ static PyObject *call_hook(ta_run *r, const ta_node *n, int which, PyObject *fir
     return aw;
 }
 
-static PyObject *call_indexed(ta_run *r, const ta_node *n, int which, bool request)
+static PyObject *call_indexed(ta_plan_run *r, const ta_node *n, int which, bool request)
 {
     PyObject *index = PyLong_FromLong((long)(n - r->plan->nodes));
     PyObject *aw = index ? call_hook(r, n, which, index, request) : NULL;
@@ -75,11 +76,11 @@ static PyObject *call_indexed(ta_run *r, const ta_node *n, int which, bool reque
 }
 
 /* TA_DONE: *out is the value; TA_WAITS: *out is to be awaited. */
-static ta_outcome call_sync(ta_run *r, const ta_node *n, PyObject **out)
+static ta_outcome call_sync(ta_plan_run *r, const ta_node *n, PyObject **out)
 {
     if (r->x->ls != NULL) {
-        return ta_call_sync(r->x->ls, n->stat, n->run_mode, n->call, &r->values[n->first], n->npos,
-                            n->kwnames, out);
+        return ta_thread_pool_call(r->x->ls, n->stat, n->run_mode, n->call, &r->values[n->first],
+                                   n->npos, n->kwnames, out);
     }
     if (n->run_mode == RUN_INLINE) {
         *out = vectorcall(r, n);
@@ -89,11 +90,11 @@ static ta_outcome call_sync(ta_run *r, const ta_node *n, PyObject **out)
     return *out ? TA_WAITS : TA_FAILED;
 }
 
-ta_outcome ta_deps_call(ta_run *r, const ta_node *n, PyObject **out)
+ta_outcome ta_dependencies_call(ta_plan_run *r, const ta_node *n, PyObject **out)
 {
     bool generator = n->kind == KIND_GEN || n->kind == KIND_ASYNCGEN;
     if (generator && (r->mode == MODE_NATIVE || r->mode == MODE_ASGI))
-        return ta_exits_enter(r, n, out);
+        return ta_exit_stack_enter(r, n, out);
     if (n->limited && !generator) {
         *out = call_indexed(r, n, H_solve_limited, false);
         return *out ? TA_WAITS : TA_FAILED;
@@ -118,13 +119,13 @@ ta_outcome ta_deps_call(ta_run *r, const ta_node *n, PyObject **out)
 /* -- the walk --------------------------------------------------------------------------------- */
 
 /* Node r->node has its value (steals): hands it on and goes to the next. */
-static void node_done(ta_run *r, PyObject *value)
+static void node_done(ta_plan_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     const ta_node *n = &plan->nodes[r->node];
     TA_ASSERT(value != NULL && n->into < (int32_t)plan->nvalues &&
               n->cache < (int32_t)plan->ncache);
-    ta_run_drop_args(r, n);
+    ta_plan_run_drop_args(r, n);
     if (n->cache >= 0) {
         PyObject **slot = &r->values[plan->nvalues + (uint32_t)n->cache];
         if (*slot == NULL)
@@ -138,7 +139,7 @@ static void node_done(ta_run *r, PyObject *value)
 }
 
 /* The body parameter of a node that has one.  0, or -1 with an exception. */
-static int single_body(ta_run *r, const ta_node *n)
+static int single_body(ta_plan_run *r, const ta_node *n)
 {
     ta_state *st = r->plan->st;
     PyObject **place = &r->values[n->first + n->slots[n->body_first]];
@@ -150,7 +151,7 @@ static int single_body(ta_run *r, const ta_node *n)
         return 0;
     }
     if (r->body != NULL && n->body_validator != NULL)
-        rc = ta_validate(st, n->body_validator, r->body, &value);
+        rc = ta_params_validate(st, n->body_validator, r->body, &value);
     if (rc == 0) {
         PyObject *values = PyDict_New();
         if (values == NULL)
@@ -159,7 +160,7 @@ static int single_body(ta_run *r, const ta_node *n)
         PyObject *pair = PyObject_Vectorcall(n->body_validate, args + 1,
                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(values);
-        rc = ta_take_pair(r, pair, &value);
+        rc = ta_params_take_pair(r, pair, &value);
     }
     if (rc < 0)
         return -1;
@@ -168,7 +169,7 @@ static int single_body(ta_run *r, const ta_node *n)
     return 0;
 }
 
-static ta_run_state extract_body(ta_run *r, const ta_node *n)
+static ta_plan_run_state extract_body(ta_plan_run *r, const ta_node *n)
 {
     PyObject *body =
         r->body ? Py_NewRef(r->body) : Py_NewRef(ta_plan_objects_of(r->plan->st)->missing);
@@ -176,7 +177,7 @@ static ta_run_state extract_body(ta_run *r, const ta_node *n)
         Py_DECREF(body);
         body = ta_body_parsed(r);
     }
-    PyObject *values = body ? ta_run_values(r, n) : NULL;
+    PyObject *values = body ? ta_plan_run_values(r, n) : NULL;
     PyObject *aw = NULL;
     if (values != NULL) {
         PyObject *args[] = {NULL, body, values};
@@ -185,11 +186,11 @@ static ta_run_state extract_body(ta_run *r, const ta_node *n)
     }
     Py_XDECREF(values);
     Py_XDECREF(body);
-    return aw ? ta_run_await(r, aw, ST_NODE_BODY) : ST_FAILED;
+    return aw ? ta_plan_run_await(r, aw, ST_NODE_BODY) : ST_FAILED;
 }
 
 /* Node r->node has all its arguments: calls it, or passes it by. */
-static ta_run_state call(ta_run *r)
+static ta_plan_run_state call(ta_plan_run *r)
 {
     ta_plan *plan = r->plan;
     const ta_node *n = &plan->nodes[r->node];
@@ -199,7 +200,7 @@ static ta_run_state call(ta_run *r)
     if (r->bad[r->node]) {
         TA_ASSERT(n->parent > (int32_t)r->node);
         r->bad[n->parent] = 1;
-        ta_run_drop_args(r, n);
+        ta_plan_run_drop_args(r, n);
         r->node++;
         return ST_NODE;
     }
@@ -210,11 +211,11 @@ static ta_run_state call(ta_run *r)
             return ST_NODE;
         }
     }
-    ta_outcome outcome = ta_deps_call(r, n, &out);
+    ta_outcome outcome = ta_dependencies_call(r, n, &out);
     if (outcome == TA_FAILED)
         return ST_FAILED;
     if (outcome == TA_WAITS)
-        return ta_run_await(r, out, ST_NODE_VALUE);
+        return ta_plan_run_await(r, out, ST_NODE_VALUE);
     node_done(r, out);
     return ST_NODE;
 }
@@ -225,12 +226,13 @@ static bool begins(const ta_plan *plan, uint32_t node)
     return node + 1 < plan->nnodes && (node == 0 || plan->nodes[node - 1].parent != (int32_t)node);
 }
 
-ta_run_state ta_deps_begin(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_dependencies_begin(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
-    return ta_operation_enter(r, r->plan->st->names.dependencies) < 0 ? ST_FAILED : ST_NODE;
+    return ta_plan_run_enter_operation(r, r->plan->st->names.dependencies) < 0 ? ST_FAILED
+                                                                               : ST_NODE;
 }
 
-ta_run_state ta_deps_node(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_dependencies_node(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     TA_ASSERT(r->node < r->plan->nnodes);
     if (begins(r->plan, r->node) && r->plan->hook[H_overrides] != NULL &&
@@ -248,11 +250,11 @@ ta_run_state ta_deps_node(ta_run *r, PyObject *Py_UNUSED(value))
     return call(r);
 }
 
-ta_run_state ta_deps_body(ta_run *r, PyObject *pair)
+ta_plan_run_state ta_dependencies_body(ta_plan_run *r, PyObject *pair)
 {
     const ta_node *n = &r->plan->nodes[r->node];
     PyObject *values = NULL;
-    int rc = ta_take_pair(r, pair, &values);
+    int rc = ta_params_take_pair(r, pair, &values);
     if (rc < 0)
         return ST_FAILED;
     for (uint16_t i = 0; rc == 1 && i < n->nbody; i++) {
@@ -270,10 +272,10 @@ ta_run_state ta_deps_body(ta_run *r, PyObject *pair)
     return call(r);
 }
 
-ta_run_state ta_deps_value(ta_run *r, PyObject *value)
+ta_plan_run_state ta_dependencies_value(ta_plan_run *r, PyObject *value)
 {
     if (r->entering != NULL)
-        ta_exits_entered(r);
+        ta_exit_stack_entered(r);
     node_done(r, value);
     return ST_NODE;
 }

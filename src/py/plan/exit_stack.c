@@ -17,20 +17,20 @@
 /* How an exit is called; else it is the index of its node, left in the thread pool. */
 enum { EXIT_ASYNC = 0xffff, EXIT_SYNC = 0xfffe };
 
-static PyObject **exit_slots(ta_run *r, int scope)
+static PyObject **exit_slots(ta_plan_run *r, int scope)
 {
     ta_plan *plan = r->plan;
     uint32_t first = plan->nvalues + plan->ncache + (scope == SCOPE_REQUEST ? plan->ngen : 0);
     return &r->values[first];
 }
 
-static uint16_t *exit_kinds(ta_run *r, int scope)
+static uint16_t *exit_kinds(ta_plan_run *r, int scope)
 {
     return r->exit_kinds + (scope == SCOPE_REQUEST ? r->plan->ngen : 0);
 }
 
 /* Keeps an entered context manager (steals). */
-static void push(ta_run *r, int scope, PyObject *cm, uint16_t kind)
+static void push(ta_plan_run *r, int scope, PyObject *cm, uint16_t kind)
 {
     TA_ASSERT(r->nexits[scope] < r->plan->ngen + (scope == SCOPE_REQUEST));
     uint16_t i = r->nexits[scope]++;
@@ -45,7 +45,7 @@ static void push(ta_run *r, int scope, PyObject *cm, uint16_t kind)
  * application. Entered before the first of them, left after the last.  Only the ASGI door has
  * anything round it.
  */
-static int enter_cleanup_scope(ta_run *r)
+static int enter_cleanup_scope(ta_plan_run *r)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_cleanup_scope);
     PyObject *scope = hook ? PyObject_CallNoArgs(hook) : NULL;
@@ -63,14 +63,14 @@ static int enter_cleanup_scope(ta_run *r)
 }
 
 /* hooks.open_generator: an async context manager of any generator. */
-static PyObject *open_by_hook(ta_run *r, const ta_node *n)
+static PyObject *open_by_hook(ta_plan_run *r, const ta_node *n)
 {
     if (r->mode == MODE_ASGI && n->kind == KIND_ASYNCGEN && r->cleanup == NULL &&
         enter_cleanup_scope(r) < 0)
         return NULL;
     PyObject *hook = ta_plan_hook(r->plan, H_open_generator);
     PyObject *index = hook ? PyLong_FromLong((long)(n - r->plan->nodes)) : NULL;
-    PyObject *values = index ? ta_run_values(r, n) : NULL;
+    PyObject *values = index ? ta_plan_run_values(r, n) : NULL;
     PyObject *cm = NULL;
     if (values != NULL) {
         PyObject *args[] = {NULL, index, values, r->cleanup ? r->cleanup : Py_None};
@@ -81,7 +81,7 @@ static PyObject *open_by_hook(ta_run *r, const ta_node *n)
     return cm;
 }
 
-ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
+ta_outcome ta_exit_stack_enter(ta_plan_run *r, const ta_node *n, PyObject **out)
 {
     ta_state *st = r->plan->st;
     bool native = r->mode == MODE_NATIVE && n->enter != NULL;
@@ -95,8 +95,9 @@ ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
     ta_outcome outcome;
     if (threaded) {
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_enter);
-        outcome = method ? ta_call_sync(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out)
-                         : TA_FAILED;
+        outcome =
+            method ? ta_thread_pool_call(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out)
+                   : TA_FAILED;
         Py_XDECREF(method);
     } else {
         *out = PyObject_CallMethodNoArgs(cm, st->names.dunder_aenter);
@@ -110,11 +111,11 @@ ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out)
     r->entering = cm;
     r->entering_kind = threaded ? (uint16_t)(n - r->plan->nodes) : (uint16_t)EXIT_ASYNC;
     if (outcome == TA_DONE)
-        ta_exits_entered(r);
+        ta_exit_stack_entered(r);
     return outcome;
 }
 
-void ta_exits_entered(ta_run *r)
+void ta_exit_stack_entered(ta_plan_run *r)
 {
     const ta_node *n = &r->plan->nodes[r->node];
     PyObject *cm = r->entering;
@@ -123,7 +124,7 @@ void ta_exits_entered(ta_run *r)
     push(r, n->function_scope ? SCOPE_FUNCTION : SCOPE_REQUEST, cm, r->entering_kind);
 }
 
-int ta_exits_offer(ta_run *r, PyObject *request)
+int ta_exit_stack_offer(ta_plan_run *r, PyObject *request)
 {
     PyObject *hook = r->plan->hook[H_open_stacks];
     if (TA_LIKELY(hook == NULL) || r->stacks[SCOPE_REQUEST] != NULL ||
@@ -150,7 +151,7 @@ int ta_exits_offer(ta_run *r, PyObject *request)
 
 /* Calls the exit of `cm` with r->exc.  TA_DONE: *out is its answer; TA_WAITS: *out is to be
  * awaited. */
-static ta_outcome call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **out)
+static ta_outcome call_exit(ta_plan_run *r, PyObject *cm, uint16_t kind, PyObject **out)
 {
     ta_state *st = r->plan->st;
     PyObject *exc = r->exc;
@@ -167,8 +168,8 @@ static ta_outcome call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **o
         const ta_node *n = &r->plan->nodes[kind];
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_exit);
         if (method != NULL) {
-            outcome = ta_call_sync(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method, args + 1,
-                                   3, NULL, out);
+            outcome = ta_thread_pool_call(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method,
+                                          args + 1, 3, NULL, out);
             Py_DECREF(method);
         }
     }
@@ -177,7 +178,7 @@ static ta_outcome call_exit(ta_run *r, PyObject *cm, uint16_t kind, PyObject **o
 }
 
 /* An exit's answer (steals): true swallows the exception.  -1: the answer itself failed. */
-static int answered(ta_run *r, PyObject *answer)
+static int answered(ta_plan_run *r, PyObject *answer)
 {
     int swallow = r->exc != NULL ? PyObject_IsTrue(answer) : 0;
     Py_DECREF(answer);
@@ -190,7 +191,7 @@ static int answered(ta_run *r, PyObject *answer)
  * As AsyncExitStack: the exception that was on its way becomes the context of the new one's,
  * unless that other was raised by an exit itself.
  */
-static void replace_exception(ta_run *r)
+static void replace_exception(ta_plan_run *r)
 {
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *old = r->exc;
@@ -216,13 +217,13 @@ static void replace_exception(ta_run *r)
     Py_DECREF(end);
 }
 
-bool ta_exits_pending(const ta_run *r, int scope)
+bool ta_exit_stack_pending(const ta_plan_run *r, int scope)
 {
     return r->nexits[scope] > 0 || r->stacks[scope] != NULL;
 }
 
 /* The exception for a route whose own was swallowed before it had answered. */
-static PyObject *swallowed(ta_run *r)
+static PyObject *swallowed(ta_plan_run *r)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_swallowed);
     PyObject *exc = hook ? PyObject_CallNoArgs(hook) : NULL;
@@ -234,7 +235,7 @@ static PyObject *swallowed(ta_run *r)
 }
 
 /* All of the scope are left. */
-static ta_run_state left(ta_run *r)
+static ta_plan_run_state left(ta_plan_run *r)
 {
     bool answer = r->leaving == SCOPE_FUNCTION ? r->pending != NULL : r->awaited;
     if (r->exc == NULL && !answer)
@@ -244,7 +245,7 @@ static ta_run_state left(ta_run *r)
             return ST_PENDING;
         Py_CLEAR(r->pending);
         r->in_flight = true;
-        return ta_exits_leave(r, SCOPE_REQUEST);
+        return ta_exit_stack_leave(r, SCOPE_REQUEST);
     }
     if (r->exc == NULL)
         return ST_CLOSE;
@@ -253,14 +254,14 @@ static ta_run_state left(ta_run *r)
     return ST_FAILED; /* for handle_error */
 }
 
-ta_run_state ta_exits_leave(ta_run *r, int scope)
+ta_plan_run_state ta_exit_stack_leave(ta_plan_run *r, int scope)
 {
     r->leaving = (uint8_t)scope;
     return ST_LEAVE;
 }
 
 /* Takes the next context manager of the scope (new reference) and how its exit is called. */
-static PyObject *pop(ta_run *r, int scope, uint16_t *kind)
+static PyObject *pop(ta_plan_run *r, int scope, uint16_t *kind)
 {
     PyObject *cm = r->stacks[scope];
     if (TA_UNLIKELY(cm != NULL)) {
@@ -276,10 +277,10 @@ static PyObject *pop(ta_run *r, int scope, uint16_t *kind)
     return cm;
 }
 
-ta_run_state ta_exits_next(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_exit_stack_next(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     int scope = r->leaving;
-    while (ta_exits_pending(r, scope)) {
+    while (ta_exit_stack_pending(r, scope)) {
         bool stack = r->stacks[scope] != NULL;
         uint16_t kind;
         PyObject *cm = pop(r, scope, &kind);
@@ -296,7 +297,7 @@ ta_run_state ta_exits_next(ta_run *r, PyObject *Py_UNUSED(value))
         ta_outcome outcome = call_exit(r, cm, kind, &out);
         Py_DECREF(cm);
         if (outcome == TA_WAITS) {
-            if (ta_co_await(&r->co, out) == TA_WAITS)
+            if (ta_coroutine_await(&r->co, out) == TA_WAITS)
                 return ST_EXIT;
             outcome = TA_FAILED;
         }
@@ -306,14 +307,14 @@ ta_run_state ta_exits_next(ta_run *r, PyObject *Py_UNUSED(value))
     return left(r);
 }
 
-ta_run_state ta_exits_answer(ta_run *r, PyObject *answer)
+ta_plan_run_state ta_exit_stack_answer(ta_plan_run *r, PyObject *answer)
 {
     if (answered(r, answer) < 0)
         replace_exception(r);
     return ST_LEAVE;
 }
 
-ta_run_state ta_exits_failed(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_exit_stack_failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     replace_exception(r);
     return ST_LEAVE;

@@ -19,10 +19,10 @@ typedef struct arg_list {
 } arg_list;
 
 /* Adds a keyword and gives its place, or -1. */
-static int add_name(arg_list *args, const ta_spec *rd, const char *key, PyObject *name)
+static int add_name(arg_list *args, const ta_plan_spec *rd, const char *key, PyObject *name)
 {
     if (!PyUnicode_Check(name)) {
-        ta_spec_bad_type(rd, key, "a str");
+        ta_plan_spec_bad_type(rd, key, "a str");
         return -1;
     }
     int rc = PySequence_Contains(args->names, name);
@@ -133,7 +133,7 @@ static const char *const run_names[] = {"", "inline", "thread"};
 static const char *const inject_names[] = {"request", "websocket", "connection", "response",
                                            "background"};
 
-static int read_param(ta_param *p, const ta_spec *rd, arg_list *args)
+static int read_param(ta_param *p, const ta_plan_spec *rd, arg_list *args)
 {
     static const char *const known[] = {"name",     "source",   "alias",   "index",
                                         "conv",     "required", "default", "validator",
@@ -142,42 +142,43 @@ static int read_param(ta_param *p, const ta_spec *rd, arg_list *args)
     int choice;
     long n;
     bool ignored;
-    if (ta_spec_check_keys(rd, known) < 0 || ta_spec_bool(rd, "required", false, &ignored) < 0)
+    if (ta_plan_spec_check_keys(rd, known) < 0 ||
+        ta_plan_spec_bool(rd, "required", false, &ignored) < 0)
         return -1;
-    if (ta_spec_choice(rd, "source", source_names, TA_COUNTOF(source_names), -1, &choice) < 0)
+    if (ta_plan_spec_choice(rd, "source", source_names, TA_COUNTOF(source_names), -1, &choice) < 0)
         return -1;
     p->source = (uint8_t)choice;
-    if (ta_spec_choice(rd, "conv", conv_names, TA_COUNTOF(conv_names), 0, &choice) < 0)
+    if (ta_plan_spec_choice(rd, "conv", conv_names, TA_COUNTOF(conv_names), 0, &choice) < 0)
         return -1;
     p->conv = (uint8_t)choice;
-    if (ta_spec_bool(rd, "many", false, &p->many) < 0)
+    if (ta_plan_spec_bool(rd, "many", false, &p->many) < 0)
         return -1;
     if (p->many && p->source != SRC_QUERY && p->source != SRC_HEADER) {
-        ta_spec_bad_value(rd, "many", "is for query and header only");
+        ta_plan_spec_bad_value(rd, "many", "is for query and header only");
         return -1;
     }
-    if (ta_spec_int(rd, "index", -1, -1, TA_XCH_MAX_PARAMS - 1, &n) < 0)
+    if (ta_plan_spec_int(rd, "index", -1, -1, TA_EXCHANGE_MAX_PARAMS - 1, &n) < 0)
         return -1;
     p->index = (int16_t)n;
-    if (ta_spec_callable(rd, "validator", &p->validator) < 0 ||
-        ta_spec_callable(rd, "validate", &p->validate) < 0 ||
-        ta_spec_callable(rd, "extract", &p->extract) < 0)
+    if (ta_plan_spec_callable(rd, "validator", &p->validator) < 0 ||
+        ta_plan_spec_callable(rd, "validate", &p->validate) < 0 ||
+        ta_plan_spec_callable(rd, "extract", &p->extract) < 0)
         return -1;
     if (PyDict_GetItemStringRef(rd->dict, "default", &p->dflt) < 0) /* None is a default */
         return -1;
     if (p->many && p->extract == NULL) {
-        ta_spec_bad_value(rd, "extract", "is missing: a custom request is asked by it");
+        ta_plan_spec_bad_value(rd, "extract", "is missing: a custom request is asked by it");
         return -1;
     }
     if (p->extract == NULL || p->many) {
         if (p->validate == NULL) {
-            ta_spec_bad_value(rd, "validate", "is missing (or give extract)");
+            ta_plan_spec_bad_value(rd, "validate", "is missing (or give extract)");
             return -1;
         }
-        if (ta_spec_need(rd, "alias", &value) < 0)
+        if (ta_plan_spec_need(rd, "alias", &value) < 0)
             return -1;
         if (!PyUnicode_Check(value)) {
-            ta_spec_bad_type(rd, "alias", "a str");
+            ta_plan_spec_bad_type(rd, "alias", "a str");
             return -1;
         }
         Py_ssize_t len;
@@ -187,7 +188,7 @@ static int read_param(ta_param *p, const ta_spec *rd, arg_list *args)
         p->alias_obj = Py_NewRef(value);
         p->alias_len = (size_t)len;
     }
-    if (ta_spec_need(rd, "name", &value) < 0)
+    if (ta_plan_spec_need(rd, "name", &value) < 0)
         return -1;
     int slot = add_name(args, rd, "name", value);
     if (slot < 0)
@@ -196,10 +197,10 @@ static int read_param(ta_param *p, const ta_spec *rd, arg_list *args)
     return 0;
 }
 
-static int read_params(ta_node *node, const ta_spec *rd, arg_list *args)
+static int read_params(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 {
     PyObject *seq;
-    if (ta_spec_seq(rd, "params", &seq) < 0)
+    if (ta_plan_spec_seq(rd, "params", &seq) < 0)
         return -1;
     int rc = -1;
     Py_ssize_t n = PyTuple_GET_SIZE(seq);
@@ -212,15 +213,17 @@ static int read_params(ta_node *node, const ta_spec *rd, arg_list *args)
         }
     }
     for (Py_ssize_t i = 0; i < n; i++) {
-        ta_spec inner;
-        if (ta_spec_open(&inner, PyTuple_GET_ITEM(seq, i), "%sparams[%d].", rd->where, (int)i) < 0)
+        ta_plan_spec inner;
+        if (ta_plan_spec_open(&inner, PyTuple_GET_ITEM(seq, i), "%sparams[%d].", rd->where,
+                              (int)i) < 0)
             goto done;
         node->nparams++; /* before, so that a half read one is released */
         ta_param *p = &node->params[i];
         if (read_param(p, &inner, args) < 0)
             goto done;
         if (p->source < last) {
-            ta_spec_bad_value(&inner, "source", "is out of order (path, query, header, cookie)");
+            ta_plan_spec_bad_value(&inner, "source",
+                                   "is out of order (path, query, header, cookie)");
             goto done;
         }
         last = p->source;
@@ -231,47 +234,48 @@ done:
     return rc;
 }
 
-static int read_body(ta_node *node, const ta_spec *rd, arg_list *args)
+static int read_body(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 {
     static const char *const known[] = {"single", "extract", "names", NULL};
     static const char *const single_known[] = {"name", "validator", "json_validator", "validate",
                                                NULL};
     PyObject *value;
-    int rc = ta_spec_get(rd, "body", &value);
+    int rc = ta_plan_spec_get(rd, "body", &value);
     if (rc <= 0)
         return rc;
-    ta_spec body;
-    if (ta_spec_open(&body, value, "%sbody.", rd->where, 0) < 0 ||
-        ta_spec_check_keys(&body, known) < 0)
+    ta_plan_spec body;
+    if (ta_plan_spec_open(&body, value, "%sbody.", rd->where, 0) < 0 ||
+        ta_plan_spec_check_keys(&body, known) < 0)
         return -1;
     node->body_first = (uint16_t)PyList_GET_SIZE(args->names);
-    if ((rc = ta_spec_get(&body, "single", &value)) < 0)
+    if ((rc = ta_plan_spec_get(&body, "single", &value)) < 0)
         return -1;
     if (rc == 1) {
-        ta_spec single;
-        if (ta_spec_open(&single, value, "%ssingle.", body.where, 0) < 0 ||
-            ta_spec_check_keys(&single, single_known) < 0 ||
-            ta_spec_callable(&single, "validator", &node->body_validator) < 0 ||
-            ta_spec_callable(&single, "json_validator", &node->body_json_validator) < 0 ||
-            ta_spec_callable(&single, "validate", &node->body_validate) < 0 ||
-            ta_spec_need(&single, "name", &value) < 0 || add_name(args, &single, "name", value) < 0)
+        ta_plan_spec single;
+        if (ta_plan_spec_open(&single, value, "%ssingle.", body.where, 0) < 0 ||
+            ta_plan_spec_check_keys(&single, single_known) < 0 ||
+            ta_plan_spec_callable(&single, "validator", &node->body_validator) < 0 ||
+            ta_plan_spec_callable(&single, "json_validator", &node->body_json_validator) < 0 ||
+            ta_plan_spec_callable(&single, "validate", &node->body_validate) < 0 ||
+            ta_plan_spec_need(&single, "name", &value) < 0 ||
+            add_name(args, &single, "name", value) < 0)
             return -1;
         if (node->body_validate == NULL) {
-            ta_spec_bad_value(&single, "validate", "is missing");
+            ta_plan_spec_bad_value(&single, "validate", "is missing");
             return -1;
         }
         node->body_use = BODY_SINGLE;
         node->nbody = 1;
         return 0;
     }
-    if (ta_spec_callable(&body, "extract", &node->body_extract) < 0)
+    if (ta_plan_spec_callable(&body, "extract", &node->body_extract) < 0)
         return -1;
     if (node->body_extract == NULL) {
-        ta_spec_bad_value(&body, "extract", "is missing (or give single)");
+        ta_plan_spec_bad_value(&body, "extract", "is missing (or give single)");
         return -1;
     }
     PyObject *names;
-    if (ta_spec_seq(&body, "names", &names) < 0)
+    if (ta_plan_spec_seq(&body, "names", &names) < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(names); i++) {
         if (add_name(args, &body, "names", PyTuple_GET_ITEM(names, i)) < 0) {
@@ -285,24 +289,25 @@ static int read_body(ta_node *node, const ta_spec *rd, arg_list *args)
     return 0;
 }
 
-static int read_inject(ta_inject *inj, const ta_spec *rd, PyObject *item, arg_list *args)
+static int read_inject(ta_inject *inj, const ta_plan_spec *rd, PyObject *item, arg_list *args)
 {
     if (!PyTuple_Check(item) || PyTuple_GET_SIZE(item) != 2) {
-        ta_spec_bad_type(rd, "inject", "a list of (keyword, what)");
+        ta_plan_spec_bad_type(rd, "inject", "a list of (keyword, what)");
         return -1;
     }
     PyObject *what = PyTuple_GET_ITEM(item, 1);
     if (PyTuple_Check(what)) {
         if (PyTuple_GET_SIZE(what) != 2 || !PyUnicode_Check(PyTuple_GET_ITEM(what, 0)) ||
             PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(what, 0), "const") != 0) {
-            ta_spec_bad_value(rd, "inject", "has a pair that is not (\"const\", object)");
+            ta_plan_spec_bad_value(rd, "inject", "has a pair that is not (\"const\", object)");
             return -1;
         }
         inj->what = INJECT_CONST;
         inj->obj = Py_NewRef(PyTuple_GET_ITEM(what, 1));
     } else {
         int choice;
-        if (ta_spec_choose(rd, "inject", what, inject_names, TA_COUNTOF(inject_names), &choice) < 0)
+        if (ta_plan_spec_choose(rd, "inject", what, inject_names, TA_COUNTOF(inject_names),
+                                &choice) < 0)
             return -1;
         inj->what = (uint8_t)choice;
     }
@@ -313,10 +318,10 @@ static int read_inject(ta_inject *inj, const ta_spec *rd, PyObject *item, arg_li
     return 0;
 }
 
-static int read_injects(ta_node *node, const ta_spec *rd, arg_list *args)
+static int read_injects(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 {
     PyObject *seq;
-    if (ta_spec_seq(rd, "inject", &seq) < 0)
+    if (ta_plan_spec_seq(rd, "inject", &seq) < 0)
         return -1;
     int rc = 0;
     Py_ssize_t n = PyTuple_GET_SIZE(seq);
@@ -338,7 +343,7 @@ static int read_injects(ta_node *node, const ta_spec *rd, arg_list *args)
 /* -- the node -----------------------------------------------------------------------------------
  */
 
-static int read_node_head(ta_plan *plan, uint32_t index, const ta_spec *rd)
+static int read_node_head(ta_plan *plan, uint32_t index, const ta_plan_spec *rd)
 {
     static const char *const known[] = {"call",  "kind",        "run",   "name",   "parent",
                                         "cache", "use_cache",   "scope", "params", "inject",
@@ -348,60 +353,61 @@ static int read_node_head(ta_plan *plan, uint32_t index, const ta_spec *rd)
     int choice;
     long n;
     PyObject *value;
-    if (ta_spec_check_keys(rd, known) < 0 || ta_spec_callable(rd, "call", &node->call) < 0)
+    if (ta_plan_spec_check_keys(rd, known) < 0 ||
+        ta_plan_spec_callable(rd, "call", &node->call) < 0)
         return -1;
     if (node->call == NULL && !last) {
-        ta_spec_bad_value(rd, "call", "is missing");
+        ta_plan_spec_bad_value(rd, "call", "is missing");
         return -1;
     }
-    if (ta_spec_choice(rd, "kind", kind_names, TA_COUNTOF(kind_names), last ? KIND_ASYNC : -1,
-                       &choice) < 0)
+    if (ta_plan_spec_choice(rd, "kind", kind_names, TA_COUNTOF(kind_names), last ? KIND_ASYNC : -1,
+                            &choice) < 0)
         return -1;
     node->kind = (uint8_t)choice;
-    if (ta_spec_choice(rd, "run", run_names, TA_COUNTOF(run_names), 0, &choice) < 0)
+    if (ta_plan_spec_choice(rd, "run", run_names, TA_COUNTOF(run_names), 0, &choice) < 0)
         return -1;
     node->run_mode = (uint8_t)choice;
-    if (ta_spec_bool(rd, "use_cache", true, &node->use_cache) < 0 ||
-        ta_spec_int(rd, "cache", -1, -1, 4096, &n) < 0)
+    if (ta_plan_spec_bool(rd, "use_cache", true, &node->use_cache) < 0 ||
+        ta_plan_spec_int(rd, "cache", -1, -1, 4096, &n) < 0)
         return -1;
     node->cache = last ? -1 : (int32_t)n;
     if (node->cache >= 0 && (uint32_t)node->cache >= plan->ncache)
         plan->ncache = (uint32_t)node->cache + 1;
-    if (ta_spec_int(rd, "parent", -1, -1, 4096, &n) < 0)
+    if (ta_plan_spec_int(rd, "parent", -1, -1, 4096, &n) < 0)
         return -1;
     if (last ? n != -1 : (n <= (long)index || n >= (long)plan->nnodes)) {
-        ta_spec_bad_value(rd, "parent",
-                          last ? "of the last node must be -1"
-                               : "must be the index of a later node");
+        ta_plan_spec_bad_value(rd, "parent",
+                               last ? "of the last node must be -1"
+                                    : "must be the index of a later node");
         return -1;
     }
     node->parent = (int32_t)n;
-    int rc = ta_spec_get(rd, "concurrency", &value);
+    int rc = ta_plan_spec_get(rd, "concurrency", &value);
     if (rc < 0)
         return -1;
     node->limited = rc == 1;
-    rc = ta_spec_get(rd, "scope", &value);
+    rc = ta_plan_spec_get(rd, "scope", &value);
     if (rc < 0)
         return -1;
     if (rc == 1 &&
-        ta_spec_choose(rd, "scope", value, scope_names, TA_COUNTOF(scope_names), &choice) < 0)
+        ta_plan_spec_choose(rd, "scope", value, scope_names, TA_COUNTOF(scope_names), &choice) < 0)
         return -1;
     node->function_scope = rc == 1 && choice == 0;
     return 0;
 }
 
 /* The keywords that node `index` gets from the nodes below it, in their order. */
-static int add_dependency_names(ta_plan *plan, PyObject *specs, uint32_t index, const ta_spec *rd,
-                                arg_list *args)
+static int add_dependency_names(ta_plan *plan, PyObject *specs, uint32_t index,
+                                const ta_plan_spec *rd, arg_list *args)
 {
     for (uint32_t child = 0; child < index; child++) {
         ta_node *node = &plan->nodes[child];
         if (node->parent != (int32_t)index)
             continue;
-        ta_spec inner = {.dict = PyTuple_GET_ITEM(specs, child)};
+        ta_plan_spec inner = {.dict = PyTuple_GET_ITEM(specs, child)};
         PyOS_snprintf(inner.where, sizeof inner.where, "nodes[%u].", child);
         PyObject *name;
-        int rc = ta_spec_get(&inner, "name", &name);
+        int rc = ta_plan_spec_get(&inner, "name", &name);
         if (rc < 0)
             return -1;
         if (rc == 1) {
@@ -417,8 +423,8 @@ static int add_dependency_names(ta_plan *plan, PyObject *specs, uint32_t index, 
 int ta_node_read(ta_plan *plan, PyObject *specs, uint32_t index)
 {
     ta_node *node = &plan->nodes[index];
-    ta_spec rd;
-    if (ta_spec_open(&rd, PyTuple_GET_ITEM(specs, index), "%snodes[%d].", "", (int)index) < 0)
+    ta_plan_spec rd;
+    if (ta_plan_spec_open(&rd, PyTuple_GET_ITEM(specs, index), "%snodes[%d].", "", (int)index) < 0)
         return -1;
     arg_list args = {.names = PyList_New(0)};
     if (args.names == NULL)

@@ -9,7 +9,7 @@
 #include "py/plan/run_int.h"
 
 /* Gives the arguments that a node has so far to the same node of another plan. */
-static int move_args(ta_run *r, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)
+static int move_args(ta_plan_run *r, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)
 {
     const ta_node *n = &old->nodes[a], *m = &r->plan->nodes[b];
     if (n->nargs != m->nargs)
@@ -22,7 +22,7 @@ static int move_args(ta_run *r, PyObject **from, const ta_plan *old, uint32_t a,
 }
 
 /* All that the run has in `from`, the block of its old plan; its new one is r->plan.  0 or -1. */
-static int move_all(ta_run *r, const ta_plan *old, char *block)
+static int move_all(ta_plan_run *r, const ta_plan *old, char *block)
 {
     const ta_plan *plan = r->plan;
     PyObject **from = (PyObject **)(void *)block;
@@ -64,7 +64,7 @@ static int move_all(ta_run *r, const ta_plan *old, char *block)
 }
 
 /* 0, or -1 with an exception: the run can't go on then, and has nothing to leave any more. */
-static int go_over(ta_run *r, ta_plan *to)
+static int go_over(ta_plan_run *r, ta_plan *to)
 {
     ta_plan *old = (ta_plan *)Py_NewRef(r->plan);
     char *block = PyMem_Malloc(old->block);
@@ -80,7 +80,7 @@ static int go_over(ta_run *r, ta_plan *to)
         PyMem_Free(r->block);
     r->block = NULL;
     r->values = NULL;
-    if (ta_run_use_plan(r, to) == 0) {
+    if (ta_plan_run_use_plan(r, to) == 0) {
         rc = move_all(r, old, block);
         if (rc < 0)
             PyErr_SetString(PyExc_SystemError, "a plan of overrides has another beginning");
@@ -101,7 +101,7 @@ static int go_over(ta_run *r, ta_plan *to)
     return rc;
 }
 
-int ta_overrides_follow(ta_run *r)
+int ta_overrides_follow(ta_plan_run *r)
 {
     ta_plan *plan = r->plan;
     PyObject *mapping =

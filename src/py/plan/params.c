@@ -14,7 +14,7 @@
 
 /* -- validation ------------------------------------------------------------------------------- */
 
-int ta_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
+int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
 {
     const ta_plan_objects *objects = ta_plan_objects_of(st);
     PyObject *args[] = {NULL, value, Py_True};
@@ -28,7 +28,7 @@ int ta_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **o
     return 0;
 }
 
-int ta_take_pair(ta_run *r, PyObject *pair, PyObject **out)
+int ta_params_take_pair(ta_plan_run *r, PyObject *pair, PyObject **out)
 {
     if (pair == NULL)
         return -1;
@@ -60,7 +60,7 @@ done:
     return rc;
 }
 
-static int call_pair(ta_run *r, PyObject *func, PyObject *value, PyObject **out)
+static int call_pair(ta_plan_run *r, PyObject *func, PyObject *value, PyObject **out)
 {
     PyObject *values = PyDict_New();
     if (values == NULL)
@@ -68,16 +68,16 @@ static int call_pair(ta_run *r, PyObject *func, PyObject *value, PyObject **out)
     PyObject *args[] = {NULL, value, values};
     PyObject *pair = PyObject_Vectorcall(func, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(values);
-    return ta_take_pair(r, pair, out);
+    return ta_params_take_pair(r, pair, out);
 }
 
 /* Puts a value (steals) where the call will find it. */
-static void store(ta_run *r, const ta_node *n, const ta_param *p, PyObject *value)
+static void store(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *value)
 {
     Py_XSETREF(r->values[n->first + p->slot], value);
 }
 
-static int absent(ta_run *r, const ta_node *n, const ta_param *p)
+static int absent(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
     PyObject *value = NULL;
     if (p->dflt != NULL) {
@@ -91,7 +91,7 @@ static int absent(ta_run *r, const ta_node *n, const ta_param *p)
 }
 
 /* raw is borrowed. */
-static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject *raw)
+static int from_object(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *raw)
 {
     PyObject *value = NULL;
     int rc = 0;
@@ -108,7 +108,7 @@ static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject 
         rc = value != NULL;
     }
     if (rc == 0 && p->validator != NULL)
-        rc = ta_validate(r->plan->st, p->validator, raw, &value);
+        rc = ta_params_validate(r->plan->st, p->validator, raw, &value);
     if (rc == 0)
         rc = call_pair(r, p->validate, raw, &value);
     if (rc == 1)
@@ -116,7 +116,8 @@ static int from_object(ta_run *r, const ta_node *n, const ta_param *p, PyObject 
     return rc < 0 ? -1 : 0;
 }
 
-static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text, ta_encoding enc)
+static int from_text(ta_plan_run *r, const ta_node *n, const ta_param *p, ta_str text,
+                     ta_encoding enc)
 {
     if (p->conv > CONV_STR) { /* most need no str at all */
         PyObject *value = ta_param_plain(p->conv, text);
@@ -137,12 +138,12 @@ static int from_text(ta_run *r, const ta_node *n, const ta_param *p, ta_str text
 
 /* -- containers: request.query_params and the like -------------------------------------------- */
 
-static PyObject *container(ta_run *r, uint8_t source)
+static PyObject *container(ta_plan_run *r, uint8_t source)
 {
     const ta_names_state *names = &r->plan->st->names;
     PyObject *const attrs[] = {names->path_params, names->query_params, names->headers,
                                names->cookies}; /* by ta_source */
-    PyObject *request = ta_run_request(r);
+    PyObject *request = ta_plan_run_request(r);
     if (request == NULL)
         return NULL;
     PyObject *c = PyObject_GetAttr(request, attrs[source]);
@@ -151,7 +152,7 @@ static PyObject *container(ta_run *r, uint8_t source)
 }
 
 /* values.get(alias): None means absent, as in FastAPI. */
-static int from_mapping(ta_run *r, const ta_node *n, const ta_param *p, PyObject *mapping)
+static int from_mapping(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *mapping)
 {
     PyObject *raw;
     if (PyDict_CheckExact(mapping)) {
@@ -170,7 +171,7 @@ static int from_mapping(ta_run *r, const ta_node *n, const ta_param *p, PyObject
     return rc;
 }
 
-static int from_container(ta_run *r, const ta_node *n, const ta_param *p)
+static int from_container(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
     PyObject *c = container(r, p->source);
     if (c == NULL)
@@ -191,9 +192,9 @@ static int from_container(ta_run *r, const ta_node *n, const ta_param *p)
 
 /* -- the four sources ------------------------------------------------------------------------- */
 
-static int path_param(ta_run *r, const ta_node *n, const ta_param *p)
+static int path_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
-    ta_xch *x = r->x;
+    ta_exchange *x = r->x;
     if (x->path_params == NULL && p->index >= 0 && (uint32_t)p->index < x->nparams)
         return from_text(r, n, p, x->param_values[p->index], ENC_UTF8);
     PyObject *params = x->ops->path_params(x);
@@ -204,10 +205,10 @@ static int path_param(ta_run *r, const ta_node *n, const ta_param *p)
     return rc;
 }
 
-static int header_param(ta_run *r, const ta_node *n, const ta_param *p)
+static int header_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
     ta_str value;
-    if (ta_xch_header(r->x, p->alias, p->alias_len, &value))
+    if (ta_exchange_header(r->x, p->alias, p->alias_len, &value))
         return from_text(r, n, p, value, ENC_LATIN1);
     return absent(r, n, p);
 }
@@ -227,7 +228,7 @@ static int key_matches(const ta_qs_pair *pair, const ta_param *p)
 }
 
 /* params[from..to) are all query parameters without `extract`, at most MAX_QUERY. */
-static int query_params(ta_run *r, const ta_node *n, uint16_t from, uint16_t to)
+static int query_params(ta_plan_run *r, const ta_node *n, uint16_t from, uint16_t to)
 {
     ta_str found[MAX_QUERY];
     ta_str rest = r->x->query;
@@ -265,7 +266,7 @@ static int append(PyObject *list, ta_str text, ta_encoding enc)
 }
 
 /* All values of the alias, in order. */
-static int collect(const ta_xch *x, const ta_param *p, PyObject *list)
+static int collect(const ta_exchange *x, const ta_param *p, PyObject *list)
 {
     if (p->source == SRC_QUERY) {
         ta_str rest = x->query;
@@ -286,7 +287,7 @@ static int collect(const ta_xch *x, const ta_param *p, PyObject *list)
     return 0;
 }
 
-static int many_param(ta_run *r, const ta_node *n, const ta_param *p)
+static int many_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
     PyObject *list = PyList_New(0);
     if (list == NULL)
@@ -300,7 +301,7 @@ static int many_param(ta_run *r, const ta_node *n, const ta_param *p)
 
 /* 1: *value; 0: no such cookie; -1: quoted, or its name is beyond ASCII: Starlette's parser
  * decides. */
-static int find_cookie(const ta_xch *x, const ta_param *p, ta_str *value)
+static int find_cookie(const ta_exchange *x, const ta_param *p, ta_str *value)
 {
     int found = 0;
     if (!ta_param_is_ascii(ta_str_of(p->alias, p->alias_len)))
@@ -322,7 +323,7 @@ static int find_cookie(const ta_xch *x, const ta_param *p, ta_str *value)
     return found;
 }
 
-static int cookie_param(ta_run *r, const ta_node *n, const ta_param *p)
+static int cookie_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
 {
     ta_str value;
     switch (find_cookie(r->x, p, &value)) {
@@ -335,7 +336,7 @@ static int cookie_param(ta_run *r, const ta_node *n, const ta_param *p)
     }
 }
 
-int ta_params_extract(ta_run *r, uint32_t index)
+int ta_params_extract(ta_plan_run *r, uint32_t index)
 {
     const ta_node *n = &r->plan->nodes[index];
     uint16_t i = 0;

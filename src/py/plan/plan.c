@@ -119,12 +119,12 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 /* -- methods ---------------------------------------------------------------------------------- */
 
-static PyObject *start_run(ta_plan *plan, ta_xch *x /* steals, may be NULL */, ta_mode mode,
+static PyObject *start_run(ta_plan *plan, ta_exchange *x /* steals, may be NULL */, ta_mode mode,
                            PyObject *body)
 {
     if (x == NULL)
         return NULL;
-    ta_run *r = ta_run_new(plan->st, plan, x, mode);
+    ta_plan_run *r = ta_plan_run_new(plan->st, plan, x, mode);
     Py_DECREF(x);
     if (r != NULL && body != NULL && body != ta_plan_objects_of(plan->st)->missing)
         r->body = Py_NewRef(body);
@@ -138,13 +138,14 @@ static PyObject *plan_asgi(PyObject *self, PyObject *const *args, Py_ssize_t nar
         PyErr_SetString(PyExc_TypeError, "asgi() takes scope, receive and send");
         return NULL;
     }
-    return start_run(plan, ta_xch_asgi_new(plan->st, args[0], args[1], args[2]), MODE_ASGI, NULL);
+    return start_run(plan, ta_asgi_exchange_new(plan->st, args[0], args[1], args[2]), MODE_ASGI,
+                     NULL);
 }
 
 static PyObject *plan_respond(PyObject *self, PyObject *request)
 {
     ta_plan *plan = (ta_plan *)self;
-    return start_run(plan, ta_xch_asgi_of(plan->st, request), MODE_RESPOND, NULL);
+    return start_run(plan, ta_asgi_exchange_of(plan->st, request), MODE_RESPOND, NULL);
 }
 
 static PyObject *plan_solve(PyObject *self, PyObject *args, PyObject *kwargs)
@@ -154,7 +155,7 @@ static PyObject *plan_solve(PyObject *self, PyObject *args, PyObject *kwargs)
     PyObject *connection, *body = NULL;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:solve", keywords, &connection, &body))
         return NULL;
-    return start_run(plan, ta_xch_asgi_of(plan->st, connection), MODE_SOLVE, body);
+    return start_run(plan, ta_asgi_exchange_of(plan->st, connection), MODE_SOLVE, body);
 }
 
 static PyMethodDef plan_methods[] = {
@@ -185,7 +186,7 @@ static PyType_Slot plan_slots[] = {{Py_tp_doc, (void *)plan_doc}, {Py_tp_new, pl
                                    {Py_tp_clear, plan_clear},     {Py_tp_methods, plan_methods},
                                    {Py_tp_members, plan_members}, {0, NULL}};
 
-PyType_Spec ta_plan_spec = {.name = "turboapi._core.Plan",
-                            .basicsize = sizeof(ta_plan),
-                            .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
-                            .slots = plan_slots};
+PyType_Spec ta_plan_type_spec = {.name = "turboapi._core.Plan",
+                                 .basicsize = sizeof(ta_plan),
+                                 .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC,
+                                 .slots = plan_slots};

@@ -117,6 +117,6 @@ TA_MUST_CHECK int ta_plan_read(ta_plan *plan, PyObject *spec);
 /* The hook; NULL with RuntimeError when the plan's hooks lack it.  Borrowed. */
 PyObject *ta_plan_hook(ta_plan *plan, int which);
 
-extern PyType_Spec ta_plan_spec; /* plan.c */
+extern PyType_Spec ta_plan_type_spec; /* plan.c */
 
 #endif

@@ -22,7 +22,7 @@ static int import_all(ta_plan_objects *objects)
         {&objects->response_type, "starlette.responses", "Response"},
     };
     for (size_t i = 0; i < TA_COUNTOF(wanted); i++) {
-        *wanted[i].place = ta_import_attr(wanted[i].module, wanted[i].attr);
+        *wanted[i].place = ta_types_import(wanted[i].module, wanted[i].attr);
         if (*wanted[i].place == NULL)
             return -1;
     }
@@ -40,9 +40,9 @@ int ta_plan_objects_init(PyObject *module, ta_state *st)
     ta_plan_objects *objects = ta_plan_objects_of(st);
     PyObject *request_type = ta_exchange_objects_of(st)->request_type;
     if (import_all(objects) < 0 ||
-        ta_add_type(module, &ta_plan_spec, "Plan", &objects->plan_type) < 0 ||
-        ta_add_type(module, &ta_solved_spec, "Solved", &objects->solved_type) < 0 ||
-        ta_add_type(module, &ta_run_spec, NULL, &objects->run_type) < 0)
+        ta_types_add(module, &ta_plan_type_spec, "Plan", &objects->plan_type) < 0 ||
+        ta_types_add(module, &ta_solved_type_spec, "Solved", &objects->solved_type) < 0 ||
+        ta_types_add(module, &ta_plan_run_type_spec, NULL, &objects->run_type) < 0)
         return -1;
     objects->request_body = PyObject_GetAttrString(request_type, "body");
     objects->request_json = PyObject_GetAttrString(request_type, "json");

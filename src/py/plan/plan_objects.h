@@ -33,20 +33,20 @@ typedef struct ta_unused_runs {
 } ta_unused_runs;
 
 /* The state as this layer sees it. */
-typedef struct ta_plan_state {
-    ta_exchange_state below;
+typedef struct ta_plan_module_state {
+    ta_exchange_module_state below;
     ta_plan_objects objects;
     ta_unused_runs unused_runs;
-} ta_plan_state;
+} ta_plan_module_state;
 
 static inline ta_plan_objects *ta_plan_objects_of(ta_state *st)
 {
-    return &((ta_plan_state *)st)->objects;
+    return &((ta_plan_module_state *)st)->objects;
 }
 
 static inline ta_unused_runs *ta_unused_runs_of(ta_state *st)
 {
-    return &((ta_plan_state *)st)->unused_runs;
+    return &((ta_plan_module_state *)st)->unused_runs;
 }
 
 /* Fills the objects; adds Plan, Solved and MISSING to the module.  0, or -1 with an exception. */

@@ -73,15 +73,15 @@ static bool runs_user_code(const ta_node *node)
     return false;
 }
 
-static int read_nodes(ta_plan *plan, const ta_spec *rd)
+static int read_nodes(ta_plan *plan, const ta_plan_spec *rd)
 {
     PyObject *specs;
-    if (ta_spec_seq(rd, "nodes", &specs) < 0)
+    if (ta_plan_spec_seq(rd, "nodes", &specs) < 0)
         return -1;
     int rc = -1;
     Py_ssize_t n = PyTuple_GET_SIZE(specs);
     if (n == 0) {
-        ta_spec_bad_value(rd, "nodes", "is empty");
+        ta_plan_spec_bad_value(rd, "nodes", "is empty");
         goto done;
     }
     plan->nodes = PyMem_Calloc((size_t)n, sizeof *plan->nodes);
@@ -131,10 +131,10 @@ done:
 
 /* -- the rest of the spec --------------------------------------------------------------------- */
 
-static int read_hooks(ta_plan *plan, const ta_spec *rd)
+static int read_hooks(ta_plan *plan, const ta_plan_spec *rd)
 {
     PyObject *hooks;
-    if (ta_spec_need(rd, "hooks", &hooks) < 0)
+    if (ta_plan_spec_need(rd, "hooks", &hooks) < 0)
         return -1;
     plan->hooks_obj = Py_NewRef(hooks);
     for (int i = 0; i < H_COUNT; i++) {
@@ -154,14 +154,14 @@ static int read_hooks(ta_plan *plan, const ta_spec *rd)
     return 0;
 }
 
-static int read_shape(ta_plan *plan, const ta_spec *resp)
+static int read_shape(ta_plan *plan, const ta_plan_spec *resp)
 {
     PyObject *value;
-    int rc = ta_spec_get(resp, "shape", &value);
+    int rc = ta_plan_spec_get(resp, "shape", &value);
     if (rc <= 0)
         return rc;
     if (!Py_IS_TYPE(value, ta_json_objects_of(plan->st)->shape_type)) {
-        ta_spec_bad_type(resp, "shape", "a Shape or None");
+        ta_plan_spec_bad_type(resp, "shape", "a Shape or None");
         return -1;
     }
     plan->resp_shape = Py_NewRef(value);
@@ -171,41 +171,42 @@ static int read_shape(ta_plan *plan, const ta_spec *resp)
 static const char *const body_names[] = {"", "json", "form"};
 static const char *const resp_names[] = {"json", "field", "class", "python"};
 
-static int read_response(ta_plan *plan, const ta_spec *rd)
+static int read_response(ta_plan *plan, const ta_plan_spec *rd)
 {
     static const char *const known[] = {"kind",  "validator",    "to_json",
                                         "shape", "is_coroutine", NULL};
     PyObject *value;
     int choice;
     plan->resp = RESP_JSON;
-    int rc = ta_spec_get(rd, "response", &value);
+    int rc = ta_plan_spec_get(rd, "response", &value);
     if (rc <= 0)
         return rc;
-    ta_spec resp;
-    if (ta_spec_open(&resp, value, "%sresponse.", "", 0) < 0 ||
-        ta_spec_check_keys(&resp, known) < 0 ||
-        ta_spec_choice(&resp, "kind", resp_names, TA_COUNTOF(resp_names), -1, &choice) < 0 ||
-        ta_spec_callable(&resp, "validator", &plan->resp_validator) < 0 ||
-        ta_spec_callable(&resp, "to_json", &plan->resp_to_json) < 0 || read_shape(plan, &resp) < 0)
+    ta_plan_spec resp;
+    if (ta_plan_spec_open(&resp, value, "%sresponse.", "", 0) < 0 ||
+        ta_plan_spec_check_keys(&resp, known) < 0 ||
+        ta_plan_spec_choice(&resp, "kind", resp_names, TA_COUNTOF(resp_names), -1, &choice) < 0 ||
+        ta_plan_spec_callable(&resp, "validator", &plan->resp_validator) < 0 ||
+        ta_plan_spec_callable(&resp, "to_json", &plan->resp_to_json) < 0 ||
+        read_shape(plan, &resp) < 0)
         return -1;
     plan->resp = (uint8_t)choice;
     if (plan->resp_validator != NULL && plan->resp_to_json == NULL) {
-        ta_spec_bad_value(&resp, "to_json", "is missing beside validator");
+        ta_plan_spec_bad_value(&resp, "to_json", "is missing beside validator");
         return -1;
     }
     return 0;
 }
 
-static int read_is_coroutine(ta_plan *plan, const ta_spec *rd)
+static int read_is_coroutine(ta_plan *plan, const ta_plan_spec *rd)
 {
     const ta_node *last = &plan->nodes[plan->nnodes - 1];
     PyObject *value;
-    int rc = ta_spec_get(rd, "response", &value);
+    int rc = ta_plan_spec_get(rd, "response", &value);
     plan->is_coroutine = last->kind == KIND_ASYNC;
     if (rc <= 0)
         return rc;
-    ta_spec resp = {.dict = value, .where = "response."};
-    return ta_spec_bool(&resp, "is_coroutine", plan->is_coroutine, &plan->is_coroutine);
+    ta_plan_spec resp = {.dict = value, .where = "response."};
+    return ta_plan_spec_bool(&resp, "is_coroutine", plan->is_coroutine, &plan->is_coroutine);
 }
 
 int ta_plan_read(ta_plan *plan, PyObject *spec)
@@ -213,31 +214,31 @@ int ta_plan_read(ta_plan *plan, PyObject *spec)
     static const char *const known[] = {"nodes",         "body",        "strict_content_type",
                                         "max_body_size", "status_code", "response",
                                         "hooks",         NULL};
-    ta_spec rd = {.dict = spec, .where = ""};
+    ta_plan_spec rd = {.dict = spec, .where = ""};
     int choice;
     long n;
     PyObject *value;
-    if (ta_spec_check_keys(&rd, known) < 0 ||
-        ta_spec_choice(&rd, "body", body_names, TA_COUNTOF(body_names), 0, &choice) < 0)
+    if (ta_plan_spec_check_keys(&rd, known) < 0 ||
+        ta_plan_spec_choice(&rd, "body", body_names, TA_COUNTOF(body_names), 0, &choice) < 0)
         return -1;
     plan->body = (uint8_t)choice;
-    if (ta_spec_bool(&rd, "strict_content_type", true, &plan->strict_content_type) < 0 ||
-        ta_spec_int(&rd, "status_code", 0, 0, 999, &n) < 0)
+    if (ta_plan_spec_bool(&rd, "strict_content_type", true, &plan->strict_content_type) < 0 ||
+        ta_plan_spec_int(&rd, "status_code", 0, 0, 999, &n) < 0)
         return -1;
     plan->status = (int)n;
     plan->max_body = UINT64_MAX;
-    int rc = ta_spec_get(&rd, "max_body_size", &value);
+    int rc = ta_plan_spec_get(&rd, "max_body_size", &value);
     if (rc < 0)
         return -1;
     if (rc == 1) {
         if (!PyLong_Check(value)) {
-            ta_spec_bad_type(&rd, "max_body_size", "an int or None");
+            ta_plan_spec_bad_type(&rd, "max_body_size", "an int or None");
             return -1;
         }
         plan->max_body = PyLong_AsUnsignedLongLong(value);
         if (plan->max_body == UINT64_MAX && PyErr_Occurred()) {
             PyErr_Clear();
-            ta_spec_bad_value(&rd, "max_body_size", "is out of range");
+            ta_plan_spec_bad_value(&rd, "max_body_size", "is out of range");
             return -1;
         }
     }

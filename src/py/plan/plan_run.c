@@ -1,5 +1,5 @@
 /*
- * plan_run.c -- ta_run: one request walking through its plan.
+ * plan_run.c -- ta_plan_run: one request walking through its plan.
  *
  * The machine of run_int.h: its table, what drives it, and the steps of its beginning and its ends.
  * A run is a coroutine (coroutine.c), so that a Task can wait for what a step waits for; the native
@@ -12,11 +12,11 @@
 
 /* -- life ------------------------------------------------------------------------------------- */
 
-static ta_outcome advance(ta_co *co, PyObject *value);
+static ta_outcome advance(ta_coroutine *co, PyObject *value);
 
-ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode)
+ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *x, ta_mode mode)
 {
-    ta_run *r;
+    ta_plan_run *r;
     PyTypeObject *run_type = ta_plan_objects_of(st)->run_type;
 #ifndef Py_GIL_DISABLED
     ta_unused_runs *unused = ta_unused_runs_of(st);
@@ -26,26 +26,26 @@ ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode)
     } else
 #endif
     {
-        r = PyObject_GC_New(ta_run, run_type);
+        r = PyObject_GC_New(ta_plan_run, run_type);
         if (r == NULL)
             return NULL;
     }
-    memset((char *)r + sizeof(PyObject), 0, offsetof(ta_run, inline_block) - sizeof(PyObject));
+    memset((char *)r + sizeof(PyObject), 0, offsetof(ta_plan_run, inline_block) - sizeof(PyObject));
     r->co.advance = advance;
     r->mode = (uint8_t)mode;
-    if (ta_run_use_plan(r, plan) < 0) {
+    if (ta_plan_run_use_plan(r, plan) < 0) {
         Py_DECREF(r);
         return NULL;
     }
-    r->x = (ta_xch *)Py_NewRef((PyObject *)x);
+    r->x = (ta_exchange *)Py_NewRef((PyObject *)x);
     PyObject_GC_Track(r);
     return r;
 }
 
 /* Drops all that the run holds but its outcome. */
-static void drop_all(ta_run *r)
+static void drop_all(ta_plan_run *r)
 {
-    ta_run_drop_values(r);
+    ta_plan_run_drop_values(r);
     Py_CLEAR(r->body);
     Py_CLEAR(r->raw_body);
     Py_CLEAR(r->fast_value);
@@ -71,7 +71,7 @@ static void drop_all(ta_run *r)
 
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_run *r = (ta_run *)self;
+    ta_plan_run *r = (ta_plan_run *)self;
     Py_VISIT(Py_TYPE(self));
     if (r->block != NULL) {
         for (uint32_t i = 0; i < r->plan->nslots; i++)
@@ -94,24 +94,24 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(r->stacks[i]);
     Py_VISIT(r->pending);
     Py_VISIT(r->exc);
-    return ta_co_traverse(&r->co, visit, arg);
+    return ta_coroutine_traverse(&r->co, visit, arg);
 }
 
 static int run_clear(PyObject *self)
 {
-    ta_run *r = (ta_run *)self;
+    ta_plan_run *r = (ta_plan_run *)self;
     r->co.finished = true; /* a run that the collector took apart cannot go on */
-    ta_co_clear(&r->co);
+    ta_coroutine_clear(&r->co);
     drop_all(r);
     return 0;
 }
 
 static void run_dealloc(PyObject *self)
 {
-    ta_run *r = (ta_run *)self;
+    ta_plan_run *r = (ta_plan_run *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    ta_co_clear(&r->co);
+    ta_coroutine_clear(&r->co);
     drop_all(r);
 #ifndef Py_GIL_DISABLED
     ta_state *st = r->plan ? r->plan->st : NULL;
@@ -132,27 +132,28 @@ static void run_dealloc(PyObject *self)
 
 /* -- the beginning and the ends --------------------------------------------------------------- */
 
-static ta_run_state start(ta_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state start(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     if (TA_LIKELY(r->plan->hook[H_observe] == NULL))
         return ST_BODY;
-    PyObject *request = ta_run_request(r);
-    int rc = request ? ta_observe(r, r->plan->st->names.request, request) : -1;
+    PyObject *request = ta_plan_run_request(r);
+    int rc = request ? ta_plan_run_observe(r, r->plan->st->names.request, request) : -1;
     Py_XDECREF(request);
     return rc < 0 ? ST_FAILED : ST_BODY;
 }
 
 /* The response and its background are done. */
-static ta_run_state answered(ta_run *r, PyObject *value)
+static ta_plan_run_state answered(ta_plan_run *r, PyObject *value)
 {
     Py_XDECREF(value);
     r->awaited = true;
-    return TA_UNLIKELY(ta_exits_pending(r, SCOPE_REQUEST)) ? ta_exits_leave(r, SCOPE_REQUEST)
-                                                           : ST_CLOSE;
+    return TA_UNLIKELY(ta_exit_stack_pending(r, SCOPE_REQUEST))
+               ? ta_exit_stack_leave(r, SCOPE_REQUEST)
+               : ST_CLOSE;
 }
 
 /* The awaitable of handle_error for the exception that is set; NULL: that stays set, or another. */
-static PyObject *ask_handler(ta_run *r)
+static PyObject *ask_handler(ta_plan_run *r)
 {
     PyObject *hook = r->plan->hook[H_handle_error];
     if (hook == NULL || r->handled || r->co.closing ||
@@ -161,8 +162,8 @@ static PyObject *ask_handler(ta_run *r)
         return NULL;
     r->handled = true;
     PyObject *exc = PyErr_GetRaisedException();
-    ta_co_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
-    PyObject *request = ta_run_request(r);
+    ta_coroutine_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
+    PyObject *request = ta_plan_run_request(r);
     PyObject *aw = NULL;
     if (request != NULL) {
         PyObject *args[] = {NULL, request, exc, r->x->response_started ? Py_True : Py_False};
@@ -177,39 +178,39 @@ static PyObject *ask_handler(ta_run *r)
     return aw;
 }
 
-static ta_run_state failed(ta_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
-    if (r->cm != NULL && ta_operation_leave(r) < 0) {
+    if (r->cm != NULL && ta_plan_run_leave_operation(r) < 0) {
         /* the manager's own exception takes over */
     }
     Py_CLEAR(r->entering);
     Py_CLEAR(r->pending);
     TA_ASSERT(r->exc == NULL);
-    if (ta_exits_pending(r, SCOPE_FUNCTION) || ta_exits_pending(r, SCOPE_REQUEST)) {
+    if (ta_exit_stack_pending(r, SCOPE_FUNCTION) || ta_exit_stack_pending(r, SCOPE_REQUEST)) {
         r->exc = PyErr_GetRaisedException();
         r->in_flight = true;
-        return ta_exits_leave(r, SCOPE_FUNCTION);
+        return ta_exit_stack_leave(r, SCOPE_FUNCTION);
     }
     PyObject *aw = ask_handler(r);
     if (aw != NULL) {
         Py_CLEAR(r->own_background);
-        if (ta_co_await(&r->co, aw) == TA_WAITS)
+        if (ta_coroutine_await(&r->co, aw) == TA_WAITS)
             return ST_HANDLED;
     }
     r->exc = PyErr_GetRaisedException();
     return ST_CLOSE;
 }
 
-static ta_run_state handled(ta_run *r, PyObject *response)
+static ta_plan_run_state handled(ta_plan_run *r, PyObject *response)
 {
     if (response != Py_None)
-        return ta_run_give(r, response, ST_RESPONSE);
+        return ta_plan_run_give(r, response, ST_RESPONSE);
     Py_DECREF(response);
     return ST_CLOSE;
 }
 
 /* What is to be closed next at the end; owned, NULL: nothing. */
-static PyObject *take_last(ta_run *r)
+static PyObject *take_last(ta_plan_run *r)
 {
     PyObject **place = r->stacks[SCOPE_ALL] ? &r->stacks[SCOPE_ALL] : &r->form;
     PyObject *last = *place;
@@ -218,14 +219,14 @@ static PyObject *take_last(ta_run *r)
 }
 
 /* Closes the outermost stack and the form, then ends with r->exc or the result. */
-static ta_run_state close_all(ta_run *r, PyObject *value)
+static ta_plan_run_state close_all(ta_plan_run *r, PyObject *value)
 {
     Py_XDECREF(value);
     for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
         if (!r->co.closing) {
             PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->st->names.close);
             Py_DECREF(last);
-            if (aw != NULL && ta_co_await(&r->co, aw) == TA_WAITS)
+            if (aw != NULL && ta_coroutine_await(&r->co, aw) == TA_WAITS)
                 return ST_CLOSE;
             /* not closable: the request's own outcome matters more, if it is an exception */
             if (r->exc == NULL)
@@ -247,7 +248,7 @@ static ta_run_state close_all(ta_run *r, PyObject *value)
 }
 
 /* As an exit stack: the new exception, with the old one as its context. */
-static ta_run_state close_failed(ta_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state close_failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     PyObject *exc = PyErr_GetRaisedException();
     if (r->exc != NULL && r->exc != exc)
@@ -261,7 +262,7 @@ static ta_run_state close_failed(ta_run *r, PyObject *Py_UNUSED(value))
 /* -- the machine ------------------------------------------------------------------------------ */
 
 /* Never called: a run that has ended is not advanced. */
-static ta_run_state resumed(ta_run *r, PyObject *value)
+static ta_plan_run_state resumed(ta_plan_run *r, PyObject *value)
 {
     Py_XDECREF(value);
     PyErr_SetString(PyExc_SystemError, "a finished run was resumed");
@@ -277,8 +278,8 @@ _Static_assert(ST_COUNT <= 32, "the successors of a state are the bits of an uns
  */
 typedef struct stage {
     const char *name;
-    ta_run_step *step;
-    ta_run_state failed;
+    ta_plan_run_step *step;
+    ta_plan_run_state failed;
     unsigned next;
 } stage;
 
@@ -292,12 +293,12 @@ static const stage stages[ST_COUNT] = {
     [ST_BODY_JSON] = {"body json", ta_body_json, ST_BODY_FAILED, TO(DEPENDENCIES)},
     [ST_BODY_FORM] = {"body form", ta_body_form, ST_BODY_FAILED, TO(DEPENDENCIES)},
     [ST_BODY_FAILED] = {"body failed", ta_body_failed, ST_FAILED, 0},
-    [ST_DEPENDENCIES] = {"dependencies", ta_deps_begin, ST_FAILED, TO(NODE)},
-    [ST_NODE] = {"node", ta_deps_node, ST_FAILED,
+    [ST_DEPENDENCIES] = {"dependencies", ta_dependencies_begin, ST_FAILED, TO(NODE)},
+    [ST_NODE] = {"node", ta_dependencies_node, ST_FAILED,
                  TO(NODE) | TO(NODE_BODY) | TO(NODE_VALUE) | TO(SOLVED)},
-    [ST_NODE_BODY] = {"node body", ta_deps_body, ST_FAILED,
+    [ST_NODE_BODY] = {"node body", ta_dependencies_body, ST_FAILED,
                       TO(NODE) | TO(NODE_VALUE) | TO(SOLVED)},
-    [ST_NODE_VALUE] = {"node value", ta_deps_value, ST_FAILED, TO(NODE)},
+    [ST_NODE_VALUE] = {"node value", ta_dependencies_value, ST_FAILED, TO(NODE)},
     [ST_SOLVED] = {"solved", ta_endpoint_call, ST_FAILED,
                    TO(RETURNED) | TO(RESPONSE) | TO(CLOSE)},
     [ST_RETURNED] = {"returned", ta_reply_endpoint, ST_FAILED,
@@ -308,10 +309,10 @@ static const stage stages[ST_COUNT] = {
     [ST_PENDING] = {"pending", ta_reply_pending, ST_FAILED, TO(SENT)},
     [ST_SENT] = {"sent", ta_reply_sent, ST_FAILED, TO(ANSWERED)},
     [ST_ANSWERED] = {"answered", answered, ST_FAILED, TO(LEAVE) | TO(CLOSE)},
-    [ST_LEAVE] = {"leave", ta_exits_next, ST_FAILED,
+    [ST_LEAVE] = {"leave", ta_exit_stack_next, ST_FAILED,
                   TO(EXIT) | TO(LEAVE) | TO(PENDING) | TO(CLOSE)},
-    [ST_EXIT] = {"exit", ta_exits_answer, ST_EXIT_FAILED, TO(LEAVE)},
-    [ST_EXIT_FAILED] = {"exit failed", ta_exits_failed, ST_FAILED, TO(LEAVE)},
+    [ST_EXIT] = {"exit", ta_exit_stack_answer, ST_EXIT_FAILED, TO(LEAVE)},
+    [ST_EXIT_FAILED] = {"exit failed", ta_exit_stack_failed, ST_FAILED, TO(LEAVE)},
     [ST_FAILED] = {"failed", failed, ST_FAILED, TO(LEAVE) | TO(HANDLED) | TO(CLOSE)},
     [ST_HANDLED] = {"handled", handled, ST_FAILED, TO(RESPONSE) | TO(CLOSE)},
     [ST_CLOSE] = {"close", close_all, ST_CLOSE_FAILED, TO(CLOSE) | TO(DONE) | TO(RAISED)},
@@ -321,14 +322,14 @@ static const stage stages[ST_COUNT] = {
     /* clang-format on */
 };
 
-static bool has_exception(ta_run_state state)
+static bool has_exception(ta_plan_run_state state)
 {
     return state == ST_FAILED || state == ST_BODY_FAILED || state == ST_EXIT_FAILED ||
            state == ST_CLOSE_FAILED || state == ST_RAISED;
 }
 
 /* May the run go from one state to the other?  Says it when not. */
-static bool may_follow(ta_run_state from, ta_run_state to)
+static bool may_follow(ta_plan_run_state from, ta_plan_run_state to)
 {
     bool allowed = (stages[from].next & (1u << to)) != 0 || to == stages[from].failed;
     if (!allowed || has_exception(to) != (PyErr_Occurred() != NULL))
@@ -337,15 +338,15 @@ static bool may_follow(ta_run_state from, ta_run_state to)
     return allowed && has_exception(to) == (PyErr_Occurred() != NULL);
 }
 
-static ta_outcome advance(ta_co *co, PyObject *value)
+static ta_outcome advance(ta_coroutine *co, PyObject *value)
 {
-    ta_run *r = (ta_run *)co;
+    ta_plan_run *r = (ta_plan_run *)co;
     TA_ASSERT(co->delegate == NULL && r->given == NULL && r->state < ST_DONE);
     if (value == NULL && (r->state != ST_START || PyErr_Occurred()))
         r->state = (uint8_t)stages[r->state].failed;
     do {
         const stage *at = &stages[r->state];
-        ta_run_state next = at->step(r, value);
+        ta_plan_run_state next = at->step(r, value);
         if (TA_UNLIKELY(next == ST_FAILED))
             next = at->failed;
         TA_ASSERT(may_follow(r->state, next));
@@ -360,7 +361,7 @@ static ta_outcome advance(ta_co *co, PyObject *value)
 
 /* -- native entry ----------------------------------------------------------------------------- */
 
-bool ta_plan_is_native(ta_state *st, PyObject *obj)
+bool ta_plan_check(ta_state *st, PyObject *obj)
 {
     return Py_IS_TYPE(obj, ta_plan_objects_of(st)->plan_type);
 }
@@ -378,10 +379,10 @@ static int leave_context(PyObject *context)
     return exc ? 0 : rc;
 }
 
-ta_outcome ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
+ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *x, PyObject **run)
 {
     ta_plan *plan = (ta_plan *)obj;
-    ta_run *r = ta_run_new(st, plan, x, MODE_NATIVE);
+    ta_plan_run *r = ta_plan_run_new(st, plan, x, MODE_NATIVE);
     if (r == NULL)
         return TA_FAILED;
     if (!plan->direct || x->ls->debug) { /* debug mode tells of slow steps of Tasks */
@@ -399,11 +400,11 @@ ta_outcome ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
         }
     }
     x->ls->bare = context == NULL;
-    ta_co_enter(&r->co);
+    ta_coroutine_enter(&r->co);
     ta_outcome outcome = advance(&r->co, NULL);
     x->ls->bare = false;
     r->co.finished = outcome != TA_WAITS;
-    ta_co_leave(&r->co);
+    ta_coroutine_leave(&r->co);
     if (context != NULL && leave_context(context) < 0) {
         Py_DECREF(r);
         return TA_FAILED;
@@ -419,7 +420,7 @@ ta_outcome ta_plan_run(ta_state *st, PyObject *obj, ta_xch *x, PyObject **run)
 
 static PyObject *run_get_name(PyObject *self, void *Py_UNUSED(ignored))
 {
-    ta_run *r = (ta_run *)self;
+    ta_plan_run *r = (ta_plan_run *)self;
     PyObject *call = r->plan && r->plan->nnodes ? r->plan->nodes[r->plan->nnodes - 1].call : NULL;
     PyObject *name = NULL;
     if (call != NULL && PyObject_GetOptionalAttrString(call, "__qualname__", &name) < 0)
@@ -427,14 +428,14 @@ static PyObject *run_get_name(PyObject *self, void *Py_UNUSED(ignored))
     return name ? name : PyUnicode_FromString("Run");
 }
 
-static PyMethodDef run_methods[] = {TA_CO_METHODS, {NULL, NULL, 0, NULL}};
+static PyMethodDef run_methods[] = {TA_COROUTINE_METHODS, {NULL, NULL, 0, NULL}};
 
-static PyGetSetDef run_getset[] = {TA_CO_GETSET,
+static PyGetSetDef run_getset[] = {TA_COROUTINE_GETSET,
                                    {"__name__", run_get_name, NULL, NULL, NULL},
                                    {"__qualname__", run_get_name, NULL, NULL, NULL},
                                    {NULL, NULL, NULL, NULL, NULL}};
 
-static PyType_Slot run_slots[] = {TA_CO_SLOTS,
+static PyType_Slot run_slots[] = {TA_COROUTINE_SLOTS,
                                   {Py_tp_dealloc, run_dealloc},
                                   {Py_tp_traverse, run_traverse},
                                   {Py_tp_clear, run_clear},
@@ -442,8 +443,8 @@ static PyType_Slot run_slots[] = {TA_CO_SLOTS,
                                   {Py_tp_getset, run_getset},
                                   {0, NULL}};
 
-PyType_Spec ta_run_spec = {.name = "turboapi._core.Run",
-                           .basicsize = sizeof(ta_run),
-                           .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC |
-                                    Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                           .slots = run_slots};
+PyType_Spec ta_plan_run_type_spec = {.name = "turboapi._core.Run",
+                                     .basicsize = sizeof(ta_plan_run),
+                                     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC |
+                                              Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                     .slots = run_slots};

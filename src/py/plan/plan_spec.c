@@ -1,18 +1,18 @@
 /* plan_spec.c -- reading a plan's spec, with errors that name the key.  See plan_spec.h. */
 #include "py/plan/plan_spec.h"
 
-void ta_spec_bad_type(const ta_spec *rd, const char *key, const char *expected)
+void ta_plan_spec_bad_type(const ta_plan_spec *rd, const char *key, const char *expected)
 {
     PyErr_Format(PyExc_TypeError, "Plan spec: %s%s must be %s", rd->where, key, expected);
 }
 
-void ta_spec_bad_value(const ta_spec *rd, const char *key, const char *why)
+void ta_plan_spec_bad_value(const ta_plan_spec *rd, const char *key, const char *why)
 {
     PyErr_Format(PyExc_ValueError, "Plan spec: %s%s %s", rd->where, key, why);
 }
 
 /* 1: *out is borrowed; 0: absent or None; -1: exception. */
-int ta_spec_get(const ta_spec *rd, const char *key, PyObject **out)
+int ta_plan_spec_get(const ta_plan_spec *rd, const char *key, PyObject **out)
 {
     PyObject *name = PyUnicode_FromString(key);
     if (name == NULL)
@@ -28,32 +28,32 @@ int ta_spec_get(const ta_spec *rd, const char *key, PyObject **out)
     return 1;
 }
 
-int ta_spec_need(const ta_spec *rd, const char *key, PyObject **out)
+int ta_plan_spec_need(const ta_plan_spec *rd, const char *key, PyObject **out)
 {
-    int rc = ta_spec_get(rd, key, out);
+    int rc = ta_plan_spec_get(rd, key, out);
     if (rc == 0)
         PyErr_Format(PyExc_TypeError, "Plan spec: %s%s is missing", rd->where, key);
     return rc == 1 ? 0 : -1;
 }
 
-int ta_spec_callable(const ta_spec *rd, const char *key, PyObject **out /* owned */)
+int ta_plan_spec_callable(const ta_plan_spec *rd, const char *key, PyObject **out /* owned */)
 {
     PyObject *value;
-    int rc = ta_spec_get(rd, key, &value);
+    int rc = ta_plan_spec_get(rd, key, &value);
     if (rc <= 0)
         return rc;
     if (!PyCallable_Check(value)) {
-        ta_spec_bad_type(rd, key, "callable or None");
+        ta_plan_spec_bad_type(rd, key, "callable or None");
         return -1;
     }
     *out = Py_NewRef(value);
     return 0;
 }
 
-int ta_spec_bool(const ta_spec *rd, const char *key, bool dflt, bool *out)
+int ta_plan_spec_bool(const ta_plan_spec *rd, const char *key, bool dflt, bool *out)
 {
     PyObject *value;
-    int rc = ta_spec_get(rd, key, &value);
+    int rc = ta_plan_spec_get(rd, key, &value);
     if (rc < 0)
         return -1;
     if (rc == 0) {
@@ -61,17 +61,18 @@ int ta_spec_bool(const ta_spec *rd, const char *key, bool dflt, bool *out)
         return 0;
     }
     if (!PyBool_Check(value)) {
-        ta_spec_bad_type(rd, key, "a bool");
+        ta_plan_spec_bad_type(rd, key, "a bool");
         return -1;
     }
     *out = value == Py_True;
     return 0;
 }
 
-int ta_spec_int(const ta_spec *rd, const char *key, long dflt, long lo, long hi, long *out)
+int ta_plan_spec_int(const ta_plan_spec *rd, const char *key, long dflt, long lo, long hi,
+                     long *out)
 {
     PyObject *value;
-    int rc = ta_spec_get(rd, key, &value);
+    int rc = ta_plan_spec_get(rd, key, &value);
     if (rc < 0)
         return -1;
     if (rc == 0) {
@@ -79,7 +80,7 @@ int ta_spec_int(const ta_spec *rd, const char *key, long dflt, long lo, long hi,
         return 0;
     }
     if (!PyLong_Check(value)) {
-        ta_spec_bad_type(rd, key, "an int");
+        ta_plan_spec_bad_type(rd, key, "an int");
         return -1;
     }
     long n = PyLong_AsLong(value);
@@ -88,18 +89,18 @@ int ta_spec_int(const ta_spec *rd, const char *key, long dflt, long lo, long hi,
         n = lo - 1;
     }
     if (n < lo || n > hi) {
-        ta_spec_bad_value(rd, key, "is out of range");
+        ta_plan_spec_bad_value(rd, key, "is out of range");
         return -1;
     }
     *out = n;
     return 0;
 }
 
-int ta_spec_choose(const ta_spec *rd, const char *key, PyObject *value, const char *const *names,
-                   int count, int *out)
+int ta_plan_spec_choose(const ta_plan_spec *rd, const char *key, PyObject *value,
+                        const char *const *names, int count, int *out)
 {
     if (!PyUnicode_Check(value)) {
-        ta_spec_bad_type(rd, key, "a str");
+        ta_plan_spec_bad_type(rd, key, "a str");
         return -1;
     }
     for (int i = 0; i < count; i++) {
@@ -112,11 +113,11 @@ int ta_spec_choose(const ta_spec *rd, const char *key, PyObject *value, const ch
     return -1;
 }
 
-int ta_spec_choice(const ta_spec *rd, const char *key, const char *const *names, int count,
-                   int dflt, int *out)
+int ta_plan_spec_choice(const ta_plan_spec *rd, const char *key, const char *const *names,
+                        int count, int dflt, int *out)
 {
     PyObject *value;
-    int rc = ta_spec_get(rd, key, &value);
+    int rc = ta_plan_spec_get(rd, key, &value);
     if (rc < 0)
         return -1;
     if (rc == 0) {
@@ -127,16 +128,16 @@ int ta_spec_choice(const ta_spec *rd, const char *key, const char *const *names,
         *out = dflt;
         return 0;
     }
-    return ta_spec_choose(rd, key, value, names, count, out);
+    return ta_plan_spec_choose(rd, key, value, names, count, out);
 }
 
-int ta_spec_check_keys(const ta_spec *rd, const char *const *known)
+int ta_plan_spec_check_keys(const ta_plan_spec *rd, const char *const *known)
 {
     Py_ssize_t pos = 0;
     PyObject *key, *value;
     while (PyDict_Next(rd->dict, &pos, &key, &value)) {
         if (!PyUnicode_Check(key)) {
-            ta_spec_bad_type(rd, "(a key)", "a str");
+            ta_plan_spec_bad_type(rd, "(a key)", "a str");
             return -1;
         }
         const char *const *k = known;
@@ -151,28 +152,29 @@ int ta_spec_check_keys(const ta_spec *rd, const char *const *known)
 }
 
 /* The key's value as a new list or tuple (empty when absent): *fast to be released. */
-int ta_spec_seq(const ta_spec *rd, const char *key, PyObject **fast)
+int ta_plan_spec_seq(const ta_plan_spec *rd, const char *key, PyObject **fast)
 {
     PyObject *value;
-    int rc = ta_spec_get(rd, key, &value);
+    int rc = ta_plan_spec_get(rd, key, &value);
     if (rc < 0)
         return -1;
     if (rc == 0) {
         *fast = PyTuple_New(0);
     } else if (!PyList_Check(value) && !PyTuple_Check(value)) {
-        ta_spec_bad_type(rd, key, "a list");
+        ta_plan_spec_bad_type(rd, key, "a list");
         return -1;
     } else {
         *fast = PySequence_Tuple(value);
     }
     if (*fast != NULL && PyTuple_GET_SIZE(*fast) > 4096) {
-        ta_spec_bad_value(rd, key, "has too many items");
+        ta_plan_spec_bad_value(rd, key, "has too many items");
         Py_CLEAR(*fast);
     }
     return *fast ? 0 : -1;
 }
 
-int ta_spec_open(ta_spec *rd, PyObject *obj, const char *format, const char *outer, int index)
+int ta_plan_spec_open(ta_plan_spec *rd, PyObject *obj, const char *format, const char *outer,
+                      int index)
 {
     PyOS_snprintf(rd->where, sizeof rd->where, format, outer, index);
     rd->dict = obj;

@@ -18,7 +18,7 @@ static ta_response_head json_head(long status)
                               .length = -1};
 }
 
-static bool is_response(const ta_run *r, PyObject *value)
+static bool is_response(const ta_plan_run *r, PyObject *value)
 {
     return PyObject_TypeCheck(value,
                               (PyTypeObject *)ta_plan_objects_of(r->plan->st)->response_type);
@@ -28,7 +28,7 @@ static bool is_response(const ta_run *r, PyObject *value)
  * The status: that of the injected response when it was set, else the route's, else `fallback`.
  * -1: exception.
  */
-static long final_status(ta_run *r, long fallback)
+static long final_status(ta_plan_run *r, long fallback)
 {
     long status = r->plan->status ? r->plan->status : fallback;
     if (r->response == NULL)
@@ -50,15 +50,15 @@ static long final_status(ta_run *r, long fallback)
 /* -- sending ------------------------------------------------------------------------------- */
 
 /* After the exchange's `respond`. */
-static ta_run_state responded(ta_run *r, ta_outcome outcome, PyObject *awaitable)
+static ta_plan_run_state responded(ta_plan_run *r, ta_outcome outcome, PyObject *awaitable)
 {
     TA_ASSERT((outcome == TA_WAITS) == (awaitable != NULL));
     if (outcome == TA_WAITS)
-        return ta_run_await(r, awaitable, ST_SENT);
+        return ta_plan_run_await(r, awaitable, ST_SENT);
     return outcome == TA_DONE ? ST_SENT : ST_FAILED;
 }
 
-ta_run_state ta_reply_sent(ta_run *r, PyObject *value)
+ta_plan_run_state ta_reply_sent(ta_plan_run *r, PyObject *value)
 {
     PyObject *background = r->own_background;
     Py_XDECREF(value);
@@ -69,7 +69,7 @@ ta_run_state ta_reply_sent(ta_run *r, PyObject *value)
         r->x->ops->flush(r->x);
     PyObject *aw = PyObject_CallNoArgs(background);
     Py_DECREF(background);
-    return aw ? ta_run_await(r, aw, ST_ANSWERED) : ST_FAILED;
+    return aw ? ta_plan_run_await(r, aw, ST_ANSWERED) : ST_FAILED;
 }
 
 /* New tuple (name, value) of bytes, or NULL. */
@@ -107,10 +107,10 @@ error:
 }
 
 /* Sends JSON bytes with the route's status and the injected headers. */
-static ta_run_state send_json(ta_run *r, ta_piece body)
+static ta_plan_run_state send_json(ta_plan_run *r, ta_piece body)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
-    ta_run_state next = ST_FAILED;
+    ta_plan_run_state next = ST_FAILED;
     long status = final_status(r, 200);
     if (status < 0)
         return ST_FAILED;
@@ -128,12 +128,12 @@ static ta_run_state send_json(ta_run *r, ta_piece body)
     }
     if (r->background != NULL)
         Py_XSETREF(r->own_background, Py_NewRef(r->background));
-    if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
+    if (TA_UNLIKELY(ta_exit_stack_pending(r, SCOPE_FUNCTION))) {
         TA_ASSERT(r->pending == NULL);
         r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
                                    (Py_ssize_t)body.data.len);
         if (r->pending != NULL)
-            next = ta_exits_leave(r, SCOPE_FUNCTION);
+            next = ta_exit_stack_leave(r, SCOPE_FUNCTION);
         goto done;
     }
     ta_response_head head = json_head(status);
@@ -147,7 +147,7 @@ done:
 
 /* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
  * -1. */
-static int send_parts(ta_run *r, PyObject *response, ta_run_state *next)
+static int send_parts(ta_plan_run *r, PyObject *response, ta_plan_run_state *next)
 {
     ta_state *st = r->plan->st;
     PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
@@ -188,10 +188,10 @@ done:
 }
 
 /* Sends any Response (steals). */
-static ta_run_state send_response(ta_run *r, PyObject *response)
+static ta_plan_run_state send_response(ta_plan_run *r, PyObject *response)
 {
-    ta_xch *x = r->x;
-    ta_run_state next = ST_FAILED;
+    ta_exchange *x = r->x;
+    ta_plan_run_state next = ST_FAILED;
     int rc = is_response(r, response) ? send_parts(r, response, &next) : 0;
     if (rc != 0) {
         Py_DECREF(response);
@@ -199,26 +199,26 @@ static ta_run_state send_response(ta_run *r, PyObject *response)
     }
     PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
-        aw = ta_xch_call(x, response);
+        aw = ta_exchange_call(x, response);
     Py_DECREF(response);
-    return aw ? ta_run_await(r, aw, ST_SENT) : ST_FAILED;
+    return aw ? ta_plan_run_await(r, aw, ST_SENT) : ST_FAILED;
 }
 
-ta_run_state ta_reply_response(ta_run *r, PyObject *response)
+ta_plan_run_state ta_reply_response(ta_plan_run *r, PyObject *response)
 {
     if (r->mode == MODE_RESPOND) {
         Py_XSETREF(r->co.result, response);
         return ST_CLOSE;
     }
-    if (TA_UNLIKELY(ta_exits_pending(r, SCOPE_FUNCTION))) {
+    if (TA_UNLIKELY(ta_exit_stack_pending(r, SCOPE_FUNCTION))) {
         Py_XSETREF(r->pending, response);
-        return ta_exits_leave(r, SCOPE_FUNCTION);
+        return ta_exit_stack_leave(r, SCOPE_FUNCTION);
     }
     return send_response(r, response);
 }
 
 /* r->pending is a Response, or (status, headers or None, JSON bytes). */
-ta_run_state ta_reply_pending(ta_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_reply_pending(ta_plan_run *r, PyObject *Py_UNUSED(value))
 {
     PyObject *pending = r->pending;
     TA_ASSERT(pending != NULL);
@@ -238,7 +238,7 @@ ta_run_state ta_reply_pending(ta_run *r, PyObject *Py_UNUSED(value))
 /* -- making ----------------------------------------------------------------------------------- */
 
 /* A Response that the endpoint gave. */
-static ta_run_state own_response(ta_run *r, PyObject *response)
+static ta_plan_run_state own_response(ta_plan_run *r, PyObject *response)
 {
     if (r->background != NULL) {
         PyObject *name = r->plan->st->names.background;
@@ -251,15 +251,15 @@ static ta_run_state own_response(ta_run *r, PyObject *response)
         }
         Py_DECREF(old);
     }
-    return ta_run_give(r, response, ST_RESPONSE);
+    return ta_plan_run_give(r, response, ST_RESPONSE);
 }
 
 /* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
  */
-static ta_run_state make_response(ta_run *r, PyObject *value)
+static ta_plan_run_state make_response(ta_plan_run *r, PyObject *value)
 {
     PyObject *hook = ta_plan_hook(r->plan, H_make_response);
-    PyObject *request = hook ? ta_run_request(r) : NULL;
+    PyObject *request = hook ? ta_plan_run_request(r) : NULL;
     PyObject *status = NULL, *made = NULL;
     if (request != NULL) {
         long code = final_status(r, 0);
@@ -278,11 +278,11 @@ static ta_run_state make_response(ta_run *r, PyObject *value)
     if (made == NULL)
         return ST_FAILED;
     if (is_response(r, made))
-        return ta_run_give(r, made, ST_MADE);
-    return ta_run_await(r, made, ST_MADE);
+        return ta_plan_run_give(r, made, ST_MADE);
+    return ta_plan_run_await(r, made, ST_MADE);
 }
 
-ta_run_state ta_reply_made(ta_run *r, PyObject *response)
+ta_plan_run_state ta_reply_made(ta_plan_run *r, PyObject *response)
 {
     ta_state *st = r->plan->st;
     PyObject *status = PyObject_GetAttr(response, st->names.status_code);
@@ -310,7 +310,7 @@ ta_run_state ta_reply_made(ta_run *r, PyObject *response)
             goto error;
         Py_DECREF(none);
     }
-    return ta_run_give(r, response, ST_RESPONSE);
+    return ta_plan_run_give(r, response, ST_RESPONSE);
 error:
     Py_DECREF(response);
     return ST_FAILED;
@@ -318,7 +318,7 @@ error:
 
 /* -- content ---------------------------------------------------------------------------------- */
 
-ta_run_state ta_reply_content(ta_run *r, PyObject *bytes)
+ta_plan_run_state ta_reply_content(ta_plan_run *r, PyObject *bytes)
 {
     if (!PyBytes_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "the response's serializer must give bytes, not %.100s",
@@ -326,30 +326,30 @@ ta_run_state ta_reply_content(ta_run *r, PyObject *bytes)
         Py_DECREF(bytes);
         return ST_FAILED;
     }
-    if (ta_operation_leave(r) < 0) {
+    if (ta_plan_run_leave_operation(r) < 0) {
         Py_DECREF(bytes);
         return ST_FAILED;
     }
-    ta_run_state next = send_json(r, ta_piece_bytes(bytes));
+    ta_plan_run_state next = send_json(r, ta_piece_bytes(bytes));
     Py_DECREF(bytes);
     return next;
 }
 
 /* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
-static ta_run_state send_encoded(ta_run *r, int rc, ta_buf *buf)
+static ta_plan_run_state send_encoded(ta_plan_run *r, int rc, ta_buf *buf)
 {
-    ta_run_state next = ST_FAILED;
-    if (rc > 0 && ta_operation_leave(r) == 0)
+    ta_plan_run_state next = ST_FAILED;
+    if (rc > 0 && ta_plan_run_leave_operation(r) == 0)
         next = send_json(r, ta_piece_buf(buf));
     ta_buf_free(buf);
     return next;
 }
 
-static ta_run_state encode(ta_run *r, PyObject *value)
+static ta_plan_run_state encode(ta_plan_run *r, PyObject *value)
 {
     ta_buf buf;
     ta_buf_init(&buf);
-    int rc = ta_json_encode(ta_json_objects_of(r->plan->st), value, &buf);
+    int rc = ta_encode_value(ta_json_objects_of(r->plan->st), value, &buf);
     if (rc != 0) {
         Py_DECREF(value);
         return send_encoded(r, rc, &buf);
@@ -358,16 +358,16 @@ static ta_run_state encode(ta_run *r, PyObject *value)
     PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
-    return bytes ? ta_run_give(r, bytes, ST_CONTENT) : ST_FAILED;
+    return bytes ? ta_plan_run_give(r, bytes, ST_CONTENT) : ST_FAILED;
 }
 
 /* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
-static PyObject *dump(ta_run *r, PyObject *value)
+static PyObject *dump(ta_plan_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     if (plan->resp_validator != NULL) {
         PyObject *valid;
-        int rc = ta_validate(plan->st, plan->resp_validator, value, &valid);
+        int rc = ta_params_validate(plan->st, plan->resp_validator, value, &valid);
         if (rc < 0)
             return NULL;
         if (rc == 1) {
@@ -377,7 +377,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
         }
     }
     PyObject *hook = ta_plan_hook(plan, H_serialize_field);
-    PyObject *request = hook ? ta_run_request(r) : NULL;
+    PyObject *request = hook ? ta_plan_run_request(r) : NULL;
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, value, request};
@@ -386,7 +386,7 @@ static PyObject *dump(ta_run *r, PyObject *value)
     return bytes;
 }
 
-static ta_run_state serialize(ta_run *r, PyObject *value)
+static ta_plan_run_state serialize(ta_plan_run *r, PyObject *value)
 {
     ta_plan *plan = r->plan;
     if (plan->resp_shape != NULL) {
@@ -405,19 +405,19 @@ static ta_run_state serialize(ta_run *r, PyObject *value)
     if (bytes == NULL)
         return ST_FAILED;
     if (PyBytes_Check(bytes))
-        return ta_run_give(r, bytes, ST_CONTENT);
-    return ta_run_await(r, bytes, ST_CONTENT);
+        return ta_plan_run_give(r, bytes, ST_CONTENT);
+    return ta_plan_run_await(r, bytes, ST_CONTENT);
 }
 
-ta_run_state ta_reply_endpoint(ta_run *r, PyObject *value)
+ta_plan_run_state ta_reply_endpoint(ta_plan_run *r, PyObject *value)
 {
-    if (ta_operation_leave(r) < 0) {
+    if (ta_plan_run_leave_operation(r) < 0) {
         Py_DECREF(value);
         return ST_FAILED;
     }
     if (is_response(r, value))
         return own_response(r, value);
-    if (ta_operation_enter(r, r->plan->st->names.serialization) < 0) {
+    if (ta_plan_run_enter_operation(r, r->plan->st->names.serialization) < 0) {
         Py_DECREF(value);
         return ST_FAILED;
     }

@@ -374,5 +374,5 @@ static PyType_Spec router_spec = {
 
 int ta_router_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &router_spec, "Router", &ta_plan_objects_of(st)->router_type);
+    return ta_types_add(module, &router_spec, "Router", &ta_plan_objects_of(st)->router_type);
 }

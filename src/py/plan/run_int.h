@@ -44,7 +44,7 @@
 
 typedef enum ta_mode { MODE_NATIVE, MODE_ASGI, MODE_RESPOND, MODE_SOLVE } ta_mode;
 
-typedef enum ta_run_state {
+typedef enum ta_plan_run_state {
     ST_START,
     ST_BODY,         /* begins to read the body */
     ST_BODY_BYTES,   /* the body's bytes are here */
@@ -73,14 +73,14 @@ typedef enum ta_run_state {
     ST_DONE,         /* the end: co.result is set, or NULL */
     ST_RAISED,       /* the end: an exception is set */
     ST_COUNT
-} ta_run_state;
+} ta_plan_run_state;
 
 #define TA_RUN_ROOM 256
 
-typedef struct ta_run {
-    ta_co co;
+typedef struct ta_plan_run {
+    ta_coroutine co;
     ta_plan *plan;                   /* owned */
-    ta_xch *x;                       /* owned */
+    ta_exchange *x;                  /* owned */
     PyObject **values;               /* in `block`: nslots owned objects */
     uint16_t *exit_kinds;            /* in `block` */
     uint8_t *bad;                    /* in `block`: a flag a node */
@@ -107,24 +107,26 @@ typedef struct ta_run {
     bool awaited;    /* the response and its background are done */
     bool overridden; /* its plan is one of overrides */
     _Alignas(max_align_t) char inline_block[TA_RUN_ROOM];
-} ta_run;
+} ta_plan_run;
 
 /*
  * A step.  `value` is stolen; NULL for the states without a star.  ST_FAILED: an exception is set,
  * which the table may send elsewhere.
  */
-typedef ta_run_state ta_run_step(ta_run *r, PyObject *value);
+typedef ta_plan_run_state ta_plan_run_step(ta_plan_run *r, PyObject *value);
 
 /* -- ways to go on ------------------------------------------------------------------------- */
 
 /* Waits for `awaitable` (steals); the step of `state` gets its value. */
-static inline ta_run_state ta_run_await(ta_run *r, PyObject *awaitable, ta_run_state state)
+static inline ta_plan_run_state ta_plan_run_await(ta_plan_run *r, PyObject *awaitable,
+                                                  ta_plan_run_state state)
 {
-    return ta_co_await(&r->co, awaitable) == TA_WAITS ? state : ST_FAILED;
+    return ta_coroutine_await(&r->co, awaitable) == TA_WAITS ? state : ST_FAILED;
 }
 
 /* The step of `state` gets `value` (steals) at once. */
-static inline ta_run_state ta_run_give(ta_run *r, PyObject *value, ta_run_state state)
+static inline ta_plan_run_state ta_plan_run_give(ta_plan_run *r, PyObject *value,
+                                                 ta_plan_run_state state)
 {
     TA_ASSERT(value != NULL && r->given == NULL && r->co.delegate == NULL);
     r->given = value;
@@ -132,88 +134,92 @@ static inline ta_run_state ta_run_give(ta_run *r, PyObject *value, ta_run_state 
 }
 
 /* Goes on with what a call gave: a value at hand, or an awaitable of it (steals `out`). */
-static inline ta_run_state ta_run_go_on(ta_run *r, ta_outcome outcome, PyObject *out,
-                                        ta_run_state state)
+static inline ta_plan_run_state ta_plan_run_go_on(ta_plan_run *r, ta_outcome outcome, PyObject *out,
+                                                  ta_plan_run_state state)
 {
     if (outcome == TA_FAILED)
         return ST_FAILED;
-    return outcome == TA_WAITS ? ta_run_await(r, out, state) : ta_run_give(r, out, state);
+    return outcome == TA_WAITS ? ta_plan_run_await(r, out, state) : ta_plan_run_give(r, out, state);
 }
 
 /* -- run_values.c: what a run holds -------------------------------------------------------- */
 
 /* Gives a run that has none the value block of `plan`, of which it takes a reference.  0, or -1
  * with an exception. */
-TA_MUST_CHECK int ta_run_use_plan(ta_run *r, ta_plan *plan);
-void ta_run_drop_values(ta_run *r);
+TA_MUST_CHECK int ta_plan_run_use_plan(ta_plan_run *r, ta_plan *plan);
+void ta_plan_run_drop_values(ta_plan_run *r);
 /* The arguments of a node that was called are no longer needed. */
-void ta_run_drop_args(ta_run *r, const ta_node *n);
-PyObject *ta_run_values(ta_run *r, const ta_node *n); /* new dict of a node's arguments, or NULL */
+void ta_plan_run_drop_args(ta_plan_run *r, const ta_node *n);
+PyObject *ta_plan_run_values(ta_plan_run *r,
+                             const ta_node *n); /* new dict of a node's arguments, or NULL */
 /* A new reference to *place, which the hook `which` makes when it is NULL. */
-PyObject *ta_run_lazy(ta_run *r, PyObject **place, int which);
-PyObject *ta_run_request(ta_run *r); /* new reference to the Request or WebSocket, or NULL */
+PyObject *ta_plan_run_lazy(ta_plan_run *r, PyObject **place, int which);
+PyObject *
+ta_plan_run_request(ta_plan_run *r); /* new reference to the Request or WebSocket, or NULL */
 /* Enters hooks.operation(name, call) if there is one.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_operation_enter(ta_run *r, PyObject *name);
+TA_MUST_CHECK int ta_plan_run_enter_operation(ta_plan_run *r, PyObject *name);
 /*
  * Leaves what was entered, with the exception that is set, which stays set.  -1: the manager's own
  * exception is set instead.
  */
-TA_MUST_CHECK int ta_operation_leave(ta_run *r);
+TA_MUST_CHECK int ta_plan_run_leave_operation(ta_plan_run *r);
 /* Tells hooks.observe, if there is one.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_observe(ta_run *r, PyObject *what, PyObject *value);
+TA_MUST_CHECK int ta_plan_run_observe(ta_plan_run *r, PyObject *what, PyObject *value);
 
 /* -- the steps, and what their files offer besides ----------------------------------------- */
 
 /* body.c */
-ta_run_step ta_body_begin, ta_body_bytes, ta_body_json, ta_body_form, ta_body_failed;
-PyObject *ta_body_parsed(ta_run *r); /* new reference; None: there was no body; NULL: failed */
+ta_plan_run_step ta_body_begin, ta_body_bytes, ta_body_json, ta_body_form, ta_body_failed;
+PyObject *ta_body_parsed(ta_plan_run *r); /* new reference; None: there was no body; NULL: failed */
 
 /* params.c: the parameters of a node into its arguments.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_params_extract(ta_run *r, uint32_t node);
+TA_MUST_CHECK int ta_params_extract(ta_plan_run *r, uint32_t node);
 /* Calls validator(value, from_attributes=True).  1: *out; 0: ValidationError (cleared); -1. */
-TA_MUST_CHECK int ta_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out);
+TA_MUST_CHECK int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value,
+                                     PyObject **out);
 /* Takes (value, errors) apart (steals pair).  1: *out; 0: errors were added to the run's; -1. */
-TA_MUST_CHECK int ta_take_pair(ta_run *r, PyObject *pair, PyObject **out);
+TA_MUST_CHECK int ta_params_take_pair(ta_plan_run *r, PyObject *pair, PyObject **out);
 
 /*
  * overrides.c: node r->node is the first whose turn begins: goes over to another plan if
  * dependency_overrides says so.  0, or -1 with an exception.
  */
-TA_MUST_CHECK int ta_overrides_follow(ta_run *r);
+TA_MUST_CHECK int ta_overrides_follow(ta_plan_run *r);
 
 /* dependencies.c */
-ta_run_step ta_deps_begin, ta_deps_node, ta_deps_body, ta_deps_value;
+ta_plan_run_step ta_dependencies_begin, ta_dependencies_node, ta_dependencies_body,
+    ta_dependencies_value;
 /* Calls a node that has its arguments.  TA_DONE: *out is its value; TA_WAITS: to be awaited. */
-ta_outcome ta_deps_call(ta_run *r, const ta_node *n, PyObject **out);
+ta_outcome ta_dependencies_call(ta_plan_run *r, const ta_node *n, PyObject **out);
 
 /* endpoint.c */
-ta_run_step ta_endpoint_call;
+ta_plan_run_step ta_endpoint_call;
 
 /* solved.c */
-PyObject *ta_solved_new(ta_run *r); /* new Solved, or NULL */
-extern PyType_Spec ta_solved_spec;
+PyObject *ta_solved_new(ta_plan_run *r); /* new Solved, or NULL */
+extern PyType_Spec ta_solved_type_spec;
 
 /* reply.c */
-ta_run_step ta_reply_endpoint, ta_reply_content, ta_reply_made, ta_reply_response;
-ta_run_step ta_reply_pending, ta_reply_sent;
+ta_plan_run_step ta_reply_endpoint, ta_reply_content, ta_reply_made, ta_reply_response;
+ta_plan_run_step ta_reply_pending, ta_reply_sent;
 
 /* exit_stack.c */
 enum { SCOPE_FUNCTION, SCOPE_REQUEST, SCOPE_ALL };
 /* Enters a generator.  TA_DONE: *out is its value; TA_WAITS: *out is to be awaited, then
- * ta_exits_entered. */
-ta_outcome ta_exits_enter(ta_run *r, const ta_node *n, PyObject **out);
-void ta_exits_entered(ta_run *r);
+ * ta_exit_stack_entered. */
+ta_outcome ta_exit_stack_enter(ta_plan_run *r, const ta_node *n, PyObject **out);
+void ta_exit_stack_entered(ta_plan_run *r);
 /* The application gets the Request: hooks.open_stacks, if there, is asked.  0 or -1. */
-TA_MUST_CHECK int ta_exits_offer(ta_run *r, PyObject *request);
-bool ta_exits_pending(const ta_run *r, int scope);
+TA_MUST_CHECK int ta_exit_stack_offer(ta_plan_run *r, PyObject *request);
+bool ta_exit_stack_pending(const ta_plan_run *r, int scope);
 /* The state that leaves all of a scope, with r->exc or without. */
-ta_run_state ta_exits_leave(ta_run *r, int scope);
-ta_run_step ta_exits_next, ta_exits_answer, ta_exits_failed;
+ta_plan_run_state ta_exit_stack_leave(ta_plan_run *r, int scope);
+ta_plan_run_step ta_exit_stack_next, ta_exit_stack_answer, ta_exit_stack_failed;
 
 /* -- plan_run.c ---------------------------------------------------------------------------- */
 
 /* A new run, at ST_START.  Takes new references to plan and x.  NULL with an exception. */
-ta_run *ta_run_new(ta_state *st, ta_plan *plan, ta_xch *x, ta_mode mode);
-extern PyType_Spec ta_run_spec;
+ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *x, ta_mode mode);
+extern PyType_Spec ta_plan_run_type_spec;
 
 #endif

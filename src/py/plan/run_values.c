@@ -8,7 +8,7 @@
 
 /* -- the block of values ----------------------------------------------------------------------- */
 
-int ta_run_use_plan(ta_run *r, ta_plan *plan)
+int ta_plan_run_use_plan(ta_plan_run *r, ta_plan *plan)
 {
     char *block = r->inline_block;
     TA_ASSERT(r->block == NULL);
@@ -29,7 +29,7 @@ int ta_run_use_plan(ta_run *r, ta_plan *plan)
     return 0;
 }
 
-void ta_run_drop_values(ta_run *r)
+void ta_plan_run_drop_values(ta_plan_run *r)
 {
     if (r->block == NULL)
         return;
@@ -41,13 +41,13 @@ void ta_run_drop_values(ta_run *r)
     r->values = NULL;
 }
 
-void ta_run_drop_args(ta_run *r, const ta_node *n)
+void ta_plan_run_drop_args(ta_plan_run *r, const ta_node *n)
 {
     for (uint16_t i = 0; i < n->nargs; i++)
         Py_CLEAR(r->values[n->first + i]);
 }
 
-PyObject *ta_run_values(ta_run *r, const ta_node *n)
+PyObject *ta_plan_run_values(ta_plan_run *r, const ta_node *n)
 {
     PyObject *dict = PyDict_New();
     for (uint16_t i = 0; dict != NULL && i < n->nargs; i++) {
@@ -60,7 +60,7 @@ PyObject *ta_run_values(ta_run *r, const ta_node *n)
 
 /* -- made when asked for ---------------------------------------------------------------------- */
 
-PyObject *ta_run_lazy(ta_run *r, PyObject **place, int which)
+PyObject *ta_plan_run_lazy(ta_plan_run *r, PyObject **place, int which)
 {
     if (*place == NULL) {
         PyObject *hook = ta_plan_hook(r->plan, which);
@@ -72,17 +72,17 @@ PyObject *ta_run_lazy(ta_run *r, PyObject **place, int which)
     return Py_NewRef(*place);
 }
 
-PyObject *ta_run_request(ta_run *r)
+PyObject *ta_plan_run_request(ta_plan_run *r)
 {
     if (TA_LIKELY(r->x->request != NULL))
         return Py_NewRef(r->x->request);
     PyObject *hook = ta_plan_hook(r->plan, H_new_request);
-    return hook ? ta_xch_request(r->x, hook) : NULL;
+    return hook ? ta_exchange_request(r->x, hook) : NULL;
 }
 
 /* -- hooks that watch (telemetry) -------------------------------------------------------------- */
 
-int ta_operation_enter(ta_run *r, PyObject *name)
+int ta_plan_run_enter_operation(ta_plan_run *r, PyObject *name)
 {
     PyObject *hook = r->plan->hook[H_operation];
     if (TA_LIKELY(hook == NULL))
@@ -108,7 +108,7 @@ int ta_operation_enter(ta_run *r, PyObject *name)
     return 0;
 }
 
-int ta_operation_leave(ta_run *r)
+int ta_plan_run_leave_operation(ta_plan_run *r)
 {
     PyObject *cm = r->cm;
     if (TA_LIKELY(cm == NULL))
@@ -132,7 +132,7 @@ int ta_operation_leave(ta_run *r)
     return 0;
 }
 
-int ta_observe(ta_run *r, PyObject *what, PyObject *value)
+int ta_plan_run_observe(ta_plan_run *r, PyObject *what, PyObject *value)
 {
     PyObject *hook = r->plan->hook[H_observe];
     if (TA_LIKELY(hook == NULL))

@@ -14,7 +14,7 @@ typedef struct ta_solved {
     PyObject *values, *errors, *background_tasks, *response, *dependency_cache, *body;
 } ta_solved;
 
-static PyObject *cache_dict(ta_run *r)
+static PyObject *cache_dict(ta_plan_run *r)
 {
     PyObject *dict = PyDict_New();
     for (uint32_t i = 0; dict != NULL && i < r->plan->ncache; i++) {
@@ -29,16 +29,16 @@ static PyObject *cache_dict(ta_run *r)
     return dict;
 }
 
-PyObject *ta_solved_new(ta_run *r)
+PyObject *ta_solved_new(ta_plan_run *r)
 {
     ta_plan *plan = r->plan;
     ta_solved *s = PyObject_GC_New(ta_solved, ta_plan_objects_of(plan->st)->solved_type);
     if (s == NULL)
         return NULL;
-    s->values = ta_run_values(r, &plan->nodes[plan->nnodes - 1]);
+    s->values = ta_plan_run_values(r, &plan->nodes[plan->nnodes - 1]);
     s->errors = r->errors ? Py_NewRef(r->errors) : PyList_New(0);
     s->background_tasks = Py_NewRef(r->background ? r->background : Py_None);
-    s->response = ta_run_lazy(r, &r->response, H_new_response);
+    s->response = ta_plan_run_lazy(r, &r->response, H_new_response);
     s->dependency_cache = cache_dict(r);
     s->body = r->body != NULL || r->raw_body != NULL
                   ? ta_body_parsed(r)
@@ -102,8 +102,8 @@ static PyType_Slot solved_slots[] = {{Py_tp_dealloc, solved_dealloc},
                                      {Py_tp_members, solved_members},
                                      {0, NULL}};
 
-PyType_Spec ta_solved_spec = {.name = "turboapi._core.Solved",
-                              .basicsize = sizeof(ta_solved),
-                              .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC |
-                                       Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                              .slots = solved_slots};
+PyType_Spec ta_solved_type_spec = {.name = "turboapi._core.Solved",
+                                   .basicsize = sizeof(ta_solved),
+                                   .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC |
+                                            Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                                   .slots = solved_slots};

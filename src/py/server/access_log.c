@@ -19,7 +19,7 @@ enum { FIRST_STATUS = 100, LAST_STATUS = 999, MAX_LINES = 65536 };
 /* As in _serving/access.py. */
 typedef enum access_mode { MODE_GENERAL = 0, MODE_QUICK = 1, MODE_SILENT = 2 } access_mode;
 
-struct ta_access {
+struct ta_access_log {
     ta_server *server;  /* borrowed: it owns this */
     PyObject *writer;   /* owned: prefix, opening, closing, outcome(status), write(text), mode() */
     Py_buffer changes;  /* owned: one byte */
@@ -50,7 +50,7 @@ static char *put_escaped(char *out, ta_str s)
 }
 
 /* The path and, if there is one, the query; new str. */
-static PyObject *target_text(ta_native *x)
+static PyObject *target_text(ta_native_exchange *x)
 {
     char small[512], *text = small;
     size_t bound = 3 * (x->in.raw_path.len + x->base.query.len) + 1;
@@ -68,7 +68,7 @@ static PyObject *target_text(ta_native *x)
 }
 
 /* Who asks, as a proxy may have said; new str, ASCII. */
-static PyObject *client_text(ta_native *x)
+static PyObject *client_text(ta_native_exchange *x)
 {
     PyObject *client = ta_scope_client(x), *res = NULL;
     Py_ssize_t len;
@@ -87,7 +87,7 @@ static PyObject *client_text(ta_native *x)
 
 /* -- the general way -------------------------------------------------------------------------- */
 
-static void call_logger(ta_native *x, int status)
+static void call_logger(ta_native_exchange *x, int status)
 {
     ta_server *server = x->server;
     PyObject *res = NULL;
@@ -96,10 +96,10 @@ static void call_logger(ta_native *x, int status)
     PyObject *target = target_text(x);
     ta_str version = ta_http_version_text(x->in.version);
     if (client && method && target) {
-        ta_ls_enter(server->ls);
+        ta_loop_state_enter(server->ls);
         res = PyObject_CallFunction(server->access, "OOOOs#i", server->access_format, client,
                                     method, target, version.ptr, (Py_ssize_t)version.len, status);
-        ta_ls_leave(server->ls);
+        ta_loop_state_leave(server->ls);
     }
     if (res == NULL)
         ta_exc_report(x->st, NULL, "Exception in the access log");
@@ -111,13 +111,13 @@ static void call_logger(ta_native *x, int status)
 
 /* -- the quick way ---------------------------------------------------------------------------- */
 
-static inline unsigned char changes_of(const ta_access *log)
+static inline unsigned char changes_of(const ta_access_log *log)
 {
     return __atomic_load_n((const unsigned char *)log->changes.buf, __ATOMIC_RELAXED);
 }
 
 /* Writes what has been gathered. */
-static void write_lines(ta_access *log)
+static void write_lines(ta_access_log *log)
 {
     ta_server *server = log->server;
     ta_str all = ta_buf_str(&log->lines);
@@ -126,10 +126,10 @@ static void write_lines(ta_access *log)
     PyObject *text = PyUnicode_DecodeUTF8(all.ptr, (Py_ssize_t)all.len, "replace");
     ta_buf_clear(&log->lines);
     PyObject *res = NULL;
-    ta_ls_enter(server->ls);
+    ta_loop_state_enter(server->ls);
     if (text != NULL)
         res = PyObject_CallMethodOneArg(log->writer, server->st->names.write, text);
-    ta_ls_leave(server->ls);
+    ta_loop_state_leave(server->ls);
     Py_XDECREF(text);
     if (res == NULL)
         ta_exc_report(server->st, NULL, "Exception in the access log");
@@ -140,16 +140,16 @@ static void write_lines(ta_access *log)
 
 static void flush_lines(ta_defer *defer)
 {
-    write_lines(TA_CONTAINER_OF(defer, ta_access, flush));
+    write_lines(TA_CONTAINER_OF(defer, ta_access_log, flush));
 }
 
-static PyObject *outcome(ta_access *log, int status) /* borrowed */
+static PyObject *outcome(ta_access_log *log, int status) /* borrowed */
 {
     PyObject **slot = &log->outcomes[status - FIRST_STATUS];
     if (*slot == NULL) {
-        ta_ls_enter(log->server->ls);
+        ta_loop_state_enter(log->server->ls);
         *slot = PyObject_CallMethod(log->writer, "outcome", "i", status);
-        ta_ls_leave(log->server->ls);
+        ta_loop_state_leave(log->server->ls);
         if (*slot == NULL || !PyUnicode_Check(*slot)) {
             PyErr_Clear();
             Py_XSETREF(*slot, PyUnicode_FromFormat("%d", status));
@@ -178,7 +178,7 @@ static inline char *put(char *out, ta_str s)
 enum { ADDRESS_MAX = 64 + 8 };
 
 /* The address of the connection: at most ADDRESS_MAX bytes. */
-static char *put_peer(char *out, ta_native *x)
+static char *put_peer(char *out, ta_native_exchange *x)
 {
     ta_str host = {NULL, 0};
     uint16_t port = 0;
@@ -191,7 +191,7 @@ static char *put_peer(char *out, ta_native *x)
     return ta_resp_put_uint(out, port);
 }
 
-static bool put_line(ta_access *log, ta_native *x, int status)
+static bool put_line(ta_access_log *log, ta_native_exchange *x, int status)
 {
     PyObject *end_text = outcome(log, status), *client = NULL;
     if (end_text == NULL)
@@ -229,10 +229,10 @@ static bool put_line(ta_access *log, ta_native *x, int status)
     return out != NULL;
 }
 
-static void ask_mode(ta_access *log);
+static void ask_mode(ta_access_log *log);
 
 /* Has the scope made if a proxy may have said who asks: without one it is the peer. */
-static void ask_proxy(ta_native *x)
+static void ask_proxy(ta_native_exchange *x)
 {
     if (TA_LIKELY(x->base.scope_dict != NULL || !ta_scope_is_proxied(x)))
         return;
@@ -242,10 +242,10 @@ static void ask_proxy(ta_native *x)
     Py_XDECREF(scope);
 }
 
-void ta_access_note(ta_native *x, int status)
+void ta_access_log_note(ta_native_exchange *x, int status)
 {
     ta_server *server = x->server;
-    ta_access *log = server->access_log;
+    ta_access_log *log = server->access_log;
     if (log != NULL) {
         if (TA_UNLIKELY(log->seen != changes_of(log)))
             ask_mode(log);
@@ -271,14 +271,14 @@ void ta_access_note(ta_native *x, int status)
 }
 
 /* How lines are made from now on.  What has been gathered was before. */
-static void ask_mode(ta_access *log)
+static void ask_mode(ta_access_log *log)
 {
     ta_server *server = log->server;
     write_lines(log);
     log->seen = changes_of(log);
-    ta_ls_enter(server->ls);
+    ta_loop_state_enter(server->ls);
     PyObject *res = PyObject_CallMethod(log->writer, "mode", NULL);
-    ta_ls_leave(server->ls);
+    ta_loop_state_leave(server->ls);
     long mode = res ? PyLong_AsLong(res) : -1;
     Py_XDECREF(res);
     if (mode < MODE_GENERAL || mode > MODE_SILENT) {
@@ -290,14 +290,14 @@ static void ask_mode(ta_access *log)
 
 /* -- life ------------------------------------------------------------------------------------- */
 
-void ta_access_flush(ta_access *log)
+void ta_access_log_flush(ta_access_log *log)
 {
     PyObject *exc = PyErr_GetRaisedException();
     write_lines(log);
     ta_exc_restore(exc);
 }
 
-int ta_access_traverse(ta_access *log, visitproc visit, void *arg)
+int ta_access_log_traverse(ta_access_log *log, visitproc visit, void *arg)
 {
     if (log == NULL)
         return 0;
@@ -306,7 +306,7 @@ int ta_access_traverse(ta_access *log, visitproc visit, void *arg)
     return 0;
 }
 
-void ta_access_free(ta_access *log)
+void ta_access_log_free(ta_access_log *log)
 {
     if (log == NULL)
         return;
@@ -334,7 +334,7 @@ static PyObject *text_attr(PyObject *obj, const char *name)
 }
 
 /* The byte of changes, and how lines are made at first. */
-static int take_mode(ta_access *log)
+static int take_mode(ta_access_log *log)
 {
     PyObject *changes = PyObject_GetAttrString(log->writer, "changes");
     int rc = changes ? PyObject_GetBuffer(changes, &log->changes, PyBUF_SIMPLE) : -1;
@@ -349,9 +349,9 @@ static int take_mode(ta_access *log)
     return 0;
 }
 
-ta_access *ta_access_new(ta_server *server, PyObject *writer)
+ta_access_log *ta_access_log_new(ta_server *server, PyObject *writer)
 {
-    ta_access *log = PyMem_Calloc(1, sizeof *log);
+    ta_access_log *log = PyMem_Calloc(1, sizeof *log);
     if (log == NULL) {
         PyErr_NoMemory();
         return NULL;
@@ -362,7 +362,7 @@ ta_access *ta_access_new(ta_server *server, PyObject *writer)
     if ((log->prefix = text_attr(writer, "prefix")) == NULL ||
         (log->opening = text_attr(writer, "opening")) == NULL ||
         (log->closing = text_attr(writer, "closing")) == NULL || take_mode(log) < 0) {
-        ta_access_free(log);
+        ta_access_log_free(log);
         return NULL;
     }
     return log;

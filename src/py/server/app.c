@@ -207,5 +207,5 @@ static PyType_Spec spec = {
 
 int ta_app_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &spec, "App", &ta_server_objects_of(st)->server.app_type);
+    return ta_types_add(module, &spec, "App", &ta_server_objects_of(st)->server.app_type);
 }

@@ -8,14 +8,14 @@
 
 #include "py/support/types.h"
 
-ta_asgi_io *ta_asgi_io_new(ta_native *x, PyTypeObject *type, PyObject *message,
-                           ta_outcome (*advance)(ta_co *, PyObject *))
+ta_asgi_io *ta_asgi_io_new(ta_native_exchange *x, PyTypeObject *type, PyObject *message,
+                           ta_outcome (*advance)(ta_coroutine *, PyObject *))
 {
     ta_asgi_io *io = PyObject_GC_New(ta_asgi_io, type);
     if (io == NULL)
         return NULL;
-    ta_co_init(&io->co, advance);
-    io->x = (ta_native *)Py_NewRef((PyObject *)x);
+    ta_coroutine_init(&io->co, advance);
+    io->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
     io->message = Py_XNewRef(message);
     io->job = NULL;
     io->offloaded = false;
@@ -55,17 +55,17 @@ bool ta_asgi_io_same_text(PyObject *a, PyObject *b)
 
 static PyObject *receive_call(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     if (x->ws != NULL)
-        return ta_websock_receive(x);
+        return ta_websocket_receive(x);
     return ta_asgi_receive_new(x);
 }
 
 static PyObject *send_call(PyObject *self, PyObject *message)
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     if (x->ws != NULL)
-        return ta_websock_send(x, message);
+        return ta_websocket_send(x, message);
     return ta_asgi_send_new(x, message);
 }
 
@@ -74,12 +74,12 @@ static PyMethodDef receive_def = {"receive", receive_call, METH_NOARGS,
 static PyMethodDef send_def = {"send", send_call, METH_O,
                                "send(message, /)\n--\n\nSends an ASGI message; await it."};
 
-PyObject *ta_asgi_io_receive(ta_xch *x)
+PyObject *ta_asgi_io_receive(ta_exchange *x)
 {
     return PyCFunction_NewEx(&receive_def, (PyObject *)x, NULL);
 }
 
-PyObject *ta_asgi_io_send(ta_xch *x)
+PyObject *ta_asgi_io_send(ta_exchange *x)
 {
     return PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
 }
@@ -93,14 +93,14 @@ static int io_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT((PyObject *)io->x);
     Py_VISIT(io->message);
     Py_VISIT(io->job);
-    return ta_co_traverse(&io->co, visit, arg);
+    return ta_coroutine_traverse(&io->co, visit, arg);
 }
 
 static int io_clear(PyObject *self)
 {
     ta_asgi_io *io = (ta_asgi_io *)self;
     io->co.finished = true;
-    ta_co_clear(&io->co);
+    ta_coroutine_clear(&io->co);
     Py_CLEAR(io->x);
     Py_CLEAR(io->message);
     Py_CLEAR(io->job);
@@ -121,18 +121,18 @@ static PyObject *io_name(PyObject *Py_UNUSED(self), void *closure)
     return PyUnicode_FromString(closure);
 }
 
-static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL}};
-static PyGetSetDef receive_getset[] = {TA_CO_GETSET,
+static PyMethodDef co_methods[] = {TA_COROUTINE_METHODS, {NULL}};
+static PyGetSetDef receive_getset[] = {TA_COROUTINE_GETSET,
                                        {"__name__", io_name, NULL, NULL, "receive"},
                                        {"__qualname__", io_name, NULL, NULL, "receive"},
                                        {NULL}};
-static PyGetSetDef send_getset[] = {TA_CO_GETSET,
+static PyGetSetDef send_getset[] = {TA_COROUTINE_GETSET,
                                     {"__name__", io_name, NULL, NULL, "send"},
                                     {"__qualname__", io_name, NULL, NULL, "send"},
                                     {NULL}};
 
 #define IO_SLOTS(getset)                                                                           \
-    TA_CO_SLOTS, {Py_tp_methods, co_methods}, {Py_tp_getset, getset},                              \
+    TA_COROUTINE_SLOTS, {Py_tp_methods, co_methods}, {Py_tp_getset, getset},                       \
         {Py_tp_traverse, io_traverse}, {Py_tp_clear, io_clear}, {Py_tp_dealloc, io_dealloc},       \
     {                                                                                              \
         0, NULL                                                                                    \
@@ -157,8 +157,9 @@ static PyType_Spec send_spec = {
 
 int ta_asgi_io_init(PyObject *module, ta_state *st)
 {
-    if (ta_add_type(module, &receive_spec, NULL,
-                    &ta_server_objects_of(st)->xch_native.receive_type) < 0)
+    if (ta_types_add(module, &receive_spec, NULL,
+                     &ta_server_objects_of(st)->native_exchange.receive_type) < 0)
         return -1;
-    return ta_add_type(module, &send_spec, NULL, &ta_server_objects_of(st)->xch_native.send_type);
+    return ta_types_add(module, &send_spec, NULL,
+                        &ta_server_objects_of(st)->native_exchange.send_type);
 }

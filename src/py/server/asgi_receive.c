@@ -8,7 +8,7 @@
 /* Body bytes that may wait for receive() before reading pauses. */
 enum { RECEIVE_BUFFER = 65536 };
 
-static PyObject *disconnect_message(ta_native *x)
+static PyObject *disconnect_message(ta_native_exchange *x)
 {
     const ta_names_state *n = &x->st->names;
     PyObject *dict = PyDict_New();
@@ -19,7 +19,7 @@ static PyObject *disconnect_message(ta_native *x)
 }
 
 /* Steals body, which may be NULL with an exception. */
-static PyObject *request_message(ta_native *x, PyObject *body, bool more)
+static PyObject *request_message(ta_native_exchange *x, PyObject *body, bool more)
 {
     const ta_names_state *n = &x->st->names;
     PyObject *dict = body ? PyDict_New() : NULL;
@@ -32,13 +32,13 @@ static PyObject *request_message(ta_native *x, PyObject *body, bool more)
 }
 
 /* The next message.  TA_DONE: *out (new reference). */
-static ta_outcome next_message(ta_native *x, PyObject **out)
+static ta_outcome next_message(ta_native_exchange *x, PyObject **out)
 {
     ta_req *req = x->req;
     *out = NULL;
     bool given = x->in.state == TA_INPUT_ALL;
     if (req == NULL || ta_response_is_over(x->out.state) ||
-        (ta_native_is_left(x) && (given || req->body.len == 0)) ||
+        (ta_native_exchange_is_left(x) && (given || req->body.len == 0)) ||
         (ta_end_is_due(x->asgi.end) && given)) {
         *out = disconnect_message(x);
     } else if (!given && (req->body.len > 0 || req->body_eof)) {
@@ -59,7 +59,7 @@ static ta_outcome next_message(ta_native *x, PyObject **out)
     return *out ? TA_DONE : TA_FAILED;
 }
 
-static ta_outcome receive_advance(ta_co *co, PyObject *value)
+static ta_outcome receive_advance(ta_coroutine *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_outcome outcome = TA_FAILED;
@@ -68,8 +68,8 @@ static ta_outcome receive_advance(ta_co *co, PyObject *value)
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);
-    if (io->x->in.state != TA_INPUT_ALL && io->x->req != NULL && !ta_native_is_left(io->x) &&
-        io->x->req->content_length >= 0 &&
+    if (io->x->in.state != TA_INPUT_ALL && io->x->req != NULL &&
+        !ta_native_exchange_is_left(io->x) && io->x->req->content_length >= 0 &&
         ta_request_body_check(io->x, (uint64_t)io->x->req->content_length) < 0)
         goto done;
     outcome = next_message(io->x, &message);
@@ -77,7 +77,7 @@ static ta_outcome receive_advance(ta_co *co, PyObject *value)
         co->result = message;
     } else if (outcome == TA_WAITS) {
         PyObject *waiter = ta_request_body_wait(io->x, RECEIVE_BUFFER);
-        outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
+        outcome = waiter ? ta_coroutine_await(co, waiter) : TA_FAILED;
     }
 done:
     if (outcome != TA_WAITS)
@@ -85,8 +85,8 @@ done:
     return outcome;
 }
 
-PyObject *ta_asgi_receive_new(ta_native *x)
+PyObject *ta_asgi_receive_new(ta_native_exchange *x)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.receive_type, NULL,
-                                      receive_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.receive_type,
+                                      NULL, receive_advance);
 }

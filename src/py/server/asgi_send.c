@@ -6,14 +6,15 @@
 #include "py/server/native_int.h"
 
 /* The member "reason" of http.response.start, which only our WSGI adapter gives. */
-static int take_reason(ta_native *x, PyObject *message)
+static int take_reason(ta_native_exchange *x, PyObject *message)
 {
     PyObject *reason = NULL;
     int rc = ta_asgi_io_get_item(message, x->st->names.reason, &reason);
     if (rc <= 0)
         return rc;
     if (!PyBytes_Check(reason) ||
-        !ta_head_value_ok(ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason)))) {
+        !ta_response_head_value_ok(
+            ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason)))) {
         PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP reason phrase.");
         Py_DECREF(reason);
         return -1;
@@ -22,7 +23,7 @@ static int take_reason(ta_native *x, PyObject *message)
     return 0;
 }
 
-int ta_asgi_send_start(ta_native *x, PyObject *message)
+int ta_asgi_send_start(ta_native_exchange *x, PyObject *message)
 {
     const ta_names_state *n = &x->st->names;
     PyObject *headers = NULL;
@@ -41,7 +42,7 @@ int ta_asgi_send_start(ta_native *x, PyObject *message)
     return rc;
 }
 
-ta_outcome ta_asgi_send_body(ta_native *x, PyObject *message, PyObject **job)
+ta_outcome ta_asgi_send_body(ta_native_exchange *x, PyObject *message, PyObject **job)
 {
     const ta_names_state *n = &x->st->names;
     PyObject *body = NULL, *more = NULL;
@@ -72,7 +73,7 @@ done:
 }
 
 /* As ta_response_piece. */
-static ta_outcome take_message(ta_native *x, PyObject *message, PyObject **job)
+static ta_outcome take_message(ta_native_exchange *x, PyObject *message, PyObject **job)
 {
     const ta_names_state *n = &x->st->names;
     if (x->peer == TA_PEER_GONE && x->out.state != TA_RESPONSE_DONE) {
@@ -86,7 +87,7 @@ static ta_outcome take_message(ta_native *x, PyObject *message, PyObject **job)
         return TA_FAILED;
     ta_outcome outcome = TA_FAILED;
     if (TA_UNLIKELY(x->asgi.watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
-        outcome = ta_watch_aside(x, message) < 0 ? TA_FAILED : TA_DONE;
+        outcome = ta_test_observer_aside(x, message) < 0 ? TA_FAILED : TA_DONE;
     } else if (!x->base.response_started) {
         if (ta_asgi_io_same_text(type, n->http_response_start))
             outcome = ta_asgi_send_start(x, message) < 0 ? TA_FAILED : TA_DONE;
@@ -134,10 +135,10 @@ static ta_outcome wait(ta_asgi_io *io)
     } else {
         awaitable = (PyObject *)ta_waiters_add(&io->x->out.writers, io->x->base.ls);
     }
-    return awaitable ? ta_co_await(&io->co, awaitable) : TA_FAILED;
+    return awaitable ? ta_coroutine_await(&io->co, awaitable) : TA_FAILED;
 }
 
-static ta_outcome send_advance(ta_co *co, PyObject *value)
+static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
     ta_outcome outcome = TA_FAILED;
@@ -162,16 +163,16 @@ static ta_outcome send_advance(ta_co *co, PyObject *value)
     return outcome;
 }
 
-PyObject *ta_asgi_send_new(ta_native *x, PyObject *message)
+PyObject *ta_asgi_send_new(ta_native_exchange *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, message,
-                                      send_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type,
+                                      message, send_advance);
 }
 
-PyObject *ta_asgi_send_job(ta_native *x, PyObject *job)
+PyObject *ta_asgi_send_job(ta_native_exchange *x, PyObject *job)
 {
-    ta_asgi_io *io =
-        ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, NULL, send_advance);
+    ta_asgi_io *io = ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type, NULL,
+                                    send_advance);
     if (io == NULL)
         Py_DECREF(job);
     else

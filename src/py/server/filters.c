@@ -205,10 +205,10 @@ static bool plain_host(ta_str *host)
     return ok;
 }
 
-static bool host_allowed(const filter *f, const ta_native *x)
+static bool host_allowed(const filter *f, const ta_native_exchange *x)
 {
     ta_str host;
-    if (!ta_xch_header(&x->base, "host", 4, &host) || !plain_host(&host))
+    if (!ta_exchange_header(&x->base, "host", 4, &host) || !plain_host(&host))
         return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->texts); i++) {
         ta_str pattern = bytes_str(PyTuple_GET_ITEM(f->texts, i));
@@ -223,12 +223,12 @@ static bool host_allowed(const filter *f, const ta_native *x)
 }
 
 /* Neither "http" nor "ws" is the scheme, which a proxy in front of us may tell. */
-static bool is_secure(ta_native *x)
+static bool is_secure(ta_native_exchange *x)
 {
     ta_str value;
     const ta_server *server = x->server;
     if (x->asgi.watch == NULL &&
-        (server->proxy == NULL || !ta_xch_header(&x->base, "x-forwarded-proto", 17, &value)))
+        (server->proxy == NULL || !ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value)))
         return x->in.secure;
     PyObject *scope = x->base.ops->scope(&x->base);
     if (scope == NULL) {
@@ -248,15 +248,15 @@ static bool is_secure(ta_native *x)
     return secure;
 }
 
-bool ta_filters_admit(const ta_filters *f, ta_native *x)
+bool ta_filters_admit(const ta_filters *f, ta_native_exchange *x)
 {
     ta_str value;
     for (size_t i = 0; i < f->n; i++) {
         switch (f->items[i].kind) {
         case FILTER_CORS:
             if (x->base.method_id == TA_METHOD_OPTIONS &&
-                ta_xch_header(&x->base, "origin", 6, &value) &&
-                ta_xch_header(&x->base, "access-control-request-method", 29, &value))
+                ta_exchange_header(&x->base, "origin", 6, &value) &&
+                ta_exchange_header(&x->base, "access-control-request-method", 29, &value))
                 return false;
             break;
         case FILTER_HOSTS:
@@ -329,11 +329,11 @@ static int origin_allowed(const filter *f, ta_str origin)
     return rc;
 }
 
-static int cors_apply(const filter *f, ta_native *x)
+static int cors_apply(const filter *f, ta_native_exchange *x)
 {
     ta_fields *fields = &x->out.head;
     ta_str origin;
-    if (ta_xch_header(&x->base, "origin", 6, &origin)) {
+    if (ta_exchange_header(&x->base, "origin", 6, &origin)) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->fields); i++) {
             PyObject *pair = PyTuple_GET_ITEM(f->fields, i);
             if (set_field(fields, bytes_str(PyTuple_GET_ITEM(pair, 0)),
@@ -402,10 +402,10 @@ static bool left_alone(const filter *f, const ta_fields *head)
            type_excluded(f, media_type(head));
 }
 
-static bool accepts_gzip(const ta_native *x)
+static bool accepts_gzip(const ta_native_exchange *x)
 {
     ta_str value;
-    return ta_xch_header(&x->base, "accept-encoding", 15, &value) && value.len >= 4 &&
+    return ta_exchange_header(&x->base, "accept-encoding", 15, &value) && value.len >= 4 &&
            memmem(value.ptr, value.len, "gzip", 4) != NULL;
 }
 
@@ -446,7 +446,7 @@ static void give_stream(ta_server *server, ta_gzip *gz)
 }
 
 /* Compresses into x->out.packed with x->out.gzip. */
-static int pack(ta_native *x, ta_str data, bool more)
+static int pack(ta_native_exchange *x, ta_str data, bool more)
 {
     TA_ASSERT(x->out.gzip != NULL); /* no thread has it */
     ta_buf_clear(&x->out.packed);
@@ -492,7 +492,7 @@ static void job_dealloc(PyObject *self)
 }
 
 /* Takes x->out.gzip. */
-static PyObject *new_job(ta_native *x, const ta_piece *piece, bool more)
+static PyObject *new_job(ta_native_exchange *x, const ta_piece *piece, bool more)
 {
     gzip_job *job = PyObject_New(gzip_job, ta_server_objects_of(x->st)->server.gzip_job_type);
     if (job == NULL)
@@ -538,7 +538,7 @@ static const filter *gzip_of(const ta_filters *f, size_t *at)
 }
 
 /* The filters from `from` to the one before `to`. */
-static int apply(ta_native *x, size_t from, size_t to)
+static int apply(ta_native_exchange *x, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
         if (x->out.filters->items[i].kind == FILTER_CORS &&
@@ -550,7 +550,7 @@ static int apply(ta_native *x, size_t from, size_t to)
 
 /* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that.  0 or
  * -1. */
-static int piece_packed(ta_native *x, size_t len, bool more)
+static int piece_packed(ta_native_exchange *x, size_t len, bool more)
 {
     if (x->out.packing == TA_PACK_HELD) {
         size_t at;
@@ -558,7 +558,7 @@ static int piece_packed(ta_native *x, size_t len, bool more)
         if (packed_fields(&x->out.head, more ? -1 : (int64_t)len) < 0 ||
             apply(x, at + 1, x->out.filters->n) < 0)
             return -1;
-        ta_head_suit(&x->out.head);
+        ta_response_head_suit(&x->out.head);
     }
     x->out.packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
     if (!more) {
@@ -568,7 +568,7 @@ static int piece_packed(ta_native *x, size_t len, bool more)
     return 0;
 }
 
-ta_outcome ta_filters_start(ta_native *x, int status)
+ta_outcome ta_filters_start(ta_native_exchange *x, int status)
 {
     size_t at;
     x->out.head.status = status;
@@ -583,7 +583,7 @@ ta_outcome ta_filters_start(ta_native *x, int status)
 }
 
 /* The head waits for GZip, at `at`, no more; it still does after an error. */
-static int release(ta_native *x, size_t at)
+static int release(ta_native_exchange *x, size_t at)
 {
     if (apply(x, at + 1, x->out.filters->n) < 0)
         return -1;
@@ -591,7 +591,7 @@ static int release(ta_native *x, size_t at)
     return 0;
 }
 
-ta_outcome ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **job)
+ta_outcome ta_filters_body(ta_native_exchange *x, ta_piece *piece, bool more, PyObject **job)
 {
     size_t at, len = piece->data.len;
     if (x->out.packing == TA_PACK_NONE)
@@ -622,20 +622,20 @@ ta_outcome ta_filters_body(ta_native *x, ta_piece *piece, bool more, PyObject **
     return piece_packed(x, piece->data.len, more) < 0 ? TA_FAILED : TA_DONE;
 }
 
-int ta_filters_release(ta_native *x)
+int ta_filters_release(ta_native_exchange *x)
 {
     size_t at;
     (void)gzip_of(x->out.filters, &at);
     return release(x, at);
 }
 
-PyObject *ta_filters_offload(const ta_native *x, PyObject *job)
+PyObject *ta_filters_offload(const ta_native_exchange *x, PyObject *job)
 {
     size_t at;
     return PyObject_CallOneArg(gzip_of(x->out.filters, &at)->offload, job);
 }
 
-int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *more)
+int ta_filters_offloaded(ta_native_exchange *x, PyObject *object, ta_piece *piece, bool *more)
 {
     gzip_job *job = (gzip_job *)object;
     if (job->rc != TA_OK || x->out.gzip != NULL || x->out.filters == NULL) {
@@ -650,13 +650,13 @@ int ta_filters_offloaded(ta_native *x, PyObject *object, ta_piece *piece, bool *
     return piece_packed(x, piece->data.len, job->more);
 }
 
-void ta_filters_drop(ta_native *x)
+void ta_filters_drop(ta_native_exchange *x)
 {
     if (x->out.packing != TA_PACK_HELD)
         return;
     x->out.packing = TA_PACK_NONE;
     if (x->out.state == TA_RESPONSE_HELD)
-        ta_native_move(x, TA_RESPONSE_NONE);
+        ta_native_exchange_move(x, TA_RESPONSE_NONE);
     x->base.response_started = false; /* also of a request that was closed meanwhile */
     ta_fields_clear(&x->out.head);
     ta_gzip_free(x->out.gzip);
@@ -679,5 +679,5 @@ static PyType_Spec job_spec = {
 
 int ta_filters_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &job_spec, NULL, &ta_server_objects_of(st)->server.gzip_job_type);
+    return ta_types_add(module, &job_spec, NULL, &ta_server_objects_of(st)->server.gzip_job_type);
 }

@@ -10,23 +10,23 @@
 
 #include <unistd.h>
 
-static PyObject *native_deliver(ta_xch *base, PyObject *response)
+static PyObject *native_deliver(ta_exchange *base, PyObject *response)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (x->app->pathsend && x->in.place != TA_PLACE_NONE && x->ws == NULL &&
         ta_send_file_is(x->st, response))
         return ta_send_file_call(x, response);
     return ta_streaming_response_new(base, response);
 }
 
-static void native_flush(ta_xch *base)
+static void native_flush(ta_exchange *base)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (x->req != NULL)
         ta_resp_flush(x->req);
 }
 
-static const ta_xch_ops native_ops = {
+static const ta_exchange_ops native_ops = {
     .scope = ta_scope_of,
     .receive = ta_asgi_io_receive,
     .send = ta_asgi_io_send,
@@ -48,7 +48,7 @@ static bool is_ascii(ta_str s)
 }
 
 /* base.path: the decoded path in valid UTF-8, behind the server's root_path. */
-static int set_path(ta_native *x, ta_str path)
+static int set_path(ta_native_exchange *x, ta_str path)
 {
     ta_str root = x->server->root;
     if (TA_LIKELY(root.len == 0 && is_ascii(path))) {
@@ -77,16 +77,18 @@ static int set_path(ta_native *x, ta_str path)
 #if SIZEOF_VOID_P == 8 && !defined(Py_GIL_DISABLED)
 /* One is made and freed for each request: with the GC's header it is not more than what glibc's
  * malloc keeps in its cache per thread, which is cheaper by 250 instructions. */
-_Static_assert(sizeof(ta_native) + 2 * sizeof(void *) <= 1032, "more than malloc's cache takes");
+_Static_assert(sizeof(ta_native_exchange) + 2 * sizeof(void *) <= 1032,
+               "more than malloc's cache takes");
 #endif
 
-ta_native *ta_native_new(ta_server *server, ta_req *req)
+ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
 {
-    ta_native *x = PyObject_GC_New(ta_native, ta_server_objects_of(server->st)->xch_native.type);
+    ta_native_exchange *x =
+        PyObject_GC_New(ta_native_exchange, ta_server_objects_of(server->st)->native_exchange.type);
     if (x == NULL)
         return NULL;
-    memset((char *)x + sizeof(ta_xch), 0, sizeof *x - sizeof(ta_xch));
-    ta_xch_init(&x->base, &native_ops);
+    memset((char *)x + sizeof(ta_exchange), 0, sizeof *x - sizeof(ta_exchange));
+    ta_exchange_init(&x->base, &native_ops);
     x->st = server->st;
     x->server = (ta_server *)Py_NewRef((PyObject *)server);
     x->app = (ta_app *)Py_NewRef((PyObject *)server->app);
@@ -121,9 +123,9 @@ static ta_str copy_slice(char **p, ta_str s)
 }
 
 /* Slices that pointed into the connection's buffer get memory of their own. */
-static bool detach(ta_native *x)
+static bool detach(ta_native_exchange *x)
 {
-    ta_xch *b = &x->base;
+    ta_exchange *b = &x->base;
     bool own_path = x->in.path_mem != NULL;
     size_t need = b->nheaders * sizeof *b->headers + b->method.len + b->query.len +
                   x->in.raw_path.len + (own_path ? 0 : b->path.len);
@@ -155,7 +157,7 @@ static bool detach(ta_native *x)
     return true;
 }
 
-void ta_native_closed(ta_native *x)
+void ta_native_exchange_closed(ta_native_exchange *x)
 {
     TA_ASSERT(x->req != NULL); /* once */
     if (Py_REFCNT(x) > 1) {
@@ -164,7 +166,7 @@ void ta_native_closed(ta_native *x)
             /* The addresses are the connection's: now or never. */
             PyObject *scope = ta_scope_of(&x->base);
             if (scope == NULL)
-                ta_ls_unhandled(x->base.ls, "The scope of a request could not be made");
+                ta_loop_state_unhandled(x->base.ls, "The scope of a request could not be made");
             Py_XDECREF(scope);
         }
         if (!detach(x)) {
@@ -179,12 +181,12 @@ void ta_native_closed(ta_native *x)
     x->req = NULL;
     x->peer = TA_PEER_GONE;
     if (!ta_response_is_over(x->out.state))
-        ta_native_move(x, TA_RESPONSE_LOST);
+        ta_native_exchange_move(x, TA_RESPONSE_LOST);
     if (x->out.file >= 0)
         close(x->out.file);
     x->out.file = -1;
     if (x->ws != NULL)
-        ta_websock_gone(x);
+        ta_websocket_gone(x);
     ta_streaming_response_left(x);
     ta_waiters_wake(&x->in.readers);
     ta_waiters_wake(&x->out.writers);
@@ -192,7 +194,7 @@ void ta_native_closed(ta_native *x)
 
 static int native_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)x->server);
     Py_VISIT((PyObject *)x->app);
@@ -201,30 +203,30 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
     if (rc == 0)
         rc = ta_waiters_traverse(&x->out.writers, visit, arg);
     if (rc == 0)
-        rc = ta_websock_traverse(x, visit, arg);
-    return rc ? rc : ta_xch_traverse(&x->base, visit, arg);
+        rc = ta_websocket_traverse(x, visit, arg);
+    return rc ? rc : ta_exchange_traverse(&x->base, visit, arg);
 }
 
 static int native_clear(PyObject *self)
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     ta_waiters_clear(&x->in.readers);
     ta_waiters_clear(&x->out.writers);
     Py_CLEAR(x->asgi.watch);
-    ta_xch_clear(&x->base);
+    ta_exchange_clear(&x->base);
     return 0;
 }
 
 static void native_dealloc(PyObject *self)
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     /* on_close has come, and nobody holds it without a reference. */
     TA_ASSERT(x->req == NULL && x->out.file < 0 && x->out.stream == NULL);
     TA_ASSERT(!ta_list_linked(&x->later.node) && !ta_work_has_task(x->asgi.work));
     (void)native_clear(self);
-    ta_websock_free(x);
+    ta_websocket_free(x);
     Py_CLEAR(x->server);
     Py_CLEAR(x->app);
     ta_fields_free(&x->out.head);
@@ -240,7 +242,7 @@ static void native_dealloc(PyObject *self)
 /* New reference: the body, an awaitable of it, or None when receive() has given some of it. */
 static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     if (x->base.body_bytes == NULL && x->in.state != TA_INPUT_NONE)
         Py_RETURN_NONE;
     PyObject *out;
@@ -249,7 +251,7 @@ static PyObject *native_gather(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *native_cancel(PyObject *self, PyObject *msg)
 {
-    ta_native *x = (ta_native *)self;
+    ta_native_exchange *x = (ta_native_exchange *)self;
     if (ta_work_has_task(x->asgi.work) && ta_dispatch_cancel(x, msg) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -276,19 +278,20 @@ static PyType_Slot slots[] = {
 
 static PyType_Spec spec = {
     .name = "turboapi._core.Exchange",
-    .basicsize = sizeof(ta_native),
+    .basicsize = sizeof(ta_native_exchange),
     .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = slots,
 };
 
-int ta_native_init(PyObject *module, ta_state *st)
+int ta_native_exchange_init(PyObject *module, ta_state *st)
 {
-    PyObject *file = ta_import_attr("starlette.responses", "FileResponse");
+    PyObject *file = ta_types_import("starlette.responses", "FileResponse");
     if (file == NULL)
         return -1;
-    ta_server_objects_of(st)->xch_native.file_call = PyObject_GetAttr(file, st->names.dunder_call);
+    ta_server_objects_of(st)->native_exchange.file_call =
+        PyObject_GetAttr(file, st->names.dunder_call);
     Py_DECREF(file);
-    if (ta_server_objects_of(st)->xch_native.file_call == NULL)
+    if (ta_server_objects_of(st)->native_exchange.file_call == NULL)
         return -1;
-    return ta_add_type(module, &spec, "Exchange", &ta_server_objects_of(st)->xch_native.type);
+    return ta_types_add(module, &spec, "Exchange", &ta_server_objects_of(st)->native_exchange.type);
 }

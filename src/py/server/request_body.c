@@ -9,11 +9,11 @@
 
 /* Waits until all of the body is there. */
 typedef struct native_body {
-    ta_co co;
-    ta_native *x; /* owned */
+    ta_coroutine co;
+    ta_native_exchange *x; /* owned */
 } native_body;
 
-int ta_request_body_check(ta_native *x, uint64_t size)
+int ta_request_body_check(ta_native_exchange *x, uint64_t size)
 {
     if (TA_LIKELY(size <= x->base.max_body))
         return 0;
@@ -23,7 +23,7 @@ int ta_request_body_check(ta_native *x, uint64_t size)
     return -1;
 }
 
-PyObject *ta_request_body_wait(ta_native *x, size_t want)
+PyObject *ta_request_body_wait(ta_native_exchange *x, size_t want)
 {
     TA_ASSERT(x->req != NULL);
     PyObject *waiter = ta_waiters_add(&x->in.readers, x->base.ls);
@@ -32,17 +32,17 @@ PyObject *ta_request_body_wait(ta_native *x, size_t want)
     return waiter;
 }
 
-static ta_outcome disconnected(ta_native *x)
+static ta_outcome disconnected(ta_native_exchange *x)
 {
     PyErr_SetNone(ta_exchange_objects_of(x->st)->client_disconnect);
     return TA_FAILED;
 }
 
 /* TA_DONE: *out is the body (new reference). */
-static ta_outcome try_body(ta_native *x, PyObject **out)
+static ta_outcome try_body(ta_native_exchange *x, PyObject **out)
 {
     ta_req *req = x->req;
-    if (req == NULL || (ta_native_is_left(x) && !req->body_eof))
+    if (req == NULL || (ta_native_exchange_is_left(x) && !req->body_eof))
         return disconnected(x);
     if (req->content_length >= 0 && ta_request_body_check(x, (uint64_t)req->content_length) < 0)
         return TA_FAILED;
@@ -64,7 +64,7 @@ static ta_outcome try_body(ta_native *x, PyObject **out)
     return TA_DONE;
 }
 
-static ta_outcome body_advance(ta_co *co, PyObject *value)
+static ta_outcome body_advance(ta_coroutine *co, PyObject *value)
 {
     native_body *b = (native_body *)co;
     ta_outcome outcome = TA_FAILED;
@@ -78,7 +78,7 @@ static ta_outcome body_advance(ta_co *co, PyObject *value)
         co->result = bytes;
     } else if (outcome == TA_WAITS) {
         PyObject *waiter = ta_request_body_wait(b->x, SIZE_MAX);
-        outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
+        outcome = waiter ? ta_coroutine_await(co, waiter) : TA_FAILED;
     }
 done:
     if (outcome != TA_WAITS)
@@ -86,9 +86,9 @@ done:
     return outcome;
 }
 
-ta_outcome ta_request_body_get(ta_xch *base, PyObject **out)
+ta_outcome ta_request_body_get(ta_exchange *base, PyObject **out)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (base->body_bytes != NULL) {
         *out = Py_NewRef(base->body_bytes);
         return TA_DONE;
@@ -97,11 +97,11 @@ ta_outcome ta_request_body_get(ta_xch *base, PyObject **out)
     if (outcome != TA_WAITS)
         return outcome;
     native_body *b =
-        PyObject_GC_New(native_body, ta_server_objects_of(x->st)->xch_native.body_type);
+        PyObject_GC_New(native_body, ta_server_objects_of(x->st)->native_exchange.body_type);
     if (b == NULL)
         return TA_FAILED;
-    ta_co_init(&b->co, body_advance);
-    b->x = (ta_native *)Py_NewRef((PyObject *)x);
+    ta_coroutine_init(&b->co, body_advance);
+    b->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
     PyObject_GC_Track((PyObject *)b);
     *out = (PyObject *)b;
     return TA_WAITS;
@@ -111,13 +111,13 @@ static int body_traverse(PyObject *self, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)((native_body *)self)->x);
-    return ta_co_traverse((ta_co *)self, visit, arg);
+    return ta_coroutine_traverse((ta_coroutine *)self, visit, arg);
 }
 
 static int body_clear(PyObject *self)
 {
-    ((ta_co *)self)->finished = true;
-    ta_co_clear((ta_co *)self);
+    ((ta_coroutine *)self)->finished = true;
+    ta_coroutine_clear((ta_coroutine *)self);
     Py_CLEAR(((native_body *)self)->x);
     return 0;
 }
@@ -131,12 +131,12 @@ static void body_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyMethodDef co_methods[] = {TA_CO_METHODS, {NULL}};
-static PyGetSetDef co_getset[] = {TA_CO_GETSET, {NULL}};
+static PyMethodDef co_methods[] = {TA_COROUTINE_METHODS, {NULL}};
+static PyGetSetDef co_getset[] = {TA_COROUTINE_GETSET, {NULL}};
 
 static PyType_Slot body_slots[] = {
     {Py_tp_doc, "Awaits the whole body of a request."},
-    TA_CO_SLOTS,
+    TA_COROUTINE_SLOTS,
     {Py_tp_methods, co_methods},
     {Py_tp_getset, co_getset},
     {Py_tp_traverse, body_traverse},
@@ -154,5 +154,6 @@ static PyType_Spec body_spec = {
 
 int ta_request_body_init(PyObject *module, ta_state *st)
 {
-    return ta_add_type(module, &body_spec, NULL, &ta_server_objects_of(st)->xch_native.body_type);
+    return ta_types_add(module, &body_spec, NULL,
+                        &ta_server_objects_of(st)->native_exchange.body_type);
 }

@@ -1,7 +1,7 @@
 /*
  * response.c -- a response on its way to the protocol: whole, or a head and pieces.
  *
- * Layer: py (L4).  asgi_send.c gets here by messages, a plan by ta_xch_ops.respond,
+ * Layer: py (L4).  asgi_send.c gets here by messages, a plan by ta_exchange_ops.respond,
  * streaming_response.c and send_file.c with what they send.
  */
 #include "py/server/native_int.h"
@@ -10,16 +10,16 @@
 
 #include "http/status.h"
 
-void ta_response_started(ta_native *x, int status)
+void ta_response_started(ta_native_exchange *x, int status)
 {
     ta_server *server = x->server;
     x->out.status = status;
     if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
-        ta_access_note(x, status);
+        ta_access_log_note(x, status);
 }
 
 /* What a downcall's result means.  TA_WAITS: for room. */
-static ta_outcome result_of(ta_native *x, int rc)
+static ta_outcome result_of(ta_native_exchange *x, int rc)
 {
     switch (rc) {
     case TA_AGAIN:
@@ -39,7 +39,7 @@ static ta_outcome result_of(ta_native *x, int rc)
 }
 
 /* The head as it is now; borrowed from x until that is changed. */
-static ta_response_head head_of(const ta_native *x)
+static ta_response_head head_of(const ta_native_exchange *x)
 {
     ta_response_head head = ta_fields_head(&x->out.head);
     PyObject *reason = x->out.reason;
@@ -50,28 +50,28 @@ static ta_response_head head_of(const ta_native *x)
 }
 
 /* Sends the head that waits, as the beginning of a stream. */
-static int begin_stream(ta_native *x)
+static int begin_stream(ta_native_exchange *x)
 {
     TA_ASSERT(x->req != NULL);
     ta_loop_undefer(x->base.ls->loop, &x->later);
-    ta_native_move(x, TA_RESPONSE_STREAM);
+    ta_native_exchange_move(x, TA_RESPONSE_STREAM);
     ta_response_head head = head_of(x);
     return ta_resp_start(x->req, &head);
 }
 
-void ta_response_break(ta_native *x)
+void ta_response_break(ta_native_exchange *x)
 {
     TA_ASSERT(!ta_response_is_over(x->out.state));
     if (x->out.state == TA_RESPONSE_READY) /* the client shall see the beginning, as with uvicorn */
         (void)begin_stream(x);
     ta_resp_abort(x->req);
-    ta_native_move(x, TA_RESPONSE_LOST);
+    ta_native_exchange_move(x, TA_RESPONSE_LOST);
 }
 
 /* End of the batch, and no body came after the head: whoever waits for it shall see it. */
 static void send_head_later(ta_defer *defer)
 {
-    ta_native *x = TA_CONTAINER_OF(defer, ta_native, later);
+    ta_native_exchange *x = TA_CONTAINER_OF(defer, ta_native_exchange, later);
     if (x->out.state != TA_RESPONSE_READY || x->req == NULL)
         return;
     if (begin_stream(x) == TA_ECLOSED)
@@ -79,17 +79,17 @@ static void send_head_later(ta_defer *defer)
 }
 
 /* The head is complete: it goes out with what comes next, or else at the end of the batch. */
-static void head_ready(ta_native *x)
+static void head_ready(ta_native_exchange *x)
 {
     TA_ASSERT(!ta_list_linked(&x->later.node)); /* its start has been */
-    ta_native_move(x, TA_RESPONSE_READY);
+    ta_native_exchange_move(x, TA_RESPONSE_READY);
     x->later.fn = send_head_later;
     ta_loop_defer(x->base.ls->loop, &x->later);
     ta_response_started(x, x->out.head.status);
 }
 
 /* Gathers the head.  TA_DONE: it may go out; TA_WAITS: the filters hold it. */
-static ta_outcome make_head(ta_native *x, PyObject *status, PyObject *headers)
+static ta_outcome make_head(ta_native_exchange *x, PyObject *status, PyObject *headers)
 {
     long code = PyLong_AsLong(status);
     if (code == -1 && PyErr_Occurred())
@@ -99,9 +99,9 @@ static ta_outcome make_head(ta_native *x, PyObject *status, PyObject *headers)
         return TA_FAILED;
     }
     x->out.head.status = (int)code;
-    bool added = headers == NULL || ta_head_add(&x->out.head, headers) == 0;
+    bool added = headers == NULL || ta_response_head_add(&x->out.head, headers) == 0;
     ta_outcome outcome = added ? TA_DONE : TA_FAILED;
-    ta_head_suit(&x->out.head);
+    ta_response_head_suit(&x->out.head);
     if (added && x->out.filters != NULL)
         outcome = ta_filters_start(x, (int)code);
     if (outcome == TA_FAILED)
@@ -109,7 +109,7 @@ static ta_outcome make_head(ta_native *x, PyObject *status, PyObject *headers)
     return outcome;
 }
 
-int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
+int ta_response_begin(ta_native_exchange *x, PyObject *status, PyObject *headers)
 {
     ta_outcome outcome = make_head(x, status, headers);
     if (outcome == TA_FAILED)
@@ -125,12 +125,12 @@ int ta_response_begin(ta_native *x, PyObject *status, PyObject *headers)
     else if (outcome == TA_DONE)
         head_ready(x);
     else
-        ta_native_move(x, TA_RESPONSE_HELD);
+        ta_native_exchange_move(x, TA_RESPONSE_HELD);
     return 0;
 }
 
 /* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
-static int count_body(ta_native *x, size_t len, bool more)
+static int count_body(ta_native_exchange *x, size_t len, bool more)
 {
     const ta_fields *head = &x->out.head;
     if (head->length < 0 || x->base.method_id == TA_METHOD_HEAD ||
@@ -149,16 +149,16 @@ static int count_body(ta_native *x, size_t len, bool more)
 }
 
 /* After the last byte: nobody waits for room any more. */
-static ta_outcome completed(ta_native *x, ta_outcome outcome)
+static ta_outcome completed(ta_native_exchange *x, ta_outcome outcome)
 {
     if (outcome == TA_FAILED)
         return TA_FAILED;
-    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_native_exchange_move(x, TA_RESPONSE_DONE);
     ta_waiters_wake(&x->in.readers);
     return TA_DONE;
 }
 
-static ta_outcome send_bytes(ta_native *x, const ta_piece *piece, bool more)
+static ta_outcome send_bytes(ta_native_exchange *x, const ta_piece *piece, bool more)
 {
     int rc = TA_OK;
     ta_str data = piece->data;
@@ -168,7 +168,7 @@ static ta_outcome send_bytes(ta_native *x, const ta_piece *piece, bool more)
         return TA_FAILED;
     if (!more && x->out.state == TA_RESPONSE_READY) {
         ta_loop_undefer(x->base.ls->loop, &x->later);
-        ta_native_move(x, TA_RESPONSE_STREAM);
+        ta_native_exchange_move(x, TA_RESPONSE_STREAM);
         ta_response_head head = head_of(x);
         rc = ta_resp_send_lent(x->req, &head, data, ta_piece_lender(piece, &lender));
         return completed(x, result_of(x, rc));
@@ -185,7 +185,7 @@ static ta_outcome send_bytes(ta_native *x, const ta_piece *piece, bool more)
 }
 
 /* Sends a piece that the filters have seen, and the head if it was held back till now. */
-static ta_outcome send_filtered(ta_native *x, bool held, const ta_piece *piece, bool more)
+static ta_outcome send_filtered(ta_native_exchange *x, bool held, const ta_piece *piece, bool more)
 {
     if (held)
         head_ready(x);
@@ -194,7 +194,7 @@ static ta_outcome send_filtered(ta_native *x, bool held, const ta_piece *piece, 
     return outcome;
 }
 
-ta_outcome ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject **job)
+ta_outcome ta_response_piece(ta_native_exchange *x, ta_piece piece, bool more, PyObject **job)
 {
     if (TA_LIKELY(x->out.packing == TA_PACK_NONE))
         return send_bytes(x, &piece, more);
@@ -203,7 +203,7 @@ ta_outcome ta_response_piece(ta_native *x, ta_piece piece, bool more, PyObject *
     return outcome == TA_DONE ? send_filtered(x, held, &piece, more) : outcome;
 }
 
-ta_outcome ta_response_file(ta_native *x, int fd, int64_t size)
+ta_outcome ta_response_file(ta_native_exchange *x, int fd, int64_t size)
 {
     if (x->out.packing == TA_PACK_HELD) {
         if (ta_filters_release(x) < 0)
@@ -230,7 +230,7 @@ error:
     return TA_FAILED;
 }
 
-ta_outcome ta_response_job(ta_native *x, PyObject *job)
+ta_outcome ta_response_job(ta_native_exchange *x, PyObject *job)
 {
     ta_piece piece;
     bool more, held = x->out.packing == TA_PACK_HELD;
@@ -242,7 +242,7 @@ ta_outcome ta_response_job(ta_native *x, PyObject *job)
     return send_filtered(x, held, &piece, more);
 }
 
-void ta_response_plain(ta_native *x, int status, const char *text)
+void ta_response_plain(ta_native_exchange *x, int status, const char *text)
 {
     if (x->req == NULL || x->base.response_started)
         return;
@@ -259,7 +259,7 @@ void ta_response_plain(ta_native *x, int status, const char *text)
         .text = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"),
         .length = -1,
     };
-    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_native_exchange_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, status);
     (void)ta_resp_send(x->req, &head, ta_str_of(text, strlen(text)));
     ta_waiters_wake(&x->in.readers);
@@ -274,19 +274,19 @@ typedef struct whole {
 } whole;
 
 /* Fields from a list of pairs.  0 or -1. */
-static int take_raw_headers(ta_native *x, whole *response, PyObject *raw_headers)
+static int take_raw_headers(ta_native_exchange *x, whole *response, PyObject *raw_headers)
 {
     x->out.head.status = response->head.status;
-    if (ta_head_add(&x->out.head, raw_headers) < 0)
+    if (ta_response_head_add(&x->out.head, raw_headers) < 0)
         return -1;
-    ta_head_suit(&x->out.head);
+    ta_response_head_suit(&x->out.head);
     response->head = ta_fields_head(&x->out.head);
     return 0;
 }
 
 /* What the filters make of it; `given`: its fields are not in x->out.head yet.  As
  * ta_filters_body. */
-static ta_outcome filter_whole(ta_native *x, whole *response, bool given, PyObject **job)
+static ta_outcome filter_whole(ta_native_exchange *x, whole *response, bool given, PyObject **job)
 {
     if (given && ta_fields_copy(&x->out.head, &response->head) != TA_OK) {
         PyErr_NoMemory();
@@ -301,10 +301,10 @@ static ta_outcome filter_whole(ta_native *x, whole *response, bool given, PyObje
 
 /* To the protocol.  TA_DONE, or TA_FAILED with RuntimeError: nothing was sent, another response may
  * come. */
-static ta_outcome send_whole(ta_native *x, whole *response)
+static ta_outcome send_whole(ta_native_exchange *x, whole *response)
 {
     ta_lender lender;
-    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_native_exchange_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, response->head.status);
     if (x->req == NULL)
         return TA_DONE; /* the peer has gone: nobody to tell */
@@ -312,7 +312,7 @@ static ta_outcome send_whole(ta_native *x, whole *response)
     int rc = ta_resp_send_lent(x->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {
-        ta_native_move(x, TA_RESPONSE_NONE);
+        ta_native_exchange_move(x, TA_RESPONSE_NONE);
         ta_fields_clear(&x->out.head);
         PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes",
                      response->head.status, response->body.data.len);
@@ -325,10 +325,10 @@ static ta_outcome send_whole(ta_native *x, whole *response)
     return TA_DONE;
 }
 
-ta_outcome ta_response_send(ta_xch *base, const ta_response_head *head, PyObject *raw_headers,
+ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyObject *raw_headers,
                             const ta_piece *body, PyObject **awaitable)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     whole response = {.head = *head, .body = *body};
     PyObject *job = NULL;
     ta_outcome outcome = TA_DONE;
@@ -347,7 +347,7 @@ ta_outcome ta_response_send(ta_xch *base, const ta_response_head *head, PyObject
         ta_fields_clear(&x->out.head);
         return TA_FAILED;
     }
-    ta_native_move(x, TA_RESPONSE_HELD);
+    ta_native_exchange_move(x, TA_RESPONSE_HELD);
     *awaitable = ta_asgi_send_job(x, job);
     return *awaitable ? TA_WAITS : TA_FAILED;
 }

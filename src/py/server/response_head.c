@@ -32,7 +32,7 @@ static bool value_ok(const char *s, size_t n)
     return true;
 }
 
-bool ta_head_value_ok(ta_str value)
+bool ta_response_head_value_ok(ta_str value)
 {
     return value_ok(value.ptr, value.len);
 }
@@ -90,13 +90,13 @@ done:
     return rc;
 }
 
-void ta_head_suit(ta_fields *head)
+void ta_response_head_suit(ta_fields *head)
 {
     if (TA_UNLIKELY(ta_status_refuses_length(head->status)) && head->length >= 0)
         ta_fields_remove(head, TA_STR("content-length"));
 }
 
-int ta_head_add(ta_fields *head, PyObject *headers)
+int ta_response_head_add(ta_fields *head, PyObject *headers)
 {
     PyObject *it = PyObject_GetIter(headers), *pair;
     if (it == NULL)

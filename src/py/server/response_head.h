@@ -16,11 +16,11 @@
  * chunked` is left out: framing is the protocol's.  -1 with RuntimeError as uvicorn's, TypeError,
  * ValueError.
  */
-int ta_head_add(ta_fields *head, PyObject *headers);
+int ta_response_head_add(ta_fields *head, PyObject *headers);
 /* Takes off the content-length that a response with its status must not have, or not as it is: of
  * 204 (RFC 9110 8.6), of 205, whose content is none (15.3.6). */
-void ta_head_suit(ta_fields *head);
+void ta_response_head_suit(ta_fields *head);
 /* Whether it can stand in a head line: no control characters but the tab. */
-bool ta_head_value_ok(ta_str value);
+bool ta_response_head_value_ok(ta_str value);
 
 #endif

@@ -20,7 +20,7 @@ enum { MAX_MOUNTS = 16, MAX_ALLOW = 512, MAX_LOCATION = 4096 };
 
 /* Where a request has come to on its way through the mounts. */
 typedef struct way {
-    const ta_native *x;
+    const ta_native_exchange *x;
     ta_app *app;      /* borrowed: from x->app, or the router of the one before */
     ta_str root;      /* root_path of the scope there */
     ta_str path;      /* what the routers there match */
@@ -41,7 +41,7 @@ static ta_str below(ta_str path, ta_str root)
     return path;
 }
 
-static void begin(way *w, const ta_native *x)
+static void begin(way *w, const ta_native_exchange *x)
 {
     w->x = x;
     w->app = x->app;
@@ -57,7 +57,7 @@ static void begin(way *w, const ta_native *x)
 /* The router's word, after the hosts were asked: not ASK but for what only Python can ask. */
 static ta_route_found find(const way *w, ta_str path, ta_match *out)
 {
-    const ta_xch *base = &w->x->base;
+    const ta_exchange *base = &w->x->base;
     uint32_t start = 0, partial = TA_ROUTE_NONE;
     for (;;) {
         ta_route_found found =
@@ -72,10 +72,10 @@ static ta_route_found find(const way *w, ta_str path, ta_match *out)
         if (found != TA_FOUND_ASK)
             return found;
         ta_str host;
-        bool has_host = ta_xch_header(base, "host", 4, &host);
-        ta_ls_enter(base->ls);
+        bool has_host = ta_exchange_header(base, "host", 4, &host);
+        ta_loop_state_enter(base->ls);
         int rc = ta_router_ask_host(w->app->router, out->index, has_host ? &host : NULL);
-        ta_ls_leave(base->ls);
+        ta_loop_state_leave(base->ls);
         if (rc != 0)
             return TA_FOUND_ASK;
         start = out->index + 1;
@@ -115,20 +115,20 @@ static bool enter_mount(way *w, ta_app *app)
 
 /* -- answers ---------------------------------------------------------------------------------- */
 
-static ta_outcome answer(ta_native *x, const way *w, const ta_response_head *head, ta_str body,
-                         PyObject **awaitable)
+static ta_outcome answer(ta_native_exchange *x, const way *w, const ta_response_head *head,
+                         ta_str body, PyObject **awaitable)
 {
-    ta_loopstate *ls = x->base.ls;
+    ta_loop_state *ls = x->base.ls;
     ta_piece piece = {body, NULL, NULL};
     x->out.filters = w->app->filters;
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     ta_outcome outcome = x->base.ops->respond(&x->base, head, NULL, &piece, awaitable);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     return outcome;
 }
 
 /* The same with fields that are the answer's own; takes them. */
-static ta_outcome answer_with(ta_native *x, const way *w, ta_fields *fields, ta_str body,
+static ta_outcome answer_with(ta_native_exchange *x, const way *w, ta_fields *fields, ta_str body,
                               PyObject **awaitable)
 {
     ta_response_head head = ta_fields_head(fields);
@@ -137,7 +137,8 @@ static ta_outcome answer_with(ta_native *x, const way *w, ta_fields *fields, ta_
     return outcome;
 }
 
-static bool refuse_method(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
+static bool refuse_method(ta_native_exchange *x, const way *w, PyObject **awaitable,
+                          ta_outcome *outcome)
 {
     ta_str allow;
     ta_fields fields;
@@ -215,14 +216,15 @@ static bool host_is_plain(ta_str host)
 }
 
 /* The URL of a redirect to `path`.  False: Python has to make it. */
-static bool redirect_url(const ta_native *x, ta_str path, char *url, size_t size, size_t *len)
+static bool redirect_url(const ta_native_exchange *x, ta_str path, char *url, size_t size,
+                         size_t *len)
 {
     ta_str host, query = x->base.query, value;
     char *end = url + size;
-    if (x->asgi.watch != NULL || !ta_xch_header(&x->base, "host", 4, &host) ||
+    if (x->asgi.watch != NULL || !ta_exchange_header(&x->base, "host", 4, &host) ||
         !host_is_plain(host) || path.len == 0 || path.ptr[0] != '/')
         return false;
-    if (x->server->proxy != NULL && ta_xch_header(&x->base, "x-forwarded-proto", 17, &value))
+    if (x->server->proxy != NULL && ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value))
         return false;
     for (size_t i = 0; i < query.len; i++)
         if ((unsigned char)query.ptr[i] >= 0x80)
@@ -258,7 +260,8 @@ static int is_wanted(const way *w, ta_str path)
 }
 
 /* 1: redirected, *outcome is set; 0: no route wants the other path; -1: Python decides. */
-static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
+static int redirect_slash(ta_native_exchange *x, const way *w, PyObject **awaitable,
+                          ta_outcome *outcome)
 {
     char url[MAX_LOCATION], small[MAX_LOCATION / 4];
     ta_str path = x->base.path;
@@ -294,7 +297,8 @@ static int redirect_slash(ta_native *x, const way *w, PyObject **awaitable, ta_o
 }
 
 /* Nothing matches. */
-static bool refuse_path(ta_native *x, const way *w, PyObject **awaitable, ta_outcome *outcome)
+static bool refuse_path(ta_native_exchange *x, const way *w, PyObject **awaitable,
+                        ta_outcome *outcome)
 {
     if (w->app->redirect_slashes) {
         int redirected = redirect_slash(x, w, awaitable, outcome);
@@ -323,11 +327,11 @@ _Static_assert(sizeof NOT_FOUND - 1 == 22, "the content-length above");
 /* -- plans ------------------------------------------------------------------------------------ */
 
 /* The exchange is that of the matched entry from now on.  -1 with an exception. */
-static int settle(ta_native *x, way *w)
+static int settle(ta_native_exchange *x, way *w)
 {
-    ta_xch *base = &x->base;
+    ta_exchange *base = &x->base;
     PyObject *router = w->app->router;
-    TA_ASSERT(x->in.place == TA_PLACE_NONE && w->match.nparams <= TA_XCH_MAX_PARAMS);
+    TA_ASSERT(x->in.place == TA_PLACE_NONE && w->match.nparams <= TA_EXCHANGE_MAX_PARAMS);
     TA_ASSERT(base->path_params == NULL && base->scope_items == NULL);
     if (w->mounted) {
         x->in.root_len = (uint32_t)w->root.len;
@@ -356,25 +360,25 @@ static int settle(ta_native *x, way *w)
     return 0;
 }
 
-static ta_outcome run_plan(ta_native *x, way *w, PyObject *plan, PyObject **run)
+static ta_outcome run_plan(ta_native_exchange *x, way *w, PyObject *plan, PyObject **run)
 {
-    ta_loopstate *ls = x->base.ls;
+    ta_loop_state *ls = x->base.ls;
     if (settle(x, w) < 0)
         return TA_FAILED;
-    ta_ls_enter(ls);
+    ta_loop_state_enter(ls);
     ls->direct = true;
-    ta_outcome outcome = ta_plan_run(x->st, plan, &x->base, run);
+    ta_outcome outcome = ta_plan_run_native(x->st, plan, &x->base, run);
     ls->direct = false;
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     return outcome;
 }
 
-static bool is_app(const ta_native *x, PyObject *target)
+static bool is_app(const ta_native_exchange *x, PyObject *target)
 {
     return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
-bool ta_routing_run(ta_native *x, PyObject **run, ta_outcome *outcome)
+bool ta_routing_run(ta_native_exchange *x, PyObject **run, ta_outcome *outcome)
 {
     way w;
     bool taken = false;
@@ -389,7 +393,7 @@ bool ta_routing_run(ta_native *x, PyObject **run, ta_outcome *outcome)
             goto done;
         found = find(&w, w.path, &w.match);
     }
-    if (found == TA_FOUND_FULL && !ta_plan_is_native(x->st, target))
+    if (found == TA_FOUND_FULL && !ta_plan_check(x->st, target))
         goto done;
     if (found == TA_FOUND_ASK || found == TA_FOUND_GAVE_UP)
         goto done;

@@ -35,9 +35,9 @@ static PyObject *header_name(ta_server *server, ta_str name)
     return made;
 }
 
-static PyObject *header_list(ta_native *x)
+static PyObject *header_list(ta_native_exchange *x)
 {
-    const ta_xch *base = &x->base;
+    const ta_exchange *base = &x->base;
     PyObject *list = PyList_New(base->nheaders);
     if (list == NULL)
         return NULL;
@@ -67,7 +67,7 @@ static PyObject *address(ta_str host, uint16_t port)
     return text ? Py_BuildValue("(NI)", text, (unsigned)port) : NULL;
 }
 
-PyObject *ta_scope_peer(ta_native *x)
+PyObject *ta_scope_peer(ta_native_exchange *x)
 {
     ta_str host = {NULL, 0};
     uint16_t port = 0;
@@ -76,7 +76,7 @@ PyObject *ta_scope_peer(ta_native *x)
     return address(host, port);
 }
 
-static PyObject *local_address(ta_native *x)
+static PyObject *local_address(ta_native_exchange *x)
 {
     ta_str host = {NULL, 0};
     uint16_t port = 0;
@@ -85,7 +85,7 @@ static PyObject *local_address(ta_native *x)
     return address(host, port);
 }
 
-PyObject *ta_scope_client(ta_native *x)
+PyObject *ta_scope_client(ta_native_exchange *x)
 {
     PyObject *client = NULL, *res = NULL;
     if (x->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
@@ -113,7 +113,7 @@ static int put(PyObject *dict, PyObject *key, PyObject *value)
     return rc;
 }
 
-static PyObject *method_text(ta_native *x)
+static PyObject *method_text(ta_native_exchange *x)
 {
     const ta_names_state *n = &x->st->names;
     switch (x->base.method_id) {
@@ -133,41 +133,42 @@ static PyObject *method_text(ta_native *x)
 }
 
 /* Borrowed. */
-static PyObject *version_text(const ta_native *x)
+static PyObject *version_text(const ta_native_exchange *x)
 {
     const ta_names_state *n = &x->st->names;
     return x->in.version == TA_HTTP_1_1 ? n->v1_1 : x->in.version == TA_HTTP_2 ? n->v2 : n->v1_0;
 }
 
-bool ta_scope_is_proxied(const ta_native *x)
+bool ta_scope_is_proxied(const ta_native_exchange *x)
 {
     ta_str value;
-    return x->server->proxy != NULL && (ta_xch_header(&x->base, "x-forwarded-for", 15, &value) ||
-                                        ta_xch_header(&x->base, "x-forwarded-proto", 17, &value));
+    return x->server->proxy != NULL &&
+           (ta_exchange_header(&x->base, "x-forwarded-for", 15, &value) ||
+            ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value));
 }
 
 /* Who the client is according to a proxy in front of us, or to a test. */
-static int correct(ta_native *x, PyObject *scope)
+static int correct(ta_native_exchange *x, PyObject *scope)
 {
     int rc = 0;
     if (TA_UNLIKELY(x->asgi.watch != NULL)) {
-        ta_ls_enter(x->base.ls);
-        rc = ta_watch_scope(x, scope);
-        ta_ls_leave(x->base.ls);
+        ta_loop_state_enter(x->base.ls);
+        rc = ta_test_observer_scope(x, scope);
+        ta_loop_state_leave(x->base.ls);
     }
     if (rc < 0)
         return -1;
     if (!ta_scope_is_proxied(x))
         return 0;
-    ta_ls_enter(x->base.ls);
+    ta_loop_state_enter(x->base.ls);
     PyObject *res = PyObject_CallOneArg(x->server->proxy, scope);
-    ta_ls_leave(x->base.ls);
+    ta_loop_state_leave(x->base.ls);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
 /* What a server tells any ASGI application. */
-static PyObject *plain_scope(ta_native *x)
+static PyObject *plain_scope(ta_native_exchange *x)
 {
     const ta_names_state *n = &x->st->names;
     ta_server *server = x->server;
@@ -189,14 +190,14 @@ static PyObject *plain_scope(ta_native *x)
         put(scope, n->query_string, bytes_of(x->base.query)) < 0 ||
         (x->app->pathsend &&
          put(scope, n->extensions, Py_BuildValue("{O{}}", n->turboapi_pathsend)) < 0) ||
-        (x->ws != NULL && ta_websock_scope(x, scope) < 0) || correct(x, scope) < 0)
+        (x->ws != NULL && ta_websocket_scope(x, scope) < 0) || correct(x, scope) < 0)
         Py_CLEAR(scope);
     return scope;
 }
 
-PyObject *ta_scope_path_params(ta_xch *base)
+PyObject *ta_scope_path_params(ta_exchange *base)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (base->path_params == NULL) {
         if (x->in.place != TA_PLACE_NONE) {
             ta_match match = {.index = x->in.entry, .nparams = base->nparams};
@@ -210,7 +211,7 @@ PyObject *ta_scope_path_params(ta_xch *base)
 }
 
 /* What mounts tell those below them. */
-static int mounted_scope(ta_native *x, PyObject *scope)
+static int mounted_scope(ta_native_exchange *x, PyObject *scope)
 {
     const ta_names_state *n = &x->st->names;
     ta_str path = x->base.path;
@@ -221,9 +222,9 @@ static int mounted_scope(ta_native *x, PyObject *scope)
     return put(scope, n->app_root_path, ta_scope_text(app_root));
 }
 
-PyObject *ta_scope_of(ta_xch *base)
+PyObject *ta_scope_of(ta_exchange *base)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (base->scope_dict != NULL)
         return Py_NewRef(base->scope_dict);
     PyObject *scope = plain_scope(x);

@@ -36,7 +36,7 @@ error:
     return -1;
 }
 
-ta_outcome ta_send_file_message(ta_native *x, PyObject *message)
+ta_outcome ta_send_file_message(ta_native_exchange *x, PyObject *message)
 {
     int64_t size;
     PyObject *path = ta_asgi_io_need_item(message, x->st->names.path);
@@ -54,7 +54,7 @@ bool ta_send_file_is(ta_state *st, PyObject *response)
     if (call == NULL)
         PyErr_Clear();
     Py_XDECREF(call);
-    return call == ta_server_objects_of(st)->xch_native.file_call;
+    return call == ta_server_objects_of(st)->native_exchange.file_call;
 }
 
 /* scope["extensions"]["http.response.pathsend"] = {}.  0 or -1. */
@@ -79,7 +79,7 @@ static int offer_pathsend(const ta_names_state *n, PyObject *scope)
  * Nothing is between the response and us, so that it may send the file by its path.  The scope of
  * the request does not say so: the application may use that with a send of its own.
  */
-PyObject *ta_send_file_call(ta_native *x, PyObject *response)
+PyObject *ta_send_file_call(ta_native_exchange *x, PyObject *response)
 {
     PyObject *own = ta_scope_of(&x->base), *res = NULL;
     PyObject *scope = own ? PyDict_Copy(own) : NULL;

@@ -21,18 +21,18 @@ void ta_server_maybe_done(ta_server *server)
     TA_ASSERT(server->stopping);
     PyObject *fn = server->on_done;
     server->on_done = NULL;
-    ta_loopstate *ls = server->ls;
-    ta_ls_enter(ls);
+    ta_loop_state *ls = server->ls;
+    ta_loop_state_enter(ls);
     PyObject *res = PyObject_CallMethodOneArg(ls->aioloop, server->st->names.call_soon, fn);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
     if (res == NULL)
-        ta_ls_unhandled(ls, "Exception while the server ended");
+        ta_loop_state_unhandled(ls, "Exception while the server ended");
     Py_XDECREF(res);
     Py_DECREF(fn);
 }
 
 /* "upgrade: websocket" */
-static bool wants_websocket(const ta_native *x)
+static bool wants_websocket(const ta_native_exchange *x)
 {
     return ta_ws_field_lists(x->base.headers, x->base.nheaders, TA_STR("upgrade"),
                              TA_STR("websocket"));
@@ -41,31 +41,31 @@ static bool wants_websocket(const ta_native *x)
 /* -- upcalls of the protocol ------------------------------------------------------------------ */
 
 /* The exchange of a request; NULL: there was no memory for one, or it is closed. */
-static ta_native *exchange_of(const ta_req *req)
+static ta_native_exchange *exchange_of(const ta_req *req)
 {
-    ta_native *x = req->user;
+    ta_native_exchange *x = req->user;
     TA_ASSERT(x == NULL || (x->req == req && Py_REFCNT(x) > 0));
-    TA_ASSERT(x == NULL || ta_ls_is_ours(x->base.ls));
+    TA_ASSERT(x == NULL || ta_loop_state_is_ours(x->base.ls));
     return x;
 }
 
 static void on_request(void *ctx, ta_req *req)
 {
     ta_server *server = ctx;
-    TA_ASSERT(req->user == NULL && ta_ls_is_ours(server->ls));
-    ta_native *x = ta_native_new(server, req);
+    TA_ASSERT(req->user == NULL && ta_loop_state_is_ours(server->ls));
+    ta_native_exchange *x = ta_native_exchange_new(server, req);
     req->user = x;
     server->served++;
     if (x == NULL) {
-        ta_ls_unhandled(server->ls, "A request could not be taken");
+        ta_loop_state_unhandled(server->ls, "A request could not be taken");
         ta_resp_abort(req);
         return;
     }
     server->active++;
     if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
-        int rc = ta_websock_open(x);
+        int rc = ta_websocket_open(x);
         if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
-            ta_ls_unhandled(server->ls, "A WebSocket could not be opened");
+            ta_loop_state_unhandled(server->ls, "A WebSocket could not be opened");
             ta_resp_abort(req);
         }
         if (rc <= 0)
@@ -76,36 +76,36 @@ static void on_request(void *ctx, ta_req *req)
 
 static void on_body(ta_req *req)
 {
-    ta_native *x = exchange_of(req);
+    ta_native_exchange *x = exchange_of(req);
     if (x != NULL)
         ta_waiters_wake(&x->in.readers);
 }
 
 static void on_drain(ta_req *req)
 {
-    ta_native *x = exchange_of(req);
+    ta_native_exchange *x = exchange_of(req);
     if (x == NULL)
         return;
     if (x->ws != NULL)
-        ta_websock_drained(x);
+        ta_websocket_drained(x);
     ta_waiters_wake(&x->out.writers);
 }
 
 static void on_raw(ta_req *req, const char *data, size_t len)
 {
-    ta_native *x = exchange_of(req);
+    ta_native_exchange *x = exchange_of(req);
     if (x != NULL)
-        ta_websock_input(x, data, len);
+        ta_websocket_input(x, data, len);
 }
 
 static void on_disconnect(ta_req *req)
 {
-    ta_native *x = exchange_of(req);
+    ta_native_exchange *x = exchange_of(req);
     if (x == NULL)
         return;
     ta_peer_went_silent(&x->peer);
     if (x->ws != NULL) {
-        ta_websock_gone(x);
+        ta_websocket_gone(x);
         return;
     }
     ta_streaming_response_left(x);
@@ -115,17 +115,17 @@ static void on_disconnect(ta_req *req)
 
 static void on_close(ta_req *req)
 {
-    ta_native *x = exchange_of(req);
+    ta_native_exchange *x = exchange_of(req);
     req->user = NULL;
     if (x == NULL)
         return;
-    ta_loopstate *ls = x->base.ls;
+    ta_loop_state *ls = x->base.ls;
     TA_ASSERT(x->server->active > 0);
     x->server->active--;
-    ta_native_closed(x);
-    ta_ls_enter(ls); /* destructors of whatever the request had */
+    ta_native_exchange_closed(x);
+    ta_loop_state_enter(ls); /* destructors of whatever the request had */
     Py_DECREF(x);
-    ta_ls_leave(ls);
+    ta_loop_state_leave(ls);
 }
 
 static const ta_http_ops http_ops = {
@@ -145,10 +145,10 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
     if (server->logger == NULL)
         return;
     PyObject *exc = PyErr_GetRaisedException();
-    ta_ls_enter(server->ls);
+    ta_loop_state_enter(server->ls);
     PyObject *res = PyObject_CallMethod(server->logger, "log", "iss#", levels[level], "%s",
                                         line.ptr, (Py_ssize_t)line.len);
-    ta_ls_leave(server->ls);
+    ta_loop_state_leave(server->ls);
     if (res == NULL)
         ta_exc_report(server->st, NULL, "Exception in the server's log");
     Py_XDECREF(res);
@@ -310,7 +310,7 @@ static void shut(ta_server *server)
     if (server->ls->loop != NULL)
         ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
     if (server->access_log != NULL)
-        ta_access_flush(server->access_log);
+        ta_access_log_flush(server->access_log);
     Py_CLEAR(server->on_done);
     ta_guest_leave(&server->guest);
     TA_ASSERT(server->active == 0); /* each request has had its on_close */
@@ -361,7 +361,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->proxy);
     Py_VISIT(s->watch);
     Py_VISIT(s->access);
-    int rc = ta_access_traverse(s->access_log, visit, arg);
+    int rc = ta_access_log_traverse(s->access_log, visit, arg);
     if (rc != 0)
         return rc;
     Py_VISIT(s->state);
@@ -391,9 +391,9 @@ static int server_clear(PyObject *self)
     Py_CLEAR(s->proxy);
     Py_CLEAR(s->watch);
     Py_CLEAR(s->access);
-    ta_access *log = s->access_log;
+    ta_access_log *log = s->access_log;
     s->access_log = NULL;
-    ta_access_free(log);
+    ta_access_log_free(log);
     Py_CLEAR(s->state);
     Py_CLEAR(s->on_done);
     return 0;
@@ -476,16 +476,16 @@ static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args
 }
 
 /* The loop of the Selector, with what the server asks of it.  Borrowed; NULL with an exception. */
-static ta_loopstate *prepare_loop(ta_state *st, const server_args *a)
+static ta_loop_state *prepare_loop(ta_state *st, const server_args *a)
 {
-    ta_loopstate *ls = ta_selector_state_of(st, a->selector);
+    ta_loop_state *ls = ta_selector_state_of(st, a->selector);
     if (ls == NULL)
         return NULL;
     if (ls->loop == NULL || ls->aioloop == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
         return NULL;
     }
-    if (ta_task_check_factory(ls) < 0 || ta_pool_configure(ls, a->threads) < 0)
+    if (ta_task_pool_check_factory(ls) < 0 || ta_thread_pool_configure(ls, a->threads) < 0)
         return NULL;
     return ls;
 }
@@ -549,7 +549,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     ta_http_limits limits;
     if (read_args(st, args, kwargs, &a) < 0 || ta_limits_read(a.limits, &limits) < 0)
         return NULL;
-    ta_loopstate *ls = prepare_loop(st, &a);
+    ta_loop_state *ls = prepare_loop(st, &a);
     ta_server *server = ls ? (ta_server *)type->tp_alloc(type, 0) : NULL;
     if (server == NULL)
         return NULL;
@@ -560,7 +560,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (make_infos(server, a.spec_version) < 0 || take_root(server, a.root) < 0)
         goto error;
     if (a.writer != NULL && !Py_IsNone(a.writer) &&
-        (server->access_log = ta_access_new(server, a.writer)) == NULL)
+        (server->access_log = ta_access_log_new(server, a.writer)) == NULL)
         goto error;
     if (make_http(server, &a, &limits) < 0)
         goto error;
@@ -665,5 +665,5 @@ int ta_server_init(PyObject *module, ta_state *st)
 {
     if (ta_limits_add(module) < 0)
         return -1;
-    return ta_add_type(module, &spec, "Server", &ta_server_objects_of(st)->server.server_type);
+    return ta_types_add(module, &spec, "Server", &ta_server_objects_of(st)->server.server_type);
 }

@@ -14,12 +14,12 @@
 #include "py/server/app.h"
 
 typedef struct ta_server ta_server;
-typedef struct ta_access ta_access;
+typedef struct ta_access_log ta_access_log;
 
 struct ta_server {
     PyObject_HEAD
     ta_state *st;            /* borrowed: the type keeps the module */
-    ta_loopstate *ls;        /* borrowed from `selector` */
+    ta_loop_state *ls;       /* borrowed from `selector` */
     PyObject *selector;      /* owned */
     ta_app *app;             /* owned; replaced when it is rebuilt */
     ta_http_server *http;    /* owned; NULL once closed */
@@ -29,14 +29,14 @@ struct ta_server {
     PyObject *logger; /* owned: of what the protocol says, or NULL */
     PyObject
         *access; /* owned: called with (format, client, method, path, version, status), or NULL */
-    PyObject *access_format; /* owned str */
-    ta_access *access_log;   /* owned, or NULL */
-    PyObject *proxy;         /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
-    PyObject *watch;         /* owned: of a test client, see test_observer.c; or NULL */
-    PyObject *root_path;     /* owned str */
-    ta_str root;             /* slice of root_path */
-    PyObject *state;         /* owned dict: lifespan state, copied into each scope; or NULL */
-    PyObject *asgi_info;     /* owned dict: scope["asgi"], copied */
+    PyObject *access_format;   /* owned str */
+    ta_access_log *access_log; /* owned, or NULL */
+    PyObject *proxy;     /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
+    PyObject *watch;     /* owned: of a test client, see test_observer.c; or NULL */
+    PyObject *root_path; /* owned str */
+    ta_str root;         /* slice of root_path */
+    PyObject *state;     /* owned dict: lifespan state, copied into each scope; or NULL */
+    PyObject *asgi_info; /* owned dict: scope["asgi"], copied */
     PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */
     ta_ws_cfg ws_cfg;                  /* but what was agreed on with each client */
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */

@@ -10,11 +10,11 @@
 #include "py/plan/plan_objects.h"
 
 /* native_exchange.c */
-typedef struct ta_xch_native_state {
+typedef struct ta_native_exchange_state {
     PyTypeObject *type;
     PyTypeObject *body_type, *receive_type, *send_type;
     PyObject *file_call; /* starlette.responses.FileResponse.__call__ */
-} ta_xch_native_state;
+} ta_native_exchange_state;
 
 /* streaming_response.c */
 typedef struct ta_streamer_state {
@@ -26,9 +26,9 @@ typedef struct ta_streamer_state {
 } ta_streamer_state;
 
 /* websocket.c */
-typedef struct ta_ws_state {
+typedef struct ta_websocket_state {
     PyObject *client_disconnected; /* the exception class */
-} ta_ws_state;
+} ta_websocket_state;
 
 /* app.c, server.c, filters.c */
 typedef struct ta_server_types {
@@ -38,31 +38,31 @@ typedef struct ta_server_types {
 } ta_server_types;
 
 typedef struct ta_server_objects {
-    ta_xch_native_state xch_native;
+    ta_native_exchange_state native_exchange;
     ta_streamer_state stream;
-    ta_ws_state ws;
+    ta_websocket_state ws;
     ta_server_types server;
 } ta_server_objects;
 
 /* The state as this layer sees it. */
-typedef struct ta_server_state {
-    ta_plan_state below;
+typedef struct ta_server_module_state {
+    ta_plan_module_state below;
     ta_server_objects objects;
-} ta_server_state;
+} ta_server_module_state;
 
 static inline ta_server_objects *ta_server_objects_of(ta_state *st)
 {
-    return &((ta_server_state *)st)->objects;
+    return &((ta_server_module_state *)st)->objects;
 }
 
 /* Each fills its file's objects and adds its public types: 0, or -1 with an exception. */
 int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
 int ta_filters_init(PyObject *module, ta_state *st);            /* filters.c */
-int ta_native_init(PyObject *module, ta_state *st);             /* native_exchange.c */
+int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
 int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.c */
 int ta_streaming_response_init(PyObject *module, ta_state *st); /* streaming_response.c */
 int ta_asgi_io_init(PyObject *module, ta_state *st);            /* asgi_io.c */
-int ta_ws_init(PyObject *module, ta_state *st);                 /* websocket.c */
+int ta_websocket_init(PyObject *module, ta_state *st);          /* websocket.c */
 int ta_server_init(PyObject *module, ta_state *st);             /* server.c */
 
 #endif

@@ -20,14 +20,14 @@ enum {
 };
 
 /* A download of known length has an end, and its client would have to begin anew. */
-static bool is_stream(const ta_native *x)
+static bool is_stream(const ta_native_exchange *x)
 {
     return x->ws == NULL && ta_response_is_open(x->out.state) && x->out.head.length < 0;
 }
 
 static void collect(ta_req *req, void *arg)
 {
-    ta_native *x = req->user;
+    ta_native_exchange *x = req->user;
     if (x != NULL && x->ws == NULL && PyList_Append(arg, (PyObject *)x) < 0)
         PyErr_Clear(); /* the next look finds it */
 }
@@ -40,7 +40,7 @@ static PyObject *open_exchanges(ta_server *server)
         ta_http_server_each(server->http, collect, list);
     ta_list_node *node = server->websocks.next;
     for (; list != NULL && node != &server->websocks; node = node->next) {
-        if (PyList_Append(list, (PyObject *)ta_websock_exchange(node)) < 0)
+        if (PyList_Append(list, (PyObject *)ta_websocket_exchange(node)) < 0)
             PyErr_Clear();
     }
     if (list == NULL)
@@ -48,16 +48,16 @@ static PyObject *open_exchanges(ta_server *server)
     return list;
 }
 
-void ta_native_told(ta_native *x)
+void ta_shutdown_told(ta_native_exchange *x)
 {
     ta_end_falls_due(&x->asgi.end);
     x->asgi.since = ta_loop_now(x->base.ls->loop);
 }
 
 /* The client counts as gone from now on. */
-static void tell(ta_native *x)
+static void tell(ta_native_exchange *x)
 {
-    ta_native_told(x);
+    ta_shutdown_told(x);
     if (x->out.stream != NULL) {
         ta_end_hears(&x->asgi.end);
         ta_streaming_response_left(x);
@@ -65,17 +65,17 @@ static void tell(ta_native *x)
     ta_waiters_wake(&x->in.readers);
 }
 
-static void cancel(ta_native *x)
+static void cancel(ta_native_exchange *x)
 {
     PyObject *msg = PyUnicode_FromString("The server ends, and the client was said to be gone.");
     ta_end_hears(&x->asgi.end); /* cancelled once */
     if (msg == NULL || ta_dispatch_cancel(x, msg) < 0)
-        ta_ls_unhandled(x->base.ls, "Exception while a request was cancelled");
+        ta_loop_state_unhandled(x->base.ls, "Exception while a request was cancelled");
     Py_XDECREF(msg);
 }
 
 /* Whether it is a stream that is told now. */
-static bool look(ta_native *x, uint64_t now, uint64_t grace)
+static bool look(ta_native_exchange *x, uint64_t now, uint64_t grace)
 {
     bool stream = is_stream(x);
     if (ta_end_is_due(x->asgi.end)) {
@@ -85,7 +85,7 @@ static bool look(ta_native *x, uint64_t now, uint64_t grace)
         return false;
     }
     if (x->ws != NULL) {
-        ta_websock_told(x);
+        ta_websocket_told(x);
         return false;
     }
     if (x->base.response_started && (!stream || now - x->asgi.since < grace))
@@ -105,7 +105,8 @@ static void on_tick(ta_timer *timer)
     unsigned streams = 0;
     PyObject *list = open_exchanges(server);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++)
-        streams += look((ta_native *)PyList_GET_ITEM(list, i), ta_loop_now(loop), server->grace);
+        streams +=
+            look((ta_native_exchange *)PyList_GET_ITEM(list, i), ta_loop_now(loop), server->grace);
     Py_XDECREF(list);
     if (streams > 0)
         ta_log_printf(&server->log, TA_LOG_INFO, "Ending %u stream%s", streams,
@@ -118,10 +119,10 @@ void ta_shutdown_begin(ta_server *server, int64_t grace_ms)
     PyObject *list = open_exchanges(server);
     uint64_t now = ta_loop_refresh(server->ls->loop);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
+        ta_native_exchange *x = (ta_native_exchange *)PyList_GET_ITEM(list, i);
         x->asgi.since = now;
         if (x->ws != NULL)
-            ta_websock_shut_down(x);
+            ta_websocket_shut_down(x);
     }
     Py_XDECREF(list);
     if (grace_ms < 0)
@@ -138,7 +139,7 @@ PyObject *ta_shutdown_pending(ta_server *server)
     if (list == NULL)
         return PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        const ta_native *x = (ta_native *)PyList_GET_ITEM(list, i);
+        const ta_native_exchange *x = (ta_native_exchange *)PyList_GET_ITEM(list, i);
         bool runs = ta_work_has_task(x->asgi.work);
         running += runs;
         if (x->ws != NULL)

@@ -24,15 +24,15 @@
 enum { BEGIN, THEIRS, NEXT, MORE, ROOM, ENDING, CLOSING, FAILING, BACKGROUND, OVER };
 
 struct ta_streamer {
-    ta_co co;
-    ta_native *x;         /* owned until it is over; x->out.stream is this one while it iterates */
-    PyObject *response;   /* owned, the same */
-    PyObject *iterator;   /* owned: what __aiter__ gave, or NULL */
-    ta_ahead *ahead;      /* owned: in place of an iterator that goes through a thread, or NULL */
-    PyObject *piece;      /* owned: that it gave, to be sent next */
-    PyObject *exc;        /* owned: to be raised when its thread is out of the iterator */
-    PyObject *task;       /* owned: that which iterates */
-    ta_defer leaving;     /* the client has gone: cancel the task */
+    ta_coroutine co;
+    ta_native_exchange *x; /* owned until it is over; x->out.stream is this one while it iterates */
+    PyObject *response;    /* owned, the same */
+    PyObject *iterator;    /* owned: what __aiter__ gave, or NULL */
+    ta_prefetch *ahead;    /* owned: in place of an iterator that goes through a thread, or NULL */
+    PyObject *piece;       /* owned: that it gave, to be sent next */
+    PyObject *exc;         /* owned: to be raised when its thread is out of the iterator */
+    PyObject *task;        /* owned: that which iterates */
+    ta_defer leaving;      /* the client has gone: cancel the task */
     PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
     ta_timer timer;       /* for them */
     uint64_t quiet, last; /* ms; when something was sent */
@@ -45,24 +45,24 @@ struct ta_streamer {
 static void cancel_later(ta_defer *defer)
 {
     ta_streamer *s = TA_CONTAINER_OF(defer, ta_streamer, leaving);
-    ta_native *x = s->x;
+    ta_native_exchange *x = s->x;
     TA_ASSERT(x->out.stream == s && !s->cancelled);
-    if (!ta_ls_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
+    if (!ta_loop_state_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
         ta_loop_defer(x->base.ls->loop, defer);
         return;
     }
     Py_INCREF(s);
     s->cancelled = true;
-    ta_ls_enter(x->base.ls);
+    ta_loop_state_enter(x->base.ls);
     PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->names.cancel);
-    ta_ls_leave(x->base.ls);
+    ta_loop_state_leave(x->base.ls);
     if (res == NULL)
-        ta_ls_unhandled(x->base.ls, "Exception while a stream was cancelled");
+        ta_loop_state_unhandled(x->base.ls, "Exception while a stream was cancelled");
     Py_XDECREF(res);
     Py_DECREF(s);
 }
 
-void ta_streaming_response_left(ta_native *x)
+void ta_streaming_response_left(ta_native_exchange *x)
 {
     ta_streamer *s = x->out.stream;
     if (s == NULL || s->cancelled)
@@ -82,10 +82,10 @@ static void end_iteration(ta_streamer *s)
             ta_timer_cancel(ta_loop_timers(loop), &s->timer);
     }
     if (s->ahead != NULL) {
-        ta_ahead *ahead = s->ahead;
+        ta_prefetch *ahead = s->ahead;
         PyObject *exc = PyErr_GetRaisedException(); /* maybe we are freed */
         s->ahead = NULL;
-        ta_ahead_drop(ahead);
+        ta_prefetch_drop(ahead);
         ta_exc_restore(exc);
     }
     Py_CLEAR(s->iterator);
@@ -114,7 +114,7 @@ static int take_back(ta_streamer *s)
 
 static void send_ping(ta_streamer *s)
 {
-    ta_native *x = s->x;
+    ta_native_exchange *x = s->x;
     PyObject *job = NULL;
     ta_outcome outcome = TA_DONE;
     if (x->peer != TA_PEER_GONE)
@@ -126,7 +126,7 @@ static void send_ping(ta_streamer *s)
         Py_DECREF(job);
     }
     if (outcome == TA_FAILED)
-        ta_ls_unhandled(x->base.ls, "Exception while a stream was kept alive");
+        ta_loop_state_unhandled(x->base.ls, "Exception while a stream was kept alive");
 }
 
 static void on_quiet(ta_timer *timer)
@@ -172,9 +172,9 @@ static int begin_pings(ta_streamer *s)
 /* Starlette's own code. */
 static ta_outcome theirs(ta_streamer *s)
 {
-    PyObject *awaitable = ta_xch_call(&s->x->base, s->response);
+    PyObject *awaitable = ta_exchange_call(&s->x->base, s->response);
     s->state = THEIRS;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
+    return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
 }
 
 static ta_outcome ask_next(ta_streamer *s)
@@ -184,14 +184,14 @@ static ta_outcome ask_next(ta_streamer *s)
     if (s->ahead == NULL) {
         PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
         awaitable = async->am_anext(s->iterator);
-        return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
+        return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
     }
-    ta_outcome outcome = ta_ahead_next(s->ahead, &awaitable);
+    ta_outcome outcome = ta_prefetch_next(s->ahead, &awaitable);
     if (outcome == TA_FAILED)
         return TA_FAILED;
     if (outcome == TA_WAITS) {
         s->state = MORE;
-        return ta_co_await(&s->co, awaitable);
+        return ta_coroutine_await(&s->co, awaitable);
     }
     if (awaitable == NULL) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
@@ -234,8 +234,8 @@ static PyObject *unbegun(ta_state *st, PyObject *generator)
  */
 static int open_ahead(ta_streamer *s, PyObject *iterable)
 {
-    ta_native *x = s->x;
-    if (!PyAsyncGen_CheckExact(iterable) || ta_task_is_marked(x->base.ls))
+    ta_native_exchange *x = s->x;
+    if (!PyAsyncGen_CheckExact(iterable) || ta_task_pool_is_marked(x->base.ls))
         return 0;
     PyObject *iterator = unbegun(x->st, iterable);
     if (iterator == NULL)
@@ -243,7 +243,7 @@ static int open_ahead(ta_streamer *s, PyObject *iterable)
     Py_SETREF(iterator, PyObject_GetIter(iterator));
     if (iterator == NULL)
         return -1;
-    s->ahead = ta_ahead_new(x->base.ls, iterator);
+    s->ahead = ta_prefetch_new(x->base.ls, iterator);
     Py_DECREF(iterator);
     return s->ahead ? 1 : -1;
 }
@@ -281,7 +281,7 @@ static int open_iterator(ta_streamer *s)
 }
 
 /* Is a stream that begins now iterated by C? */
-static bool may_iterate(const ta_native *x)
+static bool may_iterate(const ta_native_exchange *x)
 {
     return x->ws == NULL && !x->base.response_started && x->req != NULL &&
            x->peer != TA_PEER_GONE && !x->req->gone && x->req->body_eof &&
@@ -290,7 +290,7 @@ static bool may_iterate(const ta_native *x)
 
 static ta_outcome begin(ta_streamer *s)
 {
-    ta_native *x = s->x;
+    ta_native_exchange *x = s->x;
     const ta_names_state *n = &x->st->names;
     if (!may_iterate(x))
         return theirs(s);
@@ -303,7 +303,7 @@ static ta_outcome begin(ta_streamer *s)
         return TA_FAILED;
     s->task = PyObject_CallNoArgs(ta_server_objects_of(x->st)->stream.current_task);
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
-    if (s->task == NULL || ta_co_enter_context(&s->co) < 0 || open_iterator(s) < 0)
+    if (s->task == NULL || ta_coroutine_enter_context(&s->co) < 0 || open_iterator(s) < 0)
         return TA_FAILED;
     TA_ASSERT(x->out.stream == NULL);
     x->out.stream = s;
@@ -318,23 +318,23 @@ static ta_outcome leave_thread(ta_streamer *s, uint8_t state)
 {
     if (s->ahead == NULL)
         return TA_DONE;
-    PyObject *thread = ta_ahead_stop(s->ahead);
+    PyObject *thread = ta_prefetch_stop(s->ahead);
     s->state = state;
     if (thread != NULL)
-        return ta_co_await(&s->co, thread);
+        return ta_coroutine_await(&s->co, thread);
     return PyErr_Occurred() ? TA_FAILED : TA_DONE;
 }
 
 /* The response is sent, or nobody wants it any more. */
 static ta_outcome background(ta_streamer *s)
 {
-    ta_native *x = s->x;
+    ta_native_exchange *x = s->x;
     ta_end_hears(&x->asgi.end); /* if its client has gone, this is what comes after */
     ta_outcome outcome = leave_thread(s, CLOSING);
     if (outcome != TA_DONE)
         return outcome;
     end_iteration(s);
-    ta_co_leave_context(&s->co);
+    ta_coroutine_leave_context(&s->co);
     PyObject *job = PyObject_GetAttr(s->response, x->st->names.background);
     if (job == NULL)
         return TA_FAILED;
@@ -348,13 +348,13 @@ static ta_outcome background(ta_streamer *s)
     PyObject *awaitable = PyObject_CallNoArgs(job);
     Py_DECREF(job);
     s->state = BACKGROUND;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
+    return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
 }
 
 /* Sends a piece, or (`more` false) the end. */
 static ta_outcome send_piece(ta_streamer *s, ta_piece piece, bool more)
 {
-    ta_native *x = s->x;
+    ta_native_exchange *x = s->x;
     PyObject *job = NULL, *awaitable = NULL;
     if (x->peer == TA_PEER_GONE)
         return background(s);
@@ -371,7 +371,7 @@ static ta_outcome send_piece(ta_streamer *s, ta_piece piece, bool more)
     awaitable = job != NULL ? ta_asgi_send_job(x, job)
                             : (PyObject *)ta_waiters_add(&x->out.writers, x->base.ls);
     s->state = more ? ROOM : ENDING;
-    return awaitable ? ta_co_await(&s->co, awaitable) : TA_FAILED;
+    return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
 }
 
 /* What the iterator gave: bytes, a memoryview, or something to encode. */
@@ -520,7 +520,7 @@ static void let_go(ta_streamer *s)
     Py_CLEAR(s->x);
 }
 
-static ta_outcome stream_advance(ta_co *co, PyObject *value)
+static ta_outcome stream_advance(ta_coroutine *co, PyObject *value)
 {
     ta_streamer *s = (ta_streamer *)co;
     ta_outcome outcome = value == NULL && PyErr_Occurred() ? TA_FAILED : go_on(s, value);
@@ -536,7 +536,7 @@ static ta_outcome stream_advance(ta_co *co, PyObject *value)
     if (outcome != TA_WAITS) {
         PyObject *exc = PyErr_GetRaisedException();
         if (s->ahead != NULL) { /* cancelled by others: nobody waits for its end */
-            PyObject *thread = ta_ahead_stop(s->ahead);
+            PyObject *thread = ta_prefetch_stop(s->ahead);
             if (thread == NULL)
                 PyErr_Clear();
             Py_XDECREF(thread);
@@ -590,16 +590,16 @@ static bool is_plain(ta_state *st, PyObject *response)
                ta_server_objects_of(st)->stream.listen_for_disconnect);
 }
 
-PyObject *ta_streaming_response_new(ta_xch *base, PyObject *response)
+PyObject *ta_streaming_response_new(ta_exchange *base, PyObject *response)
 {
-    ta_native *x = ta_native_of(base);
+    ta_native_exchange *x = ta_native_exchange_of(base);
     if (!may_iterate(x) || !is_plain(x->st, response))
         return NULL;
     ta_streamer *s = PyObject_GC_New(ta_streamer, ta_server_objects_of(x->st)->stream.type);
     if (s == NULL)
         return NULL;
-    ta_co_init(&s->co, stream_advance);
-    s->x = (ta_native *)Py_NewRef((PyObject *)x);
+    ta_coroutine_init(&s->co, stream_advance);
+    s->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
     s->response = Py_NewRef(response);
     s->iterator = s->piece = s->exc = s->task = s->ping = NULL;
     s->ahead = NULL;
@@ -623,14 +623,14 @@ static int stream_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(s->piece);
     Py_VISIT(s->exc);
     Py_VISIT(s->task);
-    return ta_co_traverse(&s->co, visit, arg);
+    return ta_coroutine_traverse(&s->co, visit, arg);
 }
 
 static int stream_clear(PyObject *self)
 {
     ta_streamer *s = (ta_streamer *)self;
     s->co.finished = true;
-    ta_co_clear(&s->co);
+    ta_coroutine_clear(&s->co);
     let_go(s);
     return 0;
 }
@@ -644,12 +644,12 @@ static void stream_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static PyMethodDef methods[] = {TA_CO_METHODS, {NULL}};
-static PyGetSetDef getset[] = {TA_CO_GETSET, {NULL}};
+static PyMethodDef methods[] = {TA_COROUTINE_METHODS, {NULL}};
+static PyGetSetDef getset[] = {TA_COROUTINE_GETSET, {NULL}};
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Awaits the end of a streamed response."},
-    TA_CO_SLOTS,
+    TA_COROUTINE_SLOTS,
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
     {Py_tp_traverse, stream_traverse},
@@ -668,12 +668,12 @@ static PyType_Spec spec = {
 int ta_streaming_response_init(PyObject *module, ta_state *st)
 {
     ta_streamer_state *o = &ta_server_objects_of(st)->stream;
-    PyObject *type = ta_import_attr("starlette.responses", "StreamingResponse");
+    PyObject *type = ta_types_import("starlette.responses", "StreamingResponse");
     if (type == NULL)
         return -1;
     o->response_type = type;
-    o->current_task = ta_import_attr("asyncio", "current_task");
-    PyObject *function = ta_import_attr("starlette.concurrency", "iterate_in_threadpool");
+    o->current_task = ta_types_import("asyncio", "current_task");
+    PyObject *function = ta_types_import("starlette.concurrency", "iterate_in_threadpool");
     if (function == NULL)
         return -1;
     o->in_threadpool = PyObject_GetAttrString(function, "__code__");
@@ -684,5 +684,5 @@ int ta_streaming_response_init(PyObject *module, ta_state *st)
     if (o->current_task == NULL || o->in_threadpool == NULL || o->call == NULL ||
         o->stream_response == NULL || o->listen_for_disconnect == NULL)
         return -1;
-    return ta_add_type(module, &spec, NULL, &o->type);
+    return ta_types_add(module, &spec, NULL, &o->type);
 }

@@ -14,24 +14,24 @@
 #include "py/support/exc.h"
 
 /* Steals res, which may be NULL with an exception: it has no caller. */
-static void done_with(ta_native *x, PyObject *res)
+static void done_with(ta_native_exchange *x, PyObject *res)
 {
     if (res == NULL)
         ta_exc_report(x->st, x->base.ls->aioloop, "Exception in a test's watch");
     Py_XDECREF(res);
 }
 
-int ta_watch_begin(ta_native *x)
+int ta_test_observer_begin(ta_native_exchange *x)
 {
     TA_ASSERT(x->asgi.watch == NULL);
     PyObject *address = ta_scope_peer(x);
     PyObject *made = NULL;
     if (address != NULL) {
         PyObject *args[] = {NULL, (PyObject *)x, address};
-        ta_ls_enter(x->base.ls);
+        ta_loop_state_enter(x->base.ls);
         made = PyObject_Vectorcall(x->server->watch, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                    NULL);
-        ta_ls_leave(x->base.ls);
+        ta_loop_state_leave(x->base.ls);
         Py_DECREF(address);
     }
     if (made == NULL)
@@ -43,22 +43,22 @@ int ta_watch_begin(ta_native *x)
     return 0;
 }
 
-int ta_watch_scope(ta_native *x, PyObject *scope)
+int ta_test_observer_scope(ta_native_exchange *x, PyObject *scope)
 {
     PyObject *res = PyObject_CallMethod(x->asgi.watch, "scope", "O", scope);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
-PyObject *ta_watch_call(ta_native *x, PyObject *app)
+PyObject *ta_test_observer_call(ta_native_exchange *x, PyObject *app)
 {
     PyObject *wrapped = PyObject_CallMethod(x->asgi.watch, "wrap", "O", app);
-    PyObject *res = wrapped ? ta_xch_call(&x->base, wrapped) : NULL;
+    PyObject *res = wrapped ? ta_exchange_call(&x->base, wrapped) : NULL;
     Py_XDECREF(wrapped);
     return res;
 }
 
-int ta_watch_aside(ta_native *x, PyObject *message)
+int ta_test_observer_aside(ta_native_exchange *x, PyObject *message)
 {
     if (TA_LIKELY(x->asgi.watch == NULL))
         return 0;
@@ -67,24 +67,24 @@ int ta_watch_aside(ta_native *x, PyObject *message)
     return res ? 0 : -1;
 }
 
-void ta_native_log(ta_native *x, const char *text, PyObject *exc)
+void ta_test_observer_log(ta_native_exchange *x, const char *text, PyObject *exc)
 {
-    ta_ls_enter(x->base.ls);
+    ta_loop_state_enter(x->base.ls);
     if (TA_LIKELY(x->asgi.watch == NULL))
         ta_exc_log(x->st, text, exc);
     else
         done_with(x, PyObject_CallMethod(x->asgi.watch, "failed", "sOO", text, exc ? exc : Py_None,
                                          x->base.response_started ? Py_True : Py_False));
-    ta_ls_leave(x->base.ls);
+    ta_loop_state_leave(x->base.ls);
 }
 
-void ta_watch_ended(ta_native *x)
+void ta_test_observer_ended(ta_native_exchange *x)
 {
     PyObject *watch = x->asgi.watch;
     TA_ASSERT(watch != NULL);
     x->asgi.watch = NULL;
-    ta_ls_enter(x->base.ls);
+    ta_loop_state_enter(x->base.ls);
     done_with(x, PyObject_CallMethod(watch, "ended", NULL));
     Py_DECREF(watch);
-    ta_ls_leave(x->base.ls);
+    ta_loop_state_leave(x->base.ls);
 }

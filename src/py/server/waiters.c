@@ -5,15 +5,15 @@
  */
 #include "py/server/waiters.h"
 
-PyObject *ta_waiters_add(ta_waiters *w, ta_loopstate *ls)
+PyObject *ta_waiters_add(ta_waiters *w, ta_loop_state *ls)
 {
-    ta_waiter *waiter = ta_waiter_new(ls, NULL, NULL);
+    ta_future *waiter = ta_future_new(ls, NULL, NULL);
     if (waiter == NULL)
         return NULL;
-    if (w->first != NULL && ta_waiter_done(w->first)) /* cancelled */
+    if (w->first != NULL && ta_future_done(w->first)) /* cancelled */
         Py_CLEAR(w->first);
     if (w->first == NULL) {
-        w->first = (ta_waiter *)Py_NewRef((PyObject *)waiter);
+        w->first = (ta_future *)Py_NewRef((PyObject *)waiter);
         return (PyObject *)waiter;
     }
     if (w->more == NULL && (w->more = PyList_New(0)) == NULL)
@@ -28,17 +28,17 @@ error:
 
 void ta_waiters_wake(ta_waiters *w)
 {
-    ta_waiter *first = w->first;
+    ta_future *first = w->first;
     PyObject *more = w->more;
     w->first = NULL;
     w->more = NULL;
     if (first != NULL) {
-        ta_waiter_set_result(first, Py_None);
+        ta_future_set_result(first, Py_None);
         Py_DECREF(first);
     }
     if (more != NULL) {
         for (Py_ssize_t i = 0; i < PyList_GET_SIZE(more); i++)
-            ta_waiter_set_result((ta_waiter *)PyList_GET_ITEM(more, i), Py_None);
+            ta_future_set_result((ta_future *)PyList_GET_ITEM(more, i), Py_None);
         Py_DECREF(more);
     }
 }

@@ -10,12 +10,12 @@
 
 /* Each has a waiter of its own, as one may be cancelled. */
 typedef struct ta_waiters {
-    ta_waiter *first; /* owned */
+    ta_future *first; /* owned */
     PyObject *more;   /* owned list, or NULL */
 } ta_waiters;
 
 /* A new waiter among them: two references, one for the caller. */
-PyObject *ta_waiters_add(ta_waiters *w, ta_loopstate *ls);
+PyObject *ta_waiters_add(ta_waiters *w, ta_loop_state *ls);
 void ta_waiters_wake(ta_waiters *w); /* and forget all */
 int ta_waiters_traverse(ta_waiters *w, visitproc visit, void *arg);
 void ta_waiters_clear(ta_waiters *w);

@@ -1,8 +1,9 @@
 /*
  * websocket.c -- WebSockets of the native server, as ASGI has them.
  *
- * Layer: py (L4).  The exchange (ta_native) of a request that opens one has a ta_websock besides;
- * its receive() and send() are these.  Messages, texts of errors and close codes are uvicorn's.
+ * Layer: py (L4).  The exchange (ta_native_exchange) of a request that opens one has a ta_websocket
+ * besides; its receive() and send() are these.  Messages, texts of errors and close codes are
+ * uvicorn's.
  */
 #include "py/server/websocket_int.h"
 
@@ -10,14 +11,14 @@
 
 /* -- what has come, and the end --------------------------------------------------------------- */
 
-static bool is_full(const ta_websock *w)
+static bool is_full(const ta_websocket *w)
 {
     const ta_server *server = w->x->server;
     return (server->ws_queue > 0 && w->queue.count >= server->ws_queue) ||
            (server->ws_buffer > 0 && w->queue.bytes >= server->ws_buffer);
 }
 
-void ta_websock_set_end(ta_websock *w, unsigned code, PyObject *reason)
+void ta_websocket_set_end(ta_websocket *w, unsigned code, PyObject *reason)
 {
     if (w->ended) {
         Py_XDECREF(reason);
@@ -28,7 +29,7 @@ void ta_websock_set_end(ta_websock *w, unsigned code, PyObject *reason)
     w->reason = reason;
 }
 
-static void wake(ta_websock *w)
+static void wake(ta_websocket *w)
 {
     ta_waiters_wake(&w->x->in.readers);
     ta_waiters_wake(&w->x->out.writers);
@@ -38,12 +39,12 @@ static void wake(ta_websock *w)
 
 static void on_message(void *ctx, bool text, ta_str data)
 {
-    ta_websock *w = ctx;
+    ta_websocket *w = ctx;
     PyObject *obj = text ? PyUnicode_DecodeUTF8(data.ptr, (Py_ssize_t)data.len, NULL)
                          : PyBytes_FromStringAndSize(data.ptr, (Py_ssize_t)data.len);
     if (obj == NULL || ta_websocket_queue_push(&w->queue, obj) < 0) {
-        ta_ls_unhandled(w->x->base.ls, "A message could not be taken");
-        ta_websock_set_end(w, TA_WS_INTERNAL, NULL);
+        ta_loop_state_unhandled(w->x->base.ls, "A message could not be taken");
+        ta_websocket_set_end(w, TA_WS_INTERNAL, NULL);
         w->gone = true;
         ta_ws_close(w->conn, TA_WS_INTERNAL, TA_STR(""));
         wake(w);
@@ -56,14 +57,14 @@ static void on_message(void *ctx, bool text, ta_str data)
 
 static void on_end(void *ctx, uint16_t code, ta_str reason)
 {
-    ta_websock *w = ctx;
+    ta_websocket *w = ctx;
     if (code == TA_WS_ABNORMAL) {
-        ta_websock_set_end(w, TA_WS_ABNORMAL, NULL); /* lost: RFC 6455, 7.1.5 */
+        ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL); /* lost: RFC 6455, 7.1.5 */
     } else {
         PyObject *text = ta_scope_text(reason);
         if (text == NULL)
             PyErr_Clear();
-        ta_websock_set_end(w, code, text);
+        ta_websocket_set_end(w, code, text);
     }
     w->gone = true;
     wake(w);
@@ -71,27 +72,27 @@ static void on_end(void *ctx, uint16_t code, ta_str reason)
 
 static int raw_write(void *ctx, ta_str data, const ta_lender *from)
 {
-    ta_websock *w = ctx;
+    ta_websocket *w = ctx;
     return w->x->req ? ta_raw_write_lent(w->x->req, data, from) : TA_ECLOSED;
 }
 
 static void raw_read(void *ctx, bool on)
 {
-    ta_websock *w = ctx;
+    ta_websocket *w = ctx;
     if (w->x->req != NULL)
         ta_raw_read(w->x->req, on);
 }
 
 static void raw_close(void *ctx)
 {
-    ta_websock *w = ctx;
+    ta_websocket *w = ctx;
     if (w->x->req != NULL)
         ta_raw_close(w->x->req);
 }
 
-const ta_ws_ops ta_websock_conn_ops = {on_message, on_end, raw_write, raw_read, raw_close};
+const ta_ws_ops ta_websocket_conn_ops = {on_message, on_end, raw_write, raw_read, raw_close};
 
-void ta_websock_input(ta_native *x, const char *data, size_t len)
+void ta_websocket_input(ta_native_exchange *x, const char *data, size_t len)
 {
     if (x->ws == NULL || x->ws->conn == NULL)
         return;
@@ -100,7 +101,7 @@ void ta_websock_input(ta_native *x, const char *data, size_t len)
     Py_DECREF(x);
 }
 
-void ta_websock_drained(ta_native *x)
+void ta_websocket_drained(ta_native_exchange *x)
 {
     if (x->ws->conn == NULL)
         return;
@@ -109,10 +110,10 @@ void ta_websock_drained(ta_native *x)
     Py_DECREF(x);
 }
 
-void ta_websock_gone(ta_native *x)
+void ta_websocket_gone(ta_native_exchange *x)
 {
-    ta_websock *w = x->ws;
-    ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_websocket *w = x->ws;
+    ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL);
     w->gone = true;
     if (x->req == NULL) { /* on_close */
         ta_ws_free(w->conn);
@@ -124,32 +125,32 @@ void ta_websock_gone(ta_native *x)
 /* A server that ends waits so long for a client's close frame. */
 enum { PARTING_MS = 1000 };
 
-void ta_websock_shut_down(ta_native *x)
+void ta_websocket_shut_down(ta_native_exchange *x)
 {
-    ta_websock *w = x->ws;
+    ta_websocket *w = x->ws;
     if (w->conn != NULL)
         ta_ws_hurry(w->conn, PARTING_MS);
-    if (w->phase == TA_WEBSOCK_CONNECTING)
+    if (w->phase == TA_WEBSOCKET_CONNECTING)
         return; /* it is closed as soon as it is accepted */
-    ta_native_told(x);
-    if (w->phase != TA_WEBSOCK_OPEN || w->gone || w->conn == NULL)
+    ta_shutdown_told(x);
+    if (w->phase != TA_WEBSOCKET_OPEN || w->gone || w->conn == NULL)
         return;
-    ta_websock_set_end(w, TA_WS_RESTART, NULL);
+    ta_websocket_set_end(w, TA_WS_RESTART, NULL);
     w->gone = true;
     ta_ws_close(w->conn, TA_WS_RESTART, TA_STR(""));
     wake(w);
 }
 
-void ta_websock_told(ta_native *x)
+void ta_websocket_told(ta_native_exchange *x)
 {
-    ta_native_told(x);
-    ta_websock_set_end(x->ws, TA_WS_RESTART, NULL);
+    ta_shutdown_told(x);
+    ta_websocket_set_end(x->ws, TA_WS_RESTART, NULL);
     ta_waiters_wake(&x->in.readers);
 }
 
-ta_native *ta_websock_exchange(ta_list_node *node)
+ta_native_exchange *ta_websocket_exchange(ta_list_node *node)
 {
-    return TA_CONTAINER_OF(node, ta_websock, node)->x;
+    return TA_CONTAINER_OF(node, ta_websocket, node)->x;
 }
 
 /* -- opening ---------------------------------------------------------------------------------- */
@@ -170,9 +171,9 @@ static int refusal_fields(ta_fields *fields)
     return rc;
 }
 
-static void refuse(ta_native *x, const ta_ws_handshake *hs)
+static void refuse(ta_native_exchange *x, const ta_ws_handshake *hs)
 {
-    ta_native_move(x, TA_RESPONSE_DONE);
+    ta_native_exchange_move(x, TA_RESPONSE_DONE);
     ta_response_started(x, hs->status);
     x->out.head.status = hs->status;
     if (refusal_fields(&x->out.head) != TA_OK) {
@@ -184,7 +185,7 @@ static void refuse(ta_native *x, const ta_ws_handshake *hs)
     (void)ta_resp_send(x->req, &head, ta_str_of(hs->reason, strlen(hs->reason)));
 }
 
-int ta_websock_open(ta_native *x)
+int ta_websocket_open(ta_native_exchange *x)
 {
     ta_ws_handshake hs;
     if (ta_ws_handshake_check(x->req, x->server->ws_deflate, &hs) != TA_OK) {
@@ -192,7 +193,7 @@ int ta_websock_open(ta_native *x)
         return 0;
     }
     TA_ASSERT(x->ws == NULL);
-    ta_websock *w = PyMem_Calloc(1, sizeof *w);
+    ta_websocket *w = PyMem_Calloc(1, sizeof *w);
     if (w == NULL) {
         PyErr_NoMemory();
         return -1;
@@ -204,7 +205,7 @@ int ta_websock_open(ta_native *x)
     return 1;
 }
 
-static PyObject *subprotocols(ta_native *x)
+static PyObject *subprotocols(ta_native_exchange *x)
 {
     size_t at = 0;
     ta_str protocol;
@@ -218,7 +219,7 @@ static PyObject *subprotocols(ta_native *x)
     return list;
 }
 
-int ta_websock_scope(ta_native *x, PyObject *scope)
+int ta_websocket_scope(ta_native_exchange *x, PyObject *scope)
 {
     const ta_names_state *n = &x->st->names;
     int rc = -1;
@@ -240,7 +241,7 @@ int ta_websock_scope(ta_native *x, PyObject *scope)
 
 /* -- receive ---------------------------------------------------------------------------------- */
 
-static PyObject *connect_message(ta_websock *w)
+static PyObject *connect_message(ta_websocket *w)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
@@ -249,7 +250,7 @@ static PyObject *connect_message(ta_websock *w)
     return dict;
 }
 
-static PyObject *data_message(ta_websock *w)
+static PyObject *data_message(ta_websocket *w)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
@@ -263,7 +264,7 @@ static PyObject *data_message(ta_websock *w)
     return dict;
 }
 
-static PyObject *disconnect_message(ta_websock *w)
+static PyObject *disconnect_message(ta_websocket *w)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *dict = PyDict_New();
@@ -278,10 +279,10 @@ static PyObject *disconnect_message(ta_websock *w)
     return dict;
 }
 
-static ta_outcome receive_advance(ta_co *co, PyObject *value)
+static ta_outcome receive_advance(ta_coroutine *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
-    ta_websock *w = io->x->ws;
+    ta_websocket *w = io->x->ws;
     ta_outcome outcome = TA_FAILED;
     PyObject *message = NULL;
     if (value == NULL && PyErr_Occurred())
@@ -299,7 +300,7 @@ static ta_outcome receive_advance(ta_co *co, PyObject *value)
     } else {
         PyObject *waiter = ta_waiters_add(&io->x->in.readers, io->x->base.ls);
         if (waiter != NULL)
-            outcome = ta_co_await(co, waiter);
+            outcome = ta_coroutine_await(co, waiter);
         goto done;
     }
     co->result = message;
@@ -311,15 +312,15 @@ done:
     return outcome;
 }
 
-PyObject *ta_websock_receive(ta_native *x)
+PyObject *ta_websocket_receive(ta_native_exchange *x)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.receive_type, NULL,
-                                      receive_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.receive_type,
+                                      NULL, receive_advance);
 }
 
 /* -- its end ---------------------------------------------------------------------------------- */
 
-static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
+static void log_outcome(ta_websocket *w, PyObject *result, PyObject *exc)
 {
     ta_state *st = w->x->st;
     if (exc != NULL) {
@@ -327,17 +328,17 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
                      (w->gone || w->x->server->stopping);
         if (!ended &&
             !PyErr_GivenExceptionMatches(exc, ta_server_objects_of(st)->ws.client_disconnected))
-            ta_native_log(w->x, "Exception in ASGI application\n", exc);
-    } else if (w->phase == TA_WEBSOCK_CONNECTING && !w->gone && !ta_end_is_due(w->x->asgi.end)) {
-        ta_native_log(w->x, "ASGI callable returned without completing handshake.", NULL);
-    } else if (w->phase == TA_WEBSOCK_DENYING && !w->gone) {
-        ta_native_log(w->x, "ASGI callable returned without completing response.", NULL);
+            ta_test_observer_log(w->x, "Exception in ASGI application\n", exc);
+    } else if (w->phase == TA_WEBSOCKET_CONNECTING && !w->gone && !ta_end_is_due(w->x->asgi.end)) {
+        ta_test_observer_log(w->x, "ASGI callable returned without completing handshake.", NULL);
+    } else if (w->phase == TA_WEBSOCKET_DENYING && !w->gone) {
+        ta_test_observer_log(w->x, "ASGI callable returned without completing response.", NULL);
     } else if (!Py_IsNone(result)) {
         PyObject *text =
             PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
         const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
         if (utf8 != NULL)
-            ta_native_log(w->x, utf8, NULL);
+            ta_test_observer_log(w->x, utf8, NULL);
         else
             PyErr_Clear();
         Py_XDECREF(text);
@@ -345,22 +346,22 @@ static void log_outcome(ta_websock *w, PyObject *result, PyObject *exc)
 }
 
 /* There is no answer, or not all of one. */
-static void give_up(ta_native *x)
+static void give_up(ta_native_exchange *x)
 {
     if (!ta_response_is_over(x->out.state))
         ta_response_break(x);
 }
 
-void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
+void ta_websocket_done(ta_native_exchange *x, PyObject *result, PyObject *exc)
 {
-    ta_websock *w = x->ws;
-    ta_websock_phase was = (ta_websock_phase)w->phase;
+    ta_websocket *w = x->ws;
+    ta_websocket_phase was = (ta_websocket_phase)w->phase;
     log_outcome(w, result, exc);
-    if (was != TA_WEBSOCK_CLOSED)
-        ta_websock_move(w, TA_WEBSOCK_CLOSED);
+    if (was != TA_WEBSOCKET_CLOSED)
+        ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
     ta_websocket_queue_clear(&w->queue);
     switch (was) {
-    case TA_WEBSOCK_CONNECTING:
+    case TA_WEBSOCKET_CONNECTING:
         if (w->gone) /* did not wait for the answer: nothing that is worth a line in a log */
             give_up(x);
         else if (ta_end_is_due(x->asgi.end))
@@ -368,10 +369,10 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
         else
             ta_response_plain(x, 500, "Internal Server Error");
         break;
-    case TA_WEBSOCK_DENYING:
+    case TA_WEBSOCKET_DENYING:
         give_up(x);
         break;
-    case TA_WEBSOCK_OPEN:
+    case TA_WEBSOCKET_OPEN:
         if (w->conn != NULL) {
             unsigned code = TA_WS_NORMAL;
             if (exc != NULL)
@@ -379,21 +380,21 @@ void ta_websock_done(ta_native *x, PyObject *result, PyObject *exc)
             ta_ws_close(w->conn, (uint16_t)code, TA_STR(""));
         }
         break;
-    case TA_WEBSOCK_CLOSED:
+    case TA_WEBSOCKET_CLOSED:
         break;
     }
-    ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL);
     wake(w);
 }
 
-int ta_websock_traverse(ta_native *x, visitproc visit, void *arg)
+int ta_websocket_traverse(ta_native_exchange *x, visitproc visit, void *arg)
 {
     return x->ws ? ta_websocket_queue_traverse(&x->ws->queue, visit, arg) : 0;
 }
 
-void ta_websock_free(ta_native *x)
+void ta_websocket_free(ta_native_exchange *x)
 {
-    ta_websock *w = x->ws;
+    ta_websocket *w = x->ws;
     x->ws = NULL;
     if (w == NULL)
         return;
@@ -404,7 +405,7 @@ void ta_websock_free(ta_native *x)
     PyMem_Free(w);
 }
 
-int ta_ws_init(PyObject *module, ta_state *st)
+int ta_websocket_init(PyObject *module, ta_state *st)
 {
     ta_server_objects_of(st)->ws.client_disconnected = PyErr_NewExceptionWithDoc(
         "turboapi._core.ClientDisconnected",

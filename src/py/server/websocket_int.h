@@ -14,18 +14,18 @@
  *        |                          ^
  *        +---------> DENYING -------+
  */
-typedef enum ta_websock_phase {
-    TA_WEBSOCK_CONNECTING, /* neither accepted nor refused */
-    TA_WEBSOCK_DENYING,    /* websocket.http.response.start was sent */
-    TA_WEBSOCK_OPEN,       /* accepted */
-    TA_WEBSOCK_CLOSED      /* refused, or closed by the application */
-} ta_websock_phase;
+typedef enum ta_websocket_phase {
+    TA_WEBSOCKET_CONNECTING, /* neither accepted nor refused */
+    TA_WEBSOCKET_DENYING,    /* websocket.http.response.start was sent */
+    TA_WEBSOCKET_OPEN,       /* accepted */
+    TA_WEBSOCKET_CLOSED      /* refused, or closed by the application */
+} ta_websocket_phase;
 
-struct ta_websock {
-    ta_native *x;       /* borrowed: it owns this */
-    ta_ws *conn;        /* owned; NULL before it is accepted and once the connection is gone */
-    ta_ws_handshake hs; /* its slices are the request's */
-    ta_list_node node;  /* in the server's websocks, all its life */
+struct ta_websocket {
+    ta_native_exchange *x; /* borrowed: it owns this */
+    ta_ws *conn;           /* owned; NULL before it is accepted and once the connection is gone */
+    ta_ws_handshake hs;    /* its slices are the request's */
+    ta_list_node node;     /* in the server's websocks, all its life */
     uint8_t phase;
     bool connect_given; /* receive() has given websocket.connect */
     bool ended;         /* websocket.disconnect is due, behind what is queued */
@@ -36,16 +36,17 @@ struct ta_websock {
     ta_websocket_queue queue; /* received, not yet asked for: str and bytes */
 };
 
-static inline void ta_websock_move(ta_websock *w, ta_websock_phase to)
+static inline void ta_websocket_move(ta_websocket *w, ta_websocket_phase to)
 {
-    TA_ASSERT(to > w->phase && (w->phase == TA_WEBSOCK_CONNECTING || to == TA_WEBSOCK_CLOSED));
+    TA_ASSERT(to > w->phase && (w->phase == TA_WEBSOCKET_CONNECTING || to == TA_WEBSOCKET_CLOSED));
     w->phase = (uint8_t)to;
 }
 
-/* What the WebSocket's frames are passed to, and written through; its context is the ta_websock. */
-extern const ta_ws_ops ta_websock_conn_ops;
+/* What the WebSocket's frames are passed to, and written through; its context is the ta_websocket.
+ */
+extern const ta_ws_ops ta_websocket_conn_ops;
 
 /* websocket.disconnect is due.  Steals reason, which may be NULL.  The first end counts. */
-void ta_websock_set_end(ta_websock *w, unsigned code, PyObject *reason);
+void ta_websocket_set_end(ta_websocket *w, unsigned code, PyObject *reason);
 
 #endif

@@ -5,7 +5,7 @@
  */
 #include "py/server/websocket_int.h"
 
-static ta_outcome client_disconnected(ta_websock *w)
+static ta_outcome client_disconnected(ta_websocket *w)
 {
     ta_end_hears(&w->x->asgi.end);
     PyErr_SetNone(ta_server_objects_of(w->x->st)->ws.client_disconnected);
@@ -24,9 +24,9 @@ static int get_some(PyObject *message, PyObject *key, PyObject **out)
 }
 
 /* The fields of the 101 answer in x->out.head. */
-static int make_answer(ta_websock *w, PyObject *message)
+static int make_answer(ta_websocket *w, PyObject *message)
 {
-    ta_native *x = w->x;
+    ta_native_exchange *x = w->x;
     const ta_names_state *n = &x->st->names;
     PyObject *protocol = NULL, *headers = NULL;
     ta_str name = {NULL, 0};
@@ -50,7 +50,7 @@ static int make_answer(ta_websock *w, PyObject *message)
         PyErr_NoMemory();
         goto done;
     }
-    rc = headers ? ta_head_add(&x->out.head, headers) : 0;
+    rc = headers ? ta_response_head_add(&x->out.head, headers) : 0;
 done:
     if (rc < 0)
         ta_fields_clear(&x->out.head);
@@ -59,9 +59,9 @@ done:
     return rc;
 }
 
-static ta_outcome send_accept(ta_websock *w, PyObject *message)
+static ta_outcome send_accept(ta_websocket *w, PyObject *message)
 {
-    ta_native *x = w->x;
+    ta_native_exchange *x = w->x;
     ta_ws_cfg cfg = x->server->ws_cfg;
     if (make_answer(w, message) < 0)
         return TA_FAILED;
@@ -69,7 +69,7 @@ static ta_outcome send_accept(ta_websock *w, PyObject *message)
         return client_disconnected(w);
     TA_ASSERT(w->conn == NULL);
     cfg.deflate = w->hs.deflate;
-    w->conn = ta_ws_new(x->base.ls->loop, &cfg, &ta_websock_conn_ops, w);
+    w->conn = ta_ws_new(x->base.ls->loop, &cfg, &ta_websocket_conn_ops, w);
     if (w->conn == NULL) {
         PyErr_NoMemory();
         return TA_FAILED;
@@ -82,39 +82,39 @@ static ta_outcome send_accept(ta_websock *w, PyObject *message)
         ta_ws_free(w->conn);
         w->conn = NULL;
         if (rc == TA_ECLOSED) {
-            ta_websock_gone(x);
+            ta_websocket_gone(x);
             return client_disconnected(w);
         }
         PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
         return TA_FAILED;
     }
-    ta_websock_move(w, TA_WEBSOCK_OPEN);
-    ta_native_move(x, TA_RESPONSE_UPGRADED);
+    ta_websocket_move(w, TA_WEBSOCKET_OPEN);
+    ta_native_exchange_move(x, TA_RESPONSE_UPGRADED);
     ta_response_started(x, 101);
     if (x->server->stopping)
-        ta_websock_shut_down(x);
+        ta_websocket_shut_down(x);
     return rc == TA_AGAIN ? TA_WAITS : TA_DONE;
 }
 
 /* A refusal without a response of the application's. */
-static void deny(ta_websock *w)
+static void deny(ta_websocket *w)
 {
-    ta_websock_move(w, TA_WEBSOCK_CLOSED);
-    ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
+    ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL);
     ta_response_plain(w->x, 403, "");
 }
 
-static ta_outcome send_denial_body(ta_websock *w, PyObject *message)
+static ta_outcome send_denial_body(ta_websocket *w, PyObject *message)
 {
     ta_outcome outcome = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
     if (ta_response_is_over(w->x->out.state)) {
-        ta_websock_move(w, TA_WEBSOCK_CLOSED);
-        ta_websock_set_end(w, TA_WS_ABNORMAL, NULL);
+        ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
+        ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL);
     }
     return outcome;
 }
 
-static ta_outcome send_piece(ta_websock *w, bool text, const ta_piece *piece)
+static ta_outcome send_piece(ta_websocket *w, bool text, const ta_piece *piece)
 {
     ta_lender lender;
     switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
@@ -131,7 +131,7 @@ static ta_outcome send_piece(ta_websock *w, bool text, const ta_piece *piece)
     }
 }
 
-static ta_outcome send_bytes(ta_websock *w, PyObject *data)
+static ta_outcome send_bytes(ta_websocket *w, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
@@ -142,7 +142,7 @@ static ta_outcome send_bytes(ta_websock *w, PyObject *data)
     return outcome;
 }
 
-static ta_outcome send_text(ta_websock *w, PyObject *text)
+static ta_outcome send_text(ta_websocket *w, PyObject *text)
 {
     Py_ssize_t len;
     const char *utf8 = PyUnicode_AsUTF8AndSize(text, &len);
@@ -151,7 +151,7 @@ static ta_outcome send_text(ta_websock *w, PyObject *text)
 }
 
 /* Nothing to send: taken. */
-static ta_outcome send_data(ta_websock *w, PyObject *message)
+static ta_outcome send_data(ta_websocket *w, PyObject *message)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *data = NULL;
@@ -166,7 +166,7 @@ static ta_outcome send_data(ta_websock *w, PyObject *message)
 }
 
 /* 0, or -1 with an exception. */
-static int send_close(ta_websock *w, PyObject *message)
+static int send_close(ta_websocket *w, PyObject *message)
 {
     const ta_names_state *n = &w->x->st->names;
     PyObject *value = NULL, *reason = NULL;
@@ -191,10 +191,10 @@ static int send_close(ta_websock *w, PyObject *message)
         Py_DECREF(reason);
         return -1;
     }
-    ta_websock_move(w, TA_WEBSOCK_CLOSED);
+    ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
     ta_websocket_queue_clear(&w->queue);
     ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
-    ta_websock_set_end(w, (unsigned)code, reason);
+    ta_websocket_set_end(w, (unsigned)code, reason);
     ta_waiters_wake(&w->x->in.readers);
     return 0;
 }
@@ -205,13 +205,13 @@ static ta_outcome unexpected(const char *wanted, PyObject *type)
     return TA_FAILED;
 }
 
-static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject *type)
+static ta_outcome take_first_message(ta_websocket *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->names;
     if (ta_asgi_io_same_text(type, n->websocket_accept))
         return send_accept(w, message);
     if (ta_asgi_io_same_text(type, n->websocket_close)) {
-        if (ta_watch_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+        if (ta_test_observer_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
             return TA_FAILED;
         deny(w);
         return TA_DONE;
@@ -219,7 +219,7 @@ static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject 
     if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
         if (ta_asgi_send_start(w->x, message) < 0)
             return TA_FAILED;
-        ta_websock_move(w, TA_WEBSOCK_DENYING);
+        ta_websocket_move(w, TA_WEBSOCKET_DENYING);
         return TA_DONE;
     }
     return unexpected(
@@ -227,28 +227,28 @@ static ta_outcome take_first_message(ta_websock *w, PyObject *message, PyObject 
 }
 
 /* TA_DONE: taken; TA_WAITS: taken, but wait for room. */
-static ta_outcome take_message(ta_websock *w, PyObject *message, PyObject *type)
+static ta_outcome take_message(ta_websocket *w, PyObject *message, PyObject *type)
 {
     const ta_names_state *n = &w->x->st->names;
-    if (w->phase != TA_WEBSOCK_CLOSED &&
-        (w->gone || (w->phase == TA_WEBSOCK_OPEN && w->conn == NULL))) {
+    if (w->phase != TA_WEBSOCKET_CLOSED &&
+        (w->gone || (w->phase == TA_WEBSOCKET_OPEN && w->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
         return ta_asgi_io_same_text(type, n->websocket_close) ? TA_DONE : client_disconnected(w);
     }
-    switch ((ta_websock_phase)w->phase) {
-    case TA_WEBSOCK_CONNECTING:
+    switch ((ta_websocket_phase)w->phase) {
+    case TA_WEBSOCKET_CONNECTING:
         return take_first_message(w, message, type);
-    case TA_WEBSOCK_DENYING:
+    case TA_WEBSOCKET_DENYING:
         if (ta_asgi_io_same_text(type, n->websocket_http_response_body))
             return send_denial_body(w, message);
         return unexpected("'websocket.http.response.body' but", type);
-    case TA_WEBSOCK_OPEN:
+    case TA_WEBSOCKET_OPEN:
         if (ta_asgi_io_same_text(type, n->websocket_send))
             return send_data(w, message);
         if (ta_asgi_io_same_text(type, n->websocket_close))
             return send_close(w, message) < 0 ? TA_FAILED : TA_DONE;
         return unexpected("'websocket.send' or 'websocket.close', but", type);
-    case TA_WEBSOCK_CLOSED:
+    case TA_WEBSOCKET_CLOSED:
         break;
     }
     PyErr_Format(PyExc_RuntimeError,
@@ -256,10 +256,10 @@ static ta_outcome take_message(ta_websock *w, PyObject *message, PyObject *type)
     return TA_FAILED;
 }
 
-static ta_outcome send_advance(ta_co *co, PyObject *value)
+static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
-    ta_websock *w = io->x->ws;
+    ta_websocket *w = io->x->ws;
     ta_outcome outcome = TA_FAILED;
     PyObject *message = io->message;
     io->message = NULL;
@@ -277,7 +277,7 @@ static ta_outcome send_advance(ta_co *co, PyObject *value)
             outcome = TA_DONE;
         } else if (outcome == TA_WAITS) {
             PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
-            outcome = waiter ? ta_co_await(co, waiter) : TA_FAILED;
+            outcome = waiter ? ta_coroutine_await(co, waiter) : TA_FAILED;
         }
     }
     Py_XDECREF(message);
@@ -286,8 +286,8 @@ static ta_outcome send_advance(ta_co *co, PyObject *value)
     return outcome;
 }
 
-PyObject *ta_websock_send(ta_native *x, PyObject *message)
+PyObject *ta_websocket_send(ta_native_exchange *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->xch_native.send_type, message,
-                                      send_advance);
+    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type,
+                                      message, send_advance);
 }

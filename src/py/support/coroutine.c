@@ -3,7 +3,7 @@
 
 #include <frameobject.h>
 
-void ta_co_init(ta_co *co, ta_outcome (*advance)(ta_co *, PyObject *))
+void ta_coroutine_init(ta_coroutine *co, ta_outcome (*advance)(ta_coroutine *, PyObject *))
 {
     co->advance = advance;
     co->delegate = NULL;
@@ -13,7 +13,7 @@ void ta_co_init(ta_co *co, ta_outcome (*advance)(ta_co *, PyObject *))
     co->started = co->running = co->finished = co->closing = co->inside = false;
 }
 
-int ta_co_traverse(ta_co *co, visitproc visit, void *arg)
+int ta_coroutine_traverse(ta_coroutine *co, visitproc visit, void *arg)
 {
     Py_VISIT(co->delegate);
     Py_VISIT(co->result);
@@ -22,7 +22,7 @@ int ta_co_traverse(ta_co *co, visitproc visit, void *arg)
     return 0;
 }
 
-void ta_co_clear(ta_co *co)
+void ta_coroutine_clear(ta_coroutine *co)
 {
     Py_CLEAR(co->delegate);
     Py_CLEAR(co->result);
@@ -46,7 +46,7 @@ static int is_iterable_coroutine(PyObject *obj)
     return (flags & CO_ITERABLE_COROUTINE) != 0;
 }
 
-ta_outcome ta_co_await(ta_co *co, PyObject *awaitable)
+ta_outcome ta_coroutine_await(ta_coroutine *co, PyObject *awaitable)
 {
     TA_ASSERT(co->delegate == NULL && awaitable != NULL);
     if (TA_LIKELY(PyCoro_CheckExact(awaitable)) || is_iterable_coroutine(awaitable)) {
@@ -88,7 +88,7 @@ static void convert_stop_iteration(void)
 }
 
 /* As a generator does: pushes an item of its own on the thread's stack of handled exceptions. */
-static void push_handled(ta_co *co)
+static void push_handled(ta_coroutine *co)
 {
     PyThreadState *ts = PyThreadState_Get();
     co->exc_item.exc_value = co->handled;
@@ -97,7 +97,7 @@ static void push_handled(ta_co *co)
 }
 
 /* The exception that is set stays set. */
-static void exit_context(ta_co *co)
+static void exit_context(ta_coroutine *co)
 {
     PyObject *exc = PyErr_GetRaisedException();
     co->inside = false;
@@ -107,7 +107,7 @@ static void exit_context(ta_co *co)
         PyErr_SetRaisedException(exc);
 }
 
-int ta_co_enter_context(ta_co *co)
+int ta_coroutine_enter_context(ta_coroutine *co)
 {
     TA_ASSERT(co->running && !co->inside);
     PyObject *context = PyContext_CopyCurrent();
@@ -120,14 +120,14 @@ int ta_co_enter_context(ta_co *co)
     return 0;
 }
 
-void ta_co_leave_context(ta_co *co)
+void ta_coroutine_leave_context(ta_coroutine *co)
 {
     if (co->inside)
         exit_context(co);
     Py_CLEAR(co->context);
 }
 
-void ta_co_enter(ta_co *co)
+void ta_coroutine_enter(ta_coroutine *co)
 {
     TA_ASSERT(!co->running && !co->inside);
     co->running = true;
@@ -140,7 +140,7 @@ void ta_co_enter(ta_co *co)
         push_handled(co);
 }
 
-void ta_co_leave(ta_co *co)
+void ta_coroutine_leave(ta_coroutine *co)
 {
     TA_ASSERT(co->running);
     co->running = false;
@@ -154,7 +154,7 @@ void ta_co_leave(ta_co *co)
     }
 }
 
-void ta_co_handle(ta_co *co, PyObject *exc)
+void ta_coroutine_handle(ta_coroutine *co, PyObject *exc)
 {
     TA_ASSERT(co->running && co->handled == NULL);
     co->handled = Py_NewRef(exc);
@@ -162,7 +162,7 @@ void ta_co_handle(ta_co *co, PyObject *exc)
 }
 
 /* Goes on after `outcome` until the machine waits or ends. */
-static PySendResult co_drive(ta_co *co, ta_outcome outcome, PyObject **result)
+static PySendResult co_drive(ta_coroutine *co, ta_outcome outcome, PyObject **result)
 {
     for (;;) {
         if (outcome == TA_WAITS) {
@@ -190,7 +190,7 @@ static PySendResult co_drive(ta_co *co, ta_outcome outcome, PyObject **result)
     }
 }
 
-static int co_may_run(ta_co *co)
+static int co_may_run(ta_coroutine *co)
 {
     if (co->running) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
@@ -203,9 +203,9 @@ static int co_may_run(ta_co *co)
     return 1;
 }
 
-PySendResult ta_co_am_send(PyObject *self, PyObject *arg, PyObject **result)
+PySendResult ta_coroutine_am_send(PyObject *self, PyObject *arg, PyObject **result)
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     *result = NULL;
     if (TA_UNLIKELY(!co_may_run(co)))
         return PYGEN_ERROR;
@@ -218,7 +218,7 @@ PySendResult ta_co_am_send(PyObject *self, PyObject *arg, PyObject **result)
         co->started = true;
     }
     Py_INCREF(self); /* the machine may drop whoever holds it */
-    ta_co_enter(co);
+    ta_coroutine_enter(co);
     ta_outcome outcome;
     PySendResult res;
     if (co->delegate == NULL) {
@@ -236,12 +236,12 @@ PySendResult ta_co_am_send(PyObject *self, PyObject *arg, PyObject **result)
     }
     res = co_drive(co, outcome, result);
 done:
-    ta_co_leave(co);
+    ta_coroutine_leave(co);
     Py_DECREF(self);
     return res;
 }
 
-PyObject *ta_co_self(PyObject *self)
+PyObject *ta_coroutine_self(PyObject *self)
 {
     return Py_NewRef(self);
 }
@@ -264,15 +264,15 @@ static PyObject *co_result(PySendResult res, PyObject *value)
     return NULL;
 }
 
-PyObject *ta_co_iternext(PyObject *self)
+PyObject *ta_coroutine_iternext(PyObject *self)
 {
-    return ta_co_send(self, Py_None);
+    return ta_coroutine_send(self, Py_None);
 }
 
-PyObject *ta_co_send(PyObject *self, PyObject *arg)
+PyObject *ta_coroutine_send(PyObject *self, PyObject *arg)
 {
     PyObject *value;
-    PySendResult res = ta_co_am_send(self, arg, &value);
+    PySendResult res = ta_coroutine_am_send(self, arg, &value);
     return co_result(res, value);
 }
 
@@ -350,7 +350,7 @@ static PyObject *stop_iteration_value(void)
 }
 
 /* Raises exc (steals) where the machine waits. */
-static PySendResult throw_here(ta_co *co, PyObject *exc, PyObject **result)
+static PySendResult throw_here(ta_coroutine *co, PyObject *exc, PyObject **result)
 {
     if (co->delegate != NULL) {
         if (PyErr_GivenExceptionMatches(exc, PyExc_GeneratorExit)) {
@@ -389,9 +389,9 @@ static PySendResult throw_here(ta_co *co, PyObject *exc, PyObject **result)
     return co_drive(co, co->advance(co, NULL), result);
 }
 
-PyObject *ta_co_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+PyObject *ta_coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     if (nargs < 1 || nargs > 3) {
         PyErr_SetString(PyExc_TypeError, "throw expected 1 to 3 arguments");
         return NULL;
@@ -405,18 +405,18 @@ PyObject *ta_co_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     }
     Py_INCREF(self);
     co->started = true;
-    ta_co_enter(co);
+    ta_coroutine_enter(co);
     PyObject *value = NULL;
     PySendResult res = throw_here(co, exc, &value);
-    ta_co_leave(co);
+    ta_coroutine_leave(co);
     value = co_result(res, value);
     Py_DECREF(self);
     return value;
 }
 
-PyObject *ta_co_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+PyObject *ta_coroutine_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     if (co->running) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
         return NULL;
@@ -429,10 +429,10 @@ PyObject *ta_co_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_INCREF(self);
     co->started = true;
     co->closing = true;
-    ta_co_enter(co);
+    ta_coroutine_enter(co);
     PyObject *value = NULL;
     PySendResult res = throw_here(co, exc, &value);
-    ta_co_leave(co);
+    ta_coroutine_leave(co);
     PyObject *ret = NULL;
     if (res == PYGEN_NEXT) {
         Py_DECREF(value);
@@ -450,24 +450,24 @@ PyObject *ta_co_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* -- what inspect, asyncio and anyio look at ----------------------------------------------- */
 
-PyObject *ta_co_get_running(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_running(PyObject *self, void *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(((ta_co *)self)->running);
+    return PyBool_FromLong(((ta_coroutine *)self)->running);
 }
 
-PyObject *ta_co_get_suspended(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_suspended(PyObject *self, void *Py_UNUSED(ignored))
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     return PyBool_FromLong(co->started && !co->running && !co->finished);
 }
 
-PyObject *ta_co_get_await(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_await(PyObject *self, void *Py_UNUSED(ignored))
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     return Py_NewRef(co->delegate ? co->delegate : Py_None);
 }
 
-PyObject *ta_co_get_code(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_code(PyObject *self, void *Py_UNUSED(ignored))
 {
     return (PyObject *)PyCode_NewEmpty("<turboapi>", Py_TYPE(self)->tp_name, 1);
 }
@@ -476,9 +476,9 @@ PyObject *ta_co_get_code(PyObject *self, void *Py_UNUSED(ignored))
  * None once finished; the frame of what is waited for, so that Task.get_stack() shows the user's
  * code; else an empty frame: "created" and "running" have one too.
  */
-PyObject *ta_co_get_frame(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_frame(PyObject *self, void *Py_UNUSED(ignored))
 {
-    ta_co *co = (ta_co *)self;
+    ta_coroutine *co = (ta_coroutine *)self;
     if (co->finished)
         Py_RETURN_NONE;
     if (co->delegate != NULL && PyCoro_CheckExact(co->delegate)) {
@@ -488,7 +488,7 @@ PyObject *ta_co_get_frame(PyObject *self, void *Py_UNUSED(ignored))
         Py_DECREF(frame);
     }
     PyObject *globals = PyDict_New();
-    PyObject *code = ta_co_get_code(self, NULL);
+    PyObject *code = ta_coroutine_get_code(self, NULL);
     PyObject *frame = NULL;
     if (globals != NULL && code != NULL)
         frame = (PyObject *)PyFrame_New(PyThreadState_Get(), (PyCodeObject *)code, globals, NULL);
@@ -497,7 +497,7 @@ PyObject *ta_co_get_frame(PyObject *self, void *Py_UNUSED(ignored))
     return frame;
 }
 
-PyObject *ta_co_get_origin(PyObject *self, void *Py_UNUSED(ignored))
+PyObject *ta_coroutine_get_origin(PyObject *self, void *Py_UNUSED(ignored))
 {
     (void)self;
     Py_RETURN_NONE;

@@ -11,10 +11,10 @@
 int ta_exc_init(PyObject *module, ta_state *st)
 {
     (void)module;
-    st->exc.cancelled_error = ta_import_attr("asyncio", "CancelledError");
+    st->exc.cancelled_error = ta_types_import("asyncio", "CancelledError");
     if (st->exc.cancelled_error == NULL)
         return -1;
-    PyObject *get_logger = ta_import_attr("logging", "getLogger");
+    PyObject *get_logger = ta_types_import("logging", "getLogger");
     if (get_logger == NULL)
         return -1;
     st->exc.error_logger = PyObject_CallFunction(get_logger, "s", "turboapi.error");
@@ -82,7 +82,7 @@ bool ta_exc_is_ctrl_c(PyObject *exc)
     if (!PyErr_GivenExceptionMatches(exc, PyExc_KeyboardInterrupt))
         return false;
     PyObject *other = PyErr_GetRaisedException();
-    PyObject *decide = ta_import_attr("turboapi._serving.signals", "is_ctrl_c");
+    PyObject *decide = ta_types_import("turboapi._serving.signals", "is_ctrl_c");
     PyObject *res = decide ? PyObject_CallOneArg(decide, exc) : NULL;
     bool yes = res == NULL || !Py_IsFalse(res); /* in doubt the process must end */
     Py_XDECREF(res);

@@ -10,19 +10,19 @@
 #include "py/support/types.h"
 
 typedef struct in_context {
-    ta_co co;
+    ta_coroutine co;
     PyObject *context;   /* owned */
     PyObject *awaitable; /* owned until the first step */
 } in_context;
 
-static ta_outcome advance(ta_co *co, PyObject *value)
+static ta_outcome advance(ta_coroutine *co, PyObject *value)
 {
     in_context *c = (in_context *)co;
     PyObject *awaitable = c->awaitable;
     TA_ASSERT(c->context != NULL); /* enter() has seen to it */
     c->awaitable = NULL;
     if (awaitable != NULL && value == NULL && !PyErr_Occurred())
-        return ta_co_await(co, awaitable);
+        return ta_coroutine_await(co, awaitable);
     Py_XDECREF(awaitable); /* thrown in before it was begun */
     co->result = value;
     return value ? TA_DONE : TA_FAILED;
@@ -56,7 +56,7 @@ static PySendResult am_send(PyObject *self, PyObject *arg, PyObject **result)
     *result = NULL;
     if (context == NULL)
         return PYGEN_ERROR;
-    PySendResult res = ta_co_am_send(self, arg, result);
+    PySendResult res = ta_coroutine_am_send(self, arg, result);
     leave(context);
     return res;
 }
@@ -66,7 +66,7 @@ static PyObject *send(PyObject *self, PyObject *arg)
     PyObject *context = enter(self);
     if (context == NULL)
         return NULL;
-    PyObject *res = ta_co_send(self, arg);
+    PyObject *res = ta_coroutine_send(self, arg);
     leave(context);
     return res;
 }
@@ -81,7 +81,7 @@ static PyObject *throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
     PyObject *context = enter(self);
     if (context == NULL)
         return NULL;
-    PyObject *res = ta_co_throw(self, args, nargs);
+    PyObject *res = ta_coroutine_throw(self, args, nargs);
     leave(context);
     return res;
 }
@@ -91,7 +91,7 @@ static PyObject *close_it(PyObject *self, PyObject *ignored)
     PyObject *context = enter(self);
     if (context == NULL)
         return NULL;
-    PyObject *res = ta_co_close(self, ignored);
+    PyObject *res = ta_coroutine_close(self, ignored);
     leave(context);
     return res;
 }
@@ -105,7 +105,7 @@ static PyObject *make(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
     in_context *c = PyObject_GC_New(in_context, ta_state_of_module(module)->in_context.type);
     if (c == NULL)
         return NULL;
-    ta_co_init(&c->co, advance);
+    ta_coroutine_init(&c->co, advance);
     c->context = Py_NewRef(args[0]);
     c->awaitable = Py_NewRef(args[1]);
     PyObject_GC_Track((PyObject *)c);
@@ -118,14 +118,14 @@ static int traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(c->context);
     Py_VISIT(c->awaitable);
-    return ta_co_traverse(&c->co, visit, arg);
+    return ta_coroutine_traverse(&c->co, visit, arg);
 }
 
 static int clear(PyObject *self)
 {
     in_context *c = (in_context *)self;
     c->co.finished = true;
-    ta_co_clear(&c->co);
+    ta_coroutine_clear(&c->co);
     Py_CLEAR(c->context);
     Py_CLEAR(c->awaitable);
     return 0;
@@ -148,13 +148,13 @@ static PyMethodDef methods[] = {
     {"close", close_it, METH_NOARGS, PyDoc_STR("close() -> None: ends the run here.")},
     {NULL},
 };
-static PyGetSetDef getset[] = {TA_CO_GETSET, {NULL}};
+static PyGetSetDef getset[] = {TA_COROUTINE_GETSET, {NULL}};
 
 static PyType_Slot slots[] = {
     {Py_tp_doc, "Awaits something in a context of its own."},
-    {Py_am_await, ta_co_self},
+    {Py_am_await, ta_coroutine_self},
     {Py_am_send, am_send},
-    {Py_tp_iter, ta_co_self},
+    {Py_tp_iter, ta_coroutine_self},
     {Py_tp_iternext, iternext},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
@@ -180,7 +180,7 @@ static PyMethodDef functions[] = {
 
 int ta_in_context_init(PyObject *module, ta_state *st)
 {
-    if (ta_add_type(module, &spec, NULL, &st->in_context.type) < 0)
+    if (ta_types_add(module, &spec, NULL, &st->in_context.type) < 0)
         return -1;
     return PyModule_AddFunctions(module, functions);
 }

@@ -5,7 +5,7 @@
  */
 #include "py/support/types.h"
 
-int ta_add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **out)
+int ta_types_add(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **out)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
     if (type == NULL)
@@ -16,7 +16,7 @@ int ta_add_type(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObj
     return 0;
 }
 
-PyObject *ta_import_attr(const char *module, const char *attr)
+PyObject *ta_types_import(const char *module, const char *attr)
 {
     PyObject *mod = PyImport_ImportModule(module);
     if (mod == NULL)
@@ -26,9 +26,9 @@ PyObject *ta_import_attr(const char *module, const char *attr)
     return res;
 }
 
-int ta_import_optional(const char *module, const char *attr, PyObject **out)
+int ta_types_import_optional(const char *module, const char *attr, PyObject **out)
 {
-    *out = ta_import_attr(module, attr);
+    *out = ta_types_import(module, attr);
     if (*out != NULL)
         return 1;
     if (!PyErr_ExceptionMatches(PyExc_ImportError) && !PyErr_ExceptionMatches(PyExc_AttributeError))

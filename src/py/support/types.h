@@ -13,11 +13,11 @@
  * Makes a heap type of the module and, with `name`, adds it there.  *out is owned by the caller,
  * even when adding failed.  0, or -1 with an exception.
  */
-TA_MUST_CHECK int ta_add_type(PyObject *module, PyType_Spec *spec, const char *name,
-                              PyTypeObject **out);
+TA_MUST_CHECK int ta_types_add(PyObject *module, PyType_Spec *spec, const char *name,
+                               PyTypeObject **out);
 /* module.attr: a new reference, or NULL with an exception. */
-PyObject *ta_import_attr(const char *module, const char *attr);
+PyObject *ta_types_import(const char *module, const char *attr);
 /* The same of what need not be there: 1 and *out; 0: no such module or attribute; -1. */
-TA_MUST_CHECK int ta_import_optional(const char *module, const char *attr, PyObject **out);
+TA_MUST_CHECK int ta_types_import_optional(const char *module, const char *attr, PyObject **out);
 
 #endif
