@@ -88,9 +88,9 @@ static PyObject *send_vectorcall(PyObject *self, PyObject *const *args, size_t n
     return PyObject_Vectorcall(x->send, args, nargsf, kwnames);
 }
 
-static PyObject *asgi_get_send(ta_exchange *x)
+static PyObject *asgi_get_send(ta_exchange *exchange)
 {
-    xch_asgi *self = (xch_asgi *)x;
+    xch_asgi *self = (xch_asgi *)exchange;
     if (self->send == NULL)
         return unavailable("Send");
     asgi_send *send = PyObject_GC_New(asgi_send, ta_exchange_objects_of(self->st)->send_type);
@@ -127,47 +127,47 @@ static PyObject *asgi_path_params(ta_exchange *x)
 
 /* -- body ---------------------------------------------------------------------------------- */
 
-static ta_outcome asgi_body_get(ta_exchange *x, PyObject **out)
+static ta_outcome asgi_body_get(ta_exchange *exchange, PyObject **out)
 {
-    xch_asgi *self = (xch_asgi *)x;
-    if (x->body_bytes != NULL) {
-        *out = Py_NewRef(x->body_bytes);
+    xch_asgi *self = (xch_asgi *)exchange;
+    if (exchange->body_bytes != NULL) {
+        *out = Py_NewRef(exchange->body_bytes);
         return TA_DONE;
     }
     if (self->receive == NULL) {
         unavailable("Receive");
         return TA_FAILED;
     }
-    asgi_body *b =
-        (asgi_body *)new_co(ta_exchange_objects_of(self->st)->body_type, sizeof *b, body_advance);
-    if (b == NULL)
+    asgi_body *gather = (asgi_body *)new_co(ta_exchange_objects_of(self->st)->body_type,
+                                            sizeof *gather, body_advance);
+    if (gather == NULL)
         return TA_FAILED;
-    b->x = (xch_asgi *)Py_NewRef((PyObject *)self);
-    PyObject_GC_Track(b);
-    *out = (PyObject *)b;
+    gather->x = (xch_asgi *)Py_NewRef((PyObject *)self);
+    PyObject_GC_Track(gather);
+    *out = (PyObject *)gather;
     return TA_WAITS;
 }
 
 /* Keeps a chunk (borrowed) that is not empty.  0 or -1. */
-static int keep_chunk(asgi_body *b, PyObject *chunk)
+static int keep_chunk(asgi_body *gather, PyObject *chunk)
 {
-    if (b->first == NULL) {
-        b->first = Py_NewRef(chunk);
+    if (gather->first == NULL) {
+        gather->first = Py_NewRef(chunk);
         return 0;
     }
-    if (b->chunks == NULL) {
-        b->chunks = PyList_New(1);
-        if (b->chunks == NULL)
+    if (gather->chunks == NULL) {
+        gather->chunks = PyList_New(1);
+        if (gather->chunks == NULL)
             return -1;
-        PyList_SET_ITEM(b->chunks, 0, Py_NewRef(b->first));
+        PyList_SET_ITEM(gather->chunks, 0, Py_NewRef(gather->first));
     }
-    return PyList_Append(b->chunks, chunk);
+    return PyList_Append(gather->chunks, chunk);
 }
 
 /* Takes http.request.  TA_DONE: the body is complete; TA_WAITS: more is to come. */
-static ta_outcome take_request_message(asgi_body *b, PyObject *message)
+static ta_outcome take_request_message(asgi_body *gather, PyObject *message)
 {
-    const ta_names_state *names = &b->x->st->names;
+    const ta_names_state *names = &gather->x->st->names;
     PyObject *chunk = NULL, *more = NULL;
     ta_outcome outcome = TA_FAILED;
     if (scope_get(message, names->body, &chunk) < 0 ||
@@ -175,7 +175,7 @@ static ta_outcome take_request_message(asgi_body *b, PyObject *message)
         goto done;
     int some = chunk ? PyObject_IsTrue(chunk) : 0;
     int last = more ? PyObject_Not(more) : 1;
-    if (some >= 0 && last >= 0 && (!some || keep_chunk(b, chunk) == 0))
+    if (some >= 0 && last >= 0 && (!some || keep_chunk(gather, chunk) == 0))
         outcome = last ? TA_DONE : TA_WAITS;
 done:
     Py_XDECREF(chunk);
@@ -184,9 +184,9 @@ done:
 }
 
 /* Takes one message (steals).  As take_request_message. */
-static ta_outcome body_message(asgi_body *b, PyObject *message)
+static ta_outcome body_message(asgi_body *gather, PyObject *message)
 {
-    ta_state *st = b->x->st;
+    ta_state *st = gather->x->st;
     PyObject *type = PyObject_GetItem(message, st->names.type);
     ta_outcome outcome = TA_FAILED;
     if (type == NULL)
@@ -200,7 +200,7 @@ static ta_outcome body_message(asgi_body *b, PyObject *message)
     } else if (!is_request) {
         outcome = TA_WAITS;
     } else {
-        outcome = take_request_message(b, message);
+        outcome = take_request_message(gather, message);
     }
 done:
     Py_XDECREF(type);
@@ -215,20 +215,20 @@ static void body_drop(asgi_body *b)
     Py_CLEAR(b->x);
 }
 
-static ta_outcome body_done(asgi_body *b)
+static ta_outcome body_done(asgi_body *gather)
 {
     PyObject *bytes;
-    if (b->first != NULL && b->chunks == NULL && PyBytes_CheckExact(b->first)) {
-        bytes = Py_NewRef(b->first);
+    if (gather->first != NULL && gather->chunks == NULL && PyBytes_CheckExact(gather->first)) {
+        bytes = Py_NewRef(gather->first);
     } else {
         PyObject *empty = PyBytes_FromStringAndSize(NULL, 0);
         if (empty == NULL)
             return TA_FAILED;
-        if (b->chunks != NULL) {
-            bytes = PyObject_CallMethod(empty, "join", "O", b->chunks);
+        if (gather->chunks != NULL) {
+            bytes = PyObject_CallMethod(empty, "join", "O", gather->chunks);
             Py_DECREF(empty);
-        } else if (b->first != NULL) {
-            bytes = PyBytes_FromObject(b->first);
+        } else if (gather->first != NULL) {
+            bytes = PyBytes_FromObject(gather->first);
             Py_DECREF(empty);
         } else {
             bytes = empty;
@@ -236,40 +236,40 @@ static ta_outcome body_done(asgi_body *b)
         if (bytes == NULL)
             return TA_FAILED;
     }
-    if (b->x->base.body_bytes == NULL)
-        b->x->base.body_bytes = Py_NewRef(bytes);
-    b->co.result = bytes;
+    if (gather->x->base.body_bytes == NULL)
+        gather->x->base.body_bytes = Py_NewRef(bytes);
+    gather->co.result = bytes;
     return TA_DONE;
 }
 
 static ta_outcome body_advance(ta_coroutine *co, PyObject *value)
 {
-    asgi_body *b = (asgi_body *)co;
+    asgi_body *gather = (asgi_body *)co;
     ta_outcome outcome = TA_WAITS;
-    TA_ASSERT(b->x != NULL); /* not after its end */
+    TA_ASSERT(gather->x != NULL); /* not after its end */
     if (value != NULL)
-        outcome = body_message(b, value);
+        outcome = body_message(gather, value);
     else if (PyErr_Occurred())
         outcome = TA_FAILED;
     if (outcome == TA_WAITS) {
-        PyObject *aw = PyObject_CallNoArgs(b->x->receive);
+        PyObject *aw = PyObject_CallNoArgs(gather->x->receive);
         outcome = aw ? ta_coroutine_await(co, aw) : TA_FAILED;
     } else if (outcome == TA_DONE) {
-        outcome = body_done(b);
+        outcome = body_done(gather);
     }
     if (outcome != TA_WAITS)
-        body_drop(b);
+        body_drop(gather);
     return outcome;
 }
 
 static int body_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    asgi_body *b = (asgi_body *)self;
+    asgi_body *gather = (asgi_body *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(b->x);
-    Py_VISIT(b->first);
-    Py_VISIT(b->chunks);
-    return ta_coroutine_traverse(&b->co, visit, arg);
+    Py_VISIT(gather->x);
+    Py_VISIT(gather->first);
+    Py_VISIT(gather->chunks);
+    return ta_coroutine_traverse(&gather->co, visit, arg);
 }
 
 static int body_clear(PyObject *self)
@@ -283,13 +283,13 @@ static int body_clear(PyObject *self)
 
 /* -- respond ---------------------------------------------------------------------------------- */
 
-static ta_outcome asgi_respond_op(ta_exchange *x, const ta_response_head *head,
+static ta_outcome asgi_respond_op(ta_exchange *exchange, const ta_response_head *head,
                                   PyObject *raw_headers, const ta_piece *body, PyObject **awaitable)
 {
-    PyObject *send = asgi_get_send(x); /* notes the start when it is really sent */
+    PyObject *send = asgi_get_send(exchange); /* notes the start when it is really sent */
     if (send == NULL)
         return TA_FAILED;
-    *awaitable = ta_asgi_respond_new(((xch_asgi *)x)->st, send, head, raw_headers, body);
+    *awaitable = ta_asgi_respond_new(((xch_asgi *)exchange)->st, send, head, raw_headers, body);
     return *awaitable ? TA_WAITS : TA_FAILED;
 }
 
@@ -418,15 +418,15 @@ ta_exchange *ta_asgi_exchange_of(ta_state *st, PyObject *connection)
     PyObject *scope = PyObject_GetAttr(connection, st->names.scope);
     if (scope == NULL)
         return NULL;
-    ta_exchange *x = ta_asgi_exchange_new(st, scope, NULL, NULL);
+    ta_exchange *exchange = ta_asgi_exchange_new(st, scope, NULL, NULL);
     Py_DECREF(scope);
-    if (x == NULL)
+    if (exchange == NULL)
         return NULL;
-    x->request = Py_NewRef(connection);
+    exchange->request = Py_NewRef(connection);
     PyObject *type = (PyObject *)Py_TYPE(connection);
-    x->custom_request = type != ta_exchange_objects_of(st)->request_type &&
-                        type != ta_exchange_objects_of(st)->websocket_type;
-    return x;
+    exchange->custom_request = type != ta_exchange_objects_of(st)->request_type &&
+                               type != ta_exchange_objects_of(st)->websocket_type;
+    return exchange;
 }
 
 /* -- the types -------------------------------------------------------------------------------- */

@@ -12,13 +12,13 @@ void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops)
     x->max_body = UINT64_MAX;
 }
 
-int ta_exchange_traverse(ta_exchange *x, visitproc visit, void *arg)
+int ta_exchange_traverse(ta_exchange *exchange, visitproc visit, void *arg)
 {
-    Py_VISIT(x->path_params);
-    Py_VISIT(x->scope_items);
-    Py_VISIT(x->scope_dict);
-    Py_VISIT(x->request);
-    Py_VISIT(x->body_bytes);
+    Py_VISIT(exchange->path_params);
+    Py_VISIT(exchange->scope_items);
+    Py_VISIT(exchange->scope_dict);
+    Py_VISIT(exchange->request);
+    Py_VISIT(exchange->body_bytes);
     return 0;
 }
 
@@ -71,14 +71,14 @@ bool ta_exchange_header(const ta_exchange *x, const char *name, size_t len, ta_s
     return true;
 }
 
-PyObject *ta_exchange_request(ta_exchange *x, PyObject *new_request)
+PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request)
 {
-    if (x->request != NULL)
-        return Py_NewRef(x->request);
+    if (exchange->request != NULL)
+        return Py_NewRef(exchange->request);
     PyObject *request = NULL;
-    PyObject *scope = x->ops->scope(x);
-    PyObject *receive = scope ? x->ops->receive(x) : NULL;
-    PyObject *send = receive ? x->ops->send(x) : NULL;
+    PyObject *scope = exchange->ops->scope(exchange);
+    PyObject *receive = scope ? exchange->ops->receive(exchange) : NULL;
+    PyObject *send = receive ? exchange->ops->send(exchange) : NULL;
     if (send != NULL) {
         PyObject *args[] = {NULL, scope, receive, send};
         request =
@@ -89,23 +89,24 @@ PyObject *ta_exchange_request(ta_exchange *x, PyObject *new_request)
     Py_XDECREF(scope);
     if (request == NULL)
         return NULL;
-    if (x->body_bytes != NULL && PyObject_SetAttrString(request, "_body", x->body_bytes) < 0) {
+    if (exchange->body_bytes != NULL &&
+        PyObject_SetAttrString(request, "_body", exchange->body_bytes) < 0) {
         Py_DECREF(request);
         return NULL;
     }
-    if (x->request != NULL) { /* made by code that ran meanwhile */
+    if (exchange->request != NULL) { /* made by code that ran meanwhile */
         Py_DECREF(request);
-        return Py_NewRef(x->request);
+        return Py_NewRef(exchange->request);
     }
-    x->request = request;
+    exchange->request = request;
     return Py_NewRef(request);
 }
 
-PyObject *ta_exchange_call(ta_exchange *x, PyObject *app)
+PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app)
 {
-    PyObject *scope = x->ops->scope(x);
-    PyObject *receive = scope ? x->ops->receive(x) : NULL;
-    PyObject *send = receive ? x->ops->send(x) : NULL;
+    PyObject *scope = exchange->ops->scope(exchange);
+    PyObject *receive = scope ? exchange->ops->receive(exchange) : NULL;
+    PyObject *send = receive ? exchange->ops->send(exchange) : NULL;
     PyObject *res = NULL;
     if (send != NULL) {
         PyObject *args[] = {NULL, scope, receive, send};

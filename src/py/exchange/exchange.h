@@ -113,21 +113,21 @@ struct ta_exchange {
 };
 
 /* Common part of the types.  init: zeroes all but PyObject_HEAD. */
-void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops);
-int ta_exchange_traverse(ta_exchange *x, visitproc visit, void *arg);
+void ta_exchange_init(ta_exchange *exchange, const ta_exchange_ops *ops);
+int ta_exchange_traverse(ta_exchange *exchange, visitproc visit, void *arg);
 void ta_exchange_clear(
-    ta_exchange *x); /* also when the slices of a native exchange become invalid */
+    ta_exchange *exchange); /* also when the slices of a native exchange become invalid */
 
 /* Finds the first header with that lower-case name; false when there is none. */
-bool ta_exchange_header(const ta_exchange *x, const char *name, size_t len, ta_str *out);
+bool ta_exchange_header(const ta_exchange *exchange, const char *name, size_t len, ta_str *out);
 
 /* Calls app(scope, receive, send); what it returns, or NULL with an exception. */
-PyObject *ta_exchange_call(ta_exchange *x, PyObject *app);
+PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app);
 
 /*
  * The Request of the exchange, made by `new_request(scope, receive, send)` when first asked for
  * (its _body is set if the body was read).  New reference, or NULL with an exception.
  */
-PyObject *ta_exchange_request(ta_exchange *x, PyObject *new_request);
+PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request);
 
 #endif

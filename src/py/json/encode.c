@@ -29,7 +29,7 @@ typedef struct enc {
     bool item; /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
 } enc;
 
-static int encode(enc *e, PyObject *v);
+static int encode(enc *encoder, PyObject *v);
 
 /* A comma or a colon. */
 static inline int put_mark(enc *e, char mark)
@@ -50,32 +50,32 @@ static inline int encode_str(enc *e, PyObject *v)
 
 /* -- scalars ----------------------------------------------------------------------------------- */
 
-static int encode_double(enc *e, double v)
+static int encode_double(enc *encoder, double v)
 {
     if (TA_UNLIKELY(!isfinite(v)))
-        return e->item ? ta_writer_text(&e->o, "null", 4) : 0;
-    if (ta_writer_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
+        return encoder->item ? ta_writer_text(&encoder->o, "null", 4) : 0;
+    if (ta_writer_room(&encoder->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
-    e->o.at = ta_json_write_double(e->o.at, v);
+    encoder->o.at = ta_json_write_double(encoder->o.at, v);
     return 1;
 }
 
 /* Encodes the plain values; 2 when it is none of them. */
-static inline int encode_scalar(enc *e, PyObject *v)
+static inline int encode_scalar(enc *encoder, PyObject *v)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
-        return encode_str(e, v);
+        return encode_str(encoder, v);
     if (type == &PyLong_Type)
-        return ta_writer_int(&e->o, v);
+        return ta_writer_int(&encoder->o, v);
     if (v == Py_None)
-        return ta_writer_text(&e->o, "null", 4);
+        return ta_writer_text(&encoder->o, "null", 4);
     if (v == Py_True)
-        return ta_writer_text(&e->o, "true", 4);
+        return ta_writer_text(&encoder->o, "true", 4);
     if (v == Py_False)
-        return ta_writer_text(&e->o, "false", 5);
+        return ta_writer_text(&encoder->o, "false", 5);
     if (type == &PyFloat_Type)
-        return encode_double(e, PyFloat_AS_DOUBLE(v));
+        return encode_double(encoder, PyFloat_AS_DOUBLE(v));
     return 2;
 }
 
@@ -110,26 +110,26 @@ static bool is_hidden_key(PyObject *key)
 
 /* Writes the key and its colon.  Only keys that jsonable_encoder leaves unchanged, so that no two
  * of them become one. */
-static int encode_key(enc *e, PyObject *key)
+static int encode_key(enc *encoder, PyObject *key)
 {
     int rc;
     if (TA_LIKELY(PyUnicode_CheckExact(key))) {
-        rc = encode_str(e, key);
+        rc = encode_str(encoder, key);
     } else {
         if (PyFloat_CheckExact(key) && !isfinite(PyFloat_AS_DOUBLE(key)))
             return 0;
-        if (ta_writer_put(&e->o, '"') < 0)
+        if (ta_writer_put(&encoder->o, '"') < 0)
             return -1;
-        rc = encode_scalar(e, key);
+        rc = encode_scalar(encoder, key);
         if (rc == 2)
             return 0;
         if (rc == 1)
-            rc = ta_writer_put(&e->o, '"');
+            rc = ta_writer_put(&encoder->o, '"');
     }
-    return rc == 1 ? put_mark(e, ':') : rc;
+    return rc == 1 ? put_mark(encoder, ':') : rc;
 }
 
-static int encode_dict_locked(enc *e, PyObject *dict)
+static int encode_dict_locked(enc *encoder, PyObject *dict)
 {
     Py_ssize_t pos = 0;
     Py_ssize_t size = PyDict_GET_SIZE(dict);
@@ -142,11 +142,11 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             continue;
         Py_INCREF(key);
         Py_INCREF(value);
-        int rc = put_before(e, before);
+        int rc = put_before(encoder, before);
         if (rc == 1)
-            rc = encode_key(e, key);
+            rc = encode_key(encoder, key);
         if (rc == 1)
-            rc = encode(e, value);
+            rc = encode(encoder, value);
         Py_DECREF(key);
         Py_DECREF(value);
         if (rc != 1)
@@ -155,30 +155,30 @@ static int encode_dict_locked(enc *e, PyObject *dict)
             return 0; /* changed under us */
         before = ',';
     }
-    if (before == '{' && ta_writer_put(&e->o, '{') < 0)
+    if (before == '{' && ta_writer_put(&encoder->o, '{') < 0)
         return -1;
-    return ta_writer_put(&e->o, '}');
+    return ta_writer_put(&encoder->o, '}');
 }
 
-static int encode_dict(enc *e, PyObject *dict)
+static int encode_dict(enc *encoder, PyObject *dict)
 {
     int rc;
 #ifdef Py_GIL_DISABLED
     Py_BEGIN_CRITICAL_SECTION(dict);
-    rc = encode_dict_locked(e, dict);
+    rc = encode_dict_locked(encoder, dict);
     Py_END_CRITICAL_SECTION();
 #else
-    rc = encode_dict_locked(e, dict);
+    rc = encode_dict_locked(encoder, dict);
 #endif
     return rc;
 }
 
-static int encode_list(enc *e, PyObject *list)
+static int encode_list(enc *encoder, PyObject *list)
 {
-    if (ta_writer_put(&e->o, '[') < 0)
+    if (ta_writer_put(&encoder->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (i > 0 && put_mark(e, ',') < 0)
+        if (i > 0 && put_mark(encoder, ',') < 0)
             return -1;
 #ifdef Py_GIL_DISABLED
         PyObject *item = PyList_GetItemRef(list, i);
@@ -189,31 +189,31 @@ static int encode_list(enc *e, PyObject *list)
 #else
         PyObject *item = Py_NewRef(PyList_GET_ITEM(list, i));
 #endif
-        int rc = encode(e, item);
+        int rc = encode(encoder, item);
         Py_DECREF(item);
         if (rc != 1)
             return rc;
     }
-    return ta_writer_put(&e->o, ']');
+    return ta_writer_put(&encoder->o, ']');
 }
 
-static int encode_tuple(enc *e, PyObject *tuple)
+static int encode_tuple(enc *encoder, PyObject *tuple)
 {
-    if (ta_writer_put(&e->o, '[') < 0)
+    if (ta_writer_put(&encoder->o, '[') < 0)
         return -1;
     Py_ssize_t n = PyTuple_GET_SIZE(tuple);
     for (Py_ssize_t i = 0; i < n; i++) {
-        if (i > 0 && put_mark(e, ',') < 0)
+        if (i > 0 && put_mark(encoder, ',') < 0)
             return -1;
-        int rc = encode(e, PyTuple_GET_ITEM(tuple, i)); /* the caller holds the tuple */
+        int rc = encode(encoder, PyTuple_GET_ITEM(tuple, i)); /* the caller holds the tuple */
         if (rc != 1)
             return rc;
     }
-    return ta_writer_put(&e->o, ']');
+    return ta_writer_put(&encoder->o, ']');
 }
 
 /* set, frozenset, deque: in the order of their iterators. */
-static int encode_iterable(enc *e, PyObject *v)
+static int encode_iterable(enc *encoder, PyObject *v)
 {
     PyObject *iter = PyObject_GetIter(v);
     if (!iter)
@@ -222,9 +222,9 @@ static int encode_iterable(enc *e, PyObject *v)
     PyObject *item;
     int rc = 1;
     while (rc == 1 && (item = PyIter_Next(iter)) != NULL) {
-        rc = put_before(e, before);
+        rc = put_before(encoder, before);
         if (rc == 1)
-            rc = encode(e, item);
+            rc = encode(encoder, item);
         Py_DECREF(item);
         before = ',';
     }
@@ -233,9 +233,9 @@ static int encode_iterable(enc *e, PyObject *v)
         return rc;
     if (PyErr_Occurred())
         return ta_writer_refuse(); /* changed while iterated over */
-    if (before == '[' && ta_writer_put(&e->o, '[') < 0)
+    if (before == '[' && ta_writer_put(&encoder->o, '[') < 0)
         return -1;
-    return ta_writer_put(&e->o, ']');
+    return ta_writer_put(&encoder->o, ']');
 }
 
 /* -- types of the standard library ------------------------------------------------------------ */
@@ -248,24 +248,24 @@ static int encode_moment(enc *e, PyObject *v)
 }
 
 /* total_seconds(): whole microseconds over a million, rounded once. */
-static int encode_timedelta(enc *e, PyObject *v)
+static int encode_timedelta(enc *encoder, PyObject *v)
 {
     int64_t us = ((int64_t)PyDateTime_DELTA_GET_DAYS(v) * 86400 + PyDateTime_DELTA_GET_SECONDS(v));
     const int64_t exact = INT64_C(1) << 53; /* a double holds every integer up to here */
     if (us < exact / 1000000 && us > -exact / 1000000) {
         us = us * 1000000 + PyDateTime_DELTA_GET_MICROSECONDS(v);
-        return encode_double(e, (double)us / 1e6);
+        return encode_double(encoder, (double)us / 1e6);
     }
-    return encode_result(e, PyObject_CallMethodNoArgs(v, e->js->str_total_seconds));
+    return encode_result(encoder, PyObject_CallMethodNoArgs(v, encoder->js->str_total_seconds));
 }
 
 /* Becomes an int when its notation has no fraction, else a float. */
-static int encode_decimal(enc *e, PyObject *v)
+static int encode_decimal(enc *encoder, PyObject *v)
 {
-    PyObject *parts = PyObject_CallMethodNoArgs(v, e->js->str_as_tuple);
+    PyObject *parts = PyObject_CallMethodNoArgs(v, encoder->js->str_as_tuple);
     if (!parts)
         return ta_writer_refuse();
-    PyObject *exponent = PyObject_GetAttr(parts, e->js->str_exponent);
+    PyObject *exponent = PyObject_GetAttr(parts, encoder->js->str_exponent);
     Py_DECREF(parts);
     if (!exponent)
         return ta_writer_refuse();
@@ -280,7 +280,7 @@ static int encode_decimal(enc *e, PyObject *v)
         whole = n >= 0;
     }
     Py_DECREF(exponent);
-    return encode_result(e, whole ? PyNumber_Long(v) : PyNumber_Float(v));
+    return encode_result(encoder, whole ? PyNumber_Long(v) : PyNumber_Float(v));
 }
 
 static int encode_bytes(enc *e, PyObject *v)
@@ -300,15 +300,15 @@ static int encode_converted(enc *e, PyObject *v)
     return rc;
 }
 
-static int encode_model(enc *e, PyObject *v)
+static int encode_model(enc *encoder, PyObject *v)
 {
-    const ta_json_objects *js = e->js;
-    PyObject *shape = e->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
+    const ta_json_objects *js = encoder->js;
+    PyObject *shape = encoder->item ? NULL : ta_shape_of_model(js, Py_TYPE(v));
     if (shape != NULL) {
         TA_ASSERT(Py_IS_TYPE(shape, js->shape_type));
-        ta_writer_commit(&e->o);
-        int rc = ta_shape_encode(shape, js, v, true, e->o.buf);
-        ta_writer_resume(&e->o);
+        ta_writer_commit(&encoder->o);
+        int rc = ta_shape_encode(shape, js, v, true, encoder->o.buf);
+        ta_writer_resume(&encoder->o);
         Py_DECREF(shape);
         if (rc != 0)
             return rc;
@@ -318,14 +318,14 @@ static int encode_model(enc *e, PyObject *v)
     /* self, mode, include, exclude, by_alias, exclude_unset, exclude_none, exclude_defaults */
     PyObject *args[8] = {v, js->dump_mode, Py_None, Py_None, Py_True, Py_False, Py_False, Py_False};
     return encode_converted(
-        e, PyObject_VectorcallMethod(js->str_model_dump, args, 1, js->dump_kwnames));
+        encoder, PyObject_VectorcallMethod(js->str_model_dump, args, 1, js->dump_kwnames));
 }
 
-static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
+static int encode_foreign(enc *encoder, PyObject *v, PyTypeObject *type)
 {
-    const ta_json_objects *js = e->js;
+    const ta_json_objects *js = encoder->js;
     if (js->model_type && PyType_IsSubtype(type, js->model_type))
-        return encode_model(e, v);
+        return encode_model(encoder, v);
 
     PyObject *fields;
     int dataclass = PyObject_GetOptionalAttr((PyObject *)type, js->str_dataclass_fields, &fields);
@@ -333,51 +333,51 @@ static int encode_foreign(enc *e, PyObject *v, PyTypeObject *type)
         return ta_writer_refuse();
     Py_XDECREF(fields);
     if (dataclass)
-        return encode_converted(e, PyObject_CallOneArg(js->asdict, v));
+        return encode_converted(encoder, PyObject_CallOneArg(js->asdict, v));
 
     /* An enum's value is passed to json.dumps unchanged: only what that knows. */
     if (PyType_IsSubtype(Py_TYPE(type), js->enum_meta))
-        return encode_result(e, PyObject_GetAttr(v, js->str_value));
+        return encode_result(encoder, PyObject_GetAttr(v, js->str_value));
     return 0;
 }
 
 /* Encodes everything but the built-in containers. */
-static int encode_other(enc *e, PyObject *v, PyTypeObject *type)
+static int encode_other(enc *encoder, PyObject *v, PyTypeObject *type)
 {
-    const ta_json_objects *js = e->js;
+    const ta_json_objects *js = encoder->js;
     if (type == js->datetime_type || type == js->date_type || type == js->time_type)
-        return encode_moment(e, v);
+        return encode_moment(encoder, v);
     if (type == js->uuid_type)
-        return ta_writer_uuid(&e->o, js, v);
+        return ta_writer_uuid(&encoder->o, js, v);
     if (type == js->decimal_type)
-        return encode_decimal(e, v);
+        return encode_decimal(encoder, v);
     if (type == js->timedelta_type)
-        return encode_timedelta(e, v);
+        return encode_timedelta(encoder, v);
     if (type == &PyBytes_Type)
-        return encode_bytes(e, v);
+        return encode_bytes(encoder, v);
     if (type == &PySet_Type || type == &PyFrozenSet_Type || type == js->deque_type)
-        return encode_iterable(e, v);
-    return encode_foreign(e, v, type);
+        return encode_iterable(encoder, v);
+    return encode_foreign(encoder, v, type);
 }
 
-static int encode(enc *e, PyObject *v)
+static int encode(enc *encoder, PyObject *v)
 {
-    int rc = encode_scalar(e, v);
+    int rc = encode_scalar(encoder, v);
     if (TA_LIKELY(rc != 2))
         return rc;
-    if (e->depth >= MAX_DEPTH)
+    if (encoder->depth >= MAX_DEPTH)
         return 0;
-    e->depth++;
+    encoder->depth++;
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyDict_Type)
-        rc = encode_dict(e, v);
+        rc = encode_dict(encoder, v);
     else if (type == &PyList_Type)
-        rc = encode_list(e, v);
+        rc = encode_list(encoder, v);
     else if (type == &PyTuple_Type)
-        rc = encode_tuple(e, v);
+        rc = encode_tuple(encoder, v);
     else
-        rc = encode_other(e, v, type);
-    e->depth--;
+        rc = encode_other(encoder, v, type);
+    encoder->depth--;
     return rc;
 }
 

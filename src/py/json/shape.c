@@ -25,33 +25,33 @@ typedef struct enc {
 
 /* -- encoding ---------------------------------------------------------------------------------- */
 
-static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth);
+static int encode(enc *encoder, const ta_shape_node *node, PyObject *v, bool trusted, int depth);
 
 static inline int put_bytes(enc *e, PyObject *bytes)
 {
     return ta_writer_text(&e->o, PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
 
-static int encode_float(enc *e, double v)
+static int encode_float(enc *encoder, double v)
 {
     /* Out of this range pydantic's notation is not Python's. */
     double size = fabs(v);
     if (!((size >= 1e-4 && size < 1e15) || v == 0))
         return 0;
-    if (ta_writer_room(&e->o, TA_JSON_DOUBLE_MAX) < 0)
+    if (ta_writer_room(&encoder->o, TA_JSON_DOUBLE_MAX) < 0)
         return -1;
-    e->o.at = ta_json_write_double(e->o.at, v);
+    encoder->o.at = ta_json_write_double(encoder->o.at, v);
     return 1;
 }
 
-static int encode_int(enc *e, PyObject *v)
+static int encode_int(enc *encoder, PyObject *v)
 {
     long long n;
     if (!ta_writer_small_int(v, &n))
         return 0;
-    if (ta_writer_room(&e->o, TA_JSON_INT_MAX) < 0)
+    if (ta_writer_room(&encoder->o, TA_JSON_INT_MAX) < 0)
         return -1;
-    e->o.at = ta_json_write_i64(e->o.at, n);
+    encoder->o.at = ta_json_write_i64(encoder->o.at, n);
     return 1;
 }
 
@@ -63,27 +63,27 @@ static int encode_int_as_float(enc *e, PyObject *v)
                                                                      : 0;
 }
 
-static int encode_decimal(enc *e, PyObject *v)
+static int encode_decimal(enc *encoder, PyObject *v)
 {
     PyObject *text = PyObject_Str(v);
     if (text == NULL)
         return ta_writer_refuse();
     /* "NaN", "-Infinity" and the like are validated. */
     Py_UCS4 last = PyUnicode_READ_CHAR(text, PyUnicode_GET_LENGTH(text) - 1);
-    int rc = last >= '0' && last <= '9' ? ta_writer_str(&e->o, text) : 0;
+    int rc = last >= '0' && last <= '9' ? ta_writer_str(&encoder->o, text) : 0;
     Py_DECREF(text);
     return rc;
 }
 
-static int encode_choice(enc *e, const ta_shape_node *n, PyObject *v)
+static int encode_choice(enc *encoder, const ta_shape_node *node, PyObject *v)
 {
-    for (Py_ssize_t i = 0; i < n->n; i++) {
-        PyObject *value = n->choices[i].value;
+    for (Py_ssize_t i = 0; i < node->n; i++) {
+        PyObject *value = node->choices[i].value;
         if (v == value)
-            return put_bytes(e, n->choices[i].text);
+            return put_bytes(encoder, node->choices[i].text);
         if (PyUnicode_CheckExact(v) && PyUnicode_CheckExact(value) &&
             PyUnicode_Compare(v, value) == 0)
-            return put_bytes(e, n->choices[i].text);
+            return put_bytes(encoder, node->choices[i].text);
     }
     return 0;
 }
@@ -97,28 +97,29 @@ static bool is_hidden_key(PyObject *key)
 
 /* -- containers -------------------------------------------------------------------------------- */
 
-static int encode_list(enc *e, const ta_shape_node *items, PyObject *list, bool trusted, int depth)
+static int encode_list(enc *encoder, const ta_shape_node *items, PyObject *list, bool trusted,
+                       int depth)
 {
-    if (ta_writer_put(&e->o, '[') < 0)
+    if (ta_writer_put(&encoder->o, '[') < 0)
         return -1;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        if (i > 0 && ta_writer_put(&e->o, ',') < 0)
+        if (i > 0 && ta_writer_put(&encoder->o, ',') < 0)
             return -1;
         PyObject *item = PyList_GetItemRef(list, i);
         if (item == NULL) { /* shortened by another thread since the check */
             PyErr_Clear();
             return 0;
         }
-        int rc = encode(e, items, item, trusted, depth);
+        int rc = encode(encoder, items, item, trusted, depth);
         Py_DECREF(item);
         if (rc != 1)
             return rc;
     }
-    return ta_writer_put(&e->o, ']');
+    return ta_writer_put(&encoder->o, ']');
 }
 
-static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted,
-                              int depth)
+static int encode_dict_locked(enc *encoder, const ta_shape_node *items, PyObject *dict,
+                              bool trusted, int depth)
 {
     Py_ssize_t pos = 0, size = PyDict_GET_SIZE(dict);
     PyObject *key, *value;
@@ -128,13 +129,13 @@ static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict
             return 0;
         Py_INCREF(key);
         Py_INCREF(value);
-        int rc = ta_writer_put(&e->o, before);
+        int rc = ta_writer_put(&encoder->o, before);
         if (rc == 1)
-            rc = ta_writer_str(&e->o, key);
+            rc = ta_writer_str(&encoder->o, key);
         if (rc == 1)
-            rc = ta_writer_put(&e->o, ':');
+            rc = ta_writer_put(&encoder->o, ':');
         if (rc == 1)
-            rc = encode(e, items, value, trusted, depth);
+            rc = encode(encoder, items, value, trusted, depth);
         Py_DECREF(key);
         Py_DECREF(value);
         if (rc != 1)
@@ -143,9 +144,9 @@ static int encode_dict_locked(enc *e, const ta_shape_node *items, PyObject *dict
             return 0; /* changed under us */
         before = ',';
     }
-    if (before == '{' && ta_writer_put(&e->o, '{') < 0)
+    if (before == '{' && ta_writer_put(&encoder->o, '{') < 0)
         return -1;
-    return ta_writer_put(&e->o, '}');
+    return ta_writer_put(&encoder->o, '}');
 }
 
 static int encode_dict(enc *e, const ta_shape_node *items, PyObject *dict, bool trusted, int depth)
@@ -158,39 +159,39 @@ static int encode_dict(enc *e, const ta_shape_node *items, PyObject *dict, bool 
 }
 
 /* Encodes a value of type Any as pydantic does when it infers the type, where that is plain. */
-static int encode_any(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth)
+static int encode_any(enc *encoder, const ta_shape_node *node, PyObject *v, bool trusted, int depth)
 {
     PyTypeObject *type = Py_TYPE(v);
     if (type == &PyUnicode_Type)
-        return ta_writer_str(&e->o, v);
+        return ta_writer_str(&encoder->o, v);
     if (type == &PyLong_Type)
-        return encode_int(e, v);
+        return encode_int(encoder, v);
     if (type == &PyFloat_Type)
-        return encode_float(e, PyFloat_AS_DOUBLE(v));
+        return encode_float(encoder, PyFloat_AS_DOUBLE(v));
     if (v == Py_None)
-        return ta_writer_text(&e->o, "null", 4);
+        return ta_writer_text(&encoder->o, "null", 4);
     if (v == Py_True)
-        return ta_writer_text(&e->o, "true", 4);
+        return ta_writer_text(&encoder->o, "true", 4);
     if (v == Py_False)
-        return ta_writer_text(&e->o, "false", 5);
+        return ta_writer_text(&encoder->o, "false", 5);
     if (depth >= TA_SHAPE_MAX_DEPTH)
         return 0;
     if (type == &PyList_Type)
-        return encode_list(e, n, v, trusted, depth + 1);
-    return type == &PyDict_Type ? encode_dict(e, n, v, trusted, depth + 1) : 0;
+        return encode_list(encoder, node, v, trusted, depth + 1);
+    return type == &PyDict_Type ? encode_dict(encoder, node, v, trusted, depth + 1) : 0;
 }
 
 /* -- models ------------------------------------------------------------------------------------ */
 
 /* The field's name or a comma is before it: `first` tells. */
-static inline int put_field_text(enc *e, const ta_shape_field *f, bool first)
+static inline int put_field_text(enc *encoder, const ta_shape_field *field, bool first)
 {
-    size_t n = (size_t)PyBytes_GET_SIZE(f->text);
-    if (ta_writer_room(&e->o, n + 1) < 0)
+    size_t n = (size_t)PyBytes_GET_SIZE(field->text);
+    if (ta_writer_room(&encoder->o, n + 1) < 0)
         return -1;
-    *e->o.at++ = first ? '{' : ',';
-    memcpy(e->o.at, PyBytes_AS_STRING(f->text), n);
-    e->o.at += n;
+    *encoder->o.at++ = first ? '{' : ',';
+    memcpy(encoder->o.at, PyBytes_AS_STRING(field->text), n);
+    encoder->o.at += n;
     return 1;
 }
 
@@ -201,28 +202,29 @@ static int end_model(enc *e, bool first)
 
 /* Writes what validating a dict and dumping the model results in.  Other keys of the dict are
  * ignored. */
-static int encode_from_dict(enc *e, const ta_shape_node *n, PyObject *dict, int depth)
+static int encode_from_dict(enc *encoder, const ta_shape_node *node, PyObject *dict, int depth)
 {
     bool first = true;
-    for (Py_ssize_t i = 0; i < n->n; i++) {
-        const ta_shape_field *f = &n->fields[i];
+    for (Py_ssize_t i = 0; i < node->n; i++) {
+        const ta_shape_field *field = &node->fields[i];
         PyObject *value;
-        if (f->key == NULL || f->text == NULL)
+        if (field->key == NULL || field->text == NULL)
             return 0;
-        int rc = PyDict_GetItemRef(dict, f->key, &value);
+        int rc = PyDict_GetItemRef(dict, field->key, &value);
         if (rc < 0)
             return ta_writer_refuse();
-        if (rc == 0 && f->dflt == NULL)
+        if (rc == 0 && field->dflt == NULL)
             return 0;
-        rc = put_field_text(e, f, first);
+        rc = put_field_text(encoder, field, first);
         if (rc == 1)
-            rc = value ? encode(e, f->type, value, false, depth) : put_bytes(e, f->dflt);
+            rc = value ? encode(encoder, field->type, value, false, depth)
+                       : put_bytes(encoder, field->dflt);
         Py_XDECREF(value);
         if (rc != 1)
             return rc;
         first = false;
     }
-    return end_model(e, first);
+    return end_model(encoder, first);
 }
 
 /* Field names are identifiers; usually they are the same object. */
@@ -235,32 +237,32 @@ static inline bool same_name(PyObject *key, PyObject *name)
 
 /* pydantic writes what is in __dict__, in its order: here that must be the fields in their order.
  */
-static int encode_fields_locked(enc *e, const ta_shape_node *n, PyObject *dict, int depth)
+static int encode_fields_locked(enc *encoder, const ta_shape_node *node, PyObject *dict, int depth)
 {
     Py_ssize_t pos = 0;
     PyObject *key, *value;
     bool first = true;
-    if (PyDict_GET_SIZE(dict) != n->n)
+    if (PyDict_GET_SIZE(dict) != node->n)
         return 0;
-    for (Py_ssize_t i = 0; i < n->n; i++) {
-        const ta_shape_field *f = &n->fields[i];
-        if (!PyDict_Next(dict, &pos, &key, &value) || !same_name(key, f->name))
+    for (Py_ssize_t i = 0; i < node->n; i++) {
+        const ta_shape_field *field = &node->fields[i];
+        if (!PyDict_Next(dict, &pos, &key, &value) || !same_name(key, field->name))
             return 0;
-        if (f->text == NULL)
+        if (field->text == NULL)
             continue;
         Py_INCREF(value);
-        int rc = put_field_text(e, f, first);
+        int rc = put_field_text(encoder, field, first);
         if (rc == 1)
-            rc = encode(e, f->type, value, true, depth);
+            rc = encode(encoder, field->type, value, true, depth);
         Py_DECREF(value);
         if (rc != 1)
             return rc;
         first = false;
     }
-    return end_model(e, first);
+    return end_model(encoder, first);
 }
 
-static int encode_instance(enc *e, const ta_shape_node *n, PyObject *v, int depth)
+static int encode_instance(enc *encoder, const ta_shape_node *node, PyObject *v, int depth)
 {
     PyObject *dict = PyObject_GenericGetDict(v, NULL);
     if (dict == NULL)
@@ -268,7 +270,7 @@ static int encode_instance(enc *e, const ta_shape_node *n, PyObject *v, int dept
     int rc = 0;
     if (PyDict_CheckExact(dict)) {
         Py_BEGIN_CRITICAL_SECTION(dict);
-        rc = encode_fields_locked(e, n, dict, depth);
+        rc = encode_fields_locked(encoder, node, dict, depth);
         Py_END_CRITICAL_SECTION();
     }
     Py_DECREF(dict);
@@ -284,51 +286,51 @@ static int encode_model(enc *e, const ta_shape_node *n, PyObject *v, bool truste
     return encode_from_dict(e, n, v, depth);
 }
 
-static int encode(enc *e, const ta_shape_node *n, PyObject *v, bool trusted, int depth)
+static int encode(enc *encoder, const ta_shape_node *node, PyObject *v, bool trusted, int depth)
 {
     PyTypeObject *type = Py_TYPE(v);
-    if (v == Py_None && n->nullable && (trusted || !n->none_checked))
-        return ta_writer_text(&e->o, "null", 4);
-    if (n->validates && !trusted)
+    if (v == Py_None && node->nullable && (trusted || !node->none_checked))
+        return ta_writer_text(&encoder->o, "null", 4);
+    if (node->validates && !trusted)
         return 0;
-    switch ((ta_shape_kind)n->kind) {
+    switch ((ta_shape_kind)node->kind) {
     case K_STR:
-        return type == &PyUnicode_Type ? ta_writer_str(&e->o, v) : 0;
+        return type == &PyUnicode_Type ? ta_writer_str(&encoder->o, v) : 0;
     case K_INT:
-        return type == &PyLong_Type ? encode_int(e, v) : 0;
+        return type == &PyLong_Type ? encode_int(encoder, v) : 0;
     case K_FLOAT:
         if (type == &PyFloat_Type)
-            return encode_float(e, PyFloat_AS_DOUBLE(v));
-        return type == &PyLong_Type && !trusted ? encode_int_as_float(e, v) : 0;
+            return encode_float(encoder, PyFloat_AS_DOUBLE(v));
+        return type == &PyLong_Type && !trusted ? encode_int_as_float(encoder, v) : 0;
     case K_BOOL:
         if (v == Py_True)
-            return ta_writer_text(&e->o, "true", 4);
-        return v == Py_False ? ta_writer_text(&e->o, "false", 5) : 0;
+            return ta_writer_text(&encoder->o, "true", 4);
+        return v == Py_False ? ta_writer_text(&encoder->o, "false", 5) : 0;
     case K_NONE:
-        return v == Py_None ? ta_writer_text(&e->o, "null", 4) : 0;
+        return v == Py_None ? ta_writer_text(&encoder->o, "null", 4) : 0;
     case K_ANY:
-        return encode_any(e, n, v, trusted, depth);
+        return encode_any(encoder, node, v, trusted, depth);
     case K_UUID:
-        return type == e->js->uuid_type ? ta_writer_uuid(&e->o, e->js, v) : 0;
+        return type == encoder->js->uuid_type ? ta_writer_uuid(&encoder->o, encoder->js, v) : 0;
     case K_DATE:
     case K_TIME:
     case K_DATETIME: {
-        PyTypeObject *expected = n->kind == K_DATE   ? e->js->date_type
-                                 : n->kind == K_TIME ? e->js->time_type
-                                                     : e->js->datetime_type;
-        int rc = type == expected ? ta_writer_moment(&e->o, e->js, v, "Z") : 0;
+        PyTypeObject *expected = node->kind == K_DATE   ? encoder->js->date_type
+                                 : node->kind == K_TIME ? encoder->js->time_type
+                                                        : encoder->js->datetime_type;
+        int rc = type == expected ? ta_writer_moment(&encoder->o, encoder->js, v, "Z") : 0;
         return rc == 2 ? 0 : rc;
     }
     case K_DECIMAL:
-        return type == e->js->decimal_type ? encode_decimal(e, v) : 0;
+        return type == encoder->js->decimal_type ? encode_decimal(encoder, v) : 0;
     case K_LIST:
-        return type == &PyList_Type ? encode_list(e, n->items, v, trusted, depth) : 0;
+        return type == &PyList_Type ? encode_list(encoder, node->items, v, trusted, depth) : 0;
     case K_DICT:
-        return type == &PyDict_Type ? encode_dict(e, n->items, v, trusted, depth) : 0;
+        return type == &PyDict_Type ? encode_dict(encoder, node->items, v, trusted, depth) : 0;
     case K_CHOICE:
-        return encode_choice(e, n, v);
+        return encode_choice(encoder, node, v);
     case K_MODEL:
-        return encode_model(e, n, v, trusted, depth);
+        return encode_model(encoder, node, v, trusted, depth);
     case K_NULLABLE:
         break;
     }

@@ -62,7 +62,8 @@ struct ta_shape_node {
 
 /* A new tree, owned by the caller, or NULL with an exception.  `depth`: 0 for the root. */
 ta_shape_node *ta_shape_node_new(PyObject *spec, int depth);
-void ta_shape_node_free(ta_shape_node *n);                                      /* NULL allowed */
-int ta_shape_node_traverse(const ta_shape_node *n, visitproc visit, void *arg); /* NULL allowed */
+void ta_shape_node_free(ta_shape_node *node); /* NULL allowed */
+int ta_shape_node_traverse(const ta_shape_node *node, visitproc visit,
+                           void *arg); /* NULL allowed */
 
 #endif

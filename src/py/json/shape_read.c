@@ -25,45 +25,45 @@ static const char *const kind_names[] = {"str",  "int",    "float", "bool",     
                                          "uuid", "date",   "time",  "datetime", "decimal", "list",
                                          "dict", "choice", "model", "nullable"};
 
-void ta_shape_node_free(ta_shape_node *n)
+void ta_shape_node_free(ta_shape_node *node)
 {
-    if (n == NULL)
+    if (node == NULL)
         return;
-    if (n->kind == K_LIST || n->kind == K_DICT)
-        ta_shape_node_free(n->items);
-    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
-        Py_XDECREF(n->fields[i].name);
-        Py_XDECREF(n->fields[i].key);
-        Py_XDECREF(n->fields[i].text);
-        Py_XDECREF(n->fields[i].dflt);
-        ta_shape_node_free(n->fields[i].type);
+    if (node->kind == K_LIST || node->kind == K_DICT)
+        ta_shape_node_free(node->items);
+    for (Py_ssize_t i = 0; node->kind == K_MODEL && i < node->n; i++) {
+        Py_XDECREF(node->fields[i].name);
+        Py_XDECREF(node->fields[i].key);
+        Py_XDECREF(node->fields[i].text);
+        Py_XDECREF(node->fields[i].dflt);
+        ta_shape_node_free(node->fields[i].type);
     }
-    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++) {
-        Py_XDECREF(n->choices[i].value);
-        Py_XDECREF(n->choices[i].text);
+    for (Py_ssize_t i = 0; node->kind == K_CHOICE && i < node->n; i++) {
+        Py_XDECREF(node->choices[i].value);
+        Py_XDECREF(node->choices[i].text);
     }
-    if (n->kind == K_MODEL)
-        PyMem_Free(n->fields);
-    if (n->kind == K_CHOICE)
-        PyMem_Free(n->choices);
-    Py_XDECREF(n->cls);
-    PyMem_Free(n);
+    if (node->kind == K_MODEL)
+        PyMem_Free(node->fields);
+    if (node->kind == K_CHOICE)
+        PyMem_Free(node->choices);
+    Py_XDECREF(node->cls);
+    PyMem_Free(node);
 }
 
-int ta_shape_node_traverse(const ta_shape_node *n, visitproc visit, void *arg)
+int ta_shape_node_traverse(const ta_shape_node *node, visitproc visit, void *arg)
 {
-    if (n == NULL)
+    if (node == NULL)
         return 0;
-    Py_VISIT(n->cls);
-    if (n->kind == K_LIST || n->kind == K_DICT)
-        return ta_shape_node_traverse(n->items, visit, arg);
-    for (Py_ssize_t i = 0; n->kind == K_MODEL && i < n->n; i++) {
-        int rc = ta_shape_node_traverse(n->fields[i].type, visit, arg);
+    Py_VISIT(node->cls);
+    if (node->kind == K_LIST || node->kind == K_DICT)
+        return ta_shape_node_traverse(node->items, visit, arg);
+    for (Py_ssize_t i = 0; node->kind == K_MODEL && i < node->n; i++) {
+        int rc = ta_shape_node_traverse(node->fields[i].type, visit, arg);
         if (rc != 0)
             return rc;
     }
-    for (Py_ssize_t i = 0; n->kind == K_CHOICE && i < n->n; i++)
-        Py_VISIT(n->choices[i].value);
+    for (Py_ssize_t i = 0; node->kind == K_CHOICE && i < node->n; i++)
+        Py_VISIT(node->choices[i].value);
     return 0;
 }
 
@@ -85,54 +85,55 @@ static bool take(PyObject *obj, PyTypeObject *type, PyObject **out)
     return true;
 }
 
-static bool read_fields(ta_shape_node *n, PyObject *fields, int depth)
+static bool read_fields(ta_shape_node *node, PyObject *fields, int depth)
 {
     if (!PyTuple_CheckExact(fields))
         return false;
     Py_ssize_t count = PyTuple_GET_SIZE(fields);
-    n->fields = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->fields);
-    if (n->fields == NULL) {
+    node->fields = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *node->fields);
+    if (node->fields == NULL) {
         PyErr_NoMemory();
         return false;
     }
-    for (; n->n < count; n->n++) {
-        PyObject *item = PyTuple_GET_ITEM(fields, n->n);
-        ta_shape_field *f = &n->fields[n->n];
+    for (; node->n < count; node->n++) {
+        PyObject *item = PyTuple_GET_ITEM(fields, node->n);
+        ta_shape_field *field = &node->fields[node->n];
         if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 5)
             return false;
-        bool ok = take(PyTuple_GET_ITEM(item, 0), &PyUnicode_Type, &f->name) && f->name != NULL &&
-                  take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &f->key) &&
-                  (f->type = ta_shape_node_new(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
-                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &f->text) &&
-                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &f->dflt);
+        bool ok = take(PyTuple_GET_ITEM(item, 0), &PyUnicode_Type, &field->name) &&
+                  field->name != NULL &&
+                  take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &field->key) &&
+                  (field->type = ta_shape_node_new(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
+                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &field->text) &&
+                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &field->dflt);
         if (!ok) {
-            n->n++; /* what it has is freed with the others */
+            node->n++; /* what it has is freed with the others */
             return false;
         }
-        PyUnicode_InternInPlace(&f->name);
-        if (f->key != NULL)
-            PyUnicode_InternInPlace(&f->key);
+        PyUnicode_InternInPlace(&field->name);
+        if (field->key != NULL)
+            PyUnicode_InternInPlace(&field->key);
     }
     return true;
 }
 
-static bool read_choices(ta_shape_node *n, PyObject *choices)
+static bool read_choices(ta_shape_node *node, PyObject *choices)
 {
     if (!PyTuple_CheckExact(choices))
         return false;
     Py_ssize_t count = PyTuple_GET_SIZE(choices);
-    n->choices = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *n->choices);
-    if (n->choices == NULL) {
+    node->choices = PyMem_Calloc(TA_MAX((size_t)count, 1), sizeof *node->choices);
+    if (node->choices == NULL) {
         PyErr_NoMemory();
         return false;
     }
-    for (; n->n < count; n->n++) {
-        PyObject *item = PyTuple_GET_ITEM(choices, n->n);
+    for (; node->n < count; node->n++) {
+        PyObject *item = PyTuple_GET_ITEM(choices, node->n);
         if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 2 ||
             !PyBytes_CheckExact(PyTuple_GET_ITEM(item, 1)))
             return false;
-        n->choices[n->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
-        n->choices[n->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
+        node->choices[node->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+        node->choices[node->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
     }
     return true;
 }
@@ -160,28 +161,28 @@ ta_shape_node *ta_shape_node_new(PyObject *spec, int depth)
         }
         return inner;
     }
-    ta_shape_node *n = PyMem_Calloc(1, sizeof *n);
-    if (n == NULL) {
+    ta_shape_node *node = PyMem_Calloc(1, sizeof *node);
+    if (node == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    n->kind = which;
-    n->validates = validates;
+    node->kind = which;
+    node->validates = validates;
     bool ok = true;
     if (which == K_LIST || which == K_DICT) {
-        ok = (n->items = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
+        ok = (node->items = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
     } else if (which == K_CHOICE) {
-        ok = read_choices(n, PyTuple_GET_ITEM(spec, 2));
+        ok = read_choices(node, PyTuple_GET_ITEM(spec, 2));
     } else if (which == K_MODEL) {
         ok = PyType_Check(PyTuple_GET_ITEM(spec, 2));
         if (ok) {
-            n->cls = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(spec, 2));
-            n->from_dict = PyTuple_GET_ITEM(spec, 3) == Py_True;
-            ok = read_fields(n, PyTuple_GET_ITEM(spec, 4), depth);
+            node->cls = (PyTypeObject *)Py_NewRef(PyTuple_GET_ITEM(spec, 2));
+            node->from_dict = PyTuple_GET_ITEM(spec, 3) == Py_True;
+            ok = read_fields(node, PyTuple_GET_ITEM(spec, 4), depth);
         }
     }
     if (ok)
-        return n;
-    ta_shape_node_free(n);
+        return node;
+    ta_shape_node_free(node);
     return bad_spec(spec);
 }

@@ -3,11 +3,11 @@
 
 #include <datetime.h>
 
-int ta_writer_grow(ta_writer *o, size_t n)
+int ta_writer_grow(ta_writer *writer, size_t n)
 {
-    ta_writer_commit(o);
-    char *p = ta_buf_reserve(o->buf, n);
-    ta_writer_resume(o);
+    ta_writer_commit(writer);
+    char *p = ta_buf_reserve(writer->buf, n);
+    ta_writer_resume(writer);
     if (!p) {
         PyErr_NoMemory();
         return -1;
@@ -26,9 +26,9 @@ int ta_writer_refuse(void)
 }
 
 /* Continues after what was appended to the buffer itself. */
-static int appended(ta_writer *o, int err)
+static int appended(ta_writer *writer, int err)
 {
-    ta_writer_resume(o);
+    ta_writer_resume(writer);
     if (TA_LIKELY(err == TA_OK))
         return 1;
     if (err == TA_ENOMEM) {
@@ -38,20 +38,20 @@ static int appended(ta_writer *o, int err)
     return 0; /* a lone surrogate */
 }
 
-int ta_writer_long_str(ta_writer *o, PyObject *s, size_t len)
+int ta_writer_long_str(ta_writer *writer, PyObject *s, size_t len)
 {
     const void *data = PyUnicode_DATA(s);
-    ta_writer_commit(o);
+    ta_writer_commit(writer);
     if (PyUnicode_IS_ASCII(s))
-        return appended(o, ta_json_string_utf8(o->buf, data, len));
+        return appended(writer, ta_json_string_utf8(writer->buf, data, len));
     if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
-        return appended(o, ta_json_string_latin1(o->buf, data, len));
+        return appended(writer, ta_json_string_latin1(writer->buf, data, len));
     if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
-        return appended(o, ta_json_string_ucs2(o->buf, data, len));
-    return appended(o, ta_json_string_ucs4(o->buf, data, len));
+        return appended(writer, ta_json_string_ucs2(writer->buf, data, len));
+    return appended(writer, ta_json_string_ucs4(writer->buf, data, len));
 }
 
-int ta_writer_ascii_str(ta_writer *o, PyObject *s)
+int ta_writer_ascii_str(ta_writer *writer, PyObject *s)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(s) < 0)
@@ -60,22 +60,22 @@ int ta_writer_ascii_str(ta_writer *o, PyObject *s)
     const void *data = PyUnicode_DATA(s);
     size_t len = (size_t)PyUnicode_GET_LENGTH(s);
     if (TA_LIKELY(PyUnicode_IS_ASCII(s) && memchr(data, 0x7f, len) == NULL))
-        return ta_writer_str(o, s);
-    ta_writer_commit(o);
+        return ta_writer_str(writer, s);
+    ta_writer_commit(writer);
     if (PyUnicode_KIND(s) == PyUnicode_1BYTE_KIND)
-        return appended(o, ta_json_ascii_latin1(o->buf, data, len));
+        return appended(writer, ta_json_ascii_latin1(writer->buf, data, len));
     if (PyUnicode_KIND(s) == PyUnicode_2BYTE_KIND)
-        return appended(o, ta_json_ascii_ucs2(o->buf, data, len));
-    return appended(o, ta_json_ascii_ucs4(o->buf, data, len));
+        return appended(writer, ta_json_ascii_ucs2(writer->buf, data, len));
+    return appended(writer, ta_json_ascii_ucs4(writer->buf, data, len));
 }
 
-int ta_writer_int(ta_writer *o, PyObject *v)
+int ta_writer_int(ta_writer *writer, PyObject *v)
 {
     long long n;
     if (TA_LIKELY(ta_writer_small_int(v, &n))) {
-        if (ta_writer_room(o, TA_JSON_INT_MAX) < 0)
+        if (ta_writer_room(writer, TA_JSON_INT_MAX) < 0)
             return -1;
-        o->at = ta_json_write_i64(o->at, n);
+        writer->at = ta_json_write_i64(writer->at, n);
         return 1;
     }
     PyObject *text = PyObject_Repr(v);
@@ -83,7 +83,7 @@ int ta_writer_int(ta_writer *o, PyObject *v)
         return ta_writer_refuse();
     Py_ssize_t len;
     const char *s = PyUnicode_AsUTF8AndSize(text, &len);
-    int rc = s ? ta_writer_text(o, s, (size_t)len) : -1;
+    int rc = s ? ta_writer_text(writer, s, (size_t)len) : -1;
     Py_DECREF(text);
     return rc;
 }
@@ -118,7 +118,7 @@ static char *write_time(char *p, int hour, int minute, int second, int us)
     return p;
 }
 
-int ta_writer_moment(ta_writer *o, const ta_json_objects *js, PyObject *v, const char *utc)
+int ta_writer_moment(ta_writer *writer, const ta_json_objects *js, PyObject *v, const char *utc)
 {
     (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
     const PyTypeObject *type = Py_TYPE(v);
@@ -147,7 +147,7 @@ int ta_writer_moment(ta_writer *o, const ta_json_objects *js, PyObject *v, const
         return 2;
     }
     *p++ = '"';
-    return ta_writer_text(o, text, (size_t)(p - text));
+    return ta_writer_text(writer, text, (size_t)(p - text));
 }
 
 /* Writes the number's 16 bytes; 0 when it is not what a UUID keeps there. */
@@ -166,7 +166,7 @@ static int uuid_bytes(PyObject *number, unsigned char raw[16])
 #endif
 }
 
-int ta_writer_uuid(ta_writer *o, const ta_json_objects *js, PyObject *v)
+int ta_writer_uuid(ta_writer *writer, const ta_json_objects *js, PyObject *v)
 {
     PyObject *number = PyObject_GetAttr(v, js->str_int);
     if (!number)
@@ -187,5 +187,5 @@ int ta_writer_uuid(ta_writer *o, const ta_json_objects *js, PyObject *v)
         *p++ = hex[raw[i] & 15];
     }
     *p = '"';
-    return ta_writer_text(o, text, sizeof text);
+    return ta_writer_text(writer, text, sizeof text);
 }

@@ -47,7 +47,7 @@ static inline void ta_writer_commit(ta_writer *o)
     o->from = o->at;
 }
 
-int ta_writer_grow(ta_writer *o, size_t n);
+int ta_writer_grow(ta_writer *writer, size_t n);
 
 /* Room for n bytes at o->at; 1, or -1 with an exception. */
 static inline int ta_writer_room(ta_writer *o, size_t n)
@@ -83,11 +83,11 @@ static inline int ta_writer_text(ta_writer *o, const char *text, size_t n)
 int ta_writer_refuse(void);
 
 /* A str of any length. */
-int ta_writer_long_str(ta_writer *o, PyObject *s, size_t len);
+int ta_writer_long_str(ta_writer *writer, PyObject *s, size_t len);
 /* The same in ASCII. */
-int ta_writer_ascii_str(ta_writer *o, PyObject *s);
+int ta_writer_ascii_str(ta_writer *writer, PyObject *s);
 
-static inline int ta_writer_str(ta_writer *o, PyObject *s)
+static inline int ta_writer_str(ta_writer *writer, PyObject *s)
 {
 #if PY_VERSION_HEX < 0x030c0000
     if (PyUnicode_READY(s) < 0)
@@ -95,13 +95,13 @@ static inline int ta_writer_str(ta_writer *o, PyObject *s)
 #endif
     size_t len = (size_t)PyUnicode_GET_LENGTH(s);
     if (TA_UNLIKELY(len > TA_OUT_SHORT_STRING || PyUnicode_KIND(s) != PyUnicode_1BYTE_KIND))
-        return ta_writer_long_str(o, s, len);
-    if (ta_writer_room(o, TA_JSON_STRING_ROOM(len)) < 0)
+        return ta_writer_long_str(writer, s, len);
+    if (ta_writer_room(writer, TA_JSON_STRING_ROOM(len)) < 0)
         return -1;
     if (TA_LIKELY(PyUnicode_IS_ASCII(s)))
-        o->at = ta_json_write_utf8(o->at, (const char *)PyUnicode_DATA(s), len);
+        writer->at = ta_json_write_utf8(writer->at, (const char *)PyUnicode_DATA(s), len);
     else
-        o->at = ta_json_write_latin1(o->at, (const uint8_t *)PyUnicode_DATA(s), len);
+        writer->at = ta_json_write_latin1(writer->at, (const uint8_t *)PyUnicode_DATA(s), len);
     return 1;
 }
 
@@ -120,15 +120,15 @@ static inline bool ta_writer_small_int(PyObject *v, long long *n)
 }
 
 /* Any exact int, without quotation marks. */
-int ta_writer_int(ta_writer *o, PyObject *v);
+int ta_writer_int(ta_writer *writer, PyObject *v);
 
 /*
  * An exact date, time or datetime in quotation marks, as isoformat() writes it, but UTC as `utc`.
  * 2: it has another time zone, nothing is written.
  */
-int ta_writer_moment(ta_writer *o, const ta_json_objects *js, PyObject *v, const char *utc);
+int ta_writer_moment(ta_writer *writer, const ta_json_objects *js, PyObject *v, const char *utc);
 
 /* An exact uuid.UUID. */
-int ta_writer_uuid(ta_writer *o, const ta_json_objects *js, PyObject *v);
+int ta_writer_uuid(ta_writer *writer, const ta_json_objects *js, PyObject *v);
 
 #endif

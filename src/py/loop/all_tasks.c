@@ -30,15 +30,16 @@ static int call(PyObject *function, PyObject *task)
     return res ? 0 : -1;
 }
 
-int ta_all_tasks_add(ta_trampoline *t)
+int ta_all_tasks_add(ta_trampoline *tramp)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
-    PyObject *data = data_of(s);
+    const ta_task_pool_state *objects = &ta_loop_objects_of(tramp->ls->st)->task;
+    PyObject *data = data_of(objects);
     if (data == NULL)
-        return call(s->register_task, t->task);
-    if (t->weak == NULL && (t->weak = PyWeakref_NewRef(t->task, s->all_forget)) == NULL)
+        return call(objects->register_task, tramp->task);
+    if (tramp->weak == NULL &&
+        (tramp->weak = PyWeakref_NewRef(tramp->task, objects->all_forget)) == NULL)
         return -1;
-    return PySet_Add(data, t->weak);
+    return PySet_Add(data, tramp->weak);
 }
 
 int ta_all_tasks_discard(ta_trampoline *t)
@@ -53,12 +54,12 @@ int ta_all_tasks_discard(ta_trampoline *t)
 /* -- the set's methods ------------------------------------------------------------------------ */
 
 /* WeakSet's own method. */
-static PyObject *call_own(const ta_task_pool_state *s, const char *name, PyObject *task)
+static PyObject *call_own(const ta_task_pool_state *objects, const char *name, PyObject *task)
 {
-    if (s->all_set == NULL) /* the module is being taken down */
+    if (objects->all_set == NULL) /* the module is being taken down */
         Py_RETURN_NONE;
-    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(s->all_set), name);
-    PyObject *args[2] = {s->all_set, task};
+    PyObject *method = PyObject_GetAttrString((PyObject *)Py_TYPE(objects->all_set), name);
+    PyObject *args[2] = {objects->all_set, task};
     PyObject *res = method ? PyObject_Vectorcall(method, args, 2, NULL) : NULL;
     Py_XDECREF(method);
     return res;
@@ -66,11 +67,11 @@ static PyObject *call_own(const ta_task_pool_state *s, const char *name, PyObjec
 
 static PyObject *set_add(PyObject *module, PyObject *task)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
-    PyObject *data = data_of(s);
+    const ta_task_pool_state *objects = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    PyObject *data = data_of(objects);
     if (data == NULL)
-        return call_own(s, "add", task);
-    PyObject *weak = PyWeakref_NewRef(task, s->all_forget);
+        return call_own(objects, "add", task);
+    PyObject *weak = PyWeakref_NewRef(task, objects->all_forget);
     int rc = weak ? PySet_Add(data, weak) : -1;
     Py_XDECREF(weak);
     if (rc < 0)
@@ -80,10 +81,10 @@ static PyObject *set_add(PyObject *module, PyObject *task)
 
 static PyObject *set_discard(PyObject *module, PyObject *task)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
-    PyObject *data = data_of(s);
+    const ta_task_pool_state *objects = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    PyObject *data = data_of(objects);
     if (data == NULL)
-        return call_own(s, "discard", task);
+        return call_own(objects, "discard", task);
     PyObject *weak = PyWeakref_NewRef(task, NULL); /* equal to the one in the set */
     int rc = weak ? PySet_Discard(data, weak) : -1;
     Py_XDECREF(weak);
@@ -95,11 +96,11 @@ static PyObject *set_discard(PyObject *module, PyObject *task)
 /* The callback of a weak reference: its Task is gone. */
 static PyObject *forget(PyObject *module, PyObject *weak)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
-    if (s->all_data == NULL)
+    const ta_task_pool_state *objects = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    if (objects->all_data == NULL)
         Py_RETURN_NONE;
-    int rc = PySet_GET_SIZE(s->all_iterating) > 0 ? PyList_Append(s->all_pending, weak)
-                                                  : PySet_Discard(s->all_data, weak);
+    int rc = PySet_GET_SIZE(objects->all_iterating) > 0 ? PyList_Append(objects->all_pending, weak)
+                                                        : PySet_Discard(objects->all_data, weak);
     if (rc < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -128,12 +129,12 @@ static int put_in_place(PyObject *set, PyObject *module, PyMethodDef *def)
 
 int ta_all_tasks_speed_up(PyObject *module)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(ta_state_of_module(module))->task;
-    if (s->all_set == NULL)
+    const ta_task_pool_state *objects = &ta_loop_objects_of(ta_state_of_module(module))->task;
+    if (objects->all_set == NULL)
         return 0;
-    return put_in_place(s->all_set, module, &methods[ADD]) < 0
+    return put_in_place(objects->all_set, module, &methods[ADD]) < 0
                ? -1
-               : put_in_place(s->all_set, module, &methods[DISCARD]);
+               : put_in_place(objects->all_set, module, &methods[DISCARD]);
 }
 
 /* -- the beginning ---------------------------------------------------------------------------- */
@@ -151,17 +152,17 @@ static int take(PyObject *set, const char *name, PyTypeObject *type, PyObject **
 }
 
 /* Takes the WeakSet's parts, if it is the known kind.  0, or -1 with an exception. */
-static int take_apart(ta_task_pool_state *s, PyObject *module, PyObject *set)
+static int take_apart(ta_task_pool_state *objects, PyObject *module, PyObject *set)
 {
-    int data = take(set, "data", &PySet_Type, &s->all_data);
-    int pending = take(set, "_pending_removals", &PyList_Type, &s->all_pending);
-    int iterating = take(set, "_iterating", &PySet_Type, &s->all_iterating);
+    int data = take(set, "data", &PySet_Type, &objects->all_data);
+    int pending = take(set, "_pending_removals", &PyList_Type, &objects->all_pending);
+    int iterating = take(set, "_iterating", &PySet_Type, &objects->all_iterating);
     if (data > 0 && pending > 0 && iterating > 0) {
-        s->all_set = Py_NewRef(set);
-        s->all_forget = PyCFunction_New(&methods[FORGET], module);
-        return s->all_forget ? 0 : -1;
+        objects->all_set = Py_NewRef(set);
+        objects->all_forget = PyCFunction_New(&methods[FORGET], module);
+        return objects->all_forget ? 0 : -1;
     }
-    Py_CLEAR(s->all_data);
+    Py_CLEAR(objects->all_data);
     return data < 0 || pending < 0 || iterating < 0 ? -1 : 0;
 }
 #endif

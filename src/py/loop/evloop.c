@@ -56,14 +56,14 @@ static PyObject *none_or_null(int rc)
  */
 
 /* The keyword `context`, the only one: borrowed, NULL when absent or None.  0 or -1. */
-static int take_context(ta_evloop *l, const char *method, PyObject *const *kwargs,
+static int take_context(ta_evloop *evloop, const char *method, PyObject *const *kwargs,
                         PyObject *kwnames, PyObject **context)
 {
     *context = NULL;
     Py_ssize_t n = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     for (Py_ssize_t i = 0; i < n; i++) {
         PyObject *name = PyTuple_GET_ITEM(kwnames, i);
-        if (name != l->st->names.context &&
+        if (name != evloop->st->names.context &&
             PyUnicode_CompareWithASCIIString(name, "context") != 0) {
             PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R", method,
                          name);
@@ -107,14 +107,14 @@ static int needs(const char *method, Py_ssize_t nargs, Py_ssize_t least)
 static PyObject *soon(PyObject *self, const char *method, PyObject *const *args, Py_ssize_t nargs,
                       PyObject *kwnames)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     PyObject *context;
-    if (needs(method, nargs, 1) < 0 || check_open(l) < 0 ||
-        take_context(l, method, args + nargs, kwnames, &context) < 0)
+    if (needs(method, nargs, 1) < 0 || check_open(evloop) < 0 ||
+        take_context(evloop, method, args + nargs, kwnames, &context) < 0)
         return NULL;
-    PyObject *handle = ta_handle_new(l, ta_loop_objects_of(l->st)->evloop.handle_type, args[0],
-                                     args + 1, nargs - 1, context);
-    if (handle != NULL && ta_evloop_push(l, Py_NewRef(handle)) < 0)
+    PyObject *handle = ta_handle_new(evloop, ta_loop_objects_of(evloop->st)->evloop.handle_type,
+                                     args[0], args + 1, nargs - 1, context);
+    if (handle != NULL && ta_evloop_push(evloop, Py_NewRef(handle)) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -129,13 +129,14 @@ static PyObject *loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_
 }
 
 /* Calls asyncio's _write_to_self, or wakes a Selector of ours in a quicker way. */
-static int wake(ta_evloop *l)
+static int wake(ta_evloop *evloop)
 {
     /* What a plain loop has ready is no news to the Selector: the file of asyncio's is. */
-    if (!l->plain && l->selector != NULL && ta_selector_lag_kick(l->st, l->selector))
+    if (!evloop->plain && evloop->selector != NULL &&
+        ta_selector_lag_kick(evloop->st, evloop->selector))
         return 0;
-    PyObject *res =
-        PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.write_to_self, (PyObject *)l);
+    PyObject *res = PyObject_CallOneArg(ta_loop_objects_of(evloop->st)->evloop.write_to_self,
+                                        (PyObject *)evloop);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
@@ -148,28 +149,28 @@ static PyObject *loop_write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored)
 static PyObject *loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                            PyObject *kwnames)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    int theirs = is_theirs(l);
+    ta_evloop *evloop = ta_evloop_cast(self);
+    int theirs = is_theirs(evloop);
     if (TA_UNLIKELY(theirs != 0))
         return theirs < 0 ? NULL : forward(self, "call_soon_threadsafe", args, nargs, kwnames);
     PyObject *handle = soon(self, "call_soon_threadsafe", args, nargs, kwnames);
-    if (handle != NULL && wake(l) < 0)
+    if (handle != NULL && wake(evloop) < 0)
         Py_CLEAR(handle);
     return handle;
 }
 
-static PyObject *at(ta_evloop *l, double when, PyObject *given, PyObject *const *args,
+static PyObject *at(ta_evloop *evloop, double when, PyObject *given, PyObject *const *args,
                     Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle = ta_handle_new(l, ta_loop_objects_of(l->st)->evloop.timer_type, args[0],
-                                     args + 1, nargs - 1, context);
+    PyObject *handle = ta_handle_new(evloop, ta_loop_objects_of(evloop->st)->evloop.timer_type,
+                                     args[0], args + 1, nargs - 1, context);
     if (handle == NULL)
         return NULL;
-    ta_handle *h = ta_handle_of(handle);
-    h->when = when;
+    ta_handle *own = ta_handle_of(handle);
+    own->when = when;
     if (given != NULL && !PyFloat_CheckExact(given))
-        h->when_obj = Py_NewRef(given);
-    if (ta_evloop_schedule(l, handle, when) < 0)
+        own->when_obj = Py_NewRef(given);
+    if (ta_evloop_schedule(evloop, handle, when) < 0)
         Py_CLEAR(handle);
     return handle;
 }
@@ -177,9 +178,9 @@ static PyObject *at(ta_evloop *l, double when, PyObject *given, PyObject *const 
 static PyObject *loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                  PyObject *kwnames)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     PyObject *context;
-    int theirs = is_theirs(l);
+    int theirs = is_theirs(evloop);
     if (TA_UNLIKELY(theirs != 0))
         return theirs < 0 ? NULL : forward(self, "call_later", args, nargs, kwnames);
     if (needs("call_later", nargs, 2) < 0)
@@ -189,17 +190,17 @@ static PyObject *loop_call_later(PyObject *self, PyObject *const *args, Py_ssize
         return NULL;
     }
     double delay = PyFloat_AsDouble(args[0]);
-    if ((delay == -1.0 && PyErr_Occurred()) || check_open(l) < 0 ||
-        take_context(l, "call_later", args + nargs, kwnames, &context) < 0)
+    if ((delay == -1.0 && PyErr_Occurred()) || check_open(evloop) < 0 ||
+        take_context(evloop, "call_later", args + nargs, kwnames, &context) < 0)
         return NULL;
-    return at(l, ta_evloop_now() + delay, NULL, args + 1, nargs - 1, context);
+    return at(evloop, ta_evloop_now() + delay, NULL, args + 1, nargs - 1, context);
 }
 
 /* A timer of asyncio's own, with its traceback, on our heap. */
 static PyObject *debug_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                PyObject *context)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     PyObject *rest = PyTuple_New(nargs - 2), *timer = NULL;
     for (Py_ssize_t i = 2; rest != NULL && i < nargs; i++)
         PyTuple_SET_ITEM(rest, i - 2, Py_NewRef(args[i]));
@@ -208,8 +209,8 @@ static PyObject *debug_call_at(PyObject *self, PyObject *const *args, Py_ssize_t
         timer = PyObject_CallMethod(self, "_debug_timer", "OOOO", args[0], args[1], rest,
                                     context ? context : Py_None);
     Py_XDECREF(rest);
-    if (timer != NULL && (ta_evloop_schedule(l, timer, when) < 0 ||
-                          PyObject_SetAttr(timer, l->st->names._scheduled, Py_True) < 0))
+    if (timer != NULL && (ta_evloop_schedule(evloop, timer, when) < 0 ||
+                          PyObject_SetAttr(timer, evloop->st->names._scheduled, Py_True) < 0))
         Py_CLEAR(timer);
     return timer;
 }
@@ -217,11 +218,11 @@ static PyObject *debug_call_at(PyObject *self, PyObject *const *args, Py_ssize_t
 static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                               PyObject *kwnames)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     PyObject *context;
-    if (ta_evloop_check_overrides(l) < 0)
+    if (ta_evloop_check_overrides(evloop) < 0)
         return NULL;
-    if (l->plain)
+    if (evloop->plain)
         return forward(self, "call_at", args, nargs, kwnames);
     if (needs("call_at", nargs, 2) < 0)
         return NULL;
@@ -229,14 +230,15 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
         PyErr_SetString(PyExc_TypeError, "when cannot be None");
         return NULL;
     }
-    if (check_open(l) < 0 || take_context(l, "call_at", args + nargs, kwnames, &context) < 0)
+    if (check_open(evloop) < 0 ||
+        take_context(evloop, "call_at", args + nargs, kwnames, &context) < 0)
         return NULL;
-    if (l->debug)
+    if (evloop->debug)
         return debug_call_at(self, args, nargs, context);
     double when = PyFloat_AsDouble(args[0]);
     if (when == -1.0 && PyErr_Occurred())
         return NULL;
-    return at(l, when, args[0], args + 1, nargs - 1, context);
+    return at(evloop, when, args[0], args + 1, nargs - 1, context);
 }
 
 /* -- Futures and Tasks ---------------------------------------------------------------------------
@@ -244,14 +246,14 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 
 static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
+    ta_evloop *evloop = ta_evloop_cast(self);
+    const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
     /* Looked up each time, as asyncio does: the class may have been replaced. */
-    PyObject *type = PyObject_GetAttr(s->futures_module, l->st->names.Future);
+    PyObject *type = PyObject_GetAttr(objects->futures_module, evloop->st->names.Future);
     PyObject *args[2] = {NULL, self};
     PyObject *future = type
                            ? PyObject_Vectorcall(type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                                 s->loop_kwname)
+                                                 objects->loop_kwname)
                            : NULL;
     Py_XDECREF(type);
     return future;
@@ -266,12 +268,12 @@ static bool is_keyword(PyObject *given, PyObject *name)
 static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                   PyObject *kwnames)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    const ta_evloop_state *s = &ta_loop_objects_of(l->st)->evloop;
-    const ta_names_state *names = &l->st->names;
+    ta_evloop *evloop = ta_evloop_cast(self);
+    const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
+    const ta_names_state *names = &evloop->st->names;
     PyObject *name = Py_None, *context = Py_None;
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
-    bool plain = nargs == 1 && l->factory == NULL && !l->debug;
+    bool plain = nargs == 1 && evloop->factory == NULL && !evloop->debug;
     for (Py_ssize_t i = 0; plain && i < nkw; i++) {
         PyObject *keyword = PyTuple_GET_ITEM(kwnames, i);
         if (is_keyword(keyword, names->name))
@@ -283,12 +285,13 @@ static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssiz
     }
     if (!plain)
         return forward(self, "create_task", args, nargs, kwnames);
-    if (check_open(l) < 0)
+    if (check_open(evloop) < 0)
         return NULL;
-    PyObject *type = PyObject_GetAttr(s->tasks_module, names->Task);
+    PyObject *type = PyObject_GetAttr(objects->tasks_module, names->Task);
     PyObject *all[5] = {NULL, args[0], self, name, context};
     /* A Task makes a dict of its keywords: none of those that say nothing. */
-    PyObject *given = Py_IsNone(name) && Py_IsNone(context) ? s->loop_kwname : s->task_kwnames;
+    PyObject *given =
+        Py_IsNone(name) && Py_IsNone(context) ? objects->loop_kwname : objects->task_kwnames;
     PyObject *task =
         type ? PyObject_Vectorcall(type, all + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, given) : NULL;
     Py_XDECREF(type);
@@ -310,26 +313,26 @@ static PyObject *loop_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *loop_process_events(PyObject *self, PyObject *events)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    if (l->plain)
-        return PyObject_CallFunctionObjArgs(ta_loop_objects_of(l->st)->evloop.process_events, self,
-                                            events, NULL);
+    ta_evloop *evloop = ta_evloop_cast(self);
+    if (evloop->plain)
+        return PyObject_CallFunctionObjArgs(ta_loop_objects_of(evloop->st)->evloop.process_events,
+                                            self, events, NULL);
     PyObject *list = PySequence_List(events);
-    int rc = list ? ta_evloop_take_events(l, list) : -1;
+    int rc = list ? ta_evloop_take_events(evloop, list) : -1;
     Py_XDECREF(list);
     return none_or_null(rc);
 }
 
 static PyObject *loop_add_callback(PyObject *self, PyObject *handle)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    if (l->plain)
+    ta_evloop *evloop = ta_evloop_cast(self);
+    if (evloop->plain)
         return forward(self, "_add_callback", &handle, 1, NULL);
-    PyObject *cancelled = PyObject_GetAttr(handle, l->st->names._cancelled);
+    PyObject *cancelled = PyObject_GetAttr(handle, evloop->st->names._cancelled);
     int rc = cancelled ? PyObject_IsTrue(cancelled) : -1;
     Py_XDECREF(cancelled);
     if (rc == 0)
-        rc = ta_evloop_push(l, Py_NewRef(handle));
+        rc = ta_evloop_push(evloop, Py_NewRef(handle));
     return none_or_null(rc < 0 ? -1 : 0);
 }
 
@@ -340,44 +343,44 @@ static PyObject *loop_private_call_soon(PyObject *self, PyObject *const *args, P
 
 static PyObject *loop_timer_handle_cancelled(PyObject *self, PyObject *handle)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    if (l->plain)
+    ta_evloop *evloop = ta_evloop_cast(self);
+    if (evloop->plain)
         return forward(self, "_timer_handle_cancelled", &handle, 1, NULL);
-    if (ta_handle_is_ours(l->st, handle))
-        ta_evloop_unschedule(l, handle);
+    if (ta_handle_is_ours(evloop->st, handle))
+        ta_evloop_unschedule(evloop, handle);
     else
-        ta_evloop_unschedule_foreign(l, handle);
+        ta_evloop_unschedule_foreign(evloop, handle);
     Py_RETURN_NONE;
 }
 
 static PyObject *loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    if (ta_evloop_check_overrides(l) < 0)
+    ta_evloop *evloop = ta_evloop_cast(self);
+    if (ta_evloop_check_overrides(evloop) < 0)
         return NULL;
-    if (l->plain)
+    if (evloop->plain)
         return forward(self, "_run_once", NULL, 0, NULL);
-    return none_or_null(ta_evloop_turn(l));
+    return none_or_null(ta_evloop_turn(evloop));
 }
 
 /* Iterates until stop() was called: the loop in BaseEventLoop.run_forever(). */
 static PyObject *loop_spin(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     do {
-        if (ta_evloop_check_overrides(l) < 0)
+        if (ta_evloop_check_overrides(evloop) < 0)
             return NULL;
-        if (l->plain) {
+        if (evloop->plain) {
             PyObject *res = PyObject_CallMethod(self, "_run_once", NULL);
             if (res == NULL)
                 return NULL;
             Py_DECREF(res);
-        } else if (ta_evloop_turn(l) < 0) {
+        } else if (ta_evloop_turn(evloop) < 0) {
             return NULL;
         }
         if (PyErr_CheckSignals() < 0)
             return NULL;
-    } while (!l->stopping);
+    } while (!evloop->stopping);
     Py_RETURN_NONE;
 }
 
@@ -410,34 +413,34 @@ bool ta_evloop_has_news(ta_evloop *l, uint64_t timers)
 
 static PyObject *get_queue(PyObject *self, void *closure)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     bool scheduled = closure != NULL;
-    if (ta_evloop_check_overrides(l) < 0)
+    if (ta_evloop_check_overrides(evloop) < 0)
         return NULL;
-    if (l->plain)
-        return Py_NewRef(scheduled ? l->scheduled : l->ready);
-    return ta_evloop_view(l, scheduled);
+    if (evloop->plain)
+        return Py_NewRef(scheduled ? evloop->scheduled : evloop->ready);
+    return ta_evloop_view(evloop, scheduled);
 }
 
 static int set_queue(PyObject *self, PyObject *value, void *closure)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     bool scheduled = closure != NULL;
     if (value == NULL) {
         PyErr_SetString(PyExc_AttributeError, "a queue of the loop cannot be deleted");
         return -1;
     }
-    if (l->plain) {
-        Py_XSETREF(*(scheduled ? &l->scheduled : &l->ready), Py_NewRef(value));
+    if (evloop->plain) {
+        Py_XSETREF(*(scheduled ? &evloop->scheduled : &evloop->ready), Py_NewRef(value));
         return 0;
     }
     PyObject *items = PySequence_List(value);
-    PyObject *view = items ? ta_evloop_view(l, scheduled) : NULL;
+    PyObject *view = items ? ta_evloop_view(evloop, scheduled) : NULL;
     int rc = view ? 0 : -1;
     if (rc == 0 && scheduled)
-        ta_evloop_clear_scheduled(l);
+        ta_evloop_clear_scheduled(evloop);
     else if (rc == 0)
-        ta_evloop_clear_ready(l);
+        ta_evloop_clear_ready(evloop);
     for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(items); i++) {
         PyObject *res = PyObject_CallMethod(view, "append", "O", PyList_GET_ITEM(items, i));
         rc = res ? 0 : -1;
@@ -498,56 +501,56 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     PyObject *module = PyType_GetModuleByDef(type, &ta_module_def);
     if (module == NULL || ta_all_tasks_speed_up(module) < 0)
         return NULL;
-    ta_evloop *l = (ta_evloop *)type->tp_alloc(type, 0); /* zeroed */
-    if (l == NULL)
+    ta_evloop *evloop = (ta_evloop *)type->tp_alloc(type, 0); /* zeroed */
+    if (evloop == NULL)
         return NULL;
-    l->st = ta_state_of_module(module);
+    evloop->st = ta_state_of_module(module);
 #ifdef Py_GIL_DISABLED
-    (void)pthread_mutex_init(&l->mutex, NULL);
+    (void)pthread_mutex_init(&evloop->mutex, NULL);
 #endif
-    return (PyObject *)l;
+    return (PyObject *)evloop;
 }
 
 static int loop_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     Py_VISIT(Py_TYPE(self));
-    for (size_t i = l->head; i != l->tail; i++)
-        Py_VISIT(l->ring[i & l->mask]);
-    for (Py_ssize_t i = 0; i < l->nheap; i++)
-        Py_VISIT(l->heap[i].handle);
-    Py_VISIT(l->selector);
-    Py_VISIT(l->select);
-    Py_VISIT(l->factory);
-    Py_VISIT(l->ready);
-    Py_VISIT(l->scheduled);
+    for (size_t i = evloop->head; i != evloop->tail; i++)
+        Py_VISIT(evloop->ring[i & evloop->mask]);
+    for (Py_ssize_t i = 0; i < evloop->nheap; i++)
+        Py_VISIT(evloop->heap[i].handle);
+    Py_VISIT(evloop->selector);
+    Py_VISIT(evloop->select);
+    Py_VISIT(evloop->factory);
+    Py_VISIT(evloop->ready);
+    Py_VISIT(evloop->scheduled);
     return 0;
 }
 
 static int loop_clear(PyObject *self)
 {
-    ta_evloop *l = ta_evloop_cast(self);
-    ta_evloop_clear_ready(l);
-    ta_evloop_clear_scheduled(l);
-    Py_CLEAR(l->selector);
-    Py_CLEAR(l->select);
-    Py_CLEAR(l->factory);
-    Py_CLEAR(l->ready);
-    Py_CLEAR(l->scheduled);
+    ta_evloop *evloop = ta_evloop_cast(self);
+    ta_evloop_clear_ready(evloop);
+    ta_evloop_clear_scheduled(evloop);
+    Py_CLEAR(evloop->selector);
+    Py_CLEAR(evloop->select);
+    Py_CLEAR(evloop->factory);
+    Py_CLEAR(evloop->ready);
+    Py_CLEAR(evloop->scheduled);
     return 0;
 }
 
 static void loop_dealloc(PyObject *self)
 {
-    ta_evloop *l = ta_evloop_cast(self);
+    ta_evloop *evloop = ta_evloop_cast(self);
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     (void)loop_clear(self);
-    PyMem_RawFree(l->ring);
-    PyMem_RawFree(l->heap);
-    ta_handle_free_unused(l);
+    PyMem_RawFree(evloop->ring);
+    PyMem_RawFree(evloop->heap);
+    ta_handle_free_unused(evloop);
 #ifdef Py_GIL_DISABLED
-    (void)pthread_mutex_destroy(&l->mutex);
+    (void)pthread_mutex_destroy(&evloop->mutex);
 #endif
     type->tp_free(self);
     Py_DECREF(type);
@@ -612,24 +615,26 @@ static PyType_Spec spec = {
 
 int ta_evloop_init(PyObject *module, ta_state *st)
 {
-    ta_evloop_state *s = &ta_loop_objects_of(st)->evloop;
+    ta_evloop_state *objects = &ta_loop_objects_of(st)->evloop;
     if (ta_evloop_queue_init(module, st) < 0 ||
-        ta_types_add(module, &spec, "LoopBase", &s->type) < 0)
+        ta_types_add(module, &spec, "LoopBase", &objects->type) < 0)
         return -1;
     PyObject *selector_loop = ta_types_import("asyncio.selector_events", "BaseSelectorEventLoop");
     if (selector_loop == NULL)
         return -1;
     /* Private names: turboapi.loop looks whether they are there before it makes a loop. */
-    int rc = PyObject_GetOptionalAttrString(selector_loop, "_process_events", &s->process_events);
+    int rc =
+        PyObject_GetOptionalAttrString(selector_loop, "_process_events", &objects->process_events);
     if (rc >= 0)
-        rc = PyObject_GetOptionalAttrString(selector_loop, "_write_to_self", &s->write_to_self);
+        rc = PyObject_GetOptionalAttrString(selector_loop, "_write_to_self",
+                                            &objects->write_to_self);
     Py_DECREF(selector_loop);
-    if (rc < 0 || (s->base_class = ta_types_import("asyncio", "BaseEventLoop")) == NULL ||
-        (s->deque = ta_types_import("collections", "deque")) == NULL ||
-        (s->futures_module = PyImport_ImportModule("asyncio.futures")) == NULL ||
-        (s->tasks_module = PyImport_ImportModule("asyncio.tasks")) == NULL ||
-        (s->loop_kwname = Py_BuildValue("(s)", "loop")) == NULL ||
-        (s->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context")) == NULL)
+    if (rc < 0 || (objects->base_class = ta_types_import("asyncio", "BaseEventLoop")) == NULL ||
+        (objects->deque = ta_types_import("collections", "deque")) == NULL ||
+        (objects->futures_module = PyImport_ImportModule("asyncio.futures")) == NULL ||
+        (objects->tasks_module = PyImport_ImportModule("asyncio.tasks")) == NULL ||
+        (objects->loop_kwname = Py_BuildValue("(s)", "loop")) == NULL ||
+        (objects->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context")) == NULL)
         return -1;
     return ta_handle_init(module, st);
 }

@@ -112,53 +112,53 @@ static inline bool ta_handle_is_ours(ta_state *st, PyObject *handle)
 }
 
 /* A new Handle or TimerHandle; `context` may be NULL: a copy of the current one. */
-PyObject *ta_handle_new(ta_evloop *l, PyTypeObject *type, PyObject *callback, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *context);
+PyObject *ta_handle_new(ta_evloop *evloop, PyTypeObject *type, PyObject *callback,
+                        PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* Calls it in its context; an exception goes to the loop's handler.  -1: one that ends the loop. */
-int ta_handle_run(ta_evloop *l, PyObject *handle);
+int ta_handle_run(ta_evloop *evloop, PyObject *handle);
 /* Frees the memory that was kept for new handles. */
-void ta_handle_free_unused(ta_evloop *l);
+void ta_handle_free_unused(ta_evloop *evloop);
 
 /* -- evloop_queue.c ------------------------------------------------------------------------------
  */
 
 /* Appends to the ready handles; steals `handle`, also on failure.  0, or -1 with MemoryError. */
-TA_MUST_CHECK int ta_evloop_push(ta_evloop *l, PyObject *handle);
+TA_MUST_CHECK int ta_evloop_push(ta_evloop *evloop, PyObject *handle);
 /* Takes the first of them (a reference for the caller); NULL: there is none.  No exception. */
-PyObject *ta_evloop_pop(ta_evloop *l);
+PyObject *ta_evloop_pop(ta_evloop *evloop);
 /* The same for the last one. */
-PyObject *ta_evloop_pop_last(ta_evloop *l);
+PyObject *ta_evloop_pop_last(ta_evloop *evloop);
 /* Schedules it; a reference is added.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_evloop_schedule(ta_evloop *l, PyObject *handle, double when);
+TA_MUST_CHECK int ta_evloop_schedule(ta_evloop *evloop, PyObject *handle, double when);
 /* Takes a handle of ours off the heap, if it is there. */
-void ta_evloop_unschedule(ta_evloop *l, PyObject *handle);
+void ta_evloop_unschedule(ta_evloop *evloop, PyObject *handle);
 /* The same for asyncio's own, which don't know where they are. */
-void ta_evloop_unschedule_foreign(ta_evloop *l, PyObject *handle);
+void ta_evloop_unschedule_foreign(ta_evloop *evloop, PyObject *handle);
 /* Takes the earliest one if it is due before `end` (a reference for the caller); NULL: none is.  No
  * exception. */
-PyObject *ta_evloop_pop_due(ta_evloop *l, double end);
+PyObject *ta_evloop_pop_due(ta_evloop *evloop, double end);
 /* Both queues as new lists: ready handles in order, scheduled ones with the earliest first. */
-PyObject *ta_evloop_list_ready(ta_evloop *l);
-PyObject *ta_evloop_list_scheduled(ta_evloop *l);
-void ta_evloop_clear_ready(ta_evloop *l);
-void ta_evloop_clear_scheduled(ta_evloop *l);
+PyObject *ta_evloop_list_ready(ta_evloop *evloop);
+PyObject *ta_evloop_list_scheduled(ta_evloop *evloop);
+void ta_evloop_clear_ready(ta_evloop *evloop);
+void ta_evloop_clear_scheduled(ta_evloop *evloop);
 int ta_evloop_queue_init(PyObject *module, ta_state *st);
 /* Returns a view of a queue, as `_ready` and `_scheduled` do. */
-PyObject *ta_evloop_view(ta_evloop *l, bool scheduled);
+PyObject *ta_evloop_view(ta_evloop *evloop, bool scheduled);
 
 /* -- evloop_run.c --------------------------------------------------------------------------------
  */
 
 /* Runs one iteration of the loop.  0, or -1 with an exception that ends it. */
-int ta_evloop_turn(ta_evloop *l);
+int ta_evloop_turn(ta_evloop *evloop);
 /* [(key, events), ...] of select(): makes the handles of the files ready. */
-int ta_evloop_take_events(ta_evloop *l, PyObject *events);
+int ta_evloop_take_events(ta_evloop *evloop, PyObject *events);
 
 /* -- evloop_overrides.c --------------------------------------------------------------------------
  */
 
 /* Looks for replaced methods, whether or not the class has changed.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_evloop_look_for_overrides(ta_evloop *l);
+TA_MUST_CHECK int ta_evloop_look_for_overrides(ta_evloop *evloop);
 /* tp_setattro: sees a method that is replaced in the object itself, as tests do with mocks. */
 int ta_evloop_setattro(PyObject *self, PyObject *name, PyObject *value);
 

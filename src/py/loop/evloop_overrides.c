@@ -19,11 +19,11 @@ static const char *const overridable[] = {
 };
 
 /* 1: `_call_soon` and the like are as in our class; 0: not; -1: exception. */
-static int is_untouched(ta_evloop *l, const char *name)
+static int is_untouched(ta_evloop *evloop, const char *name)
 {
-    PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(l), name);
+    PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(evloop), name);
     PyObject *ours =
-        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(l->st)->evloop.type, name)
+        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(evloop->st)->evloop.type, name)
             : NULL;
     Py_XDECREF(now);
     Py_XDECREF(ours);
@@ -31,41 +31,41 @@ static int is_untouched(ta_evloop *l, const char *name)
 }
 
 /* Both queues become asyncio's containers. */
-static int become_plain(ta_evloop *l)
+static int become_plain(ta_evloop *evloop)
 {
-    if (l->plain)
+    if (evloop->plain)
         return 0;
-    PyObject *ready = ta_evloop_list_ready(l);
-    PyObject *scheduled = ready ? ta_evloop_list_scheduled(l) : NULL; /* sorted: a heap */
+    PyObject *ready = ta_evloop_list_ready(evloop);
+    PyObject *scheduled = ready ? ta_evloop_list_scheduled(evloop) : NULL; /* sorted: a heap */
     PyObject *deque =
-        scheduled ? PyObject_CallOneArg(ta_loop_objects_of(l->st)->evloop.deque, ready) : NULL;
+        scheduled ? PyObject_CallOneArg(ta_loop_objects_of(evloop->st)->evloop.deque, ready) : NULL;
     Py_XDECREF(ready);
     if (deque == NULL) {
         Py_XDECREF(scheduled);
         return -1;
     }
-    ta_evloop_clear_ready(l);
-    ta_evloop_clear_scheduled(l);
-    l->plain = true;
-    l->ready = deque;
-    l->scheduled = scheduled;
+    ta_evloop_clear_ready(evloop);
+    ta_evloop_clear_scheduled(evloop);
+    evloop->plain = true;
+    evloop->ready = deque;
+    evloop->scheduled = scheduled;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(scheduled); i++) {
         PyObject *handle = PyList_GET_ITEM(scheduled, i);
-        if (PyObject_SetAttr(handle, l->st->names._scheduled, Py_True) < 0)
+        if (PyObject_SetAttr(handle, evloop->st->names._scheduled, Py_True) < 0)
             return -1;
     }
     return 0;
 }
 
-int ta_evloop_look_for_overrides(ta_evloop *l)
+int ta_evloop_look_for_overrides(ta_evloop *evloop)
 {
     for (size_t i = 0; i < TA_COUNTOF(overridable); i++) {
-        int untouched = is_untouched(l, overridable[i]);
-        if (untouched < 0 || (untouched == 0 && become_plain(l) < 0))
+        int untouched = is_untouched(evloop, overridable[i]);
+        if (untouched < 0 || (untouched == 0 && become_plain(evloop) < 0))
             return -1;
     }
-    l->looked = true;
-    l->version = Py_TYPE(l)->tp_version_tag;
+    evloop->looked = true;
+    evloop->version = Py_TYPE(evloop)->tp_version_tag;
     return 0;
 }
 

@@ -11,53 +11,54 @@
 /* -- the ring ------------------------------------------------------------------------------------
  */
 
-static int grow_ring(ta_evloop *l)
+static int grow_ring(ta_evloop *evloop)
 {
-    size_t size = l->ring ? (l->mask + 1) * 2 : 64, n = ta_evloop_nready(l);
+    size_t size = evloop->ring ? (evloop->mask + 1) * 2 : 64, n = ta_evloop_nready(evloop);
     PyObject **ring = PyMem_RawMalloc(size * sizeof *ring);
     if (ring == NULL)
         return -1;
     for (size_t i = 0; i < n; i++)
-        ring[i] = l->ring[(l->head + i) & l->mask];
-    PyMem_RawFree(l->ring);
-    l->ring = ring;
-    l->mask = size - 1;
-    l->head = 0;
-    l->tail = n;
+        ring[i] = evloop->ring[(evloop->head + i) & evloop->mask];
+    PyMem_RawFree(evloop->ring);
+    evloop->ring = ring;
+    evloop->mask = size - 1;
+    evloop->head = 0;
+    evloop->tail = n;
     return 0;
 }
 
-int ta_evloop_push(ta_evloop *l, PyObject *handle)
+int ta_evloop_push(ta_evloop *evloop, PyObject *handle)
 {
-    TA_EVLOOP_LOCK(l);
-    if (TA_UNLIKELY(l->ring == NULL || ta_evloop_nready(l) > l->mask) && grow_ring(l) < 0) {
-        TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (TA_UNLIKELY(evloop->ring == NULL || ta_evloop_nready(evloop) > evloop->mask) &&
+        grow_ring(evloop) < 0) {
+        TA_EVLOOP_UNLOCK(evloop);
         Py_DECREF(handle);
         PyErr_NoMemory();
         return -1;
     }
-    l->ring[l->tail++ & l->mask] = handle;
-    TA_EVLOOP_UNLOCK(l);
+    evloop->ring[evloop->tail++ & evloop->mask] = handle;
+    TA_EVLOOP_UNLOCK(evloop);
     return 0;
 }
 
-PyObject *ta_evloop_pop(ta_evloop *l)
+PyObject *ta_evloop_pop(ta_evloop *evloop)
 {
     PyObject *handle = NULL;
-    TA_EVLOOP_LOCK(l);
-    if (ta_evloop_nready(l) > 0)
-        handle = l->ring[l->head++ & l->mask];
-    TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (ta_evloop_nready(evloop) > 0)
+        handle = evloop->ring[evloop->head++ & evloop->mask];
+    TA_EVLOOP_UNLOCK(evloop);
     return handle;
 }
 
-PyObject *ta_evloop_pop_last(ta_evloop *l)
+PyObject *ta_evloop_pop_last(ta_evloop *evloop)
 {
     PyObject *handle = NULL;
-    TA_EVLOOP_LOCK(l);
-    if (ta_evloop_nready(l) > 0)
-        handle = l->ring[--l->tail & l->mask];
-    TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (ta_evloop_nready(evloop) > 0)
+        handle = evloop->ring[--evloop->tail & evloop->mask];
+    TA_EVLOOP_UNLOCK(evloop);
     return handle;
 }
 
@@ -83,119 +84,119 @@ static inline void put(ta_evloop *l, Py_ssize_t i, ta_timer_slot slot)
         ta_handle_of(slot.handle)->index = i;
 }
 
-static void sift_up(ta_evloop *l, Py_ssize_t i, ta_timer_slot slot)
+static void sift_up(ta_evloop *evloop, Py_ssize_t i, ta_timer_slot slot)
 {
     while (i > 0) {
         Py_ssize_t parent = (i - 1) / 4;
-        if (!earlier(&slot, &l->heap[parent]))
+        if (!earlier(&slot, &evloop->heap[parent]))
             break;
-        put(l, i, l->heap[parent]);
+        put(evloop, i, evloop->heap[parent]);
         i = parent;
     }
-    put(l, i, slot);
+    put(evloop, i, slot);
 }
 
-static void sift_down(ta_evloop *l, Py_ssize_t i, ta_timer_slot slot)
+static void sift_down(ta_evloop *evloop, Py_ssize_t i, ta_timer_slot slot)
 {
     for (;;) {
         Py_ssize_t first = i * 4 + 1, best = first;
-        if (first >= l->nheap)
+        if (first >= evloop->nheap)
             break;
-        for (Py_ssize_t k = first + 1; k < TA_MIN(first + 4, l->nheap); k++) {
-            if (earlier(&l->heap[k], &l->heap[best]))
+        for (Py_ssize_t k = first + 1; k < TA_MIN(first + 4, evloop->nheap); k++) {
+            if (earlier(&evloop->heap[k], &evloop->heap[best]))
                 best = k;
         }
-        if (!earlier(&l->heap[best], &slot))
+        if (!earlier(&evloop->heap[best], &slot))
             break;
-        put(l, i, l->heap[best]);
+        put(evloop, i, evloop->heap[best]);
         i = best;
     }
-    put(l, i, slot);
+    put(evloop, i, slot);
 }
 
 /* Its reference becomes the caller's. */
-static PyObject *take(ta_evloop *l, Py_ssize_t i)
+static PyObject *take(ta_evloop *evloop, Py_ssize_t i)
 {
-    PyObject *handle = l->heap[i].handle;
-    if (ta_handle_is_ours(l->st, handle))
+    PyObject *handle = evloop->heap[i].handle;
+    if (ta_handle_is_ours(evloop->st, handle))
         ta_handle_of(handle)->index = -1;
-    ta_timer_slot last = l->heap[--l->nheap];
-    if (i < l->nheap) {
-        if (i > 0 && earlier(&last, &l->heap[(i - 1) / 4]))
-            sift_up(l, i, last);
+    ta_timer_slot last = evloop->heap[--evloop->nheap];
+    if (i < evloop->nheap) {
+        if (i > 0 && earlier(&last, &evloop->heap[(i - 1) / 4]))
+            sift_up(evloop, i, last);
         else
-            sift_down(l, i, last);
+            sift_down(evloop, i, last);
     }
     return handle;
 }
 
-static int grow_heap(ta_evloop *l)
+static int grow_heap(ta_evloop *evloop)
 {
-    Py_ssize_t size = l->heap_size ? l->heap_size * 2 : 64;
-    ta_timer_slot *heap = PyMem_RawRealloc(l->heap, (size_t)size * sizeof *heap);
+    Py_ssize_t size = evloop->heap_size ? evloop->heap_size * 2 : 64;
+    ta_timer_slot *heap = PyMem_RawRealloc(evloop->heap, (size_t)size * sizeof *heap);
     if (heap == NULL)
         return -1;
-    l->heap = heap;
-    l->heap_size = size;
+    evloop->heap = heap;
+    evloop->heap_size = size;
     return 0;
 }
 
-int ta_evloop_schedule(ta_evloop *l, PyObject *handle, double when)
+int ta_evloop_schedule(ta_evloop *evloop, PyObject *handle, double when)
 {
-    TA_EVLOOP_LOCK(l);
-    if (TA_UNLIKELY(l->nheap == l->heap_size) && grow_heap(l) < 0) {
-        TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (TA_UNLIKELY(evloop->nheap == evloop->heap_size) && grow_heap(evloop) < 0) {
+        TA_EVLOOP_UNLOCK(evloop);
         PyErr_NoMemory();
         return -1;
     }
-    sift_up(l, l->nheap++, (ta_timer_slot){when, l->timers++, Py_NewRef(handle)});
-    TA_EVLOOP_UNLOCK(l);
+    sift_up(evloop, evloop->nheap++, (ta_timer_slot){when, evloop->timers++, Py_NewRef(handle)});
+    TA_EVLOOP_UNLOCK(evloop);
     return 0;
 }
 
-void ta_evloop_unschedule(ta_evloop *l, PyObject *handle)
+void ta_evloop_unschedule(ta_evloop *evloop, PyObject *handle)
 {
     PyObject *taken = NULL;
-    TA_EVLOOP_LOCK(l);
+    TA_EVLOOP_LOCK(evloop);
     Py_ssize_t i = ta_handle_of(handle)->index;
     if (i >= 0)
-        taken = take(l, i);
-    TA_EVLOOP_UNLOCK(l);
+        taken = take(evloop, i);
+    TA_EVLOOP_UNLOCK(evloop);
     Py_XDECREF(taken);
 }
 
-void ta_evloop_unschedule_foreign(ta_evloop *l, PyObject *handle)
+void ta_evloop_unschedule_foreign(ta_evloop *evloop, PyObject *handle)
 {
     PyObject *taken = NULL;
-    TA_EVLOOP_LOCK(l);
-    for (Py_ssize_t i = 0; i < l->nheap; i++) {
-        if (l->heap[i].handle == handle) {
-            taken = take(l, i);
+    TA_EVLOOP_LOCK(evloop);
+    for (Py_ssize_t i = 0; i < evloop->nheap; i++) {
+        if (evloop->heap[i].handle == handle) {
+            taken = take(evloop, i);
             break;
         }
     }
-    TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_UNLOCK(evloop);
     Py_XDECREF(taken);
 }
 
-PyObject *ta_evloop_pop_due(ta_evloop *l, double end)
+PyObject *ta_evloop_pop_due(ta_evloop *evloop, double end)
 {
     PyObject *handle = NULL;
-    TA_EVLOOP_LOCK(l);
-    if (l->nheap > 0 && l->heap[0].when < end)
-        handle = take(l, 0);
-    TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (evloop->nheap > 0 && evloop->heap[0].when < end)
+        handle = take(evloop, 0);
+    TA_EVLOOP_UNLOCK(evloop);
     return handle;
 }
 
-void ta_evloop_clear_scheduled(ta_evloop *l)
+void ta_evloop_clear_scheduled(ta_evloop *evloop)
 {
     for (;;) {
         PyObject *handle = NULL;
-        TA_EVLOOP_LOCK(l);
-        if (l->nheap > 0)
-            handle = take(l, l->nheap - 1);
-        TA_EVLOOP_UNLOCK(l);
+        TA_EVLOOP_LOCK(evloop);
+        if (evloop->nheap > 0)
+            handle = take(evloop, evloop->nheap - 1);
+        TA_EVLOOP_UNLOCK(evloop);
         if (handle == NULL)
             return;
         Py_DECREF(handle);
@@ -205,15 +206,15 @@ void ta_evloop_clear_scheduled(ta_evloop *l)
 /* -- as lists ------------------------------------------------------------------------------------
  */
 
-PyObject *ta_evloop_list_ready(ta_evloop *l)
+PyObject *ta_evloop_list_ready(ta_evloop *evloop)
 {
     PyObject *list = PyList_New(0);
     for (size_t i = 0; list != NULL; i++) {
         PyObject *handle = NULL;
-        TA_EVLOOP_LOCK(l);
-        if (i < ta_evloop_nready(l))
-            handle = Py_NewRef(l->ring[(l->head + i) & l->mask]);
-        TA_EVLOOP_UNLOCK(l);
+        TA_EVLOOP_LOCK(evloop);
+        if (i < ta_evloop_nready(evloop))
+            handle = Py_NewRef(evloop->ring[(evloop->head + i) & evloop->mask]);
+        TA_EVLOOP_UNLOCK(evloop);
         if (handle == NULL)
             break;
         if (PyList_Append(list, handle) < 0)
@@ -223,15 +224,15 @@ PyObject *ta_evloop_list_ready(ta_evloop *l)
     return list;
 }
 
-PyObject *ta_evloop_list_scheduled(ta_evloop *l)
+PyObject *ta_evloop_list_scheduled(ta_evloop *evloop)
 {
     PyObject *list = PyList_New(0);
     for (Py_ssize_t i = 0; list != NULL; i++) {
         PyObject *handle = NULL;
-        TA_EVLOOP_LOCK(l);
-        if (i < l->nheap)
-            handle = Py_NewRef(l->heap[i].handle);
-        TA_EVLOOP_UNLOCK(l);
+        TA_EVLOOP_LOCK(evloop);
+        if (i < evloop->nheap)
+            handle = Py_NewRef(evloop->heap[i].handle);
+        TA_EVLOOP_UNLOCK(evloop);
         if (handle == NULL)
             break;
         if (PyList_Append(list, handle) < 0)
@@ -257,12 +258,12 @@ static view *view_cast(PyObject *obj)
     return (view *)obj;
 }
 
-PyObject *ta_evloop_view(ta_evloop *l, bool scheduled)
+PyObject *ta_evloop_view(ta_evloop *evloop, bool scheduled)
 {
-    view *v = PyObject_GC_New(view, ta_loop_objects_of(l->st)->evloop.view_type);
+    view *v = PyObject_GC_New(view, ta_loop_objects_of(evloop->st)->evloop.view_type);
     if (v == NULL)
         return NULL;
-    v->loop = (ta_evloop *)Py_NewRef((PyObject *)l);
+    v->loop = (ta_evloop *)Py_NewRef((PyObject *)evloop);
     v->scheduled = scheduled;
     PyObject_GC_Track((PyObject *)v);
     return (PyObject *)v;
@@ -280,13 +281,13 @@ static Py_ssize_t view_length(PyObject *self)
     return v->scheduled ? v->loop->nheap : (Py_ssize_t)ta_evloop_nready(v->loop);
 }
 
-static PyObject *ready_item(ta_evloop *l, Py_ssize_t i)
+static PyObject *ready_item(ta_evloop *evloop, Py_ssize_t i)
 {
     PyObject *handle = NULL;
-    TA_EVLOOP_LOCK(l);
-    if (i >= 0 && (size_t)i < ta_evloop_nready(l))
-        handle = Py_NewRef(l->ring[(l->head + (size_t)i) & l->mask]);
-    TA_EVLOOP_UNLOCK(l);
+    TA_EVLOOP_LOCK(evloop);
+    if (i >= 0 && (size_t)i < ta_evloop_nready(evloop))
+        handle = Py_NewRef(evloop->ring[(evloop->head + (size_t)i) & evloop->mask]);
+    TA_EVLOOP_UNLOCK(evloop);
     if (handle == NULL)
         PyErr_SetString(PyExc_IndexError, "index out of range");
     return handle;

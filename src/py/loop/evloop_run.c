@@ -13,43 +13,43 @@
  */
 
 /* A handle of asyncio's own, or a Python subclass, may be anything. */
-static int is_cancelled(ta_evloop *l, PyObject *handle)
+static int is_cancelled(ta_evloop *evloop, PyObject *handle)
 {
-    if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
+    if (TA_LIKELY(ta_handle_is_ours(evloop->st, handle)))
         return ta_handle_of(handle)->cancelled;
-    PyObject *value = PyObject_GetAttr(handle, l->st->names._cancelled);
+    PyObject *value = PyObject_GetAttr(handle, evloop->st->names._cancelled);
     int yes = value ? PyObject_IsTrue(value) : -1;
     Py_XDECREF(value);
     return yes;
 }
 
-static int take_event(ta_evloop *l, PyObject *fileobj, PyObject *handle, bool writer)
+static int take_event(ta_evloop *evloop, PyObject *fileobj, PyObject *handle, bool writer)
 {
     if (Py_IsNone(handle))
         return 0;
-    int cancelled = is_cancelled(l, handle);
+    int cancelled = is_cancelled(evloop, handle);
     if (cancelled == 0)
-        return ta_evloop_push(l, Py_NewRef(handle));
+        return ta_evloop_push(evloop, Py_NewRef(handle));
     if (cancelled < 0)
         return -1;
-    PyObject *res = PyObject_CallMethod((PyObject *)l, writer ? "_remove_writer" : "_remove_reader",
-                                        "O", fileobj);
+    PyObject *res = PyObject_CallMethod((PyObject *)evloop,
+                                        writer ? "_remove_writer" : "_remove_reader", "O", fileobj);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
-int ta_evloop_take_events(ta_evloop *l, PyObject *events)
+int ta_evloop_take_events(ta_evloop *evloop, PyObject *events)
 {
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(events); i++) {
         PyObject *key, *fileobj = NULL, *data = NULL, *reader, *writer;
         int mask, rc = -1;
         if (!PyArg_ParseTuple(PyList_GET_ITEM(events, i), "Oi", &key, &mask))
             return -1;
-        if ((fileobj = PyObject_GetAttr(key, l->st->names.fileobj)) != NULL &&
-            (data = PyObject_GetAttr(key, l->st->names.data)) != NULL &&
+        if ((fileobj = PyObject_GetAttr(key, evloop->st->names.fileobj)) != NULL &&
+            (data = PyObject_GetAttr(key, evloop->st->names.data)) != NULL &&
             PyArg_ParseTuple(data, "OO", &reader, &writer) &&
-            (!(mask & 1) || take_event(l, fileobj, reader, false) == 0) &&
-            (!(mask & 2) || take_event(l, fileobj, writer, true) == 0))
+            (!(mask & 1) || take_event(evloop, fileobj, reader, false) == 0) &&
+            (!(mask & 2) || take_event(evloop, fileobj, writer, true) == 0))
             rc = 0;
         Py_XDECREF(data);
         Py_XDECREF(fileobj);
@@ -60,39 +60,39 @@ int ta_evloop_take_events(ta_evloop *l, PyObject *events)
 }
 
 /* self._selector.select, kept while `_selector` is the same object. */
-static PyObject *bound_select(ta_evloop *l)
+static PyObject *bound_select(ta_evloop *evloop)
 {
-    PyObject *selector = PyObject_GetAttr((PyObject *)l, l->st->names._selector);
+    PyObject *selector = PyObject_GetAttr((PyObject *)evloop, evloop->st->names._selector);
     if (selector == NULL)
         return NULL;
-    if (selector != l->selector) {
+    if (selector != evloop->selector) {
         PyObject *select = PyObject_GetAttrString(selector, "select");
         if (select == NULL) {
             Py_DECREF(selector);
             return NULL;
         }
-        Py_XSETREF(l->select, select);
-        Py_XSETREF(l->selector, Py_NewRef(selector));
+        Py_XSETREF(evloop->select, select);
+        Py_XSETREF(evloop->selector, Py_NewRef(selector));
     }
     Py_DECREF(selector);
-    return l->select;
+    return evloop->select;
 }
 
-static PyObject *wait(ta_evloop *l)
+static PyObject *wait(ta_evloop *evloop)
 {
-    PyObject *select = bound_select(l), *timeout, *events = NULL;
+    PyObject *select = bound_select(evloop), *timeout, *events = NULL;
     if (select == NULL)
         return NULL;
     double due = 0;
     bool timed = false;
-    TA_EVLOOP_LOCK(l);
-    bool ready = ta_evloop_nready(l) > 0;
-    if (!ready && l->nheap > 0) {
-        due = l->heap[0].when;
+    TA_EVLOOP_LOCK(evloop);
+    bool ready = ta_evloop_nready(evloop) > 0;
+    if (!ready && evloop->nheap > 0) {
+        due = evloop->heap[0].when;
         timed = true;
     }
-    TA_EVLOOP_UNLOCK(l);
-    if (ready || l->stopping) {
+    TA_EVLOOP_UNLOCK(evloop);
+    if (ready || evloop->stopping) {
         timeout = PyLong_FromLong(0);
     } else if (timed) {
         double left = due - ta_evloop_now();
@@ -111,50 +111,50 @@ static PyObject *wait(ta_evloop *l)
 /* -- calling -------------------------------------------------------------------------------------
  */
 
-static int call(ta_evloop *l, PyObject *handle)
+static int call(ta_evloop *evloop, PyObject *handle)
 {
     PyObject *res;
-    if (l->debug)
-        res = PyObject_CallMethod((PyObject *)l, "_debug_run", "O", handle);
-    else if (TA_LIKELY(ta_handle_is_ours(l->st, handle)))
-        return ta_handle_run(l, handle);
+    if (evloop->debug)
+        res = PyObject_CallMethod((PyObject *)evloop, "_debug_run", "O", handle);
+    else if (TA_LIKELY(ta_handle_is_ours(evloop->st, handle)))
+        return ta_handle_run(evloop, handle);
     else
-        res = PyObject_CallMethodNoArgs(handle, l->st->names._run);
+        res = PyObject_CallMethodNoArgs(handle, evloop->st->names._run);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
 /* A timer of asyncio's own is told that it is on no heap any more. */
-static int make_ready(ta_evloop *l, PyObject *handle /* steals */)
+static int make_ready(ta_evloop *evloop, PyObject *handle /* steals */)
 {
-    if (!ta_handle_is_ours(l->st, handle) &&
-        PyObject_SetAttr(handle, l->st->names._scheduled, Py_False) < 0) {
+    if (!ta_handle_is_ours(evloop->st, handle) &&
+        PyObject_SetAttr(handle, evloop->st->names._scheduled, Py_False) < 0) {
         Py_DECREF(handle);
         return -1;
     }
-    return ta_evloop_push(l, handle);
+    return ta_evloop_push(evloop, handle);
 }
 
-int ta_evloop_turn(ta_evloop *l)
+int ta_evloop_turn(ta_evloop *evloop)
 {
-    PyObject *handle, *events = wait(l);
+    PyObject *handle, *events = wait(evloop);
     if (events == NULL)
         return -1;
-    int rc = ta_evloop_take_events(l, events);
+    int rc = ta_evloop_take_events(evloop, events);
     Py_DECREF(events);
     if (rc < 0)
         return -1;
-    if (l->nheap > 0) {
-        double end = ta_evloop_now() + l->resolution;
-        while ((handle = ta_evloop_pop_due(l, end)) != NULL) {
-            if (make_ready(l, handle) < 0)
+    if (evloop->nheap > 0) {
+        double end = ta_evloop_now() + evloop->resolution;
+        while ((handle = ta_evloop_pop_due(evloop, end)) != NULL) {
+            if (make_ready(evloop, handle) < 0)
                 return -1;
         }
     }
-    for (size_t todo = ta_evloop_nready(l); todo > 0 && (handle = ta_evloop_pop(l)) != NULL;
-         todo--) {
-        int cancelled = is_cancelled(l, handle);
-        rc = cancelled == 0 ? call(l, handle) : cancelled < 0 ? -1 : 0;
+    for (size_t todo = ta_evloop_nready(evloop);
+         todo > 0 && (handle = ta_evloop_pop(evloop)) != NULL; todo--) {
+        int cancelled = is_cancelled(evloop, handle);
+        rc = cancelled == 0 ? call(evloop, handle) : cancelled < 0 ? -1 : 0;
         Py_DECREF(handle);
         if (rc < 0)
             return -1;

@@ -34,16 +34,16 @@ static inline ta_future *cast(PyObject *obj)
 
 ta_future *ta_future_new(ta_loop_state *ls, void (*cancel)(void *arg), void *arg)
 {
-    ta_future *w = PyObject_GC_New(ta_future, ta_loop_objects_of(ls->st)->task.future_type);
-    if (w == NULL)
+    ta_future *future = PyObject_GC_New(ta_future, ta_loop_objects_of(ls->st)->task.future_type);
+    if (future == NULL)
         return NULL;
-    memset((char *)w + sizeof(PyObject), 0, sizeof *w - sizeof(PyObject));
-    w->ls = ls;
-    w->aioloop = Py_NewRef(ls->aioloop);
-    w->on_cancel = cancel;
-    w->arg = arg;
-    PyObject_GC_Track((PyObject *)w);
-    return w;
+    memset((char *)future + sizeof(PyObject), 0, sizeof *future - sizeof(PyObject));
+    future->ls = ls;
+    future->aioloop = Py_NewRef(ls->aioloop);
+    future->on_cancel = cancel;
+    future->arg = arg;
+    PyObject_GC_Track((PyObject *)future);
+    return future;
 }
 
 void ta_future_detach(ta_future *w)
@@ -59,10 +59,10 @@ bool ta_future_done(const ta_future *w)
 
 /* -- callbacks -------------------------------------------------------------------------------- */
 
-static int call_soon(ta_future *w, PyObject *cb, PyObject *ctx)
+static int call_soon(ta_future *future, PyObject *cb, PyObject *ctx)
 {
-    ta_state *st = ta_state_of(Py_TYPE(w));
-    PyObject *args[4] = {w->aioloop, cb, (PyObject *)w, ctx};
+    ta_state *st = ta_state_of(Py_TYPE(future));
+    PyObject *args[4] = {future->aioloop, cb, (PyObject *)future, ctx};
     PyObject *handle = PyObject_VectorcallMethod(st->names.call_soon, args, 3,
                                                  ta_loop_objects_of(st)->task.context_kwnames);
     if (handle == NULL)
@@ -72,14 +72,14 @@ static int call_soon(ta_future *w, PyObject *cb, PyObject *ctx)
 }
 
 /* False: the loop has to call it. */
-static bool call_now(ta_loop_state *ls, ta_future *w, PyObject *cb, PyObject *ctx)
+static bool call_now(ta_loop_state *ls, ta_future *future, PyObject *cb, PyObject *ctx)
 {
     if (PyContext_Enter(ctx) < 0) { /* it is in use: somebody runs a loop inside a callback */
         PyErr_Clear();
         return false;
     }
     ta_loop_state_enter(ls);
-    PyObject *res = PyObject_CallOneArg(cb, (PyObject *)w);
+    PyObject *res = PyObject_CallOneArg(cb, (PyObject *)future);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(ctx) < 0)
         PyErr_Clear();
@@ -92,64 +92,64 @@ static bool call_now(ta_loop_state *ls, ta_future *w, PyObject *cb, PyObject *ct
     return true;
 }
 
-static void run_one(ta_future *w, bool now, PyObject *cb, PyObject *ctx)
+static void run_one(ta_future *future, bool now, PyObject *cb, PyObject *ctx)
 {
     if (now) {
-        if (call_now(w->ls, w, cb, ctx))
+        if (call_now(future->ls, future, cb, ctx))
             return;
-        ta_loop_state_enter(w->ls);
+        ta_loop_state_enter(future->ls);
     }
-    if (call_soon(w, cb, ctx) < 0) {
+    if (call_soon(future, cb, ctx) < 0) {
         if (PyErr_ExceptionMatches(PyExc_RuntimeError))
             PyErr_Clear(); /* the loop is closed */
         else
             PyErr_WriteUnraisable(cb);
     }
     if (now)
-        ta_loop_state_leave(w->ls);
+        ta_loop_state_leave(future->ls);
 }
 
 /* Takes the callbacks out first: they may add others, or drop the last reference to w. */
-static void run_callbacks(ta_future *w, bool now)
+static void run_callbacks(ta_future *future, bool now)
 {
-    PyObject *cb0 = w->cb0, *ctx0 = w->ctx0, *more = w->more;
+    PyObject *cb0 = future->cb0, *ctx0 = future->ctx0, *more = future->more;
     if (cb0 == NULL && more == NULL)
         return;
-    w->cb0 = w->ctx0 = w->more = NULL;
-    Py_INCREF(w);
+    future->cb0 = future->ctx0 = future->more = NULL;
+    Py_INCREF(future);
     if (cb0 != NULL) {
-        run_one(w, now, cb0, ctx0);
+        run_one(future, now, cb0, ctx0);
         Py_DECREF(cb0);
         Py_DECREF(ctx0);
     }
     for (Py_ssize_t i = 0; more != NULL && i < PyList_GET_SIZE(more); i++) {
         PyObject *pair = PyList_GET_ITEM(more, i);
-        run_one(w, now, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
+        run_one(future, now, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     }
     Py_XDECREF(more);
-    Py_DECREF(w);
+    Py_DECREF(future);
 }
 
-void ta_future_set_result(ta_future *w, PyObject *result)
+void ta_future_set_result(ta_future *future, PyObject *result)
 {
-    if (w->state != PENDING)
+    if (future->state != PENDING)
         return;
-    w->state = FINISHED;
-    w->result = Py_NewRef(result);
-    ta_future_detach(w);
-    run_callbacks(w, ta_loop_state_may_start(w->ls));
+    future->state = FINISHED;
+    future->result = Py_NewRef(result);
+    ta_future_detach(future);
+    run_callbacks(future, ta_loop_state_may_start(future->ls));
 }
 
-void ta_future_set_exception(ta_future *w, PyObject *exc)
+void ta_future_set_exception(ta_future *future, PyObject *exc)
 {
-    if (w->state != PENDING) {
+    if (future->state != PENDING) {
         Py_DECREF(exc);
         return;
     }
-    w->state = FINISHED;
-    w->exc = exc;
-    ta_future_detach(w);
-    run_callbacks(w, ta_loop_state_may_start(w->ls));
+    future->state = FINISHED;
+    future->exc = exc;
+    ta_future_detach(future);
+    run_callbacks(future, ta_loop_state_may_start(future->ls));
 }
 
 /* -- methods ---------------------------------------------------------------------------------- */
@@ -171,15 +171,15 @@ static void raise_cancelled(ta_future *w)
 
 static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_future *w = cast(self);
-    switch (w->state) {
+    ta_future *future = cast(self);
+    switch (future->state) {
     case FINISHED:
-        if (w->result != NULL)
-            return Py_NewRef(w->result);
-        PyErr_SetRaisedException(Py_NewRef(w->exc));
+        if (future->result != NULL)
+            return Py_NewRef(future->result);
+        PyErr_SetRaisedException(Py_NewRef(future->exc));
         return NULL;
     case CANCELLED:
-        raise_cancelled(w);
+        raise_cancelled(future);
         return NULL;
     default:
         PyErr_SetString(ta_loop_objects_of(ta_state_of(Py_TYPE(self)))->task.invalid_state,
@@ -190,12 +190,12 @@ static PyObject *waiter_result(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *waiter_exception(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_future *w = cast(self);
-    switch (w->state) {
+    ta_future *future = cast(self);
+    switch (future->state) {
     case FINISHED:
-        return Py_NewRef(w->exc ? w->exc : Py_None);
+        return Py_NewRef(future->exc ? future->exc : Py_None);
     case CANCELLED:
-        raise_cancelled(w);
+        raise_cancelled(future);
         return NULL;
     default:
         PyErr_SetString(ta_loop_objects_of(ta_state_of(Py_TYPE(self)))->task.invalid_state,
@@ -228,26 +228,26 @@ static PyObject *waiter_cancel(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"msg", NULL};
     PyObject *msg = NULL;
-    ta_future *w = cast(self);
+    ta_future *future = cast(self);
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:cancel", keywords, &msg))
         return NULL;
-    if (w->state != PENDING)
+    if (future->state != PENDING)
         Py_RETURN_FALSE;
-    w->state = CANCELLED;
-    w->cancel_msg = Py_XNewRef(msg);
-    void (*on_cancel)(void *) = w->on_cancel;
-    void *arg = w->arg;
-    ta_future_detach(w);
+    future->state = CANCELLED;
+    future->cancel_msg = Py_XNewRef(msg);
+    void (*on_cancel)(void *) = future->on_cancel;
+    void *arg = future->arg;
+    ta_future_detach(future);
     if (on_cancel != NULL)
         on_cancel(arg);
-    run_callbacks(w, false); /* we are in the step of the Task that cancels */
+    run_callbacks(future, false); /* we are in the step of the Task that cancels */
     Py_RETURN_TRUE;
 }
 
 static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                           PyObject *kwnames)
 {
-    ta_future *w = cast(self);
+    ta_future *future = cast(self);
     Py_ssize_t nkw = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
     if (nargs != 1 || nkw > 1 ||
         (nkw == 1 && !PyUnicode_EqualToUTF8AndSize(PyTuple_GET_ITEM(kwnames, 0), "context", 7))) {
@@ -257,22 +257,22 @@ static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args,
     PyObject *ctx = nkw && !Py_IsNone(args[1]) ? Py_NewRef(args[1]) : PyContext_CopyCurrent();
     if (ctx == NULL)
         return NULL;
-    if (w->state != PENDING) {
-        int rc = call_soon(w, args[0], ctx);
+    if (future->state != PENDING) {
+        int rc = call_soon(future, args[0], ctx);
         Py_DECREF(ctx);
         if (rc < 0)
             return NULL;
-    } else if (w->cb0 == NULL && w->more == NULL) {
-        w->cb0 = Py_NewRef(args[0]);
-        w->ctx0 = ctx;
+    } else if (future->cb0 == NULL && future->more == NULL) {
+        future->cb0 = Py_NewRef(args[0]);
+        future->ctx0 = ctx;
     } else {
         PyObject *pair = PyTuple_Pack(2, args[0], ctx);
         Py_DECREF(ctx);
         if (pair == NULL)
             return NULL;
-        if (w->more == NULL)
-            w->more = PyList_New(0);
-        int rc = w->more ? PyList_Append(w->more, pair) : -1;
+        if (future->more == NULL)
+            future->more = PyList_New(0);
+        int rc = future->more ? PyList_Append(future->more, pair) : -1;
         Py_DECREF(pair);
         if (rc < 0)
             return NULL;
@@ -282,22 +282,22 @@ static PyObject *waiter_add_done_callback(PyObject *self, PyObject *const *args,
 
 static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
 {
-    ta_future *w = cast(self);
+    ta_future *future = cast(self);
     long removed = 0;
-    if (w->cb0 != NULL) {
-        PyObject *cb0 = Py_NewRef(w->cb0);
+    if (future->cb0 != NULL) {
+        PyObject *cb0 = Py_NewRef(future->cb0);
         int eq = PyObject_RichCompareBool(cb0, fn, Py_EQ);
         Py_DECREF(cb0);
         if (eq < 0)
             return NULL;
         if (eq) {
-            Py_CLEAR(w->cb0);
-            Py_CLEAR(w->ctx0);
+            Py_CLEAR(future->cb0);
+            Py_CLEAR(future->ctx0);
             removed++;
         }
     }
-    if (w->more != NULL) {
-        PyObject *old = w->more, *kept = PyList_New(0);
+    if (future->more != NULL) {
+        PyObject *old = future->more, *kept = PyList_New(0);
         if (kept == NULL)
             return NULL;
         Py_INCREF(old);
@@ -315,7 +315,7 @@ static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
         Py_DECREF(old);
         if (PyList_GET_SIZE(kept) == 0)
             Py_CLEAR(kept);
-        Py_XSETREF(w->more, kept);
+        Py_XSETREF(future->more, kept);
     }
     return PyLong_FromLong(removed);
 }
@@ -323,9 +323,9 @@ static PyObject *waiter_remove_done_callback(PyObject *self, PyObject *fn)
 /* `await waiter`: yields itself while it is pending, then returns its result. */
 static PySendResult waiter_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
-    ta_future *w = cast(self);
-    if (w->state == PENDING) {
-        w->blocking = 1;
+    ta_future *future = cast(self);
+    if (future->state == PENDING) {
+        future->blocking = 1;
         *result = Py_NewRef(self);
         return PYGEN_NEXT;
     }
@@ -356,28 +356,28 @@ static PyObject *waiter_repr(PyObject *self)
 
 static int waiter_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_future *w = cast(self);
+    ta_future *future = cast(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(w->aioloop);
-    Py_VISIT(w->cb0);
-    Py_VISIT(w->ctx0);
-    Py_VISIT(w->more);
-    Py_VISIT(w->result);
-    Py_VISIT(w->exc);
-    Py_VISIT(w->cancel_msg);
+    Py_VISIT(future->aioloop);
+    Py_VISIT(future->cb0);
+    Py_VISIT(future->ctx0);
+    Py_VISIT(future->more);
+    Py_VISIT(future->result);
+    Py_VISIT(future->exc);
+    Py_VISIT(future->cancel_msg);
     return 0;
 }
 
 static int waiter_clear(PyObject *self)
 {
-    ta_future *w = cast(self);
-    Py_CLEAR(w->aioloop);
-    Py_CLEAR(w->cb0);
-    Py_CLEAR(w->ctx0);
-    Py_CLEAR(w->more);
-    Py_CLEAR(w->result);
-    Py_CLEAR(w->exc);
-    Py_CLEAR(w->cancel_msg);
+    ta_future *future = cast(self);
+    Py_CLEAR(future->aioloop);
+    Py_CLEAR(future->cb0);
+    Py_CLEAR(future->ctx0);
+    Py_CLEAR(future->more);
+    Py_CLEAR(future->result);
+    Py_CLEAR(future->exc);
+    Py_CLEAR(future->cancel_msg);
     return 0;
 }
 

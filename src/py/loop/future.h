@@ -15,11 +15,11 @@ typedef struct ta_future ta_future;
 /* `cancel` (may be NULL) is told that somebody cancelled it: not from within set_*. */
 ta_future *ta_future_new(ta_loop_state *ls, void (*cancel)(void *arg), void *arg);
 /* Forgets `cancel`: its arg is about to die. */
-void ta_future_detach(ta_future *w);
-bool ta_future_done(const ta_future *w);
+void ta_future_detach(ta_future *future);
+bool ta_future_done(const ta_future *future);
 /* Both do nothing when it is done already.  result: borrowed.  exc: steals. */
-void ta_future_set_result(ta_future *w, PyObject *result);
-void ta_future_set_exception(ta_future *w, PyObject *exc);
+void ta_future_set_result(ta_future *future, PyObject *result);
+void ta_future_set_exception(ta_future *future, PyObject *exc);
 
 int ta_future_init(PyObject *module, ta_state *st);
 

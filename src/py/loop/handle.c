@@ -12,13 +12,13 @@
 /* -- making --------------------------------------------------------------------------------------
  */
 
-static PyObject *allocate(ta_evloop *l, PyTypeObject *type)
+static PyObject *allocate(ta_evloop *evloop, PyTypeObject *type)
 {
 #ifndef Py_GIL_DISABLED
-    if (l->nunused > 0)
-        return PyObject_Init(l->unused[--l->nunused], type);
+    if (evloop->nunused > 0)
+        return PyObject_Init(evloop->unused[--evloop->nunused], type);
 #else
-    (void)l;
+    (void)evloop;
 #endif
     PyObject *handle = (PyObject *)PyObject_GC_New(PyObject, type);
     if (handle != NULL) /* asyncio's slots, and ours */
@@ -26,27 +26,27 @@ static PyObject *allocate(ta_evloop *l, PyTypeObject *type)
     return handle;
 }
 
-PyObject *ta_handle_new(ta_evloop *l, PyTypeObject *type, PyObject *callback, PyObject *const *args,
-                        Py_ssize_t nargs, PyObject *context)
+PyObject *ta_handle_new(ta_evloop *evloop, PyTypeObject *type, PyObject *callback,
+                        PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
-    PyObject *handle = allocate(l, type);
+    PyObject *handle = allocate(evloop, type);
     if (handle == NULL)
         return NULL;
-    ta_handle *h = ta_handle_of(handle);
-    *h = (ta_handle){.index = -1};
-    h->loop = (ta_evloop *)Py_NewRef((PyObject *)l);
-    h->callback = Py_NewRef(callback);
-    h->context = context ? Py_NewRef(context) : PyContext_CopyCurrent();
+    ta_handle *own = ta_handle_of(handle);
+    *own = (ta_handle){.index = -1};
+    own->loop = (ta_evloop *)Py_NewRef((PyObject *)evloop);
+    own->callback = Py_NewRef(callback);
+    own->context = context ? Py_NewRef(context) : PyContext_CopyCurrent();
     if (nargs <= 2) {
         for (Py_ssize_t i = 0; i < nargs; i++)
-            h->args[i] = Py_NewRef(args[i]);
-        h->nargs = (uint8_t)nargs;
-    } else if ((h->more = PyTuple_New(nargs)) != NULL) {
+            own->args[i] = Py_NewRef(args[i]);
+        own->nargs = (uint8_t)nargs;
+    } else if ((own->more = PyTuple_New(nargs)) != NULL) {
         for (Py_ssize_t i = 0; i < nargs; i++)
-            PyTuple_SET_ITEM(h->more, i, Py_NewRef(args[i]));
+            PyTuple_SET_ITEM(own->more, i, Py_NewRef(args[i]));
     }
     PyObject_GC_Track(handle);
-    if (h->context != NULL && (nargs <= 2 || h->more != NULL))
+    if (own->context != NULL && (nargs <= 2 || own->more != NULL))
         return handle;
     Py_DECREF(handle);
     return NULL;
@@ -74,8 +74,8 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs, bool
     ta_state *st = ok ? ta_state_of(type) : NULL;
     if (st == NULL)
         return NULL;
-    ta_evloop *l = ta_evloop_of(st, loop);
-    if (l == NULL) {
+    ta_evloop *evloop = ta_evloop_of(st, loop);
+    if (evloop == NULL) {
         PyErr_SetString(PyExc_TypeError, "the loop must be a turboapi EventLoop");
         return NULL;
     }
@@ -83,7 +83,7 @@ static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs, bool
     PyObject *tuple = at == -1.0 && PyErr_Occurred() ? NULL : PySequence_Tuple(arguments);
     if (tuple == NULL)
         return NULL;
-    PyObject *handle = ta_handle_new(l, type, callback, &PyTuple_GET_ITEM(tuple, 0),
+    PyObject *handle = ta_handle_new(evloop, type, callback, &PyTuple_GET_ITEM(tuple, 0),
                                      PyTuple_GET_SIZE(tuple), Py_IsNone(context) ? NULL : context);
     Py_DECREF(tuple);
     if (handle != NULL && timer) {
@@ -112,15 +112,15 @@ static int nothing_to_init(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(args),
 
 static int handle_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_handle *h = ta_handle_of(self);
+    ta_handle *own = ta_handle_of(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT((PyObject *)h->loop);
-    Py_VISIT(h->callback);
-    Py_VISIT(h->context);
-    Py_VISIT(h->args[0]);
-    Py_VISIT(h->args[1]);
-    Py_VISIT(h->more);
-    Py_VISIT(h->when_obj);
+    Py_VISIT((PyObject *)own->loop);
+    Py_VISIT(own->callback);
+    Py_VISIT(own->context);
+    Py_VISIT(own->args[0]);
+    Py_VISIT(own->args[1]);
+    Py_VISIT(own->more);
+    Py_VISIT(own->when_obj);
     return 0;
 }
 
@@ -128,11 +128,11 @@ static int handle_traverse(PyObject *self, visitproc visit, void *arg)
  * with the loop, which stays until the handle is freed. */
 static int handle_clear(PyObject *self)
 {
-    ta_handle *h = ta_handle_of(self);
-    h->cancelled = true;
-    drop_call(h);
-    Py_CLEAR(h->context);
-    Py_CLEAR(h->when_obj);
+    ta_handle *own = ta_handle_of(self);
+    own->cancelled = true;
+    drop_call(own);
+    Py_CLEAR(own->context);
+    Py_CLEAR(own->when_obj);
     return 0;
 }
 
@@ -141,28 +141,28 @@ static void handle_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
-    ta_evloop *l = ta_handle_of(self)->loop;
+    ta_evloop *evloop = ta_handle_of(self)->loop;
     ta_handle_of(self)->loop = NULL;
     (void)handle_clear(self);
 #ifndef Py_GIL_DISABLED
-    if (l != NULL && l->nunused < TA_HANDLE_FREE_MAX) {
-        l->unused[l->nunused++] = self;
+    if (evloop != NULL && evloop->nunused < TA_HANDLE_FREE_MAX) {
+        evloop->unused[evloop->nunused++] = self;
         self = NULL;
     }
 #endif
     if (self != NULL)
         PyObject_GC_Del(self);
     Py_DECREF(type);
-    Py_XDECREF((PyObject *)l); /* last: it may be the last one, which frees what is unused */
+    Py_XDECREF((PyObject *)evloop); /* last: it may be the last one, which frees what is unused */
 }
 
-void ta_handle_free_unused(ta_evloop *l)
+void ta_handle_free_unused(ta_evloop *evloop)
 {
 #ifndef Py_GIL_DISABLED
-    while (l->nunused > 0)
-        PyObject_GC_Del(l->unused[--l->nunused]);
+    while (evloop->nunused > 0)
+        PyObject_GC_Del(evloop->unused[--evloop->nunused]);
 #else
-    (void)l;
+    (void)evloop;
 #endif
 }
 
@@ -182,18 +182,18 @@ static PyObject *set_result(ta_state *st, PyObject *future, PyObject *value)
 }
 
 /* Calls the callback, whatever happens to the handle meanwhile. */
-static PyObject *call(ta_state *st, ta_handle *h, PyObject *callback)
+static PyObject *call(ta_state *st, ta_handle *own, PyObject *callback)
 {
     PyObject *stack[3] = {NULL}, *res;
-    if (h->more != NULL) {
-        PyObject *more = Py_NewRef(h->more);
+    if (own->more != NULL) {
+        PyObject *more = Py_NewRef(own->more);
         res = PyObject_Call(callback, more, NULL);
         Py_DECREF(more);
         return res;
     }
-    size_t n = h->nargs;
+    size_t n = own->nargs;
     for (size_t i = 0; i < n; i++)
-        stack[i + 1] = Py_NewRef(h->args[i]);
+        stack[i + 1] = Py_NewRef(own->args[i]);
     if (callback == ta_loop_objects_of(st)->evloop.set_result_unless_cancelled && n == 2 &&
         Py_IS_TYPE(stack[1], (PyTypeObject *)ta_loop_objects_of(st)->evloop.future_type))
         res = set_result(st, stack[1], stack[2]);
@@ -204,11 +204,11 @@ static PyObject *call(ta_state *st, ta_handle *h, PyObject *callback)
     return res;
 }
 
-static PyObject *call_in_context(ta_state *st, ta_handle *h, PyObject *callback)
+static PyObject *call_in_context(ta_state *st, ta_handle *own, PyObject *callback)
 {
-    PyObject *context = Py_NewRef(h->context), *res = NULL;
+    PyObject *context = Py_NewRef(own->context), *res = NULL;
     if (PyContext_Enter(context) == 0) {
-        res = call(st, h, callback);
+        res = call(st, own, callback);
         PyObject *exc = res ? NULL : PyErr_GetRaisedException();
         if (PyContext_Exit(context) < 0) {
             /* As Context.run(): raises if the callback left another context entered. */
@@ -223,12 +223,12 @@ static PyObject *call_in_context(ta_state *st, ta_handle *h, PyObject *callback)
     return res;
 }
 
-int ta_handle_run(ta_evloop *l, PyObject *handle)
+int ta_handle_run(ta_evloop *evloop, PyObject *handle)
 {
-    ta_handle *h = ta_handle_of(handle);
-    ta_state *st = l->st;
-    PyObject *callback = Py_NewRef(h->callback ? h->callback : Py_None);
-    PyObject *res = call_in_context(st, h, callback);
+    ta_handle *own = ta_handle_of(handle);
+    ta_state *st = evloop->st;
+    PyObject *callback = Py_NewRef(own->callback ? own->callback : Py_None);
+    PyObject *res = call_in_context(st, own, callback);
     Py_DECREF(callback);
     if (TA_LIKELY(res != NULL)) {
         Py_DECREF(res);
@@ -237,7 +237,7 @@ int ta_handle_run(ta_evloop *l, PyObject *handle)
     if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt) || PyErr_ExceptionMatches(PyExc_SystemExit))
         return -1;
     PyObject *exc = PyErr_GetRaisedException();
-    res = PyObject_CallMethod((PyObject *)l, "_report_failure", "OO", handle, exc);
+    res = PyObject_CallMethod((PyObject *)evloop, "_report_failure", "OO", handle, exc);
     Py_DECREF(exc);
     Py_XDECREF(res);
     return res ? 0 : -1;
@@ -255,20 +255,20 @@ static PyObject *handle_run(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static PyObject *handle_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    ta_handle *h = ta_handle_of(self);
-    if (h->cancelled)
+    ta_handle *own = ta_handle_of(self);
+    if (own->cancelled)
         Py_RETURN_NONE;
-    h->cancelled = true;
-    if (h->index >= 0) {
-        ta_evloop_unschedule(h->loop, self); /* the caller has a reference */
-    } else if (h->listed) {
-        PyObject *res = PyObject_CallMethodOneArg((PyObject *)h->loop,
-                                                  h->loop->st->names._timer_handle_cancelled, self);
+    own->cancelled = true;
+    if (own->index >= 0) {
+        ta_evloop_unschedule(own->loop, self); /* the caller has a reference */
+    } else if (own->listed) {
+        PyObject *res = PyObject_CallMethodOneArg(
+            (PyObject *)own->loop, own->loop->st->names._timer_handle_cancelled, self);
         if (res == NULL)
             return NULL;
         Py_DECREF(res);
     }
-    drop_call(h);
+    drop_call(own);
     Py_RETURN_NONE;
 }
 
@@ -312,14 +312,14 @@ static PyObject *get_context(PyObject *self, void *Py_UNUSED(closure))
 
 static PyObject *get_args(PyObject *self, void *Py_UNUSED(closure))
 {
-    ta_handle *h = ta_handle_of(self);
-    if (h->cancelled)
+    ta_handle *own = ta_handle_of(self);
+    if (own->cancelled)
         Py_RETURN_NONE;
-    if (h->more != NULL)
-        return Py_NewRef(h->more);
-    PyObject *args = PyTuple_New(h->nargs);
-    for (Py_ssize_t i = 0; args != NULL && i < h->nargs; i++)
-        PyTuple_SET_ITEM(args, i, Py_NewRef(h->args[i]));
+    if (own->more != NULL)
+        return Py_NewRef(own->more);
+    PyObject *args = PyTuple_New(own->nargs);
+    for (Py_ssize_t i = 0; args != NULL && i < own->nargs; i++)
+        PyTuple_SET_ITEM(args, i, Py_NewRef(own->args[i]));
     return args;
 }
 
@@ -410,19 +410,23 @@ static int add_type(PyObject *module, const char *name, PyType_Slot *slots, int 
 
 int ta_handle_init(PyObject *module, ta_state *st)
 {
-    ta_evloop_state *s = &ta_loop_objects_of(st)->evloop;
+    ta_evloop_state *objects = &ta_loop_objects_of(st)->evloop;
     int size = 0;
     /* Of one size, so that the memory of one can become the other: the larger class first. */
-    if (add_type(module, "turboapi._core.TimerHandle", timer_slots, &size, &s->timer_type) < 0 ||
-        add_type(module, "turboapi._core.Handle", handle_slots, &size, &s->handle_type) < 0 ||
-        PyModule_AddType(module, s->timer_type) < 0 || PyModule_AddType(module, s->handle_type) < 0)
+    if (add_type(module, "turboapi._core.TimerHandle", timer_slots, &size, &objects->timer_type) <
+            0 ||
+        add_type(module, "turboapi._core.Handle", handle_slots, &size, &objects->handle_type) < 0 ||
+        PyModule_AddType(module, objects->timer_type) < 0 ||
+        PyModule_AddType(module, objects->handle_type) < 0)
         return -1;
-    if ((s->future_type = ta_types_import("asyncio", "Future")) == NULL ||
-        (s->future_cancelled = PyObject_GetAttrString(s->future_type, "cancelled")) == NULL ||
-        (s->future_set_result = PyObject_GetAttrString(s->future_type, "set_result")) == NULL)
+    if ((objects->future_type = ta_types_import("asyncio", "Future")) == NULL ||
+        (objects->future_cancelled = PyObject_GetAttrString(objects->future_type, "cancelled")) ==
+            NULL ||
+        (objects->future_set_result = PyObject_GetAttrString(objects->future_type, "set_result")) ==
+            NULL)
         return -1;
     return ta_types_import_optional("asyncio.futures", "_set_result_unless_cancelled",
-                                    &s->set_result_unless_cancelled) < 0
+                                    &objects->set_result_unless_cancelled) < 0
                ? -1
                : 0;
 }

@@ -43,53 +43,54 @@ static size_t size_of(PyObject *piece)
 
 static void wake_up(ta_wake_item *item)
 {
-    ta_prefetch *a = TA_CONTAINER_OF(item, ta_prefetch, item);
-    pthread_mutex_lock(&a->mutex);
-    a->posted = false;
-    pthread_mutex_unlock(&a->mutex);
-    ta_future *waiter = a->waiter;
-    a->waiter = NULL;
+    ta_prefetch *prefetch = TA_CONTAINER_OF(item, ta_prefetch, item);
+    pthread_mutex_lock(&prefetch->mutex);
+    prefetch->posted = false;
+    pthread_mutex_unlock(&prefetch->mutex);
+    ta_future *waiter = prefetch->waiter;
+    prefetch->waiter = NULL;
     if (waiter != NULL) {
         ta_future_set_result(waiter, Py_None);
         Py_DECREF(waiter);
     }
-    Py_DECREF(a);
+    Py_DECREF(prefetch);
 }
 
 /* With the mutex held: tells the loop's thread, if it waits. */
-static void tell(ta_prefetch *a)
+static void tell(ta_prefetch *prefetch)
 {
-    if (!a->wanted || a->posted)
+    if (!prefetch->wanted || prefetch->posted)
         return;
-    a->wanted = false;
-    a->posted = true;
-    a->item.fn = wake_up;
-    Py_INCREF(a);
-    if (!ta_thread_pool_post(a->pool, &a->item)) {
-        a->posted = false;
-        Py_DECREF(a); /* the loop is closed; the caller has a reference, too */
+    prefetch->wanted = false;
+    prefetch->posted = true;
+    prefetch->item.fn = wake_up;
+    Py_INCREF(prefetch);
+    if (!ta_thread_pool_post(prefetch->pool, &prefetch->item)) {
+        prefetch->posted = false;
+        Py_DECREF(prefetch); /* the loop is closed; the caller has a reference, too */
     }
 }
 
 /* Adds a chunk (steals; NULL: the end, maybe with an exception) to the others.  False: enough. */
-static bool put(ta_prefetch *a, PyObject *piece)
+static bool put(ta_prefetch *prefetch, PyObject *piece)
 {
     PyObject *exc = piece ? NULL : PyErr_GetRaisedException();
     bool more;
-    pthread_mutex_lock(&a->mutex);
-    if (piece != NULL && !a->stopped) {
-        a->pieces[(a->first + a->count++) % MAX_PIECES] = piece;
-        a->bytes += size_of(piece);
+    pthread_mutex_lock(&prefetch->mutex);
+    if (piece != NULL && !prefetch->stopped) {
+        prefetch->pieces[(prefetch->first + prefetch->count++) % MAX_PIECES] = piece;
+        prefetch->bytes += size_of(piece);
         piece = NULL;
     } else if (piece == NULL) {
-        a->ended = true;
-        a->exc = exc;
+        prefetch->ended = true;
+        prefetch->exc = exc;
         exc = NULL;
     }
-    more = !a->ended && !a->stopped && a->count < MAX_PIECES && a->bytes < MAX_BYTES;
+    more = !prefetch->ended && !prefetch->stopped && prefetch->count < MAX_PIECES &&
+           prefetch->bytes < MAX_BYTES;
     if (more)
-        tell(a);
-    pthread_mutex_unlock(&a->mutex);
+        tell(prefetch);
+    pthread_mutex_unlock(&prefetch->mutex);
     Py_XDECREF(piece);
     Py_XDECREF(exc);
     return more;
@@ -120,23 +121,23 @@ static int64_t now_ns(void)
 
 /* Takes the thread in.  False: it is not wanted any more, as another one came to end the iterator.
  */
-static bool enter(ta_prefetch *a, bool *stopped)
+static bool enter(ta_prefetch *prefetch, bool *stopped)
 {
-    pthread_mutex_lock(&a->mutex);
-    bool wanted = a->running && !a->inside;
+    pthread_mutex_lock(&prefetch->mutex);
+    bool wanted = prefetch->running && !prefetch->inside;
     if (wanted)
-        a->inside = true;
-    *stopped = a->stopped;
-    pthread_mutex_unlock(&a->mutex);
+        prefetch->inside = true;
+    *stopped = prefetch->stopped;
+    pthread_mutex_unlock(&prefetch->mutex);
     return wanted;
 }
 
 /* Makes chunks until there are enough (false), or others should have the thread (true). */
-static bool make_pieces(ta_prefetch *a)
+static bool make_pieces(ta_prefetch *prefetch)
 {
     int64_t begun = now_ns();
-    while (put(a, next_piece(a->iterator))) {
-        if (ta_thread_pool_wanted(a->pool) && now_ns() - begun >= SLICE_NS)
+    while (put(prefetch, next_piece(prefetch->iterator))) {
+        if (ta_thread_pool_wanted(prefetch->pool) && now_ns() - begun >= SLICE_NS)
             return true;
     }
     return false;
@@ -146,46 +147,46 @@ static bool make_pieces(ta_prefetch *a)
  * The iterator's end runs here, not in the loop's thread, and before `running` tells that it is
  * over.  The response refers to a generator, too, so it is closed.
  */
-static void let_go(ta_prefetch *a)
+static void let_go(ta_prefetch *prefetch)
 {
-    if (PyGen_CheckExact(a->iterator)) {
-        PyObject *close = ta_state_of(Py_TYPE(a))->names.close; /* the loop may be gone */
-        PyObject *res = PyObject_CallMethodNoArgs(a->iterator, close);
+    if (PyGen_CheckExact(prefetch->iterator)) {
+        PyObject *close = ta_state_of(Py_TYPE(prefetch))->names.close; /* the loop may be gone */
+        PyObject *res = PyObject_CallMethodNoArgs(prefetch->iterator, close);
         if (res == NULL)
-            PyErr_WriteUnraisable(a->iterator);
+            PyErr_WriteUnraisable(prefetch->iterator);
         Py_XDECREF(res);
     }
-    Py_CLEAR(a->iterator);
+    Py_CLEAR(prefetch->iterator);
 }
 
 /* Takes the thread out of the iterator, and ends an iterator that nobody needs any more. */
-static void leave(ta_prefetch *a)
+static void leave(ta_prefetch *prefetch)
 {
-    pthread_mutex_lock(&a->mutex);
-    while (a->iterator != NULL && (a->stopped || a->ended)) {
-        pthread_mutex_unlock(&a->mutex);
-        let_go(a);
-        pthread_mutex_lock(&a->mutex);
+    pthread_mutex_lock(&prefetch->mutex);
+    while (prefetch->iterator != NULL && (prefetch->stopped || prefetch->ended)) {
+        pthread_mutex_unlock(&prefetch->mutex);
+        let_go(prefetch);
+        pthread_mutex_lock(&prefetch->mutex);
     }
-    a->running = a->inside = false;
-    tell(a);
-    pthread_mutex_unlock(&a->mutex);
+    prefetch->running = prefetch->inside = false;
+    tell(prefetch);
+    pthread_mutex_unlock(&prefetch->mutex);
 }
 
 /* True: call it again when the others have had their turn (ta_thread_pool_run). */
 static PyObject *ahead_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
-    ta_prefetch *a = (ta_prefetch *)self;
+    ta_prefetch *prefetch = (ta_prefetch *)self;
     bool stopped;
-    if (!enter(a, &stopped))
+    if (!enter(prefetch, &stopped))
         Py_RETURN_FALSE;
-    if (!stopped && make_pieces(a)) {
-        pthread_mutex_lock(&a->mutex);
-        a->inside = false;
-        pthread_mutex_unlock(&a->mutex);
+    if (!stopped && make_pieces(prefetch)) {
+        pthread_mutex_lock(&prefetch->mutex);
+        prefetch->inside = false;
+        pthread_mutex_unlock(&prefetch->mutex);
         Py_RETURN_TRUE;
     }
-    leave(a);
+    leave(prefetch);
     Py_RETURN_FALSE;
 }
 
@@ -197,16 +198,16 @@ ta_prefetch *ta_prefetch_new(ta_loop_state *ls, PyObject *iterator)
     ta_thread_pool *pool = ta_thread_pool_ref(ls);
     if (pool == NULL)
         return NULL;
-    ta_prefetch *a = (ta_prefetch *)type->tp_alloc(type, 0); /* zeroed */
-    if (a == NULL) {
+    ta_prefetch *prefetch = (ta_prefetch *)type->tp_alloc(type, 0); /* zeroed */
+    if (prefetch == NULL) {
         ta_thread_pool_unref(pool);
         return NULL;
     }
-    (void)pthread_mutex_init(&a->mutex, NULL);
-    a->ls = ls;
-    a->pool = pool;
-    a->iterator = Py_NewRef(iterator);
-    return a;
+    (void)pthread_mutex_init(&prefetch->mutex, NULL);
+    prefetch->ls = ls;
+    prefetch->pool = pool;
+    prefetch->iterator = Py_NewRef(iterator);
+    return prefetch;
 }
 
 /* Returns a new awaitable, after it told the thread that somebody waits. */
@@ -227,24 +228,24 @@ static bool start(ta_prefetch *a)
     return false;
 }
 
-ta_outcome ta_prefetch_next(ta_prefetch *a, PyObject **out)
+ta_outcome ta_prefetch_next(ta_prefetch *prefetch, PyObject **out)
 {
-    pthread_mutex_lock(&a->mutex);
-    if (a->count > 0) {
-        *out = a->pieces[a->first];
-        a->first = (a->first + 1) % MAX_PIECES;
-        a->count--;
-        a->bytes -= size_of(*out);
-        pthread_mutex_unlock(&a->mutex);
+    pthread_mutex_lock(&prefetch->mutex);
+    if (prefetch->count > 0) {
+        *out = prefetch->pieces[prefetch->first];
+        prefetch->first = (prefetch->first + 1) % MAX_PIECES;
+        prefetch->count--;
+        prefetch->bytes -= size_of(*out);
+        pthread_mutex_unlock(&prefetch->mutex);
         return TA_DONE;
     }
-    bool ended = a->ended || a->stopped, idle = !a->running && !ended;
-    PyObject *exc = a->exc;
-    a->exc = NULL;
-    a->wanted = !ended;
+    bool ended = prefetch->ended || prefetch->stopped, idle = !prefetch->running && !ended;
+    PyObject *exc = prefetch->exc;
+    prefetch->exc = NULL;
+    prefetch->wanted = !ended;
     if (idle)
-        a->running = true;
-    pthread_mutex_unlock(&a->mutex);
+        prefetch->running = true;
+    pthread_mutex_unlock(&prefetch->mutex);
     *out = NULL;
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
@@ -252,10 +253,10 @@ ta_outcome ta_prefetch_next(ta_prefetch *a, PyObject **out)
     }
     if (ended)
         return TA_DONE;
-    *out = wait(a);
+    *out = wait(prefetch);
     if (idle && *out == NULL)
-        a->running = false; /* no thread has it */
-    else if (idle && !start(a))
+        prefetch->running = false; /* no thread has it */
+    else if (idle && !start(prefetch))
         Py_CLEAR(*out);
     return *out ? TA_WAITS : TA_FAILED;
 }
@@ -263,47 +264,48 @@ ta_outcome ta_prefetch_next(ta_prefetch *a, PyObject **out)
 /* Declares that no further chunk is wanted.  True: a thread is in the iterator, or (*waits) will be
  * when one is free.
  */
-static bool stop(ta_prefetch *a, bool *waits)
+static bool stop(ta_prefetch *prefetch, bool *waits)
 {
     PyObject *dropped[MAX_PIECES];
     unsigned n = 0;
-    pthread_mutex_lock(&a->mutex);
-    a->stopped = true;
-    for (; a->count > 0; a->count--) {
-        dropped[n++] = a->pieces[a->first];
-        a->first = (a->first + 1) % MAX_PIECES;
+    pthread_mutex_lock(&prefetch->mutex);
+    prefetch->stopped = true;
+    for (; prefetch->count > 0; prefetch->count--) {
+        dropped[n++] = prefetch->pieces[prefetch->first];
+        prefetch->first = (prefetch->first + 1) % MAX_PIECES;
     }
-    a->bytes = 0;
-    bool running = a->running;
-    *waits = running && !a->inside;
-    a->wanted = running;
-    pthread_mutex_unlock(&a->mutex);
+    prefetch->bytes = 0;
+    bool running = prefetch->running;
+    *waits = running && !prefetch->inside;
+    prefetch->wanted = running;
+    pthread_mutex_unlock(&prefetch->mutex);
     while (n > 0)
         Py_DECREF(dropped[--n]);
     return running;
 }
 
-PyObject *ta_prefetch_stop(ta_prefetch *a)
+PyObject *ta_prefetch_stop(ta_prefetch *prefetch)
 {
-    bool waits, again = a->stopped;
-    bool running = stop(a, &waits);
-    if (!running && (!a->begun || a->iterator == NULL || a->ls->loop == NULL)) {
-        Py_CLEAR(a->iterator);
+    bool waits, again = prefetch->stopped;
+    bool running = stop(prefetch, &waits);
+    if (!running &&
+        (!prefetch->begun || prefetch->iterator == NULL || prefetch->ls->loop == NULL)) {
+        Py_CLEAR(prefetch->iterator);
         return NULL;
     }
     if (!running)
-        a->running = a->wanted = true; /* no thread can see it yet */
+        prefetch->running = prefetch->wanted = true; /* no thread can see it yet */
     /* Not queued behind others, which may never end. */
     bool ask = !running || (waits && !again);
-    if (ask && ta_thread_pool_run(a->ls, (PyObject *)a, true) < 0) {
+    if (ask && ta_thread_pool_run(prefetch->ls, (PyObject *)prefetch, true) < 0) {
         PyErr_Clear();
         if (!running) {
-            a->running = a->wanted = false;
-            Py_CLEAR(a->iterator);
+            prefetch->running = prefetch->wanted = false;
+            Py_CLEAR(prefetch->iterator);
             return NULL;
         }
     }
-    return wait(a);
+    return wait(prefetch);
 }
 
 void ta_prefetch_drop(ta_prefetch *a)
@@ -318,18 +320,18 @@ void ta_prefetch_drop(ta_prefetch *a)
 
 static void ahead_dealloc(PyObject *self)
 {
-    ta_prefetch *a = (ta_prefetch *)self;
+    ta_prefetch *prefetch = (ta_prefetch *)self;
     PyTypeObject *type = Py_TYPE(self);
-    TA_ASSERT(!a->posted);
-    for (; a->count > 0; a->count--) {
-        Py_DECREF(a->pieces[a->first]);
-        a->first = (a->first + 1) % MAX_PIECES;
+    TA_ASSERT(!prefetch->posted);
+    for (; prefetch->count > 0; prefetch->count--) {
+        Py_DECREF(prefetch->pieces[prefetch->first]);
+        prefetch->first = (prefetch->first + 1) % MAX_PIECES;
     }
-    Py_XDECREF(a->waiter);
-    Py_XDECREF(a->iterator);
-    Py_XDECREF(a->exc);
-    (void)pthread_mutex_destroy(&a->mutex);
-    ta_thread_pool_unref(a->pool);
+    Py_XDECREF(prefetch->waiter);
+    Py_XDECREF(prefetch->iterator);
+    Py_XDECREF(prefetch->exc);
+    (void)pthread_mutex_destroy(&prefetch->mutex);
+    ta_thread_pool_unref(prefetch->pool);
     type->tp_free(self);
     Py_DECREF(type);
 }

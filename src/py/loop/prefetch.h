@@ -20,15 +20,15 @@ ta_prefetch *ta_prefetch_new(ta_loop_state *ls, PyObject *iterator);
  * The next piece.  TA_DONE: *out is a new reference, or NULL: there is none any more; TA_WAITS:
  * *out is a new awaitable, ask again after it; TA_FAILED: the iterator's exception is set.
  */
-ta_outcome ta_prefetch_next(ta_prefetch *a, PyObject **out);
+ta_outcome ta_prefetch_next(ta_prefetch *prefetch, PyObject **out);
 /*
  * Declares that no more chunks are wanted: drops what was made and ends the iterator, in a thread
  * if it has begun, as its end may block.  Returns a new awaitable for that; NULL: it is over, or an
  * exception.
  */
-PyObject *ta_prefetch_stop(ta_prefetch *a);
+PyObject *ta_prefetch_stop(ta_prefetch *prefetch);
 /* The same where no thread can be requested (within a dealloc); frees `a`. */
-void ta_prefetch_drop(ta_prefetch *a);
+void ta_prefetch_drop(ta_prefetch *prefetch);
 
 int ta_prefetch_init(PyObject *module, ta_state *st);
 

@@ -629,19 +629,20 @@ static int register_abc(const char *module, const char *name, PyTypeObject *type
 
 int ta_selector_init(PyObject *module, ta_state *st)
 {
-    ta_selector_state *s = &ta_loop_objects_of(st)->selector;
-    if (ta_types_add(module, &spec, "Selector", &s->type) < 0 ||
+    ta_selector_state *objects = &ta_loop_objects_of(st)->selector;
+    if (ta_types_add(module, &spec, "Selector", &objects->type) < 0 ||
         ta_selector_map_init(module, st) < 0)
         return -1;
     /* The private one returns None where the other one raises, which is quicker. */
-    int found = ta_types_import_optional("asyncio", "_get_running_loop", &s->get_running_loop);
+    int found =
+        ta_types_import_optional("asyncio", "_get_running_loop", &objects->get_running_loop);
     if (found == 0)
-        s->get_running_loop = ta_types_import("asyncio", "get_running_loop");
-    if (s->get_running_loop == NULL ||
-        (s->selector_key = ta_types_import("selectors", "SelectorKey")) == NULL ||
-        (s->by_loop = PyDict_New()) == NULL)
+        objects->get_running_loop = ta_types_import("asyncio", "get_running_loop");
+    if (objects->get_running_loop == NULL ||
+        (objects->selector_key = ta_types_import("selectors", "SelectorKey")) == NULL ||
+        (objects->by_loop = PyDict_New()) == NULL)
         return -1;
-    if (register_abc("selectors", "BaseSelector", s->type) < 0)
+    if (register_abc("selectors", "BaseSelector", objects->type) < 0)
         return -1;
-    return register_abc("collections.abc", "Mapping", s->map_type);
+    return register_abc("collections.abc", "Mapping", objects->map_type);
 }

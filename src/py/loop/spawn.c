@@ -26,11 +26,11 @@ static void spawned_free(spawned *s)
 
 static ta_outcome spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED(next))
 {
-    spawned *s = arg;
+    spawned *start = arg;
     PyObject *exc = result ? NULL : PyErr_GetRaisedException();
     ta_outcome outcome = TA_DONE;
-    if (!Py_IsNone(s->callback)) {
-        PyObject *res = PyObject_CallFunctionObjArgs(s->callback, result ? result : Py_None,
+    if (!Py_IsNone(start->callback)) {
+        PyObject *res = PyObject_CallFunctionObjArgs(start->callback, result ? result : Py_None,
                                                      exc ? exc : Py_None, NULL);
         outcome = res ? TA_DONE : TA_FAILED;
         Py_XDECREF(res);
@@ -39,24 +39,24 @@ static ta_outcome spawned_done(void *arg, PyObject *result, PyObject **Py_UNUSED
         PyErr_SetRaisedException(exc);
         outcome = TA_FAILED;
     }
-    spawned_free(s);
+    spawned_free(start);
     return outcome;
 }
 
 static void spawned_start(ta_defer *defer)
 {
-    spawned *s = TA_CONTAINER_OF(defer, spawned, defer);
-    ta_loop_state *ls = s->ls;
+    spawned *start = TA_CONTAINER_OF(defer, spawned, defer);
+    ta_loop_state *ls = start->ls;
     if (!ta_loop_state_may_start(ls)) {
         ta_loop_defer(ls->loop, defer);
         return;
     }
-    PyObject *coro = s->coro;
-    s->coro = NULL;
+    PyObject *coro = start->coro;
+    start->coro = NULL;
     ls->starts.announced--;
-    if (ta_task_pool_start(ls, coro, spawned_done, s) < 0) {
+    if (ta_task_pool_start(ls, coro, spawned_done, start) < 0) {
         ta_loop_state_unhandled(ls, "A coroutine could not be started");
-        spawned_free(s);
+        spawned_free(start);
     }
 }
 
@@ -75,15 +75,15 @@ PyObject *ta_selector_spawn(PyObject *obj, PyObject *const *args, Py_ssize_t nar
         PyErr_SetString(PyExc_RuntimeError, "the Selector is not attached to a loop");
         return NULL;
     }
-    spawned *s = PyMem_Calloc(1, sizeof *s);
-    if (s == NULL)
+    spawned *start = PyMem_Calloc(1, sizeof *start);
+    if (start == NULL)
         return PyErr_NoMemory();
-    s->defer.fn = spawned_start;
-    s->ls = ls;
-    s->selector = Py_NewRef(obj);
-    s->coro = Py_NewRef(args[0]);
-    s->callback = Py_NewRef(nargs == 2 ? args[1] : Py_None);
+    start->defer.fn = spawned_start;
+    start->ls = ls;
+    start->selector = Py_NewRef(obj);
+    start->coro = Py_NewRef(args[0]);
+    start->callback = Py_NewRef(nargs == 2 ? args[1] : Py_None);
     ls->starts.announced++;
-    ta_loop_defer(ls->loop, &s->defer);
+    ta_loop_defer(ls->loop, &start->defer);
     Py_RETURN_NONE;
 }

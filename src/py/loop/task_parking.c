@@ -39,19 +39,19 @@ static PyObject *park_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     ta_task_parking *park = park_cast(self);
-    ta_trampoline *t = park->tramp;
-    if (t != NULL && t->ls != NULL && park->callback != NULL) {
-        ta_loop_state *ls = t->ls;
+    ta_trampoline *tramp = park->tramp;
+    if (tramp != NULL && tramp->ls != NULL && park->callback != NULL) {
+        ta_loop_state *ls = tramp->ls;
         PyObject *args[3] = {park->aioloop, park->callback, self};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
             return NULL;
         Py_DECREF(handle);
         Py_CLEAR(park->callback);
-        t->state = T_OVER;
-        if (ta_list_linked(&t->node)) { /* ta_task_pool_start must not take it */
-            ta_trampoline_list_take(t, &ls->nidle);
-            Py_DECREF(t); /* the Task holds another one */
+        tramp->state = T_OVER;
+        if (ta_list_linked(&tramp->node)) { /* ta_task_pool_start must not take it */
+            ta_trampoline_list_take(tramp, &ls->nidle);
+            Py_DECREF(tramp); /* the Task holds another one */
         }
     }
     Py_RETURN_FALSE;

@@ -63,25 +63,25 @@ static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObje
  * The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
  * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task.
  */
-static ta_outcome ended(ta_trampoline *t, PyObject *result)
+static ta_outcome ended(ta_trampoline *tramp, PyObject *result)
 {
     PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
-    Py_CLEAR(t->coro);
+    Py_CLEAR(tramp->coro);
     if (exc != NULL)
         PyErr_SetRaisedException(Py_NewRef(exc));
-    ta_outcome outcome = t->done(t->arg, result, &next);
+    ta_outcome outcome = tramp->done(tramp->arg, result, &next);
     if (outcome == TA_WAITS) {
-        t->coro = next;
+        tramp->coro = next;
         Py_XDECREF(exc);
         return TA_WAITS;
     }
-    t->done = NULL;
-    t->arg = NULL;
+    tramp->done = NULL;
+    tramp->arg = NULL;
     if (outcome == TA_DONE) {
         PyErr_Clear();
         /* A cancelled coroutine leaves a cancelled Task. */
-        if (exc != NULL && t->ls != NULL &&
-            PyErr_GivenExceptionMatches(exc, t->ls->st->exc.cancelled_error)) {
+        if (exc != NULL && tramp->ls != NULL &&
+            PyErr_GivenExceptionMatches(exc, tramp->ls->st->exc.cancelled_error)) {
             PyErr_SetRaisedException(exc);
             return TA_FAILED;
         }
@@ -91,68 +91,68 @@ static ta_outcome ended(ta_trampoline *t, PyObject *result)
 }
 
 /* One step of the coroutine; exc (borrowed): thrown into it instead of sending None. */
-static PySendResult step(ta_trampoline *t, PyObject *exc, PyObject **result)
+static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
 {
-    ta_loop_state *ls = t->ls;
+    ta_loop_state *ls = tramp->ls;
     ta_state *st = ls->st;
     ta_trampoline *outer = ls->current;
     ta_outcome outcome = TA_WAITS;
     PySendResult status;
 
-    bool entered = PyContext_Enter(t->context) == 0;
-    ls->current = t;
-    t->state = T_RUNNING;
+    bool entered = PyContext_Enter(tramp->context) == 0;
+    ls->current = tramp;
+    tramp->state = T_RUNNING;
     if (TA_UNLIKELY(!entered)) { /* another Task has entered it: the coroutine cannot continue */
         *result = NULL;
         status = PYGEN_ERROR;
     } else if (exc != NULL) {
-        status = throw_to(st, t->coro, exc, result);
+        status = throw_to(st, tramp->coro, exc, result);
     } else {
-        status = send_to(t->coro, Py_None, result);
+        status = send_to(tramp->coro, Py_None, result);
     }
     while (status != PYGEN_NEXT) {
         PyObject *value = status == PYGEN_RETURN ? *result : NULL;
-        outcome = ended(t, value);
+        outcome = ended(tramp, value);
         Py_XDECREF(value);
         if (outcome != TA_WAITS)
             break;
-        status = send_to(t->coro, Py_None, result);
+        status = send_to(tramp->coro, Py_None, result);
     }
     ls->current = outer;
     if (TA_UNLIKELY(outcome == TA_FAILED)) {
         PyObject *err = PyErr_GetRaisedException();
-        if (entered && PyContext_Exit(t->context) < 0)
+        if (entered && PyContext_Exit(tramp->context) < 0)
             PyErr_Clear();
         PyErr_SetRaisedException(err);
-    } else if (entered && PyContext_Exit(t->context) < 0) {
+    } else if (entered && PyContext_Exit(tramp->context) < 0) {
         PyErr_Clear(); /* the coroutine left another context entered, which is its own fault */
     }
 
     if (status == PYGEN_NEXT) {
-        t->state = T_SUSPENDED;
-        t->waited = true;
-        if (TA_UNLIKELY(t->ls == NULL))
+        tramp->state = T_SUSPENDED;
+        tramp->waited = true;
+        if (TA_UNLIKELY(tramp->ls == NULL))
             return status;
-        if (!t->registered && ta_task_reuse_register(t, true) < 0)
+        if (!tramp->registered && ta_task_reuse_register(tramp, true) < 0)
             ta_exc_report(st, ls->aioloop, "A task could not be registered");
         return status;
     }
-    Py_CLEAR(t->context);
-    if (t->ls == NULL) { /* closed meanwhile, and on no list any more */
-        leave(t);
+    Py_CLEAR(tramp->context);
+    if (tramp->ls == NULL) { /* closed meanwhile, and on no list any more */
+        leave(tramp);
         if (outcome == TA_FAILED)
             return PYGEN_ERROR;
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    ta_trampoline_list_take(t, &ls->nlive);
-    if (outcome == TA_DONE && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(t)) {
-        ta_trampoline_list_put(t, &ls->idle_tasks, &ls->nidle);
-        Py_DECREF(t); /* of the live list */
-        return park(t, result);
+    ta_trampoline_list_take(tramp, &ls->nlive);
+    if (outcome == TA_DONE && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(tramp)) {
+        ta_trampoline_list_put(tramp, &ls->idle_tasks, &ls->nidle);
+        Py_DECREF(tramp); /* of the live list */
+        return park(tramp, result);
     }
-    leave(t);
-    Py_DECREF(t);
+    leave(tramp);
+    Py_DECREF(tramp);
     if (outcome == TA_FAILED)
         return PYGEN_ERROR;
     *result = Py_NewRef(Py_None);
@@ -181,17 +181,18 @@ static double now_s(void)
  * A step in a batch of ours is no handle of the loop, which would report a slow one, so we report
  * it.  The loop itself times steps that are handles.
  */
-static PySendResult timed_step(ta_trampoline *t, PyObject *thrown, PyObject **result)
+static PySendResult timed_step(ta_trampoline *tramp, PyObject *thrown, PyObject **result)
 {
-    ta_loop_state *ls = t->ls;
+    ta_loop_state *ls = tramp->ls;
     if (!ls->in_batch)
-        return step(t, thrown, result);
+        return step(tramp, thrown, result);
     ta_state *st = ls->st;
     PyObject *aioloop = Py_NewRef(ls->aioloop);
-    PyObject *text = t->task ? PyObject_Repr(t->task) : NULL; /* now: it names the coroutine */
+    PyObject *text =
+        tramp->task ? PyObject_Repr(tramp->task) : NULL; /* now: it names the coroutine */
     PyErr_Clear();
     double start = now_s();
-    PySendResult status = step(t, thrown, result);
+    PySendResult status = step(tramp, thrown, result);
     PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
     if (text != NULL &&
         (report = ta_types_import("turboapi._serving.watchdog", "slow_step")) != NULL)
@@ -213,14 +214,14 @@ static inline PySendResult make_step(ta_trampoline *t, PyObject *exc, PyObject *
 }
 
 /* The first step of a coroutine, and of those that follow it in the same step of the Task. */
-static PySendResult first_step(ta_trampoline *t, PyObject **result)
+static PySendResult first_step(ta_trampoline *tramp, PyObject **result)
 {
     for (;;) {
-        PyObject *cancelled = t->cancelled;
-        t->cancelled = NULL;
-        PySendResult status = make_step(t, cancelled, result);
+        PyObject *cancelled = tramp->cancelled;
+        tramp->cancelled = NULL;
+        PySendResult status = make_step(tramp, cancelled, result);
         Py_XDECREF(cancelled);
-        if (t->state != T_PARKED || !ta_starts_next(t))
+        if (tramp->state != T_PARKED || !ta_starts_next(tramp))
             return status;
         Py_DECREF(*result); /* the Park */
     }
@@ -228,26 +229,26 @@ static PySendResult first_step(ta_trampoline *t, PyObject **result)
 
 static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObject **result)
 {
-    ta_trampoline *t = tramp_cast(self);
-    if (TA_UNLIKELY(t->ls == NULL)) { /* its loop was closed */
-        leave(t);
+    ta_trampoline *tramp = tramp_cast(self);
+    if (TA_UNLIKELY(tramp->ls == NULL)) { /* its loop was closed */
+        leave(tramp);
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    switch (t->state) {
+    switch (tramp->state) {
     case T_NEW:
-        if (t->coro == NULL)
-            return park(t, result);
-        t->refs = -1; /* unknown: this Task was not woken from the Park */
-        return first_step(t, result);
+        if (tramp->coro == NULL)
+            return park(tramp, result);
+        tramp->refs = -1; /* unknown: this Task was not woken from the Park */
+        return first_step(tramp, result);
     case T_PARKED:
-        if (t->coro == NULL) /* woken by somebody unknown */
-            return park(t, result);
-        t->refs = Py_REFCNT(t->task);
-        t->ls->task_refs = t->refs;
-        return first_step(t, result);
+        if (tramp->coro == NULL) /* woken by somebody unknown */
+            return park(tramp, result);
+        tramp->refs = Py_REFCNT(tramp->task);
+        tramp->ls->task_refs = tramp->refs;
+        return first_step(tramp, result);
     case T_SUSPENDED:
-        return make_step(t, NULL, result);
+        return make_step(tramp, NULL, result);
     case T_RUNNING:
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
         return PYGEN_ERROR;
@@ -297,26 +298,26 @@ static PyObject *thrown(PyObject *const *args, Py_ssize_t nargs)
 
 static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    ta_trampoline *t = tramp_cast(self);
+    ta_trampoline *tramp = tramp_cast(self);
     PyObject *result = NULL;
     PyObject *exc = thrown(args, nargs);
     if (exc == NULL)
         return NULL;
-    if (t->state == T_RUNNING) {
+    if (tramp->state == T_RUNNING) {
         PyErr_SetString(PyExc_ValueError, "coroutine already executing");
-    } else if (t->coro != NULL && t->ls != NULL) {
-        if (t->state == T_NEW)
-            t->refs = -1;
-        PySendResult status = make_step(t, exc, &result);
+    } else if (tramp->coro != NULL && tramp->ls != NULL) {
+        if (tramp->state == T_NEW)
+            tramp->refs = -1;
+        PySendResult status = make_step(tramp, exc, &result);
         result = send_result(status, result);
     } else {
         /* Idle: end the Task. */
-        if (t->ls != NULL && ta_list_linked(&t->node)) {
-            ta_trampoline_list_take(t, &t->ls->nidle);
-            leave(t);
-            Py_DECREF(t); /* the Task holds another one */
+        if (tramp->ls != NULL && ta_list_linked(&tramp->node)) {
+            ta_trampoline_list_take(tramp, &tramp->ls->nidle);
+            leave(tramp);
+            Py_DECREF(tramp); /* the Task holds another one */
         } else {
-            leave(t);
+            leave(tramp);
         }
         PyErr_SetRaisedException(Py_NewRef(exc));
     }
@@ -336,11 +337,11 @@ static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 /* cr_frame, cr_code, cr_await, __name__, __qualname__: the running coroutine's, or None. */
 static PyObject *tramp_proxy(PyObject *self, void *closure)
 {
-    ta_trampoline *t = tramp_cast(self);
+    ta_trampoline *tramp = tramp_cast(self);
     PyObject *res;
-    if (t->coro == NULL)
+    if (tramp->coro == NULL)
         Py_RETURN_NONE;
-    int rc = PyObject_GetOptionalAttrString(t->coro, (const char *)closure, &res);
+    int rc = PyObject_GetOptionalAttrString(tramp->coro, (const char *)closure, &res);
     if (rc == 0)
         Py_RETURN_NONE;
     return rc < 0 ? NULL : res;
@@ -376,30 +377,30 @@ static PyObject *tramp_repr(PyObject *self)
 
 static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_trampoline *t = tramp_cast(self);
+    ta_trampoline *tramp = tramp_cast(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(t->task);
-    Py_VISIT(t->weak);
-    Py_VISIT(t->park);
-    Py_VISIT(t->name);
-    Py_VISIT(t->coro);
-    Py_VISIT(t->context);
-    Py_VISIT(t->cancelled);
+    Py_VISIT(tramp->task);
+    Py_VISIT(tramp->weak);
+    Py_VISIT(tramp->park);
+    Py_VISIT(tramp->name);
+    Py_VISIT(tramp->coro);
+    Py_VISIT(tramp->context);
+    Py_VISIT(tramp->cancelled);
     return 0;
 }
 
 static int tramp_clear(PyObject *self)
 {
-    ta_trampoline *t = tramp_cast(self);
-    if (t->park != NULL)
-        park_cast(t->park)->tramp = NULL;
-    Py_CLEAR(t->weak);
-    Py_CLEAR(t->task);
-    Py_CLEAR(t->park);
-    Py_CLEAR(t->name);
-    Py_CLEAR(t->coro);
-    Py_CLEAR(t->context);
-    Py_CLEAR(t->cancelled);
+    ta_trampoline *tramp = tramp_cast(self);
+    if (tramp->park != NULL)
+        park_cast(tramp->park)->tramp = NULL;
+    Py_CLEAR(tramp->weak);
+    Py_CLEAR(tramp->task);
+    Py_CLEAR(tramp->park);
+    Py_CLEAR(tramp->name);
+    Py_CLEAR(tramp->coro);
+    Py_CLEAR(tramp->context);
+    Py_CLEAR(tramp->cancelled);
     return 0;
 }
 
@@ -461,18 +462,19 @@ static ta_trampoline *tramp_new(ta_loop_state *ls)
     ta_task_parking *park = ta_task_parking_new(ls);
     if (park == NULL)
         return NULL;
-    ta_trampoline *t = PyObject_GC_New(ta_trampoline, ta_loop_objects_of(st)->task.trampoline_type);
-    if (t == NULL) {
+    ta_trampoline *tramp =
+        PyObject_GC_New(ta_trampoline, ta_loop_objects_of(st)->task.trampoline_type);
+    if (tramp == NULL) {
         Py_DECREF(park);
         return NULL;
     }
-    memset((char *)t + sizeof(PyObject), 0, sizeof *t - sizeof(PyObject));
-    t->ls = ls;
-    t->park = (PyObject *)park;
-    park->tramp = t;
-    t->state = T_NEW;
-    PyObject_GC_Track((PyObject *)t);
-    return t;
+    memset((char *)tramp + sizeof(PyObject), 0, sizeof *tramp - sizeof(PyObject));
+    tramp->ls = ls;
+    tramp->park = (PyObject *)park;
+    park->tramp = tramp;
+    tramp->state = T_NEW;
+    PyObject_GC_Track((PyObject *)tramp);
+    return tramp;
 }
 
 static void no_destroy_message(PyObject *task)
@@ -483,30 +485,30 @@ static void no_destroy_message(PyObject *task)
 
 /* Frees a trampoline (steals) that is on no list.  Its Task, if it has one, no longer waits for
  * anything. */
-static void abandon(ta_trampoline *t)
+static void abandon(ta_trampoline *tramp)
 {
-    t->ls = NULL;
-    if (t->task != NULL)
-        no_destroy_message(t->task);
-    ta_task_parking_forget(park_cast(t->park));
-    leave(t);
-    Py_DECREF(t);
+    tramp->ls = NULL;
+    if (tramp->task != NULL)
+        no_destroy_message(tramp->task);
+    ta_task_parking_forget(park_cast(tramp->park));
+    leave(tramp);
+    Py_DECREF(tramp);
 }
 
 /* It is parked, if it has made a step, and cannot be used: the loop's next iteration ends it, since
  * asyncio may know it.  An exception that is set stays set. */
-static void end_later(ta_loop_state *ls, ta_trampoline *t)
+static void end_later(ta_loop_state *ls, ta_trampoline *tramp)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    ta_task_parking *park = park_cast(t->park);
+    ta_task_parking *park = park_cast(tramp->park);
     if (park->callback != NULL) {
-        PyObject *args[3] = {ls->aioloop, park->callback, t->park};
+        PyObject *args[3] = {ls->aioloop, park->callback, tramp->park};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
         if (handle == NULL)
             PyErr_Clear(); /* the loop is closed and runs no more */
         Py_XDECREF(handle);
     }
-    abandon(t);
+    abandon(tramp);
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
 }
@@ -514,32 +516,33 @@ static void end_later(ta_loop_state *ls, ta_trampoline *t)
 ta_trampoline *ta_trampoline_make(ta_loop_state *ls)
 {
     ta_state *st = ls->st;
-    ta_trampoline *t = tramp_new(ls);
-    if (t == NULL)
+    ta_trampoline *tramp = tramp_new(ls);
+    if (tramp == NULL)
         return NULL;
-    t->name = PyUnicode_FromFormat("turboapi-%llu", (unsigned long long)++ls->task_seq);
-    if (t->name == NULL)
+    tramp->name = PyUnicode_FromFormat("turboapi-%llu", (unsigned long long)++ls->task_seq);
+    if (tramp->name == NULL)
         goto error;
     ta_loop_state_enter(ls);
     if (ls->task_factory) {
-        PyObject *args[4] = {ls->aioloop, (PyObject *)t, t->name, ls->context};
-        t->task = PyObject_VectorcallMethod(st->names.create_task, args, 2,
-                                            ta_loop_objects_of(st)->task.create_kwnames);
+        PyObject *args[4] = {ls->aioloop, (PyObject *)tramp, tramp->name, ls->context};
+        tramp->task = PyObject_VectorcallMethod(st->names.create_task, args, 2,
+                                                ta_loop_objects_of(st)->task.create_kwnames);
     } else {
-        PyObject *args[6] = {NULL, (PyObject *)t, ls->aioloop, t->name, ls->context, Py_True};
-        t->task = PyObject_Vectorcall(ta_loop_objects_of(st)->task.task_class, args + 1,
-                                      1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                      ta_loop_objects_of(st)->task.task_kwnames);
+        PyObject *args[6] = {NULL,        (PyObject *)tramp, ls->aioloop,
+                             tramp->name, ls->context,       Py_True};
+        tramp->task = PyObject_Vectorcall(ta_loop_objects_of(st)->task.task_class, args + 1,
+                                          1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                          ta_loop_objects_of(st)->task.task_kwnames);
     }
-    t->registered = true;
-    int rc = t->task ? 0 : -1;
+    tramp->registered = true;
+    int rc = tramp->task ? 0 : -1;
     if (rc == 0 && !ls->task_factory && ta_task_reuse_allowed(ls->st))
-        rc = ta_task_reuse_register(t, false);
+        rc = ta_task_reuse_register(tramp, false);
     ta_loop_state_leave(ls);
     if (rc == 0)
-        return t;
+        return tramp;
 error:
-    end_later(ls, t);
+    end_later(ls, tramp);
     return NULL;
 }
 
@@ -551,8 +554,9 @@ int ta_task_pool_cancel(ta_loop_state *ls, ta_task_pool_match match, const void 
         return -1;
     int rc = ta_starts_cancel(ls, match, what, msg);
     for (ta_list_node *n = ls->live_tasks.next; n != &ls->live_tasks; n = n->next) {
-        ta_trampoline *t = ta_trampoline_of_node(n);
-        if (t->task != NULL && match(t->done, t->arg, what) && PyList_Append(tasks, t->task) < 0)
+        ta_trampoline *tramp = ta_trampoline_of_node(n);
+        if (tramp->task != NULL && match(tramp->done, tramp->arg, what) &&
+            PyList_Append(tasks, tramp->task) < 0)
             rc = -1;
     }
     ta_loop_state_enter(ls);
@@ -606,11 +610,11 @@ int ta_task_pool_attach(ta_loop_state *ls)
     /* Without eager start, make some Tasks in advance, so that the first requests start at once,
      * too. */
     for (int i = 0; i < 32 && ls->max_idle > 0; i++) {
-        ta_trampoline *t = ta_trampoline_make(ls);
-        if (t == NULL)
+        ta_trampoline *tramp = ta_trampoline_make(ls);
+        if (tramp == NULL)
             return -1;
-        ta_trampoline_list_put(t, &ls->idle_tasks, &ls->nidle);
-        Py_DECREF(t);
+        ta_trampoline_list_put(tramp, &ls->idle_tasks, &ls->nidle);
+        Py_DECREF(tramp);
     }
 #endif
     return 0;
@@ -623,24 +627,24 @@ void ta_task_pool_detach(ta_loop_state *ls)
     ta_starts_close(ls);
     drop_idle(ls);
     while (!ta_list_empty(&ls->live_tasks)) {
-        ta_trampoline *t = ta_trampoline_of_node(ls->live_tasks.next);
-        ta_task_pool_done done = t->done;
-        void *arg = t->arg;
+        ta_trampoline *tramp = ta_trampoline_of_node(ls->live_tasks.next);
+        ta_task_pool_done done = tramp->done;
+        void *arg = tramp->arg;
         PyObject *next = NULL;
-        ta_trampoline_list_take(t, &ls->nlive);
-        t->ls = NULL;
-        t->done = NULL;
-        if (t->task != NULL)
-            no_destroy_message(t->task);
+        ta_trampoline_list_take(tramp, &ls->nlive);
+        tramp->ls = NULL;
+        tramp->done = NULL;
+        if (tramp->task != NULL)
+            no_destroy_message(tramp->task);
         if (done != NULL) {
             PyErr_SetNone(ls->st->exc.cancelled_error);
             (void)done(arg, NULL, &next);
             Py_XDECREF(next);
             PyErr_Clear();
         }
-        ta_task_parking_forget(park_cast(t->park));
-        leave(t);
-        Py_DECREF(t);
+        ta_task_parking_forget(park_cast(tramp->park));
+        leave(tramp);
+        Py_DECREF(tramp);
     }
 }
 
@@ -654,44 +658,45 @@ int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
     return ta_starts_traverse(ls, visit, arg);
 }
 
-static int take_private_names(ta_task_pool_state *s)
+static int take_private_names(ta_task_pool_state *objects)
 {
     int rc[4];
-    if ((rc[0] = ta_types_import_optional("asyncio.tasks", "_register_task", &s->register_task)) <
-            0 ||
+    if ((rc[0] = ta_types_import_optional("asyncio.tasks", "_register_task",
+                                          &objects->register_task)) < 0 ||
         (rc[1] = ta_types_import_optional("asyncio.tasks", "_unregister_task",
-                                          &s->unregister_task)) < 0 ||
-        (rc[2] = PyObject_GetOptionalAttrString(s->task_class, "_callbacks", &s->callbacks)) < 0 ||
-        (rc[3] = PyObject_GetOptionalAttrString(s->task_class, "_must_cancel", &s->must_cancel)) <
-            0)
+                                          &objects->unregister_task)) < 0 ||
+        (rc[2] = PyObject_GetOptionalAttrString(objects->task_class, "_callbacks",
+                                                &objects->callbacks)) < 0 ||
+        (rc[3] = PyObject_GetOptionalAttrString(objects->task_class, "_must_cancel",
+                                                &objects->must_cancel)) < 0)
         return -1;
     /* A Task written in Python has the latter two as attributes of the instance. */
-    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(s->callbacks)->tp_descr_get == NULL ||
-        Py_TYPE(s->must_cancel)->tp_descr_get == NULL)
-        Py_CLEAR(s->unregister_task);
+    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(objects->callbacks)->tp_descr_get == NULL ||
+        Py_TYPE(objects->must_cancel)->tp_descr_get == NULL)
+        Py_CLEAR(objects->unregister_task);
     return 0;
 }
 
 int ta_task_pool_init(PyObject *module, ta_state *st)
 {
-    ta_task_pool_state *s = &ta_loop_objects_of(st)->task;
+    ta_task_pool_state *objects = &ta_loop_objects_of(st)->task;
     if (ta_task_parking_init(module, st) < 0 ||
-        ta_types_add(module, &tramp_spec, NULL, &s->trampoline_type) < 0)
+        ta_types_add(module, &tramp_spec, NULL, &objects->trampoline_type) < 0)
         return -1;
-    if ((s->task_class = ta_types_import("asyncio", "Task")) == NULL ||
-        (s->get_name = PyObject_GetAttrString(s->task_class, "get_name")) == NULL ||
-        (s->cancelling = PyObject_GetAttrString(s->task_class, "cancelling")) == NULL ||
-        take_private_names(s) < 0 || ta_all_tasks_init(module, st) < 0)
+    if ((objects->task_class = ta_types_import("asyncio", "Task")) == NULL ||
+        (objects->get_name = PyObject_GetAttrString(objects->task_class, "get_name")) == NULL ||
+        (objects->cancelling = PyObject_GetAttrString(objects->task_class, "cancelling")) == NULL ||
+        take_private_names(objects) < 0 || ta_all_tasks_init(module, st) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
-    if ((s->eager_factory = ta_types_import("asyncio", "eager_task_factory")) == NULL)
+    if ((objects->eager_factory = ta_types_import("asyncio", "eager_task_factory")) == NULL)
         return -1;
-    s->task_kwnames = Py_BuildValue("(ssss)", "loop", "name", "context", "eager_start");
+    objects->task_kwnames = Py_BuildValue("(ssss)", "loop", "name", "context", "eager_start");
 #else
-    s->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context");
+    objects->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context");
 #endif
-    if (s->task_kwnames == NULL)
+    if (objects->task_kwnames == NULL)
         return -1;
-    s->create_kwnames = Py_BuildValue("(ss)", "name", "context");
-    return s->create_kwnames ? 0 : -1;
+    objects->create_kwnames = Py_BuildValue("(ss)", "name", "context");
+    return objects->create_kwnames ? 0 : -1;
 }

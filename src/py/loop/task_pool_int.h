@@ -88,13 +88,13 @@ ta_trampoline *ta_trampoline_make(ta_loop_state *ls);
 /* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
 bool ta_task_reuse_allowed(ta_state *st);
 /* Enters the Task into asyncio's set of all tasks, or takes it out.  0, or -1 with an exception. */
-int ta_task_reuse_register(ta_trampoline *t, bool yes);
+int ta_task_reuse_register(ta_trampoline *tramp, bool yes);
 /*
  * Nobody could tell this Task from a new one: no reference to it but ours, strong or weak (a
  * registry of per-task data, anyio's scopes), no attribute, callback, other name, cancellation.
  * Takes it out of the set of all tasks.
  */
-bool ta_task_reuse_is_clean(ta_trampoline *t);
+bool ta_task_reuse_is_clean(ta_trampoline *tramp);
 
 /* -- task_starts.c ---------------------------------------------------------------------------- */
 
@@ -113,7 +113,7 @@ static inline bool ta_starts_more(const ta_loop_state *ls)
 }
 /* Puts the next one into the trampoline, which has just parked.  False: there is none, or no time
  * for it. */
-bool ta_starts_next(ta_trampoline *t);
+bool ta_starts_next(ta_trampoline *tramp);
 /* As ta_task_pool_cancel, of those that were not run yet: they end with CancelledError when they
  * are. */
 TA_MUST_CHECK int ta_starts_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what,
@@ -125,8 +125,8 @@ int ta_starts_traverse(ta_loop_state *ls, visitproc visit, void *arg);
 /* -- all_tasks.c ------------------------------------------------------------------------------ */
 
 /* As asyncio's _register_task and _unregister_task: 0, or -1 with an exception. */
-TA_MUST_CHECK int ta_all_tasks_add(ta_trampoline *t);
-TA_MUST_CHECK int ta_all_tasks_discard(ta_trampoline *t);
+TA_MUST_CHECK int ta_all_tasks_add(ta_trampoline *tramp);
+TA_MUST_CHECK int ta_all_tasks_discard(ta_trampoline *tramp);
 int ta_all_tasks_init(PyObject *module, ta_state *st);
 
 /* -- task_parking.c

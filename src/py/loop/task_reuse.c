@@ -17,13 +17,13 @@ bool ta_task_reuse_allowed(ta_state *st)
     return ta_loop_objects_of(st)->task.unregister_task != NULL;
 }
 
-int ta_task_reuse_register(ta_trampoline *t, bool yes)
+int ta_task_reuse_register(ta_trampoline *tramp, bool yes)
 {
-    if (t->registered == yes)
+    if (tramp->registered == yes)
         return 0;
-    int rc = yes ? ta_all_tasks_add(t) : ta_all_tasks_discard(t);
+    int rc = yes ? ta_all_tasks_add(tramp) : ta_all_tasks_discard(tramp);
     if (rc == 0)
-        t->registered = yes;
+        tramp->registered = yes;
     return rc;
 }
 
@@ -67,14 +67,14 @@ static bool is(PyObject *value, PyObject *expected)
 }
 
 /* Was it never cancelled, or was all of that taken back? */
-static bool is_uncancelled(ta_trampoline *t)
+static bool is_uncancelled(ta_trampoline *tramp)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
-    if (!is(get(s->must_cancel, t->task), Py_False))
+    const ta_task_pool_state *objects = &ta_loop_objects_of(tramp->ls->st)->task;
+    if (!is(get(objects->must_cancel, tramp->task), Py_False))
         return false;
-    if (!t->waited) /* a cancellation is delivered only where it waits */
+    if (!tramp->waited) /* a cancellation is delivered only where it waits */
         return true;
-    PyObject *n = ask(s->cancelling, t->task);
+    PyObject *n = ask(objects->cancelling, tramp->task);
     long count = n ? PyLong_AsLong(n) : -1;
     Py_XDECREF(n);
     PyErr_Clear();
@@ -86,41 +86,42 @@ static bool is_uncancelled(ta_trampoline *t)
  * strong or weak (a registry of per-task data, anyio's scopes), and no attribute, callback, other
  * name or cancellation.
  */
-bool ta_task_reuse_is_clean(ta_trampoline *t)
+bool ta_task_reuse_is_clean(ta_trampoline *tramp)
 {
-    const ta_task_pool_state *s = &ta_loop_objects_of(t->ls->st)->task;
-    PyObject *task = t->task;
-    Py_ssize_t refs = t->refs;
-    if (refs < 0 && t->waited)
-        refs = t->ls->task_refs; /* in a later step they are those of any Task */
+    const ta_task_pool_state *objects = &ta_loop_objects_of(tramp->ls->st)->task;
+    PyObject *task = tramp->task;
+    Py_ssize_t refs = tramp->refs;
+    if (refs < 0 && tramp->waited)
+        refs = tramp->ls->task_refs; /* in a later step they are those of any Task */
     if (Py_REFCNT(task) != refs)
         return false;
     PyObject **dict = _PyObject_GetDictPtr(task);
     if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
         return false;
-    if (!is(get(s->callbacks, task), Py_None) || !is(ask(s->get_name, task), t->name))
+    if (!is(get(objects->callbacks, task), Py_None) ||
+        !is(ask(objects->get_name, task), tramp->name))
         return false;
     /* After a first step a cancellation shows when the Task asks the Park (park_cancel). */
-    if ((t->waited || ta_starts_more(t->ls)) && !is_uncancelled(t))
+    if ((tramp->waited || ta_starts_more(tramp->ls)) && !is_uncancelled(tramp))
         return false;
-    if (t->waited && ta_task_reuse_register(t, false) < 0) {
+    if (tramp->waited && ta_task_reuse_register(tramp, false) < 0) {
         PyErr_Clear();
         return false;
     }
-    return only_own_weakref(t);
+    return only_own_weakref(tramp);
 }
 
 bool ta_task_pool_is_marked(ta_loop_state *ls)
 {
-    ta_trampoline *t = ls->current;
+    ta_trampoline *tramp = ls->current;
     if (ls->direct)
         return false; /* no Task at all */
-    if (t == NULL || t->task == NULL)
+    if (tramp == NULL || tramp->task == NULL)
         return true; /* some other Task, of which we know nothing */
-    if (only_own_weakref(t))
+    if (only_own_weakref(tramp))
         return false;
-    if (t->weak != NULL)
+    if (tramp->weak != NULL)
         return true;
-    PyWeakReference *head = weakrefs(t->task); /* asyncio's set may have made one */
-    return head->wr_next != NULL || !t->registered || TA_ALL_TASKS_LINKED;
+    PyWeakReference *head = weakrefs(tramp->task); /* asyncio's set may have made one */
+    return head->wr_next != NULL || !tramp->registered || TA_ALL_TASKS_LINKED;
 }

@@ -19,18 +19,18 @@ static void put(ta_loop_state *ls, const ta_start *start)
 }
 
 /* Room for one more.  0, or -1 with MemoryError. */
-static int reserve(ta_starts *q)
+static int reserve(ta_starts *starts)
 {
-    if (q->tail < q->size)
+    if (starts->tail < starts->size)
         return 0;
-    unsigned size = q->size ? q->size * 2 : TA_LOOP_BATCH;
-    ta_start *items = PyMem_Realloc(q->items, size * sizeof *items);
+    unsigned size = starts->size ? starts->size * 2 : TA_LOOP_BATCH;
+    ta_start *items = PyMem_Realloc(starts->items, size * sizeof *items);
     if (items == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    q->items = items;
-    q->size = size;
+    starts->items = items;
+    starts->size = size;
     return 0;
 }
 
@@ -51,16 +51,16 @@ static inline unsigned length(const ta_starts *q)
 
 /* -- running ---------------------------------------------------------------------------------- */
 
-static void load(ta_trampoline *t, const ta_start *start)
+static void load(ta_trampoline *tramp, const ta_start *start)
 {
-    TA_ASSERT(t->coro == NULL && t->context == NULL && t->done == NULL);
-    ta_trampoline_list_put(t, &t->ls->live_tasks, &t->ls->nlive);
-    t->coro = start->coro;
-    t->context = start->context;
-    t->done = start->done;
-    t->arg = start->arg;
-    t->cancelled = start->cancelled;
-    t->waited = false;
+    TA_ASSERT(tramp->coro == NULL && tramp->context == NULL && tramp->done == NULL);
+    ta_trampoline_list_put(tramp, &tramp->ls->live_tasks, &tramp->ls->nlive);
+    tramp->coro = start->coro;
+    tramp->context = start->context;
+    tramp->done = start->done;
+    tramp->arg = start->arg;
+    tramp->cancelled = start->cancelled;
+    tramp->waited = false;
 }
 
 /* Closes a coroutine (steals), so that nobody is told that it was never awaited. */
@@ -95,22 +95,22 @@ static void give_up(const ta_loop_state *ls, const ta_start *start)
 /* Wakes an idle Task, or makes one, for it.  Takes over what it refers to. */
 static void run(ta_loop_state *ls, const ta_start *start)
 {
-    ta_trampoline *t;
+    ta_trampoline *tramp;
     if (!ta_list_empty(&ls->idle_tasks)) {
-        t = ta_trampoline_of_node(
+        tramp = ta_trampoline_of_node(
             ls->idle_tasks.prev); /* the last parked one: its memory is warm */
-        ta_trampoline_list_take(t, &ls->nidle);
-    } else if ((t = ta_trampoline_make(ls)) == NULL) {
+        ta_trampoline_list_take(tramp, &ls->nidle);
+    } else if ((tramp = ta_trampoline_make(ls)) == NULL) {
         give_up(ls, start);
         return;
     }
-    load(t, start);
-    ta_task_parking *park = park_cast(t->park);
-    if (t->state == T_PARKED && park->callback != NULL) {
+    load(tramp, start);
+    ta_task_parking *park = park_cast(tramp->park);
+    if (tramp->state == T_PARKED && park->callback != NULL) {
         PyObject *wake_up = park->callback; /* its reference is ours now */
         park->callback = NULL;
         ta_loop_state_enter(ls);
-        PyObject *res = PyObject_CallOneArg(wake_up, t->park);
+        PyObject *res = PyObject_CallOneArg(wake_up, tramp->park);
         ta_loop_state_leave(ls);
         Py_DECREF(wake_up);
         if (res == NULL)
@@ -118,22 +118,22 @@ static void run(ta_loop_state *ls, const ta_start *start)
         Py_XDECREF(res);
     }
     /* else: 3.11, the loop's next turn makes the Task's first step */
-    Py_DECREF(t);
+    Py_DECREF(tramp);
 }
 
-bool ta_starts_next(ta_trampoline *t)
+bool ta_starts_next(ta_trampoline *tramp)
 {
-    ta_loop_state *ls = t->ls;
+    ta_loop_state *ls = tramp->ls;
     enum { CLOCK_EVERY = 4 }; /* coroutines between two looks at the clock */
     if (ls == NULL || !ls->starts.draining || length(&ls->starts) == 0)
         return false;
-    TA_ASSERT(t->state == T_PARKED && ls->idle_tasks.prev == &t->node);
+    TA_ASSERT(tramp->state == T_PARKED && ls->idle_tasks.prev == &tramp->node);
     if (++ls->starts.drained % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
         return false;
     ta_start start = take(&ls->starts);
-    ta_trampoline_list_take(t, &ls->nidle);
-    load(t, &start);
-    Py_DECREF(t); /* the list of idle ones had it */
+    ta_trampoline_list_take(tramp, &ls->nidle);
+    load(tramp, &start);
+    Py_DECREF(tramp); /* the list of idle ones had it */
     return true;
 }
 
@@ -201,40 +201,41 @@ int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done
 
 int ta_starts_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what, PyObject *msg)
 {
-    ta_starts *q = &ls->starts;
+    ta_starts *starts = &ls->starts;
     PyObject *error = ls->st->exc.cancelled_error;
-    for (unsigned i = q->head; i < q->tail; i++) {
-        if (q->items[i].cancelled != NULL || !match(q->items[i].done, q->items[i].arg, what))
+    for (unsigned i = starts->head; i < starts->tail; i++) {
+        if (starts->items[i].cancelled != NULL ||
+            !match(starts->items[i].done, starts->items[i].arg, what))
             continue;
         PyObject *exc =
             Py_IsNone(msg) ? PyObject_CallNoArgs(error) : PyObject_CallOneArg(error, msg);
         if (exc == NULL)
             return -1;
-        q->items[i].cancelled = exc;
+        starts->items[i].cancelled = exc;
     }
     return 0;
 }
 
 void ta_starts_close(ta_loop_state *ls)
 {
-    ta_starts *q = &ls->starts;
-    while (length(q) > 0) {
-        ta_start start = take(q);
+    ta_starts *starts = &ls->starts;
+    while (length(starts) > 0) {
+        ta_start start = take(starts);
         PyErr_SetNone(ls->st->exc.cancelled_error);
         give_up(ls, &start);
     }
-    ta_loop_undefer(ls->loop, &q->drain);
-    PyMem_Free(q->items);
-    *q = (ta_starts){0};
+    ta_loop_undefer(ls->loop, &starts->drain);
+    PyMem_Free(starts->items);
+    *starts = (ta_starts){0};
 }
 
 int ta_starts_traverse(ta_loop_state *ls, visitproc visit, void *arg)
 {
-    const ta_starts *q = &ls->starts;
-    for (unsigned i = q->head; i < q->tail; i++) {
-        Py_VISIT(q->items[i].coro);
-        Py_VISIT(q->items[i].context);
-        Py_VISIT(q->items[i].cancelled);
+    const ta_starts *starts = &ls->starts;
+    for (unsigned i = starts->head; i < starts->tail; i++) {
+        Py_VISIT(starts->items[i].coro);
+        Py_VISIT(starts->items[i].context);
+        Py_VISIT(starts->items[i].cancelled);
     }
     return 0;
 }

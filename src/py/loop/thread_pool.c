@@ -639,14 +639,14 @@ static PyObject *optional(const char *module, const char *attr)
 
 int ta_thread_pool_init(PyObject *module, ta_state *st)
 {
-    ta_thread_pool_state *s = &ta_loop_objects_of(st)->pool;
-    if (ta_types_add(module, &job_spec, NULL, &s->job_type) < 0 ||
-        ta_types_add(module, &worker_spec, NULL, &s->worker_type) < 0 ||
+    ta_thread_pool_state *objects = &ta_loop_objects_of(st)->pool;
+    if (ta_types_add(module, &job_spec, NULL, &objects->job_type) < 0 ||
+        ta_types_add(module, &worker_spec, NULL, &objects->worker_type) < 0 ||
         ta_thread_token_init(module, st) < 0)
         return -1;
-    s->thread_class = ta_types_import("threading", "Thread");
-    s->threadlocals = optional("anyio._core._eventloop", "threadlocals");
-    s->anyio_backend = optional("anyio._backends._asyncio", "AsyncIOBackend");
-    s->anyio_run_sync = optional("anyio.to_thread", "run_sync");
-    return s->thread_class ? 0 : -1;
+    objects->thread_class = ta_types_import("threading", "Thread");
+    objects->threadlocals = optional("anyio._core._eventloop", "threadlocals");
+    objects->anyio_backend = optional("anyio._backends._asyncio", "AsyncIOBackend");
+    objects->anyio_run_sync = optional("anyio.to_thread", "run_sync");
+    return objects->thread_class ? 0 : -1;
 }

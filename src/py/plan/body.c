@@ -14,18 +14,18 @@ static bool ask_request(const ta_plan_run *r)
  * Somebody has put another function in the place of Request.body or .json (instrumentation does):
  * then it is called.  0, or -1 with an exception.
  */
-static int respect_patches(ta_plan_run *r)
+static int respect_patches(ta_plan_run *run)
 {
-    ta_state *st = r->plan->st;
+    ta_state *st = run->plan->st;
     const ta_plan_objects *objects = ta_plan_objects_of(st);
     PyObject *request_type = ta_exchange_objects_of(st)->request_type;
     PyObject *body = PyObject_GetAttr(request_type, st->names.body);
     PyObject *json = body ? PyObject_GetAttr(request_type, st->names.json) : NULL;
     int rc = json ? 0 : -1;
     if (rc == 0 && (body != objects->request_body || json != objects->request_json)) {
-        PyObject *request = ta_plan_run_request(r);
+        PyObject *request = ta_plan_run_request(run);
         rc = request ? 0 : -1;
-        r->x->custom_request = true;
+        run->x->custom_request = true;
         Py_XDECREF(request);
     }
     Py_XDECREF(body);
@@ -49,29 +49,29 @@ static ta_plan_run_state read_form(ta_plan_run *r)
     return aw ? ta_plan_run_await(r, aw, ST_BODY_FORM) : ST_FAILED;
 }
 
-ta_plan_run_state ta_body_begin(ta_plan_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_body_begin(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    ta_plan *plan = r->plan;
-    if (plan->body == PLAN_BODY_NONE || r->mode == MODE_SOLVE)
+    ta_plan *plan = run->plan;
+    if (plan->body == PLAN_BODY_NONE || run->mode == MODE_SOLVE)
         return ST_DEPENDENCIES;
-    r->x->max_body = plan->max_body;
+    run->x->max_body = plan->max_body;
     if (plan->body == PLAN_BODY_FORM)
-        return read_form(r);
-    if (respect_patches(r) < 0)
+        return read_form(run);
+    if (respect_patches(run) < 0)
         return ST_FAILED;
-    if (ask_request(r))
-        return await_method(r, plan->st->names.body, ST_BODY_BYTES);
+    if (ask_request(run))
+        return await_method(run, plan->st->names.body, ST_BODY_BYTES);
     PyObject *out = NULL;
-    ta_outcome outcome = r->x->ops->body(r->x, &out);
-    return ta_plan_run_go_on(r, outcome, out, ST_BODY_BYTES);
+    ta_outcome outcome = run->x->ops->body(run->x, &out);
+    return ta_plan_run_go_on(run, outcome, out, ST_BODY_BYTES);
 }
 
 /* -- content type -------------------------------------------------------------------------- */
 
 /* 1: JSON, 0: not, -1: exception.  `text` is the header's value. */
-static int is_json_text(ta_plan_run *r, PyObject *text)
+static int is_json_text(ta_plan_run *run, PyObject *text)
 {
-    PyObject *hook = ta_plan_hook(r->plan, H_is_json);
+    PyObject *hook = ta_plan_hook(run->plan, H_is_json);
     PyObject *res = hook ? PyObject_CallOneArg(hook, text) : NULL;
     if (res == NULL)
         return -1;
@@ -80,33 +80,35 @@ static int is_json_text(ta_plan_run *r, PyObject *text)
     return rc;
 }
 
-static int is_json(ta_plan_run *r)
+static int is_json(ta_plan_run *run)
 {
     static const char plain[] = "application/json";
     ta_str type;
-    if (ask_request(r) && r->x->custom_request) {
-        PyObject *headers = PyObject_GetAttr(r->x->request, r->plan->st->names.headers);
+    if (ask_request(run) && run->x->custom_request) {
+        PyObject *headers = PyObject_GetAttr(run->x->request, run->plan->st->names.headers);
         if (headers == NULL)
             return -1;
-        PyObject *text = PyObject_CallMethodOneArg(headers, r->plan->st->names.get,
-                                                   r->plan->st->names.content_type);
+        PyObject *text = PyObject_CallMethodOneArg(headers, run->plan->st->names.get,
+                                                   run->plan->st->names.content_type);
         Py_DECREF(headers);
         if (text == NULL)
             return -1;
         int some = PyObject_IsTrue(text);
-        int rc = some > 0 ? is_json_text(r, text) : some < 0 ? -1 : !r->plan->strict_content_type;
+        int rc = some > 0   ? is_json_text(run, text)
+                 : some < 0 ? -1
+                            : !run->plan->strict_content_type;
         Py_DECREF(text);
         return rc;
     }
-    if (!ta_exchange_header(r->x, "content-type", 12, &type) || type.len == 0)
-        return !r->plan->strict_content_type;
+    if (!ta_exchange_header(run->x, "content-type", 12, &type) || type.len == 0)
+        return !run->plan->strict_content_type;
     if (type.len >= sizeof plain - 1 && memcmp(type.ptr, plain, sizeof plain - 1) == 0 &&
         (type.len == sizeof plain - 1 || type.ptr[sizeof plain - 1] == ';'))
         return 1;
     PyObject *text = PyUnicode_DecodeLatin1(type.ptr, (Py_ssize_t)type.len, NULL);
     if (text == NULL)
         return -1;
-    int rc = is_json_text(r, text);
+    int rc = is_json_text(run, text);
     Py_DECREF(text);
     return rc;
 }
@@ -156,9 +158,9 @@ static bool has_long_number(const char *data, size_t len)
  * malformed body before any dependency runs, an invalid one in the node's turn.
  * 1: done, 0: not, -1: exception.
  */
-static int try_fast(ta_plan_run *r, PyObject *bytes)
+static int try_fast(ta_plan_run *run, PyObject *bytes)
 {
-    ta_plan *plan = r->plan;
+    ta_plan *plan = run->plan;
     if (plan->fast_body < 0 ||
         has_long_number(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes)))
         return 0;
@@ -169,46 +171,46 @@ static int try_fast(ta_plan_run *r, PyObject *bytes)
         PyErr_Clear(); /* a validator's own exception comes again, in its place */
         return 0;
     }
-    Py_XSETREF(r->fast_value, value);
-    Py_XSETREF(r->raw_body, Py_NewRef(bytes));
+    Py_XSETREF(run->fast_value, value);
+    Py_XSETREF(run->raw_body, Py_NewRef(bytes));
     return 1;
 }
 
-ta_plan_run_state ta_body_bytes(ta_plan_run *r, PyObject *bytes)
+ta_plan_run_state ta_body_bytes(ta_plan_run *run, PyObject *bytes)
 {
-    ta_exchange *x = r->x;
-    if (x->body_bytes == NULL)
-        x->body_bytes = Py_NewRef(bytes);
-    if (x->request != NULL && !ask_request(r) &&
-        PyObject_SetAttr(x->request, r->plan->st->names._body, bytes) < 0)
+    ta_exchange *exchange = run->x;
+    if (exchange->body_bytes == NULL)
+        exchange->body_bytes = Py_NewRef(bytes);
+    if (exchange->request != NULL && !ask_request(run) &&
+        PyObject_SetAttr(exchange->request, run->plan->st->names._body, bytes) < 0)
         goto error;
     int some = PyObject_IsTrue(bytes);
     if (some < 0)
         goto error;
     if (!some) {
         Py_DECREF(bytes);
-        return ta_plan_run_observe(r, r->plan->st->names.body, Py_None) < 0 ? ST_FAILED
-                                                                            : ST_DEPENDENCIES;
+        return ta_plan_run_observe(run, run->plan->st->names.body, Py_None) < 0 ? ST_FAILED
+                                                                                : ST_DEPENDENCIES;
     }
-    int json = is_json(r);
+    int json = is_json(run);
     if (json < 0)
         goto error;
     if (!json)
-        return have_body(r, bytes);
-    if (ask_request(r) && x->custom_request) {
+        return have_body(run, bytes);
+    if (ask_request(run) && exchange->custom_request) {
         Py_DECREF(bytes);
-        return await_method(r, r->plan->st->names.json, ST_BODY_JSON);
+        return await_method(run, run->plan->st->names.json, ST_BODY_JSON);
     }
-    int fast = PyBytes_Check(bytes) ? try_fast(r, bytes) : 0;
+    int fast = PyBytes_Check(bytes) ? try_fast(run, bytes) : 0;
     if (fast < 0)
         goto error;
     if (fast) {
         Py_DECREF(bytes);
         return ST_DEPENDENCIES;
     }
-    PyObject *value = load_json(r, bytes);
+    PyObject *value = load_json(run, bytes);
     Py_DECREF(bytes);
-    return value ? have_body(r, value) : ST_FAILED;
+    return value ? have_body(run, value) : ST_FAILED;
 error:
     Py_DECREF(bytes);
     return ST_FAILED;
@@ -238,12 +240,12 @@ PyObject *ta_body_parsed(ta_plan_run *r)
 /* -- errors ----------------------------------------------------------------------------------- */
 
 /* What the hook makes of an error (borrowed); json_invalid is also told the request. */
-static PyObject *ask(ta_plan_run *r, int which, PyObject *error)
+static PyObject *ask(ta_plan_run *run, int which, PyObject *error)
 {
-    PyObject *hook = ta_plan_hook(r->plan, which);
+    PyObject *hook = ta_plan_hook(run->plan, which);
     if (hook == NULL || which != H_json_invalid)
         return hook ? PyObject_CallOneArg(hook, error) : NULL;
-    PyObject *request = ta_plan_run_request(r);
+    PyObject *request = ta_plan_run_request(run);
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, error, request};
@@ -253,10 +255,10 @@ static PyObject *ask(ta_plan_run *r, int which, PyObject *error)
 }
 
 /* Replaces the exception that is set by what the hook makes of it, `raise new from old`. */
-static void raise_from(ta_plan_run *r, int which)
+static void raise_from(ta_plan_run *run, int which)
 {
     PyObject *old = PyErr_GetRaisedException();
-    PyObject *exc = ask(r, which, old);
+    PyObject *exc = ask(run, which, old);
     if (exc == NULL) {
         PyObject *failure = PyErr_GetRaisedException();
         PyException_SetContext(failure, old); /* steals */
@@ -280,14 +282,14 @@ static void raise_from(ta_plan_run *r, int which)
     PyErr_SetRaisedException(exc);
 }
 
-ta_plan_run_state ta_body_failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_body_failed(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    const ta_plan_objects *objects = ta_plan_objects_of(r->plan->st);
+    const ta_plan_objects *objects = ta_plan_objects_of(run->plan->st);
     if (!PyErr_ExceptionMatches(PyExc_Exception) || PyErr_ExceptionMatches(PyExc_GeneratorExit))
         return ST_FAILED;
     if (PyErr_ExceptionMatches(objects->json_decode_error))
-        raise_from(r, H_json_invalid);
+        raise_from(run, H_json_invalid);
     else if (!PyErr_ExceptionMatches(objects->http_exception))
-        raise_from(r, H_body_error);
+        raise_from(run, H_body_error);
     return ST_FAILED;
 }

@@ -8,13 +8,13 @@
 
 /* -- injected objects ------------------------------------------------------------------------- */
 
-static PyObject *injected(ta_plan_run *r, const ta_inject *inj)
+static PyObject *injected(ta_plan_run *run, const ta_inject *inj)
 {
     switch ((ta_inject_what)inj->what) {
     case INJECT_RESPONSE:
-        return ta_plan_run_lazy(r, &r->response, H_new_response);
+        return ta_plan_run_lazy(run, &run->response, H_new_response);
     case INJECT_BACKGROUND:
-        return ta_plan_run_lazy(r, &r->background, H_new_background);
+        return ta_plan_run_lazy(run, &run->background, H_new_background);
     case INJECT_CONST:
         return Py_NewRef(inj->obj);
     case INJECT_REQUEST:
@@ -22,20 +22,20 @@ static PyObject *injected(ta_plan_run *r, const ta_inject *inj)
     case INJECT_CONNECTION:
         break;
     }
-    PyObject *request = ta_plan_run_request(r);
-    if (request != NULL && ta_exit_stack_offer(r, request) < 0)
+    PyObject *request = ta_plan_run_request(run);
+    if (request != NULL && ta_exit_stack_offer(run, request) < 0)
         Py_CLEAR(request);
     return request;
 }
 
-static int inject(ta_plan_run *r, const ta_node *n)
+static int inject(ta_plan_run *run, const ta_node *node)
 {
-    for (uint16_t i = 0; i < n->ninjects; i++) {
-        const ta_inject *inj = &n->injects[i];
-        PyObject *value = injected(r, inj);
+    for (uint16_t i = 0; i < node->ninjects; i++) {
+        const ta_inject *inj = &node->injects[i];
+        PyObject *value = injected(run, inj);
         if (value == NULL)
             return -1;
-        Py_XSETREF(r->values[n->first + inj->slot], value);
+        Py_XSETREF(run->values[node->first + inj->slot], value);
     }
     return 0;
 }
@@ -49,14 +49,14 @@ static PyObject *vectorcall(ta_plan_run *r, const ta_node *n)
 }
 
 /* An awaitable of the node's value from a hook: hook(first, values[, request]). */
-static PyObject *call_hook(ta_plan_run *r, const ta_node *n, int which, PyObject *first,
+static PyObject *call_hook(ta_plan_run *run, const ta_node *node, int which, PyObject *first,
                            bool request)
 {
-    PyObject *hook = ta_plan_hook(r->plan, which);
-    PyObject *values = hook ? ta_plan_run_values(r, n) : NULL;
+    PyObject *hook = ta_plan_hook(run->plan, which);
+    PyObject *values = hook ? ta_plan_run_values(run, node) : NULL;
     PyObject *req = NULL, *aw = NULL;
     if (values != NULL && request)
-        req = ta_plan_run_request(r);
+        req = ta_plan_run_request(run);
     if (values != NULL && (!request || req != NULL)) {
         PyObject *args[] = {NULL, first, values, req};
         aw = PyObject_Vectorcall(hook, args + 1,
@@ -76,91 +76,91 @@ static PyObject *call_indexed(ta_plan_run *r, const ta_node *n, int which, bool 
 }
 
 /* TA_DONE: *out is the value; TA_WAITS: *out is to be awaited. */
-static ta_outcome call_sync(ta_plan_run *r, const ta_node *n, PyObject **out)
+static ta_outcome call_sync(ta_plan_run *run, const ta_node *node, PyObject **out)
 {
-    if (r->x->ls != NULL) {
-        return ta_thread_pool_call(r->x->ls, n->stat, n->run_mode, n->call, &r->values[n->first],
-                                   n->npos, n->kwnames, out);
+    if (run->x->ls != NULL) {
+        return ta_thread_pool_call(run->x->ls, node->stat, node->run_mode, node->call,
+                                   &run->values[node->first], node->npos, node->kwnames, out);
     }
-    if (n->run_mode == RUN_INLINE) {
-        *out = vectorcall(r, n);
+    if (node->run_mode == RUN_INLINE) {
+        *out = vectorcall(run, node);
         return *out ? TA_DONE : TA_FAILED;
     }
-    *out = call_hook(r, n, H_run_sync, n->call, false);
+    *out = call_hook(run, node, H_run_sync, node->call, false);
     return *out ? TA_WAITS : TA_FAILED;
 }
 
-ta_outcome ta_dependencies_call(ta_plan_run *r, const ta_node *n, PyObject **out)
+ta_outcome ta_dependencies_call(ta_plan_run *run, const ta_node *node, PyObject **out)
 {
-    bool generator = n->kind == KIND_GEN || n->kind == KIND_ASYNCGEN;
-    if (generator && (r->mode == MODE_NATIVE || r->mode == MODE_ASGI))
-        return ta_exit_stack_enter(r, n, out);
-    if (n->limited && !generator) {
-        *out = call_indexed(r, n, H_solve_limited, false);
+    bool generator = node->kind == KIND_GEN || node->kind == KIND_ASYNCGEN;
+    if (generator && (run->mode == MODE_NATIVE || run->mode == MODE_ASGI))
+        return ta_exit_stack_enter(run, node, out);
+    if (node->limited && !generator) {
+        *out = call_indexed(run, node, H_solve_limited, false);
         return *out ? TA_WAITS : TA_FAILED;
     }
-    switch ((ta_kind)n->kind) {
+    switch ((ta_kind)node->kind) {
     case KIND_ASYNC:
-        *out = vectorcall(r, n);
+        *out = vectorcall(run, node);
         return *out ? TA_WAITS : TA_FAILED;
     case KIND_INLINE:
-        *out = vectorcall(r, n);
+        *out = vectorcall(run, node);
         return *out ? TA_DONE : TA_FAILED;
     case KIND_SYNC:
-        return call_sync(r, n, out);
+        return call_sync(run, node, out);
     case KIND_GEN:
     case KIND_ASYNCGEN:
         break;
     }
-    *out = call_indexed(r, n, H_solve_generator, true);
+    *out = call_indexed(run, node, H_solve_generator, true);
     return *out ? TA_WAITS : TA_FAILED;
 }
 
 /* -- the walk --------------------------------------------------------------------------------- */
 
 /* Node r->node has its value (steals): hands it on and goes to the next. */
-static void node_done(ta_plan_run *r, PyObject *value)
+static void node_done(ta_plan_run *run, PyObject *value)
 {
-    ta_plan *plan = r->plan;
-    const ta_node *n = &plan->nodes[r->node];
-    TA_ASSERT(value != NULL && n->into < (int32_t)plan->nvalues &&
-              n->cache < (int32_t)plan->ncache);
-    ta_plan_run_drop_args(r, n);
-    if (n->cache >= 0) {
-        PyObject **slot = &r->values[plan->nvalues + (uint32_t)n->cache];
+    ta_plan *plan = run->plan;
+    const ta_node *node = &plan->nodes[run->node];
+    TA_ASSERT(value != NULL && node->into < (int32_t)plan->nvalues &&
+              node->cache < (int32_t)plan->ncache);
+    ta_plan_run_drop_args(run, node);
+    if (node->cache >= 0) {
+        PyObject **slot = &run->values[plan->nvalues + (uint32_t)node->cache];
         if (*slot == NULL)
             *slot = Py_NewRef(value);
     }
-    if (n->into >= 0)
-        Py_XSETREF(r->values[n->into], value);
+    if (node->into >= 0)
+        Py_XSETREF(run->values[node->into], value);
     else
         Py_DECREF(value);
-    r->node++;
+    run->node++;
 }
 
 /* The body parameter of a node that has one.  0, or -1 with an exception. */
-static int single_body(ta_plan_run *r, const ta_node *n)
+static int single_body(ta_plan_run *run, const ta_node *node)
 {
-    ta_state *st = r->plan->st;
-    PyObject **place = &r->values[n->first + n->slots[n->body_first]];
+    ta_state *st = run->plan->st;
+    PyObject **place = &run->values[node->first + node->slots[node->body_first]];
     PyObject *value = NULL;
     int rc = 0;
-    if (r->fast_value != NULL) {
-        Py_XSETREF(*place, r->fast_value);
-        r->fast_value = NULL;
+    if (run->fast_value != NULL) {
+        Py_XSETREF(*place, run->fast_value);
+        run->fast_value = NULL;
         return 0;
     }
-    if (r->body != NULL && n->body_validator != NULL)
-        rc = ta_params_validate(st, n->body_validator, r->body, &value);
+    if (run->body != NULL && node->body_validator != NULL)
+        rc = ta_params_validate(st, node->body_validator, run->body, &value);
     if (rc == 0) {
         PyObject *values = PyDict_New();
         if (values == NULL)
             return -1;
-        PyObject *args[] = {NULL, r->body ? r->body : ta_plan_objects_of(st)->missing, values};
-        PyObject *pair = PyObject_Vectorcall(n->body_validate, args + 1,
+        PyObject *args[] = {NULL, run->body ? run->body : ta_plan_objects_of(st)->missing, values};
+        PyObject *pair = PyObject_Vectorcall(node->body_validate, args + 1,
                                              2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(values);
-        rc = ta_params_take_pair(r, pair, &value);
+        rc = ta_params_take_pair(run, pair, &value);
     }
     if (rc < 0)
         return -1;
@@ -169,54 +169,54 @@ static int single_body(ta_plan_run *r, const ta_node *n)
     return 0;
 }
 
-static ta_plan_run_state extract_body(ta_plan_run *r, const ta_node *n)
+static ta_plan_run_state extract_body(ta_plan_run *run, const ta_node *node)
 {
     PyObject *body =
-        r->body ? Py_NewRef(r->body) : Py_NewRef(ta_plan_objects_of(r->plan->st)->missing);
-    if (r->raw_body != NULL) {
+        run->body ? Py_NewRef(run->body) : Py_NewRef(ta_plan_objects_of(run->plan->st)->missing);
+    if (run->raw_body != NULL) {
         Py_DECREF(body);
-        body = ta_body_parsed(r);
+        body = ta_body_parsed(run);
     }
-    PyObject *values = body ? ta_plan_run_values(r, n) : NULL;
+    PyObject *values = body ? ta_plan_run_values(run, node) : NULL;
     PyObject *aw = NULL;
     if (values != NULL) {
         PyObject *args[] = {NULL, body, values};
-        aw = PyObject_Vectorcall(n->body_extract, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+        aw = PyObject_Vectorcall(node->body_extract, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
                                  NULL);
     }
     Py_XDECREF(values);
     Py_XDECREF(body);
-    return aw ? ta_plan_run_await(r, aw, ST_NODE_BODY) : ST_FAILED;
+    return aw ? ta_plan_run_await(run, aw, ST_NODE_BODY) : ST_FAILED;
 }
 
 /* Node r->node has all its arguments: calls it, or passes it by. */
-static ta_plan_run_state call(ta_plan_run *r)
+static ta_plan_run_state call(ta_plan_run *run)
 {
-    ta_plan *plan = r->plan;
-    const ta_node *n = &plan->nodes[r->node];
+    ta_plan *plan = run->plan;
+    const ta_node *node = &plan->nodes[run->node];
     PyObject *out = NULL;
-    if (r->node + 1 == plan->nnodes)
+    if (run->node + 1 == plan->nnodes)
         return ST_SOLVED;
-    if (r->bad[r->node]) {
-        TA_ASSERT(n->parent > (int32_t)r->node);
-        r->bad[n->parent] = 1;
-        ta_plan_run_drop_args(r, n);
-        r->node++;
+    if (run->bad[run->node]) {
+        TA_ASSERT(node->parent > (int32_t)run->node);
+        run->bad[node->parent] = 1;
+        ta_plan_run_drop_args(run, node);
+        run->node++;
         return ST_NODE;
     }
-    if (n->cache >= 0 && n->use_cache) {
-        PyObject *cached = r->values[plan->nvalues + (uint32_t)n->cache];
+    if (node->cache >= 0 && node->use_cache) {
+        PyObject *cached = run->values[plan->nvalues + (uint32_t)node->cache];
         if (cached != NULL) {
-            node_done(r, Py_NewRef(cached));
+            node_done(run, Py_NewRef(cached));
             return ST_NODE;
         }
     }
-    ta_outcome outcome = ta_dependencies_call(r, n, &out);
+    ta_outcome outcome = ta_dependencies_call(run, node, &out);
     if (outcome == TA_FAILED)
         return ST_FAILED;
     if (outcome == TA_WAITS)
-        return ta_plan_run_await(r, out, ST_NODE_VALUE);
-    node_done(r, out);
+        return ta_plan_run_await(run, out, ST_NODE_VALUE);
+    node_done(run, out);
     return ST_NODE;
 }
 
@@ -232,44 +232,44 @@ ta_plan_run_state ta_dependencies_begin(ta_plan_run *r, PyObject *Py_UNUSED(valu
                                                                                : ST_NODE;
 }
 
-ta_plan_run_state ta_dependencies_node(ta_plan_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_dependencies_node(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    TA_ASSERT(r->node < r->plan->nnodes);
-    if (begins(r->plan, r->node) && r->plan->hook[H_overrides] != NULL &&
-        ta_overrides_follow(r) < 0)
+    TA_ASSERT(run->node < run->plan->nnodes);
+    if (begins(run->plan, run->node) && run->plan->hook[H_overrides] != NULL &&
+        ta_overrides_follow(run) < 0)
         return ST_FAILED;
-    const ta_node *n = &r->plan->nodes[r->node];
-    if (n->nparams > 0 && ta_params_extract(r, r->node) < 0)
+    const ta_node *node = &run->plan->nodes[run->node];
+    if (node->nparams > 0 && ta_params_extract(run, run->node) < 0)
         return ST_FAILED;
-    if (n->body_use == BODY_EXTRACT)
-        return extract_body(r, n);
-    if (n->body_use == BODY_SINGLE && single_body(r, n) < 0)
+    if (node->body_use == BODY_EXTRACT)
+        return extract_body(run, node);
+    if (node->body_use == BODY_SINGLE && single_body(run, node) < 0)
         return ST_FAILED;
-    if (n->ninjects > 0 && inject(r, n) < 0)
+    if (node->ninjects > 0 && inject(run, node) < 0)
         return ST_FAILED;
-    return call(r);
+    return call(run);
 }
 
-ta_plan_run_state ta_dependencies_body(ta_plan_run *r, PyObject *pair)
+ta_plan_run_state ta_dependencies_body(ta_plan_run *run, PyObject *pair)
 {
-    const ta_node *n = &r->plan->nodes[r->node];
+    const ta_node *node = &run->plan->nodes[run->node];
     PyObject *values = NULL;
-    int rc = ta_params_take_pair(r, pair, &values);
+    int rc = ta_params_take_pair(run, pair, &values);
     if (rc < 0)
         return ST_FAILED;
-    for (uint16_t i = 0; rc == 1 && i < n->nbody; i++) {
-        uint16_t at = (uint16_t)(n->body_first + i);
-        PyObject *value = PyObject_GetItem(values, n->names[at]);
+    for (uint16_t i = 0; rc == 1 && i < node->nbody; i++) {
+        uint16_t at = (uint16_t)(node->body_first + i);
+        PyObject *value = PyObject_GetItem(values, node->names[at]);
         if (value == NULL) {
             Py_DECREF(values);
             return ST_FAILED;
         }
-        Py_XSETREF(r->values[n->first + n->slots[at]], value);
+        Py_XSETREF(run->values[node->first + node->slots[at]], value);
     }
     Py_XDECREF(values);
-    if (n->ninjects > 0 && inject(r, n) < 0)
+    if (node->ninjects > 0 && inject(run, node) < 0)
         return ST_FAILED;
-    return call(r);
+    return call(run);
 }
 
 ta_plan_run_state ta_dependencies_value(ta_plan_run *r, PyObject *value)

@@ -45,35 +45,35 @@ static void push(ta_plan_run *r, int scope, PyObject *cm, uint16_t kind)
  * application. Entered before the first of them, left after the last.  Only the ASGI door has
  * anything round it.
  */
-static int enter_cleanup_scope(ta_plan_run *r)
+static int enter_cleanup_scope(ta_plan_run *run)
 {
-    PyObject *hook = ta_plan_hook(r->plan, H_cleanup_scope);
+    PyObject *hook = ta_plan_hook(run->plan, H_cleanup_scope);
     PyObject *scope = hook ? PyObject_CallNoArgs(hook) : NULL;
     if (scope == NULL)
         return -1;
-    PyObject *entered = PyObject_CallMethodNoArgs(scope, r->plan->st->names.dunder_enter);
+    PyObject *entered = PyObject_CallMethodNoArgs(scope, run->plan->st->names.dunder_enter);
     if (entered == NULL) {
         Py_DECREF(scope);
         return -1;
     }
     Py_DECREF(entered);
-    r->cleanup = Py_NewRef(scope);
-    push(r, SCOPE_REQUEST, scope, EXIT_SYNC);
+    run->cleanup = Py_NewRef(scope);
+    push(run, SCOPE_REQUEST, scope, EXIT_SYNC);
     return 0;
 }
 
 /* hooks.open_generator: an async context manager of any generator. */
-static PyObject *open_by_hook(ta_plan_run *r, const ta_node *n)
+static PyObject *open_by_hook(ta_plan_run *run, const ta_node *node)
 {
-    if (r->mode == MODE_ASGI && n->kind == KIND_ASYNCGEN && r->cleanup == NULL &&
-        enter_cleanup_scope(r) < 0)
+    if (run->mode == MODE_ASGI && node->kind == KIND_ASYNCGEN && run->cleanup == NULL &&
+        enter_cleanup_scope(run) < 0)
         return NULL;
-    PyObject *hook = ta_plan_hook(r->plan, H_open_generator);
-    PyObject *index = hook ? PyLong_FromLong((long)(n - r->plan->nodes)) : NULL;
-    PyObject *values = index ? ta_plan_run_values(r, n) : NULL;
+    PyObject *hook = ta_plan_hook(run->plan, H_open_generator);
+    PyObject *index = hook ? PyLong_FromLong((long)(node - run->plan->nodes)) : NULL;
+    PyObject *values = index ? ta_plan_run_values(run, node) : NULL;
     PyObject *cm = NULL;
     if (values != NULL) {
-        PyObject *args[] = {NULL, index, values, r->cleanup ? r->cleanup : Py_None};
+        PyObject *args[] = {NULL, index, values, run->cleanup ? run->cleanup : Py_None};
         cm = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     Py_XDECREF(values);
@@ -81,23 +81,23 @@ static PyObject *open_by_hook(ta_plan_run *r, const ta_node *n)
     return cm;
 }
 
-ta_outcome ta_exit_stack_enter(ta_plan_run *r, const ta_node *n, PyObject **out)
+ta_outcome ta_exit_stack_enter(ta_plan_run *run, const ta_node *node, PyObject **out)
 {
-    ta_state *st = r->plan->st;
-    bool native = r->mode == MODE_NATIVE && n->enter != NULL;
-    bool threaded = native && n->kind == KIND_GEN;
-    PyObject *cm = native
-                       ? PyObject_Vectorcall(n->enter, &r->values[n->first],
-                                             n->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, n->kwnames)
-                       : open_by_hook(r, n);
+    ta_state *st = run->plan->st;
+    bool native = run->mode == MODE_NATIVE && node->enter != NULL;
+    bool threaded = native && node->kind == KIND_GEN;
+    PyObject *cm =
+        native ? PyObject_Vectorcall(node->enter, &run->values[node->first],
+                                     node->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, node->kwnames)
+               : open_by_hook(run, node);
     if (cm == NULL)
         return TA_FAILED;
     ta_outcome outcome;
     if (threaded) {
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_enter);
-        outcome =
-            method ? ta_thread_pool_call(r->x->ls, n->stat, n->run_mode, method, NULL, 0, NULL, out)
-                   : TA_FAILED;
+        outcome = method ? ta_thread_pool_call(run->x->ls, node->stat, node->run_mode, method, NULL,
+                                               0, NULL, out)
+                         : TA_FAILED;
         Py_XDECREF(method);
     } else {
         *out = PyObject_CallMethodNoArgs(cm, st->names.dunder_aenter);
@@ -107,11 +107,11 @@ ta_outcome ta_exit_stack_enter(ta_plan_run *r, const ta_node *n, PyObject **out)
         Py_DECREF(cm);
         return TA_FAILED;
     }
-    TA_ASSERT(r->entering == NULL); /* one at a time */
-    r->entering = cm;
-    r->entering_kind = threaded ? (uint16_t)(n - r->plan->nodes) : (uint16_t)EXIT_ASYNC;
+    TA_ASSERT(run->entering == NULL); /* one at a time */
+    run->entering = cm;
+    run->entering_kind = threaded ? (uint16_t)(node - run->plan->nodes) : (uint16_t)EXIT_ASYNC;
     if (outcome == TA_DONE)
-        ta_exit_stack_entered(r);
+        ta_exit_stack_entered(run);
     return outcome;
 }
 
@@ -124,22 +124,22 @@ void ta_exit_stack_entered(ta_plan_run *r)
     push(r, n->function_scope ? SCOPE_FUNCTION : SCOPE_REQUEST, cm, r->entering_kind);
 }
 
-int ta_exit_stack_offer(ta_plan_run *r, PyObject *request)
+int ta_exit_stack_offer(ta_plan_run *run, PyObject *request)
 {
-    PyObject *hook = r->plan->hook[H_open_stacks];
-    if (TA_LIKELY(hook == NULL) || r->stacks[SCOPE_REQUEST] != NULL ||
-        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE))
+    PyObject *hook = run->plan->hook[H_open_stacks];
+    if (TA_LIKELY(hook == NULL) || run->stacks[SCOPE_REQUEST] != NULL ||
+        (run->mode != MODE_ASGI && run->mode != MODE_NATIVE))
         return 0;
     PyObject *made = PyObject_CallOneArg(hook, request);
     if (made == NULL)
         return -1;
     int rc = -1;
-    if (!PyTuple_CheckExact(made) || PyTuple_GET_SIZE(made) != TA_COUNTOF(r->stacks)) {
+    if (!PyTuple_CheckExact(made) || PyTuple_GET_SIZE(made) != TA_COUNTOF(run->stacks)) {
         PyErr_SetString(PyExc_TypeError, "hook open_stacks must return three stacks");
     } else {
-        for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++) {
+        for (size_t i = 0; i < TA_COUNTOF(run->stacks); i++) {
             PyObject *stack = PyTuple_GET_ITEM(made, i);
-            Py_XSETREF(r->stacks[i], Py_IsNone(stack) ? NULL : Py_NewRef(stack));
+            Py_XSETREF(run->stacks[i], Py_IsNone(stack) ? NULL : Py_NewRef(stack));
         }
         rc = 0;
     }
@@ -151,10 +151,10 @@ int ta_exit_stack_offer(ta_plan_run *r, PyObject *request)
 
 /* Calls the exit of `cm` with r->exc.  TA_DONE: *out is its answer; TA_WAITS: *out is to be
  * awaited. */
-static ta_outcome call_exit(ta_plan_run *r, PyObject *cm, uint16_t kind, PyObject **out)
+static ta_outcome call_exit(ta_plan_run *run, PyObject *cm, uint16_t kind, PyObject **out)
 {
-    ta_state *st = r->plan->st;
-    PyObject *exc = r->exc;
+    ta_state *st = run->plan->st;
+    PyObject *exc = run->exc;
     PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
     PyObject *args[] = {cm, exc ? (PyObject *)Py_TYPE(exc) : Py_None, exc ? exc : Py_None,
                         tb ? tb : Py_None};
@@ -165,11 +165,11 @@ static ta_outcome call_exit(ta_plan_run *r, PyObject *cm, uint16_t kind, PyObjec
         if (*out != NULL)
             outcome = kind == EXIT_SYNC ? TA_DONE : TA_WAITS;
     } else {
-        const ta_node *n = &r->plan->nodes[kind];
+        const ta_node *node = &run->plan->nodes[kind];
         PyObject *method = PyObject_GetAttr(cm, st->names.dunder_exit);
         if (method != NULL) {
-            outcome = ta_thread_pool_call(r->x->ls, n->stat, n->run_mode | TA_RUN_LEAVE, method,
-                                          args + 1, 3, NULL, out);
+            outcome = ta_thread_pool_call(run->x->ls, node->stat, node->run_mode | TA_RUN_LEAVE,
+                                          method, args + 1, 3, NULL, out);
             Py_DECREF(method);
         }
     }
@@ -191,13 +191,13 @@ static int answered(ta_plan_run *r, PyObject *answer)
  * As AsyncExitStack: the exception that was on its way becomes the context of the new one's,
  * unless that other was raised by an exit itself.
  */
-static void replace_exception(ta_plan_run *r)
+static void replace_exception(ta_plan_run *run)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *old = r->exc;
+    PyObject *old = run->exc;
     TA_ASSERT(exc != NULL);
-    r->exc = exc;
-    if (old == NULL || old == exc || !r->in_flight) {
+    run->exc = exc;
+    if (old == NULL || old == exc || !run->in_flight) {
         Py_XDECREF(old);
         return;
     }
@@ -223,9 +223,9 @@ bool ta_exit_stack_pending(const ta_plan_run *r, int scope)
 }
 
 /* The exception for a route whose own was swallowed before it had answered. */
-static PyObject *swallowed(ta_plan_run *r)
+static PyObject *swallowed(ta_plan_run *run)
 {
-    PyObject *hook = ta_plan_hook(r->plan, H_swallowed);
+    PyObject *hook = ta_plan_hook(run->plan, H_swallowed);
     PyObject *exc = hook ? PyObject_CallNoArgs(hook) : NULL;
     if (exc != NULL && !PyExceptionInstance_Check(exc)) {
         PyErr_SetString(PyExc_TypeError, "hook swallowed must return an exception");
@@ -235,22 +235,22 @@ static PyObject *swallowed(ta_plan_run *r)
 }
 
 /* All of the scope are left. */
-static ta_plan_run_state left(ta_plan_run *r)
+static ta_plan_run_state left(ta_plan_run *run)
 {
-    bool answer = r->leaving == SCOPE_FUNCTION ? r->pending != NULL : r->awaited;
-    if (r->exc == NULL && !answer)
-        r->exc = swallowed(r);
-    if (r->leaving == SCOPE_FUNCTION) {
-        if (r->exc == NULL)
+    bool answer = run->leaving == SCOPE_FUNCTION ? run->pending != NULL : run->awaited;
+    if (run->exc == NULL && !answer)
+        run->exc = swallowed(run);
+    if (run->leaving == SCOPE_FUNCTION) {
+        if (run->exc == NULL)
             return ST_PENDING;
-        Py_CLEAR(r->pending);
-        r->in_flight = true;
-        return ta_exit_stack_leave(r, SCOPE_REQUEST);
+        Py_CLEAR(run->pending);
+        run->in_flight = true;
+        return ta_exit_stack_leave(run, SCOPE_REQUEST);
     }
-    if (r->exc == NULL)
+    if (run->exc == NULL)
         return ST_CLOSE;
-    PyErr_SetRaisedException(r->exc);
-    r->exc = NULL;
+    PyErr_SetRaisedException(run->exc);
+    run->exc = NULL;
     return ST_FAILED; /* for handle_error */
 }
 
@@ -261,50 +261,50 @@ ta_plan_run_state ta_exit_stack_leave(ta_plan_run *r, int scope)
 }
 
 /* Takes the next context manager of the scope (new reference) and how its exit is called. */
-static PyObject *pop(ta_plan_run *r, int scope, uint16_t *kind)
+static PyObject *pop(ta_plan_run *run, int scope, uint16_t *kind)
 {
-    PyObject *cm = r->stacks[scope];
+    PyObject *cm = run->stacks[scope];
     if (TA_UNLIKELY(cm != NULL)) {
-        r->stacks[scope] = NULL;
+        run->stacks[scope] = NULL;
         *kind = EXIT_ASYNC;
         return cm;
     }
-    TA_ASSERT(r->nexits[scope] > 0);
-    uint16_t i = --r->nexits[scope];
-    *kind = exit_kinds(r, scope)[i];
-    cm = exit_slots(r, scope)[i];
-    exit_slots(r, scope)[i] = NULL;
+    TA_ASSERT(run->nexits[scope] > 0);
+    uint16_t i = --run->nexits[scope];
+    *kind = exit_kinds(run, scope)[i];
+    cm = exit_slots(run, scope)[i];
+    exit_slots(run, scope)[i] = NULL;
     return cm;
 }
 
-ta_plan_run_state ta_exit_stack_next(ta_plan_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_exit_stack_next(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    int scope = r->leaving;
-    while (ta_exit_stack_pending(r, scope)) {
-        bool stack = r->stacks[scope] != NULL;
+    int scope = run->leaving;
+    while (ta_exit_stack_pending(run, scope)) {
+        bool stack = run->stacks[scope] != NULL;
         uint16_t kind;
-        PyObject *cm = pop(r, scope, &kind);
+        PyObject *cm = pop(run, scope, &kind);
         if (TA_UNLIKELY(stack)) {
             int some = PyObject_IsTrue(cm);
             if (some <= 0) { /* nothing is in it */
                 Py_DECREF(cm);
                 if (some < 0)
-                    replace_exception(r);
+                    replace_exception(run);
                 continue;
             }
         }
         PyObject *out = NULL;
-        ta_outcome outcome = call_exit(r, cm, kind, &out);
+        ta_outcome outcome = call_exit(run, cm, kind, &out);
         Py_DECREF(cm);
         if (outcome == TA_WAITS) {
-            if (ta_coroutine_await(&r->co, out) == TA_WAITS)
+            if (ta_coroutine_await(&run->co, out) == TA_WAITS)
                 return ST_EXIT;
             outcome = TA_FAILED;
         }
-        if (outcome == TA_FAILED || answered(r, out) < 0)
-            replace_exception(r);
+        if (outcome == TA_FAILED || answered(run, out) < 0)
+            replace_exception(run);
     }
-    return left(r);
+    return left(run);
 }
 
 ta_plan_run_state ta_exit_stack_answer(ta_plan_run *r, PyObject *answer)

@@ -133,7 +133,7 @@ static const char *const run_names[] = {"", "inline", "thread"};
 static const char *const inject_names[] = {"request", "websocket", "connection", "response",
                                            "background"};
 
-static int read_param(ta_param *p, const ta_plan_spec *rd, arg_list *args)
+static int read_param(ta_param *param, const ta_plan_spec *rd, arg_list *args)
 {
     static const char *const known[] = {"name",     "source",   "alias",   "index",
                                         "conv",     "required", "default", "validator",
@@ -147,31 +147,31 @@ static int read_param(ta_param *p, const ta_plan_spec *rd, arg_list *args)
         return -1;
     if (ta_plan_spec_choice(rd, "source", source_names, TA_COUNTOF(source_names), -1, &choice) < 0)
         return -1;
-    p->source = (uint8_t)choice;
+    param->source = (uint8_t)choice;
     if (ta_plan_spec_choice(rd, "conv", conv_names, TA_COUNTOF(conv_names), 0, &choice) < 0)
         return -1;
-    p->conv = (uint8_t)choice;
-    if (ta_plan_spec_bool(rd, "many", false, &p->many) < 0)
+    param->conv = (uint8_t)choice;
+    if (ta_plan_spec_bool(rd, "many", false, &param->many) < 0)
         return -1;
-    if (p->many && p->source != SRC_QUERY && p->source != SRC_HEADER) {
+    if (param->many && param->source != SRC_QUERY && param->source != SRC_HEADER) {
         ta_plan_spec_bad_value(rd, "many", "is for query and header only");
         return -1;
     }
     if (ta_plan_spec_int(rd, "index", -1, -1, TA_EXCHANGE_MAX_PARAMS - 1, &n) < 0)
         return -1;
-    p->index = (int16_t)n;
-    if (ta_plan_spec_callable(rd, "validator", &p->validator) < 0 ||
-        ta_plan_spec_callable(rd, "validate", &p->validate) < 0 ||
-        ta_plan_spec_callable(rd, "extract", &p->extract) < 0)
+    param->index = (int16_t)n;
+    if (ta_plan_spec_callable(rd, "validator", &param->validator) < 0 ||
+        ta_plan_spec_callable(rd, "validate", &param->validate) < 0 ||
+        ta_plan_spec_callable(rd, "extract", &param->extract) < 0)
         return -1;
-    if (PyDict_GetItemStringRef(rd->dict, "default", &p->dflt) < 0) /* None is a default */
+    if (PyDict_GetItemStringRef(rd->dict, "default", &param->dflt) < 0) /* None is a default */
         return -1;
-    if (p->many && p->extract == NULL) {
+    if (param->many && param->extract == NULL) {
         ta_plan_spec_bad_value(rd, "extract", "is missing: a custom request is asked by it");
         return -1;
     }
-    if (p->extract == NULL || p->many) {
-        if (p->validate == NULL) {
+    if (param->extract == NULL || param->many) {
+        if (param->validate == NULL) {
             ta_plan_spec_bad_value(rd, "validate", "is missing (or give extract)");
             return -1;
         }
@@ -182,18 +182,18 @@ static int read_param(ta_param *p, const ta_plan_spec *rd, arg_list *args)
             return -1;
         }
         Py_ssize_t len;
-        p->alias = PyUnicode_AsUTF8AndSize(value, &len);
-        if (p->alias == NULL)
+        param->alias = PyUnicode_AsUTF8AndSize(value, &len);
+        if (param->alias == NULL)
             return -1;
-        p->alias_obj = Py_NewRef(value);
-        p->alias_len = (size_t)len;
+        param->alias_obj = Py_NewRef(value);
+        param->alias_len = (size_t)len;
     }
     if (ta_plan_spec_need(rd, "name", &value) < 0)
         return -1;
     int slot = add_name(args, rd, "name", value);
     if (slot < 0)
         return -1;
-    p->slot = (uint16_t)slot;
+    param->slot = (uint16_t)slot;
     return 0;
 }
 
@@ -218,15 +218,15 @@ static int read_params(ta_node *node, const ta_plan_spec *rd, arg_list *args)
                               (int)i) < 0)
             goto done;
         node->nparams++; /* before, so that a half read one is released */
-        ta_param *p = &node->params[i];
-        if (read_param(p, &inner, args) < 0)
+        ta_param *param = &node->params[i];
+        if (read_param(param, &inner, args) < 0)
             goto done;
-        if (p->source < last) {
+        if (param->source < last) {
             ta_plan_spec_bad_value(&inner, "source",
                                    "is out of order (path, query, header, cookie)");
             goto done;
         }
-        last = p->source;
+        last = param->source;
     }
     rc = 0;
 done:

@@ -9,110 +9,110 @@
 #include "py/plan/run_int.h"
 
 /* Gives the arguments that a node has so far to the same node of another plan. */
-static int move_args(ta_plan_run *r, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)
+static int move_args(ta_plan_run *run, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)
 {
-    const ta_node *n = &old->nodes[a], *m = &r->plan->nodes[b];
-    if (n->nargs != m->nargs)
+    const ta_node *node = &old->nodes[a], *m = &run->plan->nodes[b];
+    if (node->nargs != m->nargs)
         return -1;
-    for (uint16_t i = 0; i < n->nargs; i++) {
-        r->values[m->first + i] = from[n->first + i];
-        from[n->first + i] = NULL;
+    for (uint16_t i = 0; i < node->nargs; i++) {
+        run->values[m->first + i] = from[node->first + i];
+        from[node->first + i] = NULL;
     }
     return 0;
 }
 
 /* All that the run has in `from`, the block of its old plan; its new one is r->plan.  0 or -1. */
-static int move_all(ta_plan_run *r, const ta_plan *old, char *block)
+static int move_all(ta_plan_run *run, const ta_plan *old, char *block)
 {
-    const ta_plan *plan = r->plan;
+    const ta_plan *plan = run->plan;
     PyObject **from = (PyObject **)(void *)block;
     uint32_t nexits = old->nslots - old->nvalues - old->ncache;
     const uint16_t *kinds = (const uint16_t *)(void *)(from + old->nslots);
     const uint8_t *bad = (const uint8_t *)(kinds + nexits);
-    memcpy(r->bad, bad, r->node);
-    if (r->node > 0) {
-        int32_t a = (int32_t)r->node - 1, b = a;
+    memcpy(run->bad, bad, run->node);
+    if (run->node > 0) {
+        int32_t a = (int32_t)run->node - 1, b = a;
         for (;;) {
             a = old->nodes[a].parent;
             b = plan->nodes[b].parent;
             if (a < 0 || b < 0)
                 break;
-            if (move_args(r, from, old, (uint32_t)a, (uint32_t)b) < 0)
+            if (move_args(run, from, old, (uint32_t)a, (uint32_t)b) < 0)
                 return -1;
-            r->bad[b] = bad[a];
+            run->bad[b] = bad[a];
         }
         if (a >= 0 || b >= 0)
             return -1;
     }
     for (uint32_t i = 0; i < old->ncache && i < plan->ncache; i++) {
-        r->values[plan->nvalues + i] = from[old->nvalues + i];
+        run->values[plan->nvalues + i] = from[old->nvalues + i];
         from[old->nvalues + i] = NULL;
     }
     for (int scope = 0; scope < 2; scope++) {
         uint32_t a = scope == SCOPE_REQUEST ? old->ngen : 0;
         uint32_t b = scope == SCOPE_REQUEST ? plan->ngen : 0;
-        if (r->nexits[scope] > plan->ngen + (uint32_t)(scope == SCOPE_REQUEST))
+        if (run->nexits[scope] > plan->ngen + (uint32_t)(scope == SCOPE_REQUEST))
             return -1;
-        for (uint32_t i = 0; i < r->nexits[scope]; i++) {
+        for (uint32_t i = 0; i < run->nexits[scope]; i++) {
             PyObject **place = &from[old->nvalues + old->ncache + a + i];
-            r->values[plan->nvalues + plan->ncache + b + i] = *place;
+            run->values[plan->nvalues + plan->ncache + b + i] = *place;
             *place = NULL;
-            r->exit_kinds[b + i] = kinds[a + i];
+            run->exit_kinds[b + i] = kinds[a + i];
         }
     }
     return 0;
 }
 
 /* 0, or -1 with an exception: the run can't go on then, and has nothing to leave any more. */
-static int go_over(ta_plan_run *r, ta_plan *to)
+static int go_over(ta_plan_run *run, ta_plan *to)
 {
-    ta_plan *old = (ta_plan *)Py_NewRef(r->plan);
+    ta_plan *old = (ta_plan *)Py_NewRef(run->plan);
     char *block = PyMem_Malloc(old->block);
     int rc = -1;
-    TA_ASSERT(r->block != NULL && r->entering == NULL);
+    TA_ASSERT(run->block != NULL && run->entering == NULL);
     if (block == NULL) {
         Py_DECREF(old);
         PyErr_NoMemory();
         return -1;
     }
-    memcpy(block, r->block, old->block);
-    if (r->block != r->inline_block)
-        PyMem_Free(r->block);
-    r->block = NULL;
-    r->values = NULL;
-    if (ta_plan_run_use_plan(r, to) == 0) {
-        rc = move_all(r, old, block);
+    memcpy(block, run->block, old->block);
+    if (run->block != run->inline_block)
+        PyMem_Free(run->block);
+    run->block = NULL;
+    run->values = NULL;
+    if (ta_plan_run_use_plan(run, to) == 0) {
+        rc = move_all(run, old, block);
         if (rc < 0)
             PyErr_SetString(PyExc_SystemError, "a plan of overrides has another beginning");
     }
     if (rc < 0)
-        r->nexits[SCOPE_FUNCTION] = r->nexits[SCOPE_REQUEST] = 0;
+        run->nexits[SCOPE_FUNCTION] = run->nexits[SCOPE_REQUEST] = 0;
     for (uint32_t i = 0; i < old->nslots; i++)
         Py_CLEAR(((PyObject **)(void *)block)[i]);
     PyMem_Free(block);
     Py_DECREF(old);
-    if (rc == 0 && r->fast_value != NULL) {
+    if (rc == 0 && run->fast_value != NULL) {
         /* made for a node that may not be there now: each one validates the parsed body */
-        Py_CLEAR(r->fast_value);
-        PyObject *body = ta_body_parsed(r);
+        Py_CLEAR(run->fast_value);
+        PyObject *body = ta_body_parsed(run);
         rc = body ? 0 : -1;
         Py_XDECREF(body);
     }
     return rc;
 }
 
-int ta_overrides_follow(ta_plan_run *r)
+int ta_overrides_follow(ta_plan_run *run)
 {
-    ta_plan *plan = r->plan;
+    ta_plan *plan = run->plan;
     PyObject *mapping =
         PyObject_GetAttr(plan->hook[H_overrides], plan->st->names.dependency_overrides);
     if (mapping == NULL)
         return -1;
     int some = PyDict_CheckExact(mapping) ? PyDict_GET_SIZE(mapping) > 0 : PyObject_IsTrue(mapping);
     int rc = some < 0 ? -1 : 0;
-    if (some > 0 || (some == 0 && r->overridden)) {
+    if (some > 0 || (some == 0 && run->overridden)) {
         PyObject *hook = ta_plan_hook(plan, H_override_plan);
-        PyObject *other = hook ? PyObject_CallFunction(hook, "OI", mapping, r->node) : NULL;
+        PyObject *other = hook ? PyObject_CallFunction(hook, "OI", mapping, run->node) : NULL;
         if (other != NULL && other != Py_None &&
             !Py_IS_TYPE(other, ta_plan_objects_of(plan->st)->plan_type)) {
             PyErr_SetString(PyExc_TypeError, "hook override_plan must return a Plan or None");
@@ -120,8 +120,8 @@ int ta_overrides_follow(ta_plan_run *r)
         }
         rc = other ? 0 : -1;
         if (other != NULL && other != Py_None && other != (PyObject *)plan) {
-            r->overridden = true;
-            rc = go_over(r, (ta_plan *)other);
+            run->overridden = true;
+            rc = go_over(run, (ta_plan *)other);
         }
         Py_XDECREF(other);
     }

@@ -28,7 +28,7 @@ int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObj
     return 0;
 }
 
-int ta_params_take_pair(ta_plan_run *r, PyObject *pair, PyObject **out)
+int ta_params_take_pair(ta_plan_run *run, PyObject *pair, PyObject **out)
 {
     if (pair == NULL)
         return -1;
@@ -43,13 +43,14 @@ int ta_params_take_pair(ta_plan_run *r, PyObject *pair, PyObject **out)
     if (some < 0)
         goto done;
     if (some) {
-        if (r->errors == NULL && (r->errors = PyList_New(0)) == NULL)
+        if (run->errors == NULL && (run->errors = PyList_New(0)) == NULL)
             goto done;
-        PyObject *none = PyObject_CallMethodOneArg(r->errors, r->plan->st->names.extend, errors);
+        PyObject *none =
+            PyObject_CallMethodOneArg(run->errors, run->plan->st->names.extend, errors);
         if (none == NULL)
             goto done;
         Py_DECREF(none);
-        r->bad[r->node] = 1;
+        run->bad[run->node] = 1;
         rc = 0;
         goto done;
     }
@@ -60,7 +61,7 @@ done:
     return rc;
 }
 
-static int call_pair(ta_plan_run *r, PyObject *func, PyObject *value, PyObject **out)
+static int call_pair(ta_plan_run *run, PyObject *func, PyObject *value, PyObject **out)
 {
     PyObject *values = PyDict_New();
     if (values == NULL)
@@ -68,7 +69,7 @@ static int call_pair(ta_plan_run *r, PyObject *func, PyObject *value, PyObject *
     PyObject *args[] = {NULL, value, values};
     PyObject *pair = PyObject_Vectorcall(func, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_DECREF(values);
-    return ta_params_take_pair(r, pair, out);
+    return ta_params_take_pair(run, pair, out);
 }
 
 /* Puts a value (steals) where the call will find it. */
@@ -77,52 +78,52 @@ static void store(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject 
     Py_XSETREF(r->values[n->first + p->slot], value);
 }
 
-static int absent(ta_plan_run *r, const ta_node *n, const ta_param *p)
+static int absent(ta_plan_run *run, const ta_node *node, const ta_param *param)
 {
     PyObject *value = NULL;
-    if (p->dflt != NULL) {
-        store(r, n, p, Py_NewRef(p->dflt));
+    if (param->dflt != NULL) {
+        store(run, node, param, Py_NewRef(param->dflt));
         return 0;
     }
-    int rc = call_pair(r, p->validate, ta_plan_objects_of(r->plan->st)->missing, &value);
+    int rc = call_pair(run, param->validate, ta_plan_objects_of(run->plan->st)->missing, &value);
     if (rc == 1)
-        store(r, n, p, value);
+        store(run, node, param, value);
     return rc < 0 ? -1 : 0;
 }
 
 /* raw is borrowed. */
-static int from_object(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *raw)
+static int from_object(ta_plan_run *run, const ta_node *node, const ta_param *param, PyObject *raw)
 {
     PyObject *value = NULL;
     int rc = 0;
-    if (p->conv == CONV_STR && PyUnicode_CheckExact(raw)) {
-        store(r, n, p, Py_NewRef(raw));
+    if (param->conv == CONV_STR && PyUnicode_CheckExact(raw)) {
+        store(run, node, param, Py_NewRef(raw));
         return 0;
     }
-    if (p->conv > CONV_STR && PyUnicode_CheckExact(raw) && PyUnicode_IS_ASCII(raw)) {
+    if (param->conv > CONV_STR && PyUnicode_CheckExact(raw) && PyUnicode_IS_ASCII(raw)) {
         ta_str text =
             ta_str_of((const char *)PyUnicode_1BYTE_DATA(raw), (size_t)PyUnicode_GET_LENGTH(raw));
-        value = ta_param_plain(p->conv, text);
+        value = ta_param_plain(param->conv, text);
         if (value == NULL && PyErr_Occurred())
             return -1;
         rc = value != NULL;
     }
-    if (rc == 0 && p->validator != NULL)
-        rc = ta_params_validate(r->plan->st, p->validator, raw, &value);
+    if (rc == 0 && param->validator != NULL)
+        rc = ta_params_validate(run->plan->st, param->validator, raw, &value);
     if (rc == 0)
-        rc = call_pair(r, p->validate, raw, &value);
+        rc = call_pair(run, param->validate, raw, &value);
     if (rc == 1)
-        store(r, n, p, value);
+        store(run, node, param, value);
     return rc < 0 ? -1 : 0;
 }
 
-static int from_text(ta_plan_run *r, const ta_node *n, const ta_param *p, ta_str text,
+static int from_text(ta_plan_run *run, const ta_node *node, const ta_param *param, ta_str text,
                      ta_encoding enc)
 {
-    if (p->conv > CONV_STR) { /* most need no str at all */
-        PyObject *value = ta_param_plain(p->conv, text);
+    if (param->conv > CONV_STR) { /* most need no str at all */
+        PyObject *value = ta_param_plain(param->conv, text);
         if (value != NULL) {
-            store(r, n, p, value);
+            store(run, node, param, value);
             return 0;
         }
         if (PyErr_Occurred())
@@ -131,19 +132,19 @@ static int from_text(ta_plan_run *r, const ta_node *n, const ta_param *p, ta_str
     PyObject *raw = ta_param_decode(text, enc);
     if (raw == NULL)
         return -1;
-    int rc = from_object(r, n, p, raw);
+    int rc = from_object(run, node, param, raw);
     Py_DECREF(raw);
     return rc;
 }
 
 /* -- containers: request.query_params and the like -------------------------------------------- */
 
-static PyObject *container(ta_plan_run *r, uint8_t source)
+static PyObject *container(ta_plan_run *run, uint8_t source)
 {
-    const ta_names_state *names = &r->plan->st->names;
+    const ta_names_state *names = &run->plan->st->names;
     PyObject *const attrs[] = {names->path_params, names->query_params, names->headers,
                                names->cookies}; /* by ta_source */
-    PyObject *request = ta_plan_run_request(r);
+    PyObject *request = ta_plan_run_request(run);
     if (request == NULL)
         return NULL;
     PyObject *c = PyObject_GetAttr(request, attrs[source]);
@@ -152,39 +153,40 @@ static PyObject *container(ta_plan_run *r, uint8_t source)
 }
 
 /* values.get(alias): None means absent, as in FastAPI. */
-static int from_mapping(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *mapping)
+static int from_mapping(ta_plan_run *run, const ta_node *node, const ta_param *param,
+                        PyObject *mapping)
 {
     PyObject *raw;
     if (PyDict_CheckExact(mapping)) {
-        int rc = PyDict_GetItemRef(mapping, p->alias_obj, &raw);
+        int rc = PyDict_GetItemRef(mapping, param->alias_obj, &raw);
         if (rc < 0)
             return -1;
         if (rc == 0)
-            return absent(r, n, p);
+            return absent(run, node, param);
     } else {
-        raw = PyObject_CallMethodOneArg(mapping, r->plan->st->names.get, p->alias_obj);
+        raw = PyObject_CallMethodOneArg(mapping, run->plan->st->names.get, param->alias_obj);
         if (raw == NULL)
             return -1;
     }
-    int rc = raw == Py_None ? absent(r, n, p) : from_object(r, n, p, raw);
+    int rc = raw == Py_None ? absent(run, node, param) : from_object(run, node, param, raw);
     Py_DECREF(raw);
     return rc;
 }
 
-static int from_container(ta_plan_run *r, const ta_node *n, const ta_param *p)
+static int from_container(ta_plan_run *run, const ta_node *node, const ta_param *param)
 {
-    PyObject *c = container(r, p->source);
+    PyObject *c = container(run, param->source);
     if (c == NULL)
         return -1;
     int rc;
-    if (p->extract != NULL) {
+    if (param->extract != NULL) {
         PyObject *value = NULL;
-        rc = call_pair(r, p->extract, c, &value);
+        rc = call_pair(run, param->extract, c, &value);
         if (rc == 1)
-            store(r, n, p, value);
+            store(run, node, param, value);
         rc = rc < 0 ? -1 : 0;
     } else {
-        rc = from_mapping(r, n, p, c);
+        rc = from_mapping(run, node, param, c);
     }
     Py_DECREF(c);
     return rc;
@@ -192,15 +194,16 @@ static int from_container(ta_plan_run *r, const ta_node *n, const ta_param *p)
 
 /* -- the four sources ------------------------------------------------------------------------- */
 
-static int path_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
+static int path_param(ta_plan_run *run, const ta_node *node, const ta_param *param)
 {
-    ta_exchange *x = r->x;
-    if (x->path_params == NULL && p->index >= 0 && (uint32_t)p->index < x->nparams)
-        return from_text(r, n, p, x->param_values[p->index], ENC_UTF8);
-    PyObject *params = x->ops->path_params(x);
+    ta_exchange *exchange = run->x;
+    if (exchange->path_params == NULL && param->index >= 0 &&
+        (uint32_t)param->index < exchange->nparams)
+        return from_text(run, node, param, exchange->param_values[param->index], ENC_UTF8);
+    PyObject *params = exchange->ops->path_params(exchange);
     if (params == NULL)
         return -1;
-    int rc = from_mapping(r, n, p, params);
+    int rc = from_mapping(run, node, param, params);
     Py_DECREF(params);
     return rc;
 }
@@ -214,30 +217,30 @@ static int header_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
 }
 
 /* Whether a query key means the parameter. -1: exception. */
-static int key_matches(const ta_qs_pair *pair, const ta_param *p)
+static int key_matches(const ta_qs_pair *pair, const ta_param *param)
 {
     ta_str key = pair->name;
     if (!pair->name_quoted && ta_param_is_ascii(key))
-        return ta_str_eq(key, ta_str_of(p->alias, p->alias_len));
+        return ta_str_eq(key, ta_str_of(param->alias, param->alias_len));
     PyObject *text = ta_param_decode(key, ENC_QUERY);
     if (text == NULL)
         return -1;
-    int equal = PyUnicode_Compare(text, p->alias_obj) == 0;
+    int equal = PyUnicode_Compare(text, param->alias_obj) == 0;
     Py_DECREF(text);
     return equal;
 }
 
 /* params[from..to) are all query parameters without `extract`, at most MAX_QUERY. */
-static int query_params(ta_plan_run *r, const ta_node *n, uint16_t from, uint16_t to)
+static int query_params(ta_plan_run *run, const ta_node *node, uint16_t from, uint16_t to)
 {
     ta_str found[MAX_QUERY];
-    ta_str rest = r->x->query;
+    ta_str rest = run->x->query;
     ta_qs_pair pair;
     for (uint16_t k = from; k < to; k++)
         found[k - from].ptr = NULL;
     while (ta_qs_next(&rest, &pair)) {
         for (uint16_t k = from; k < to; k++) {
-            int rc = key_matches(&pair, &n->params[k]);
+            int rc = key_matches(&pair, &node->params[k]);
             if (rc < 0)
                 return -1;
             if (rc) { /* the last one wins */
@@ -248,9 +251,9 @@ static int query_params(ta_plan_run *r, const ta_node *n, uint16_t from, uint16_
         }
     }
     for (uint16_t k = from; k < to; k++) {
-        const ta_param *p = &n->params[k];
-        int rc =
-            found[k - from].ptr ? from_text(r, n, p, found[k - from], ENC_QUERY) : absent(r, n, p);
+        const ta_param *param = &node->params[k];
+        int rc = found[k - from].ptr ? from_text(run, node, param, found[k - from], ENC_QUERY)
+                                     : absent(run, node, param);
         if (rc < 0)
             return -1;
     }
@@ -266,53 +269,54 @@ static int append(PyObject *list, ta_str text, ta_encoding enc)
 }
 
 /* All values of the alias, in order. */
-static int collect(const ta_exchange *x, const ta_param *p, PyObject *list)
+static int collect(const ta_exchange *exchange, const ta_param *param, PyObject *list)
 {
-    if (p->source == SRC_QUERY) {
-        ta_str rest = x->query;
+    if (param->source == SRC_QUERY) {
+        ta_str rest = exchange->query;
         ta_qs_pair pair;
         while (ta_qs_next(&rest, &pair)) {
-            int rc = key_matches(&pair, p);
+            int rc = key_matches(&pair, param);
             if (rc < 0 || (rc && append(list, pair.value, ENC_QUERY) < 0))
                 return -1;
         }
         return 0;
     }
-    for (uint32_t i = 0; i < x->nheaders; i++) {
-        const ta_header *h = &x->headers[i];
-        if (ta_str_eq(h->name, ta_str_of(p->alias, p->alias_len)) &&
+    for (uint32_t i = 0; i < exchange->nheaders; i++) {
+        const ta_header *h = &exchange->headers[i];
+        if (ta_str_eq(h->name, ta_str_of(param->alias, param->alias_len)) &&
             append(list, h->value, ENC_LATIN1) < 0)
             return -1;
     }
     return 0;
 }
 
-static int many_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
+static int many_param(ta_plan_run *run, const ta_node *node, const ta_param *param)
 {
     PyObject *list = PyList_New(0);
     if (list == NULL)
         return -1;
-    int rc = collect(r->x, p, list);
+    int rc = collect(run->x, param, list);
     if (rc == 0)
-        rc = PyList_GET_SIZE(list) > 0 ? from_object(r, n, p, list) : absent(r, n, p);
+        rc = PyList_GET_SIZE(list) > 0 ? from_object(run, node, param, list)
+                                       : absent(run, node, param);
     Py_DECREF(list);
     return rc;
 }
 
 /* 1: *value; 0: no such cookie; -1: quoted, or its name is beyond ASCII: Starlette's parser
  * decides. */
-static int find_cookie(const ta_exchange *x, const ta_param *p, ta_str *value)
+static int find_cookie(const ta_exchange *exchange, const ta_param *param, ta_str *value)
 {
     int found = 0;
-    if (!ta_param_is_ascii(ta_str_of(p->alias, p->alias_len)))
+    if (!ta_param_is_ascii(ta_str_of(param->alias, param->alias_len)))
         return -1;
-    for (uint32_t h = 0; h < x->nheaders; h++) {
-        if (!ta_str_eq(x->headers[h].name, TA_STR("cookie")))
+    for (uint32_t h = 0; h < exchange->nheaders; h++) {
+        if (!ta_str_eq(exchange->headers[h].name, TA_STR("cookie")))
             continue;
-        ta_str rest = x->headers[h].value;
+        ta_str rest = exchange->headers[h].value;
         ta_cookie_pair pair;
         while (ta_cookie_next(&rest, &pair)) {
-            if (!ta_str_eq(pair.name, ta_str_of(p->alias, p->alias_len)))
+            if (!ta_str_eq(pair.name, ta_str_of(param->alias, param->alias_len)))
                 continue;
             if (pair.quoted)
                 return -1;
@@ -323,45 +327,45 @@ static int find_cookie(const ta_exchange *x, const ta_param *p, ta_str *value)
     return found;
 }
 
-static int cookie_param(ta_plan_run *r, const ta_node *n, const ta_param *p)
+static int cookie_param(ta_plan_run *run, const ta_node *node, const ta_param *param)
 {
     ta_str value;
-    switch (find_cookie(r->x, p, &value)) {
+    switch (find_cookie(run->x, param, &value)) {
     case 1:
-        return from_text(r, n, p, value, ENC_LATIN1);
+        return from_text(run, node, param, value, ENC_LATIN1);
     case 0:
-        return absent(r, n, p);
+        return absent(run, node, param);
     default:
-        return from_container(r, n, p);
+        return from_container(run, node, param);
     }
 }
 
-int ta_params_extract(ta_plan_run *r, uint32_t index)
+int ta_params_extract(ta_plan_run *run, uint32_t index)
 {
-    const ta_node *n = &r->plan->nodes[index];
+    const ta_node *node = &run->plan->nodes[index];
     uint16_t i = 0;
-    while (i < n->nparams) {
-        const ta_param *p = &n->params[i];
+    while (i < node->nparams) {
+        const ta_param *param = &node->params[i];
         int rc;
-        if (p->many && !r->x->custom_request) {
-            rc = many_param(r, n, p);
-        } else if (p->extract != NULL || r->x->custom_request) {
-            rc = from_container(r, n, p);
-        } else if (p->source == SRC_QUERY) {
+        if (param->many && !run->x->custom_request) {
+            rc = many_param(run, node, param);
+        } else if (param->extract != NULL || run->x->custom_request) {
+            rc = from_container(run, node, param);
+        } else if (param->source == SRC_QUERY) {
             uint16_t to = (uint16_t)(i + 1);
-            while (to < n->nparams && to - i < MAX_QUERY && n->params[to].source == SRC_QUERY &&
-                   n->params[to].extract == NULL)
+            while (to < node->nparams && to - i < MAX_QUERY &&
+                   node->params[to].source == SRC_QUERY && node->params[to].extract == NULL)
                 to++;
-            if (query_params(r, n, i, to) < 0)
+            if (query_params(run, node, i, to) < 0)
                 return -1;
             i = to;
             continue;
-        } else if (p->source == SRC_PATH) {
-            rc = path_param(r, n, p);
-        } else if (p->source == SRC_HEADER) {
-            rc = header_param(r, n, p);
+        } else if (param->source == SRC_PATH) {
+            rc = path_param(run, node, param);
+        } else if (param->source == SRC_HEADER) {
+            rc = header_param(run, node, param);
         } else {
-            rc = cookie_param(r, n, p);
+            rc = cookie_param(run, node, param);
         }
         if (rc < 0)
             return -1;

@@ -13,12 +13,12 @@
 static void clear_node(ta_node *node)
 {
     for (uint16_t i = 0; i < node->nparams; i++) {
-        ta_param *p = &node->params[i];
-        Py_CLEAR(p->alias_obj);
-        Py_CLEAR(p->dflt);
-        Py_CLEAR(p->validator);
-        Py_CLEAR(p->validate);
-        Py_CLEAR(p->extract);
+        ta_param *param = &node->params[i];
+        Py_CLEAR(param->alias_obj);
+        Py_CLEAR(param->dflt);
+        Py_CLEAR(param->validator);
+        Py_CLEAR(param->validate);
+        Py_CLEAR(param->extract);
     }
     for (uint16_t i = 0; i < node->ninjects; i++)
         Py_CLEAR(node->injects[i].obj);
@@ -52,11 +52,11 @@ static int plan_traverse(PyObject *self, visitproc visit, void *arg)
     for (uint32_t i = 0; i < plan->nnodes; i++) {
         ta_node *node = &plan->nodes[i];
         for (uint16_t j = 0; j < node->nparams; j++) {
-            ta_param *p = &node->params[j];
-            Py_VISIT(p->dflt);
-            Py_VISIT(p->validator);
-            Py_VISIT(p->validate);
-            Py_VISIT(p->extract);
+            ta_param *param = &node->params[j];
+            Py_VISIT(param->dflt);
+            Py_VISIT(param->validator);
+            Py_VISIT(param->validate);
+            Py_VISIT(param->extract);
         }
         for (uint16_t j = 0; j < node->ninjects; j++)
             Py_VISIT(node->injects[j].obj);
@@ -119,16 +119,16 @@ static PyObject *plan_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 /* -- methods ---------------------------------------------------------------------------------- */
 
-static PyObject *start_run(ta_plan *plan, ta_exchange *x /* steals, may be NULL */, ta_mode mode,
-                           PyObject *body)
+static PyObject *start_run(ta_plan *plan, ta_exchange *exchange /* steals, may be NULL */,
+                           ta_mode mode, PyObject *body)
 {
-    if (x == NULL)
+    if (exchange == NULL)
         return NULL;
-    ta_plan_run *r = ta_plan_run_new(plan->st, plan, x, mode);
-    Py_DECREF(x);
-    if (r != NULL && body != NULL && body != ta_plan_objects_of(plan->st)->missing)
-        r->body = Py_NewRef(body);
-    return (PyObject *)r;
+    ta_plan_run *run = ta_plan_run_new(plan->st, plan, exchange, mode);
+    Py_DECREF(exchange);
+    if (run != NULL && body != NULL && body != ta_plan_objects_of(plan->st)->missing)
+        run->body = Py_NewRef(body);
+    return (PyObject *)run;
 }
 
 static PyObject *plan_asgi(PyObject *self, PyObject *const *args, Py_ssize_t nargs)

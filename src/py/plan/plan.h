@@ -13,7 +13,7 @@
  * Runs `plan` (a _core.Plan, borrowed) on x.  TA_DONE: the whole exchange was answered without
  * waiting; TA_WAITS: *run is a new coroutine-like object to be run by a Task (ta_task_pool_start).
  */
-ta_outcome ta_plan_run_native(ta_state *st, PyObject *plan, ta_exchange *x, PyObject **run);
+ta_outcome ta_plan_run_native(ta_state *st, PyObject *plan, ta_exchange *exchange, PyObject **run);
 /* True for a _core.Plan, which may be given to ta_plan_run_native. */
 bool ta_plan_check(ta_state *st, PyObject *obj);
 

@@ -14,87 +14,88 @@
 
 static ta_outcome advance(ta_coroutine *co, PyObject *value);
 
-ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *x, ta_mode mode)
+ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *exchange, ta_mode mode)
 {
-    ta_plan_run *r;
+    ta_plan_run *run;
     PyTypeObject *run_type = ta_plan_objects_of(st)->run_type;
 #ifndef Py_GIL_DISABLED
     ta_unused_runs *unused = ta_unused_runs_of(st);
     if (unused->count > 0) {
-        r = unused->runs[--unused->count];
-        PyObject_Init((PyObject *)r, run_type);
+        run = unused->runs[--unused->count];
+        PyObject_Init((PyObject *)run, run_type);
     } else
 #endif
     {
-        r = PyObject_GC_New(ta_plan_run, run_type);
-        if (r == NULL)
+        run = PyObject_GC_New(ta_plan_run, run_type);
+        if (run == NULL)
             return NULL;
     }
-    memset((char *)r + sizeof(PyObject), 0, offsetof(ta_plan_run, inline_block) - sizeof(PyObject));
-    r->co.advance = advance;
-    r->mode = (uint8_t)mode;
-    if (ta_plan_run_use_plan(r, plan) < 0) {
-        Py_DECREF(r);
+    memset((char *)run + sizeof(PyObject), 0,
+           offsetof(ta_plan_run, inline_block) - sizeof(PyObject));
+    run->co.advance = advance;
+    run->mode = (uint8_t)mode;
+    if (ta_plan_run_use_plan(run, plan) < 0) {
+        Py_DECREF(run);
         return NULL;
     }
-    r->x = (ta_exchange *)Py_NewRef((PyObject *)x);
-    PyObject_GC_Track(r);
-    return r;
+    run->x = (ta_exchange *)Py_NewRef((PyObject *)exchange);
+    PyObject_GC_Track(run);
+    return run;
 }
 
 /* Drops all that the run holds but its outcome. */
-static void drop_all(ta_plan_run *r)
+static void drop_all(ta_plan_run *run)
 {
-    ta_plan_run_drop_values(r);
-    Py_CLEAR(r->body);
-    Py_CLEAR(r->raw_body);
-    Py_CLEAR(r->fast_value);
-    Py_CLEAR(r->errors);
-    Py_CLEAR(r->background);
-    Py_CLEAR(r->response);
-    Py_CLEAR(r->own_background);
-    Py_CLEAR(r->form);
-    Py_CLEAR(r->cm);
-    Py_CLEAR(r->entering);
-    Py_CLEAR(r->cleanup);
-    for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++)
-        Py_CLEAR(r->stacks[i]);
-    Py_CLEAR(r->pending);
-    Py_CLEAR(r->exc);
-    TA_ASSERT(r->given == NULL);
-    if (r->x != NULL) {
+    ta_plan_run_drop_values(run);
+    Py_CLEAR(run->body);
+    Py_CLEAR(run->raw_body);
+    Py_CLEAR(run->fast_value);
+    Py_CLEAR(run->errors);
+    Py_CLEAR(run->background);
+    Py_CLEAR(run->response);
+    Py_CLEAR(run->own_background);
+    Py_CLEAR(run->form);
+    Py_CLEAR(run->cm);
+    Py_CLEAR(run->entering);
+    Py_CLEAR(run->cleanup);
+    for (size_t i = 0; i < TA_COUNTOF(run->stacks); i++)
+        Py_CLEAR(run->stacks[i]);
+    Py_CLEAR(run->pending);
+    Py_CLEAR(run->exc);
+    TA_ASSERT(run->given == NULL);
+    if (run->x != NULL) {
         /* the request holds the exchange, through send: no cycle is left behind */
-        Py_CLEAR(r->x->request);
+        Py_CLEAR(run->x->request);
     }
-    Py_CLEAR(r->x);
+    Py_CLEAR(run->x);
 }
 
 static int run_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_plan_run *r = (ta_plan_run *)self;
+    ta_plan_run *run = (ta_plan_run *)self;
     Py_VISIT(Py_TYPE(self));
-    if (r->block != NULL) {
-        for (uint32_t i = 0; i < r->plan->nslots; i++)
-            Py_VISIT(r->values[i]);
+    if (run->block != NULL) {
+        for (uint32_t i = 0; i < run->plan->nslots; i++)
+            Py_VISIT(run->values[i]);
     }
-    Py_VISIT(r->plan);
-    Py_VISIT(r->x);
-    Py_VISIT(r->body);
-    Py_VISIT(r->raw_body);
-    Py_VISIT(r->fast_value);
-    Py_VISIT(r->errors);
-    Py_VISIT(r->background);
-    Py_VISIT(r->response);
-    Py_VISIT(r->own_background);
-    Py_VISIT(r->form);
-    Py_VISIT(r->cm);
-    Py_VISIT(r->entering);
-    Py_VISIT(r->cleanup);
-    for (size_t i = 0; i < TA_COUNTOF(r->stacks); i++)
-        Py_VISIT(r->stacks[i]);
-    Py_VISIT(r->pending);
-    Py_VISIT(r->exc);
-    return ta_coroutine_traverse(&r->co, visit, arg);
+    Py_VISIT(run->plan);
+    Py_VISIT(run->x);
+    Py_VISIT(run->body);
+    Py_VISIT(run->raw_body);
+    Py_VISIT(run->fast_value);
+    Py_VISIT(run->errors);
+    Py_VISIT(run->background);
+    Py_VISIT(run->response);
+    Py_VISIT(run->own_background);
+    Py_VISIT(run->form);
+    Py_VISIT(run->cm);
+    Py_VISIT(run->entering);
+    Py_VISIT(run->cleanup);
+    for (size_t i = 0; i < TA_COUNTOF(run->stacks); i++)
+        Py_VISIT(run->stacks[i]);
+    Py_VISIT(run->pending);
+    Py_VISIT(run->exc);
+    return ta_coroutine_traverse(&run->co, visit, arg);
 }
 
 static int run_clear(PyObject *self)
@@ -108,23 +109,23 @@ static int run_clear(PyObject *self)
 
 static void run_dealloc(PyObject *self)
 {
-    ta_plan_run *r = (ta_plan_run *)self;
+    ta_plan_run *run = (ta_plan_run *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    ta_coroutine_clear(&r->co);
-    drop_all(r);
+    ta_coroutine_clear(&run->co);
+    drop_all(run);
 #ifndef Py_GIL_DISABLED
-    ta_state *st = r->plan ? r->plan->st : NULL;
-    Py_CLEAR(r->plan);
+    ta_state *st = run->plan ? run->plan->st : NULL;
+    Py_CLEAR(run->plan);
     ta_unused_runs *unused = st ? ta_unused_runs_of(st) : NULL;
     if (st != NULL && ta_plan_objects_of(st)->run_type != NULL &&
         unused->count < TA_UNUSED_RUNS_MAX) {
-        unused->runs[unused->count++] = r;
+        unused->runs[unused->count++] = run;
         Py_DECREF(type);
         return;
     }
 #else
-    Py_CLEAR(r->plan);
+    Py_CLEAR(run->plan);
 #endif
     PyObject_GC_Del(self);
     Py_DECREF(type);
@@ -132,12 +133,12 @@ static void run_dealloc(PyObject *self)
 
 /* -- the beginning and the ends --------------------------------------------------------------- */
 
-static ta_plan_run_state start(ta_plan_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state start(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    if (TA_LIKELY(r->plan->hook[H_observe] == NULL))
+    if (TA_LIKELY(run->plan->hook[H_observe] == NULL))
         return ST_BODY;
-    PyObject *request = ta_plan_run_request(r);
-    int rc = request ? ta_plan_run_observe(r, r->plan->st->names.request, request) : -1;
+    PyObject *request = ta_plan_run_request(run);
+    int rc = request ? ta_plan_run_observe(run, run->plan->st->names.request, request) : -1;
     Py_XDECREF(request);
     return rc < 0 ? ST_FAILED : ST_BODY;
 }
@@ -153,20 +154,20 @@ static ta_plan_run_state answered(ta_plan_run *r, PyObject *value)
 }
 
 /* The awaitable of handle_error for the exception that is set; NULL: that stays set, or another. */
-static PyObject *ask_handler(ta_plan_run *r)
+static PyObject *ask_handler(ta_plan_run *run)
 {
-    PyObject *hook = r->plan->hook[H_handle_error];
-    if (hook == NULL || r->handled || r->co.closing ||
-        (r->mode != MODE_ASGI && r->mode != MODE_NATIVE) ||
+    PyObject *hook = run->plan->hook[H_handle_error];
+    if (hook == NULL || run->handled || run->co.closing ||
+        (run->mode != MODE_ASGI && run->mode != MODE_NATIVE) ||
         !PyErr_ExceptionMatches(PyExc_Exception))
         return NULL;
-    r->handled = true;
+    run->handled = true;
     PyObject *exc = PyErr_GetRaisedException();
-    ta_coroutine_handle(&r->co, exc); /* to the end: handlers log sys.exc_info() */
-    PyObject *request = ta_plan_run_request(r);
+    ta_coroutine_handle(&run->co, exc); /* to the end: handlers log sys.exc_info() */
+    PyObject *request = ta_plan_run_request(run);
     PyObject *aw = NULL;
     if (request != NULL) {
-        PyObject *args[] = {NULL, request, exc, r->x->response_started ? Py_True : Py_False};
+        PyObject *args[] = {NULL, request, exc, run->x->response_started ? Py_True : Py_False};
         aw = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
         Py_DECREF(request);
     }
@@ -178,26 +179,26 @@ static PyObject *ask_handler(ta_plan_run *r)
     return aw;
 }
 
-static ta_plan_run_state failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state failed(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    if (r->cm != NULL && ta_plan_run_leave_operation(r) < 0) {
+    if (run->cm != NULL && ta_plan_run_leave_operation(run) < 0) {
         /* the manager's own exception takes over */
     }
-    Py_CLEAR(r->entering);
-    Py_CLEAR(r->pending);
-    TA_ASSERT(r->exc == NULL);
-    if (ta_exit_stack_pending(r, SCOPE_FUNCTION) || ta_exit_stack_pending(r, SCOPE_REQUEST)) {
-        r->exc = PyErr_GetRaisedException();
-        r->in_flight = true;
-        return ta_exit_stack_leave(r, SCOPE_FUNCTION);
+    Py_CLEAR(run->entering);
+    Py_CLEAR(run->pending);
+    TA_ASSERT(run->exc == NULL);
+    if (ta_exit_stack_pending(run, SCOPE_FUNCTION) || ta_exit_stack_pending(run, SCOPE_REQUEST)) {
+        run->exc = PyErr_GetRaisedException();
+        run->in_flight = true;
+        return ta_exit_stack_leave(run, SCOPE_FUNCTION);
     }
-    PyObject *aw = ask_handler(r);
+    PyObject *aw = ask_handler(run);
     if (aw != NULL) {
-        Py_CLEAR(r->own_background);
-        if (ta_coroutine_await(&r->co, aw) == TA_WAITS)
+        Py_CLEAR(run->own_background);
+        if (ta_coroutine_await(&run->co, aw) == TA_WAITS)
             return ST_HANDLED;
     }
-    r->exc = PyErr_GetRaisedException();
+    run->exc = PyErr_GetRaisedException();
     return ST_CLOSE;
 }
 
@@ -219,43 +220,43 @@ static PyObject *take_last(ta_plan_run *r)
 }
 
 /* Closes the outermost stack and the form, then ends with r->exc or the result. */
-static ta_plan_run_state close_all(ta_plan_run *r, PyObject *value)
+static ta_plan_run_state close_all(ta_plan_run *run, PyObject *value)
 {
     Py_XDECREF(value);
-    for (PyObject *last; TA_UNLIKELY((last = take_last(r)) != NULL);) {
-        if (!r->co.closing) {
-            PyObject *aw = PyObject_CallMethodNoArgs(last, r->plan->st->names.close);
+    for (PyObject *last; TA_UNLIKELY((last = take_last(run)) != NULL);) {
+        if (!run->co.closing) {
+            PyObject *aw = PyObject_CallMethodNoArgs(last, run->plan->st->names.close);
             Py_DECREF(last);
-            if (aw != NULL && ta_coroutine_await(&r->co, aw) == TA_WAITS)
+            if (aw != NULL && ta_coroutine_await(&run->co, aw) == TA_WAITS)
                 return ST_CLOSE;
             /* not closable: the request's own outcome matters more, if it is an exception */
-            if (r->exc == NULL)
-                r->exc = PyErr_GetRaisedException();
+            if (run->exc == NULL)
+                run->exc = PyErr_GetRaisedException();
             else
                 PyErr_Clear();
         } else {
             Py_DECREF(last);
         }
     }
-    PyObject *exc = r->exc;
-    r->exc = NULL;
-    drop_all(r);
+    PyObject *exc = run->exc;
+    run->exc = NULL;
+    drop_all(run);
     if (exc == NULL)
         return ST_DONE;
-    Py_CLEAR(r->co.result);
+    Py_CLEAR(run->co.result);
     PyErr_SetRaisedException(exc);
     return ST_RAISED;
 }
 
 /* As an exit stack: the new exception, with the old one as its context. */
-static ta_plan_run_state close_failed(ta_plan_run *r, PyObject *Py_UNUSED(value))
+static ta_plan_run_state close_failed(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
     PyObject *exc = PyErr_GetRaisedException();
-    if (r->exc != NULL && r->exc != exc)
-        PyException_SetContext(exc, r->exc); /* steals */
+    if (run->exc != NULL && run->exc != exc)
+        PyException_SetContext(exc, run->exc); /* steals */
     else
-        Py_XDECREF(r->exc);
-    r->exc = exc;
+        Py_XDECREF(run->exc);
+    run->exc = exc;
     return ST_CLOSE;
 }
 
@@ -340,23 +341,23 @@ static bool may_follow(ta_plan_run_state from, ta_plan_run_state to)
 
 static ta_outcome advance(ta_coroutine *co, PyObject *value)
 {
-    ta_plan_run *r = (ta_plan_run *)co;
-    TA_ASSERT(co->delegate == NULL && r->given == NULL && r->state < ST_DONE);
-    if (value == NULL && (r->state != ST_START || PyErr_Occurred()))
-        r->state = (uint8_t)stages[r->state].failed;
+    ta_plan_run *run = (ta_plan_run *)co;
+    TA_ASSERT(co->delegate == NULL && run->given == NULL && run->state < ST_DONE);
+    if (value == NULL && (run->state != ST_START || PyErr_Occurred()))
+        run->state = (uint8_t)stages[run->state].failed;
     do {
-        const stage *at = &stages[r->state];
-        ta_plan_run_state next = at->step(r, value);
+        const stage *at = &stages[run->state];
+        ta_plan_run_state next = at->step(run, value);
         if (TA_UNLIKELY(next == ST_FAILED))
             next = at->failed;
-        TA_ASSERT(may_follow(r->state, next));
-        r->state = (uint8_t)next;
+        TA_ASSERT(may_follow(run->state, next));
+        run->state = (uint8_t)next;
         if (co->delegate != NULL)
             return TA_WAITS;
-        value = r->given;
-        r->given = NULL;
-    } while (r->state < ST_DONE);
-    return r->state == ST_DONE ? TA_DONE : TA_FAILED;
+        value = run->given;
+        run->given = NULL;
+    } while (run->state < ST_DONE);
+    return run->state == ST_DONE ? TA_DONE : TA_FAILED;
 }
 
 /* -- native entry ----------------------------------------------------------------------------- */
@@ -379,40 +380,40 @@ static int leave_context(PyObject *context)
     return exc ? 0 : rc;
 }
 
-ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *x, PyObject **run)
+ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *exchange, PyObject **run)
 {
     ta_plan *plan = (ta_plan *)obj;
-    ta_plan_run *r = ta_plan_run_new(st, plan, x, MODE_NATIVE);
-    if (r == NULL)
+    ta_plan_run *plan_run = ta_plan_run_new(st, plan, exchange, MODE_NATIVE);
+    if (plan_run == NULL)
         return TA_FAILED;
-    if (!plan->direct || x->ls->debug) { /* debug mode tells of slow steps of Tasks */
-        *run = (PyObject *)r;
+    if (!plan->direct || exchange->ls->debug) { /* debug mode tells of slow steps of Tasks */
+        *run = (PyObject *)plan_run;
         return TA_WAITS;
     }
     /* Nothing here may wait, most likely: no Task. */
     PyObject *context = NULL;
     if (plan->isolate) {
-        context = PyContext_Copy(x->ls->context);
+        context = PyContext_Copy(exchange->ls->context);
         if (context == NULL || PyContext_Enter(context) < 0) {
             Py_XDECREF(context);
-            Py_DECREF(r);
+            Py_DECREF(plan_run);
             return TA_FAILED;
         }
     }
-    x->ls->bare = context == NULL;
-    ta_coroutine_enter(&r->co);
-    ta_outcome outcome = advance(&r->co, NULL);
-    x->ls->bare = false;
-    r->co.finished = outcome != TA_WAITS;
-    ta_coroutine_leave(&r->co);
+    exchange->ls->bare = context == NULL;
+    ta_coroutine_enter(&plan_run->co);
+    ta_outcome outcome = advance(&plan_run->co, NULL);
+    exchange->ls->bare = false;
+    plan_run->co.finished = outcome != TA_WAITS;
+    ta_coroutine_leave(&plan_run->co);
     if (context != NULL && leave_context(context) < 0) {
-        Py_DECREF(r);
+        Py_DECREF(plan_run);
         return TA_FAILED;
     }
     if (outcome == TA_WAITS)
-        *run = (PyObject *)r; /* its first step is that of the delegate */
+        *run = (PyObject *)plan_run; /* its first step is that of the delegate */
     else
-        Py_DECREF(r);
+        Py_DECREF(plan_run);
     return outcome;
 }
 
@@ -420,8 +421,9 @@ ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *x, PyObj
 
 static PyObject *run_get_name(PyObject *self, void *Py_UNUSED(ignored))
 {
-    ta_plan_run *r = (ta_plan_run *)self;
-    PyObject *call = r->plan && r->plan->nnodes ? r->plan->nodes[r->plan->nnodes - 1].call : NULL;
+    ta_plan_run *run = (ta_plan_run *)self;
+    PyObject *call =
+        run->plan && run->plan->nnodes ? run->plan->nodes[run->plan->nnodes - 1].call : NULL;
     PyObject *name = NULL;
     if (call != NULL && PyObject_GetOptionalAttrString(call, "__qualname__", &name) < 0)
         return NULL;

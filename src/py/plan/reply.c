@@ -28,12 +28,12 @@ static bool is_response(const ta_plan_run *r, PyObject *value)
  * The status: that of the injected response when it was set, else the route's, else `fallback`.
  * -1: exception.
  */
-static long final_status(ta_plan_run *r, long fallback)
+static long final_status(ta_plan_run *run, long fallback)
 {
-    long status = r->plan->status ? r->plan->status : fallback;
-    if (r->response == NULL)
+    long status = run->plan->status ? run->plan->status : fallback;
+    if (run->response == NULL)
         return status;
-    PyObject *own = PyObject_GetAttr(r->response, r->plan->st->names.status_code);
+    PyObject *own = PyObject_GetAttr(run->response, run->plan->st->names.status_code);
     if (own == NULL)
         return -1;
     if (own != Py_None) {
@@ -58,18 +58,18 @@ static ta_plan_run_state responded(ta_plan_run *r, ta_outcome outcome, PyObject 
     return outcome == TA_DONE ? ST_SENT : ST_FAILED;
 }
 
-ta_plan_run_state ta_reply_sent(ta_plan_run *r, PyObject *value)
+ta_plan_run_state ta_reply_sent(ta_plan_run *run, PyObject *value)
 {
-    PyObject *background = r->own_background;
+    PyObject *background = run->own_background;
     Py_XDECREF(value);
     if (TA_LIKELY(background == NULL))
         return ST_ANSWERED;
-    r->own_background = NULL;
-    if (r->x->ops->flush != NULL)
-        r->x->ops->flush(r->x);
+    run->own_background = NULL;
+    if (run->x->ops->flush != NULL)
+        run->x->ops->flush(run->x);
     PyObject *aw = PyObject_CallNoArgs(background);
     Py_DECREF(background);
-    return aw ? ta_plan_run_await(r, aw, ST_ANSWERED) : ST_FAILED;
+    return aw ? ta_plan_run_await(run, aw, ST_ANSWERED) : ST_FAILED;
 }
 
 /* New tuple (name, value) of bytes, or NULL. */
@@ -107,17 +107,17 @@ error:
 }
 
 /* Sends JSON bytes with the route's status and the injected headers. */
-static ta_plan_run_state send_json(ta_plan_run *r, ta_piece body)
+static ta_plan_run_state send_json(ta_plan_run *run, ta_piece body)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
     ta_plan_run_state next = ST_FAILED;
-    long status = final_status(r, 200);
+    long status = final_status(run, 200);
     if (status < 0)
         return ST_FAILED;
     if (!ta_status_has_content((int)status))
         body.data.len = 0;
-    if (r->response != NULL) {
-        injected = PyObject_GetAttr(r->response, r->plan->st->names.raw_headers);
+    if (run->response != NULL) {
+        injected = PyObject_GetAttr(run->response, run->plan->st->names.raw_headers);
         if (injected == NULL)
             return ST_FAILED;
         if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
@@ -126,19 +126,19 @@ static ta_plan_run_state send_json(ta_plan_run *r, ta_piece body)
                 goto done;
         }
     }
-    if (r->background != NULL)
-        Py_XSETREF(r->own_background, Py_NewRef(r->background));
-    if (TA_UNLIKELY(ta_exit_stack_pending(r, SCOPE_FUNCTION))) {
-        TA_ASSERT(r->pending == NULL);
-        r->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
-                                   (Py_ssize_t)body.data.len);
-        if (r->pending != NULL)
-            next = ta_exit_stack_leave(r, SCOPE_FUNCTION);
+    if (run->background != NULL)
+        Py_XSETREF(run->own_background, Py_NewRef(run->background));
+    if (TA_UNLIKELY(ta_exit_stack_pending(run, SCOPE_FUNCTION))) {
+        TA_ASSERT(run->pending == NULL);
+        run->pending = Py_BuildValue("(lOy#)", status, headers ? headers : Py_None, body.data.ptr,
+                                     (Py_ssize_t)body.data.len);
+        if (run->pending != NULL)
+            next = ta_exit_stack_leave(run, SCOPE_FUNCTION);
         goto done;
     }
     ta_response_head head = json_head(status);
-    ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &body, &awaitable);
-    next = responded(r, sent, awaitable);
+    ta_outcome sent = run->x->ops->respond(run->x, &head, headers, &body, &awaitable);
+    next = responded(run, sent, awaitable);
 done:
     Py_XDECREF(headers);
     Py_XDECREF(injected);
@@ -147,9 +147,9 @@ done:
 
 /* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
  * -1. */
-static int send_parts(ta_plan_run *r, PyObject *response, ta_plan_run_state *next)
+static int send_parts(ta_plan_run *run, PyObject *response, ta_plan_run_state *next)
 {
-    ta_state *st = r->plan->st;
+    ta_state *st = run->plan->st;
     PyObject *status = NULL, *headers = NULL, *body = NULL, *background = NULL, *awaitable = NULL;
     int rc = -1;
     PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), st->names.dunder_call);
@@ -173,11 +173,11 @@ static int send_parts(ta_plan_run *r, PyObject *response, ta_plan_run_state *nex
         goto done;
     }
     if (background != Py_None)
-        Py_XSETREF(r->own_background, Py_NewRef(background));
+        Py_XSETREF(run->own_background, Py_NewRef(background));
     ta_piece piece = ta_piece_bytes(body);
     ta_response_head head = ta_head_bare((int)code);
-    ta_outcome sent = r->x->ops->respond(r->x, &head, headers, &piece, &awaitable);
-    *next = responded(r, sent, awaitable);
+    ta_outcome sent = run->x->ops->respond(run->x, &head, headers, &piece, &awaitable);
+    *next = responded(run, sent, awaitable);
     rc = 1;
 done:
     Py_XDECREF(status);
@@ -188,88 +188,89 @@ done:
 }
 
 /* Sends any Response (steals). */
-static ta_plan_run_state send_response(ta_plan_run *r, PyObject *response)
+static ta_plan_run_state send_response(ta_plan_run *run, PyObject *response)
 {
-    ta_exchange *x = r->x;
+    ta_exchange *exchange = run->x;
     ta_plan_run_state next = ST_FAILED;
-    int rc = is_response(r, response) ? send_parts(r, response, &next) : 0;
+    int rc = is_response(run, response) ? send_parts(run, response, &next) : 0;
     if (rc != 0) {
         Py_DECREF(response);
         return rc < 0 ? ST_FAILED : next;
     }
-    PyObject *aw = x->ops->deliver != NULL ? x->ops->deliver(x, response) : NULL;
+    PyObject *aw =
+        exchange->ops->deliver != NULL ? exchange->ops->deliver(exchange, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
-        aw = ta_exchange_call(x, response);
+        aw = ta_exchange_call(exchange, response);
     Py_DECREF(response);
-    return aw ? ta_plan_run_await(r, aw, ST_SENT) : ST_FAILED;
+    return aw ? ta_plan_run_await(run, aw, ST_SENT) : ST_FAILED;
 }
 
-ta_plan_run_state ta_reply_response(ta_plan_run *r, PyObject *response)
+ta_plan_run_state ta_reply_response(ta_plan_run *run, PyObject *response)
 {
-    if (r->mode == MODE_RESPOND) {
-        Py_XSETREF(r->co.result, response);
+    if (run->mode == MODE_RESPOND) {
+        Py_XSETREF(run->co.result, response);
         return ST_CLOSE;
     }
-    if (TA_UNLIKELY(ta_exit_stack_pending(r, SCOPE_FUNCTION))) {
-        Py_XSETREF(r->pending, response);
-        return ta_exit_stack_leave(r, SCOPE_FUNCTION);
+    if (TA_UNLIKELY(ta_exit_stack_pending(run, SCOPE_FUNCTION))) {
+        Py_XSETREF(run->pending, response);
+        return ta_exit_stack_leave(run, SCOPE_FUNCTION);
     }
-    return send_response(r, response);
+    return send_response(run, response);
 }
 
 /* r->pending is a Response, or (status, headers or None, JSON bytes). */
-ta_plan_run_state ta_reply_pending(ta_plan_run *r, PyObject *Py_UNUSED(value))
+ta_plan_run_state ta_reply_pending(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
-    PyObject *pending = r->pending;
+    PyObject *pending = run->pending;
     TA_ASSERT(pending != NULL);
-    r->pending = NULL;
+    run->pending = NULL;
     if (!PyTuple_CheckExact(pending))
-        return send_response(r, pending);
+        return send_response(run, pending);
     PyObject *headers = PyTuple_GET_ITEM(pending, 1);
     ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
     PyObject *awaitable = NULL;
     ta_response_head head = json_head(PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)));
     ta_outcome sent =
-        r->x->ops->respond(r->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
+        run->x->ops->respond(run->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
-    return responded(r, sent, awaitable);
+    return responded(run, sent, awaitable);
 }
 
 /* -- making ----------------------------------------------------------------------------------- */
 
 /* A Response that the endpoint gave. */
-static ta_plan_run_state own_response(ta_plan_run *r, PyObject *response)
+static ta_plan_run_state own_response(ta_plan_run *run, PyObject *response)
 {
-    if (r->background != NULL) {
-        PyObject *name = r->plan->st->names.background;
+    if (run->background != NULL) {
+        PyObject *name = run->plan->st->names.background;
         PyObject *old = PyObject_GetAttr(response, name);
         if (old == NULL ||
-            (old == Py_None && PyObject_SetAttr(response, name, r->background) < 0)) {
+            (old == Py_None && PyObject_SetAttr(response, name, run->background) < 0)) {
             Py_XDECREF(old);
             Py_DECREF(response);
             return ST_FAILED;
         }
         Py_DECREF(old);
     }
-    return ta_plan_run_give(r, response, ST_RESPONSE);
+    return ta_plan_run_give(run, response, ST_RESPONSE);
 }
 
 /* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
  */
-static ta_plan_run_state make_response(ta_plan_run *r, PyObject *value)
+static ta_plan_run_state make_response(ta_plan_run *run, PyObject *value)
 {
-    PyObject *hook = ta_plan_hook(r->plan, H_make_response);
-    PyObject *request = hook ? ta_plan_run_request(r) : NULL;
+    PyObject *hook = ta_plan_hook(run->plan, H_make_response);
+    PyObject *request = hook ? ta_plan_run_request(run) : NULL;
     PyObject *status = NULL, *made = NULL;
     if (request != NULL) {
-        long code = final_status(r, 0);
+        long code = final_status(run, 0);
         if (code >= 0)
             status = code ? PyLong_FromLong(code) : Py_NewRef(Py_None);
     }
     if (status != NULL) {
         PyObject *args[] = {NULL,    value,
-                            status,  r->background ? r->background : Py_None,
-                            request, r->plan->is_coroutine ? Py_True : Py_False};
+                            status,  run->background ? run->background : Py_None,
+                            request, run->plan->is_coroutine ? Py_True : Py_False};
         made = PyObject_Vectorcall(hook, args + 1, 5 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     }
     Py_XDECREF(status);
@@ -277,14 +278,14 @@ static ta_plan_run_state make_response(ta_plan_run *r, PyObject *value)
     Py_DECREF(value);
     if (made == NULL)
         return ST_FAILED;
-    if (is_response(r, made))
-        return ta_plan_run_give(r, made, ST_MADE);
-    return ta_plan_run_await(r, made, ST_MADE);
+    if (is_response(run, made))
+        return ta_plan_run_give(run, made, ST_MADE);
+    return ta_plan_run_await(run, made, ST_MADE);
 }
 
-ta_plan_run_state ta_reply_made(ta_plan_run *r, PyObject *response)
+ta_plan_run_state ta_reply_made(ta_plan_run *run, PyObject *response)
 {
-    ta_state *st = r->plan->st;
+    ta_state *st = run->plan->st;
     PyObject *status = PyObject_GetAttr(response, st->names.status_code);
     if (status == NULL)
         goto error;
@@ -300,8 +301,8 @@ ta_plan_run_state ta_reply_made(ta_plan_run *r, PyObject *response)
         }
         Py_DECREF(empty);
     }
-    if (r->response != NULL) {
-        PyObject *from = PyObject_GetAttr(r->response, st->names.raw_headers);
+    if (run->response != NULL) {
+        PyObject *from = PyObject_GetAttr(run->response, st->names.raw_headers);
         PyObject *to = from ? PyObject_GetAttr(response, st->names.raw_headers) : NULL;
         PyObject *none = to ? PyObject_CallMethodOneArg(to, st->names.extend, from) : NULL;
         Py_XDECREF(from);
@@ -310,7 +311,7 @@ ta_plan_run_state ta_reply_made(ta_plan_run *r, PyObject *response)
             goto error;
         Py_DECREF(none);
     }
-    return ta_plan_run_give(r, response, ST_RESPONSE);
+    return ta_plan_run_give(run, response, ST_RESPONSE);
 error:
     Py_DECREF(response);
     return ST_FAILED;
@@ -318,7 +319,7 @@ error:
 
 /* -- content ---------------------------------------------------------------------------------- */
 
-ta_plan_run_state ta_reply_content(ta_plan_run *r, PyObject *bytes)
+ta_plan_run_state ta_reply_content(ta_plan_run *run, PyObject *bytes)
 {
     if (!PyBytes_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "the response's serializer must give bytes, not %.100s",
@@ -326,11 +327,11 @@ ta_plan_run_state ta_reply_content(ta_plan_run *r, PyObject *bytes)
         Py_DECREF(bytes);
         return ST_FAILED;
     }
-    if (ta_plan_run_leave_operation(r) < 0) {
+    if (ta_plan_run_leave_operation(run) < 0) {
         Py_DECREF(bytes);
         return ST_FAILED;
     }
-    ta_plan_run_state next = send_json(r, ta_piece_bytes(bytes));
+    ta_plan_run_state next = send_json(run, ta_piece_bytes(bytes));
     Py_DECREF(bytes);
     return next;
 }
@@ -345,26 +346,26 @@ static ta_plan_run_state send_encoded(ta_plan_run *r, int rc, ta_buf *buf)
     return next;
 }
 
-static ta_plan_run_state encode(ta_plan_run *r, PyObject *value)
+static ta_plan_run_state encode(ta_plan_run *run, PyObject *value)
 {
     ta_buf buf;
     ta_buf_init(&buf);
-    int rc = ta_encode_value(ta_json_objects_of(r->plan->st), value, &buf);
+    int rc = ta_encode_value(ta_json_objects_of(run->plan->st), value, &buf);
     if (rc != 0) {
         Py_DECREF(value);
-        return send_encoded(r, rc, &buf);
+        return send_encoded(run, rc, &buf);
     }
     ta_buf_free(&buf);
-    PyObject *hook = ta_plan_hook(r->plan, H_encode_json);
+    PyObject *hook = ta_plan_hook(run->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
-    return bytes ? ta_plan_run_give(r, bytes, ST_CONTENT) : ST_FAILED;
+    return bytes ? ta_plan_run_give(run, bytes, ST_CONTENT) : ST_FAILED;
 }
 
 /* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
-static PyObject *dump(ta_plan_run *r, PyObject *value)
+static PyObject *dump(ta_plan_run *run, PyObject *value)
 {
-    ta_plan *plan = r->plan;
+    ta_plan *plan = run->plan;
     if (plan->resp_validator != NULL) {
         PyObject *valid;
         int rc = ta_params_validate(plan->st, plan->resp_validator, value, &valid);
@@ -377,7 +378,7 @@ static PyObject *dump(ta_plan_run *r, PyObject *value)
         }
     }
     PyObject *hook = ta_plan_hook(plan, H_serialize_field);
-    PyObject *request = hook ? ta_plan_run_request(r) : NULL;
+    PyObject *request = hook ? ta_plan_run_request(run) : NULL;
     if (request == NULL)
         return NULL;
     PyObject *args[] = {NULL, value, request};
@@ -386,9 +387,9 @@ static PyObject *dump(ta_plan_run *r, PyObject *value)
     return bytes;
 }
 
-static ta_plan_run_state serialize(ta_plan_run *r, PyObject *value)
+static ta_plan_run_state serialize(ta_plan_run *run, PyObject *value)
 {
-    ta_plan *plan = r->plan;
+    ta_plan *plan = run->plan;
     if (plan->resp_shape != NULL) {
         ta_buf buf;
         ta_buf_init(&buf);
@@ -396,32 +397,32 @@ static ta_plan_run_state serialize(ta_plan_run *r, PyObject *value)
             ta_shape_encode(plan->resp_shape, ta_json_objects_of(plan->st), value, false, &buf);
         if (rc != 0) {
             Py_DECREF(value);
-            return send_encoded(r, rc, &buf);
+            return send_encoded(run, rc, &buf);
         }
         ta_buf_free(&buf);
     }
-    PyObject *bytes = dump(r, value);
+    PyObject *bytes = dump(run, value);
     Py_DECREF(value);
     if (bytes == NULL)
         return ST_FAILED;
     if (PyBytes_Check(bytes))
-        return ta_plan_run_give(r, bytes, ST_CONTENT);
-    return ta_plan_run_await(r, bytes, ST_CONTENT);
+        return ta_plan_run_give(run, bytes, ST_CONTENT);
+    return ta_plan_run_await(run, bytes, ST_CONTENT);
 }
 
-ta_plan_run_state ta_reply_endpoint(ta_plan_run *r, PyObject *value)
+ta_plan_run_state ta_reply_endpoint(ta_plan_run *run, PyObject *value)
 {
-    if (ta_plan_run_leave_operation(r) < 0) {
+    if (ta_plan_run_leave_operation(run) < 0) {
         Py_DECREF(value);
         return ST_FAILED;
     }
-    if (is_response(r, value))
-        return own_response(r, value);
-    if (ta_plan_run_enter_operation(r, r->plan->st->names.serialization) < 0) {
+    if (is_response(run, value))
+        return own_response(run, value);
+    if (ta_plan_run_enter_operation(run, run->plan->st->names.serialization) < 0) {
         Py_DECREF(value);
         return ST_FAILED;
     }
-    if (r->mode == MODE_RESPOND || r->plan->resp == RESP_CLASS)
-        return make_response(r, value);
-    return r->plan->resp == RESP_FIELD ? serialize(r, value) : encode(r, value);
+    if (run->mode == MODE_RESPOND || run->plan->resp == RESP_CLASS)
+        return make_response(run, value);
+    return run->plan->resp == RESP_FIELD ? serialize(run, value) : encode(run, value);
 }

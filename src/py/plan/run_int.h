@@ -146,57 +146,58 @@ static inline ta_plan_run_state ta_plan_run_go_on(ta_plan_run *r, ta_outcome out
 
 /* Gives a run that has none the value block of `plan`, of which it takes a reference.  0, or -1
  * with an exception. */
-TA_MUST_CHECK int ta_plan_run_use_plan(ta_plan_run *r, ta_plan *plan);
-void ta_plan_run_drop_values(ta_plan_run *r);
+TA_MUST_CHECK int ta_plan_run_use_plan(ta_plan_run *run, ta_plan *plan);
+void ta_plan_run_drop_values(ta_plan_run *run);
 /* The arguments of a node that was called are no longer needed. */
-void ta_plan_run_drop_args(ta_plan_run *r, const ta_node *n);
-PyObject *ta_plan_run_values(ta_plan_run *r,
-                             const ta_node *n); /* new dict of a node's arguments, or NULL */
+void ta_plan_run_drop_args(ta_plan_run *run, const ta_node *node);
+PyObject *ta_plan_run_values(ta_plan_run *run,
+                             const ta_node *node); /* new dict of a node's arguments, or NULL */
 /* A new reference to *place, which the hook `which` makes when it is NULL. */
-PyObject *ta_plan_run_lazy(ta_plan_run *r, PyObject **place, int which);
+PyObject *ta_plan_run_lazy(ta_plan_run *run, PyObject **place, int which);
 PyObject *
-ta_plan_run_request(ta_plan_run *r); /* new reference to the Request or WebSocket, or NULL */
+ta_plan_run_request(ta_plan_run *run); /* new reference to the Request or WebSocket, or NULL */
 /* Enters hooks.operation(name, call) if there is one.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_plan_run_enter_operation(ta_plan_run *r, PyObject *name);
+TA_MUST_CHECK int ta_plan_run_enter_operation(ta_plan_run *run, PyObject *name);
 /*
  * Leaves what was entered, with the exception that is set, which stays set.  -1: the manager's own
  * exception is set instead.
  */
-TA_MUST_CHECK int ta_plan_run_leave_operation(ta_plan_run *r);
+TA_MUST_CHECK int ta_plan_run_leave_operation(ta_plan_run *run);
 /* Tells hooks.observe, if there is one.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_plan_run_observe(ta_plan_run *r, PyObject *what, PyObject *value);
+TA_MUST_CHECK int ta_plan_run_observe(ta_plan_run *run, PyObject *what, PyObject *value);
 
 /* -- the steps, and what their files offer besides ----------------------------------------- */
 
 /* body.c */
 ta_plan_run_step ta_body_begin, ta_body_bytes, ta_body_json, ta_body_form, ta_body_failed;
-PyObject *ta_body_parsed(ta_plan_run *r); /* new reference; None: there was no body; NULL: failed */
+PyObject *
+ta_body_parsed(ta_plan_run *run); /* new reference; None: there was no body; NULL: failed */
 
 /* params.c: the parameters of a node into its arguments.  0, or -1 with an exception. */
-TA_MUST_CHECK int ta_params_extract(ta_plan_run *r, uint32_t node);
+TA_MUST_CHECK int ta_params_extract(ta_plan_run *run, uint32_t node);
 /* Calls validator(value, from_attributes=True).  1: *out; 0: ValidationError (cleared); -1. */
 TA_MUST_CHECK int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value,
                                      PyObject **out);
 /* Takes (value, errors) apart (steals pair).  1: *out; 0: errors were added to the run's; -1. */
-TA_MUST_CHECK int ta_params_take_pair(ta_plan_run *r, PyObject *pair, PyObject **out);
+TA_MUST_CHECK int ta_params_take_pair(ta_plan_run *run, PyObject *pair, PyObject **out);
 
 /*
  * overrides.c: node r->node is the first whose turn begins: goes over to another plan if
  * dependency_overrides says so.  0, or -1 with an exception.
  */
-TA_MUST_CHECK int ta_overrides_follow(ta_plan_run *r);
+TA_MUST_CHECK int ta_overrides_follow(ta_plan_run *run);
 
 /* dependencies.c */
 ta_plan_run_step ta_dependencies_begin, ta_dependencies_node, ta_dependencies_body,
     ta_dependencies_value;
 /* Calls a node that has its arguments.  TA_DONE: *out is its value; TA_WAITS: to be awaited. */
-ta_outcome ta_dependencies_call(ta_plan_run *r, const ta_node *n, PyObject **out);
+ta_outcome ta_dependencies_call(ta_plan_run *run, const ta_node *node, PyObject **out);
 
 /* endpoint.c */
 ta_plan_run_step ta_endpoint_call;
 
 /* solved.c */
-PyObject *ta_solved_new(ta_plan_run *r); /* new Solved, or NULL */
+PyObject *ta_solved_new(ta_plan_run *run); /* new Solved, or NULL */
 extern PyType_Spec ta_solved_type_spec;
 
 /* reply.c */
@@ -207,19 +208,19 @@ ta_plan_run_step ta_reply_pending, ta_reply_sent;
 enum { SCOPE_FUNCTION, SCOPE_REQUEST, SCOPE_ALL };
 /* Enters a generator.  TA_DONE: *out is its value; TA_WAITS: *out is to be awaited, then
  * ta_exit_stack_entered. */
-ta_outcome ta_exit_stack_enter(ta_plan_run *r, const ta_node *n, PyObject **out);
-void ta_exit_stack_entered(ta_plan_run *r);
+ta_outcome ta_exit_stack_enter(ta_plan_run *run, const ta_node *node, PyObject **out);
+void ta_exit_stack_entered(ta_plan_run *run);
 /* The application gets the Request: hooks.open_stacks, if there, is asked.  0 or -1. */
-TA_MUST_CHECK int ta_exit_stack_offer(ta_plan_run *r, PyObject *request);
-bool ta_exit_stack_pending(const ta_plan_run *r, int scope);
+TA_MUST_CHECK int ta_exit_stack_offer(ta_plan_run *run, PyObject *request);
+bool ta_exit_stack_pending(const ta_plan_run *run, int scope);
 /* The state that leaves all of a scope, with r->exc or without. */
-ta_plan_run_state ta_exit_stack_leave(ta_plan_run *r, int scope);
+ta_plan_run_state ta_exit_stack_leave(ta_plan_run *run, int scope);
 ta_plan_run_step ta_exit_stack_next, ta_exit_stack_answer, ta_exit_stack_failed;
 
 /* -- plan_run.c ---------------------------------------------------------------------------- */
 
 /* A new run, at ST_START.  Takes new references to plan and x.  NULL with an exception. */
-ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *x, ta_mode mode);
+ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *exchange, ta_mode mode);
 extern PyType_Spec ta_plan_run_type_spec;
 
 #endif

@@ -8,11 +8,11 @@
 
 /* -- the block of values ----------------------------------------------------------------------- */
 
-int ta_plan_run_use_plan(ta_plan_run *r, ta_plan *plan)
+int ta_plan_run_use_plan(ta_plan_run *run, ta_plan *plan)
 {
-    char *block = r->inline_block;
-    TA_ASSERT(r->block == NULL);
-    if (plan->block > sizeof r->inline_block) {
+    char *block = run->inline_block;
+    TA_ASSERT(run->block == NULL);
+    if (plan->block > sizeof run->inline_block) {
         block = PyMem_Malloc(plan->block);
         if (block == NULL) {
             PyErr_NoMemory();
@@ -20,25 +20,25 @@ int ta_plan_run_use_plan(ta_plan_run *r, ta_plan *plan)
         }
     }
     memset(block, 0, plan->block);
-    r->block = block;
-    r->values = (PyObject **)(void *)block;
+    run->block = block;
+    run->values = (PyObject **)(void *)block;
     uint32_t nexits = plan->nslots - plan->nvalues - plan->ncache;
-    r->exit_kinds = (uint16_t *)(void *)(r->values + plan->nslots);
-    r->bad = (uint8_t *)(r->exit_kinds + nexits);
-    Py_XSETREF(r->plan, (ta_plan *)Py_NewRef(plan));
+    run->exit_kinds = (uint16_t *)(void *)(run->values + plan->nslots);
+    run->bad = (uint8_t *)(run->exit_kinds + nexits);
+    Py_XSETREF(run->plan, (ta_plan *)Py_NewRef(plan));
     return 0;
 }
 
-void ta_plan_run_drop_values(ta_plan_run *r)
+void ta_plan_run_drop_values(ta_plan_run *run)
 {
-    if (r->block == NULL)
+    if (run->block == NULL)
         return;
-    for (uint32_t i = 0; i < r->plan->nslots; i++)
-        Py_CLEAR(r->values[i]);
-    if (r->block != r->inline_block)
-        PyMem_Free(r->block);
-    r->block = NULL;
-    r->values = NULL;
+    for (uint32_t i = 0; i < run->plan->nslots; i++)
+        Py_CLEAR(run->values[i]);
+    if (run->block != run->inline_block)
+        PyMem_Free(run->block);
+    run->block = NULL;
+    run->values = NULL;
 }
 
 void ta_plan_run_drop_args(ta_plan_run *r, const ta_node *n)
@@ -47,12 +47,12 @@ void ta_plan_run_drop_args(ta_plan_run *r, const ta_node *n)
         Py_CLEAR(r->values[n->first + i]);
 }
 
-PyObject *ta_plan_run_values(ta_plan_run *r, const ta_node *n)
+PyObject *ta_plan_run_values(ta_plan_run *run, const ta_node *node)
 {
     PyObject *dict = PyDict_New();
-    for (uint16_t i = 0; dict != NULL && i < n->nargs; i++) {
-        PyObject *value = r->values[n->first + n->slots[i]];
-        if (value != NULL && PyDict_SetItem(dict, n->names[i], value) < 0)
+    for (uint16_t i = 0; dict != NULL && i < node->nargs; i++) {
+        PyObject *value = run->values[node->first + node->slots[i]];
+        if (value != NULL && PyDict_SetItem(dict, node->names[i], value) < 0)
             Py_CLEAR(dict);
     }
     return dict;
@@ -60,10 +60,10 @@ PyObject *ta_plan_run_values(ta_plan_run *r, const ta_node *n)
 
 /* -- made when asked for ---------------------------------------------------------------------- */
 
-PyObject *ta_plan_run_lazy(ta_plan_run *r, PyObject **place, int which)
+PyObject *ta_plan_run_lazy(ta_plan_run *run, PyObject **place, int which)
 {
     if (*place == NULL) {
-        PyObject *hook = ta_plan_hook(r->plan, which);
+        PyObject *hook = ta_plan_hook(run->plan, which);
         PyObject *made = hook ? PyObject_CallNoArgs(hook) : NULL;
         if (made == NULL)
             return NULL;
@@ -82,12 +82,12 @@ PyObject *ta_plan_run_request(ta_plan_run *r)
 
 /* -- hooks that watch (telemetry) -------------------------------------------------------------- */
 
-int ta_plan_run_enter_operation(ta_plan_run *r, PyObject *name)
+int ta_plan_run_enter_operation(ta_plan_run *run, PyObject *name)
 {
-    PyObject *hook = r->plan->hook[H_operation];
+    PyObject *hook = run->plan->hook[H_operation];
     if (TA_LIKELY(hook == NULL))
         return 0;
-    ta_plan *plan = r->plan;
+    ta_plan *plan = run->plan;
     PyObject *call = plan->nodes[plan->nnodes - 1].call;
     PyObject *args[] = {NULL, name, call ? call : Py_None};
     PyObject *cm = PyObject_Vectorcall(hook, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
@@ -103,22 +103,22 @@ int ta_plan_run_enter_operation(ta_plan_run *r, PyObject *name)
         return -1;
     }
     Py_DECREF(entered);
-    TA_ASSERT(r->cm == NULL); /* the operations of a run do not nest */
-    r->cm = cm;
+    TA_ASSERT(run->cm == NULL); /* the operations of a run do not nest */
+    run->cm = cm;
     return 0;
 }
 
-int ta_plan_run_leave_operation(ta_plan_run *r)
+int ta_plan_run_leave_operation(ta_plan_run *run)
 {
-    PyObject *cm = r->cm;
+    PyObject *cm = run->cm;
     if (TA_LIKELY(cm == NULL))
         return 0;
-    r->cm = NULL;
+    run->cm = NULL;
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *tb = exc ? PyException_GetTraceback(exc) : NULL;
     PyObject *type = exc ? (PyObject *)Py_TYPE(exc) : Py_None;
     PyObject *args[] = {cm, type, exc ? exc : Py_None, tb ? tb : Py_None};
-    PyObject *res = PyObject_VectorcallMethod(r->plan->st->names.dunder_exit, args,
+    PyObject *res = PyObject_VectorcallMethod(run->plan->st->names.dunder_exit, args,
                                               4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     Py_XDECREF(tb);
     Py_DECREF(cm);
@@ -132,9 +132,9 @@ int ta_plan_run_leave_operation(ta_plan_run *r)
     return 0;
 }
 
-int ta_plan_run_observe(ta_plan_run *r, PyObject *what, PyObject *value)
+int ta_plan_run_observe(ta_plan_run *run, PyObject *what, PyObject *value)
 {
-    PyObject *hook = r->plan->hook[H_observe];
+    PyObject *hook = run->plan->hook[H_observe];
     if (TA_LIKELY(hook == NULL))
         return 0;
     PyObject *args[] = {NULL, what, value};

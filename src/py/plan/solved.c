@@ -14,11 +14,11 @@ typedef struct ta_solved {
     PyObject *values, *errors, *background_tasks, *response, *dependency_cache, *body;
 } ta_solved;
 
-static PyObject *cache_dict(ta_plan_run *r)
+static PyObject *cache_dict(ta_plan_run *run)
 {
     PyObject *dict = PyDict_New();
-    for (uint32_t i = 0; dict != NULL && i < r->plan->ncache; i++) {
-        PyObject *value = r->values[r->plan->nvalues + i];
+    for (uint32_t i = 0; dict != NULL && i < run->plan->ncache; i++) {
+        PyObject *value = run->values[run->plan->nvalues + i];
         if (value == NULL)
             continue;
         PyObject *key = PyLong_FromUnsignedLong(i);
@@ -29,49 +29,49 @@ static PyObject *cache_dict(ta_plan_run *r)
     return dict;
 }
 
-PyObject *ta_solved_new(ta_plan_run *r)
+PyObject *ta_solved_new(ta_plan_run *run)
 {
-    ta_plan *plan = r->plan;
-    ta_solved *s = PyObject_GC_New(ta_solved, ta_plan_objects_of(plan->st)->solved_type);
-    if (s == NULL)
+    ta_plan *plan = run->plan;
+    ta_solved *solved = PyObject_GC_New(ta_solved, ta_plan_objects_of(plan->st)->solved_type);
+    if (solved == NULL)
         return NULL;
-    s->values = ta_plan_run_values(r, &plan->nodes[plan->nnodes - 1]);
-    s->errors = r->errors ? Py_NewRef(r->errors) : PyList_New(0);
-    s->background_tasks = Py_NewRef(r->background ? r->background : Py_None);
-    s->response = ta_plan_run_lazy(r, &r->response, H_new_response);
-    s->dependency_cache = cache_dict(r);
-    s->body = r->body != NULL || r->raw_body != NULL
-                  ? ta_body_parsed(r)
-                  : Py_NewRef(ta_plan_objects_of(plan->st)->missing);
-    PyObject_GC_Track(s);
-    if (s->values == NULL || s->errors == NULL || s->response == NULL ||
-        s->dependency_cache == NULL || s->body == NULL)
-        Py_CLEAR(s);
-    return (PyObject *)s;
+    solved->values = ta_plan_run_values(run, &plan->nodes[plan->nnodes - 1]);
+    solved->errors = run->errors ? Py_NewRef(run->errors) : PyList_New(0);
+    solved->background_tasks = Py_NewRef(run->background ? run->background : Py_None);
+    solved->response = ta_plan_run_lazy(run, &run->response, H_new_response);
+    solved->dependency_cache = cache_dict(run);
+    solved->body = run->body != NULL || run->raw_body != NULL
+                       ? ta_body_parsed(run)
+                       : Py_NewRef(ta_plan_objects_of(plan->st)->missing);
+    PyObject_GC_Track(solved);
+    if (solved->values == NULL || solved->errors == NULL || solved->response == NULL ||
+        solved->dependency_cache == NULL || solved->body == NULL)
+        Py_CLEAR(solved);
+    return (PyObject *)solved;
 }
 
 static int solved_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_solved *s = (ta_solved *)self;
+    ta_solved *solved = (ta_solved *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(s->values);
-    Py_VISIT(s->errors);
-    Py_VISIT(s->background_tasks);
-    Py_VISIT(s->response);
-    Py_VISIT(s->dependency_cache);
-    Py_VISIT(s->body);
+    Py_VISIT(solved->values);
+    Py_VISIT(solved->errors);
+    Py_VISIT(solved->background_tasks);
+    Py_VISIT(solved->response);
+    Py_VISIT(solved->dependency_cache);
+    Py_VISIT(solved->body);
     return 0;
 }
 
 static int solved_clear(PyObject *self)
 {
-    ta_solved *s = (ta_solved *)self;
-    Py_CLEAR(s->values);
-    Py_CLEAR(s->errors);
-    Py_CLEAR(s->background_tasks);
-    Py_CLEAR(s->response);
-    Py_CLEAR(s->dependency_cache);
-    Py_CLEAR(s->body);
+    ta_solved *solved = (ta_solved *)self;
+    Py_CLEAR(solved->values);
+    Py_CLEAR(solved->errors);
+    Py_CLEAR(solved->background_tasks);
+    Py_CLEAR(solved->response);
+    Py_CLEAR(solved->dependency_cache);
+    Py_CLEAR(solved->body);
     return 0;
 }
 

@@ -50,16 +50,16 @@ static char *put_escaped(char *out, ta_str s)
 }
 
 /* The path and, if there is one, the query; new str. */
-static PyObject *target_text(ta_native_exchange *x)
+static PyObject *target_text(ta_native_exchange *native)
 {
     char small[512], *text = small;
-    size_t bound = 3 * (x->in.raw_path.len + x->base.query.len) + 1;
+    size_t bound = 3 * (native->in.raw_path.len + native->base.query.len) + 1;
     if (bound > sizeof small && (text = PyMem_Malloc(bound)) == NULL)
         return PyErr_NoMemory();
-    char *end = put_escaped(text, x->in.raw_path);
-    if (x->base.query.len > 0) {
+    char *end = put_escaped(text, native->in.raw_path);
+    if (native->base.query.len > 0) {
         *end++ = '?';
-        end = put_escaped(end, x->base.query);
+        end = put_escaped(end, native->base.query);
     }
     PyObject *res = PyUnicode_FromStringAndSize(text, end - text);
     if (text != small)
@@ -68,9 +68,9 @@ static PyObject *target_text(ta_native_exchange *x)
 }
 
 /* Who asks, as a proxy may have said; new str, ASCII. */
-static PyObject *client_text(ta_native_exchange *x)
+static PyObject *client_text(ta_native_exchange *native)
 {
-    PyObject *client = ta_scope_client(x), *res = NULL;
+    PyObject *client = ta_scope_client(native), *res = NULL;
     Py_ssize_t len;
     const char *utf8 = client ? PyUnicode_AsUTF8AndSize(client, &len) : NULL;
     char *text = utf8 ? PyMem_Malloc(3 * (size_t)len + 1) : NULL;
@@ -87,14 +87,14 @@ static PyObject *client_text(ta_native_exchange *x)
 
 /* -- the general way -------------------------------------------------------------------------- */
 
-static void call_logger(ta_native_exchange *x, int status)
+static void call_logger(ta_native_exchange *native, int status)
 {
-    ta_server *server = x->server;
+    ta_server *server = native->server;
     PyObject *res = NULL;
-    PyObject *client = client_text(x);
-    PyObject *method = ta_scope_text(x->base.method);
-    PyObject *target = target_text(x);
-    ta_str version = ta_http_version_text(x->in.version);
+    PyObject *client = client_text(native);
+    PyObject *method = ta_scope_text(native->base.method);
+    PyObject *target = target_text(native);
+    ta_str version = ta_http_version_text(native->in.version);
     if (client && method && target) {
         ta_loop_state_enter(server->ls);
         res = PyObject_CallFunction(server->access, "OOOOs#i", server->access_format, client,
@@ -102,7 +102,7 @@ static void call_logger(ta_native_exchange *x, int status)
         ta_loop_state_leave(server->ls);
     }
     if (res == NULL)
-        ta_exc_report(x->st, NULL, "Exception in the access log");
+        ta_exc_report(native->st, NULL, "Exception in the access log");
     Py_XDECREF(res);
     Py_XDECREF(client);
     Py_XDECREF(method);
@@ -178,12 +178,12 @@ static inline char *put(char *out, ta_str s)
 enum { ADDRESS_MAX = 64 + 8 };
 
 /* The address of the connection: at most ADDRESS_MAX bytes. */
-static char *put_peer(char *out, ta_native_exchange *x)
+static char *put_peer(char *out, ta_native_exchange *native)
 {
     ta_str host = {NULL, 0};
     uint16_t port = 0;
-    if (x->req != NULL)
-        ta_req_peer(x->req, &host, &port);
+    if (native->req != NULL)
+        ta_req_peer(native->req, &host, &port);
     if (host.len == 0 || host.len > 64)
         return out;
     out = put(out, host);
@@ -191,33 +191,34 @@ static char *put_peer(char *out, ta_native_exchange *x)
     return ta_resp_put_uint(out, port);
 }
 
-static bool put_line(ta_access_log *log, ta_native_exchange *x, int status)
+static bool put_line(ta_access_log *log, ta_native_exchange *native, int status)
 {
     PyObject *end_text = outcome(log, status), *client = NULL;
     if (end_text == NULL)
         return false;
-    if (x->base.scope_dict != NULL && (client = client_text(x)) == NULL)
+    if (native->base.scope_dict != NULL && (client = client_text(native)) == NULL)
         return false;
     ta_str parts[] = {utf8_of(log->prefix), utf8_of(log->opening), utf8_of(log->closing),
                       utf8_of(end_text), client ? utf8_of(client) : (ta_str){NULL, ADDRESS_MAX}};
-    size_t bound = 64 + x->base.method.len + 3 * (x->in.raw_path.len + x->base.query.len);
+    size_t bound =
+        64 + native->base.method.len + 3 * (native->in.raw_path.len + native->base.query.len);
     for (size_t i = 0; i < TA_COUNTOF(parts); i++)
         bound += parts[i].len;
     char *out = ta_buf_reserve(&log->lines, bound), *p = out;
     if (out != NULL) {
         p = put(p, parts[0]);
-        p = client ? put(p, parts[4]) : put_peer(p, x);
+        p = client ? put(p, parts[4]) : put_peer(p, native);
         p = put(p, TA_STR(" - \""));
         p = put(p, parts[1]);
-        p = put(p, x->base.method);
+        p = put(p, native->base.method);
         *p++ = ' ';
-        p = put_escaped(p, x->in.raw_path);
-        if (x->base.query.len > 0) {
+        p = put_escaped(p, native->in.raw_path);
+        if (native->base.query.len > 0) {
             *p++ = '?';
-            p = put_escaped(p, x->base.query);
+            p = put_escaped(p, native->base.query);
         }
         p = put(p, TA_STR(" HTTP/"));
-        p = put(p, ta_http_version_text(x->in.version));
+        p = put(p, ta_http_version_text(native->in.version));
         p = put(p, parts[2]);
         p = put(p, TA_STR("\" "));
         p = put(p, parts[3]);
@@ -232,19 +233,19 @@ static bool put_line(ta_access_log *log, ta_native_exchange *x, int status)
 static void ask_mode(ta_access_log *log);
 
 /* Has the scope made if a proxy may have said who asks: without one it is the peer. */
-static void ask_proxy(ta_native_exchange *x)
+static void ask_proxy(ta_native_exchange *native)
 {
-    if (TA_LIKELY(x->base.scope_dict != NULL || !ta_scope_is_proxied(x)))
+    if (TA_LIKELY(native->base.scope_dict != NULL || !ta_scope_is_proxied(native)))
         return;
-    PyObject *scope = x->base.ops->scope(&x->base);
+    PyObject *scope = native->base.ops->scope(&native->base);
     if (scope == NULL)
         PyErr_Clear();
     Py_XDECREF(scope);
 }
 
-void ta_access_log_note(ta_native_exchange *x, int status)
+void ta_access_log_note(ta_native_exchange *native, int status)
 {
-    ta_server *server = x->server;
+    ta_server *server = native->server;
     ta_access_log *log = server->access_log;
     if (log != NULL) {
         if (TA_UNLIKELY(log->seen != changes_of(log)))
@@ -254,13 +255,13 @@ void ta_access_log_note(ta_native_exchange *x, int status)
     }
     if (log == NULL && server->access == NULL)
         return;
-    ask_proxy(x);
+    ask_proxy(native);
     if (log == NULL || log->mode == MODE_GENERAL || status < FIRST_STATUS || status > LAST_STATUS) {
         if (server->access != NULL)
-            call_logger(x, status);
+            call_logger(native, status);
         return;
     }
-    if (!put_line(log, x, status)) {
+    if (!put_line(log, native, status)) {
         PyErr_Clear(); /* no memory */
         return;
     }

@@ -8,14 +8,14 @@
 
 #include "py/support/types.h"
 
-ta_asgi_io *ta_asgi_io_new(ta_native_exchange *x, PyTypeObject *type, PyObject *message,
+ta_asgi_io *ta_asgi_io_new(ta_native_exchange *native, PyTypeObject *type, PyObject *message,
                            ta_outcome (*advance)(ta_coroutine *, PyObject *))
 {
     ta_asgi_io *io = PyObject_GC_New(ta_asgi_io, type);
     if (io == NULL)
         return NULL;
     ta_coroutine_init(&io->co, advance);
-    io->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
+    io->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
     io->message = Py_XNewRef(message);
     io->job = NULL;
     io->offloaded = false;

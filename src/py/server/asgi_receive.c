@@ -8,49 +8,49 @@
 /* Body bytes that may wait for receive() before reading pauses. */
 enum { RECEIVE_BUFFER = 65536 };
 
-static PyObject *disconnect_message(ta_native_exchange *x)
+static PyObject *disconnect_message(ta_native_exchange *native)
 {
-    const ta_names_state *n = &x->st->names;
+    const ta_names_state *names = &native->st->names;
     PyObject *dict = PyDict_New();
-    ta_end_hears(&x->asgi.end);
-    if (dict != NULL && PyDict_SetItem(dict, n->type, n->http_disconnect) < 0)
+    ta_end_hears(&native->asgi.end);
+    if (dict != NULL && PyDict_SetItem(dict, names->type, names->http_disconnect) < 0)
         Py_CLEAR(dict);
     return dict;
 }
 
 /* Steals body, which may be NULL with an exception. */
-static PyObject *request_message(ta_native_exchange *x, PyObject *body, bool more)
+static PyObject *request_message(ta_native_exchange *native, PyObject *body, bool more)
 {
-    const ta_names_state *n = &x->st->names;
+    const ta_names_state *names = &native->st->names;
     PyObject *dict = body ? PyDict_New() : NULL;
-    if (dict != NULL && (PyDict_SetItem(dict, n->type, n->http_request) < 0 ||
-                         PyDict_SetItem(dict, n->body, body) < 0 ||
-                         PyDict_SetItem(dict, n->more_body, more ? Py_True : Py_False) < 0))
+    if (dict != NULL && (PyDict_SetItem(dict, names->type, names->http_request) < 0 ||
+                         PyDict_SetItem(dict, names->body, body) < 0 ||
+                         PyDict_SetItem(dict, names->more_body, more ? Py_True : Py_False) < 0))
         Py_CLEAR(dict);
     Py_XDECREF(body);
     return dict;
 }
 
 /* The next message.  TA_DONE: *out (new reference). */
-static ta_outcome next_message(ta_native_exchange *x, PyObject **out)
+static ta_outcome next_message(ta_native_exchange *native, PyObject **out)
 {
-    ta_req *req = x->req;
+    ta_req *req = native->req;
     *out = NULL;
-    bool given = x->in.state == TA_INPUT_ALL;
-    if (req == NULL || ta_response_is_over(x->out.state) ||
-        (ta_native_exchange_is_left(x) && (given || req->body.len == 0)) ||
-        (ta_end_is_due(x->asgi.end) && given)) {
-        *out = disconnect_message(x);
+    bool given = native->in.state == TA_INPUT_ALL;
+    if (req == NULL || ta_response_is_over(native->out.state) ||
+        (ta_native_exchange_is_left(native) && (given || req->body.len == 0)) ||
+        (ta_end_is_due(native->asgi.end) && given)) {
+        *out = disconnect_message(native);
     } else if (!given && (req->body.len > 0 || req->body_eof)) {
         /* Also of a peer that has ended its side: what it has sent is there. */
         size_t len = req->body.len;
-        if (ta_request_body_check(x, x->in.received + len) < 0)
+        if (ta_request_body_check(native, native->in.received + len) < 0)
             return TA_FAILED;
         PyObject *body = PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)len);
-        *out = request_message(x, body, !req->body_eof);
+        *out = request_message(native, body, !req->body_eof);
         if (*out != NULL) {
-            x->in.received += len;
-            ta_input_given(&x->in.state, req->body_eof);
+            native->in.received += len;
+            ta_input_given(&native->in.state, req->body_eof);
             ta_req_consume(req, len);
         }
     } else {

@@ -6,10 +6,10 @@
 #include "py/server/native_int.h"
 
 /* The member "reason" of http.response.start, which only our WSGI adapter gives. */
-static int take_reason(ta_native_exchange *x, PyObject *message)
+static int take_reason(ta_native_exchange *native, PyObject *message)
 {
     PyObject *reason = NULL;
-    int rc = ta_asgi_io_get_item(message, x->st->names.reason, &reason);
+    int rc = ta_asgi_io_get_item(message, native->st->names.reason, &reason);
     if (rc <= 0)
         return rc;
     if (!PyBytes_Check(reason) ||
@@ -19,51 +19,51 @@ static int take_reason(ta_native_exchange *x, PyObject *message)
         Py_DECREF(reason);
         return -1;
     }
-    Py_XSETREF(x->out.reason, reason);
+    Py_XSETREF(native->out.reason, reason);
     return 0;
 }
 
-int ta_asgi_send_start(ta_native_exchange *x, PyObject *message)
+int ta_asgi_send_start(ta_native_exchange *native, PyObject *message)
 {
-    const ta_names_state *n = &x->st->names;
+    const ta_names_state *names = &native->st->names;
     PyObject *headers = NULL;
-    PyObject *status = ta_asgi_io_need_item(message, n->status);
+    PyObject *status = ta_asgi_io_need_item(message, names->status);
     if (status == NULL)
         return -1;
-    int rc = ta_asgi_io_get_item(message, n->headers, &headers);
+    int rc = ta_asgi_io_get_item(message, names->headers, &headers);
     if (rc >= 0 && TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 3))
-        rc = take_reason(x, message);
+        rc = take_reason(native, message);
     if (rc >= 0)
-        rc = ta_response_begin(x, status, headers);
+        rc = ta_response_begin(native, status, headers);
     if (rc < 0)
-        Py_CLEAR(x->out.reason); /* what is sent instead has another one */
+        Py_CLEAR(native->out.reason); /* what is sent instead has another one */
     Py_XDECREF(headers);
     Py_DECREF(status);
     return rc;
 }
 
-ta_outcome ta_asgi_send_body(ta_native_exchange *x, PyObject *message, PyObject **job)
+ta_outcome ta_asgi_send_body(ta_native_exchange *native, PyObject *message, PyObject **job)
 {
-    const ta_names_state *n = &x->st->names;
+    const ta_names_state *names = &native->st->names;
     PyObject *body = NULL, *more = NULL;
     ta_outcome outcome = TA_FAILED;
     int is_more = 0;
-    if (ta_asgi_io_get_item(message, n->body, &body) < 0 ||
-        ta_asgi_io_get_item(message, n->more_body, &more) < 0)
+    if (ta_asgi_io_get_item(message, names->body, &body) < 0 ||
+        ta_asgi_io_get_item(message, names->more_body, &more) < 0)
         goto done;
     is_more = more ? PyObject_IsTrue(more) : 0;
     if (is_more < 0)
         goto done;
     if (body == NULL) {
-        outcome = ta_response_piece(x, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
+        outcome = ta_response_piece(native, (ta_piece){TA_STR(""), NULL, NULL}, is_more, job);
     } else if (PyBytes_CheckExact(body)) {
-        outcome = ta_response_piece(x, ta_piece_bytes(body), is_more, job);
+        outcome = ta_response_piece(native, ta_piece_bytes(body), is_more, job);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(body, &view, PyBUF_SIMPLE) < 0)
             goto done;
         outcome = ta_response_piece(
-            x, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL}, is_more, job);
+            native, (ta_piece){ta_str_of(view.buf, (size_t)view.len), body, NULL}, is_more, job);
         PyBuffer_Release(&view);
     }
 done:
@@ -73,38 +73,39 @@ done:
 }
 
 /* As ta_response_piece. */
-static ta_outcome take_message(ta_native_exchange *x, PyObject *message, PyObject **job)
+static ta_outcome take_message(ta_native_exchange *native, PyObject *message, PyObject **job)
 {
-    const ta_names_state *n = &x->st->names;
-    if (x->peer == TA_PEER_GONE && x->out.state != TA_RESPONSE_DONE) {
-        if (!x->server->errors_on_send)
+    const ta_names_state *names = &native->st->names;
+    if (native->peer == TA_PEER_GONE && native->out.state != TA_RESPONSE_DONE) {
+        if (!native->server->errors_on_send)
             return TA_DONE; /* as uvicorn: silently */
         PyErr_SetString(PyExc_OSError, "The client has disconnected.");
         return TA_FAILED;
     }
-    PyObject *type = ta_asgi_io_need_item(message, n->type);
+    PyObject *type = ta_asgi_io_need_item(message, names->type);
     if (type == NULL)
         return TA_FAILED;
     ta_outcome outcome = TA_FAILED;
-    if (TA_UNLIKELY(x->asgi.watch != NULL) && ta_asgi_io_same_text(type, n->http_response_debug)) {
-        outcome = ta_test_observer_aside(x, message) < 0 ? TA_FAILED : TA_DONE;
-    } else if (!x->base.response_started) {
-        if (ta_asgi_io_same_text(type, n->http_response_start))
-            outcome = ta_asgi_send_start(x, message) < 0 ? TA_FAILED : TA_DONE;
+    if (TA_UNLIKELY(native->asgi.watch != NULL) &&
+        ta_asgi_io_same_text(type, names->http_response_debug)) {
+        outcome = ta_test_observer_aside(native, message) < 0 ? TA_FAILED : TA_DONE;
+    } else if (!native->base.response_started) {
+        if (ta_asgi_io_same_text(type, names->http_response_start))
+            outcome = ta_asgi_send_start(native, message) < 0 ? TA_FAILED : TA_DONE;
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);
-    } else if (ta_response_is_over(x->out.state)) {
-        if (ta_asgi_io_same_text(type, n->http_response_trailers))
+    } else if (ta_response_is_over(native->out.state)) {
+        if (ta_asgi_io_same_text(type, names->http_response_trailers))
             outcome = TA_DONE; /* their place; not sent on, for nothing announced them */
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Unexpected ASGI message '%S' sent, after response already completed.",
                          type);
-    } else if (ta_asgi_io_same_text(type, n->http_response_body)) {
-        outcome = ta_asgi_send_body(x, message, job);
-    } else if (ta_asgi_io_same_text(type, n->http_response_pathsend)) {
-        outcome = ta_send_file_message(x, message);
+    } else if (ta_asgi_io_same_text(type, names->http_response_body)) {
+        outcome = ta_asgi_send_body(native, message, job);
+    } else if (ta_asgi_io_same_text(type, names->http_response_pathsend)) {
+        outcome = ta_send_file_message(native, message);
     } else {
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'http.response.body', but got '%S'.", type);
@@ -169,10 +170,10 @@ PyObject *ta_asgi_send_new(ta_native_exchange *x, PyObject *message)
                                       message, send_advance);
 }
 
-PyObject *ta_asgi_send_job(ta_native_exchange *x, PyObject *job)
+PyObject *ta_asgi_send_job(ta_native_exchange *native, PyObject *job)
 {
-    ta_asgi_io *io = ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type, NULL,
-                                    send_advance);
+    ta_asgi_io *io = ta_asgi_io_new(
+        native, ta_server_objects_of(native->st)->native_exchange.send_type, NULL, send_advance);
     if (io == NULL)
         Py_DECREF(job);
     else

@@ -11,65 +11,66 @@
 /* -- ends of a request ------------------------------------------------------------------------ */
 
 /* The exception that is set is logged; then 500, or the connection is ended. */
-static void fail(ta_native_exchange *x, PyObject *exc /* borrowed */)
+static void fail(ta_native_exchange *native, PyObject *exc /* borrowed */)
 {
-    if (x->ws != NULL) {
-        ta_websocket_done(x, NULL, exc);
+    if (native->ws != NULL) {
+        ta_websocket_done(native, NULL, exc);
         return;
     }
-    ta_test_observer_log(x, "Exception in ASGI application\n", exc);
-    if (x->req == NULL)
+    ta_test_observer_log(native, "Exception in ASGI application\n", exc);
+    if (native->req == NULL)
         return;
-    if (!x->base.response_started)
-        ta_response_plain(x, 500, "Internal Server Error");
-    else if (!ta_response_is_over(x->out.state))
-        ta_response_break(x);
+    if (!native->base.response_started)
+        ta_response_plain(native, 500, "Internal Server Error");
+    else if (!ta_response_is_over(native->out.state))
+        ta_response_break(native);
 }
 
 /* The application has returned: what it left undone. */
-static void finish(ta_native_exchange *x, PyObject *result /* borrowed */)
+static void finish(ta_native_exchange *native, PyObject *result /* borrowed */)
 {
-    if (TA_UNLIKELY(x->ws != NULL)) {
-        ta_websocket_done(x, result, NULL);
+    if (TA_UNLIKELY(native->ws != NULL)) {
+        ta_websocket_done(native, result, NULL);
         return;
     }
-    if (TA_LIKELY(ta_response_is_over(x->out.state) && (result == NULL || Py_IsNone(result))))
+    if (TA_LIKELY(ta_response_is_over(native->out.state) && (result == NULL || Py_IsNone(result))))
         return;
     if (result != NULL && !Py_IsNone(result)) {
         PyObject *text =
             PyUnicode_FromFormat("ASGI callable should return None, but returned '%S'.", result);
         const char *utf8 = text ? PyUnicode_AsUTF8(text) : NULL;
         if (utf8 != NULL)
-            ta_test_observer_log(x, utf8, NULL);
+            ta_test_observer_log(native, utf8, NULL);
         else
             PyErr_Clear();
         Py_XDECREF(text);
-    } else if (!ta_native_exchange_is_left(x) && !ta_end_is_due(x->asgi.end) &&
-               !(x->server->stopping && x->base.response_started)) {
-        ta_test_observer_log(x,
-                             x->base.response_started
+    } else if (!ta_native_exchange_is_left(native) && !ta_end_is_due(native->asgi.end) &&
+               !(native->server->stopping && native->base.response_started)) {
+        ta_test_observer_log(native,
+                             native->base.response_started
                                  ? "ASGI callable returned without completing response."
                                  : "ASGI callable returned without starting response.",
                              NULL);
     }
-    if (ta_response_is_over(x->out.state)) /* also one that was closed */
+    if (ta_response_is_over(native->out.state)) /* also one that was closed */
         return;
-    if (x->base.response_started || ta_native_exchange_is_left(x))
-        ta_response_break(x);
-    else if (ta_end_is_due(x->asgi.end)) /* it took its client for gone */
-        ta_response_plain(x, 503, "Service Unavailable");
+    if (native->base.response_started || ta_native_exchange_is_left(native))
+        ta_response_break(native);
+    else if (ta_end_is_due(native->asgi.end)) /* it took its client for gone */
+        ta_response_plain(native, 503, "Service Unavailable");
     else
-        ta_response_plain(x, 500, "Internal Server Error");
+        ta_response_plain(native, 500, "Internal Server Error");
 }
 
 /*
  * What an ASGI application gives when called, as something a Task can run: a coroutine, or the
  * iterator of another awaitable.  New reference.
  */
-static PyObject *call_asgi(ta_native_exchange *x, PyObject *app)
+static PyObject *call_asgi(ta_native_exchange *native, PyObject *app)
 {
-    PyObject *res = x->asgi.watch != NULL && x->ws != NULL ? ta_test_observer_call(x, app)
-                                                           : ta_exchange_call(&x->base, app);
+    PyObject *res = native->asgi.watch != NULL && native->ws != NULL
+                        ? ta_test_observer_call(native, app)
+                        : ta_exchange_call(&native->base, app);
     if (res == NULL || PyCoro_CheckExact(res))
         return res;
     PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;
@@ -85,43 +86,43 @@ static PyObject *call_asgi(ta_native_exchange *x, PyObject *app)
 }
 
 /* The coroutine of error_app for the exception (borrowed); NULL: it has to be logged instead. */
-static PyObject *ask_error_app(ta_native_exchange *x, PyObject *exc)
+static PyObject *ask_error_app(ta_native_exchange *native, PyObject *exc)
 {
-    ta_filters_drop(x);
-    if (x->in.place == TA_PLACE_NONE || x->app->error_app == NULL ||
-        (x->asgi.work != TA_WORK_NONE && x->asgi.work != TA_WORK_APP) ||
+    ta_filters_drop(native);
+    if (native->in.place == TA_PLACE_NONE || native->app->error_app == NULL ||
+        (native->asgi.work != TA_WORK_NONE && native->asgi.work != TA_WORK_APP) ||
         !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
         return NULL;
-    ta_work_asks(&x->asgi.work);
+    ta_work_asks(&native->asgi.work);
     /* That application has the middleware round it. */
-    x->out.filters = NULL;
+    native->out.filters = NULL;
     PyObject *coro = NULL;
-    ta_loop_state_enter(x->base.ls);
-    PyObject *scope = x->base.ops->scope(&x->base);
+    ta_loop_state_enter(native->base.ls);
+    PyObject *scope = native->base.ops->scope(&native->base);
     /* Handlers are called when nobody can answer any more, too: they may report the exception. */
-    if (scope != NULL && PyDict_SetItem(scope, x->st->names.turboapi_exception, exc) == 0 &&
-        (!x->base.response_started ||
-         PyDict_SetItem(scope, x->st->names.turboapi_response_started, Py_True) == 0))
-        coro = call_asgi(x, x->app->error_app);
+    if (scope != NULL && PyDict_SetItem(scope, native->st->names.turboapi_exception, exc) == 0 &&
+        (!native->base.response_started ||
+         PyDict_SetItem(scope, native->st->names.turboapi_response_started, Py_True) == 0))
+        coro = call_asgi(native, native->app->error_app);
     Py_XDECREF(scope);
-    ta_loop_state_leave(x->base.ls);
+    ta_loop_state_leave(native->base.ls);
     if (coro == NULL) {
         PyObject *other = PyErr_GetRaisedException();
-        ta_test_observer_log(x, "Exception in ASGI application\n", other);
+        ta_test_observer_log(native, "Exception in ASGI application\n", other);
         Py_XDECREF(other);
     }
     return coro;
 }
 
-static void release(ta_native_exchange *x)
+static void release(ta_native_exchange *native)
 {
-    ta_server *server = (ta_server *)Py_NewRef((PyObject *)x->server);
+    ta_server *server = (ta_server *)Py_NewRef((PyObject *)native->server);
     TA_ASSERT(server->tasks > 0);
     server->tasks--;
-    ta_work_ends(&x->asgi.work);
-    if (TA_UNLIKELY(x->asgi.watch != NULL))
-        ta_test_observer_ended(x);
-    Py_DECREF(x);
+    ta_work_ends(&native->asgi.work);
+    if (TA_UNLIKELY(native->asgi.watch != NULL))
+        ta_test_observer_ended(native);
+    Py_DECREF(native);
     if (TA_UNLIKELY(server->stopping))
         ta_server_maybe_done(server);
     Py_DECREF(server);
@@ -129,31 +130,31 @@ static void release(ta_native_exchange *x)
 
 static ta_outcome server_done(void *arg, PyObject *result, PyObject **next)
 {
-    ta_native_exchange *x = arg;
-    ta_filters_drop(x); /* a head that no body followed was never sent */
+    ta_native_exchange *native = arg;
+    ta_filters_drop(native); /* a head that no body followed was never sent */
     if (TA_LIKELY(result != NULL)) {
-        finish(x, result);
-        release(x);
+        finish(native, result);
+        release(native);
         return TA_DONE;
     }
     PyObject *exc = PyErr_GetRaisedException();
-    PyObject *coro = ask_error_app(x, exc);
+    PyObject *coro = ask_error_app(native, exc);
     if (coro != NULL) {
         Py_DECREF(exc);
         *next = coro;
         return TA_WAITS;
     }
     ta_outcome outcome = TA_DONE;
-    if (x->ws == NULL && PyErr_GivenExceptionMatches(exc, x->st->exc.cancelled_error)) {
+    if (native->ws == NULL && PyErr_GivenExceptionMatches(exc, native->st->exc.cancelled_error)) {
         /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
-        if (!ta_native_exchange_is_left(x) && !x->server->stopping)
-            ta_test_observer_log(x, "Exception in ASGI application\n", exc);
-        if (x->req != NULL && !x->base.response_started)
-            ta_response_plain(x, 500, "Internal Server Error");
-        if (!ta_response_is_over(x->out.state))
-            ta_response_break(x);
+        if (!ta_native_exchange_is_left(native) && !native->server->stopping)
+            ta_test_observer_log(native, "Exception in ASGI application\n", exc);
+        if (native->req != NULL && !native->base.response_started)
+            ta_response_plain(native, 500, "Internal Server Error");
+        if (!ta_response_is_over(native->out.state))
+            ta_response_break(native);
     } else {
-        fail(x, exc);
+        fail(native, exc);
     }
     /* SystemExit, and KeyboardInterrupt that the application raised, end their request, as under
      * uvicorn; Ctrl+C without a signal handler ends the loop. */
@@ -163,7 +164,7 @@ static ta_outcome server_done(void *arg, PyObject *result, PyObject **next)
         outcome = TA_FAILED;
     }
     Py_XDECREF(exc);
-    release(x);
+    release(native);
     return outcome;
 }
 
@@ -190,67 +191,67 @@ int ta_dispatch_cancel(ta_native_exchange *x, PyObject *msg)
 /* -- its beginning ---------------------------------------------------------------------------- */
 
 /* Runs the coroutine (steals) in a Task. */
-static void run_task(ta_native_exchange *x, PyObject *coro)
+static void run_task(ta_native_exchange *native, PyObject *coro)
 {
     TA_ASSERT(coro != NULL && !PyErr_Occurred());
-    Py_INCREF(x);
-    x->server->tasks++;
-    ta_work_begins(&x->asgi.work);
-    if (ta_task_pool_start(x->base.ls, coro, server_done, x) < 0) {
+    Py_INCREF(native);
+    native->server->tasks++;
+    ta_work_begins(&native->asgi.work);
+    if (ta_task_pool_start(native->base.ls, coro, server_done, native) < 0) {
         PyObject *exc = PyErr_GetRaisedException();
-        fail(x, exc);
+        fail(native, exc);
         Py_DECREF(exc);
-        release(x);
+        release(native);
     }
 }
 
 /* An exception is set, outside of any Task: the application's handlers, or 500. */
-static void failed_outside(ta_native_exchange *x)
+static void failed_outside(ta_native_exchange *native)
 {
     PyObject *exc = PyErr_GetRaisedException();
     TA_ASSERT(exc != NULL);
-    PyObject *coro = ask_error_app(x, exc);
+    PyObject *coro = ask_error_app(native, exc);
     if (coro != NULL) {
         Py_DECREF(exc);
-        run_task(x, coro);
+        run_task(native, coro);
         return;
     }
-    fail(x, exc);
+    fail(native, exc);
     if (ta_exc_is_ctrl_c(exc)) {
         PyErr_SetRaisedException(exc);
-        ta_loop_state_unhandled(x->base.ls, "");
+        ta_loop_state_unhandled(native->base.ls, "");
         return;
     }
     Py_DECREF(exc);
 }
 
-static void start_asgi(ta_native_exchange *x)
+static void start_asgi(ta_native_exchange *native)
 {
-    ta_loop_state *ls = x->base.ls;
+    ta_loop_state *ls = native->base.ls;
     ta_loop_state_enter(ls);
-    PyObject *coro = call_asgi(x, x->app->asgi);
+    PyObject *coro = call_asgi(native, native->app->asgi);
     ta_loop_state_leave(ls);
     if (coro == NULL)
-        failed_outside(x);
+        failed_outside(native);
     else
-        run_task(x, coro);
+        run_task(native, coro);
 }
 
 /* What C can do alone.  False: the ASGI application has to decide. */
-static bool start_direct(ta_native_exchange *x)
+static bool start_direct(ta_native_exchange *native)
 {
     PyObject *run = NULL;
     ta_outcome outcome;
-    if (!ta_routing_run(x, &run, &outcome))
+    if (!ta_routing_run(native, &run, &outcome))
         return false;
     TA_ASSERT((outcome == TA_FAILED) == (PyErr_Occurred() != NULL));
     TA_ASSERT((outcome == TA_WAITS) == (run != NULL));
     if (TA_LIKELY(outcome == TA_DONE))
-        finish(x, NULL);
+        finish(native, NULL);
     else if (outcome == TA_WAITS)
-        run_task(x, run);
+        run_task(native, run);
     else
-        failed_outside(x);
+        failed_outside(native);
     return true;
 }
 
@@ -285,14 +286,14 @@ static int rebuild(ta_server *server)
     return 0;
 }
 
-static void start(ta_native_exchange *x)
+static void start(ta_native_exchange *native)
 {
-    ta_server *server = x->server;
+    ta_server *server = native->server;
     if (TA_UNLIKELY(server->max_requests > 0 && server->active > server->max_requests)) {
         ta_loop_state_enter(server->ls);
-        ta_exc_log(x->st, "Exceeded concurrency limit.", NULL);
+        ta_exc_log(native->st, "Exceeded concurrency limit.", NULL);
         ta_loop_state_leave(server->ls);
-        ta_response_plain(x, 503, "Service Unavailable");
+        ta_response_plain(native, 503, "Service Unavailable");
         return;
     }
     if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
@@ -300,43 +301,43 @@ static void start(ta_native_exchange *x)
         int rc = rebuild(server);
         ta_loop_state_leave(server->ls);
         if (rc < 0) {
-            failed_outside(x);
+            failed_outside(native);
             return;
         }
     }
-    if (x->app != server->app)
-        Py_SETREF(x->app, (ta_app *)Py_NewRef((PyObject *)server->app));
-    if (TA_UNLIKELY(server->watch != NULL) && ta_test_observer_begin(x) < 0) {
-        failed_outside(x);
+    if (native->app != server->app)
+        Py_SETREF(native->app, (ta_app *)Py_NewRef((PyObject *)server->app));
+    if (TA_UNLIKELY(server->watch != NULL) && ta_test_observer_begin(native) < 0) {
+        failed_outside(native);
         return;
     }
-    if (x->ws != NULL || !x->app->direct || !start_direct(x))
-        start_asgi(x);
-    if (TA_UNLIKELY(x->asgi.watch != NULL) && !ta_work_has_task(x->asgi.work))
-        ta_test_observer_ended(x);
+    if (native->ws != NULL || !native->app->direct || !start_direct(native))
+        start_asgi(native);
+    if (TA_UNLIKELY(native->asgi.watch != NULL) && !ta_work_has_task(native->asgi.work))
+        ta_test_observer_ended(native);
 }
 
 static void start_later(ta_defer *defer)
 {
-    ta_native_exchange *x = TA_CONTAINER_OF(defer, ta_native_exchange, later);
-    if (x->req == NULL)
+    ta_native_exchange *native = TA_CONTAINER_OF(defer, ta_native_exchange, later);
+    if (native->req == NULL)
         return;
-    if (ta_loop_state_may_start(x->base.ls)) {
-        Py_INCREF(x);
-        start(x);
-        Py_DECREF(x);
+    if (ta_loop_state_may_start(native->base.ls)) {
+        Py_INCREF(native);
+        start(native);
+        Py_DECREF(native);
     } else {
-        ta_loop_defer(x->base.ls->loop, defer);
+        ta_loop_defer(native->base.ls->loop, defer);
     }
 }
 
-void ta_dispatch_start(ta_native_exchange *x)
+void ta_dispatch_start(ta_native_exchange *native)
 {
-    TA_ASSERT(x->asgi.work == TA_WORK_NONE && x->out.state == TA_RESPONSE_NONE);
-    if (TA_LIKELY(ta_loop_state_may_start(x->base.ls))) {
-        start(x);
+    TA_ASSERT(native->asgi.work == TA_WORK_NONE && native->out.state == TA_RESPONSE_NONE);
+    if (TA_LIKELY(ta_loop_state_may_start(native->base.ls))) {
+        start(native);
     } else {
-        x->later.fn = start_later;
-        ta_loop_defer(x->base.ls->loop, &x->later);
+        native->later.fn = start_later;
+        ta_loop_defer(native->base.ls->loop, &native->later);
     }
 }

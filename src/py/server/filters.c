@@ -59,7 +59,7 @@ static PyObject *or_null(PyObject *obj)
     return Py_IsNone(obj) ? NULL : Py_NewRef(obj);
 }
 
-static int read_cors(filter *f, PyObject *spec)
+static int read_cors(filter *rule, PyObject *spec)
 {
     const char *kind;
     PyObject *origins, *fullmatch, *fields;
@@ -68,44 +68,44 @@ static int read_cors(filter *f, PyObject *spec)
                           &fields) ||
         check_fields(fields) < 0)
         return -1;
-    f->kind = FILTER_CORS;
-    f->origins = or_null(origins);
-    f->fullmatch = or_null(fullmatch);
-    f->credentials = credentials != 0;
-    f->fields = Py_NewRef(fields);
+    rule->kind = FILTER_CORS;
+    rule->origins = or_null(origins);
+    rule->fullmatch = or_null(fullmatch);
+    rule->credentials = credentials != 0;
+    rule->fields = Py_NewRef(fields);
     return 0;
 }
 
-static int read_gzip(filter *f, PyObject *spec)
+static int read_gzip(filter *rule, PyObject *spec)
 {
     const char *kind;
     PyObject *texts, *offload;
-    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &f->minimum, &f->level, &f->thread_minimum,
-                          &PyTuple_Type, &texts, &offload) ||
+    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &rule->minimum, &rule->level,
+                          &rule->thread_minimum, &PyTuple_Type, &texts, &offload) ||
         check_texts(texts) < 0)
         return -1;
-    if (f->level < -1 || f->level > 9) {
+    if (rule->level < -1 || rule->level > 9) {
         PyErr_SetString(PyExc_ValueError, "filters: a level of -1 to 9 expected");
         return -1;
     }
-    f->kind = FILTER_GZIP;
-    f->texts = Py_NewRef(texts);
-    f->offload = Py_NewRef(offload);
+    rule->kind = FILTER_GZIP;
+    rule->texts = Py_NewRef(texts);
+    rule->offload = Py_NewRef(offload);
     return 0;
 }
 
-static int read_hosts(filter *f, PyObject *spec)
+static int read_hosts(filter *rule, PyObject *spec)
 {
     const char *kind;
     PyObject *texts;
     if (!PyArg_ParseTuple(spec, "sO!", &kind, &PyTuple_Type, &texts) || check_texts(texts) < 0)
         return -1;
-    f->kind = FILTER_HOSTS;
-    f->texts = Py_NewRef(texts);
+    rule->kind = FILTER_HOSTS;
+    rule->texts = Py_NewRef(texts);
     return 0;
 }
 
-static int read_filter(filter *f, PyObject *spec)
+static int read_filter(filter *rule, PyObject *spec)
 {
     const char *kind = NULL;
     if (!PyTuple_Check(spec) || PyTuple_GET_SIZE(spec) == 0 ||
@@ -115,13 +115,13 @@ static int read_filter(filter *f, PyObject *spec)
         return -1;
     }
     if (strcmp(kind, "cors") == 0)
-        return read_cors(f, spec);
+        return read_cors(rule, spec);
     if (strcmp(kind, "gzip") == 0)
-        return read_gzip(f, spec);
+        return read_gzip(rule, spec);
     if (strcmp(kind, "hosts") == 0)
-        return read_hosts(f, spec);
+        return read_hosts(rule, spec);
     if (strcmp(kind, "https") == 0) {
-        f->kind = FILTER_HTTPS;
+        rule->kind = FILTER_HTTPS;
         return 0;
     }
     PyErr_Format(PyExc_ValueError, "filters: unknown kind %s", kind);
@@ -131,50 +131,50 @@ static int read_filter(filter *f, PyObject *spec)
 ta_filters *ta_filters_new(PyObject *spec)
 {
     size_t n = (size_t)PyTuple_GET_SIZE(spec);
-    ta_filters *f = ta_calloc(1, sizeof *f + n * sizeof *f->items);
-    if (f == NULL) {
+    ta_filters *filters = ta_calloc(1, sizeof *filters + n * sizeof *filters->items);
+    if (filters == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
-    f->n = n;
+    filters->n = n;
     bool gzip = false;
     for (size_t i = 0; i < n; i++) {
-        if (read_filter(&f->items[i], PyTuple_GET_ITEM(spec, (Py_ssize_t)i)) < 0)
+        if (read_filter(&filters->items[i], PyTuple_GET_ITEM(spec, (Py_ssize_t)i)) < 0)
             goto error;
-        if (f->items[i].kind == FILTER_GZIP && gzip) {
+        if (filters->items[i].kind == FILTER_GZIP && gzip) {
             PyErr_SetString(PyExc_ValueError, "filters: more than one gzip");
             goto error;
         }
-        gzip = gzip || f->items[i].kind == FILTER_GZIP;
+        gzip = gzip || filters->items[i].kind == FILTER_GZIP;
     }
-    return f;
+    return filters;
 error:
-    ta_filters_free(f);
+    ta_filters_free(filters);
     return NULL;
 }
 
-void ta_filters_free(ta_filters *f)
+void ta_filters_free(ta_filters *filters)
 {
-    if (f == NULL)
+    if (filters == NULL)
         return;
-    for (size_t i = 0; i < f->n; i++) {
-        Py_XDECREF(f->items[i].origins);
-        Py_XDECREF(f->items[i].fullmatch);
-        Py_XDECREF(f->items[i].fields);
-        Py_XDECREF(f->items[i].offload);
-        Py_XDECREF(f->items[i].texts);
+    for (size_t i = 0; i < filters->n; i++) {
+        Py_XDECREF(filters->items[i].origins);
+        Py_XDECREF(filters->items[i].fullmatch);
+        Py_XDECREF(filters->items[i].fields);
+        Py_XDECREF(filters->items[i].offload);
+        Py_XDECREF(filters->items[i].texts);
     }
-    ta_free(f);
+    ta_free(filters);
 }
 
-int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg)
+int ta_filters_traverse(const ta_filters *filters, visitproc visit, void *arg)
 {
-    for (size_t i = 0; f != NULL && i < f->n; i++) {
-        Py_VISIT(f->items[i].origins);
-        Py_VISIT(f->items[i].fullmatch);
-        Py_VISIT(f->items[i].fields);
-        Py_VISIT(f->items[i].offload);
-        Py_VISIT(f->items[i].texts);
+    for (size_t i = 0; filters != NULL && i < filters->n; i++) {
+        Py_VISIT(filters->items[i].origins);
+        Py_VISIT(filters->items[i].fullmatch);
+        Py_VISIT(filters->items[i].fields);
+        Py_VISIT(filters->items[i].offload);
+        Py_VISIT(filters->items[i].texts);
     }
     return 0;
 }
@@ -205,13 +205,13 @@ static bool plain_host(ta_str *host)
     return ok;
 }
 
-static bool host_allowed(const filter *f, const ta_native_exchange *x)
+static bool host_allowed(const filter *rule, const ta_native_exchange *native)
 {
     ta_str host;
-    if (!ta_exchange_header(&x->base, "host", 4, &host) || !plain_host(&host))
+    if (!ta_exchange_header(&native->base, "host", 4, &host) || !plain_host(&host))
         return false;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->texts); i++) {
-        ta_str pattern = bytes_str(PyTuple_GET_ITEM(f->texts, i));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->texts); i++) {
+        ta_str pattern = bytes_str(PyTuple_GET_ITEM(rule->texts, i));
         if (ta_str_ieq(host, pattern))
             return true;
         if (pattern.len > 0 && pattern.ptr[0] == '*' && host.len >= pattern.len - 1 &&
@@ -223,20 +223,21 @@ static bool host_allowed(const filter *f, const ta_native_exchange *x)
 }
 
 /* Neither "http" nor "ws" is the scheme, which a proxy in front of us may tell. */
-static bool is_secure(ta_native_exchange *x)
+static bool is_secure(ta_native_exchange *native)
 {
     ta_str value;
-    const ta_server *server = x->server;
-    if (x->asgi.watch == NULL &&
-        (server->proxy == NULL || !ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value)))
-        return x->in.secure;
-    PyObject *scope = x->base.ops->scope(&x->base);
+    const ta_server *server = native->server;
+    if (native->asgi.watch == NULL &&
+        (server->proxy == NULL ||
+         !ta_exchange_header(&native->base, "x-forwarded-proto", 17, &value)))
+        return native->in.secure;
+    PyObject *scope = native->base.ops->scope(&native->base);
     if (scope == NULL) {
         PyErr_Clear(); /* the ASGI application is asked, and fails in the same way */
         return false;
     }
     PyObject *scheme = NULL;
-    bool secure = PyDict_GetItemRef(scope, x->st->names.scheme, &scheme) > 0 &&
+    bool secure = PyDict_GetItemRef(scope, native->st->names.scheme, &scheme) > 0 &&
                   PyUnicode_Check(scheme) &&
                   PyUnicode_CompareWithASCIIString(scheme, "http") != 0 &&
                   PyUnicode_CompareWithASCIIString(scheme, "ws") != 0;
@@ -244,27 +245,27 @@ static bool is_secure(ta_native_exchange *x)
     Py_XDECREF(scheme);
     Py_DECREF(scope);
     /* Made before the route was known: not what its handler shall see. */
-    Py_CLEAR(x->base.scope_dict);
+    Py_CLEAR(native->base.scope_dict);
     return secure;
 }
 
-bool ta_filters_admit(const ta_filters *f, ta_native_exchange *x)
+bool ta_filters_admit(const ta_filters *filters, ta_native_exchange *native)
 {
     ta_str value;
-    for (size_t i = 0; i < f->n; i++) {
-        switch (f->items[i].kind) {
+    for (size_t i = 0; i < filters->n; i++) {
+        switch (filters->items[i].kind) {
         case FILTER_CORS:
-            if (x->base.method_id == TA_METHOD_OPTIONS &&
-                ta_exchange_header(&x->base, "origin", 6, &value) &&
-                ta_exchange_header(&x->base, "access-control-request-method", 29, &value))
+            if (native->base.method_id == TA_METHOD_OPTIONS &&
+                ta_exchange_header(&native->base, "origin", 6, &value) &&
+                ta_exchange_header(&native->base, "access-control-request-method", 29, &value))
                 return false;
             break;
         case FILTER_HOSTS:
-            if (!host_allowed(&f->items[i], x))
+            if (!host_allowed(&filters->items[i], native))
                 return false;
             break;
         case FILTER_HTTPS:
-            if (!is_secure(x))
+            if (!is_secure(native))
                 return false;
             break;
         case FILTER_GZIP:
@@ -312,35 +313,35 @@ static int add_vary(ta_fields *fields, ta_str what)
 /* -- CORS ------------------------------------------------------------------------------------- */
 
 /* 1, 0, -1 */
-static int origin_allowed(const filter *f, ta_str origin)
+static int origin_allowed(const filter *rule, ta_str origin)
 {
     PyObject *text = PyUnicode_DecodeLatin1(origin.ptr, (Py_ssize_t)origin.len, NULL);
     if (text == NULL)
         return -1;
     int rc = 0;
-    if (f->fullmatch != NULL) {
-        PyObject *match = PyObject_CallOneArg(f->fullmatch, text);
+    if (rule->fullmatch != NULL) {
+        PyObject *match = PyObject_CallOneArg(rule->fullmatch, text);
         rc = match ? PyObject_IsTrue(match) : -1;
         Py_XDECREF(match);
     }
     if (rc == 0)
-        rc = PySequence_Contains(f->origins, text);
+        rc = PySequence_Contains(rule->origins, text);
     Py_DECREF(text);
     return rc;
 }
 
-static int cors_apply(const filter *f, ta_native_exchange *x)
+static int cors_apply(const filter *rule, ta_native_exchange *native)
 {
-    ta_fields *fields = &x->out.head;
+    ta_fields *fields = &native->out.head;
     ta_str origin;
-    if (ta_exchange_header(&x->base, "origin", 6, &origin)) {
-        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->fields); i++) {
-            PyObject *pair = PyTuple_GET_ITEM(f->fields, i);
+    if (ta_exchange_header(&native->base, "origin", 6, &origin)) {
+        for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->fields); i++) {
+            PyObject *pair = PyTuple_GET_ITEM(rule->fields, i);
             if (set_field(fields, bytes_str(PyTuple_GET_ITEM(pair, 0)),
                           bytes_str(PyTuple_GET_ITEM(pair, 1))) < 0)
                 return -1;
         }
-        int named = f->origins ? origin_allowed(f, origin) : f->credentials;
+        int named = rule->origins ? origin_allowed(rule, origin) : rule->credentials;
         if (named < 0 ||
             (named && set_field(fields, TA_STR("access-control-allow-origin"), origin) < 0))
             return -1;
@@ -375,15 +376,15 @@ static ta_str media_type(const ta_fields *fields)
     return value;
 }
 
-static bool type_excluded(const filter *f, ta_str media)
+static bool type_excluded(const filter *rule, ta_str media)
 {
     const char *slash = media.len ? memchr(media.ptr, '/', media.len) : NULL;
     ta_str major = ta_str_of(media.ptr, slash ? (size_t)(slash - media.ptr) : media.len);
     ta_str grpc = TA_STR("application/grpc+");
     bool is_grpc = media.len >= grpc.len && ta_str_ieq(ta_str_of(media.ptr, grpc.len), grpc);
     grpc.len--;
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(f->texts); i++) {
-        ta_str other = bytes_str(PyTuple_GET_ITEM(f->texts, i));
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->texts); i++) {
+        ta_str other = bytes_str(PyTuple_GET_ITEM(rule->texts, i));
         if (ta_str_ieq(media, other) || (is_grpc && ta_str_eq(other, grpc)))
             return true;
         if (other.len == major.len + 2 && memcmp(other.ptr + major.len, "/*", 2) == 0 &&
@@ -492,9 +493,9 @@ static void job_dealloc(PyObject *self)
 }
 
 /* Takes x->out.gzip. */
-static PyObject *new_job(ta_native_exchange *x, const ta_piece *piece, bool more)
+static PyObject *new_job(ta_native_exchange *native, const ta_piece *piece, bool more)
 {
-    gzip_job *job = PyObject_New(gzip_job, ta_server_objects_of(x->st)->server.gzip_job_type);
+    gzip_job *job = PyObject_New(gzip_job, ta_server_objects_of(native->st)->server.gzip_job_type);
     if (job == NULL)
         return NULL;
     memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
@@ -519,9 +520,9 @@ static PyObject *new_job(ta_native_exchange *x, const ta_piece *piece, bool more
         job->has_data = true;
         Py_DECREF(bytes); /* the view keeps it */
     }
-    TA_ASSERT(x->out.gzip != NULL);
-    job->gzip = x->out.gzip;
-    x->out.gzip = NULL;
+    TA_ASSERT(native->out.gzip != NULL);
+    job->gzip = native->out.gzip;
+    native->out.gzip = NULL;
     return (PyObject *)job;
 error:
     Py_DECREF(job);
@@ -538,11 +539,11 @@ static const filter *gzip_of(const ta_filters *f, size_t *at)
 }
 
 /* The filters from `from` to the one before `to`. */
-static int apply(ta_native_exchange *x, size_t from, size_t to)
+static int apply(ta_native_exchange *native, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
-        if (x->out.filters->items[i].kind == FILTER_CORS &&
-            cors_apply(&x->out.filters->items[i], x) < 0)
+        if (native->out.filters->items[i].kind == FILTER_CORS &&
+            cors_apply(&native->out.filters->items[i], native) < 0)
             return -1;
     }
     return 0;
@@ -550,36 +551,36 @@ static int apply(ta_native_exchange *x, size_t from, size_t to)
 
 /* A piece was compressed into `len` bytes.  Goes on with the head if it waits for that.  0 or
  * -1. */
-static int piece_packed(ta_native_exchange *x, size_t len, bool more)
+static int piece_packed(ta_native_exchange *native, size_t len, bool more)
 {
-    if (x->out.packing == TA_PACK_HELD) {
+    if (native->out.packing == TA_PACK_HELD) {
         size_t at;
-        (void)gzip_of(x->out.filters, &at);
-        if (packed_fields(&x->out.head, more ? -1 : (int64_t)len) < 0 ||
-            apply(x, at + 1, x->out.filters->n) < 0)
+        (void)gzip_of(native->out.filters, &at);
+        if (packed_fields(&native->out.head, more ? -1 : (int64_t)len) < 0 ||
+            apply(native, at + 1, native->out.filters->n) < 0)
             return -1;
-        ta_response_head_suit(&x->out.head);
+        ta_response_head_suit(&native->out.head);
     }
-    x->out.packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
+    native->out.packing = more ? TA_PACK_STREAM : TA_PACK_NONE;
     if (!more) {
-        give_stream(x->server, x->out.gzip);
-        x->out.gzip = NULL;
+        give_stream(native->server, native->out.gzip);
+        native->out.gzip = NULL;
     }
     return 0;
 }
 
-ta_outcome ta_filters_start(ta_native_exchange *x, int status)
+ta_outcome ta_filters_start(ta_native_exchange *native, int status)
 {
     size_t at;
-    x->out.head.status = status;
-    const filter *gzip = gzip_of(x->out.filters, &at);
-    if (apply(x, 0, at) < 0)
+    native->out.head.status = status;
+    const filter *gzip = gzip_of(native->out.filters, &at);
+    if (apply(native, 0, at) < 0)
         return TA_FAILED;
-    if (gzip != NULL && !left_alone(gzip, &x->out.head)) {
-        x->out.packing = TA_PACK_HELD;
+    if (gzip != NULL && !left_alone(gzip, &native->out.head)) {
+        native->out.packing = TA_PACK_HELD;
         return TA_WAITS;
     }
-    return apply(x, at + 1, x->out.filters->n) < 0 ? TA_FAILED : TA_DONE;
+    return apply(native, at + 1, native->out.filters->n) < 0 ? TA_FAILED : TA_DONE;
 }
 
 /* The head waits for GZip, at `at`, no more; it still does after an error. */
@@ -591,35 +592,35 @@ static int release(ta_native_exchange *x, size_t at)
     return 0;
 }
 
-ta_outcome ta_filters_body(ta_native_exchange *x, ta_piece *piece, bool more, PyObject **job)
+ta_outcome ta_filters_body(ta_native_exchange *native, ta_piece *piece, bool more, PyObject **job)
 {
     size_t at, len = piece->data.len;
-    if (x->out.packing == TA_PACK_NONE)
+    if (native->out.packing == TA_PACK_NONE)
         return TA_DONE;
-    const filter *gzip = gzip_of(x->out.filters, &at);
-    if (x->out.packing == TA_PACK_HELD) {
+    const filter *gzip = gzip_of(native->out.filters, &at);
+    if (native->out.packing == TA_PACK_HELD) {
         bool small = (Py_ssize_t)len < gzip->minimum && !more;
-        if (!small && add_vary(&x->out.head, TA_STR("Accept-Encoding")) < 0)
+        if (!small && add_vary(&native->out.head, TA_STR("Accept-Encoding")) < 0)
             return TA_FAILED;
-        if (small || !accepts_gzip(x)) {
-            return release(x, at) < 0 ? TA_FAILED : TA_DONE;
+        if (small || !accepts_gzip(native)) {
+            return release(native, at) < 0 ? TA_FAILED : TA_DONE;
         }
-        x->out.gzip = take_stream(x->server, gzip->level);
-        if (x->out.gzip == NULL)
+        native->out.gzip = take_stream(native->server, gzip->level);
+        if (native->out.gzip == NULL)
             return TA_FAILED;
-    } else if (x->out.gzip == NULL) {
+    } else if (native->out.gzip == NULL) {
         /* Its thread has it: two sends at once, or one after a cancelled one. */
         PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
         return TA_FAILED;
     }
     if ((Py_ssize_t)len >= gzip->thread_minimum) {
-        *job = new_job(x, piece, more);
+        *job = new_job(native, piece, more);
         return *job ? TA_WAITS : TA_FAILED;
     }
-    if (pack(x, piece->data, more) < 0)
+    if (pack(native, piece->data, more) < 0)
         return TA_FAILED;
-    *piece = ta_piece_buf(&x->out.packed);
-    return piece_packed(x, piece->data.len, more) < 0 ? TA_FAILED : TA_DONE;
+    *piece = ta_piece_buf(&native->out.packed);
+    return piece_packed(native, piece->data.len, more) < 0 ? TA_FAILED : TA_DONE;
 }
 
 int ta_filters_release(ta_native_exchange *x)
@@ -635,32 +636,32 @@ PyObject *ta_filters_offload(const ta_native_exchange *x, PyObject *job)
     return PyObject_CallOneArg(gzip_of(x->out.filters, &at)->offload, job);
 }
 
-int ta_filters_offloaded(ta_native_exchange *x, PyObject *object, ta_piece *piece, bool *more)
+int ta_filters_offloaded(ta_native_exchange *native, PyObject *object, ta_piece *piece, bool *more)
 {
     gzip_job *job = (gzip_job *)object;
-    if (job->rc != TA_OK || x->out.gzip != NULL || x->out.filters == NULL) {
+    if (job->rc != TA_OK || native->out.gzip != NULL || native->out.filters == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "The response could not be compressed.");
         return -1;
     }
-    TA_ASSERT(job->gzip != NULL && x->out.packing != TA_PACK_NONE);
-    x->out.gzip = job->gzip;
+    TA_ASSERT(job->gzip != NULL && native->out.packing != TA_PACK_NONE);
+    native->out.gzip = job->gzip;
     job->gzip = NULL;
     *piece = ta_piece_buf(&job->out);
     *more = job->more;
-    return piece_packed(x, piece->data.len, job->more);
+    return piece_packed(native, piece->data.len, job->more);
 }
 
-void ta_filters_drop(ta_native_exchange *x)
+void ta_filters_drop(ta_native_exchange *native)
 {
-    if (x->out.packing != TA_PACK_HELD)
+    if (native->out.packing != TA_PACK_HELD)
         return;
-    x->out.packing = TA_PACK_NONE;
-    if (x->out.state == TA_RESPONSE_HELD)
-        ta_native_exchange_move(x, TA_RESPONSE_NONE);
-    x->base.response_started = false; /* also of a request that was closed meanwhile */
-    ta_fields_clear(&x->out.head);
-    ta_gzip_free(x->out.gzip);
-    x->out.gzip = NULL;
+    native->out.packing = TA_PACK_NONE;
+    if (native->out.state == TA_RESPONSE_HELD)
+        ta_native_exchange_move(native, TA_RESPONSE_NONE);
+    native->base.response_started = false; /* also of a request that was closed meanwhile */
+    ta_fields_clear(&native->out.head);
+    ta_gzip_free(native->out.gzip);
+    native->out.gzip = NULL;
 }
 
 static PyType_Slot job_slots[] = {

@@ -38,11 +38,11 @@ typedef enum ta_packing {
  * A new object, or NULL with TypeError or ValueError.  Immutable: threads share it.
  */
 ta_filters *ta_filters_new(PyObject *spec);
-void ta_filters_free(ta_filters *f);                                      /* NULL: no-op */
-int ta_filters_traverse(const ta_filters *f, visitproc visit, void *arg); /* NULL: no-op */
+void ta_filters_free(ta_filters *filters);                                      /* NULL: no-op */
+int ta_filters_traverse(const ta_filters *filters, visitproc visit, void *arg); /* NULL: no-op */
 
 /* Whether the request gets through to the route; false also in any doubt. */
-bool ta_filters_admit(const ta_filters *f, struct ta_native_exchange *x);
+bool ta_filters_admit(const ta_filters *filters, struct ta_native_exchange *native);
 
 /*
  * All that follow work on x->head, whose fields are those of the application, and need x->filters.
@@ -51,27 +51,28 @@ bool ta_filters_admit(const ta_filters *f, struct ta_native_exchange *x);
  * The head of a response whose body comes later.  TA_DONE: ready; TA_WAITS: held until its first
  * piece is known.
  */
-ta_outcome ta_filters_start(struct ta_native_exchange *x, int status);
+ta_outcome ta_filters_start(struct ta_native_exchange *native, int status);
 /*
  * A piece of the body, the only one when neither started before nor `more`.  TA_DONE: send *piece,
  * which may be x->packed now (and the head, if it was held); TA_WAITS: *job is a new object, see
  * below.
  */
-ta_outcome ta_filters_body(struct ta_native_exchange *x, ta_piece *piece, bool more,
+ta_outcome ta_filters_body(struct ta_native_exchange *native, ta_piece *piece, bool more,
                            PyObject **job);
 
 /* The held head goes out as it is: what follows is not for GZip (a path). */
-int ta_filters_release(struct ta_native_exchange *x);
+int ta_filters_release(struct ta_native_exchange *native);
 
 /* -- compression in a thread: a callable without arguments that is called there once ---------- */
 
 /* The awaitable of the offload. */
-PyObject *ta_filters_offload(const struct ta_native_exchange *x, PyObject *job);
+PyObject *ta_filters_offload(const struct ta_native_exchange *native, PyObject *job);
 /* After it: as TA_DONE of ta_filters_body; *piece is the job's, *more what was said then.  0 or -1.
  */
-int ta_filters_offloaded(struct ta_native_exchange *x, PyObject *job, ta_piece *piece, bool *more);
+int ta_filters_offloaded(struct ta_native_exchange *native, PyObject *job, ta_piece *piece,
+                         bool *more);
 
 /* The response will not come, if its head is still held: as if it was never begun. */
-void ta_filters_drop(struct ta_native_exchange *x);
+void ta_filters_drop(struct ta_native_exchange *native);
 
 #endif

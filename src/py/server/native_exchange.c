@@ -48,28 +48,28 @@ static bool is_ascii(ta_str s)
 }
 
 /* base.path: the decoded path in valid UTF-8, behind the server's root_path. */
-static int set_path(ta_native_exchange *x, ta_str path)
+static int set_path(ta_native_exchange *native, ta_str path)
 {
-    ta_str root = x->server->root;
+    ta_str root = native->server->root;
     if (TA_LIKELY(root.len == 0 && is_ascii(path))) {
-        x->base.path = path;
+        native->base.path = path;
         return 0;
     }
     PyObject *text = ta_scope_text(path);
     Py_ssize_t len;
     const char *utf8 = text ? PyUnicode_AsUTF8AndSize(text, &len) : NULL;
     if (utf8 != NULL)
-        x->in.path_mem = PyMem_Malloc(root.len + (size_t)len + 1);
-    if (x->in.path_mem == NULL) {
+        native->in.path_mem = PyMem_Malloc(root.len + (size_t)len + 1);
+    if (native->in.path_mem == NULL) {
         Py_XDECREF(text);
         if (utf8 != NULL)
             PyErr_NoMemory();
         return -1;
     }
     if (root.len > 0)
-        memcpy(x->in.path_mem, root.ptr, root.len);
-    memcpy(x->in.path_mem + root.len, utf8, (size_t)len);
-    x->base.path = ta_str_of(x->in.path_mem, root.len + (size_t)len);
+        memcpy(native->in.path_mem, root.ptr, root.len);
+    memcpy(native->in.path_mem + root.len, utf8, (size_t)len);
+    native->base.path = ta_str_of(native->in.path_mem, root.len + (size_t)len);
     Py_DECREF(text);
     return 0;
 }
@@ -83,34 +83,34 @@ _Static_assert(sizeof(ta_native_exchange) + 2 * sizeof(void *) <= 1032,
 
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
 {
-    ta_native_exchange *x =
+    ta_native_exchange *native =
         PyObject_GC_New(ta_native_exchange, ta_server_objects_of(server->st)->native_exchange.type);
-    if (x == NULL)
+    if (native == NULL)
         return NULL;
-    memset((char *)x + sizeof(ta_exchange), 0, sizeof *x - sizeof(ta_exchange));
-    ta_exchange_init(&x->base, &native_ops);
-    x->st = server->st;
-    x->server = (ta_server *)Py_NewRef((PyObject *)server);
-    x->app = (ta_app *)Py_NewRef((PyObject *)server->app);
-    x->req = req;
-    x->out.file = -1;
-    ta_fields_init(&x->out.head);
-    x->in.version = req->version;
-    x->base.ls = server->ls;
-    x->base.method = req->method;
-    x->base.method_id = req->method_id;
-    x->base.query = req->query;
-    x->base.headers = req->headers;
-    x->base.nheaders = req->nheaders;
-    x->in.raw_path = req->raw_path;
-    x->in.secure = req->secure;
-    PyObject_GC_Track((PyObject *)x);
-    if (set_path(x, req->path) < 0) {
-        x->req = NULL; /* it was never ours */
-        Py_DECREF(x);
+    memset((char *)native + sizeof(ta_exchange), 0, sizeof *native - sizeof(ta_exchange));
+    ta_exchange_init(&native->base, &native_ops);
+    native->st = server->st;
+    native->server = (ta_server *)Py_NewRef((PyObject *)server);
+    native->app = (ta_app *)Py_NewRef((PyObject *)server->app);
+    native->req = req;
+    native->out.file = -1;
+    ta_fields_init(&native->out.head);
+    native->in.version = req->version;
+    native->base.ls = server->ls;
+    native->base.method = req->method;
+    native->base.method_id = req->method_id;
+    native->base.query = req->query;
+    native->base.headers = req->headers;
+    native->base.nheaders = req->nheaders;
+    native->in.raw_path = req->raw_path;
+    native->in.secure = req->secure;
+    PyObject_GC_Track((PyObject *)native);
+    if (set_path(native, req->path) < 0) {
+        native->req = NULL; /* it was never ours */
+        Py_DECREF(native);
         return NULL;
     }
-    return x;
+    return native;
 }
 
 static ta_str copy_slice(char **p, ta_str s)
@@ -123,118 +123,121 @@ static ta_str copy_slice(char **p, ta_str s)
 }
 
 /* Slices that pointed into the connection's buffer get memory of their own. */
-static bool detach(ta_native_exchange *x)
+static bool detach(ta_native_exchange *native)
 {
-    ta_exchange *b = &x->base;
-    bool own_path = x->in.path_mem != NULL;
-    size_t need = b->nheaders * sizeof *b->headers + b->method.len + b->query.len +
-                  x->in.raw_path.len + (own_path ? 0 : b->path.len);
-    for (uint32_t i = 0; i < b->nheaders; i++)
-        need += b->headers[i].name.len + b->headers[i].value.len;
-    TA_ASSERT(x->in.copy == NULL);
+    ta_exchange *exchange = &native->base;
+    bool own_path = native->in.path_mem != NULL;
+    size_t need = exchange->nheaders * sizeof *exchange->headers + exchange->method.len +
+                  exchange->query.len + native->in.raw_path.len +
+                  (own_path ? 0 : exchange->path.len);
+    for (uint32_t i = 0; i < exchange->nheaders; i++)
+        need += exchange->headers[i].name.len + exchange->headers[i].value.len;
+    TA_ASSERT(native->in.copy == NULL);
     char *p = PyMem_Malloc(need + 1);
     if (p == NULL)
         return false;
-    x->in.copy = p;
+    native->in.copy = p;
     ta_header *headers = (ta_header *)(void *)p;
-    p += b->nheaders * sizeof *headers;
-    for (uint32_t i = 0; i < b->nheaders; i++) {
-        headers[i].name = copy_slice(&p, b->headers[i].name);
-        headers[i].value = copy_slice(&p, b->headers[i].value);
+    p += exchange->nheaders * sizeof *headers;
+    for (uint32_t i = 0; i < exchange->nheaders; i++) {
+        headers[i].name = copy_slice(&p, exchange->headers[i].name);
+        headers[i].value = copy_slice(&p, exchange->headers[i].value);
     }
-    b->headers = headers;
-    b->method = copy_slice(&p, b->method);
-    b->query = copy_slice(&p, b->query);
-    x->in.raw_path = copy_slice(&p, x->in.raw_path);
+    exchange->headers = headers;
+    exchange->method = copy_slice(&p, exchange->method);
+    exchange->query = copy_slice(&p, exchange->query);
+    native->in.raw_path = copy_slice(&p, native->in.raw_path);
     if (!own_path) {
-        const char *old = b->path.ptr;
-        b->path = copy_slice(&p, b->path);
-        for (uint32_t i = 0; i < b->nparams; i++) {
-            if (b->param_values[i].len > 0)
-                b->param_values[i].ptr = b->path.ptr + (b->param_values[i].ptr - old);
+        const char *old = exchange->path.ptr;
+        exchange->path = copy_slice(&p, exchange->path);
+        for (uint32_t i = 0; i < exchange->nparams; i++) {
+            if (exchange->param_values[i].len > 0)
+                exchange->param_values[i].ptr =
+                    exchange->path.ptr + (exchange->param_values[i].ptr - old);
         }
     }
     return true;
 }
 
-void ta_native_exchange_closed(ta_native_exchange *x)
+void ta_native_exchange_closed(ta_native_exchange *native)
 {
-    TA_ASSERT(x->req != NULL); /* once */
-    if (Py_REFCNT(x) > 1) {
+    TA_ASSERT(native->req != NULL); /* once */
+    if (Py_REFCNT(native) > 1) {
         /* A run goes on (background tasks, a handler whose client has gone), or Python keeps it. */
-        if (x->base.scope_dict == NULL) {
+        if (native->base.scope_dict == NULL) {
             /* The addresses are the connection's: now or never. */
-            PyObject *scope = ta_scope_of(&x->base);
+            PyObject *scope = ta_scope_of(&native->base);
             if (scope == NULL)
-                ta_loop_state_unhandled(x->base.ls, "The scope of a request could not be made");
+                ta_loop_state_unhandled(native->base.ls,
+                                        "The scope of a request could not be made");
             Py_XDECREF(scope);
         }
-        if (!detach(x)) {
-            x->base.nheaders = 0;
-            x->base.method.len = x->base.query.len = x->in.raw_path.len = 0;
-            x->base.nparams = 0;
-            if (x->in.path_mem == NULL)
-                x->base.path.len = 0;
+        if (!detach(native)) {
+            native->base.nheaders = 0;
+            native->base.method.len = native->base.query.len = native->in.raw_path.len = 0;
+            native->base.nparams = 0;
+            if (native->in.path_mem == NULL)
+                native->base.path.len = 0;
         }
     }
-    ta_loop_undefer(x->base.ls->loop, &x->later);
-    x->req = NULL;
-    x->peer = TA_PEER_GONE;
-    if (!ta_response_is_over(x->out.state))
-        ta_native_exchange_move(x, TA_RESPONSE_LOST);
-    if (x->out.file >= 0)
-        close(x->out.file);
-    x->out.file = -1;
-    if (x->ws != NULL)
-        ta_websocket_gone(x);
-    ta_streaming_response_left(x);
-    ta_waiters_wake(&x->in.readers);
-    ta_waiters_wake(&x->out.writers);
+    ta_loop_undefer(native->base.ls->loop, &native->later);
+    native->req = NULL;
+    native->peer = TA_PEER_GONE;
+    if (!ta_response_is_over(native->out.state))
+        ta_native_exchange_move(native, TA_RESPONSE_LOST);
+    if (native->out.file >= 0)
+        close(native->out.file);
+    native->out.file = -1;
+    if (native->ws != NULL)
+        ta_websocket_gone(native);
+    ta_streaming_response_left(native);
+    ta_waiters_wake(&native->in.readers);
+    ta_waiters_wake(&native->out.writers);
 }
 
 static int native_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_native_exchange *x = (ta_native_exchange *)self;
+    ta_native_exchange *native = (ta_native_exchange *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT((PyObject *)x->server);
-    Py_VISIT((PyObject *)x->app);
-    Py_VISIT(x->asgi.watch);
-    int rc = ta_waiters_traverse(&x->in.readers, visit, arg);
+    Py_VISIT((PyObject *)native->server);
+    Py_VISIT((PyObject *)native->app);
+    Py_VISIT(native->asgi.watch);
+    int rc = ta_waiters_traverse(&native->in.readers, visit, arg);
     if (rc == 0)
-        rc = ta_waiters_traverse(&x->out.writers, visit, arg);
+        rc = ta_waiters_traverse(&native->out.writers, visit, arg);
     if (rc == 0)
-        rc = ta_websocket_traverse(x, visit, arg);
-    return rc ? rc : ta_exchange_traverse(&x->base, visit, arg);
+        rc = ta_websocket_traverse(native, visit, arg);
+    return rc ? rc : ta_exchange_traverse(&native->base, visit, arg);
 }
 
 static int native_clear(PyObject *self)
 {
-    ta_native_exchange *x = (ta_native_exchange *)self;
-    ta_waiters_clear(&x->in.readers);
-    ta_waiters_clear(&x->out.writers);
-    Py_CLEAR(x->asgi.watch);
-    ta_exchange_clear(&x->base);
+    ta_native_exchange *native = (ta_native_exchange *)self;
+    ta_waiters_clear(&native->in.readers);
+    ta_waiters_clear(&native->out.writers);
+    Py_CLEAR(native->asgi.watch);
+    ta_exchange_clear(&native->base);
     return 0;
 }
 
 static void native_dealloc(PyObject *self)
 {
-    ta_native_exchange *x = (ta_native_exchange *)self;
+    ta_native_exchange *native = (ta_native_exchange *)self;
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     /* on_close has come, and nobody holds it without a reference. */
-    TA_ASSERT(x->req == NULL && x->out.file < 0 && x->out.stream == NULL);
-    TA_ASSERT(!ta_list_linked(&x->later.node) && !ta_work_has_task(x->asgi.work));
+    TA_ASSERT(native->req == NULL && native->out.file < 0 && native->out.stream == NULL);
+    TA_ASSERT(!ta_list_linked(&native->later.node) && !ta_work_has_task(native->asgi.work));
     (void)native_clear(self);
-    ta_websocket_free(x);
-    Py_CLEAR(x->server);
-    Py_CLEAR(x->app);
-    ta_fields_free(&x->out.head);
-    Py_XDECREF(x->out.reason);
-    ta_buf_free(&x->out.packed);
-    ta_gzip_free(x->out.gzip);
-    PyMem_Free(x->in.copy);
-    PyMem_Free(x->in.path_mem);
+    ta_websocket_free(native);
+    Py_CLEAR(native->server);
+    Py_CLEAR(native->app);
+    ta_fields_free(&native->out.head);
+    Py_XDECREF(native->out.reason);
+    ta_buf_free(&native->out.packed);
+    ta_gzip_free(native->out.gzip);
+    PyMem_Free(native->in.copy);
+    PyMem_Free(native->in.path_mem);
     PyObject_GC_Del(self);
     Py_DECREF(type);
 }

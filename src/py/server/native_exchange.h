@@ -99,6 +99,6 @@ static inline bool ta_native_exchange_is_left(const ta_native_exchange *x)
 /* New reference, which req->user takes over; NULL with an exception. */
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req);
 /* The request has no descriptor any more: slices are copied if somebody may still look at them. */
-void ta_native_exchange_closed(ta_native_exchange *x);
+void ta_native_exchange_closed(ta_native_exchange *native);
 
 #endif

@@ -33,10 +33,10 @@
 /* -- dispatch.c -------------------------------------------------------------------------------- */
 
 /* Starts the request now, or as soon as Python code may be started. */
-void ta_dispatch_start(ta_native_exchange *x);
+void ta_dispatch_start(ta_native_exchange *native);
 /* Cancels the Tasks of the server's requests; that of one.  -1 with an exception. */
 int ta_dispatch_cancel_all(ta_server *server, PyObject *msg);
-int ta_dispatch_cancel(ta_native_exchange *x, PyObject *msg);
+int ta_dispatch_cancel(ta_native_exchange *native, PyObject *msg);
 
 /* -- routing.c ----------------------------------------------------------------------------------
  */
@@ -46,7 +46,7 @@ int ta_dispatch_cancel(ta_native_exchange *x, PyObject *msg);
  * decide.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
  * or TA_FAILED.
  */
-bool ta_routing_run(ta_native_exchange *x, PyObject **run, ta_outcome *outcome);
+bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outcome);
 
 /* -- shutdown.c -------------------------------------------------------------------------------- */
 
@@ -55,7 +55,7 @@ void ta_shutdown_begin(ta_server *server, int64_t grace_ms);
 /* (requests, streams, websockets, Tasks of requests that are over): new reference. */
 PyObject *ta_shutdown_pending(ta_server *server);
 /* The application is to learn that its client counts as gone. */
-void ta_shutdown_told(ta_native_exchange *x);
+void ta_shutdown_told(ta_native_exchange *native);
 
 /* -- scope.c ----------------------------------------------------------------------------------- */
 
@@ -63,11 +63,11 @@ void ta_shutdown_told(ta_native_exchange *x);
 PyObject *ta_scope_of(ta_exchange *base);
 PyObject *ta_scope_path_params(ta_exchange *base);
 /* A proxy in front of us may have said who asks, and how: the scope has it. */
-bool ta_scope_is_proxied(const ta_native_exchange *x);
+bool ta_scope_is_proxied(const ta_native_exchange *native);
 /* (host, port) of the peer, or None; new reference. */
-PyObject *ta_scope_peer(ta_native_exchange *x);
+PyObject *ta_scope_peer(ta_native_exchange *native);
 /* host:port of the client, for the log; new str. */
-PyObject *ta_scope_client(ta_native_exchange *x);
+PyObject *ta_scope_client(ta_native_exchange *native);
 /* A slice as str; bytes that are no UTF-8 become U+FFFD.  New reference. */
 PyObject *ta_scope_text(ta_str s);
 
@@ -76,9 +76,9 @@ PyObject *ta_scope_text(ta_str s);
 /* ta_exchange_ops.body. */
 ta_outcome ta_request_body_get(ta_exchange *base, PyObject **out);
 /* Raises HTTPException(413) when `size` is over x->base.max_body: -1. */
-int ta_request_body_check(ta_native_exchange *x, uint64_t size);
+int ta_request_body_check(ta_native_exchange *native, uint64_t size);
 /* A new awaitable for input, after asking for `want` bytes of it. */
-PyObject *ta_request_body_wait(ta_native_exchange *x, size_t want);
+PyObject *ta_request_body_wait(ta_native_exchange *native, size_t want);
 
 /* -- response.c -------------------------------------------------------------------------------- */
 
@@ -86,47 +86,47 @@ PyObject *ta_request_body_wait(ta_native_exchange *x, size_t want);
 ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyObject *raw_headers,
                             const ta_piece *body, PyObject **awaitable);
 /* One in pieces: its head; headers may be NULL.  0, or -1 with an exception. */
-int ta_response_begin(ta_native_exchange *x, PyObject *status, PyObject *headers);
+int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *headers);
 /*
  * A piece of the body.  TA_DONE: taken.  TA_WAITS: *job (a new reference) has to run first
  * (ta_filters_offload), or when it is NULL: taken, but wait for room.
  */
-ta_outcome ta_response_piece(ta_native_exchange *x, ta_piece piece, bool more, PyObject **job);
+ta_outcome ta_response_piece(ta_native_exchange *native, ta_piece piece, bool more, PyObject **job);
 /* The job has run: sends what it made.  TA_WAITS: taken, but wait for room. */
-ta_outcome ta_response_job(ta_native_exchange *x, PyObject *job);
+ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job);
 /* The regular file `fd` (taken over) of `size` bytes is the whole body.  As ta_response_piece. */
-ta_outcome ta_response_file(ta_native_exchange *x, int fd, int64_t size);
+ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size);
 /* Sends a plain response of the server's own; connection: close. */
-void ta_response_plain(ta_native_exchange *x, int status, const char *text);
+void ta_response_plain(ta_native_exchange *native, int status, const char *text);
 /* The application has left its response incomplete: sends what there is, ends the connection. */
-void ta_response_break(ta_native_exchange *x);
+void ta_response_break(ta_native_exchange *native);
 /* Called when a response begins: notes the status, writes the access log. */
-void ta_response_started(ta_native_exchange *x, int status);
+void ta_response_started(ta_native_exchange *native, int status);
 
 /* -- send_file.c ------------------------------------------------------------------------------- */
 
 /* http.response.pathsend.  As ta_response_piece. */
-ta_outcome ta_send_file_message(ta_native_exchange *x, PyObject *message);
+ta_outcome ta_send_file_message(ta_native_exchange *native, PyObject *message);
 /* Whether it is a FileResponse as Starlette's. */
 bool ta_send_file_is(ta_state *st, PyObject *response);
 /*
  * Calls a FileResponse of a plan, with a scope that lets it send the file by its path.  What the
  * call returned, or NULL with an exception.
  */
-PyObject *ta_send_file_call(ta_native_exchange *x, PyObject *response);
+PyObject *ta_send_file_call(ta_native_exchange *native, PyObject *response);
 
 /* -- streaming_response.c ---------------------------------------------------------------------- */
 
 /* See ta_exchange_ops.deliver. */
 PyObject *ta_streaming_response_new(ta_exchange *base, PyObject *response);
 /* The client has gone, or ended its side. */
-void ta_streaming_response_left(ta_native_exchange *x);
+void ta_streaming_response_left(ta_native_exchange *native);
 
 /* -- asgi_io.c --------------------------------------------------------------------------------- */
 
 /* ta_exchange_ops.receive and .send: the callables. */
-PyObject *ta_asgi_io_receive(ta_exchange *x);
-PyObject *ta_asgi_io_send(ta_exchange *x);
+PyObject *ta_asgi_io_receive(ta_exchange *exchange);
+PyObject *ta_asgi_io_send(ta_exchange *exchange);
 
 /* One call of receive() or send(message). */
 typedef struct ta_asgi_io {
@@ -138,7 +138,7 @@ typedef struct ta_asgi_io {
 } ta_asgi_io;
 
 /* New; keeps a reference to message, which may be NULL. */
-ta_asgi_io *ta_asgi_io_new(ta_native_exchange *x, PyTypeObject *type, PyObject *message,
+ta_asgi_io *ta_asgi_io_new(ta_native_exchange *native, PyTypeObject *type, PyObject *message,
                            ta_outcome (*advance)(ta_coroutine *, PyObject *));
 /* mapping[key]: 1 and a new reference, 0: absent, -1. */
 int ta_asgi_io_get_item(PyObject *mapping, PyObject *key, PyObject **out);
@@ -149,30 +149,30 @@ bool ta_asgi_io_same_text(PyObject *a, PyObject *b);
 /* -- asgi_receive.c, asgi_send.c --------------------------------------------------------------- */
 
 /* A call: new reference. */
-PyObject *ta_asgi_receive_new(ta_native_exchange *x);
-PyObject *ta_asgi_send_new(ta_native_exchange *x, PyObject *message);
+PyObject *ta_asgi_receive_new(ta_native_exchange *native);
+PyObject *ta_asgi_send_new(ta_native_exchange *native, PyObject *message);
 /*
  * The rest of a response that a filter wants compressed in a thread (`job`, stolen): an awaitable,
  * or NULL with an exception.
  */
-PyObject *ta_asgi_send_job(ta_native_exchange *x, PyObject *job);
+PyObject *ta_asgi_send_job(ta_native_exchange *native, PyObject *job);
 /* http.response.start and .body, or their like.  As ta_response_begin and ta_response_piece. */
-int ta_asgi_send_start(ta_native_exchange *x, PyObject *message);
-ta_outcome ta_asgi_send_body(ta_native_exchange *x, PyObject *message, PyObject **job);
+int ta_asgi_send_start(ta_native_exchange *native, PyObject *message);
+ta_outcome ta_asgi_send_body(ta_native_exchange *native, PyObject *message, PyObject **job);
 
 /* -- test_observer.c --------------------------------------------------------------------------- */
 
 /* The request is about to be started; only with server->watch.  -1 with an exception. */
-int ta_test_observer_begin(ta_native_exchange *x);
-int ta_test_observer_scope(ta_native_exchange *x, PyObject *scope); /* only with x->watch */
+int ta_test_observer_begin(ta_native_exchange *native);
+int ta_test_observer_scope(ta_native_exchange *native, PyObject *scope); /* only with x->watch */
 /* As ta_exchange_call, for a WebSocket; only with x->watch. */
-PyObject *ta_test_observer_call(ta_native_exchange *x, PyObject *app);
+PyObject *ta_test_observer_call(ta_native_exchange *native, PyObject *app);
 /* The application has sent a message that the client can't see.  -1 with an exception. */
-int ta_test_observer_aside(ta_native_exchange *x, PyObject *message);
+int ta_test_observer_aside(ta_native_exchange *native, PyObject *message);
 /* The application is done; only with x->watch, which is NULL then. */
-void ta_test_observer_ended(ta_native_exchange *x);
+void ta_test_observer_ended(ta_native_exchange *native);
 /* To the log of errors, or to whoever watches the request.  exc: borrowed, NULL: none. */
-void ta_test_observer_log(ta_native_exchange *x, const char *text, PyObject *exc);
+void ta_test_observer_log(ta_native_exchange *native, const char *text, PyObject *exc);
 
 /* -- access_log.c ------------------------------------------------------------------------------ */
 
@@ -180,7 +180,7 @@ ta_access_log *ta_access_log_new(ta_server *server, PyObject *writer); /* NULL w
 void ta_access_log_free(ta_access_log *log);                           /* NULL allowed */
 void ta_access_log_flush(ta_access_log *log);                          /* writes what is left */
 int ta_access_log_traverse(ta_access_log *log, visitproc visit, void *arg); /* NULL allowed */
-void ta_access_log_note(ta_native_exchange *x, int status);
+void ta_access_log_note(ta_native_exchange *native, int status);
 
 /* -- websocket.c ------------------------------------------------------------------------------- */
 
@@ -188,23 +188,24 @@ void ta_access_log_note(ta_native_exchange *x, int status);
  * The request wants one.  1: x->ws is made, run the ASGI application; 0: the handshake is wrong and
  * was refused; -1: exception.
  */
-int ta_websocket_open(ta_native_exchange *x);
+int ta_websocket_open(ta_native_exchange *native);
 /* The members of its scope that are not as in HTTP's. */
-int ta_websocket_scope(ta_native_exchange *x, PyObject *scope);
-PyObject *ta_websocket_receive(ta_native_exchange *x);
-PyObject *ta_websocket_send(ta_native_exchange *x, PyObject *message);
+int ta_websocket_scope(ta_native_exchange *native, PyObject *scope);
+PyObject *ta_websocket_receive(ta_native_exchange *native);
+PyObject *ta_websocket_send(ta_native_exchange *native, PyObject *message);
 /* Upcalls of the protocol. */
-void ta_websocket_input(ta_native_exchange *x, const char *data, size_t len);
-void ta_websocket_drained(ta_native_exchange *x);
-void ta_websocket_gone(ta_native_exchange *x); /* before the handshake was over, or at on_close */
+void ta_websocket_input(ta_native_exchange *native, const char *data, size_t len);
+void ta_websocket_drained(ta_native_exchange *native);
+void ta_websocket_gone(
+    ta_native_exchange *native); /* before the handshake was over, or at on_close */
 /* The application returned (result, borrowed) or raised (result NULL, exc, borrowed). */
-void ta_websocket_done(ta_native_exchange *x, PyObject *result, PyObject *exc);
+void ta_websocket_done(ta_native_exchange *native, PyObject *result, PyObject *exc);
 /* The server shuts down: closed with code 1012, or told that it will be. */
-void ta_websocket_shut_down(ta_native_exchange *x);
-void ta_websocket_told(ta_native_exchange *x);
+void ta_websocket_shut_down(ta_native_exchange *native);
+void ta_websocket_told(ta_native_exchange *native);
 ta_native_exchange *
 ta_websocket_exchange(ta_list_node *node); /* of a node in server->websocks; borrowed */
-int ta_websocket_traverse(ta_native_exchange *x, visitproc visit, void *arg);
-void ta_websocket_free(ta_native_exchange *x);
+int ta_websocket_traverse(ta_native_exchange *native, visitproc visit, void *arg);
+void ta_websocket_free(ta_native_exchange *native);
 
 #endif

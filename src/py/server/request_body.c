@@ -13,11 +13,11 @@ typedef struct native_body {
     ta_native_exchange *x; /* owned */
 } native_body;
 
-int ta_request_body_check(ta_native_exchange *x, uint64_t size)
+int ta_request_body_check(ta_native_exchange *native, uint64_t size)
 {
-    if (TA_LIKELY(size <= x->base.max_body))
+    if (TA_LIKELY(size <= native->base.max_body))
         return 0;
-    PyObject *exc = PyObject_CallFunction(ta_plan_objects_of(x->st)->http_exception, "i", 413);
+    PyObject *exc = PyObject_CallFunction(ta_plan_objects_of(native->st)->http_exception, "i", 413);
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
     return -1;
@@ -39,14 +39,15 @@ static ta_outcome disconnected(ta_native_exchange *x)
 }
 
 /* TA_DONE: *out is the body (new reference). */
-static ta_outcome try_body(ta_native_exchange *x, PyObject **out)
+static ta_outcome try_body(ta_native_exchange *native, PyObject **out)
 {
-    ta_req *req = x->req;
-    if (req == NULL || (ta_native_exchange_is_left(x) && !req->body_eof))
-        return disconnected(x);
-    if (req->content_length >= 0 && ta_request_body_check(x, (uint64_t)req->content_length) < 0)
+    ta_req *req = native->req;
+    if (req == NULL || (ta_native_exchange_is_left(native) && !req->body_eof))
+        return disconnected(native);
+    if (req->content_length >= 0 &&
+        ta_request_body_check(native, (uint64_t)req->content_length) < 0)
         return TA_FAILED;
-    if (ta_request_body_check(x, x->in.received + req->body.len) < 0)
+    if (ta_request_body_check(native, native->in.received + req->body.len) < 0)
         return TA_FAILED;
     if (!req->body_eof)
         return TA_WAITS;
@@ -54,11 +55,11 @@ static ta_outcome try_body(ta_native_exchange *x, PyObject **out)
         PyBytes_FromStringAndSize(ta_buf_str(&req->body).ptr, (Py_ssize_t)req->body.len);
     if (bytes == NULL)
         return TA_FAILED;
-    x->in.received += req->body.len;
+    native->in.received += req->body.len;
     ta_req_consume(req, req->body.len);
-    TA_ASSERT(x->base.body_bytes == NULL);
-    x->base.body_bytes = Py_NewRef(bytes);
-    ta_input_given(&x->in.state,
+    TA_ASSERT(native->base.body_bytes == NULL);
+    native->base.body_bytes = Py_NewRef(bytes);
+    ta_input_given(&native->in.state,
                    true); /* as if receive() had given it: what comes next is the disconnect */
     *out = bytes;
     return TA_DONE;
@@ -66,44 +67,44 @@ static ta_outcome try_body(ta_native_exchange *x, PyObject **out)
 
 static ta_outcome body_advance(ta_coroutine *co, PyObject *value)
 {
-    native_body *b = (native_body *)co;
+    native_body *waiting = (native_body *)co;
     ta_outcome outcome = TA_FAILED;
-    TA_ASSERT(b->x != NULL); /* not after its end */
+    TA_ASSERT(waiting->x != NULL); /* not after its end */
     if (value == NULL && PyErr_Occurred())
         goto done;
     Py_XDECREF(value);
-    PyObject *bytes = Py_XNewRef(b->x->base.body_bytes);
-    outcome = bytes ? TA_DONE : try_body(b->x, &bytes);
+    PyObject *bytes = Py_XNewRef(waiting->x->base.body_bytes);
+    outcome = bytes ? TA_DONE : try_body(waiting->x, &bytes);
     if (outcome == TA_DONE) {
         co->result = bytes;
     } else if (outcome == TA_WAITS) {
-        PyObject *waiter = ta_request_body_wait(b->x, SIZE_MAX);
+        PyObject *waiter = ta_request_body_wait(waiting->x, SIZE_MAX);
         outcome = waiter ? ta_coroutine_await(co, waiter) : TA_FAILED;
     }
 done:
     if (outcome != TA_WAITS)
-        Py_CLEAR(b->x);
+        Py_CLEAR(waiting->x);
     return outcome;
 }
 
 ta_outcome ta_request_body_get(ta_exchange *base, PyObject **out)
 {
-    ta_native_exchange *x = ta_native_exchange_of(base);
+    ta_native_exchange *native = ta_native_exchange_of(base);
     if (base->body_bytes != NULL) {
         *out = Py_NewRef(base->body_bytes);
         return TA_DONE;
     }
-    ta_outcome outcome = try_body(x, out);
+    ta_outcome outcome = try_body(native, out);
     if (outcome != TA_WAITS)
         return outcome;
-    native_body *b =
-        PyObject_GC_New(native_body, ta_server_objects_of(x->st)->native_exchange.body_type);
-    if (b == NULL)
+    native_body *waiting =
+        PyObject_GC_New(native_body, ta_server_objects_of(native->st)->native_exchange.body_type);
+    if (waiting == NULL)
         return TA_FAILED;
-    ta_coroutine_init(&b->co, body_advance);
-    b->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
-    PyObject_GC_Track((PyObject *)b);
-    *out = (PyObject *)b;
+    ta_coroutine_init(&waiting->co, body_advance);
+    waiting->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
+    PyObject_GC_Track((PyObject *)waiting);
+    *out = (PyObject *)waiting;
     return TA_WAITS;
 }
 

@@ -19,13 +19,13 @@ void ta_response_started(ta_native_exchange *x, int status)
 }
 
 /* What a downcall's result means.  TA_WAITS: for room. */
-static ta_outcome result_of(ta_native_exchange *x, int rc)
+static ta_outcome result_of(ta_native_exchange *native, int rc)
 {
     switch (rc) {
     case TA_AGAIN:
         return TA_WAITS;
     case TA_ECLOSED:
-        x->peer = TA_PEER_GONE;
+        native->peer = TA_PEER_GONE;
         return TA_DONE;
     case TA_OK:
         return TA_DONE;
@@ -39,11 +39,11 @@ static ta_outcome result_of(ta_native_exchange *x, int rc)
 }
 
 /* The head as it is now; borrowed from x until that is changed. */
-static ta_response_head head_of(const ta_native_exchange *x)
+static ta_response_head head_of(const ta_native_exchange *native)
 {
-    ta_response_head head = ta_fields_head(&x->out.head);
-    PyObject *reason = x->out.reason;
-    head.flags |= x->server->base_flags;
+    ta_response_head head = ta_fields_head(&native->out.head);
+    PyObject *reason = native->out.reason;
+    head.flags |= native->server->base_flags;
     if (TA_UNLIKELY(reason != NULL))
         head.reason = ta_str_of(PyBytes_AS_STRING(reason), (size_t)PyBytes_GET_SIZE(reason));
     return head;
@@ -89,7 +89,7 @@ static void head_ready(ta_native_exchange *x)
 }
 
 /* Gathers the head.  TA_DONE: it may go out; TA_WAITS: the filters hold it. */
-static ta_outcome make_head(ta_native_exchange *x, PyObject *status, PyObject *headers)
+static ta_outcome make_head(ta_native_exchange *native, PyObject *status, PyObject *headers)
 {
     long code = PyLong_AsLong(status);
     if (code == -1 && PyErr_Occurred())
@@ -98,50 +98,51 @@ static ta_outcome make_head(ta_native_exchange *x, PyObject *status, PyObject *h
         PyErr_Format(PyExc_RuntimeError, "Invalid HTTP status code %ld.", code);
         return TA_FAILED;
     }
-    x->out.head.status = (int)code;
-    bool added = headers == NULL || ta_response_head_add(&x->out.head, headers) == 0;
+    native->out.head.status = (int)code;
+    bool added = headers == NULL || ta_response_head_add(&native->out.head, headers) == 0;
     ta_outcome outcome = added ? TA_DONE : TA_FAILED;
-    ta_response_head_suit(&x->out.head);
-    if (added && x->out.filters != NULL)
-        outcome = ta_filters_start(x, (int)code);
+    ta_response_head_suit(&native->out.head);
+    if (added && native->out.filters != NULL)
+        outcome = ta_filters_start(native, (int)code);
     if (outcome == TA_FAILED)
-        ta_fields_clear(&x->out.head);
+        ta_fields_clear(&native->out.head);
     return outcome;
 }
 
-int ta_response_begin(ta_native_exchange *x, PyObject *status, PyObject *headers)
+int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *headers)
 {
-    ta_outcome outcome = make_head(x, status, headers);
+    ta_outcome outcome = make_head(native, status, headers);
     if (outcome == TA_FAILED)
         return -1;
-    if (x->req != NULL && x->req->body_eof)
-        ta_peer_is_answered(&x->peer, x->req->gone);
-    if (TA_UNLIKELY(x->server->stopping)) { /* a stream of its own has its own grace period */
-        x->asgi.end = TA_END_NONE;
-        x->asgi.since = ta_loop_now(x->base.ls->loop);
+    if (native->req != NULL && native->req->body_eof)
+        ta_peer_is_answered(&native->peer, native->req->gone);
+    if (TA_UNLIKELY(native->server->stopping)) { /* a stream of its own has its own grace period */
+        native->asgi.end = TA_END_NONE;
+        native->asgi.since = ta_loop_now(native->base.ls->loop);
     }
-    if (TA_UNLIKELY(x->out.state == TA_RESPONSE_LOST))
-        x->base.response_started = true; /* the request is about to be closed: nobody gets it */
+    if (TA_UNLIKELY(native->out.state == TA_RESPONSE_LOST))
+        native->base.response_started =
+            true; /* the request is about to be closed: nobody gets it */
     else if (outcome == TA_DONE)
-        head_ready(x);
+        head_ready(native);
     else
-        ta_native_exchange_move(x, TA_RESPONSE_HELD);
+        ta_native_exchange_move(native, TA_RESPONSE_HELD);
     return 0;
 }
 
 /* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
-static int count_body(ta_native_exchange *x, size_t len, bool more)
+static int count_body(ta_native_exchange *native, size_t len, bool more)
 {
-    const ta_fields *head = &x->out.head;
-    if (head->length < 0 || x->base.method_id == TA_METHOD_HEAD ||
+    const ta_fields *head = &native->out.head;
+    if (head->length < 0 || native->base.method_id == TA_METHOD_HEAD ||
         !ta_status_has_content(head->status))
         return 0;
-    x->out.sent += (int64_t)len;
-    if (x->out.sent > head->length) {
+    native->out.sent += (int64_t)len;
+    if (native->out.sent > head->length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content longer than Content-Length");
         return -1;
     }
-    if (!more && x->out.sent != head->length) {
+    if (!more && native->out.sent != head->length) {
         PyErr_SetString(PyExc_RuntimeError, "Response content shorter than Content-Length");
         return -1;
     }
@@ -158,30 +159,30 @@ static ta_outcome completed(ta_native_exchange *x, ta_outcome outcome)
     return TA_DONE;
 }
 
-static ta_outcome send_bytes(ta_native_exchange *x, const ta_piece *piece, bool more)
+static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, bool more)
 {
     int rc = TA_OK;
     ta_str data = piece->data;
     ta_lender lender;
-    TA_ASSERT(x->req != NULL && x->out.packing != TA_PACK_HELD);
-    if (count_body(x, data.len, more) < 0)
+    TA_ASSERT(native->req != NULL && native->out.packing != TA_PACK_HELD);
+    if (count_body(native, data.len, more) < 0)
         return TA_FAILED;
-    if (!more && x->out.state == TA_RESPONSE_READY) {
-        ta_loop_undefer(x->base.ls->loop, &x->later);
-        ta_native_exchange_move(x, TA_RESPONSE_STREAM);
-        ta_response_head head = head_of(x);
-        rc = ta_resp_send_lent(x->req, &head, data, ta_piece_lender(piece, &lender));
-        return completed(x, result_of(x, rc));
+    if (!more && native->out.state == TA_RESPONSE_READY) {
+        ta_loop_undefer(native->base.ls->loop, &native->later);
+        ta_native_exchange_move(native, TA_RESPONSE_STREAM);
+        ta_response_head head = head_of(native);
+        rc = ta_resp_send_lent(native->req, &head, data, ta_piece_lender(piece, &lender));
+        return completed(native, result_of(native, rc));
     }
-    if (x->out.state == TA_RESPONSE_READY)
-        rc = begin_stream(x);
+    if (native->out.state == TA_RESPONSE_READY)
+        rc = begin_stream(native);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
-        rc = ta_resp_data_lent(x->req, data, ta_piece_lender(piece, &lender));
+        rc = ta_resp_data_lent(native->req, data, ta_piece_lender(piece, &lender));
     if (!more) {
-        int ended = ta_resp_end(x->req);
-        return completed(x, result_of(x, rc == TA_OK ? ended : rc));
+        int ended = ta_resp_end(native->req);
+        return completed(native, result_of(native, rc == TA_OK ? ended : rc));
     }
-    return result_of(x, rc);
+    return result_of(native, rc);
 }
 
 /* Sends a piece that the filters have seen, and the head if it was held back till now. */
@@ -203,48 +204,48 @@ ta_outcome ta_response_piece(ta_native_exchange *x, ta_piece piece, bool more, P
     return outcome == TA_DONE ? send_filtered(x, held, &piece, more) : outcome;
 }
 
-ta_outcome ta_response_file(ta_native_exchange *x, int fd, int64_t size)
+ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size)
 {
-    if (x->out.packing == TA_PACK_HELD) {
-        if (ta_filters_release(x) < 0)
+    if (native->out.packing == TA_PACK_HELD) {
+        if (ta_filters_release(native) < 0)
             goto error;
-        head_ready(x);
+        head_ready(native);
     }
-    if (count_body(x, (size_t)size, false) < 0)
+    if (count_body(native, (size_t)size, false) < 0)
         goto error;
-    bool ready = x->out.state == TA_RESPONSE_READY;
-    if (ready && x->out.head.length < 0 &&
-        ta_fields_add_length(&x->out.head, (uint64_t)size) != TA_OK) {
+    bool ready = native->out.state == TA_RESPONSE_READY;
+    if (ready && native->out.head.length < 0 &&
+        ta_fields_add_length(&native->out.head, (uint64_t)size) != TA_OK) {
         PyErr_NoMemory();
         goto error;
     }
-    TA_ASSERT(x->out.file < 0);
-    x->out.file = fd; /* until on_close */
-    int rc = ready ? begin_stream(x) : TA_OK;
-    if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && x->base.method_id != TA_METHOD_HEAD)
-        rc = ta_resp_file(x->req, fd, 0, size);
-    int ended = ta_resp_end(x->req);
-    return completed(x, result_of(x, rc == TA_OK ? ended : rc));
+    TA_ASSERT(native->out.file < 0);
+    native->out.file = fd; /* until on_close */
+    int rc = ready ? begin_stream(native) : TA_OK;
+    if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && native->base.method_id != TA_METHOD_HEAD)
+        rc = ta_resp_file(native->req, fd, 0, size);
+    int ended = ta_resp_end(native->req);
+    return completed(native, result_of(native, rc == TA_OK ? ended : rc));
 error:
     close(fd);
     return TA_FAILED;
 }
 
-ta_outcome ta_response_job(ta_native_exchange *x, PyObject *job)
+ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job)
 {
     ta_piece piece;
-    bool more, held = x->out.packing == TA_PACK_HELD;
-    if (x->req == NULL || ta_response_is_over(x->out.state) || x->peer == TA_PEER_GONE ||
-        x->req->gone)
+    bool more, held = native->out.packing == TA_PACK_HELD;
+    if (native->req == NULL || ta_response_is_over(native->out.state) ||
+        native->peer == TA_PEER_GONE || native->req->gone)
         return TA_DONE; /* nobody is there any more */
-    if (ta_filters_offloaded(x, job, &piece, &more) < 0)
+    if (ta_filters_offloaded(native, job, &piece, &more) < 0)
         return TA_FAILED;
-    return send_filtered(x, held, &piece, more);
+    return send_filtered(native, held, &piece, more);
 }
 
-void ta_response_plain(ta_native_exchange *x, int status, const char *text)
+void ta_response_plain(ta_native_exchange *native, int status, const char *text)
 {
-    if (x->req == NULL || x->base.response_started)
+    if (native->req == NULL || native->base.response_started)
         return;
     static const ta_field fields[] = {
         TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8"),
@@ -253,16 +254,16 @@ void ta_response_plain(ta_native_exchange *x, int status, const char *text)
     };
     ta_response_head head = {
         .status = status,
-        .flags = TA_RESP_CLOSE | x->server->base_flags,
+        .flags = TA_RESP_CLOSE | native->server->base_flags,
         .fields = fields,
         .nfields = TA_COUNTOF(fields),
         .text = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"),
         .length = -1,
     };
-    ta_native_exchange_move(x, TA_RESPONSE_DONE);
-    ta_response_started(x, status);
-    (void)ta_resp_send(x->req, &head, ta_str_of(text, strlen(text)));
-    ta_waiters_wake(&x->in.readers);
+    ta_native_exchange_move(native, TA_RESPONSE_DONE);
+    ta_response_started(native, status);
+    (void)ta_resp_send(native->req, &head, ta_str_of(text, strlen(text)));
+    ta_waiters_wake(&native->in.readers);
 }
 
 /* -- respond ---------------------------------------------------------------------------------- */
@@ -274,61 +275,62 @@ typedef struct whole {
 } whole;
 
 /* Fields from a list of pairs.  0 or -1. */
-static int take_raw_headers(ta_native_exchange *x, whole *response, PyObject *raw_headers)
+static int take_raw_headers(ta_native_exchange *native, whole *response, PyObject *raw_headers)
 {
-    x->out.head.status = response->head.status;
-    if (ta_response_head_add(&x->out.head, raw_headers) < 0)
+    native->out.head.status = response->head.status;
+    if (ta_response_head_add(&native->out.head, raw_headers) < 0)
         return -1;
-    ta_response_head_suit(&x->out.head);
-    response->head = ta_fields_head(&x->out.head);
+    ta_response_head_suit(&native->out.head);
+    response->head = ta_fields_head(&native->out.head);
     return 0;
 }
 
 /* What the filters make of it; `given`: its fields are not in x->out.head yet.  As
  * ta_filters_body. */
-static ta_outcome filter_whole(ta_native_exchange *x, whole *response, bool given, PyObject **job)
+static ta_outcome filter_whole(ta_native_exchange *native, whole *response, bool given,
+                               PyObject **job)
 {
-    if (given && ta_fields_copy(&x->out.head, &response->head) != TA_OK) {
+    if (given && ta_fields_copy(&native->out.head, &response->head) != TA_OK) {
         PyErr_NoMemory();
         return TA_FAILED;
     }
-    ta_outcome outcome = ta_filters_start(x, response->head.status);
+    ta_outcome outcome = ta_filters_start(native, response->head.status);
     if (outcome == TA_WAITS)
-        outcome = ta_filters_body(x, &response->body, false, job);
-    response->head = ta_fields_head(&x->out.head);
+        outcome = ta_filters_body(native, &response->body, false, job);
+    response->head = ta_fields_head(&native->out.head);
     return outcome;
 }
 
 /* To the protocol.  TA_DONE, or TA_FAILED with RuntimeError: nothing was sent, another response may
  * come. */
-static ta_outcome send_whole(ta_native_exchange *x, whole *response)
+static ta_outcome send_whole(ta_native_exchange *native, whole *response)
 {
     ta_lender lender;
-    ta_native_exchange_move(x, TA_RESPONSE_DONE);
-    ta_response_started(x, response->head.status);
-    if (x->req == NULL)
+    ta_native_exchange_move(native, TA_RESPONSE_DONE);
+    ta_response_started(native, response->head.status);
+    if (native->req == NULL)
         return TA_DONE; /* the peer has gone: nobody to tell */
-    response->head.flags |= x->server->base_flags;
-    int rc = ta_resp_send_lent(x->req, &response->head, response->body.data,
+    response->head.flags |= native->server->base_flags;
+    int rc = ta_resp_send_lent(native->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {
-        ta_native_exchange_move(x, TA_RESPONSE_NONE);
-        ta_fields_clear(&x->out.head);
+        ta_native_exchange_move(native, TA_RESPONSE_NONE);
+        ta_fields_clear(&native->out.head);
         PyErr_Format(PyExc_RuntimeError, "Invalid response: status %d, %zu bytes",
                      response->head.status, response->body.data.len);
         return TA_FAILED;
     }
     /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
-    ta_buf_free(&x->out.packed);
-    if (x->in.readers.first != NULL)
-        ta_waiters_wake(&x->in.readers);
+    ta_buf_free(&native->out.packed);
+    if (native->in.readers.first != NULL)
+        ta_waiters_wake(&native->in.readers);
     return TA_DONE;
 }
 
 ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyObject *raw_headers,
                             const ta_piece *body, PyObject **awaitable)
 {
-    ta_native_exchange *x = ta_native_exchange_of(base);
+    ta_native_exchange *native = ta_native_exchange_of(base);
     whole response = {.head = *head, .body = *body};
     PyObject *job = NULL;
     ta_outcome outcome = TA_DONE;
@@ -336,18 +338,18 @@ ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyO
         PyErr_SetString(PyExc_RuntimeError, "The response has already been started.");
         return TA_FAILED;
     }
-    if (raw_headers != NULL && take_raw_headers(x, &response, raw_headers) < 0)
+    if (raw_headers != NULL && take_raw_headers(native, &response, raw_headers) < 0)
         outcome = TA_FAILED;
-    if (outcome == TA_DONE && x->out.filters != NULL && x->req != NULL)
-        outcome = filter_whole(x, &response, raw_headers == NULL, &job);
+    if (outcome == TA_DONE && native->out.filters != NULL && native->req != NULL)
+        outcome = filter_whole(native, &response, raw_headers == NULL, &job);
     if (TA_LIKELY(outcome == TA_DONE))
-        return send_whole(x, &response);
+        return send_whole(native, &response);
     if (outcome == TA_FAILED) {
-        ta_filters_drop(x);
-        ta_fields_clear(&x->out.head);
+        ta_filters_drop(native);
+        ta_fields_clear(&native->out.head);
         return TA_FAILED;
     }
-    ta_native_exchange_move(x, TA_RESPONSE_HELD);
-    *awaitable = ta_asgi_send_job(x, job);
+    ta_native_exchange_move(native, TA_RESPONSE_HELD);
+    *awaitable = ta_asgi_send_job(native, job);
     return *awaitable ? TA_WAITS : TA_FAILED;
 }

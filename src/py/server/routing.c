@@ -41,14 +41,14 @@ static ta_str below(ta_str path, ta_str root)
     return path;
 }
 
-static void begin(way *w, const ta_native_exchange *x)
+static void begin(way *w, const ta_native_exchange *native)
 {
-    w->x = x;
-    w->app = x->app;
-    w->root = x->server->root;
+    w->x = native;
+    w->app = native->app;
+    w->root = native->server->root;
     if (w->app->root_len > 0)
         w->root = ta_str_of(w->app->root, w->app->root_len);
-    w->path = below(x->base.path, w->root);
+    w->path = below(native->base.path, w->root);
     w->app_root = w->root;
     w->params = NULL;
     w->mounted = false;
@@ -115,14 +115,14 @@ static bool enter_mount(way *w, ta_app *app)
 
 /* -- answers ---------------------------------------------------------------------------------- */
 
-static ta_outcome answer(ta_native_exchange *x, const way *w, const ta_response_head *head,
+static ta_outcome answer(ta_native_exchange *native, const way *w, const ta_response_head *head,
                          ta_str body, PyObject **awaitable)
 {
-    ta_loop_state *ls = x->base.ls;
+    ta_loop_state *ls = native->base.ls;
     ta_piece piece = {body, NULL, NULL};
-    x->out.filters = w->app->filters;
+    native->out.filters = w->app->filters;
     ta_loop_state_enter(ls);
-    ta_outcome outcome = x->base.ops->respond(&x->base, head, NULL, &piece, awaitable);
+    ta_outcome outcome = native->base.ops->respond(&native->base, head, NULL, &piece, awaitable);
     ta_loop_state_leave(ls);
     return outcome;
 }
@@ -137,7 +137,7 @@ static ta_outcome answer_with(ta_native_exchange *x, const way *w, ta_fields *fi
     return outcome;
 }
 
-static bool refuse_method(ta_native_exchange *x, const way *w, PyObject **awaitable,
+static bool refuse_method(ta_native_exchange *native, const way *w, PyObject **awaitable,
                           ta_outcome *outcome)
 {
     ta_str allow;
@@ -153,7 +153,7 @@ static bool refuse_method(ta_native_exchange *x, const way *w, PyObject **awaita
         ta_fields_free(&fields);
         return false;
     }
-    *outcome = answer_with(x, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
+    *outcome = answer_with(native, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
     return true;
 }
 
@@ -216,20 +216,21 @@ static bool host_is_plain(ta_str host)
 }
 
 /* The URL of a redirect to `path`.  False: Python has to make it. */
-static bool redirect_url(const ta_native_exchange *x, ta_str path, char *url, size_t size,
+static bool redirect_url(const ta_native_exchange *native, ta_str path, char *url, size_t size,
                          size_t *len)
 {
-    ta_str host, query = x->base.query, value;
+    ta_str host, query = native->base.query, value;
     char *end = url + size;
-    if (x->asgi.watch != NULL || !ta_exchange_header(&x->base, "host", 4, &host) ||
+    if (native->asgi.watch != NULL || !ta_exchange_header(&native->base, "host", 4, &host) ||
         !host_is_plain(host) || path.len == 0 || path.ptr[0] != '/')
         return false;
-    if (x->server->proxy != NULL && ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value))
+    if (native->server->proxy != NULL &&
+        ta_exchange_header(&native->base, "x-forwarded-proto", 17, &value))
         return false;
     for (size_t i = 0; i < query.len; i++)
         if ((unsigned char)query.ptr[i] >= 0x80)
             return false; /* it may be no UTF-8, which URL does not forgive */
-    char *p = put_text(url, x->in.secure ? TA_STR("https://") : TA_STR("http://"));
+    char *p = put_text(url, native->in.secure ? TA_STR("https://") : TA_STR("http://"));
     p = put_text(p, host);
     p = put_quoted(p, end, path, true);
     if (p != NULL && query.len > 0 && p < end) {
@@ -260,11 +261,11 @@ static int is_wanted(const way *w, ta_str path)
 }
 
 /* 1: redirected, *outcome is set; 0: no route wants the other path; -1: Python decides. */
-static int redirect_slash(ta_native_exchange *x, const way *w, PyObject **awaitable,
+static int redirect_slash(ta_native_exchange *native, const way *w, PyObject **awaitable,
                           ta_outcome *outcome)
 {
     char url[MAX_LOCATION], small[MAX_LOCATION / 4];
-    ta_str path = x->base.path;
+    ta_str path = native->base.path;
     char *copy = small;
     size_t len;
     if (w->path.len == 1 && w->path.ptr[0] == '/')
@@ -283,12 +284,12 @@ static int redirect_slash(ta_native_exchange *x, const way *w, PyObject **awaita
     ta_fields fields;
     ta_fields_init(&fields);
     fields.status = 307;
-    if (wanted == 1 && (!redirect_url(x, path, url, sizeof url, &len) ||
+    if (wanted == 1 && (!redirect_url(native, path, url, sizeof url, &len) ||
                         ta_fields_add_length(&fields, 0) != TA_OK ||
                         ta_fields_add(&fields, TA_STR("location"), ta_str_of(url, len)) != TA_OK))
         wanted = -1;
     if (wanted == 1)
-        *outcome = answer_with(x, w, &fields, ta_str_of("", 0), awaitable);
+        *outcome = answer_with(native, w, &fields, ta_str_of("", 0), awaitable);
     else
         ta_fields_free(&fields);
     if (copy != small)
@@ -297,11 +298,11 @@ static int redirect_slash(ta_native_exchange *x, const way *w, PyObject **awaita
 }
 
 /* Nothing matches. */
-static bool refuse_path(ta_native_exchange *x, const way *w, PyObject **awaitable,
+static bool refuse_path(ta_native_exchange *native, const way *w, PyObject **awaitable,
                         ta_outcome *outcome)
 {
     if (w->app->redirect_slashes) {
-        int redirected = redirect_slash(x, w, awaitable, outcome);
+        int redirected = redirect_slash(native, w, awaitable, outcome);
         if (redirected != 0)
             return redirected > 0;
     }
@@ -318,7 +319,7 @@ static bool refuse_path(ta_native_exchange *x, const way *w, PyObject **awaitabl
         .text = TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
         .length = sizeof NOT_FOUND - 1,
     };
-    *outcome = answer(x, w, &head, TA_STR(NOT_FOUND), awaitable);
+    *outcome = answer(native, w, &head, TA_STR(NOT_FOUND), awaitable);
     return true;
 }
 
@@ -327,22 +328,22 @@ _Static_assert(sizeof NOT_FOUND - 1 == 22, "the content-length above");
 /* -- plans ------------------------------------------------------------------------------------ */
 
 /* The exchange is that of the matched entry from now on.  -1 with an exception. */
-static int settle(ta_native_exchange *x, way *w)
+static int settle(ta_native_exchange *native, way *w)
 {
-    ta_exchange *base = &x->base;
+    ta_exchange *base = &native->base;
     PyObject *router = w->app->router;
-    TA_ASSERT(x->in.place == TA_PLACE_NONE && w->match.nparams <= TA_EXCHANGE_MAX_PARAMS);
+    TA_ASSERT(native->in.place == TA_PLACE_NONE && w->match.nparams <= TA_EXCHANGE_MAX_PARAMS);
     TA_ASSERT(base->path_params == NULL && base->scope_items == NULL);
     if (w->mounted) {
-        x->in.root_len = (uint32_t)w->root.len;
-        x->in.app_root_len = (uint32_t)w->app_root.len;
-        ta_app *outer = x->app;
-        x->app = (ta_app *)Py_NewRef((PyObject *)w->app);
+        native->in.root_len = (uint32_t)w->root.len;
+        native->in.app_root_len = (uint32_t)w->app_root.len;
+        ta_app *outer = native->app;
+        native->app = (ta_app *)Py_NewRef((PyObject *)w->app);
         Py_DECREF(outer);
     }
-    x->out.filters = x->app->filters;
-    x->in.place = w->mounted ? TA_PLACE_MOUNTED : TA_PLACE_ROUTE;
-    x->in.entry = w->match.index;
+    native->out.filters = native->app->filters;
+    native->in.place = w->mounted ? TA_PLACE_MOUNTED : TA_PLACE_ROUTE;
+    native->in.entry = w->match.index;
     base->nparams = w->match.nparams;
     for (uint32_t i = 0; i < w->match.nparams; i++)
         base->param_values[i] = w->match.values[i];
@@ -360,14 +361,14 @@ static int settle(ta_native_exchange *x, way *w)
     return 0;
 }
 
-static ta_outcome run_plan(ta_native_exchange *x, way *w, PyObject *plan, PyObject **run)
+static ta_outcome run_plan(ta_native_exchange *native, way *w, PyObject *plan, PyObject **run)
 {
-    ta_loop_state *ls = x->base.ls;
-    if (settle(x, w) < 0)
+    ta_loop_state *ls = native->base.ls;
+    if (settle(native, w) < 0)
         return TA_FAILED;
     ta_loop_state_enter(ls);
     ls->direct = true;
-    ta_outcome outcome = ta_plan_run_native(x->st, plan, &x->base, run);
+    ta_outcome outcome = ta_plan_run_native(native->st, plan, &native->base, run);
     ls->direct = false;
     ta_loop_state_leave(ls);
     return outcome;
@@ -378,34 +379,34 @@ static bool is_app(const ta_native_exchange *x, PyObject *target)
     return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
-bool ta_routing_run(ta_native_exchange *x, PyObject **run, ta_outcome *outcome)
+bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outcome)
 {
     way w;
     bool taken = false;
-    begin(&w, x);
+    begin(&w, native);
     ta_route_found found = find(&w, w.path, &w.match);
     PyObject *target = NULL;
     for (unsigned depth = 0; found == TA_FOUND_FULL; depth++) {
         target = ta_router_target(w.app->router, w.match.index);
-        if (TA_LIKELY(!is_app(x, target)))
+        if (TA_LIKELY(!is_app(native, target)))
             break;
         if (depth == MAX_MOUNTS || !enter_mount(&w, (ta_app *)target))
             goto done;
         found = find(&w, w.path, &w.match);
     }
-    if (found == TA_FOUND_FULL && !ta_plan_check(x->st, target))
+    if (found == TA_FOUND_FULL && !ta_plan_check(native->st, target))
         goto done;
     if (found == TA_FOUND_ASK || found == TA_FOUND_GAVE_UP)
         goto done;
-    if (w.app->filters != NULL && !ta_filters_admit(w.app->filters, x))
+    if (w.app->filters != NULL && !ta_filters_admit(w.app->filters, native))
         goto done;
     if (TA_LIKELY(found == TA_FOUND_FULL)) {
         taken = true;
-        *outcome = run_plan(x, &w, target, run);
+        *outcome = run_plan(native, &w, target, run);
     } else if (found == TA_FOUND_PARTIAL) {
-        taken = refuse_method(x, &w, run, outcome);
+        taken = refuse_method(native, &w, run, outcome);
     } else {
-        taken = refuse_path(x, &w, run, outcome);
+        taken = refuse_path(native, &w, run, outcome);
     }
 done:
     Py_XDECREF(w.params);

@@ -35,14 +35,14 @@ static PyObject *header_name(ta_server *server, ta_str name)
     return made;
 }
 
-static PyObject *header_list(ta_native_exchange *x)
+static PyObject *header_list(ta_native_exchange *native)
 {
-    const ta_exchange *base = &x->base;
+    const ta_exchange *base = &native->base;
     PyObject *list = PyList_New(base->nheaders);
     if (list == NULL)
         return NULL;
     for (uint32_t i = 0; i < base->nheaders; i++) {
-        PyObject *name = header_name(x->server, base->headers[i].name);
+        PyObject *name = header_name(native->server, base->headers[i].name);
         PyObject *value = name ? bytes_of(base->headers[i].value) : NULL;
         PyObject *pair = value ? PyTuple_New(2) : NULL;
         if (pair == NULL) {
@@ -85,13 +85,14 @@ static PyObject *local_address(ta_native_exchange *x)
     return address(host, port);
 }
 
-PyObject *ta_scope_client(ta_native_exchange *x)
+PyObject *ta_scope_client(ta_native_exchange *native)
 {
     PyObject *client = NULL, *res = NULL;
-    if (x->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
-        client = Py_XNewRef(PyDict_GetItemWithError(x->base.scope_dict, x->st->names.client));
+    if (native->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
+        client =
+            Py_XNewRef(PyDict_GetItemWithError(native->base.scope_dict, native->st->names.client));
     if (client == NULL && !PyErr_Occurred())
-        client = ta_scope_peer(x);
+        client = ta_scope_peer(native);
     if (client == NULL)
         return NULL;
     if (PyTuple_Check(client) && PyTuple_GET_SIZE(client) == 2)
@@ -113,22 +114,22 @@ static int put(PyObject *dict, PyObject *key, PyObject *value)
     return rc;
 }
 
-static PyObject *method_text(ta_native_exchange *x)
+static PyObject *method_text(ta_native_exchange *native)
 {
-    const ta_names_state *n = &x->st->names;
-    switch (x->base.method_id) {
+    const ta_names_state *names = &native->st->names;
+    switch (native->base.method_id) {
     case TA_METHOD_GET:
-        return Py_NewRef(n->GET);
+        return Py_NewRef(names->GET);
     case TA_METHOD_HEAD:
-        return Py_NewRef(n->HEAD);
+        return Py_NewRef(names->HEAD);
     case TA_METHOD_POST:
-        return Py_NewRef(n->POST);
+        return Py_NewRef(names->POST);
     case TA_METHOD_PUT:
-        return Py_NewRef(n->PUT);
+        return Py_NewRef(names->PUT);
     case TA_METHOD_DELETE:
-        return Py_NewRef(n->DELETE);
+        return Py_NewRef(names->DELETE);
     default:
-        return ta_scope_text(x->base.method);
+        return ta_scope_text(native->base.method);
     }
 }
 
@@ -148,61 +149,61 @@ bool ta_scope_is_proxied(const ta_native_exchange *x)
 }
 
 /* Who the client is according to a proxy in front of us, or to a test. */
-static int correct(ta_native_exchange *x, PyObject *scope)
+static int correct(ta_native_exchange *native, PyObject *scope)
 {
     int rc = 0;
-    if (TA_UNLIKELY(x->asgi.watch != NULL)) {
-        ta_loop_state_enter(x->base.ls);
-        rc = ta_test_observer_scope(x, scope);
-        ta_loop_state_leave(x->base.ls);
+    if (TA_UNLIKELY(native->asgi.watch != NULL)) {
+        ta_loop_state_enter(native->base.ls);
+        rc = ta_test_observer_scope(native, scope);
+        ta_loop_state_leave(native->base.ls);
     }
     if (rc < 0)
         return -1;
-    if (!ta_scope_is_proxied(x))
+    if (!ta_scope_is_proxied(native))
         return 0;
-    ta_loop_state_enter(x->base.ls);
-    PyObject *res = PyObject_CallOneArg(x->server->proxy, scope);
-    ta_loop_state_leave(x->base.ls);
+    ta_loop_state_enter(native->base.ls);
+    PyObject *res = PyObject_CallOneArg(native->server->proxy, scope);
+    ta_loop_state_leave(native->base.ls);
     Py_XDECREF(res);
     return res ? 0 : -1;
 }
 
 /* What a server tells any ASGI application. */
-static PyObject *plain_scope(ta_native_exchange *x)
+static PyObject *plain_scope(ta_native_exchange *native)
 {
-    const ta_names_state *n = &x->st->names;
-    ta_server *server = x->server;
+    const ta_names_state *names = &native->st->names;
+    ta_server *server = native->server;
     PyObject *scope = PyDict_New();
     if (scope == NULL)
         return NULL;
-    if (PyDict_SetItem(scope, n->type, n->http) < 0 ||
-        put(scope, n->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
-        PyDict_SetItem(scope, n->http_version, version_text(x)) < 0 ||
-        put(scope, n->server, local_address(x)) < 0 ||
-        put(scope, n->client, ta_scope_peer(x)) < 0 ||
-        PyDict_SetItem(scope, n->scheme, x->in.secure ? n->https : n->http) < 0 ||
-        PyDict_SetItem(scope, n->root_path, server->root_path) < 0 ||
-        put(scope, n->headers, header_list(x)) < 0 ||
-        (server->state != NULL && put(scope, n->state, PyDict_Copy(server->state)) < 0) ||
-        put(scope, n->method, method_text(x)) < 0 ||
-        put(scope, n->path, ta_scope_text(x->base.path)) < 0 ||
-        put(scope, n->raw_path, bytes_of(x->in.raw_path)) < 0 ||
-        put(scope, n->query_string, bytes_of(x->base.query)) < 0 ||
-        (x->app->pathsend &&
-         put(scope, n->extensions, Py_BuildValue("{O{}}", n->turboapi_pathsend)) < 0) ||
-        (x->ws != NULL && ta_websocket_scope(x, scope) < 0) || correct(x, scope) < 0)
+    if (PyDict_SetItem(scope, names->type, names->http) < 0 ||
+        put(scope, names->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
+        PyDict_SetItem(scope, names->http_version, version_text(native)) < 0 ||
+        put(scope, names->server, local_address(native)) < 0 ||
+        put(scope, names->client, ta_scope_peer(native)) < 0 ||
+        PyDict_SetItem(scope, names->scheme, native->in.secure ? names->https : names->http) < 0 ||
+        PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
+        put(scope, names->headers, header_list(native)) < 0 ||
+        (server->state != NULL && put(scope, names->state, PyDict_Copy(server->state)) < 0) ||
+        put(scope, names->method, method_text(native)) < 0 ||
+        put(scope, names->path, ta_scope_text(native->base.path)) < 0 ||
+        put(scope, names->raw_path, bytes_of(native->in.raw_path)) < 0 ||
+        put(scope, names->query_string, bytes_of(native->base.query)) < 0 ||
+        (native->app->pathsend &&
+         put(scope, names->extensions, Py_BuildValue("{O{}}", names->turboapi_pathsend)) < 0) ||
+        (native->ws != NULL && ta_websocket_scope(native, scope) < 0) || correct(native, scope) < 0)
         Py_CLEAR(scope);
     return scope;
 }
 
 PyObject *ta_scope_path_params(ta_exchange *base)
 {
-    ta_native_exchange *x = ta_native_exchange_of(base);
+    ta_native_exchange *native = ta_native_exchange_of(base);
     if (base->path_params == NULL) {
-        if (x->in.place != TA_PLACE_NONE) {
-            ta_match match = {.index = x->in.entry, .nparams = base->nparams};
+        if (native->in.place != TA_PLACE_NONE) {
+            ta_match match = {.index = native->in.entry, .nparams = base->nparams};
             memcpy(match.values, base->param_values, base->nparams * sizeof *match.values);
-            base->path_params = ta_router_path_params(x->app->router, &match);
+            base->path_params = ta_router_path_params(native->app->router, &match);
         } else {
             base->path_params = PyDict_New();
         }
@@ -211,31 +212,33 @@ PyObject *ta_scope_path_params(ta_exchange *base)
 }
 
 /* What mounts tell those below them. */
-static int mounted_scope(ta_native_exchange *x, PyObject *scope)
+static int mounted_scope(ta_native_exchange *native, PyObject *scope)
 {
-    const ta_names_state *n = &x->st->names;
-    ta_str path = x->base.path;
-    ta_str root = ta_str_of(path.ptr, TA_MIN(x->in.root_len, path.len));
-    ta_str app_root = ta_str_of(path.ptr, TA_MIN(x->in.app_root_len, path.len));
-    if (put(scope, n->root_path, ta_scope_text(root)) < 0)
+    const ta_names_state *names = &native->st->names;
+    ta_str path = native->base.path;
+    ta_str root = ta_str_of(path.ptr, TA_MIN(native->in.root_len, path.len));
+    ta_str app_root = ta_str_of(path.ptr, TA_MIN(native->in.app_root_len, path.len));
+    if (put(scope, names->root_path, ta_scope_text(root)) < 0)
         return -1;
-    return put(scope, n->app_root_path, ta_scope_text(app_root));
+    return put(scope, names->app_root_path, ta_scope_text(app_root));
 }
 
 PyObject *ta_scope_of(ta_exchange *base)
 {
-    ta_native_exchange *x = ta_native_exchange_of(base);
+    ta_native_exchange *native = ta_native_exchange_of(base);
     if (base->scope_dict != NULL)
         return Py_NewRef(base->scope_dict);
-    PyObject *scope = plain_scope(x);
+    PyObject *scope = plain_scope(native);
     if (scope == NULL)
         return NULL;
-    if (x->in.place != TA_PLACE_NONE) {
-        const ta_names_state *n = &x->st->names;
-        if ((x->app->scope_items != NULL && PyDict_Update(scope, x->app->scope_items) < 0) ||
-            (x->app->root_len > 0 && PyDict_SetItem(scope, n->root_path, x->app->root_path) < 0) ||
-            (x->in.place == TA_PLACE_MOUNTED && mounted_scope(x, scope) < 0) ||
-            put(scope, n->path_params, ta_scope_path_params(base)) < 0 ||
+    if (native->in.place != TA_PLACE_NONE) {
+        const ta_names_state *names = &native->st->names;
+        if ((native->app->scope_items != NULL &&
+             PyDict_Update(scope, native->app->scope_items) < 0) ||
+            (native->app->root_len > 0 &&
+             PyDict_SetItem(scope, names->root_path, native->app->root_path) < 0) ||
+            (native->in.place == TA_PLACE_MOUNTED && mounted_scope(native, scope) < 0) ||
+            put(scope, names->path_params, ta_scope_path_params(base)) < 0 ||
             (base->scope_items != NULL && PyDict_Update(scope, base->scope_items) < 0)) {
             Py_DECREF(scope);
             return NULL;

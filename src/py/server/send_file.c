@@ -58,17 +58,17 @@ bool ta_send_file_is(ta_state *st, PyObject *response)
 }
 
 /* scope["extensions"]["http.response.pathsend"] = {}.  0 or -1. */
-static int offer_pathsend(const ta_names_state *n, PyObject *scope)
+static int offer_pathsend(const ta_names_state *names, PyObject *scope)
 {
     PyObject *extensions = NULL, *offer = NULL, *empty = NULL;
     int rc = -1;
-    if (PyDict_GetItemRef(scope, n->extensions, &extensions) < 0)
+    if (PyDict_GetItemRef(scope, names->extensions, &extensions) < 0)
         return -1;
     /* Copied: it is shared with the scope that Python has. */
     offer = extensions != NULL && PyDict_Check(extensions) ? PyDict_Copy(extensions) : PyDict_New();
     empty = offer ? PyDict_New() : NULL;
-    if (empty != NULL && PyDict_SetItem(offer, n->http_response_pathsend, empty) == 0)
-        rc = PyDict_SetItem(scope, n->extensions, offer);
+    if (empty != NULL && PyDict_SetItem(offer, names->http_response_pathsend, empty) == 0)
+        rc = PyDict_SetItem(scope, names->extensions, offer);
     Py_XDECREF(empty);
     Py_XDECREF(offer);
     Py_XDECREF(extensions);
@@ -79,17 +79,17 @@ static int offer_pathsend(const ta_names_state *n, PyObject *scope)
  * Nothing is between the response and us, so that it may send the file by its path.  The scope of
  * the request does not say so: the application may use that with a send of its own.
  */
-PyObject *ta_send_file_call(ta_native_exchange *x, PyObject *response)
+PyObject *ta_send_file_call(ta_native_exchange *native, PyObject *response)
 {
-    PyObject *own = ta_scope_of(&x->base), *res = NULL;
+    PyObject *own = ta_scope_of(&native->base), *res = NULL;
     PyObject *scope = own ? PyDict_Copy(own) : NULL;
     Py_XDECREF(own);
     if (scope == NULL)
         return NULL;
-    if (offer_pathsend(&x->st->names, scope) < 0)
+    if (offer_pathsend(&native->st->names, scope) < 0)
         goto done;
-    PyObject *receive = ta_asgi_io_receive(&x->base);
-    PyObject *send = receive ? ta_asgi_io_send(&x->base) : NULL;
+    PyObject *receive = ta_asgi_io_receive(&native->base);
+    PyObject *send = receive ? ta_asgi_io_send(&native->base) : NULL;
     if (send != NULL) {
         PyObject *args[] = {NULL, scope, receive, send};
         res = PyObject_Vectorcall(response, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);

@@ -53,17 +53,17 @@ static void on_request(void *ctx, ta_req *req)
 {
     ta_server *server = ctx;
     TA_ASSERT(req->user == NULL && ta_loop_state_is_ours(server->ls));
-    ta_native_exchange *x = ta_native_exchange_new(server, req);
-    req->user = x;
+    ta_native_exchange *native = ta_native_exchange_new(server, req);
+    req->user = native;
     server->served++;
-    if (x == NULL) {
+    if (native == NULL) {
         ta_loop_state_unhandled(server->ls, "A request could not be taken");
         ta_resp_abort(req);
         return;
     }
     server->active++;
-    if (TA_UNLIKELY(req->upgrade) && wants_websocket(x)) {
-        int rc = ta_websocket_open(x);
+    if (TA_UNLIKELY(req->upgrade) && wants_websocket(native)) {
+        int rc = ta_websocket_open(native);
         if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
             ta_loop_state_unhandled(server->ls, "A WebSocket could not be opened");
             ta_resp_abort(req);
@@ -71,7 +71,7 @@ static void on_request(void *ctx, ta_req *req)
         if (rc <= 0)
             return;
     }
-    ta_dispatch_start(x); /* req->user keeps x: there is no on_close from within */
+    ta_dispatch_start(native); /* req->user keeps x: there is no on_close from within */
 }
 
 static void on_body(ta_req *req)
@@ -83,12 +83,12 @@ static void on_body(ta_req *req)
 
 static void on_drain(ta_req *req)
 {
-    ta_native_exchange *x = exchange_of(req);
-    if (x == NULL)
+    ta_native_exchange *native = exchange_of(req);
+    if (native == NULL)
         return;
-    if (x->ws != NULL)
-        ta_websocket_drained(x);
-    ta_waiters_wake(&x->out.writers);
+    if (native->ws != NULL)
+        ta_websocket_drained(native);
+    ta_waiters_wake(&native->out.writers);
 }
 
 static void on_raw(ta_req *req, const char *data, size_t len)
@@ -100,31 +100,31 @@ static void on_raw(ta_req *req, const char *data, size_t len)
 
 static void on_disconnect(ta_req *req)
 {
-    ta_native_exchange *x = exchange_of(req);
-    if (x == NULL)
+    ta_native_exchange *native = exchange_of(req);
+    if (native == NULL)
         return;
-    ta_peer_went_silent(&x->peer);
-    if (x->ws != NULL) {
-        ta_websocket_gone(x);
+    ta_peer_went_silent(&native->peer);
+    if (native->ws != NULL) {
+        ta_websocket_gone(native);
         return;
     }
-    ta_streaming_response_left(x);
-    ta_waiters_wake(&x->in.readers);
-    ta_waiters_wake(&x->out.writers);
+    ta_streaming_response_left(native);
+    ta_waiters_wake(&native->in.readers);
+    ta_waiters_wake(&native->out.writers);
 }
 
 static void on_close(ta_req *req)
 {
-    ta_native_exchange *x = exchange_of(req);
+    ta_native_exchange *native = exchange_of(req);
     req->user = NULL;
-    if (x == NULL)
+    if (native == NULL)
         return;
-    ta_loop_state *ls = x->base.ls;
-    TA_ASSERT(x->server->active > 0);
-    x->server->active--;
-    ta_native_exchange_closed(x);
+    ta_loop_state *ls = native->base.ls;
+    TA_ASSERT(native->server->active > 0);
+    native->server->active--;
+    ta_native_exchange_closed(native);
     ta_loop_state_enter(ls); /* destructors of whatever the request had */
-    Py_DECREF(x);
+    Py_DECREF(native);
     ta_loop_state_leave(ls);
 }
 
@@ -353,22 +353,22 @@ static PyObject *server_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static int server_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_server *s = (ta_server *)self;
+    ta_server *server = (ta_server *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(s->selector);
-    Py_VISIT((PyObject *)s->app);
-    Py_VISIT(s->logger);
-    Py_VISIT(s->proxy);
-    Py_VISIT(s->watch);
-    Py_VISIT(s->access);
-    int rc = ta_access_log_traverse(s->access_log, visit, arg);
+    Py_VISIT(server->selector);
+    Py_VISIT((PyObject *)server->app);
+    Py_VISIT(server->logger);
+    Py_VISIT(server->proxy);
+    Py_VISIT(server->watch);
+    Py_VISIT(server->access);
+    int rc = ta_access_log_traverse(server->access_log, visit, arg);
     if (rc != 0)
         return rc;
-    Py_VISIT(s->state);
-    Py_VISIT(s->asgi_info);
-    Py_VISIT(s->ws_info);
-    Py_VISIT(s->ws_extensions);
-    Py_VISIT(s->on_done);
+    Py_VISIT(server->state);
+    Py_VISIT(server->asgi_info);
+    Py_VISIT(server->ws_info);
+    Py_VISIT(server->ws_extensions);
+    Py_VISIT(server->on_done);
     return 0;
 }
 
@@ -384,40 +384,40 @@ static void server_finalize(PyObject *self)
 
 static int server_clear(PyObject *self)
 {
-    ta_server *s = (ta_server *)self;
+    ta_server *server = (ta_server *)self;
     server_finalize(self);
-    Py_CLEAR(s->app);
-    Py_CLEAR(s->logger);
-    Py_CLEAR(s->proxy);
-    Py_CLEAR(s->watch);
-    Py_CLEAR(s->access);
-    ta_access_log *log = s->access_log;
-    s->access_log = NULL;
+    Py_CLEAR(server->app);
+    Py_CLEAR(server->logger);
+    Py_CLEAR(server->proxy);
+    Py_CLEAR(server->watch);
+    Py_CLEAR(server->access);
+    ta_access_log *log = server->access_log;
+    server->access_log = NULL;
     ta_access_log_free(log);
-    Py_CLEAR(s->state);
-    Py_CLEAR(s->on_done);
+    Py_CLEAR(server->state);
+    Py_CLEAR(server->on_done);
     return 0;
 }
 
 static void server_dealloc(PyObject *self)
 {
-    ta_server *s = (ta_server *)self;
+    ta_server *server = (ta_server *)self;
     PyTypeObject *type = Py_TYPE(self);
     if (PyObject_CallFinalizerFromDealloc(self) < 0)
         return; /* somebody has it again */
     PyObject_GC_UnTrack(self);
     (void)server_clear(self);
     /* An exchange and a Task of one keep the server. */
-    TA_ASSERT(s->active == 0 && s->tasks == 0 && s->http == NULL);
-    Py_CLEAR(s->asgi_info);
-    Py_CLEAR(s->ws_info);
-    Py_CLEAR(s->ws_extensions);
-    Py_CLEAR(s->access_format);
-    Py_CLEAR(s->root_path);
-    Py_CLEAR(s->selector);
-    ta_gzip_free(s->gzip);
-    for (size_t i = 0; i < TA_COUNTOF(s->names); i++)
-        Py_CLEAR(s->names[i]);
+    TA_ASSERT(server->active == 0 && server->tasks == 0 && server->http == NULL);
+    Py_CLEAR(server->asgi_info);
+    Py_CLEAR(server->ws_info);
+    Py_CLEAR(server->ws_extensions);
+    Py_CLEAR(server->access_format);
+    Py_CLEAR(server->root_path);
+    Py_CLEAR(server->selector);
+    ta_gzip_free(server->gzip);
+    for (size_t i = 0; i < TA_COUNTOF(server->names); i++)
+        Py_CLEAR(server->names[i]);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -428,24 +428,26 @@ static PyObject *or_null(PyObject *obj)
 }
 
 /* ASGI's versions and what we offer besides. */
-static int make_infos(ta_server *s, const char *spec_version)
+static int make_infos(ta_server *server, const char *spec_version)
 {
-    s->asgi_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", spec_version);
-    s->access_format = PyUnicode_FromString("%s - \"%s %s HTTP/%s\" %d");
-    s->errors_on_send = strcmp(spec_version, "2.4") >= 0;
-    s->ws_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
-    s->ws_extensions = Py_BuildValue("{s:{}}", "websocket.http.response");
-    return s->asgi_info && s->access_format && s->ws_info && s->ws_extensions ? 0 : -1;
+    server->asgi_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", spec_version);
+    server->access_format = PyUnicode_FromString("%s - \"%s %s HTTP/%s\" %d");
+    server->errors_on_send = strcmp(spec_version, "2.4") >= 0;
+    server->ws_info = Py_BuildValue("{s:s,s:s}", "version", "3.0", "spec_version", "2.4");
+    server->ws_extensions = Py_BuildValue("{s:{}}", "websocket.http.response");
+    return server->asgi_info && server->access_format && server->ws_info && server->ws_extensions
+               ? 0
+               : -1;
 }
 
-static int take_root(ta_server *s, PyObject *root_path)
+static int take_root(ta_server *server, PyObject *root_path)
 {
     Py_ssize_t len;
-    s->root_path = root_path ? Py_NewRef(root_path) : PyUnicode_FromString("");
-    const char *utf8 = s->root_path ? PyUnicode_AsUTF8AndSize(s->root_path, &len) : NULL;
+    server->root_path = root_path ? Py_NewRef(root_path) : PyUnicode_FromString("");
+    const char *utf8 = server->root_path ? PyUnicode_AsUTF8AndSize(server->root_path, &len) : NULL;
     if (utf8 == NULL)
         return -1;
-    s->root = ta_str_of(utf8, (size_t)len);
+    server->root = ta_str_of(utf8, (size_t)len);
     return 0;
 }
 
@@ -574,20 +576,20 @@ error:
 
 static PyObject *get_count(PyObject *self, void *closure)
 {
-    ta_server *s = (ta_server *)self;
+    ta_server *server = (ta_server *)self;
     size_t connections;
     switch ((intptr_t)closure) {
     case 0:
-        return PyLong_FromUnsignedLongLong(s->served);
+        return PyLong_FromUnsignedLongLong(server->served);
     case 1:
-        return PyLong_FromUnsignedLongLong(s->active);
+        return PyLong_FromUnsignedLongLong(server->active);
     case 2:
         Py_BEGIN_CRITICAL_SECTION(self);
-        connections = s->http ? ta_http_server_connections(s->http) : 0;
+        connections = server->http ? ta_http_server_connections(server->http) : 0;
         Py_END_CRITICAL_SECTION();
         return PyLong_FromSize_t(connections);
     default:
-        return PyLong_FromUnsignedLongLong(s->tasks);
+        return PyLong_FromUnsignedLongLong(server->tasks);
     }
 }
 

@@ -55,14 +55,14 @@ void ta_shutdown_told(ta_native_exchange *x)
 }
 
 /* The client counts as gone from now on. */
-static void tell(ta_native_exchange *x)
+static void tell(ta_native_exchange *native)
 {
-    ta_shutdown_told(x);
-    if (x->out.stream != NULL) {
-        ta_end_hears(&x->asgi.end);
-        ta_streaming_response_left(x);
+    ta_shutdown_told(native);
+    if (native->out.stream != NULL) {
+        ta_end_hears(&native->asgi.end);
+        ta_streaming_response_left(native);
     }
-    ta_waiters_wake(&x->in.readers);
+    ta_waiters_wake(&native->in.readers);
 }
 
 static void cancel(ta_native_exchange *x)
@@ -75,22 +75,22 @@ static void cancel(ta_native_exchange *x)
 }
 
 /* Whether it is a stream that is told now. */
-static bool look(ta_native_exchange *x, uint64_t now, uint64_t grace)
+static bool look(ta_native_exchange *native, uint64_t now, uint64_t grace)
 {
-    bool stream = is_stream(x);
-    if (ta_end_is_due(x->asgi.end)) {
-        if ((stream || x->ws != NULL) && ta_work_has_task(x->asgi.work) &&
-            x->asgi.end != TA_END_TOLD && now - x->asgi.since >= DEAF_MS)
-            cancel(x);
+    bool stream = is_stream(native);
+    if (ta_end_is_due(native->asgi.end)) {
+        if ((stream || native->ws != NULL) && ta_work_has_task(native->asgi.work) &&
+            native->asgi.end != TA_END_TOLD && now - native->asgi.since >= DEAF_MS)
+            cancel(native);
         return false;
     }
-    if (x->ws != NULL) {
-        ta_websocket_told(x);
+    if (native->ws != NULL) {
+        ta_websocket_told(native);
         return false;
     }
-    if (x->base.response_started && (!stream || now - x->asgi.since < grace))
+    if (native->base.response_started && (!stream || now - native->asgi.since < grace))
         return false;
-    tell(x);
+    tell(native);
     return stream;
 }
 
@@ -119,10 +119,10 @@ void ta_shutdown_begin(ta_server *server, int64_t grace_ms)
     PyObject *list = open_exchanges(server);
     uint64_t now = ta_loop_refresh(server->ls->loop);
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
-        ta_native_exchange *x = (ta_native_exchange *)PyList_GET_ITEM(list, i);
-        x->asgi.since = now;
-        if (x->ws != NULL)
-            ta_websocket_shut_down(x);
+        ta_native_exchange *native = (ta_native_exchange *)PyList_GET_ITEM(list, i);
+        native->asgi.since = now;
+        if (native->ws != NULL)
+            ta_websocket_shut_down(native);
     }
     Py_XDECREF(list);
     if (grace_ms < 0)
@@ -139,12 +139,12 @@ PyObject *ta_shutdown_pending(ta_server *server)
     if (list == NULL)
         return PyErr_NoMemory();
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        const ta_native_exchange *x = (ta_native_exchange *)PyList_GET_ITEM(list, i);
-        bool runs = ta_work_has_task(x->asgi.work);
+        const ta_native_exchange *native = (ta_native_exchange *)PyList_GET_ITEM(list, i);
+        bool runs = ta_work_has_task(native->asgi.work);
         running += runs;
-        if (x->ws != NULL)
-            websockets += runs || x->req != NULL;
-        else if (is_stream(x))
+        if (native->ws != NULL)
+            websockets += runs || native->req != NULL;
+        else if (is_stream(native))
             streams++;
         else
             requests++;

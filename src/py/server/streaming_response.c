@@ -44,22 +44,22 @@ struct ta_streamer {
 
 static void cancel_later(ta_defer *defer)
 {
-    ta_streamer *s = TA_CONTAINER_OF(defer, ta_streamer, leaving);
-    ta_native_exchange *x = s->x;
-    TA_ASSERT(x->out.stream == s && !s->cancelled);
-    if (!ta_loop_state_may_start(x->base.ls)) { /* a Task runs, and maybe this one */
-        ta_loop_defer(x->base.ls->loop, defer);
+    ta_streamer *streamer = TA_CONTAINER_OF(defer, ta_streamer, leaving);
+    ta_native_exchange *native = streamer->x;
+    TA_ASSERT(native->out.stream == streamer && !streamer->cancelled);
+    if (!ta_loop_state_may_start(native->base.ls)) { /* a Task runs, and maybe this one */
+        ta_loop_defer(native->base.ls->loop, defer);
         return;
     }
-    Py_INCREF(s);
-    s->cancelled = true;
-    ta_loop_state_enter(x->base.ls);
-    PyObject *res = PyObject_CallMethodNoArgs(s->task, x->st->names.cancel);
-    ta_loop_state_leave(x->base.ls);
+    Py_INCREF(streamer);
+    streamer->cancelled = true;
+    ta_loop_state_enter(native->base.ls);
+    PyObject *res = PyObject_CallMethodNoArgs(streamer->task, native->st->names.cancel);
+    ta_loop_state_leave(native->base.ls);
     if (res == NULL)
-        ta_loop_state_unhandled(x->base.ls, "Exception while a stream was cancelled");
+        ta_loop_state_unhandled(native->base.ls, "Exception while a stream was cancelled");
     Py_XDECREF(res);
-    Py_DECREF(s);
+    Py_DECREF(streamer);
 }
 
 void ta_streaming_response_left(ta_native_exchange *x)
@@ -72,36 +72,36 @@ void ta_streaming_response_left(ta_native_exchange *x)
 }
 
 /* Nothing is sent from here on. */
-static void end_iteration(ta_streamer *s)
+static void end_iteration(ta_streamer *streamer)
 {
-    if (s->x->out.stream == s) {
-        ta_loop *loop = s->x->base.ls->loop;
-        s->x->out.stream = NULL;
-        ta_loop_undefer(loop, &s->leaving);
+    if (streamer->x->out.stream == streamer) {
+        ta_loop *loop = streamer->x->base.ls->loop;
+        streamer->x->out.stream = NULL;
+        ta_loop_undefer(loop, &streamer->leaving);
         if (loop != NULL) /* else it is closed, and has forgotten them */
-            ta_timer_cancel(ta_loop_timers(loop), &s->timer);
+            ta_timer_cancel(ta_loop_timers(loop), &streamer->timer);
     }
-    if (s->ahead != NULL) {
-        ta_prefetch *ahead = s->ahead;
+    if (streamer->ahead != NULL) {
+        ta_prefetch *ahead = streamer->ahead;
         PyObject *exc = PyErr_GetRaisedException(); /* maybe we are freed */
-        s->ahead = NULL;
+        streamer->ahead = NULL;
         ta_prefetch_drop(ahead);
         ta_exc_restore(exc);
     }
-    Py_CLEAR(s->iterator);
-    Py_CLEAR(s->piece);
-    Py_CLEAR(s->exc);
-    Py_CLEAR(s->task);
-    Py_CLEAR(s->ping);
+    Py_CLEAR(streamer->iterator);
+    Py_CLEAR(streamer->piece);
+    Py_CLEAR(streamer->exc);
+    Py_CLEAR(streamer->task);
+    Py_CLEAR(streamer->ping);
 }
 
 /* 1: it was us who cancelled the task, and nobody else, which is taken back; 0; -1: exception. */
-static int take_back(ta_streamer *s)
+static int take_back(ta_streamer *streamer)
 {
-    if (TA_LIKELY(!s->cancelled))
+    if (TA_LIKELY(!streamer->cancelled))
         return 0;
-    s->cancelled = false;
-    PyObject *others = PyObject_CallMethodNoArgs(s->task, s->x->st->names.uncancel);
+    streamer->cancelled = false;
+    PyObject *others = PyObject_CallMethodNoArgs(streamer->task, streamer->x->st->names.uncancel);
     if (others == NULL)
         return -1;
     long n = PyLong_AsLong(others);
@@ -112,54 +112,55 @@ static int take_back(ta_streamer *s)
 /* -- pings -------------------------------------------------------------------------------------
  */
 
-static void send_ping(ta_streamer *s)
+static void send_ping(ta_streamer *streamer)
 {
-    ta_native_exchange *x = s->x;
+    ta_native_exchange *native = streamer->x;
     PyObject *job = NULL;
     ta_outcome outcome = TA_DONE;
-    if (x->peer != TA_PEER_GONE)
-        outcome = ta_response_piece(x, ta_piece_bytes(s->ping), true, &job);
+    if (native->peer != TA_PEER_GONE)
+        outcome = ta_response_piece(native, ta_piece_bytes(streamer->ping), true, &job);
     if (job != NULL) { /* so few bytes need no thread */
         PyObject *none = PyObject_CallNoArgs(job);
-        outcome = none ? ta_response_job(x, job) : TA_FAILED;
+        outcome = none ? ta_response_job(native, job) : TA_FAILED;
         Py_XDECREF(none);
         Py_DECREF(job);
     }
     if (outcome == TA_FAILED)
-        ta_loop_state_unhandled(x->base.ls, "Exception while a stream was kept alive");
+        ta_loop_state_unhandled(native->base.ls, "Exception while a stream was kept alive");
 }
 
 static void on_quiet(ta_timer *timer)
 {
-    ta_streamer *s = TA_CONTAINER_OF(timer, ta_streamer, timer);
-    ta_loop *loop = s->x->base.ls->loop;
-    uint64_t passed = ta_loop_now(loop) - s->last;
-    if (passed >= s->quiet) {
-        if (s->state == NEXT || s->state == MORE)
-            send_ping(s);
-        s->last = ta_loop_now(loop);
+    ta_streamer *streamer = TA_CONTAINER_OF(timer, ta_streamer, timer);
+    ta_loop *loop = streamer->x->base.ls->loop;
+    uint64_t passed = ta_loop_now(loop) - streamer->last;
+    if (passed >= streamer->quiet) {
+        if (streamer->state == NEXT || streamer->state == MORE)
+            send_ping(streamer);
+        streamer->last = ta_loop_now(loop);
         passed = 0;
     }
-    ta_loop_set_timer(loop, timer, s->quiet - passed);
+    ta_loop_set_timer(loop, timer, streamer->quiet - passed);
 }
 
 /* response._turboapi_keep_alive: (seconds, bytes).  0 or -1. */
-static int begin_pings(ta_streamer *s)
+static int begin_pings(ta_streamer *streamer)
 {
     PyObject *keep_alive;
-    if (PyObject_GetOptionalAttr(s->response, s->x->st->names.keep_alive, &keep_alive) <= 0)
+    if (PyObject_GetOptionalAttr(streamer->response, streamer->x->st->names.keep_alive,
+                                 &keep_alive) <= 0)
         return PyErr_Occurred() ? -1 : 0;
     double seconds;
-    int ok = PyArg_ParseTuple(keep_alive, "dS;(seconds, bytes)", &seconds, &s->ping);
-    Py_XINCREF(s->ping);
+    int ok = PyArg_ParseTuple(keep_alive, "dS;(seconds, bytes)", &seconds, &streamer->ping);
+    Py_XINCREF(streamer->ping);
     Py_DECREF(keep_alive);
     if (!ok)
         return -1;
-    ta_loop *loop = s->x->base.ls->loop;
-    s->quiet = seconds < 1e9 ? (uint64_t)TA_MAX(seconds * 1000, 1.0) : UINT32_MAX;
-    s->last = ta_loop_now(loop);
-    s->timer.on_expire = on_quiet;
-    ta_loop_set_timer(loop, &s->timer, s->quiet);
+    ta_loop *loop = streamer->x->base.ls->loop;
+    streamer->quiet = seconds < 1e9 ? (uint64_t)TA_MAX(seconds * 1000, 1.0) : UINT32_MAX;
+    streamer->last = ta_loop_now(loop);
+    streamer->timer.on_expire = on_quiet;
+    ta_loop_set_timer(loop, &streamer->timer, streamer->quiet);
     return 0;
 }
 
@@ -177,47 +178,47 @@ static ta_outcome theirs(ta_streamer *s)
     return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
 }
 
-static ta_outcome ask_next(ta_streamer *s)
+static ta_outcome ask_next(ta_streamer *streamer)
 {
     PyObject *awaitable;
-    s->state = NEXT;
-    if (s->ahead == NULL) {
-        PyAsyncMethods *async = Py_TYPE(s->iterator)->tp_as_async;
-        awaitable = async->am_anext(s->iterator);
-        return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
+    streamer->state = NEXT;
+    if (streamer->ahead == NULL) {
+        PyAsyncMethods *async = Py_TYPE(streamer->iterator)->tp_as_async;
+        awaitable = async->am_anext(streamer->iterator);
+        return awaitable ? ta_coroutine_await(&streamer->co, awaitable) : TA_FAILED;
     }
-    ta_outcome outcome = ta_prefetch_next(s->ahead, &awaitable);
+    ta_outcome outcome = ta_prefetch_next(streamer->ahead, &awaitable);
     if (outcome == TA_FAILED)
         return TA_FAILED;
     if (outcome == TA_WAITS) {
-        s->state = MORE;
-        return ta_coroutine_await(&s->co, awaitable);
+        streamer->state = MORE;
+        return ta_coroutine_await(&streamer->co, awaitable);
     }
     if (awaitable == NULL) {
         PyErr_SetNone(PyExc_StopAsyncIteration);
         return TA_FAILED;
     }
-    TA_ASSERT(s->piece == NULL);
-    s->piece = awaitable;
+    TA_ASSERT(streamer->piece == NULL);
+    streamer->piece = awaitable;
     return TA_DONE;
 }
 
 /* What an iterate_in_threadpool() of Starlette that has not begun will iterate over, else NULL. */
 static PyObject *unbegun(ta_state *st, PyObject *generator)
 {
-    const ta_names_state *n = &st->names;
-    PyObject *code = PyObject_GetAttr(generator, n->ag_code), *iterator = NULL;
+    const ta_names_state *names = &st->names;
+    PyObject *code = PyObject_GetAttr(generator, names->ag_code), *iterator = NULL;
     PyObject *frame = NULL, *locals = NULL;
     Py_XDECREF(code);
     if (code == ta_server_objects_of(st)->stream.in_threadpool)
-        frame = PyObject_GetAttr(generator, n->ag_frame);
+        frame = PyObject_GetAttr(generator, names->ag_frame);
     if (frame != NULL && frame != Py_None)
-        locals = PyObject_GetAttr(frame, n->f_locals);
+        locals = PyObject_GetAttr(frame, names->f_locals);
     if (locals != NULL) {
-        PyObject *begun = PyObject_GetItem(locals, n->as_iterator);
+        PyObject *begun = PyObject_GetItem(locals, names->as_iterator);
         if (begun == NULL) {
             PyErr_Clear();
-            iterator = PyObject_GetItem(locals, n->iterator);
+            iterator = PyObject_GetItem(locals, names->iterator);
         }
         Py_XDECREF(begun);
     }
@@ -232,30 +233,30 @@ static PyObject *unbegun(ta_state *st, PyObject *generator)
  * Is it an iterator that Starlette would ask for each piece in a thread?  Then a thread makes some
  * ahead.  1, 0 or -1.  Not inside anyio's cancel scopes, of which its own threads know.
  */
-static int open_ahead(ta_streamer *s, PyObject *iterable)
+static int open_ahead(ta_streamer *streamer, PyObject *iterable)
 {
-    ta_native_exchange *x = s->x;
-    if (!PyAsyncGen_CheckExact(iterable) || ta_task_pool_is_marked(x->base.ls))
+    ta_native_exchange *native = streamer->x;
+    if (!PyAsyncGen_CheckExact(iterable) || ta_task_pool_is_marked(native->base.ls))
         return 0;
-    PyObject *iterator = unbegun(x->st, iterable);
+    PyObject *iterator = unbegun(native->st, iterable);
     if (iterator == NULL)
         return 0;
     Py_SETREF(iterator, PyObject_GetIter(iterator));
     if (iterator == NULL)
         return -1;
-    s->ahead = ta_prefetch_new(x->base.ls, iterator);
+    streamer->ahead = ta_prefetch_new(native->base.ls, iterator);
     Py_DECREF(iterator);
-    return s->ahead ? 1 : -1;
+    return streamer->ahead ? 1 : -1;
 }
 
 /* `async for` over response.body_iterator.  0 or -1. */
-static int open_iterator(ta_streamer *s)
+static int open_iterator(ta_streamer *streamer)
 {
-    const ta_names_state *n = &s->x->st->names;
-    PyObject *iterable = PyObject_GetAttr(s->response, n->body_iterator);
+    const ta_names_state *names = &streamer->x->st->names;
+    PyObject *iterable = PyObject_GetAttr(streamer->response, names->body_iterator);
     if (iterable == NULL)
         return -1;
-    int ahead = open_ahead(s, iterable);
+    int ahead = open_ahead(streamer, iterable);
     if (ahead != 0) {
         Py_DECREF(iterable);
         return ahead < 0 ? -1 : 0;
@@ -266,17 +267,17 @@ static int open_iterator(ta_streamer *s)
                      "'async for' requires an object with __aiter__ method, got %.100s",
                      Py_TYPE(iterable)->tp_name);
     else
-        s->iterator = async->am_aiter(iterable);
+        streamer->iterator = async->am_aiter(iterable);
     Py_DECREF(iterable);
-    if (s->iterator == NULL)
+    if (streamer->iterator == NULL)
         return -1;
-    async = Py_TYPE(s->iterator)->tp_as_async;
+    async = Py_TYPE(streamer->iterator)->tp_as_async;
     if (async != NULL && async->am_anext != NULL)
         return 0;
     PyErr_Format(PyExc_TypeError,
                  "'async for' received an object from __aiter__ that does not implement "
                  "__anext__: %.100s",
-                 Py_TYPE(s->iterator)->tp_name);
+                 Py_TYPE(streamer->iterator)->tp_name);
     return -1;
 }
 
@@ -288,113 +289,115 @@ static bool may_iterate(const ta_native_exchange *x)
            !x->server->errors_on_send;
 }
 
-static ta_outcome begin(ta_streamer *s)
+static ta_outcome begin(ta_streamer *streamer)
 {
-    ta_native_exchange *x = s->x;
-    const ta_names_state *n = &x->st->names;
-    if (!may_iterate(x))
-        return theirs(s);
-    PyObject *status = PyObject_GetAttr(s->response, n->status_code);
-    PyObject *headers = status ? PyObject_GetAttr(s->response, n->raw_headers) : NULL;
-    int rc = headers ? ta_response_begin(x, status, headers) : -1;
+    ta_native_exchange *native = streamer->x;
+    const ta_names_state *names = &native->st->names;
+    if (!may_iterate(native))
+        return theirs(streamer);
+    PyObject *status = PyObject_GetAttr(streamer->response, names->status_code);
+    PyObject *headers = status ? PyObject_GetAttr(streamer->response, names->raw_headers) : NULL;
+    int rc = headers ? ta_response_begin(native, status, headers) : -1;
     Py_XDECREF(headers);
     Py_XDECREF(status);
     if (rc < 0)
         return TA_FAILED;
-    s->task = PyObject_CallNoArgs(ta_server_objects_of(x->st)->stream.current_task);
+    streamer->task = PyObject_CallNoArgs(ta_server_objects_of(native->st)->stream.current_task);
     /* Starlette iterates in a task of its own: nobody sees the context variables that are set. */
-    if (s->task == NULL || ta_coroutine_enter_context(&s->co) < 0 || open_iterator(s) < 0)
+    if (streamer->task == NULL || ta_coroutine_enter_context(&streamer->co) < 0 ||
+        open_iterator(streamer) < 0)
         return TA_FAILED;
-    TA_ASSERT(x->out.stream == NULL);
-    x->out.stream = s;
-    return begin_pings(s) < 0 ? TA_FAILED : ask_next(s);
+    TA_ASSERT(native->out.stream == NULL);
+    native->out.stream = streamer;
+    return begin_pings(streamer) < 0 ? TA_FAILED : ask_next(streamer);
 }
 
 /*
  * What comes after the stream may take from the iterator what it uses: not while a thread is in it.
  * DONE: no thread is; else it is waited for, in `state`.
  */
-static ta_outcome leave_thread(ta_streamer *s, uint8_t state)
+static ta_outcome leave_thread(ta_streamer *streamer, uint8_t state)
 {
-    if (s->ahead == NULL)
+    if (streamer->ahead == NULL)
         return TA_DONE;
-    PyObject *thread = ta_prefetch_stop(s->ahead);
-    s->state = state;
+    PyObject *thread = ta_prefetch_stop(streamer->ahead);
+    streamer->state = state;
     if (thread != NULL)
-        return ta_coroutine_await(&s->co, thread);
+        return ta_coroutine_await(&streamer->co, thread);
     return PyErr_Occurred() ? TA_FAILED : TA_DONE;
 }
 
 /* The response is sent, or nobody wants it any more. */
-static ta_outcome background(ta_streamer *s)
+static ta_outcome background(ta_streamer *streamer)
 {
-    ta_native_exchange *x = s->x;
-    ta_end_hears(&x->asgi.end); /* if its client has gone, this is what comes after */
-    ta_outcome outcome = leave_thread(s, CLOSING);
+    ta_native_exchange *native = streamer->x;
+    ta_end_hears(&native->asgi.end); /* if its client has gone, this is what comes after */
+    ta_outcome outcome = leave_thread(streamer, CLOSING);
     if (outcome != TA_DONE)
         return outcome;
-    end_iteration(s);
-    ta_coroutine_leave_context(&s->co);
-    PyObject *job = PyObject_GetAttr(s->response, x->st->names.background);
+    end_iteration(streamer);
+    ta_coroutine_leave_context(&streamer->co);
+    PyObject *job = PyObject_GetAttr(streamer->response, native->st->names.background);
     if (job == NULL)
         return TA_FAILED;
     if (Py_IsNone(job)) {
         Py_DECREF(job);
-        s->state = OVER;
+        streamer->state = OVER;
         return TA_DONE;
     }
-    if (x->req != NULL)
-        ta_resp_flush(x->req);
+    if (native->req != NULL)
+        ta_resp_flush(native->req);
     PyObject *awaitable = PyObject_CallNoArgs(job);
     Py_DECREF(job);
-    s->state = BACKGROUND;
-    return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
+    streamer->state = BACKGROUND;
+    return awaitable ? ta_coroutine_await(&streamer->co, awaitable) : TA_FAILED;
 }
 
 /* Sends a piece, or (`more` false) the end. */
-static ta_outcome send_piece(ta_streamer *s, ta_piece piece, bool more)
+static ta_outcome send_piece(ta_streamer *streamer, ta_piece piece, bool more)
 {
-    ta_native_exchange *x = s->x;
+    ta_native_exchange *native = streamer->x;
     PyObject *job = NULL, *awaitable = NULL;
-    if (x->peer == TA_PEER_GONE)
-        return background(s);
-    if (s->ping != NULL)
-        s->last = ta_loop_now(x->base.ls->loop);
-    ta_outcome outcome = ta_response_piece(x, piece, more, &job);
+    if (native->peer == TA_PEER_GONE)
+        return background(streamer);
+    if (streamer->ping != NULL)
+        streamer->last = ta_loop_now(native->base.ls->loop);
+    ta_outcome outcome = ta_response_piece(native, piece, more, &job);
     if (outcome == TA_FAILED)
         return TA_FAILED;
     if (outcome == TA_DONE) {
-        if (!more || x->peer == TA_PEER_GONE)
-            return background(s);
-        return ask_next(s);
+        if (!more || native->peer == TA_PEER_GONE)
+            return background(streamer);
+        return ask_next(streamer);
     }
-    awaitable = job != NULL ? ta_asgi_send_job(x, job)
-                            : (PyObject *)ta_waiters_add(&x->out.writers, x->base.ls);
-    s->state = more ? ROOM : ENDING;
-    return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
+    awaitable = job != NULL ? ta_asgi_send_job(native, job)
+                            : (PyObject *)ta_waiters_add(&native->out.writers, native->base.ls);
+    streamer->state = more ? ROOM : ENDING;
+    return awaitable ? ta_coroutine_await(&streamer->co, awaitable) : TA_FAILED;
 }
 
 /* What the iterator gave: bytes, a memoryview, or something to encode. */
-static ta_outcome take_piece(ta_streamer *s, PyObject *piece /* steals */)
+static ta_outcome take_piece(ta_streamer *streamer, PyObject *piece /* steals */)
 {
-    const ta_names_state *n = &s->x->st->names;
+    const ta_names_state *names = &streamer->x->st->names;
     ta_outcome outcome = TA_FAILED;
-    s->state = ROOM;
+    streamer->state = ROOM;
     if (!PyBytes_Check(piece) && !PyMemoryView_Check(piece)) {
-        PyObject *charset = PyObject_GetAttr(s->response, n->charset);
-        PyObject *encoded = charset ? PyObject_CallMethodOneArg(piece, n->encode, charset) : NULL;
+        PyObject *charset = PyObject_GetAttr(streamer->response, names->charset);
+        PyObject *encoded =
+            charset ? PyObject_CallMethodOneArg(piece, names->encode, charset) : NULL;
         Py_XDECREF(charset);
         Py_SETREF(piece, encoded);
         if (piece == NULL)
             return TA_FAILED;
     }
     if (TA_LIKELY(PyBytes_CheckExact(piece))) {
-        outcome = send_piece(s, ta_piece_bytes(piece), true);
+        outcome = send_piece(streamer, ta_piece_bytes(piece), true);
     } else {
         Py_buffer view;
         if (PyObject_GetBuffer(piece, &view, PyBUF_SIMPLE) == 0) {
-            outcome =
-                send_piece(s, (ta_piece){ta_str_of(view.buf, (size_t)view.len), piece, NULL}, true);
+            outcome = send_piece(
+                streamer, (ta_piece){ta_str_of(view.buf, (size_t)view.len), piece, NULL}, true);
             PyBuffer_Release(&view);
         }
     }
@@ -416,95 +419,96 @@ static void group_error(void)
 }
 
 /* The exception that is set leaves when no thread is in the iterator; a cancellation at once. */
-static ta_outcome raise_later(ta_streamer *s)
+static ta_outcome raise_later(ta_streamer *streamer)
 {
-    if (s->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
+    if (streamer->ahead == NULL || !PyErr_ExceptionMatches(PyExc_Exception))
         return TA_FAILED;
-    TA_ASSERT(s->exc == NULL);
-    s->exc = PyErr_GetRaisedException();
-    ta_outcome outcome = leave_thread(s, FAILING);
+    TA_ASSERT(streamer->exc == NULL);
+    streamer->exc = PyErr_GetRaisedException();
+    ta_outcome outcome = leave_thread(streamer, FAILING);
     if (outcome == TA_WAITS)
         return outcome;
     PyErr_Clear(); /* the first one matters more */
-    PyErr_SetRaisedException(s->exc);
-    s->exc = NULL;
+    PyErr_SetRaisedException(streamer->exc);
+    streamer->exc = NULL;
     return TA_FAILED;
 }
 
 /* In FAILING: the thread is out, or something (maybe a cancellation of ours) was thrown in. */
-static ta_outcome raise_now(ta_streamer *s)
+static ta_outcome raise_now(ta_streamer *streamer)
 {
-    TA_ASSERT(s->exc != NULL);
-    bool ours = PyErr_Occurred() != NULL && s->cancelled;
+    TA_ASSERT(streamer->exc != NULL);
+    bool ours = PyErr_Occurred() != NULL && streamer->cancelled;
     PyErr_Clear();
-    if (ours && take_back(s) >= 0 && leave_thread(s, FAILING) == TA_WAITS)
+    if (ours && take_back(streamer) >= 0 && leave_thread(streamer, FAILING) == TA_WAITS)
         return TA_WAITS;
     PyErr_Clear();
-    PyErr_SetRaisedException(s->exc);
-    s->exc = NULL;
+    PyErr_SetRaisedException(streamer->exc);
+    streamer->exc = NULL;
     return TA_FAILED;
 }
 
 /* An exception is set, or the one that waits has its turn. */
-static ta_outcome failed(ta_streamer *s)
+static ta_outcome failed(ta_streamer *streamer)
 {
-    if (s->state == FAILING)
-        return raise_now(s);
-    if (s->state == NEXT && PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
+    if (streamer->state == FAILING)
+        return raise_now(streamer);
+    if (streamer->state == NEXT && PyErr_ExceptionMatches(PyExc_StopAsyncIteration)) {
         PyErr_Clear();
-        int cut = take_back(s);
+        int cut = take_back(streamer);
         if (cut < 0)
             return TA_FAILED;
-        return cut ? background(s) : send_piece(s, (ta_piece){TA_STR(""), NULL, NULL}, false);
+        return cut ? background(streamer)
+                   : send_piece(streamer, (ta_piece){TA_STR(""), NULL, NULL}, false);
     }
-    if (s->cancelled) {
-        bool cancelled = PyErr_ExceptionMatches(s->x->st->exc.cancelled_error);
+    if (streamer->cancelled) {
+        bool cancelled = PyErr_ExceptionMatches(streamer->x->st->exc.cancelled_error);
         PyObject *exc = PyErr_GetRaisedException();
-        int cut = take_back(s);
+        int cut = take_back(streamer);
         if (cut < 0 || (cancelled && cut)) {
             Py_DECREF(exc);
-            return cut < 0 ? TA_FAILED : background(s);
+            return cut < 0 ? TA_FAILED : background(streamer);
         }
         PyErr_SetRaisedException(exc);
     }
-    if (s->ping != NULL)
+    if (streamer->ping != NULL)
         group_error();
-    return raise_later(s);
+    return raise_later(streamer);
 }
 
-static ta_outcome go_on(ta_streamer *s, PyObject *value /* steals */)
+static ta_outcome go_on(ta_streamer *streamer, PyObject *value /* steals */)
 {
     int cut;
-    switch (s->state) {
+    switch (streamer->state) {
     case BEGIN:
         Py_XDECREF(value);
-        return begin(s);
+        return begin(streamer);
     case NEXT:
-        if (TA_LIKELY(!s->cancelled))
-            return take_piece(s, value);
+        if (TA_LIKELY(!streamer->cancelled))
+            return take_piece(streamer, value);
         /* the iterator made nothing of its cancellation */
         Py_XDECREF(value);
-        cut = take_back(s);
-        return cut < 0 ? TA_FAILED : background(s);
+        cut = take_back(streamer);
+        return cut < 0 ? TA_FAILED : background(streamer);
     case ROOM:
         Py_XDECREF(value);
-        return s->x->peer == TA_PEER_GONE ? background(s) : ask_next(s);
+        return streamer->x->peer == TA_PEER_GONE ? background(streamer) : ask_next(streamer);
     case MORE:
         Py_XDECREF(value);
-        cut = take_back(s);
+        cut = take_back(streamer);
         if (cut != 0)
-            return cut < 0 ? TA_FAILED : background(s);
-        return ask_next(s);
+            return cut < 0 ? TA_FAILED : background(streamer);
+        return ask_next(streamer);
     case ENDING:
     case CLOSING:
         Py_XDECREF(value);
-        return background(s);
+        return background(streamer);
     case FAILING:
         Py_XDECREF(value);
         return TA_FAILED;
     default: /* THEIRS, BACKGROUND */
         Py_XDECREF(value);
-        s->state = OVER;
+        streamer->state = OVER;
         return TA_DONE;
     }
 }
@@ -522,26 +526,26 @@ static void let_go(ta_streamer *s)
 
 static ta_outcome stream_advance(ta_coroutine *co, PyObject *value)
 {
-    ta_streamer *s = (ta_streamer *)co;
-    ta_outcome outcome = value == NULL && PyErr_Occurred() ? TA_FAILED : go_on(s, value);
+    ta_streamer *streamer = (ta_streamer *)co;
+    ta_outcome outcome = value == NULL && PyErr_Occurred() ? TA_FAILED : go_on(streamer, value);
     for (;;) {
         if (outcome == TA_FAILED)
-            outcome = failed(s);
-        if (outcome != TA_DONE || s->state == OVER)
+            outcome = failed(streamer);
+        if (outcome != TA_DONE || streamer->state == OVER)
             break;
-        PyObject *piece = s->piece;
-        s->piece = NULL;
-        outcome = go_on(s, piece);
+        PyObject *piece = streamer->piece;
+        streamer->piece = NULL;
+        outcome = go_on(streamer, piece);
     }
     if (outcome != TA_WAITS) {
         PyObject *exc = PyErr_GetRaisedException();
-        if (s->ahead != NULL) { /* cancelled by others: nobody waits for its end */
-            PyObject *thread = ta_prefetch_stop(s->ahead);
+        if (streamer->ahead != NULL) { /* cancelled by others: nobody waits for its end */
+            PyObject *thread = ta_prefetch_stop(streamer->ahead);
             if (thread == NULL)
                 PyErr_Clear();
             Py_XDECREF(thread);
         }
-        let_go(s);
+        let_go(streamer);
         if (exc != NULL)
             PyErr_SetRaisedException(exc);
     }
@@ -564,10 +568,10 @@ static bool own(PyObject *response, PyObject *name, PyObject *function)
 }
 
 /* An _EventStream: its __call__ is for other servers. */
-static bool has_pings(const ta_names_state *n, PyObject *response)
+static bool has_pings(const ta_names_state *names, PyObject *response)
 {
     PyObject *keep_alive;
-    int rc = PyObject_GetOptionalAttr(response, n->keep_alive, &keep_alive);
+    int rc = PyObject_GetOptionalAttr(response, names->keep_alive, &keep_alive);
     if (rc < 0)
         PyErr_Clear();
     Py_XDECREF(keep_alive);
@@ -576,54 +580,56 @@ static bool has_pings(const ta_names_state *n, PyObject *response)
 
 static bool is_plain(ta_state *st, PyObject *response)
 {
-    const ta_names_state *n = &st->names;
+    const ta_names_state *names = &st->names;
     if (!PyObject_TypeCheck(response,
                             (PyTypeObject *)ta_server_objects_of(st)->stream.response_type))
         return false;
-    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), n->dunder_call);
+    PyObject *call = PyObject_GetAttr((PyObject *)Py_TYPE(response), names->dunder_call);
     Py_XDECREF(call);
     if (call == NULL)
         PyErr_Clear();
-    return (call == ta_server_objects_of(st)->stream.call || has_pings(n, response)) &&
-           own(response, n->stream_response, ta_server_objects_of(st)->stream.stream_response) &&
-           own(response, n->listen_for_disconnect,
+    return (call == ta_server_objects_of(st)->stream.call || has_pings(names, response)) &&
+           own(response, names->stream_response,
+               ta_server_objects_of(st)->stream.stream_response) &&
+           own(response, names->listen_for_disconnect,
                ta_server_objects_of(st)->stream.listen_for_disconnect);
 }
 
 PyObject *ta_streaming_response_new(ta_exchange *base, PyObject *response)
 {
-    ta_native_exchange *x = ta_native_exchange_of(base);
-    if (!may_iterate(x) || !is_plain(x->st, response))
+    ta_native_exchange *native = ta_native_exchange_of(base);
+    if (!may_iterate(native) || !is_plain(native->st, response))
         return NULL;
-    ta_streamer *s = PyObject_GC_New(ta_streamer, ta_server_objects_of(x->st)->stream.type);
-    if (s == NULL)
+    ta_streamer *streamer =
+        PyObject_GC_New(ta_streamer, ta_server_objects_of(native->st)->stream.type);
+    if (streamer == NULL)
         return NULL;
-    ta_coroutine_init(&s->co, stream_advance);
-    s->x = (ta_native_exchange *)Py_NewRef((PyObject *)x);
-    s->response = Py_NewRef(response);
-    s->iterator = s->piece = s->exc = s->task = s->ping = NULL;
-    s->ahead = NULL;
-    s->leaving = (ta_defer){0};
-    s->timer = (ta_timer){0};
-    s->state = BEGIN;
-    s->cancelled = false;
-    PyObject_GC_Track((PyObject *)s);
-    return (PyObject *)s;
+    ta_coroutine_init(&streamer->co, stream_advance);
+    streamer->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
+    streamer->response = Py_NewRef(response);
+    streamer->iterator = streamer->piece = streamer->exc = streamer->task = streamer->ping = NULL;
+    streamer->ahead = NULL;
+    streamer->leaving = (ta_defer){0};
+    streamer->timer = (ta_timer){0};
+    streamer->state = BEGIN;
+    streamer->cancelled = false;
+    PyObject_GC_Track((PyObject *)streamer);
+    return (PyObject *)streamer;
 }
 
 /* -- the type --------------------------------------------------------------------------------- */
 
 static int stream_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    ta_streamer *s = (ta_streamer *)self;
+    ta_streamer *streamer = (ta_streamer *)self;
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT((PyObject *)s->x);
-    Py_VISIT(s->response);
-    Py_VISIT(s->iterator);
-    Py_VISIT(s->piece);
-    Py_VISIT(s->exc);
-    Py_VISIT(s->task);
-    return ta_coroutine_traverse(&s->co, visit, arg);
+    Py_VISIT((PyObject *)streamer->x);
+    Py_VISIT(streamer->response);
+    Py_VISIT(streamer->iterator);
+    Py_VISIT(streamer->piece);
+    Py_VISIT(streamer->exc);
+    Py_VISIT(streamer->task);
+    return ta_coroutine_traverse(&streamer->co, visit, arg);
 }
 
 static int stream_clear(PyObject *self)
@@ -667,22 +673,22 @@ static PyType_Spec spec = {
 
 int ta_streaming_response_init(PyObject *module, ta_state *st)
 {
-    ta_streamer_state *o = &ta_server_objects_of(st)->stream;
+    ta_streamer_state *objects = &ta_server_objects_of(st)->stream;
     PyObject *type = ta_types_import("starlette.responses", "StreamingResponse");
     if (type == NULL)
         return -1;
-    o->response_type = type;
-    o->current_task = ta_types_import("asyncio", "current_task");
+    objects->response_type = type;
+    objects->current_task = ta_types_import("asyncio", "current_task");
     PyObject *function = ta_types_import("starlette.concurrency", "iterate_in_threadpool");
     if (function == NULL)
         return -1;
-    o->in_threadpool = PyObject_GetAttrString(function, "__code__");
+    objects->in_threadpool = PyObject_GetAttrString(function, "__code__");
     Py_DECREF(function);
-    o->call = PyObject_GetAttrString(type, "__call__");
-    o->stream_response = PyObject_GetAttrString(type, "stream_response");
-    o->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
-    if (o->current_task == NULL || o->in_threadpool == NULL || o->call == NULL ||
-        o->stream_response == NULL || o->listen_for_disconnect == NULL)
+    objects->call = PyObject_GetAttrString(type, "__call__");
+    objects->stream_response = PyObject_GetAttrString(type, "stream_response");
+    objects->listen_for_disconnect = PyObject_GetAttrString(type, "listen_for_disconnect");
+    if (objects->current_task == NULL || objects->in_threadpool == NULL || objects->call == NULL ||
+        objects->stream_response == NULL || objects->listen_for_disconnect == NULL)
         return -1;
-    return ta_types_add(module, &spec, NULL, &o->type);
+    return ta_types_add(module, &spec, NULL, &objects->type);
 }

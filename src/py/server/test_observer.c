@@ -21,17 +21,17 @@ static void done_with(ta_native_exchange *x, PyObject *res)
     Py_XDECREF(res);
 }
 
-int ta_test_observer_begin(ta_native_exchange *x)
+int ta_test_observer_begin(ta_native_exchange *native)
 {
-    TA_ASSERT(x->asgi.watch == NULL);
-    PyObject *address = ta_scope_peer(x);
+    TA_ASSERT(native->asgi.watch == NULL);
+    PyObject *address = ta_scope_peer(native);
     PyObject *made = NULL;
     if (address != NULL) {
-        PyObject *args[] = {NULL, (PyObject *)x, address};
-        ta_loop_state_enter(x->base.ls);
-        made = PyObject_Vectorcall(x->server->watch, args + 1, 2 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                   NULL);
-        ta_loop_state_leave(x->base.ls);
+        PyObject *args[] = {NULL, (PyObject *)native, address};
+        ta_loop_state_enter(native->base.ls);
+        made = PyObject_Vectorcall(native->server->watch, args + 1,
+                                   2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+        ta_loop_state_leave(native->base.ls);
         Py_DECREF(address);
     }
     if (made == NULL)
@@ -39,7 +39,7 @@ int ta_test_observer_begin(ta_native_exchange *x)
     if (Py_IsNone(made))
         Py_DECREF(made);
     else
-        x->asgi.watch = made;
+        native->asgi.watch = made;
     return 0;
 }
 
@@ -67,24 +67,25 @@ int ta_test_observer_aside(ta_native_exchange *x, PyObject *message)
     return res ? 0 : -1;
 }
 
-void ta_test_observer_log(ta_native_exchange *x, const char *text, PyObject *exc)
+void ta_test_observer_log(ta_native_exchange *native, const char *text, PyObject *exc)
 {
-    ta_loop_state_enter(x->base.ls);
-    if (TA_LIKELY(x->asgi.watch == NULL))
-        ta_exc_log(x->st, text, exc);
+    ta_loop_state_enter(native->base.ls);
+    if (TA_LIKELY(native->asgi.watch == NULL))
+        ta_exc_log(native->st, text, exc);
     else
-        done_with(x, PyObject_CallMethod(x->asgi.watch, "failed", "sOO", text, exc ? exc : Py_None,
-                                         x->base.response_started ? Py_True : Py_False));
-    ta_loop_state_leave(x->base.ls);
+        done_with(native, PyObject_CallMethod(native->asgi.watch, "failed", "sOO", text,
+                                              exc ? exc : Py_None,
+                                              native->base.response_started ? Py_True : Py_False));
+    ta_loop_state_leave(native->base.ls);
 }
 
-void ta_test_observer_ended(ta_native_exchange *x)
+void ta_test_observer_ended(ta_native_exchange *native)
 {
-    PyObject *watch = x->asgi.watch;
+    PyObject *watch = native->asgi.watch;
     TA_ASSERT(watch != NULL);
-    x->asgi.watch = NULL;
-    ta_loop_state_enter(x->base.ls);
-    done_with(x, PyObject_CallMethod(watch, "ended", NULL));
+    native->asgi.watch = NULL;
+    ta_loop_state_enter(native->base.ls);
+    done_with(native, PyObject_CallMethod(watch, "ended", NULL));
     Py_DECREF(watch);
-    ta_loop_state_leave(x->base.ls);
+    ta_loop_state_leave(native->base.ls);
 }

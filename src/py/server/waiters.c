@@ -5,20 +5,20 @@
  */
 #include "py/server/waiters.h"
 
-PyObject *ta_waiters_add(ta_waiters *w, ta_loop_state *ls)
+PyObject *ta_waiters_add(ta_waiters *waiters, ta_loop_state *ls)
 {
     ta_future *waiter = ta_future_new(ls, NULL, NULL);
     if (waiter == NULL)
         return NULL;
-    if (w->first != NULL && ta_future_done(w->first)) /* cancelled */
-        Py_CLEAR(w->first);
-    if (w->first == NULL) {
-        w->first = (ta_future *)Py_NewRef((PyObject *)waiter);
+    if (waiters->first != NULL && ta_future_done(waiters->first)) /* cancelled */
+        Py_CLEAR(waiters->first);
+    if (waiters->first == NULL) {
+        waiters->first = (ta_future *)Py_NewRef((PyObject *)waiter);
         return (PyObject *)waiter;
     }
-    if (w->more == NULL && (w->more = PyList_New(0)) == NULL)
+    if (waiters->more == NULL && (waiters->more = PyList_New(0)) == NULL)
         goto error;
-    if (PyList_Append(w->more, (PyObject *)waiter) < 0)
+    if (PyList_Append(waiters->more, (PyObject *)waiter) < 0)
         goto error;
     return (PyObject *)waiter;
 error:
@@ -26,12 +26,12 @@ error:
     return NULL;
 }
 
-void ta_waiters_wake(ta_waiters *w)
+void ta_waiters_wake(ta_waiters *waiters)
 {
-    ta_future *first = w->first;
-    PyObject *more = w->more;
-    w->first = NULL;
-    w->more = NULL;
+    ta_future *first = waiters->first;
+    PyObject *more = waiters->more;
+    waiters->first = NULL;
+    waiters->more = NULL;
     if (first != NULL) {
         ta_future_set_result(first, Py_None);
         Py_DECREF(first);

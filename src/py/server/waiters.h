@@ -15,9 +15,9 @@ typedef struct ta_waiters {
 } ta_waiters;
 
 /* A new waiter among them: two references, one for the caller. */
-PyObject *ta_waiters_add(ta_waiters *w, ta_loop_state *ls);
-void ta_waiters_wake(ta_waiters *w); /* and forget all */
-int ta_waiters_traverse(ta_waiters *w, visitproc visit, void *arg);
-void ta_waiters_clear(ta_waiters *w);
+PyObject *ta_waiters_add(ta_waiters *waiters, ta_loop_state *ls);
+void ta_waiters_wake(ta_waiters *waiters); /* and forget all */
+int ta_waiters_traverse(ta_waiters *waiters, visitproc visit, void *arg);
+void ta_waiters_clear(ta_waiters *waiters);
 
 #endif

@@ -47,6 +47,6 @@ static inline void ta_websocket_move(ta_websocket *w, ta_websocket_phase to)
 extern const ta_ws_ops ta_websocket_conn_ops;
 
 /* websocket.disconnect is due.  Steals reason, which may be NULL.  The first end counts. */
-void ta_websocket_set_end(ta_websocket *w, unsigned code, PyObject *reason);
+void ta_websocket_set_end(ta_websocket *ws, unsigned code, PyObject *reason);
 
 #endif

@@ -24,16 +24,16 @@ static int get_some(PyObject *message, PyObject *key, PyObject **out)
 }
 
 /* The fields of the 101 answer in x->out.head. */
-static int make_answer(ta_websocket *w, PyObject *message)
+static int make_answer(ta_websocket *ws, PyObject *message)
 {
-    ta_native_exchange *x = w->x;
-    const ta_names_state *n = &x->st->names;
+    ta_native_exchange *native = ws->x;
+    const ta_names_state *names = &native->st->names;
     PyObject *protocol = NULL, *headers = NULL;
     ta_str name = {NULL, 0};
     int rc = -1;
-    ta_fields_clear(&x->out.head);
-    if (get_some(message, n->subprotocol, &protocol) < 0 ||
-        get_some(message, n->headers, &headers) < 0)
+    ta_fields_clear(&native->out.head);
+    if (get_some(message, names->subprotocol, &protocol) < 0 ||
+        get_some(message, names->headers, &headers) < 0)
         goto done;
     if (protocol != NULL) {
         Py_ssize_t len;
@@ -46,53 +46,53 @@ static int make_answer(ta_websocket *w, PyObject *message)
             goto done;
         }
     }
-    if (ta_ws_handshake_answer(&w->hs, name, &x->out.head) != TA_OK) {
+    if (ta_ws_handshake_answer(&ws->hs, name, &native->out.head) != TA_OK) {
         PyErr_NoMemory();
         goto done;
     }
-    rc = headers ? ta_response_head_add(&x->out.head, headers) : 0;
+    rc = headers ? ta_response_head_add(&native->out.head, headers) : 0;
 done:
     if (rc < 0)
-        ta_fields_clear(&x->out.head);
+        ta_fields_clear(&native->out.head);
     Py_XDECREF(protocol);
     Py_XDECREF(headers);
     return rc;
 }
 
-static ta_outcome send_accept(ta_websocket *w, PyObject *message)
+static ta_outcome send_accept(ta_websocket *ws, PyObject *message)
 {
-    ta_native_exchange *x = w->x;
-    ta_ws_cfg cfg = x->server->ws_cfg;
-    if (make_answer(w, message) < 0)
+    ta_native_exchange *native = ws->x;
+    ta_ws_cfg cfg = native->server->ws_cfg;
+    if (make_answer(ws, message) < 0)
         return TA_FAILED;
-    if (x->req == NULL)
-        return client_disconnected(w);
-    TA_ASSERT(w->conn == NULL);
-    cfg.deflate = w->hs.deflate;
-    w->conn = ta_ws_new(x->base.ls->loop, &cfg, &ta_websocket_conn_ops, w);
-    if (w->conn == NULL) {
+    if (native->req == NULL)
+        return client_disconnected(ws);
+    TA_ASSERT(ws->conn == NULL);
+    cfg.deflate = ws->hs.deflate;
+    ws->conn = ta_ws_new(native->base.ls->loop, &cfg, &ta_websocket_conn_ops, ws);
+    if (ws->conn == NULL) {
         PyErr_NoMemory();
         return TA_FAILED;
     }
-    ta_response_head head = ta_fields_head(&x->out.head);
-    head.flags |= x->server->base_flags;
-    int rc = ta_resp_upgrade(x->req, &head);
-    ta_fields_free(&x->out.head);
+    ta_response_head head = ta_fields_head(&native->out.head);
+    head.flags |= native->server->base_flags;
+    int rc = ta_resp_upgrade(native->req, &head);
+    ta_fields_free(&native->out.head);
     if (rc != TA_OK && rc != TA_AGAIN) {
-        ta_ws_free(w->conn);
-        w->conn = NULL;
+        ta_ws_free(ws->conn);
+        ws->conn = NULL;
         if (rc == TA_ECLOSED) {
-            ta_websocket_gone(x);
-            return client_disconnected(w);
+            ta_websocket_gone(native);
+            return client_disconnected(ws);
         }
         PyErr_SetString(PyExc_RuntimeError, "The WebSocket could not be accepted.");
         return TA_FAILED;
     }
-    ta_websocket_move(w, TA_WEBSOCKET_OPEN);
-    ta_native_exchange_move(x, TA_RESPONSE_UPGRADED);
-    ta_response_started(x, 101);
-    if (x->server->stopping)
-        ta_websocket_shut_down(x);
+    ta_websocket_move(ws, TA_WEBSOCKET_OPEN);
+    ta_native_exchange_move(native, TA_RESPONSE_UPGRADED);
+    ta_response_started(native, 101);
+    if (native->server->stopping)
+        ta_websocket_shut_down(native);
     return rc == TA_AGAIN ? TA_WAITS : TA_DONE;
 }
 
@@ -104,20 +104,20 @@ static void deny(ta_websocket *w)
     ta_response_plain(w->x, 403, "");
 }
 
-static ta_outcome send_denial_body(ta_websocket *w, PyObject *message)
+static ta_outcome send_denial_body(ta_websocket *ws, PyObject *message)
 {
-    ta_outcome outcome = ta_asgi_send_body(w->x, message, NULL); /* no filters there */
-    if (ta_response_is_over(w->x->out.state)) {
-        ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
-        ta_websocket_set_end(w, TA_WS_ABNORMAL, NULL);
+    ta_outcome outcome = ta_asgi_send_body(ws->x, message, NULL); /* no filters there */
+    if (ta_response_is_over(ws->x->out.state)) {
+        ta_websocket_move(ws, TA_WEBSOCKET_CLOSED);
+        ta_websocket_set_end(ws, TA_WS_ABNORMAL, NULL);
     }
     return outcome;
 }
 
-static ta_outcome send_piece(ta_websocket *w, bool text, const ta_piece *piece)
+static ta_outcome send_piece(ta_websocket *ws, bool text, const ta_piece *piece)
 {
     ta_lender lender;
-    switch (ta_ws_send(w->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
+    switch (ta_ws_send(ws->conn, text, piece->data, ta_piece_lender(piece, &lender))) {
     case TA_OK:
         return TA_DONE;
     case TA_AGAIN:
@@ -126,18 +126,18 @@ static ta_outcome send_piece(ta_websocket *w, bool text, const ta_piece *piece)
         PyErr_NoMemory();
         return TA_FAILED;
     default:
-        w->gone = true;
-        return client_disconnected(w);
+        ws->gone = true;
+        return client_disconnected(ws);
     }
 }
 
-static ta_outcome send_bytes(ta_websocket *w, PyObject *data)
+static ta_outcome send_bytes(ta_websocket *ws, PyObject *data)
 {
     Py_buffer view;
     if (PyObject_GetBuffer(data, &view, PyBUF_SIMPLE) < 0)
         return TA_FAILED;
     ta_piece piece = {ta_str_of(view.buf, (size_t)view.len), data, NULL};
-    ta_outcome outcome = send_piece(w, false, &piece);
+    ta_outcome outcome = send_piece(ws, false, &piece);
     PyBuffer_Release(&view);
     return outcome;
 }
@@ -151,29 +151,29 @@ static ta_outcome send_text(ta_websocket *w, PyObject *text)
 }
 
 /* Nothing to send: taken. */
-static ta_outcome send_data(ta_websocket *w, PyObject *message)
+static ta_outcome send_data(ta_websocket *ws, PyObject *message)
 {
-    const ta_names_state *n = &w->x->st->names;
+    const ta_names_state *names = &ws->x->st->names;
     PyObject *data = NULL;
     ta_outcome outcome = TA_DONE;
-    int found = get_some(message, n->bytes, &data);
+    int found = get_some(message, names->bytes, &data);
     if (found > 0)
-        outcome = send_bytes(w, data);
-    else if (found == 0 && (found = get_some(message, n->text, &data)) > 0)
-        outcome = send_text(w, data);
+        outcome = send_bytes(ws, data);
+    else if (found == 0 && (found = get_some(message, names->text, &data)) > 0)
+        outcome = send_text(ws, data);
     Py_XDECREF(data);
     return found < 0 ? TA_FAILED : outcome;
 }
 
 /* 0, or -1 with an exception. */
-static int send_close(ta_websocket *w, PyObject *message)
+static int send_close(ta_websocket *ws, PyObject *message)
 {
-    const ta_names_state *n = &w->x->st->names;
+    const ta_names_state *names = &ws->x->st->names;
     PyObject *value = NULL, *reason = NULL;
     long code = TA_WS_NORMAL;
     Py_ssize_t len = 0;
     const char *utf8 = "";
-    int rc = get_some(message, n->code, &value);
+    int rc = get_some(message, names->code, &value);
     if (rc > 0)
         code = PyLong_AsLong(value);
     Py_XDECREF(value);
@@ -183,7 +183,7 @@ static int send_close(ta_websocket *w, PyObject *message)
         PyErr_Format(PyExc_RuntimeError, "Invalid close code %ld.", code);
         return -1;
     }
-    if (get_some(message, n->reason, &reason) < 0 ||
+    if (get_some(message, names->reason, &reason) < 0 ||
         (reason == NULL && (reason = PyUnicode_FromString("")) == NULL))
         return -1;
     utf8 = PyUnicode_AsUTF8AndSize(reason, &len);
@@ -191,11 +191,11 @@ static int send_close(ta_websocket *w, PyObject *message)
         Py_DECREF(reason);
         return -1;
     }
-    ta_websocket_move(w, TA_WEBSOCKET_CLOSED);
-    ta_websocket_queue_clear(&w->queue);
-    ta_ws_close(w->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
-    ta_websocket_set_end(w, (unsigned)code, reason);
-    ta_waiters_wake(&w->x->in.readers);
+    ta_websocket_move(ws, TA_WEBSOCKET_CLOSED);
+    ta_websocket_queue_clear(&ws->queue);
+    ta_ws_close(ws->conn, (uint16_t)code, ta_str_of(utf8, (size_t)len));
+    ta_websocket_set_end(ws, (unsigned)code, reason);
+    ta_waiters_wake(&ws->x->in.readers);
     return 0;
 }
 
@@ -205,21 +205,21 @@ static ta_outcome unexpected(const char *wanted, PyObject *type)
     return TA_FAILED;
 }
 
-static ta_outcome take_first_message(ta_websocket *w, PyObject *message, PyObject *type)
+static ta_outcome take_first_message(ta_websocket *ws, PyObject *message, PyObject *type)
 {
-    const ta_names_state *n = &w->x->st->names;
-    if (ta_asgi_io_same_text(type, n->websocket_accept))
-        return send_accept(w, message);
-    if (ta_asgi_io_same_text(type, n->websocket_close)) {
-        if (ta_test_observer_aside(w->x, message) < 0) /* 403 tells neither code nor reason */
+    const ta_names_state *names = &ws->x->st->names;
+    if (ta_asgi_io_same_text(type, names->websocket_accept))
+        return send_accept(ws, message);
+    if (ta_asgi_io_same_text(type, names->websocket_close)) {
+        if (ta_test_observer_aside(ws->x, message) < 0) /* 403 tells neither code nor reason */
             return TA_FAILED;
-        deny(w);
+        deny(ws);
         return TA_DONE;
     }
-    if (ta_asgi_io_same_text(type, n->websocket_http_response_start)) {
-        if (ta_asgi_send_start(w->x, message) < 0)
+    if (ta_asgi_io_same_text(type, names->websocket_http_response_start)) {
+        if (ta_asgi_send_start(ws->x, message) < 0)
             return TA_FAILED;
-        ta_websocket_move(w, TA_WEBSOCKET_DENYING);
+        ta_websocket_move(ws, TA_WEBSOCKET_DENYING);
         return TA_DONE;
     }
     return unexpected(
@@ -227,26 +227,27 @@ static ta_outcome take_first_message(ta_websocket *w, PyObject *message, PyObjec
 }
 
 /* TA_DONE: taken; TA_WAITS: taken, but wait for room. */
-static ta_outcome take_message(ta_websocket *w, PyObject *message, PyObject *type)
+static ta_outcome take_message(ta_websocket *ws, PyObject *message, PyObject *type)
 {
-    const ta_names_state *n = &w->x->st->names;
-    if (w->phase != TA_WEBSOCKET_CLOSED &&
-        (w->gone || (w->phase == TA_WEBSOCKET_OPEN && w->conn == NULL))) {
+    const ta_names_state *names = &ws->x->st->names;
+    if (ws->phase != TA_WEBSOCKET_CLOSED &&
+        (ws->gone || (ws->phase == TA_WEBSOCKET_OPEN && ws->conn == NULL))) {
         /* Closing what the client has closed is no error: many do it in a `finally`. */
-        return ta_asgi_io_same_text(type, n->websocket_close) ? TA_DONE : client_disconnected(w);
+        return ta_asgi_io_same_text(type, names->websocket_close) ? TA_DONE
+                                                                  : client_disconnected(ws);
     }
-    switch ((ta_websocket_phase)w->phase) {
+    switch ((ta_websocket_phase)ws->phase) {
     case TA_WEBSOCKET_CONNECTING:
-        return take_first_message(w, message, type);
+        return take_first_message(ws, message, type);
     case TA_WEBSOCKET_DENYING:
-        if (ta_asgi_io_same_text(type, n->websocket_http_response_body))
-            return send_denial_body(w, message);
+        if (ta_asgi_io_same_text(type, names->websocket_http_response_body))
+            return send_denial_body(ws, message);
         return unexpected("'websocket.http.response.body' but", type);
     case TA_WEBSOCKET_OPEN:
-        if (ta_asgi_io_same_text(type, n->websocket_send))
-            return send_data(w, message);
-        if (ta_asgi_io_same_text(type, n->websocket_close))
-            return send_close(w, message) < 0 ? TA_FAILED : TA_DONE;
+        if (ta_asgi_io_same_text(type, names->websocket_send))
+            return send_data(ws, message);
+        if (ta_asgi_io_same_text(type, names->websocket_close))
+            return send_close(ws, message) < 0 ? TA_FAILED : TA_DONE;
         return unexpected("'websocket.send' or 'websocket.close', but", type);
     case TA_WEBSOCKET_CLOSED:
         break;
@@ -259,7 +260,7 @@ static ta_outcome take_message(ta_websocket *w, PyObject *message, PyObject *typ
 static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
 {
     ta_asgi_io *io = (ta_asgi_io *)co;
-    ta_websocket *w = io->x->ws;
+    ta_websocket *ws = io->x->ws;
     ta_outcome outcome = TA_FAILED;
     PyObject *message = io->message;
     io->message = NULL;
@@ -271,9 +272,9 @@ static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
     } else {
         PyObject *type = ta_asgi_io_need_item(message, io->x->st->names.type);
         if (type != NULL)
-            outcome = take_message(w, message, type);
+            outcome = take_message(ws, message, type);
         Py_XDECREF(type);
-        if (outcome == TA_WAITS && w->gone) {
+        if (outcome == TA_WAITS && ws->gone) {
             outcome = TA_DONE;
         } else if (outcome == TA_WAITS) {
             PyObject *waiter = ta_waiters_add(&io->x->out.writers, io->x->base.ls);
