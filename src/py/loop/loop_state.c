@@ -47,3 +47,12 @@ int ta_loop_state_traverse_guests(ta_loop_state *ls, visitproc visit, void *arg)
     }
     return 0;
 }
+
+void ta_loop_state_check_debug(ta_loop_state *ls)
+{
+    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_debug);
+    if (debug == NULL)
+        PyErr_Clear();
+    ls->debug = debug == Py_True;
+    Py_XDECREF(debug);
+}

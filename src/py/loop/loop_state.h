@@ -153,6 +153,9 @@ static inline PyObject *ta_loop_state_copy_context(const ta_loop_state *ls)
     return ls->bare ? PyContext_Copy(ls->context) : PyContext_CopyCurrent();
 }
 
+/* Stores in ls->debug whether the loop is in asyncio's debug mode. */
+void ta_loop_state_check_debug(ta_loop_state *ls);
+
 /*
  * An exception out of Python code that C started in a batch, set now: Ctrl+C (ta_exc_is_ctrl_c) and
  * SystemExit are kept for select() to raise, others go to the loop's exception handler.

@@ -395,7 +395,7 @@ static PyObject *selector_select(PyObject *obj, PyObject *const *args, Py_ssize_
         return NULL;
     Py_INCREF(self); /* handlers may close anything */
     if (wait != 0 && ls->aioloop != NULL)
-        ta_task_pool_check_debug(ls);
+        ta_loop_state_check_debug(ls);
     bool looked = wait != 0 && peek(ls, &before);
     if (looked && !ls->in_batch)
         ls->look = &before;
@@ -434,7 +434,7 @@ static PyObject *selector_turn(PyObject *obj, PyObject *Py_UNUSED(ignored))
     ta_ready ready[TA_LOOP_BATCH]; /* stays empty: nobody registers with a nested one */
     Py_INCREF(self);
     if (self->ls.batch % CHECK_DEBUG == 0 && self->ls.aioloop != NULL)
-        ta_task_pool_check_debug(&self->ls);
+        ta_loop_state_check_debug(&self->ls);
     int n = turn(&self->ls, 0, ready, NULL);
     Py_DECREF(self);
     if (n < 0)

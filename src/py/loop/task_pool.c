@@ -161,15 +161,6 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
 
 /* -- debug mode ------------------------------------------------------------------------------- */
 
-void ta_task_pool_check_debug(ta_loop_state *ls)
-{
-    PyObject *debug = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_debug);
-    if (debug == NULL)
-        PyErr_Clear();
-    ls->debug = debug == Py_True;
-    Py_XDECREF(debug);
-}
-
 static double now_s(void)
 {
     struct timespec ts;
@@ -586,7 +577,7 @@ enum { MAX_IDLE = 512 };
 
 int ta_task_pool_check_factory(ta_loop_state *ls)
 {
-    ta_task_pool_check_debug(ls);
+    ta_loop_state_check_debug(ls);
     PyObject *factory = PyObject_CallMethodNoArgs(ls->aioloop, ls->st->names.get_task_factory);
     if (factory == NULL)
         return -1;

@@ -41,8 +41,6 @@ int ta_task_pool_attach(ta_loop_state *ls);
  * uvicorn's do), and start with the loop's next iteration.  Called again when a server starts,
  * since start-up code may set one. */
 int ta_task_pool_check_factory(ta_loop_state *ls);
-/* Stores in ls->debug whether the loop is in asyncio's debug mode. */
-void ta_task_pool_check_debug(ta_loop_state *ls);
 void ta_task_pool_detach(ta_loop_state *ls);
 int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg);
 
