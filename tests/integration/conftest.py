@@ -3,11 +3,19 @@
 import logging
 
 import pytest
+import server_kit
 
 from turboapi._serving import twins
 
 LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
 LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
+
+
+@pytest.fixture(params=["h1", "mux"])
+def protocol(request, monkeypatch):
+    """Runs a test over HTTP/1 and over the test protocol: see server_kit.both_protocols."""
+    monkeypatch.setattr(server_kit, "PROTOCOL", request.param)
+    return request.param
 
 
 @pytest.fixture(autouse=True)

@@ -7,11 +7,17 @@ import socket
 import threading
 
 import patience
+import pytest
+from mux_kit import Client, Connection
 
 from turboapi._serving.server import LoopThread
 from turboapi.config import Config
 
 TIMEOUT = patience.seconds(10)
+
+# What `client()`, `request()` and `get()` speak: "h1", or "mux", the test protocol (mux_kit.py).
+PROTOCOL = "h1"
+both_protocols = pytest.mark.usefixtures("protocol")
 
 
 class Running:
@@ -21,6 +27,7 @@ class Running:
         self.thread = thread
         self.loop_thread = loop_thread
         self.address = address
+        self._mux_address = None
 
     @property
     def server(self):
@@ -46,11 +53,27 @@ class Running:
 
     @contextlib.contextmanager
     def client(self):
-        conn = http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
+        conn = (
+            Connection(self.mux_address(), "{}:{}".format(*self.address))
+            if PROTOCOL == "mux"
+            else http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
+        )
         try:
             yield conn
         finally:
             conn.close()
+
+    def mux_address(self):
+        """Where the server speaks the test protocol; begins to listen when first asked."""
+        if self._mux_address is None:
+            bound = socket.create_server(("127.0.0.1", 0), backlog=128)
+            bound.setblocking(False)
+            self._mux_address = bound.getsockname()
+            self.call(lambda: self.server._listen_mux(bound.detach()))
+        return self._mux_address
+
+    def mux(self):
+        return Client(self.mux_address())
 
     def request(self, method, path, body=None, headers=None):
         """One request on a connection of its own: (status, headers, body)."""

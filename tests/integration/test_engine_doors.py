@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from server_kit import Running, read_until, running, wait_for
+from server_kit import Running, both_protocols, read_until, running, wait_for
 from starlette.testclient import TestClient
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
@@ -181,6 +181,7 @@ def asks(server: Running, headers: dict[str, str], path: str) -> Any:
     "kinds", ["-".join(each) for each in itertools.product(dict(KINDS), repeat=2)]
 )
 @pytest.mark.parametrize("fails", ["", "endpoint", "background"])
+@both_protocols
 def test_generators_through_both_doors(kinds: str, fails: str) -> None:
     app = yielding_app()
     with running(app, interface="turboapi") as server:
@@ -357,6 +358,7 @@ REQUESTS: list[tuple[Any, ...]] = [
 ]
 
 
+@both_protocols
 def test_requests_through_both_doors() -> None:
     app = plain_app()
     with running(app, interface="turboapi") as server:

@@ -10,7 +10,7 @@ import json
 import pytest
 from doors_kit import DOORS, both
 from pydantic import BaseModel
-from server_kit import running, wait_for
+from server_kit import both_protocols, running, wait_for
 
 import turboapi
 
@@ -228,6 +228,7 @@ def test_as_fastapi(case, installer, by):
         assert outcome(turboapi, case, installer, by, lambda app: Asking(app, door)) == expected
 
 
+@both_protocols
 def test_unchanged_applications():
     """Routes that were compiled from an application of FastAPI's own."""
     pytest.importorskip("fastapi")

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import pytest
-from server_kit import running, wait_for
+from server_kit import both_protocols, running, wait_for
 
 from turboapi import Depends, FastAPI
 
@@ -15,6 +15,7 @@ def serving(app, **settings):
     return running(app, interface="turboapi", **settings)
 
 
+@both_protocols
 @pytest.mark.parametrize("threads", [1, 3])
 def test_dependencies_are_left_while_all_threads_wait_for_that(threads):
     """As FastAPI: else nobody would ever get a connection from a pool that is used up."""

@@ -6,7 +6,7 @@ import warnings
 
 import pytest
 from doors_kit import DOORS, both
-from server_kit import read_until, running, wait_for
+from server_kit import both_protocols, read_until, running, wait_for
 from starlette import routing as starlette_routing
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -118,6 +118,7 @@ def nested():
     return app
 
 
+@both_protocols
 @pytest.mark.parametrize("case", MISSES)
 def test_nothing_of_python_is_entered(entered, case):
     method, path, status = MISSES[case]
@@ -192,6 +193,7 @@ def tree(sub_options=None, app_options=None):
     return app
 
 
+@both_protocols
 @pytest.mark.parametrize("path", ["/scope/1", "/plain/scope/1", "/with/a%C3%A9/7/scope/x"])
 @pytest.mark.parametrize("root", ["", "/root"])
 def test_scope(path, root):
@@ -268,6 +270,7 @@ def make_failing(told, **options):
     return app, sub
 
 
+@both_protocols
 @pytest.mark.parametrize("path", ["/own", "/outer", "/value", "/http", "/dependency", "/stream"])
 def test_what_happens_in_a_mounted_application(path, caplog):
     caplog.set_level(logging.ERROR)
@@ -302,6 +305,7 @@ class Marking:
         await self.app(scope, receive, mark)
 
 
+@both_protocols
 @pytest.mark.parametrize("path", ["/sub/x", "/sub/nosuch"])
 def test_changes_below_are_seen(path):
     app, sub = FastAPI(openapi_url=None), FastAPI(openapi_url=None)
@@ -335,6 +339,7 @@ def test_changes_below_are_seen(path):
         assert server.get("/sub/x")[2] == b'{"detail":"Not Found"}'
 
 
+@both_protocols
 def test_handlers_and_settings_that_come_later():
     app = filled()
 
@@ -367,6 +372,7 @@ def test_no_watchers_are_left_behind():
     assert len(app.router._watchers) == len(sub.router._watchers) == 1
 
 
+@both_protocols
 @pytest.mark.parametrize("outer", [None, "gzip", "cors"])
 @pytest.mark.parametrize("inner", [None, "gzip", "cors", "own"])
 @pytest.mark.parametrize("path", ["/sub/text", "/sub/file", "/sub/nosuch", "/sub/fail"])
@@ -406,6 +412,7 @@ def test_middleware_of_both(outer, inner, path, tmp_path):
         assert answers[0][1]["x-seen"] == "yes"
 
 
+@both_protocols
 def test_an_application_below_itself():
     app = filled()
     app.mount("/again", app)
@@ -415,6 +422,7 @@ def test_an_application_below_itself():
         assert server.get("/again/again/nosuch")[0] == 404
 
 
+@both_protocols
 def test_one_application_at_two_places_and_a_host():
     app, sub = FastAPI(openapi_url=None, title="outer"), FastAPI(openapi_url=None, title="inner")
     sub.add_api_route("/scope/{item}", scoped)
@@ -527,6 +535,7 @@ def test_long_numbers_ask_only_their_route(entered, digits):
     assert both(scenario)[2] == 1
 
 
+@both_protocols
 @pytest.mark.parametrize("length", [10, 1000, 1100, 2000, 2600])
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_redirects_of_long_paths(length, slash):

@@ -17,7 +17,7 @@ import anyio.from_thread
 import patience
 import pytest
 from pydantic import BaseModel
-from server_kit import read_all, read_until, running, wait_for
+from server_kit import both_protocols, read_all, read_until, running, wait_for
 from starlette import routing
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -102,6 +102,7 @@ def make_app():
     return app
 
 
+@both_protocols
 def test_plans_over_the_socket():
     with serving(make_app()) as server:
         assert get_json(server, "/") == {"hello": "world"}
@@ -129,6 +130,7 @@ def test_plans_over_the_socket():
         }
 
 
+@both_protocols
 def test_exception_of_a_handler_is_500_and_logged(caplog):
     with serving(make_app()) as server:
         status, _, body = server.get("/broken")
@@ -137,6 +139,7 @@ def test_exception_of_a_handler_is_500_and_logged(caplog):
     assert caplog.text.count("ValueError: broken") == 1
 
 
+@both_protocols
 def test_exception_handlers_see_the_request():
     app = FastAPI()
 
@@ -185,6 +188,7 @@ def test_root_paths():
                 assert get_json(server, "/api/items/3") == [3, "/api", "/api/items/3"]
 
 
+@both_protocols
 def test_routes_added_while_it_serves():
     app = FastAPI()
 
@@ -206,6 +210,7 @@ def test_routes_added_while_it_serves():
         assert get_json(server, "/old") == "old"
 
 
+@both_protocols
 def test_with_middleware_of_the_user():
     app = make_app()
 
@@ -663,6 +668,7 @@ def test_anyio_scopes_round_def_dependencies():
 # -- after the response; streams ------------------------------------------------------------------
 
 
+@both_protocols
 def test_background_tasks_run_after_the_response():
     app = FastAPI()
     gate = threading.Event()
@@ -690,6 +696,7 @@ def test_background_tasks_run_after_the_response():
     assert sorted(d for d in done if d != "sync") == [(n, "/work", str(n)) for n in range(3)]
 
 
+@both_protocols
 def test_exception_in_a_background_task(caplog):
     app = FastAPI()
 
@@ -893,6 +900,7 @@ def test_an_error_after_the_response_is_told_to_the_handler(caplog, path, filter
     assert "RuntimeError" not in caplog.text
 
 
+@both_protocols
 def test_a_handled_error_after_the_response(caplog):
     asked = []
     app = FastAPI()
@@ -918,6 +926,7 @@ def test_a_handled_error_after_the_response(caplog):
     assert isinstance(error.__cause__, ValueError)
 
 
+@both_protocols
 def test_files_are_paths_only_where_nobody_else_sees_them(tmp_path, monkeypatch):
     """The extension http.response.pathsend: middleware of the user gets the file's bytes."""
     file = tmp_path / "file.txt"
@@ -1021,6 +1030,7 @@ class UpperMount(routing.Mount):
         await Upper(super().handle)(scope, receive, send)
 
 
+@both_protocols
 def test_middleware_of_what_is_mounted_sees_the_bytes_of_files(tmp_path, monkeypatch):
     """Whatever stands between a file and the server gets its bytes, at any depth."""
     content = b"x = 1;" * 20_000

@@ -10,6 +10,7 @@ import threading
 
 import pytest
 from server_kit import (
+    both_protocols,
     forever,
     handler,
     read_all,
@@ -32,6 +33,7 @@ async def hello(scope, receive, send):
 # -- the plain case -------------------------------------------------------------------------------
 
 
+@both_protocols
 def test_hello():
     with running(hello) as server:
         status, headers, body = server.get("/")
@@ -102,6 +104,7 @@ def test_scope():
     assert scopes[1]["method"] == "POST"
 
 
+@both_protocols
 def test_scopes_share_nothing_that_is_mutable():
     scopes = []
 
@@ -118,6 +121,7 @@ def test_scopes_share_nothing_that_is_mutable():
     assert [scope["asgi"]["n"] for scope in scopes] == [0, 1, 2]
 
 
+@both_protocols
 def test_root_path_and_bad_utf8():
     seen = []
 
@@ -148,6 +152,7 @@ def test_unix_socket(tmp_path):
     assert scopes[0]["client"] is None
 
 
+@both_protocols
 def test_proxy_headers():
     @text_app
     async def app(scope):
@@ -171,6 +176,7 @@ async def echo(scope, receive, send):
     await send_text(send, body)
 
 
+@both_protocols
 @pytest.mark.parametrize("size", [0, 1, 1000, 65536, 300_000, 3_000_000])
 def test_echo(size):
     body = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
@@ -206,6 +212,7 @@ def test_no_continue_when_the_body_is_not_wanted():
             assert read_until(sock, b"hello").startswith(b"HTTP/1.1 200 ")
 
 
+@both_protocols
 def test_a_body_that_nobody_reads():
     with running(hello) as server, server.client() as conn:
         for _ in range(3):
@@ -275,6 +282,7 @@ def test_receive_after_the_body_waits_for_the_end():
     assert messages == [{"type": "http.disconnect"}]
 
 
+@both_protocols
 def test_receive_after_the_response_says_disconnect():
     messages = []
 
@@ -290,6 +298,7 @@ def test_receive_after_the_response_says_disconnect():
     assert messages == [{"type": "http.disconnect"}] * 2
 
 
+@both_protocols
 def test_receive_and_send_are_coroutines():
     @handler
     async def app(scope, receive, send):
@@ -375,6 +384,7 @@ def test_backpressure():
     assert len(sent) == 200
 
 
+@both_protocols
 def test_content_length_is_kept():
     @handler
     async def app(scope, receive, send):
@@ -391,6 +401,7 @@ def test_content_length_is_kept():
     assert "transfer-encoding" not in headers
 
 
+@both_protocols
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("status", [200, 204, 304, 404, 599])
 def test_statuses(method, status):
@@ -408,6 +419,7 @@ def test_statuses(method, status):
             assert response.read() == (b"" if method == "HEAD" else body)
 
 
+@both_protocols
 def test_pathsend(tmp_path):
     file = tmp_path / "file"
     file.write_bytes(b"0123456789" * 100_000)
@@ -606,6 +618,7 @@ def test_wrong_messages(messages, error, text):
     assert [(type(exc), str(exc)) for exc in raised] == [(error, text)]
 
 
+@both_protocols
 def test_system_exit_ends_its_request_only(caplog):
     @handler
     async def app(scope, receive, send):
@@ -624,6 +637,7 @@ def test_requests_that_are_not_http(caplog):
         assert server.server.requests == 0
 
 
+@both_protocols
 def test_other_upgrades_are_ignored():
     with running(hello) as server:
         status, _, body = server.get("/", Connection="upgrade", Upgrade="h2c")
@@ -854,6 +868,7 @@ def test_shutdown_waits_for_what_is_in_flight():
     assert server.loop_thread.exit_code == 0
 
 
+@both_protocols
 def test_shutdown_waits_for_background_work():
     over = []
 
@@ -936,6 +951,7 @@ def lifespan_app(events, **behaviour):
     return app
 
 
+@both_protocols
 def test_lifespan():
     events = []
     with running(lifespan_app(events)) as server:

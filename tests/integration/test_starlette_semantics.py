@@ -5,7 +5,7 @@ import threading
 import time
 
 import pytest
-from server_kit import running, wait_for
+from server_kit import both_protocols, running, wait_for
 from starlette.background import BackgroundTask
 
 from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException
@@ -94,6 +94,7 @@ def test_handlers_of_errors_are_called_when_the_response_has_begun(path, middlew
     assert asgi.content in native
 
 
+@both_protocols
 @pytest.mark.parametrize("debug", [False, True])
 def test_an_error_after_the_response_leaves_the_connection(debug):
     told = []
@@ -156,6 +157,7 @@ def test_handlers_see_the_context_in_which_the_server_was_started():
 # -- the protocol ---------------------------------------------------------------------------------
 
 
+@both_protocols
 def test_trailers_that_nothing_announced_are_not_sent():
     returned = []
 

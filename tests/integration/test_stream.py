@@ -15,7 +15,7 @@ from typing import Annotated
 
 import anyio.from_thread
 import pytest
-from server_kit import read_all, read_until, running, wait_for
+from server_kit import both_protocols, read_all, read_until, running, wait_for
 
 from turboapi import BackgroundTasks, Depends, FastAPI, Request, Response, routing
 from turboapi.middleware.gzip import GZipMiddleware
@@ -76,6 +76,7 @@ def test_pieces_of_every_kind():
         assert body == "bytes,text \xe9,view".encode() + bytes(3)
 
 
+@both_protocols
 def test_text_is_encoded_with_the_charset():
     class Latin(StreamingResponse):
         charset = "latin-1"
@@ -142,6 +143,7 @@ def test_the_length_that_was_told_is_kept(length, caplog):
     assert f"Response content {'longer' if length == 3 else 'shorter'}" in caplog.text
 
 
+@both_protocols
 def test_methods_of_its_own():
     class Shouting(StreamingResponse):
         async def stream_response(self, send):
@@ -166,6 +168,7 @@ def test_methods_of_its_own():
         assert server.get("/")[1]["x-patched"] == "yes"
 
 
+@both_protocols
 def test_the_background_runs_at_last():
     app = FastAPI()
     events = []
@@ -192,6 +195,7 @@ def test_the_background_runs_at_last():
     assert events == ["pieces", "background"]
 
 
+@both_protocols
 def test_the_context_is_the_handlers():
     app = FastAPI()
 
@@ -212,6 +216,7 @@ def test_the_context_is_the_handlers():
         assert server.call(var.get) == "unset"
 
 
+@both_protocols
 def test_def_handlers_stream_in_a_task():
     app = FastAPI()
 
@@ -367,6 +372,7 @@ def test_a_body_that_nobody_has_read():
         assert b"b" in data + read_all(sock)
 
 
+@both_protocols
 def test_nothing_is_left_behind():
     async def make():
         for _ in range(3):
@@ -402,6 +408,7 @@ def left(events):
     return resource
 
 
+@both_protocols
 def test_pieces_of_a_thread():
     threads = set()
 
@@ -417,11 +424,13 @@ def test_pieces_of_a_thread():
     assert all(thread.name == "turboapi worker thread" for thread in threads)
 
 
+@both_protocols
 @pytest.mark.parametrize("content", [[], [b"a"], ["a", memoryview(b"b"), b""], io.BytesIO(b"a\nb")])
 def test_iterables(content):
-    expected = b"".join(p.encode() if isinstance(p, str) else bytes(p) for p in content)
     if isinstance(content, io.BytesIO):
-        content.seek(0)
+        content = io.BytesIO(content.getvalue())
+    pieces = content.getvalue().splitlines(True) if isinstance(content, io.BytesIO) else content
+    expected = b"".join(p.encode() if isinstance(p, str) else bytes(p) for p in pieces)
     with serving(streaming(lambda: content)) as server:
         assert server.get("/")[2] == expected
 
@@ -553,6 +562,7 @@ def test_an_error_leaves_when_the_thread_is_out(caplog, leaves):
     assert "Response content longer than Content-Length" in caplog.text
 
 
+@both_protocols
 def test_a_thread_may_call_the_loop():
     async def answer():
         return b"from the loop"
@@ -662,6 +672,7 @@ def went(events):
     return events[0] == "begins to go" and events[1] in where
 
 
+@both_protocols
 def test_the_background_runs_when_the_iterator_has_gone():
     """Though the loop learns of its last piece before."""
     events = []
@@ -744,6 +755,7 @@ def test_an_iterator_that_is_left_needs_no_thread_of_others():
             over.set()
 
 
+@both_protocols
 def test_many_streams_of_threads_at_once():
     def make():
         for n in range(300):
@@ -758,6 +770,7 @@ def test_many_streams_of_threads_at_once():
         assert all(answer == expected for answer in answers)
 
 
+@both_protocols
 def test_endpoints_that_yield_in_a_thread():
     app = FastAPI()
 
@@ -778,6 +791,7 @@ def test_endpoints_that_yield_in_a_thread():
 # -- endpoints that yield -------------------------------------------------------------------------
 
 
+@both_protocols
 def test_events_and_their_pings(monkeypatch):
     monkeypatch.setattr(routing, "_PING_INTERVAL", 0.3)
     app = FastAPI()
@@ -801,6 +815,7 @@ def test_events_and_their_pings(monkeypatch):
     assert after.endswith(b': ping\n\nevent: x\ndata: "late"\n\n')
 
 
+@both_protocols
 @pytest.mark.parametrize("thread_minimum", [0, 1000])
 def test_pings_through_gzip(monkeypatch, thread_minimum):
     """Of a stream that GZip packs, in a thread or not."""

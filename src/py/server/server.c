@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/mux/mux.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
@@ -158,12 +159,22 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
 
 /* -- listening -------------------------------------------------------------------------------- */
 
+static void accepted(const ta_server *server, int rc)
+{
+    if (rc < 0)
+        ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
+}
+
 static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
 {
     ta_server *server = ta_listener_ctx(l);
-    int rc = ta_http_server_accept(server->http, fd, peer, len, NULL);
-    if (rc < 0)
-        ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
+    accepted(server, ta_http_server_accept(server->http, fd, peer, len, NULL));
+}
+
+static void on_accept_mux(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
+{
+    ta_server *server = ta_listener_ctx(l);
+    accepted(server, ta_mux_accept(server->http, fd, peer, len, NULL));
 }
 
 enum { FULL_LOG_MS = 60000 };
@@ -192,6 +203,7 @@ static void on_exhausted(ta_listener *l, int error_number)
 }
 
 static const ta_listener_ops listener_ops = {on_accept, may_accept, on_exhausted};
+static const ta_listener_ops mux_listener_ops = {on_accept_mux, may_accept, on_exhausted};
 
 static void on_room(void *ctx)
 {
@@ -208,12 +220,9 @@ static int check_open(ta_server *server)
     return -1;
 }
 
-static PyObject *server_listen(PyObject *self, PyObject *args)
+static PyObject *listen_on(ta_server *server, int fd, bool shared, const ta_listener_ops *ops)
 {
-    ta_server *server = (ta_server *)self;
-    int fd;
-    int shared = 0;
-    if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared) || check_open(server) < 0)
+    if (check_open(server) < 0)
         return NULL;
     if (server->stopping) {
         PyErr_SetString(PyExc_RuntimeError, "the server is shutting down");
@@ -226,7 +235,7 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
     server->listeners = list;
     /* Ours from here on: it must be closed at once after the last accept. */
     unsigned flags = TA_LISTENER_OWN | (shared ? TA_LISTENER_SHARED : 0);
-    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, &listener_ops, server);
+    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, ops, server);
     if (l == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
     list[server->nlisteners++] = l;
@@ -236,6 +245,20 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
         Py_INCREF(server);
     }
     Py_RETURN_NONE;
+}
+
+static PyObject *server_listen(PyObject *self, PyObject *args)
+{
+    int fd, shared = 0;
+    if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared))
+        return NULL;
+    return listen_on((ta_server *)self, fd, shared, &listener_ops);
+}
+
+static PyObject *server_listen_mux(PyObject *self, PyObject *fd)
+{
+    int n = PyObject_AsFileDescriptor(fd);
+    return n < 0 ? NULL : listen_on((ta_server *)self, n, false, &mux_listener_ops);
 }
 
 /* More than any backlog. */
@@ -607,6 +630,9 @@ static PyMethodDef methods[] = {
      "listen($self, fd, shared=False, /)\n--\n\n"
      "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
      "`shared`: other threads or processes accept from the same one, each in its turn."},
+    {"_listen_mux", server_listen_mux, METH_O,
+     "_listen_mux($self, fd, /)\n--\n\n"
+     "The same for connections that speak the test protocol (src/http/mux/mux.h)."},
     {"shutdown", server_shutdown, METH_VARARGS,
      "shutdown($self, on_done, stream_grace=None, /)\n--\n\n"
      "Stops accepting; requests in flight are served; then on_done() is called, once.  Streams\n"
