@@ -490,6 +490,8 @@ static void on_io(ta_io *io, unsigned events)
             read_input(c);
         if (c->closed || !(events & TA_EV_ERR) || c->bytes_in != before || c->eof)
             return;
+        if (!(c->transport->read_wants & TA_EV_READ))
+            return; /* it has to write first: then it can tell what came before the end */
     }
     if (events & TA_EV_ERR) { /* reset, or both sides closed, and nothing to read first */
         ta_conn_fail(c, TA_ECLOSED, false);

@@ -15,6 +15,7 @@
 #include "net/tcp.h"
 #include "ta_failmalloc.h"
 #include "ta_test.h"
+#include "veil_transport.h"
 
 /* -- a protocol that records what happens, and does what a test tells it to ------------------- */
 
@@ -121,12 +122,53 @@ TA_UNUSED static void open_fd(proto *p, int fd, int peer, ta_transport *transpor
     ta_loop_refresh(loop);
 }
 
+/* Whether the tests run over the transport of veil_transport.h: TA_TEST_TRANSPORT=veil. */
+TA_UNUSED static bool veiled(void)
+{
+    const char *name = getenv("TA_TEST_TRANSPORT");
+    return name && strcmp(name, "veil") == 0;
+}
+
+/* Leaves a test that is of plain sockets. */
+#define PLAIN_ONLY()                                                                               \
+    do {                                                                                           \
+        if (veiled()) {                                                                            \
+            CHECK(true);                                                                           \
+            return;                                                                                \
+        }                                                                                          \
+    } while (0)
+
+TA_UNUSED static ta_transport *transport_for(int fd)
+{
+    return veiled() ? veil_new(fd) : NULL;
+}
+
+/* What the peer sends and receives, in the same form. */
+TA_UNUSED static ssize_t peer_send(int fd, const void *data, size_t n, int flags)
+{
+    if (!veiled())
+        return send(fd, data, n, flags);
+    char *copy = malloc(n + 1);
+    veil_bytes(copy, data, n);
+    ssize_t k = send(fd, copy, n, flags);
+    free(copy);
+    return k;
+}
+
+TA_UNUSED static ssize_t peer_recv(int fd, void *data, size_t n, int flags)
+{
+    ssize_t k = recv(fd, data, n, flags);
+    if (k > 0 && veiled())
+        veil_bytes(data, data, (size_t)k);
+    return k;
+}
+
 TA_UNUSED static void open_pair(proto *p)
 {
     int fds[2];
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
     CHECK(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
-    open_fd(p, fds[0], fds[1], NULL, &ops);
+    open_fd(p, fds[0], fds[1], transport_for(fds[0]), &ops);
 }
 
 /* A TCP connection over loopback; buffers small when `small`. */
@@ -150,8 +192,9 @@ TA_UNUSED static void open_tcp(proto *p, bool small)
     CHECK(s >= 0);
     close(l);
     *p = (proto){.fd = c, .consume = SIZE_MAX};
-    CHECK_INT(ta_conn_open(&p->c, group, s, (struct sockaddr *)&peer, len, NULL, &ops, p), ==,
-              TA_OK);
+    CHECK_INT(
+        ta_conn_open(&p->c, group, s, (struct sockaddr *)&peer, len, transport_for(s), &ops, p), ==,
+        TA_OK);
     ta_loop_refresh(loop);
 }
 
@@ -199,7 +242,7 @@ TA_UNUSED static void check_idle(void)
 
 TA_UNUSED static void put(proto *p, const char *text)
 {
-    CHECK_INT(write(p->fd, text, strlen(text)), ==, strlen(text));
+    CHECK_INT(peer_send(p->fd, text, strlen(text), 0), ==, strlen(text));
 }
 
 /* Reads n bytes at the peer's end while the loop turns; fewer when it is closed. */
@@ -211,7 +254,7 @@ TA_UNUSED static size_t drain_peer(proto *p, char *to, size_t n)
         struct pollfd pf = {.fd = p->fd, .events = POLLIN};
         turn(0);
         if (poll(&pf, 1, 1) == 1) {
-            ssize_t k = recv(p->fd, to + have, n - have, 0);
+            ssize_t k = peer_recv(p->fd, to + have, n - have, 0);
             if (k <= 0)
                 break;
             have += (size_t)k;

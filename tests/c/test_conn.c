@@ -210,7 +210,7 @@ TA_TEST(reset)
     ta_conn_reset(&p.c);
     char byte;
     UNTIL(p.closes == 1);
-    CHECK_INT(recv(p.fd, &byte, 1, 0), ==, -1);
+    CHECK_INT(peer_recv(p.fd, &byte, 1, 0), ==, -1);
     CHECK_INT(errno, ==, ECONNRESET);
     done(&p);
     stop();
@@ -283,7 +283,7 @@ TA_TEST(lingering_is_bounded_in_bytes)
     char block[5000] = {0};
     int i = 0;
     for (; i < 30 && p.closes == 0; i++) {
-        (void)!send(p.fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT);
+        (void)!peer_send(p.fd, block, sizeof(block), MSG_NOSIGNAL | MSG_DONTWAIT);
         turn(5);
     }
     CHECK_INT(p.closes, ==, 1);
@@ -308,7 +308,7 @@ TA_TEST(lingering_while_output_is_blocked)
     size_t sent = 0;
     uint64_t end = ms() + 10000;
     while (sent < IN && ms() < end) {
-        ssize_t n = send(p.fd, in + sent, IN - sent, MSG_NOSIGNAL);
+        ssize_t n = peer_send(p.fd, in + sent, IN - sent, MSG_NOSIGNAL);
         if (n > 0)
             sent += (size_t)n;
         turn(0);
@@ -425,7 +425,7 @@ TA_TEST(write_timeout)
     while (ms() - begin < 800) {
         for (uint64_t until = ms() + 20, now; (now = ms()) < until;)
             turn((int)(until - now));
-        ssize_t n = recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT);
+        ssize_t n = peer_recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT);
         if (n > 0) {
             read += (size_t)n;
             rounds++;

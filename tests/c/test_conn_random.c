@@ -183,7 +183,7 @@ static void peer_writes(walker *w)
     static char data[20000];
     size_t n = rnd(3) ? rnd(600) : rnd(sizeof(data));
     fill(data, w->sent, n);
-    ssize_t k = send(w->p.fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+    ssize_t k = peer_send(w->p.fd, data, n, MSG_DONTWAIT | MSG_NOSIGNAL);
     if (k > 0)
         w->sent += (size_t)k;
 }
@@ -191,7 +191,7 @@ static void peer_writes(walker *w)
 static void peer_reads(walker *w)
 {
     static char data[50000];
-    ssize_t k = recv(w->p.fd, data, 1 + rnd(sizeof(data) - 1), MSG_DONTWAIT);
+    ssize_t k = peer_recv(w->p.fd, data, 1 + rnd(sizeof(data) - 1), MSG_DONTWAIT);
     if (k > 0) {
         verify(data, w->got, (size_t)k, "out");
         w->got += (size_t)k;

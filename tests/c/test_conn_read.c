@@ -118,7 +118,7 @@ TA_TEST(read_max)
     memset(block, 'b', sizeof(block));
     size_t sent = 0;
     for (int i = 0; i < 300; i++) {
-        ssize_t n = write(p.fd, block, sizeof(block));
+        ssize_t n = peer_send(p.fd, block, sizeof(block), 0);
         if (n > 0)
             sent += (size_t)n;
         turn(0);
@@ -144,7 +144,7 @@ TA_TEST(large_input_in_turns)
     char *big = malloc(150000);
     memset(big, 'z', 150000);
     fcntl(p.fd, F_SETFL, O_NONBLOCK);
-    ssize_t n = write(p.fd, big, 150000);
+    ssize_t n = peer_send(p.fd, big, 150000, 0);
     CHECK(n > 50000);
     put(&q, "me too");
     turn(100);
@@ -180,7 +180,7 @@ static void pin_run(size_t filler)
     char *block = malloc(filler);
     for (int round = 0; round < 20; round++) {
         memset(block, 'a' + round, filler);
-        CHECK_INT(write(p.fd, block, filler), ==, filler);
+        CHECK_INT(peer_send(p.fd, block, filler, 0), ==, filler);
         UNTIL(p.got.len == 4 + filler * (size_t)(round + 1));
         CHECK_MEM(head, "HEAD", 4);
     }
@@ -189,7 +189,7 @@ static void pin_run(size_t filler)
     p.consume = 0;
     for (int round = 0; round < 20; round++) {
         memset(block, 'A' + round, filler);
-        CHECK_INT(write(p.fd, block, filler), ==, filler);
+        CHECK_INT(peer_send(p.fd, block, filler, 0), ==, filler);
         UNTIL(p.c.in.len == filler * (size_t)(round + 1));
         CHECK_MEM(head, "HEAD", 4);
     }
@@ -244,7 +244,7 @@ TA_TEST(pinned_with_leftovers)
     char text[300];
     for (int i = 0; i < 200; i++) {
         memset(text, 'a' + i % 26, sizeof(text));
-        CHECK_INT(write(p.fd, text, sizeof(text)), ==, sizeof(text));
+        CHECK_INT(peer_send(p.fd, text, sizeof(text), 0), ==, sizeof(text));
         UNTIL(p.datas == i + 2);
         CHECK_MEM(head, "HEAD", 4);
     }
@@ -298,7 +298,7 @@ TA_TEST(input_outlives_the_connection)
     UNTIL(p.datas == 1);
     pinned_at = p.c.in.data;
     char block[4000] = {0}; /* makes the head's buffer stand aside */
-    CHECK_INT(write(p.fd, block, sizeof(block)), ==, sizeof(block));
+    CHECK_INT(peer_send(p.fd, block, sizeof(block), 0), ==, sizeof(block));
     UNTIL(p.got.len == sizeof(block));
     p.on_data = NULL;
     p.consume = 0;
@@ -359,7 +359,7 @@ TA_TEST(sink_large)
     fcntl(p.fd, F_SETFL, O_NONBLOCK);
     size_t sent = 0;
     while (sent < N) {
-        ssize_t n = write(p.fd, data + sent, N - sent);
+        ssize_t n = peer_send(p.fd, data + sent, N - sent, 0);
         if (n > 0)
             sent += (size_t)n;
         turn(0);
@@ -407,7 +407,7 @@ static void reading_scenario(void)
                 ta_conn_unpin(&p.c);
                 ta_conn_set_sink(&p.c, &body, 5000);
             }
-            (void)!send(p.fd, big, sizeof(big), MSG_NOSIGNAL);
+            (void)!peer_send(p.fd, big, sizeof(big), MSG_NOSIGNAL);
             for (int k = 0; k < 3; k++)
                 CHECK(ta_loop_poll(loop, 0, ready, TA_LOOP_BATCH, NULL) >= 0);
         }

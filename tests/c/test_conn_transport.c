@@ -218,6 +218,101 @@ TA_TEST(failed_handshake)
     stop();
 }
 
+/* -- a transport that waits for the other direction ------------------------------------------- */
+
+/* Before each write the peer must have sent a '+', before each read some bytes must have gone out:
+ * a '-', and the socket must take it. */
+typedef struct crossed {
+    ta_transport t;
+    bool may_write, may_read;
+    char held[64];
+    size_t n_held;
+} crossed;
+
+static void crossed_fill(crossed *x)
+{
+    char byte;
+    while (recv(x->t.fd, &byte, 1, 0) == 1) {
+        if (byte == '+')
+            x->may_write = true;
+        else
+            x->held[x->n_held++] = byte;
+    }
+}
+
+static ssize_t crossed_read(ta_transport *t, void *data, size_t cap)
+{
+    crossed *x = (crossed *)t;
+    crossed_fill(x);
+    t->read_wants = TA_EV_READ;
+    if (!x->n_held)
+        return TA_AGAIN;
+    if (!x->may_read) {
+        x->may_read = true;
+        t->read_wants = TA_EV_WRITE;
+        return TA_AGAIN;
+    }
+    CHECK_INT(send(t->fd, "-", 1, MSG_NOSIGNAL), ==, 1);
+    x->may_read = false;
+    size_t n = TA_MIN(x->n_held, cap);
+    memcpy(data, x->held, n);
+    x->n_held = 0;
+    return (ssize_t)n;
+}
+
+static ssize_t crossed_writev(ta_transport *t, const struct iovec *iov, int n)
+{
+    crossed *x = (crossed *)t;
+    crossed_fill(x);
+    t->write_wants = TA_EV_READ;
+    if (!x->may_write)
+        return TA_AGAIN;
+    x->may_write = false;
+    return send(t->fd, iov[0].iov_base, TA_MIN(iov[0].iov_len, (size_t)4), MSG_NOSIGNAL);
+}
+
+static size_t crossed_pending(const ta_transport *t)
+{
+    return ((const crossed *)t)->n_held;
+}
+
+static const ta_transport_ops crossed_ops = {
+    .read = crossed_read, .writev = crossed_writev, .pending = crossed_pending};
+
+TA_TEST(each_direction_waits_for_the_other)
+{
+    start((ta_conn_cfg){0});
+    crossed x = {.t = {.ops = &crossed_ops, .read_wants = TA_EV_READ, .write_wants = TA_EV_WRITE}};
+    proto p;
+    int fds[2];
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0);
+    CHECK(fcntl(fds[0], F_SETFL, O_NONBLOCK) == 0);
+    x.t.fd = fds[0];
+    open_fd(&p, fds[0], fds[1], &x.t, &ops);
+    CHECK_INT(ta_conn_write(&p.c, "abcdefgh", 8), ==, TA_OK);
+    check_idle(); /* waits for input, not for room */
+    CHECK_INT(ta_conn_queued(&p.c), ==, 8);
+    put(&p, "+");
+    expect(&p, "abcd");
+    check_idle();
+    put(&p, "+");
+    expect(&p, "efgh");
+    CHECK_INT(ta_conn_queued(&p.c), ==, 0);
+    put(&p, "input");
+    UNTIL(p.got.len == 5);
+    expect(&p, "-");
+    CHECK_STR(ta_buf_str(&p.got), "input");
+    check_idle();
+    /* also while reading is paused */
+    ta_conn_pause(&p.c);
+    CHECK_INT(ta_conn_write(&p.c, "last", 4), ==, TA_OK);
+    turn(5);
+    put(&p, "+");
+    expect(&p, "last");
+    done(&p);
+    stop();
+}
+
 /* -- a peer that takes everything at once ----------------------------------------------------- */
 
 static ssize_t swallow(ta_transport *s, const struct iovec *iov, int n)

@@ -17,14 +17,14 @@ TA_TEST(sent_at_the_end_of_the_batch)
     memcpy(to, "ef", 2);
     CHECK_INT(ta_conn_commit(&p.c, 2), ==, TA_OK);
     CHECK_INT(ta_conn_queued(&p.c), ==, 6);
-    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, -1);
+    CHECK_INT(peer_recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, -1);
     turn(0);
-    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 6); /* in one piece */
+    CHECK_INT(peer_recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 6); /* in one piece */
     CHECK_MEM(buf, "abcdef", 6);
     /* or when told */
     CHECK_INT(ta_conn_write(&p.c, "now", 3), ==, TA_OK);
     CHECK_INT(ta_conn_flush(&p.c), ==, TA_OK);
-    CHECK_INT(recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 3);
+    CHECK_INT(peer_recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT), ==, 3);
     CHECK_INT(ta_conn_queued(&p.c), ==, 0);
     done(&p);
     stop();
@@ -77,7 +77,7 @@ TA_TEST(high_mark_is_exact)
     CHECK_INT(ta_conn_write(&p.c, block, 1), ==, TA_AGAIN);
     char buf[65536];
     while (ta_conn_queued(&p.c)) {
-        (void)!recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT);
+        (void)!peer_recv(p.fd, buf, sizeof(buf), MSG_DONTWAIT);
         turn(1);
     }
     UNTIL(p.drains == 1);
@@ -90,6 +90,7 @@ TA_TEST(high_mark_is_exact)
 /* A peer that reads as fast as we write must not keep the others from their turn. */
 TA_TEST(much_at_once_ends_the_turn)
 {
+    PLAIN_ONLY(); /* a record at a time is never much at once */
     start((ta_conn_cfg){0});
     proto p;
     open_tcp(&p, false);
@@ -98,7 +99,7 @@ TA_TEST(much_at_once_ends_the_turn)
         for (size_t sent = sizeof(block); sent <= 1 << 20; sent += sizeof(block)) {
             int expected = sent < 1 << 20 ? TA_OK : TA_AGAIN;
             CHECK_INT(ta_conn_write(&p.c, block, sizeof(block)), ==, expected);
-            CHECK_INT(recv(p.fd, got, sizeof(got), MSG_WAITALL), ==, sizeof(got));
+            CHECK_INT(peer_recv(p.fd, got, sizeof(got), MSG_WAITALL), ==, sizeof(got));
         }
         CHECK_INT(ta_conn_queued(&p.c), ==, 0);
         CHECK_INT(p.drains, ==, turns - 1);
@@ -119,6 +120,7 @@ static const ta_lender no_lender = {keep_never, NULL, NULL};
 /* Lent bytes are kept only when they must wait, and let go of with the last one. */
 TA_TEST(write_lent)
 {
+    PLAIN_ONLY(); /* only a plain socket is written to at once */
     enum { N = 3000000 };
     char *data = malloc(N), *got = malloc(N + 20);
     for (int i = 0; i < N; i++)
@@ -132,7 +134,7 @@ TA_TEST(write_lent)
     CHECK_INT(ta_conn_write_lent(&p.c, ta_str_of(data, 20000), TA_STR("tail"), &lender), ==, TA_OK);
     CHECK_INT(ta_conn_queued(&p.c), ==, 0);
     CHECK(p.c.out.data == NULL);
-    CHECK_INT(recv(p.fd, got, 20008, MSG_WAITALL), ==, 20008);
+    CHECK_INT(peer_recv(p.fd, got, 20008, MSG_WAITALL), ==, 20008);
     CHECK_MEM(got, "head", 4);
     CHECK_MEM(got + 4, data, 20000);
     CHECK_MEM(got + 20004, "tail", 4);
@@ -191,7 +193,7 @@ TA_TEST(lent_in_bounded_turns)
     uint64_t total = 0, before = p.c.bytes_out, start_ms = ms();
     static char got[1 << 16];
     while (total < N && ms() - start_ms < 10000) {
-        ssize_t n = recv(p.fd, got, sizeof(got), MSG_DONTWAIT);
+        ssize_t n = peer_recv(p.fd, got, sizeof(got), MSG_DONTWAIT);
         total += n > 0 ? (uint64_t)n : 0;
         turn(0);
         CHECK_INT(p.c.bytes_out - before, <=, 1 << 20);
@@ -207,6 +209,7 @@ TA_TEST(lent_in_bounded_turns)
 /* The peer is gone, and so much is written that it is tried at once. */
 TA_TEST(much_to_gone_peer)
 {
+    PLAIN_ONLY(); /* only a plain socket is written to at once */
     static char data[100000];
     for (int way = 0; way < 3; way++) {
         start((ta_conn_cfg){0});
@@ -362,6 +365,7 @@ static ssize_t refuse_sendfile(ta_transport *s, int fd, int64_t offset, size_t l
 /* A transport without sendfile, or a file that cannot be sent so: it is read. */
 TA_TEST(sendfile_by_reading)
 {
+    PLAIN_ONLY(); /* it has a transport of its own */
     for (int i = 0; i < 2; i++) {
         ta_transport s;
         ta_tcp_init(&s, -1);
@@ -375,6 +379,7 @@ TA_TEST(sendfile_by_reading)
 /* A file shorter than promised: the peer must not take the response for complete. */
 TA_TEST(file_too_short)
 {
+    PLAIN_ONLY(); /* it has a transport of its own */
     for (int by_reading = 0; by_reading < 2; by_reading++) {
         start((ta_conn_cfg){0});
         proto p;
@@ -397,7 +402,7 @@ TA_TEST(file_too_short)
         CHECK_INT(dones, ==, 1);
         CHECK_INT(done_error, ==, TA_ESYS);
         ssize_t n;
-        while ((n = recv(p.fd, got, sizeof(got), 0)) > 0)
+        while ((n = peer_recv(p.fd, got, sizeof(got), 0)) > 0)
             ;
         CHECK_INT(n, ==, -1);
         CHECK_INT(errno, ==, ECONNRESET);
@@ -440,7 +445,7 @@ static void scenario(void)
     CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) == 0);
     p.fd = fds[1];
     if (ta_conn_open(&p.c, group, fds[0], NULL, 0, NULL, &ops, &p) == TA_OK) {
-        (void)!write(p.fd, big, 9000);
+        (void)!peer_send(p.fd, big, 9000, 0);
         (void)ta_conn_write(&p.c, big, 100);
         (void)ta_conn_write(&p.c, big, sizeof(big));
         (void)ta_conn_write_lent(&p.c, ta_str_of(big, 5000), TA_STR(""), &lender);
@@ -448,7 +453,7 @@ static void scenario(void)
         (void)ta_conn_write(&p.c, big, 100);
         ta_ready ready[1];
         for (int i = 0; i < 8; i++) {
-            (void)!recv(p.fd, big, sizeof(big), MSG_DONTWAIT);
+            (void)!peer_recv(p.fd, big, sizeof(big), MSG_DONTWAIT);
             if (ta_loop_poll(loop, 0, ready, TA_LOOP_BATCH, NULL) < 0)
                 FAIL("poll");
         }
