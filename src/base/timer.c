@@ -21,6 +21,7 @@ struct ta_timers {
     ta_list_node slot[SLOTS]; /* borrowed timers */
 };
 
+_Static_assert((SLOTS & MASK) == 0, "a power of two: the slot of a tick is its low bits");
 _Static_assert(WORDS == 64, "one word says which words of the bitmap are in use");
 _Static_assert((SLOTS & MASK) == 0, "a tick's slot is its low bits");
 

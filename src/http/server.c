@@ -83,6 +83,7 @@ void ta_http_server_free(ta_http_server *server)
         ta_http_conn *c = TA_CONTAINER_OF(server->conns.next, ta_http_conn, node);
         c->ops->destroy(c);
     }
+    TA_ASSERT(!server->nconns);
     ta_h1_free_spare(server);
     ta_free(server);
 }
@@ -96,12 +97,14 @@ int ta_http_server_accept(ta_http_server *server, int fd, const struct sockaddr 
 void ta_http_server_add(ta_http_server *server, ta_http_conn *c, const ta_http_conn_ops *ops)
 {
     c->ops = ops;
+    TA_ASSERT(ops->each && ops->stop && ops->destroy && !server->freeing);
     ta_list_push_back(&server->conns, &c->node);
     server->nconns++;
 }
 
 void ta_http_server_remove(ta_http_server *server, ta_http_conn *c)
 {
+    TA_ASSERT(ta_list_linked(&c->node) && server->nconns > 0);
     ta_list_remove(&c->node);
     server->nconns--;
     if (server->freeing)
@@ -138,6 +141,7 @@ void ta_http_server_each(ta_http_server *server, void (*fn)(ta_req *req, void *a
 
 void ta_http_server_shutdown(ta_http_server *server, void (*on_done)(void *arg), void *arg)
 {
+    TA_ASSERT(!server->stopping);
     server->on_done = on_done;
     server->done_arg = arg;
     server->stopping = true;

@@ -60,6 +60,7 @@ const ta_conn_cfg *ta_conn_group_cfg(const ta_conn_group *group)
 static void finalize(ta_conn *c)
 {
     ta_conn_group *g = c->group;
+    TA_ASSERT(c->state == CONN_CLOSED && c->closed && c->io.fd < 0 && !c->segs && !c->queued);
     /* c->in stays readable in on_close, which may free c: its memory goes after that. */
     ta_buf ending[2] = {c->in, c->held};
     c->ending = ending;
@@ -72,6 +73,7 @@ static void finalize(ta_conn *c)
 
 void ta_conn_keep_input(ta_conn *c, ta_buf keep[2])
 {
+    TA_ASSERT(c->ending != NULL); /* in on_close */
     for (int i = 0; i < 2; i++) {
         keep[i] = c->ending[i];
         ta_buf_init(&c->ending[i]);
@@ -134,6 +136,7 @@ void ta_conn_finish(ta_conn *c, bool linger)
             ta_conn_close(c);
         return;
     }
+    TA_ASSERT(!c->closed);
     c->state = CONN_FINISHING;
     c->linger = linger;
     c->linger_left = c->group->cfg.linger_bytes;
@@ -335,6 +338,7 @@ static void read_input(ta_conn *c)
                 release_input(c);
             return;
         }
+        TA_ASSERT((size_t)n <= room);
         c->bytes_in += (uint64_t)n;
         on_bytes(c, (size_t)n);
         /* A short read emptied the socket: the next one would only say so. */
@@ -363,6 +367,7 @@ void ta_conn_consume(ta_conn *c, size_t n)
 
 void ta_conn_consume_pinned(ta_conn *c, size_t n)
 {
+    TA_ASSERT(!pinned(c)); /* one at a time */
     n = TA_MIN(n, c->in.len);
     if (n == 0)
         return;
@@ -414,6 +419,7 @@ void ta_conn_resume(ta_conn *c)
 /* FINISHING, and all is sent. */
 static void after_last_byte(ta_conn *c)
 {
+    TA_ASSERT((c->state == CONN_FINISHING || c->state == CONN_SHUTTING) && !c->queued);
     if (c->eof || !c->linger) {
         if (c->transport->ops->shutdown && c->transport != &c->tcp)
             (void)c->transport->ops->shutdown(c->transport); /* if it can go now */
@@ -454,6 +460,7 @@ static void send_output(ta_conn *c)
 
 static void handshake(ta_conn *c)
 {
+    TA_ASSERT(c->state == CONN_OPENING);
     int err = c->transport->ops->handshake(c->transport);
     if (err == TA_AGAIN) {
         ta_conn_update_events(c);
@@ -555,6 +562,8 @@ int ta_conn_open(ta_conn *c, ta_conn_group *group, int fd, const struct sockaddr
         .later = {.fn = on_later},
     };
     ta_tcp_init(&c->tcp, fd);
+    TA_ASSERT(ops->on_data && ops->on_close);
+    TA_ASSERT(!transport || (transport->fd == fd && transport->ops->shutdown));
     c->transport = transport ? transport : &c->tcp;
     c->state = c->transport->ops->handshake ? CONN_OPENING : CONN_OPEN;
     if (peer && (peer->sa_family == AF_INET || peer->sa_family == AF_INET6))

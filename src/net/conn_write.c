@@ -60,6 +60,7 @@ static void finish_file(int fd, void (*done)(void *arg, int error), void *arg, i
 static void pop_seg(ta_conn *c, int error)
 {
     ta_conn_seg *seg = c->segs;
+    TA_ASSERT(seg && (error != TA_OK || seg->kind != SEG_FILE || !seg->file.left));
     c->segs = seg->next;
     if (!c->segs)
         c->segs_tail = NULL;
@@ -202,6 +203,7 @@ static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
 /* Takes n sent bytes off the front of the queue. */
 static void advance(ta_conn *c, size_t n)
 {
+    TA_ASSERT(n <= c->queued);
     c->queued -= n;
     while (c->segs) {
         ta_conn_seg *seg = c->segs;
@@ -295,7 +297,9 @@ static int send_loop(ta_conn *c)
         } else {
             struct iovec iov[TA_TRANSPORT_IOV];
             int count = gather(c, iov, &want);
+            TA_ASSERT(count > 0 && count <= TA_TRANSPORT_IOV);
             n = c->transport->ops->writev(c->transport, iov, count);
+            TA_ASSERT(n <= (ssize_t)want && n != 0);
             if (n > 0) {
                 progressed(c, (size_t)n);
                 advance(c, (size_t)n);
@@ -387,6 +391,7 @@ int ta_conn_commit(ta_conn *c, size_t n)
 {
     if (!writable(c))
         return TA_ECLOSED;
+    TA_ASSERT(n <= c->out.cap - c->out.off - c->out.len); /* what ta_conn_reserve gave */
     ta_buf_commit(&c->out, n);
     c->queued += n;
     return queued(c);

@@ -41,6 +41,16 @@ static inline void tell_pulse(ta_loop *loop, bool waits)
     atomic_store_explicit(&loop->pulse, loop->now * 2 + waits, memory_order_relaxed);
 }
 
+/* While a thread is in ta_loop_poll, no other one may touch the loop. */
+static inline void assert_owner(const ta_loop *loop)
+{
+#ifndef NDEBUG
+    TA_ASSERT(!loop->in_poll || pthread_equal(loop->poller, pthread_self()));
+#else
+    (void)loop;
+#endif
+}
+
 ta_loop *ta_loop_new(ta_backend backend)
 {
     ta_loop *loop = ta_calloc(1, sizeof(*loop));
@@ -98,6 +108,7 @@ static ta_slot *slot_of(const ta_loop *loop, int fd, ta_slot_kind kind)
 
 static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
 {
+    assert_owner(loop);
     if (fd < 0 || fd >= MAX_FD)
         return TA_EINVAL;
     if ((unsigned)fd >= loop->nslots) {
@@ -133,6 +144,7 @@ static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
 
 static int mod(ta_loop *loop, int fd, ta_slot *slot, unsigned events)
 {
+    assert_owner(loop);
     if (slot->events == events)
         return TA_OK;
     int err = loop->ops->mod(loop, fd, slot->gen, events, slot->kind == TA_SLOT_FOREIGN);
@@ -144,6 +156,8 @@ static int mod(ta_loop *loop, int fd, ta_slot *slot, unsigned events)
 
 static int del(ta_loop *loop, int fd, ta_slot *slot)
 {
+    assert_owner(loop);
+    TA_ASSERT(slot->kind != TA_SLOT_FREE);
     slot->kind = TA_SLOT_FREE;
     slot->io = NULL;
     slot->gen++;
@@ -262,6 +276,8 @@ int ta_loop_set_nested(ta_loop *loop, bool nested)
 
 static void defer_to(ta_loop *loop, ta_list_node *list, ta_defer *item)
 {
+    assert_owner(loop);
+    TA_ASSERT(item->fn != NULL);
     if (ta_list_linked(&item->node))
         return;
     ta_list_push_back(list, &item->node);
@@ -433,7 +449,11 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     int max = cap > 0 && cap < TA_LOOP_BATCH ? cap : TA_LOOP_BATCH;
     batch b = {.ready = ready, .cap = cap};
 
+    TA_ASSERT(!loop->in_poll);
     loop->in_poll = true;
+#ifndef NDEBUG
+    loop->poller = pthread_self();
+#endif
     /* What was deferred outside of a batch (a response written by a Task).  It may have scheduled
      * work of the caller's: no blocking after it. */
     if (has_deferred(loop)) {

@@ -2,6 +2,7 @@
 #ifndef TA_NET_LOOP_INT_H
 #define TA_NET_LOOP_INT_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "net/loop.h"
@@ -61,6 +62,9 @@ struct ta_loop {
     int nleft;          /* events of ours that the last batch had no time for */
     ta_event left[TA_LOOP_BATCH];
     bool in_poll;
+#ifndef NDEBUG
+    pthread_t poller; /* while in_poll: the thread whose loop it is */
+#endif
 };
 
 #endif

@@ -134,6 +134,7 @@ static bool begin_request(h1_conn *h)
     h1_req *rq = h->rq;
     const ta_h1_head *head = &rq->head;
     ta_req *req = &rq->req;
+    TA_ASSERT(h->state == H1_HEAD && !rq->open && !rq->resp_started);
 
     rq->conn = h;
     rq->want = server->limits.body_buffer ? server->limits.body_buffer : SIZE_MAX;
@@ -172,6 +173,7 @@ static bool begin_request(h1_conn *h)
 /* The request's object goes back; the next bytes are a head. */
 static void await_head(h1_conn *h)
 {
+    TA_ASSERT(h->state == H1_BUSY || h->state == H1_DRAIN);
     h1_req_give(h->server, h->rq);
     h->rq = NULL;
     h->state = H1_HEAD;
@@ -183,6 +185,7 @@ static void await_head(h1_conn *h)
 static bool end_request(h1_conn *h)
 {
     h1_req *rq = h->rq;
+    TA_ASSERT(rq->open && rq->resp_done && !rq->files);
     rq->open = false;
     h->server->ops->on_close(&rq->req);
     if (h->state == H1_GONE) {
@@ -470,6 +473,7 @@ static void on_close(ta_conn *c, int reason)
     if (rq && rq->open) {
         if (!h->server->freeing) {
             /* the request's slices point into it */
+            TA_ASSERT(h->state == H1_BUSY);
             ta_conn_keep_input(c, h->kept);
             h->state = H1_GONE;
             rq->req.gone = true;

@@ -42,6 +42,7 @@ static void trim(ta_buf *buf, size_t max)
 
 void h1_req_give(ta_http_server *server, h1_req *rq)
 {
+    TA_ASSERT(!rq->open && !rq->files);
     if (rq->req.body.cap) /* else it is empty, or a view of the read buffer */
         rq->body_mem = rq->req.body;
     if (server->npool >= H1_POOL_MAX || server->freeing) {
@@ -133,6 +134,7 @@ fail:
 void h1_conn_destroy(h1_conn *h)
 {
     ta_http_server *server = h->server;
+    TA_ASSERT(!h->running && !(h->rq && h->rq->open));
     ta_loop_undefer(server->loop, &h->turn);
     if (h->rq)
         h1_req_give(server, h->rq);

@@ -92,6 +92,7 @@ static int write_some(h1_req *rq, ta_str data, const ta_lender *from)
 
 static void complete(h1_req *rq)
 {
+    TA_ASSERT(rq->open && !rq->resp_done);
     rq->resp_done = true;
     h1_poke(rq->conn);
 }
@@ -300,6 +301,7 @@ static int h1_end(ta_req *req)
 static void file_done(void *arg, int error)
 {
     h1_req *rq = arg;
+    TA_ASSERT(rq->open && rq->files > 0);
     rq->files--;
     if (error != TA_OK) {
         rq->resp_broken = true;
@@ -390,6 +392,7 @@ static void h1_want_body(ta_req *req, size_t upto)
 static void h1_consume(ta_req *req, size_t n)
 {
     h1_req *rq = h1_req_of(req);
+    TA_ASSERT(rq->open);
     ta_buf_consume(&req->body, n);
     /* A handler that has its body needs it no second time. */
     if (req->body_eof && !req->body.len && req->body.cap > H1_KEEP_BODY)
