@@ -6,8 +6,8 @@
 A file may include headers of its own folder and of those to its left, and call functions that are
 defined there; `x_int.h` belongs to its folder, and the folders in it, alone; Python.h is for py/
 only; each third-party library has its few files.  A call upward is found by names, so that
-declaring the function again does not hide it.  Prints `file:line: what is wrong` and exits with 1
-when something is.
+declaring the function again does not hide it; so is a circle of files in WITHOUT_CIRCLES.  Prints
+`file:line: what is wrong` and exits with 1 when something is.
 """
 
 from __future__ import annotations
@@ -42,6 +42,10 @@ CONFINED: dict[str, tuple[str, ...]] = {
 
 # Headers of py/ that include nothing of Python, so that C tests may have them.
 PURE = ("py/server/native_states.h",)
+
+# Folders whose files must not use each other in a circle: the steps of the plan's machine return to
+# plan_run.c instead of calling each other.
+WITHOUT_CIRCLES = ("py/plan",)
 
 # CPython's private headers: not even in py/.
 FORBIDDEN = ("internal/*", "pycore_*", "cpython/*")
@@ -139,6 +143,44 @@ def problems_of(name: str, text: str, src: Path) -> list[tuple[int, str]]:
     return found
 
 
+def definitions(code: dict[str, str]) -> dict[str, str]:
+    """Return the file that defines each function and constant with the project's prefix.
+
+    Args:
+        code: the files of src/ without comments, by their path within src/.
+    """
+    return {
+        match[1]: name
+        for name, text in code.items()
+        if name.endswith(".c")
+        for match in (*FUNCTION.finditer(text), *OBJECT.finditer(text))
+    }
+
+
+def circle(texts: dict[str, str], folder: str) -> list[str]:
+    """Return the C files of a folder that use each other in a circle.
+
+    Args:
+        texts: the files of src/, by their path within src/.
+        folder: the folder within src/, as "py/plan".
+    """
+    code = {name: without_comments(text) for name, text in texts.items()}
+    defined = definitions(code)
+    used = {
+        name: {defined[symbol] for symbol in NAME.findall(text) if symbol in defined} - {name}
+        for name, text in code.items()
+        if name.startswith(f"{folder}/") and name.endswith(".c")
+    }
+    while True:
+        within = {other for others in used.values() for other in others}
+        ends = [name for name, others in used.items() if not others & used.keys()]
+        outer = [name for name in used if name in ends or name not in within]
+        if not outer:
+            return sorted(used)
+        for name in outer:
+            del used[name]
+
+
 def upward_calls(texts: dict[str, str]) -> list[tuple[str, int, str]]:
     """Return the uses of functions and constants that are defined in a higher layer.
 
@@ -149,11 +191,7 @@ def upward_calls(texts: dict[str, str]) -> list[tuple[str, int, str]]:
         Tuples of file, line number and message.
     """
     code = {name: without_comments(text) for name, text in texts.items()}
-    defined: dict[str, str] = {}
-    for name, text in code.items():
-        if name.endswith(".c"):
-            for match in (*FUNCTION.finditer(text), *OBJECT.finditer(text)):
-                defined[match[1]] = name
+    defined = definitions(code)
     found: list[tuple[str, int, str]] = []
     for name, text in code.items():
         layer = layer_of(name)
@@ -186,6 +224,10 @@ def main() -> int:
     for name, number, message in upward_calls(texts):
         print(f"src/{name}:{number}: {message}")
         bad += 1
+    for folder in WITHOUT_CIRCLES:
+        if files := circle(texts, folder):
+            print(f"src/{folder}: these files use each other in a circle: {', '.join(files)}")
+            bad += 1
     for folder in ("tests/c", "fuzz"):
         for path in sorted(p for p in (root / folder).rglob("*") if p.suffix in {".c", ".h"}):
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

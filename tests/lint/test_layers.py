@@ -98,6 +98,21 @@ def test_violation_is_found(tmp_path: Path, file: str, line: str, message: str) 
     assert message in result.stdout
 
 
+def test_a_circle_of_files_is_found(tmp_path: Path) -> None:
+    make_tree(tmp_path)
+    plan = tmp_path / "src" / "py" / "plan"
+    uses = {"a": "b", "b": "c", "c": "b", "d": "a", "e": "e"}
+    for name, used in uses.items():
+        (plan / f"{name}.c").write_text(
+            f"int ta_{name}(void)\n{{\n    return ta_{used}();\n}}\n", encoding="utf-8"
+        )
+    result = run(tmp_path)
+    assert result.returncode == 1
+    assert result.stdout.endswith("circle: py/plan/b.c, py/plan/c.c\n")
+    (plan / "c.c").write_text("int ta_c(void)\n{\n    return 0;\n}\n", encoding="utf-8")
+    assert run(tmp_path).stdout == ""
+
+
 def test_what_is_allowed(tmp_path: Path) -> None:
     make_tree(tmp_path)
     below = [*(f"py/{part}" for part in PARTS), "base", "net", "http", "route", "json"]
