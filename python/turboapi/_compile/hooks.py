@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
 from starlette._exception_handler import _lookup_exception_handler
@@ -44,7 +44,6 @@ from turboapi.exceptions import (
     WebSocketRequestValidationError,
 )
 from turboapi.routing import _scope
-from turboapi.routing._context import extract_endpoint_context
 from turboapi.routing._stream import stream_response
 from turboapi.security.oauth2 import SecurityScopes
 from turboapi.sse import EventSourceResponse
@@ -79,6 +78,14 @@ def _is_ours(error: Exception) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
 
 
+def new_response() -> Response:
+    """What a parameter of type Response gets: only its headers and status count."""
+    response = Response()
+    del response.headers["content-length"]
+    response.status_code = None  # type: ignore[assignment]
+    return response
+
+
 class _Plans:
     """What was compiled of one `RequestHooks`, which itself does not change."""
 
@@ -104,6 +111,8 @@ class RequestHooks:
         overrides: what has `dependency_overrides`: the application.
         effective: what matching in Python puts into the scope, at a place where the router of the
             route is included.
+        new_response, new_background, security_scopes, jsonable: what makes the objects that
+            parameters get, and plain data of a result.
         inherited_limits: those that the routers round the route have for forms.
     """
 
@@ -126,6 +135,10 @@ class RequestHooks:
     param_convertors: Mapping[str, Any] = field(default_factory=dict[str, Any])
     effective: Any | None = None
     inherited_limits: _FormLimits | None = None
+    new_response: Callable[[], Response] = new_response
+    new_background: Callable[[], Any] = BackgroundTasks
+    security_scopes: Callable[..., Any] = SecurityScopes
+    jsonable: Callable[[Any], Any] = jsonable_encoder
     _plans: _Plans = field(default_factory=_Plans, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -195,8 +208,6 @@ class RequestHooks:
 
     # What the compiler asks; another framework's routes answer otherwise (_fastapi_bridge).
     analyse = staticmethod(get_dependant)
-    security_scopes: ClassVar[Callable[..., Any]] = SecurityScopes
-    jsonable = staticmethod(jsonable_encoder)
 
     @staticmethod
     def cache_key(dependant: Dependant, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:
@@ -260,14 +271,6 @@ class RequestHooks:
     def run_sync(call: Callable[..., Any], values: dict[str, Any]) -> Awaitable[Any]:
         return run_in_threadpool(call, **values)
 
-    @staticmethod
-    def new_response() -> Response:
-        """What a parameter of type Response gets: only its headers and status count."""
-        response = Response()
-        del response.headers["content-length"]
-        response.status_code = None  # type: ignore[assignment]
-        return response
-
     def new_request(self, scope: Scope, receive: Receive, send: Send) -> Request:
         """The request of a run that was not matched in Python, or of one that was."""
         if self.effective is not None or self.inherited_limits:
@@ -284,7 +287,6 @@ class RequestHooks:
         return FastAPIError(SWALLOWED)
 
     cleanup_scope = CancelScope
-    new_background = BackgroundTasks
 
     def _override(
         self, overrides: Mapping[Any, Any], kind: "type[_Bound]", begun: list[Dependant]
@@ -382,6 +384,9 @@ class RequestHooks:
     def endpoint_context(self, connection: Any = None) -> EndpointContext:
         """Where the endpoint is, for the text of a validation error."""
         if self._plans.context is None:
+            # lazy: only errors tell it
+            from turboapi.routing._context import extract_endpoint_context
+
             self._plans.context = extract_endpoint_context(self.call)
         context = self._plans.context.copy()
         if self.dependant.path and connection is not None:

@@ -22,7 +22,7 @@ from turboapi._compile.native_app import (
 from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
 from turboapi._fastapi_bridge import _theirs, is_fastapi
 from turboapi._fastapi_bridge._table import Table, Target
-from turboapi.routing._route_list import RouteList
+from turboapi.routing._dispatch import RouteList
 
 logger = logging.getLogger("turboapi.server")
 

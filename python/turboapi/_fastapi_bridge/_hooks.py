@@ -58,6 +58,9 @@ class BridgeHooks(RequestHooks):
             strict_content_type=value_of(placeholder(route.strict_content_type)),
             param_convertors=route.param_convertors,
             effective=effective,
+            new_background=_theirs.module("fastapi.background").BackgroundTasks,
+            security_scopes=_theirs.module("fastapi.security.oauth2").SecurityScopes,
+            jsonable=_theirs.module("fastapi.encoders").jsonable_encoder,
             translator=translator,
         )
         if hooks.streams:
@@ -69,18 +72,6 @@ class BridgeHooks(RequestHooks):
     @cached_property
     def plain_json(self) -> bool:
         return self.response_class is JSONResponse and _theirs.encoders_are_default()
-
-    @cached_property
-    def security_scopes(self) -> Any:  # type: ignore[override]
-        return _theirs.module("fastapi.security.oauth2").SecurityScopes
-
-    @cached_property
-    def new_background(self) -> Any:  # type: ignore[override]
-        return _theirs.module("fastapi.background").BackgroundTasks
-
-    @cached_property
-    def jsonable(self) -> Any:  # type: ignore[override]
-        return _theirs.module("fastapi.encoders").jsonable_encoder
 
     @cached_property
     def _exceptions(self) -> Any:

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from turboapi._compat import Undefined
-from turboapi._compile.hooks import RequestHooks
+from turboapi._compile.hooks import RequestHooks, new_response
 from turboapi.background import BackgroundTasks
 from turboapi.dependencies._analysis import _get_flat_body_params
 from turboapi.dependencies.models import (
@@ -32,20 +32,6 @@ class SolvedDependency:
     dependency_cache: dict[DependencyCacheKey, Any]
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _CallersHooks(RequestHooks):
-    """Hooks that give parameters the caller's own objects: what is done to them counts, too."""
-
-    own_response: Response | None = None
-    own_background: StarletteBackgroundTasks | None = None
-
-    def new_response(self) -> Response:  # type: ignore[override]
-        return super().new_response() if self.own_response is None else self.own_response
-
-    def new_background(self) -> StarletteBackgroundTasks:  # type: ignore[override]
-        return BackgroundTasks() if self.own_background is None else self.own_background
-
-
 async def solve_dependencies(
     *,
     request: Request | WebSocket,
@@ -64,14 +50,15 @@ async def solve_dependencies(
     ``dependency_cache`` is not read: what was solved elsewhere is solved again.
     """
     body_fields = _get_flat_body_params(dependant)
-    hooks = _CallersHooks(
+    # Parameters get the caller's own objects: what is done to them later counts, too.
+    hooks = RequestHooks(
         dependant=dependant,
         body_field=body_fields[0] if body_fields else None,
         overrides=dependency_overrides_provider,
         embed_body_fields=embed_body_fields,
         is_websocket=isinstance(request, WebSocket),
-        own_response=response,
-        own_background=background_tasks,
+        new_response=new_response if response is None else lambda: response,
+        new_background=BackgroundTasks if background_tasks is None else lambda: background_tasks,
     )
     solved = await hooks.plan.solve(request, body)
     keys = list(_cache_keys(dependant, {}))
