@@ -102,7 +102,7 @@ class _Plans:
         self.context: EndpointContext | None = None
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class RequestHooks:
     """A route's settings, its plans, and the hooks that the plans call (docs/engine.md).
 

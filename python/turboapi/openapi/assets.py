@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
@@ -138,6 +137,8 @@ def fetch(target: Path) -> None:
     Raises:
         RuntimeError: npm is missing, or fails.
     """
+    import tarfile  # not at the top: it takes long to import
+
     target.mkdir(parents=True, exist_ok=True)
     for package, files in _SOURCES.items():
         with tempfile.TemporaryDirectory() as scratch:
