@@ -37,6 +37,8 @@ int ta_evloop_push(ta_evloop *evloop, PyObject *handle)
         PyErr_NoMemory();
         return -1;
     }
+    TA_ASSERT((evloop->mask & (evloop->mask + 1)) == 0);
+    TA_ASSERT(ta_evloop_nready(evloop) <= evloop->mask);
     evloop->ring[evloop->tail++ & evloop->mask] = handle;
     TA_EVLOOP_UNLOCK(evloop);
     return 0;
@@ -79,6 +81,7 @@ static inline bool earlier(const ta_timer_slot *a, const ta_timer_slot *b)
 
 static inline void put(ta_evloop *l, Py_ssize_t i, ta_timer_slot slot)
 {
+    TA_ASSERT(0 <= i && i < l->nheap && l->nheap <= l->heap_size);
     l->heap[i] = slot;
     if (ta_handle_is_ours(l->st, slot.handle))
         ta_handle_of(slot.handle)->index = i;
@@ -159,6 +162,7 @@ void ta_evloop_unschedule(ta_evloop *evloop, PyObject *handle)
     PyObject *taken = NULL;
     TA_EVLOOP_LOCK(evloop);
     Py_ssize_t i = ta_handle_of(handle)->index;
+    TA_ASSERT(i < 0 || (i < evloop->nheap && evloop->heap[i].handle == handle));
     if (i >= 0)
         taken = take(evloop, i);
     TA_EVLOOP_UNLOCK(evloop);

@@ -141,6 +141,7 @@ static void handle_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     PyObject_ClearWeakRefs(self);
+    TA_ASSERT(ta_handle_of(self)->index < 0); /* the heap would hold a reference */
     ta_evloop *evloop = ta_handle_of(self)->loop;
     ta_handle_of(self)->loop = NULL;
     (void)handle_clear(self);

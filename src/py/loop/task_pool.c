@@ -25,6 +25,7 @@
 
 static PySendResult park(ta_trampoline *t, PyObject **result)
 {
+    TA_ASSERT(t->coro == NULL && t->context == NULL && t->done == NULL);
     t->state = T_PARKED;
     park_cast(t->park)->blocking = 1;
     *result = Py_NewRef(t->park);
@@ -34,6 +35,7 @@ static PySendResult park(ta_trampoline *t, PyObject **result)
 /* The Task ends now. */
 static void leave(ta_trampoline *t)
 {
+    TA_ASSERT(!ta_list_linked(&t->node)); /* neither idle nor live any more */
     t->state = T_OVER;
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
@@ -99,6 +101,7 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
     ta_outcome outcome = TA_WAITS;
     PySendResult status;
 
+    TA_ASSERT(ta_loop_state_is_ours(ls) && tramp->coro != NULL && tramp->state != T_RUNNING);
     bool entered = PyContext_Enter(tramp->context) == 0;
     ls->current = tramp;
     tramp->state = T_RUNNING;

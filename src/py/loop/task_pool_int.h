@@ -66,6 +66,7 @@ static inline void ta_trampoline_list_put(ta_trampoline *t, ta_list_node *list, 
 static inline void ta_trampoline_list_take(ta_trampoline *t,
                                            unsigned *count) /* the caller gets the reference */
 {
+    TA_ASSERT(ta_list_linked(&t->node) && *count > 0);
     ta_list_remove(&t->node);
     --*count;
 }

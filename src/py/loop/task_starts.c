@@ -105,6 +105,7 @@ static void run(ta_loop_state *ls, const ta_start *start)
         return;
     }
     load(tramp, start);
+    TA_ASSERT(tramp->state == T_PARKED || tramp->state == T_NEW);
     ta_task_parking *park = park_cast(tramp->park);
     if (tramp->state == T_PARKED && park->callback != NULL) {
         PyObject *wake_up = park->callback; /* its reference is ours now */
