@@ -388,6 +388,7 @@ void ta_conn_unpin(ta_conn *c)
 
 void ta_conn_set_sink(ta_conn *c, ta_buf *sink, uint64_t n)
 {
+    TA_ASSERT(!n || (sink && !c->sink_left)); /* one sink at a time */
     if (c->state != CONN_OPEN || c->in.len)
         n = 0;
     c->sink = n ? sink : NULL;

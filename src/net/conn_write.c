@@ -459,6 +459,7 @@ int ta_conn_write(ta_conn *c, const void *data, size_t len)
  * before this returns, maybe as late as in ta_conn_close. */
 static int queue_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *arg)
 {
+    TA_ASSERT(release && data.len);
     ta_conn_seg *seg = seal_out(c) == TA_OK ? push_seg(c, SEG_REF, arg) : NULL;
     if (!seg) {
         release(arg);

@@ -174,6 +174,7 @@ static void on_event(ta_io *io, unsigned events)
             (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
         }
         took = true;
+        TA_ASSERT(fd >= 0 && !freed);
         l->ops->on_accept(l, fd, &peer.sa, TA_MIN(len, (socklen_t)sizeof(peer)));
         if (freed)
             return;

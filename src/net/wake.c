@@ -34,6 +34,7 @@ static void run_items(ta_wake *w)
     }
     while (oldest) {
         ta_wake_item *next = oldest->next; /* read before fn: it may free or post the item again */
+        TA_ASSERT(oldest->fn);
         oldest->fn(oldest);
         oldest = next;
     }
