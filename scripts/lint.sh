@@ -13,6 +13,7 @@ check() {
 c_files() { git ls-files 'src/**/*.[ch]' 'tests/c/*.[ch]' 'fuzz/*.c'; }
 check "layers" python scripts/check_layers.py
 check "imports" python scripts/check_imports.py
+check "symbols" python scripts/check_symbols.py
 check "sizes" python scripts/check_sizes.py
 check "documents" python scripts/check_documents.py
 check "clang-format" clang-format --dry-run -Werror $(c_files)

@@ -43,7 +43,7 @@ typedef struct h1_req {
     bool resp_done; /* nothing more will be sent; on_close is due */
     bool resp_chunked;
     bool resp_length;   /* resp_left counts */
-    bool resp_bodyless; /* HEAD, 204, 304 */
+    bool resp_bodyless; /* HEAD, 204, 205, 304 */
     bool resp_broken;   /* ended before it was complete */
     bool resp_cut_logged;
     bool raw; /* upgraded */

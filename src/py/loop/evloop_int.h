@@ -126,8 +126,6 @@ void ta_handle_free_unused(ta_evloop *evloop);
 TA_MUST_CHECK int ta_evloop_push(ta_evloop *evloop, PyObject *handle);
 /* Takes the first of them (a reference for the caller); NULL: there is none.  No exception. */
 PyObject *ta_evloop_pop(ta_evloop *evloop);
-/* The same for the last one. */
-PyObject *ta_evloop_pop_last(ta_evloop *evloop);
 /* Schedules it; a reference is added.  0, or -1 with an exception. */
 TA_MUST_CHECK int ta_evloop_schedule(ta_evloop *evloop, PyObject *handle, double when);
 /* Takes a handle of ours off the heap, if it is there. */

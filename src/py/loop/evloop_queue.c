@@ -54,7 +54,8 @@ PyObject *ta_evloop_pop(ta_evloop *evloop)
     return handle;
 }
 
-PyObject *ta_evloop_pop_last(ta_evloop *evloop)
+/* The last of the ready handles, the caller's; NULL: there is none.  No exception. */
+static PyObject *pop_last(ta_evloop *evloop)
 {
     PyObject *handle = NULL;
     TA_EVLOOP_LOCK(evloop);
@@ -368,7 +369,7 @@ static PyObject *view_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
         PyErr_SetString(PyExc_TypeError, "the scheduled handles have no pop()");
         return NULL;
     }
-    PyObject *handle = ta_evloop_pop_last(v->loop);
+    PyObject *handle = pop_last(v->loop);
     if (handle == NULL)
         PyErr_SetString(PyExc_IndexError, "pop from an empty queue");
     return handle;
