@@ -94,7 +94,7 @@ int ta_gzip_write(ta_gzip *gz, ta_str data, ta_gzip_end end, ta_buf *out)
     if (gz->finished)
         return TA_EINVAL;
     int rc = TA_OK;
-    do { /* once for no data too: Python's empty pieces leave a mark in the stream */
+    do { /* once for no data, too: Python's empty chunks leave a mark in the stream */
         size_t n = TA_MIN(data.len, (size_t)UINT_MAX);
         gz->z.next_in = (z_const Bytef *)data.ptr;
         gz->z.avail_in = (uInt)n;

@@ -2,8 +2,8 @@
  * compress.h -- gzip streams for response bodies.  Layer: http.  Only compress.c includes zlib.h
  * for this; the WebSocket code has its own for permessage-deflate.
  *
- * A ta_gzip belongs to one thread at a time.  It takes about 270 KB: who compresses often keeps one
- * and resets it.
+ * A ta_gzip belongs to one thread at a time.  It takes about 270 KB, so keep one and reset it if
+ * you compress often.
  */
 #ifndef TA_HTTP_COMPRESS_H
 #define TA_HTTP_COMPRESS_H
@@ -13,8 +13,8 @@
 typedef struct ta_gzip ta_gzip;
 
 typedef enum ta_gzip_end {
-    TA_GZIP_FLUSH, /* a piece of a stream: all that was given can be read from what has come out */
-    TA_GZIP_FINISH /* the last piece: the trailer follows; then only reset or free */
+    TA_GZIP_FLUSH, /* a chunk of a stream: the output so far contains all of the input */
+    TA_GZIP_FINISH /* the last chunk: the trailer follows; then only reset or free */
 } ta_gzip_end;
 
 /* level: -1 (zlib's default) to 9.  NULL: out of memory, or another level.  Free with ta_gzip_free.
@@ -22,7 +22,7 @@ typedef enum ta_gzip_end {
 TA_MUST_CHECK ta_gzip *ta_gzip_new(int level);
 void ta_gzip_free(ta_gzip *gz); /* NULL: no-op */
 int ta_gzip_level(const ta_gzip *gz);
-/* Ready for another stream, whatever was done before. */
+/* Makes it ready for another stream, whatever was done before. */
 void ta_gzip_reset(ta_gzip *gz);
 /*
  * Compresses `data` and appends what comes out to `out`.  The bytes are those of Python's

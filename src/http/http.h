@@ -12,15 +12,15 @@
  *   on_drain    -> after a ta_resp_* call returned TA_AGAIN, once the send buffer is low again
  *   on_close    -> exactly one, the last upcall: response finished, or the peer is gone, or a
  *                  timeout/protocol error ended it.  `req` is dead when it returns.
- * on_disconnect -> between on_request and on_close: the peer has gone, as far as anybody can tell,
- * although the response is not finished.  The end of its sending side counts as that when nothing
- * is sent for a while (h1/peer.c).  A response that is begun then may find a reader after all:
- * req->disconnected is false again after ta_resp_start, and on_disconnect may come a second time.
- * The request stays valid until it is ended (ta_resp_send/end/abort, ta_raw_close): a client that
- * only half-closed gets its response; for one that is gone ta_resp_* give TA_ECLOSED.
+ * on_disconnect -> between on_request and on_close: the peer has disconnected, as far as anybody
+ * can tell, although the response is not finished.  The end of its sending side counts as that when
+ * nothing is sent for a while (h1/peer.c).  A response that begins then may find a reader after
+ * all: req->disconnected is false again after ta_resp_start, and on_disconnect may come a second
+ * time. The request stays valid until it is ended (ta_resp_send/end/abort, ta_raw_close): a client
+ * that only half-closed gets its response; after a full disconnect ta_resp_* return TA_ECLOSED.
  *
- * No upcall is ever made from within a downcall: what a downcall brings about (on_close after
- * ta_resp_end, on_body after ta_req_want_body) comes when the upcall that it was made in has
+ * No upcall is ever made from within a downcall: what a downcall causes (on_close after
+ * ta_resp_end, on_body after ta_req_want_body) follows when the upcall that it was made in has
  * returned, or else at the end of the loop's batch.
  */
 #ifndef TA_HTTP_HTTP_H
@@ -77,7 +77,7 @@ static inline ta_str ta_http_version_text(ta_http_version version)
 
 /*
  * One request.  All slices stay where they are until on_close has returned.  A protocol embeds it
- * in a struct of its own (TA_CONTAINER_OF), where it keeps what is nobody else's business.
+ * in a struct of its own (TA_CONTAINER_OF), where it keeps its private part.
  */
 typedef struct ta_req {
     /* public, read-only */
@@ -107,8 +107,8 @@ typedef struct ta_req {
 
 /*
  * What a protocol offers to whoever serves its requests: the vtable of the downcalls.  Each member
- * is what the function of its name below says.  All are required; a protocol that has no interim
- * responses or no upgrade gives TA_EINVAL.
+ * does what the function of its name below promises.  All are required; a protocol without interim
+ * responses or upgrades returns TA_EINVAL.
  */
 typedef struct ta_http_proto {
     void (*want_body)(ta_req *req, size_t upto);
@@ -195,8 +195,8 @@ static inline int ta_resp_informational(ta_req *req, const ta_response_head *hea
 {
     return req->proto->informational(req, head);
 }
-/* Ends the exchange without a complete response, so that the client sees that it is not: HTTP/1
- * closes the connection. */
+/* Ends the exchange without a complete response, and so that the client notices: HTTP/1 closes the
+ * connection. */
 static inline void ta_resp_abort(ta_req *req)
 {
     req->proto->abort(req);

@@ -7,7 +7,7 @@
 #include "http/date.h"
 #include "http/http.h"
 
-/* The date and server fields, formatted once a second.  One per loop. */
+/* The date and server fields, formatted once per second.  One per loop. */
 typedef struct ta_resp_stamp {
     int64_t second;      /* that `text` was made for; INT64_MIN at first */
     uint32_t server_len; /* of the server line; 0: none is sent */
@@ -19,7 +19,7 @@ typedef struct ta_resp_stamp {
 
 /* `server`: value of the server field, at most 100 bytes of a field value; empty: none. */
 TA_MUST_CHECK int ta_resp_stamp_init(ta_resp_stamp *stamp, ta_str server);
-/* Brings the date up to `unix_seconds`; nearly free when it is. */
+/* Updates the date to `unix_seconds`; nearly free when it is up to date. */
 void ta_resp_stamp_update(ta_resp_stamp *stamp, int64_t unix_seconds);
 
 typedef enum ta_resp_framing {

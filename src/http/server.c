@@ -11,7 +11,7 @@
 const ta_resp_stamp *ta_http_server_stamp(ta_http_server *server)
 {
     uint64_t now = ta_loop_now(server->loop);
-    if (now != server->stamp_ms) { /* at most one look at the clock a batch */
+    if (now != server->stamp_ms) { /* reads the clock at most once per batch */
         server->stamp_ms = now;
         struct timespec ts;
         clock_gettime(CLOCK_REALTIME, &ts);
@@ -31,7 +31,7 @@ static void tell_done(ta_defer *item)
         fn(server->done_arg); /* may free the server */
 }
 
-/* How many bytes of input a head may need, with room to see that it is too long. */
+/* Returns how many bytes of input a head may need, with room to notice that it is too long. */
 static uint32_t read_max(const ta_http_limits *limits)
 {
     uint64_t need = (uint64_t)limits->request_line + limits->header_bytes + 16;

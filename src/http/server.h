@@ -2,8 +2,8 @@
  * server.h -- the connections that share a listener's settings, whatever their protocol.
  *
  * Layer: http.  A ta_http_server belongs to one loop (and thread) and holds the connections that
- * share limits and ops; listeners hand it accepted sockets.  The downcalls of its requests are in
- * http.h.  What its protocols see of it is in server_int.h.
+ * share limits and ops; listeners pass accepted sockets to it.  The downcalls of its requests are
+ * in http.h.  What its protocols see of it is in server_int.h.
  */
 #ifndef TA_HTTP_SERVER_H
 #define TA_HTTP_SERVER_H
@@ -23,8 +23,8 @@ typedef struct ta_http_cfg {
     void *ctx;                    /* borrowed: first argument of on_request */
     ta_str server_name;           /* copied: value of the server field; empty: none is sent */
     const ta_log *log;            /* borrowed: outlives the server; NULL: silent */
-    /* May be NULL: a connection ended after ta_http_server_full said true.  Not from within a call
-     * of this header. */
+    /* May be NULL.  Called when a connection ended after ta_http_server_full returned true, but not
+     * from within a call of this header. */
     void (*on_room)(void *ctx);
 } ta_http_cfg;
 

@@ -2,7 +2,7 @@
  * server_int.h -- what a protocol's connection and the server that holds it see of each other.
  *
  * Private to http/.  A protocol embeds a ta_http_conn in its connection, adds it once the ta_conn
- * is open and removes it when its memory goes.
+ * is open and removes it before its memory is freed.
  */
 #ifndef TA_HTTP_SERVER_INT_H
 #define TA_HTTP_SERVER_INT_H
@@ -52,7 +52,7 @@ struct ta_http_server {
 };
 
 void ta_http_server_add(ta_http_server *server, ta_http_conn *c, const ta_http_conn_ops *ops);
-/* The last thing that a connection does: calls on_room, or ends a shutdown. */
+/* Called last by a connection: calls on_room, or ends a shutdown. */
 void ta_http_server_remove(ta_http_server *server, ta_http_conn *c);
 /* Date and server fields as of now. */
 const ta_resp_stamp *ta_http_server_stamp(ta_http_server *server);

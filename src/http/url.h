@@ -1,8 +1,8 @@
 /*
  * url.h -- request-targets, percent-decoding, query strings and cookies.  Layer: http.
  *
- * Splitters are iterators that hand out slices of the text as sent and say whether it needs
- * decoding, so plain text costs no copy and nothing here allocates.
+ * Splitters are iterators that return slices of the text as sent and tell whether it needs
+ * decoding, so that plain text costs no copy and nothing here allocates.
  */
 #ifndef TA_HTTP_URL_H
 #define TA_HTTP_URL_H

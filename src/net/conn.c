@@ -56,12 +56,12 @@ const ta_conn_cfg *ta_conn_group_cfg(const ta_conn_group *group)
 
 /* -- the end -------------------------------------------------------------------------------- */
 
-/* The last act: c is its owner's again in on_close. */
+/* Ends the life of c, which belongs to its owner again in on_close. */
 static void finalize(ta_conn *c)
 {
     ta_conn_group *g = c->group;
     TA_ASSERT(c->state == CONN_CLOSED && c->closed && c->io.fd < 0 && !c->segs && !c->queued);
-    /* c->in stays readable in on_close, which may free c: its memory goes after that. */
+    /* c->in stays readable in on_close, which may free c: its memory is freed after that. */
     ta_buf ending[2] = {c->in, c->held};
     c->ending = ending;
     ta_list_remove(&c->node);
@@ -224,7 +224,7 @@ static int make_room_pinned(ta_conn *c)
     return TA_OK;
 }
 
-/* Where to read to.  NULL: out of memory. */
+/* Returns where to read to.  NULL: out of memory. */
 static char *read_room(ta_conn *c, size_t *room)
 {
     if (c->sink_left) {
@@ -290,7 +290,7 @@ static void drain_input(ta_conn *c)
             break;
         if (n <= 0) {
             c->eof = true;
-            if (n < 0) { /* reset: nobody is there to be told anything */
+            if (n < 0) { /* reset: there is nobody to tell */
                 ta_conn_fail(c, c->queued ? TA_ECLOSED : TA_OK, false);
                 return;
             }

@@ -42,7 +42,7 @@ typedef struct ta_conn_ops {
      * with ta_conn_consume (never ta_buf_consume); what is left stays, and on_data comes again
      * when there is more. */
     void (*on_data)(ta_conn *c);
-    /* The output queue fell to the low mark after a write said TA_AGAIN. */
+    /* The output queue fell to the low mark after a write returned TA_AGAIN. */
     void (*on_drain)(ta_conn *c);
     /* The peer ended its sending side (FIN) and all its bytes were delivered.  Once.  We may still
      * write.  NULL: as if it called ta_conn_finish. */
@@ -62,14 +62,14 @@ typedef struct ta_conn_ops {
 typedef struct ta_conn_cfg {
     uint32_t read_size;  /* bytes of a pooled read buffer, default 16384 */
     uint32_t read_max;   /* unconsumed bytes in c->in at which reading stops, default 131072 */
-    uint32_t write_high; /* queued bytes from which writes say TA_AGAIN, default 262144 */
+    uint32_t write_high; /* queued bytes from which writes return TA_AGAIN, default 262144 */
     uint32_t write_low;  /* queued bytes at which on_drain comes, default write_high / 4 */
     uint32_t write_timeout_ms; /* without progress of a write, default 30000; UINT32_MAX: none */
-    uint32_t write_rate; /* bytes a second that the peer must take at least while some wait: slower
-                          * ones use up write_timeout_ms; default 240; UINT32_MAX: none */
-    uint32_t linger_ms;  /* lingering close, default 2000 */
-    uint32_t linger_bytes; /* drained and dropped at most by it, default 1 MiB */
-    uint32_t pool_buffers; /* spare buffers kept, default 64 */
+    uint32_t write_rate;       /* bytes per second that the peer must take at least while some wait:
+                                * slower peers use up write_timeout_ms; default 240; UINT32_MAX: none */
+    uint32_t linger_ms;        /* lingering close, default 2000 */
+    uint32_t linger_bytes;     /* drained and dropped at most by it, default 1 MiB */
+    uint32_t pool_buffers;     /* spare buffers kept, default 64 */
 } ta_conn_cfg;
 
 /* The connections of one loop that share settings: list, count, pooled buffers. */
@@ -89,7 +89,7 @@ typedef union ta_conn_addr {
 struct ta_conn {
     /* public, read-only */
     const ta_conn_ops *ops; /* borrowed: static */
-    void *proto;            /* whatever the protocol likes; it owns it */
+    void *proto;            /* for the protocol's use, which owns it */
     ta_conn_group *group;   /* borrowed: outlives the connection */
     ta_loop *loop;          /* borrowed: outlives the group */
     ta_buf in;              /* received, not consumed */
@@ -152,8 +152,8 @@ void ta_conn_set_ops(ta_conn *c, const ta_conn_ops *ops, void *proto);
 
 /* Drops queued output and closes the descriptor now. */
 void ta_conn_close(ta_conn *c);
-/* The same, with an RST instead of a FIN, so that the peer cannot take a truncated response for
- * a whole one. */
+/* The same, with an RST instead of a FIN, so that the peer cannot mistake a truncated response for
+ * a complete one. */
 void ta_conn_reset(ta_conn *c);
 /*
  * Sends what is queued, then closes.  With `linger` (use it whenever the peer may still be sending,
@@ -200,7 +200,8 @@ uint64_t ta_conn_sink_left(const ta_conn *c);
 int ta_conn_write(ta_conn *c, const void *data, size_t len); /* copies what it cannot send */
 /* What is queued, then `data` and `tail`, are sent at once, as far as the peer takes them and as
  * much as is one connection's share of a turn.  What is left of `data` is kept by its lender
- * (copied if it is little, or NULL was given); of `tail`, which should be, copied. */
+ * (copied if it is short, or NULL was given); what is left of `tail`, which should be short, is
+ * copied. */
 int ta_conn_write_lent(ta_conn *c, ta_str data, ta_str tail, const ta_lender *from);
 /*
  * A range of a file; fd is borrowed until done(arg, error), which is called exactly once in any

@@ -25,7 +25,7 @@ struct ta_conn_group {
 /* Ends the connection: descriptor closed now, on_close at the end of the batch.  rst: abortively.
  */
 void ta_conn_fail(ta_conn *c, int reason, bool rst);
-/* Watches what the state asks for; no system call when that is what is watched already. */
+/* Watches what the state requires; no system call when that is watched already. */
 void ta_conn_update_events(ta_conn *c);
 /* Runs `later` at the end of the batch. */
 static inline void ta_conn_schedule(ta_conn *c)

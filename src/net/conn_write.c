@@ -2,8 +2,8 @@
  * The output of a connection.
  *
  * Ordinary bytes gather in c->out, which is sent at the end of the batch.  What is not copied (a
- * file, a long body) stands as a segment in the list c->segs, which goes before c->out: when one
- * is appended, the bytes in c->out become a segment of their own, so that order is kept.
+ * file, a long body) is a segment in the list c->segs, which is sent before c->out: when one is
+ * appended, the bytes in c->out become a segment of their own, so that order is kept.
  */
 #include <errno.h>
 #include <linux/sockios.h>
@@ -14,8 +14,8 @@
 #include "net/conn_int.h"
 
 enum {
-    SEND_NOW = 16384,      /* so much is sent at once from the caller's memory */
-    REF_MIN = 4096,        /* less is copied, whoever owns it */
+    SEND_NOW = 16384,      /* this much is sent at once from the caller's memory */
+    REF_MIN = 4096,        /* less is copied, no matter who owns it */
     SEND_BUDGET = 1 << 20, /* bytes sent for one connection before others get their turn */
     FILE_CHUNK = 65536,    /* of a file that must be read */
 };
@@ -166,16 +166,16 @@ static int blocked(ta_conn *c)
     return c->closed ? TA_ECLOSED : TA_AGAIN;
 }
 
-/* n more bytes went out. */
+/* Accounts for n more bytes that were sent. */
 static void progressed(ta_conn *c, size_t n)
 {
     c->bytes_out += n;
-    /* At most once a batch; when its time is over, the timer has its turn soon. */
+    /* At most once per batch; when the time is over, the timer runs soon. */
     if (TA_UNLIKELY(ta_timer_armed(&c->progress)) && c->pace.since != ta_loop_now(c->loop))
         (void)ta_conn_pace(c);
 }
 
-/* Bytes at the front of the queue that are to go in one call; total in *len. */
+/* Gathers bytes at the front of the queue that can be sent in one call; total in *len. */
 static int gather(const ta_conn *c, struct iovec *iov, size_t *len)
 {
     int n = 0;
@@ -265,10 +265,10 @@ static ssize_t send_file(ta_conn *c, ta_conn_seg *seg)
     return n == TA_EUNSUPPORTED ? read_file(seg) : n;
 }
 
-/* An error of the front segment: its owner hears it, the connection ends. */
+/* Handles an error of the front segment: tells its owner and ends the connection. */
 static int send_failed(ta_conn *c, int error)
 {
-    /* A response cut short must not look whole: RST, unless the peer did that already. */
+    /* A truncated response must not look complete: RST, unless the peer did that already. */
     if (error != TA_ECLOSED && c->segs && c->segs->kind == SEG_FILE) {
         c->queued = 0;
         pop_seg(c, error);
@@ -311,11 +311,11 @@ static int send_loop(ta_conn *c)
             return send_failed(c, (int)n);
         if (c->closed)
             return TA_ECLOSED; /* by what pop_seg called */
-        /* A plain socket that took a part is full: asking again would only say so. */
+        /* A plain socket that took a part is full: another call would only confirm it. */
         if (plain(c) && want != SIZE_MAX && (size_t)n < want)
             return blocked(c);
         if ((size_t)n >= budget)
-            return c->queued ? blocked(c) : TA_OK; /* it is not: goes on in the next batch */
+            return c->queued ? blocked(c) : TA_OK; /* it is not: continues in the next batch */
         budget -= (size_t)n;
     }
     return TA_OK;
@@ -356,7 +356,7 @@ void ta_conn_tell_drain(ta_conn *c)
     }
 }
 
-/* Something was queued: what the caller is told. */
+/* Returns what the caller gets after something was queued. */
 static int queued(ta_conn *c)
 {
     const ta_conn_cfg *cfg = ta_conn_group_cfg(c->group);
@@ -397,7 +397,8 @@ int ta_conn_commit(ta_conn *c, size_t n)
     return queued(c);
 }
 
-/* Sends from the caller's memory if nothing stands before it.  Returns how much went, or < 0. */
+/* Sends from the caller's memory if nothing is queued before it.  Returns how much was sent, or <
+ * 0. */
 static ssize_t send_direct(ta_conn *c, const struct iovec *iov, int n)
 {
     if (c->queued || c->write_blocked || c->sending || c->state != CONN_OPEN)
@@ -411,7 +412,7 @@ static ssize_t send_direct(ta_conn *c, const struct iovec *iov, int n)
     return sent;
 }
 
-/* All was sent at once: a peer that reads as fast must not keep the others from their turn. */
+/* All was sent at once: a peer that reads this fast must not keep the others from their turn. */
 static int sent_at_once(ta_conn *c, size_t n)
 {
     c->turn += n;
@@ -447,7 +448,7 @@ int ta_conn_write(ta_conn *c, const void *data, size_t len)
     if (!to)
         return TA_ENOMEM;
     memcpy(to, rest.ptr, rest.len);
-    if (full) { /* the socket need not be asked again to know */
+    if (full) { /* another call of the socket is not necessary to know */
         ta_buf_commit(&c->out, rest.len);
         c->queued += rest.len;
         return blocked(c) == TA_ECLOSED ? TA_ECLOSED : queued(c);
@@ -473,8 +474,8 @@ static int queue_ref(ta_conn *c, ta_str data, void (*release)(void *arg), void *
     return queued(c);
 }
 
-/* Sends c->out, of `data` what is one turn's share, and behind all of it `tail`.  How much of the
- * two went, or < 0; *full: no more can go in this turn. */
+/* Sends c->out, of `data` what is one turn's share, and behind all of it `tail`.  Returns how much
+ * of the two was sent, or < 0; *full: no more can be sent in this turn. */
 static ssize_t send_behind_out(ta_conn *c, ta_str data, ta_str tail, bool *full)
 {
     struct iovec iov[3];

@@ -1,5 +1,5 @@
 /*
- * Accepting connections, a bounded number a turn.
+ * Accepting connections, a bounded number per turn.
  *
  * Out of descriptors (EMFILE, ENFILE) or memory the kernel keeps reporting the socket readable:
  * watching on would be a busy loop.  So a spare descriptor is kept: it is given up, the waiting
@@ -7,11 +7,11 @@
  * spare is taken again, and accepting pauses for a moment.
  *
  * Shared sockets.  The kernel wakes that idle process for a connection which was the first to watch
- * the socket, so that one would get nearly all of them: whoever has accepted goes to the end of the
- * queue by watching anew.  A process that was woken and dies before it accepts leaves a connection
- * that nobody was told of; therefore each of the others looks now and then.  For the same reason a
- * process with no room for a further connection does not watch at all: it must not be woken in the
- * place of one that has.
+ * the socket, so that one would get nearly all of them: a process that has accepted moves to the
+ * end of the queue by watching anew.  A process that was woken and dies before it accepts leaves a
+ * connection that no other was told of; therefore each of the others checks from time to time.  For
+ * the same reason a process with no room for a further connection does not watch at all: it must
+ * not be woken in the place of one that has.
  */
 #include "net/listener.h"
 
@@ -31,9 +31,9 @@ struct ta_listener {
     const ta_listener_ops *ops; /* borrowed: static */
     void *ctx;                  /* borrowed */
     ta_timer retry;             /* armed while exhausted */
-    ta_timer look;              /* shared: the next look at what nobody was told of */
+    ta_timer look;              /* shared: the next check for what nobody was told of */
     unsigned batch;
-    int spare; /* a descriptor to give up when there is no other; -1: lost */
+    int spare; /* a spare descriptor for when there is no other; -1: lost */
     bool own, shared, paused, is_tcp, watched;
     bool *freed; /* set when we are freed within our own accept loop */
 };
@@ -63,7 +63,7 @@ static void update(ta_listener *l)
         return;
     if (!want)
         unwatch(l);
-    else if (watch(l) < 0) /* no memory in the kernel: once more, later */
+    else if (watch(l) < 0) /* no memory in the kernel: try again later */
         ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
 }
 
@@ -92,7 +92,7 @@ static void on_retry(ta_timer *t)
     update(l);
 }
 
-/* Nothing can be accepted now.  Sheds one waiting connection if that is possible. */
+/* Nothing can be accepted now: sheds one waiting connection if that is possible. */
 static void exhausted(ta_listener *l, int error_number)
 {
     if (l->spare >= 0 && (error_number == EMFILE || error_number == ENFILE)) {

@@ -29,12 +29,12 @@ typedef struct ta_listener_ops {
  */
 enum { TA_LISTENER_OWN = 1, TA_LISTENER_SHARED = 2 };
 
-/* Starts to accept from fd; at most `batch` connections a turn of the loop (0: 64, or 1 when it is
- * shared).  NULL: errno tells, and fd is the caller's. */
+/* Starts to accept from fd; at most `batch` connections per turn of the loop (0: 64, or 1 when it
+ * is shared).  NULL: errno tells, and fd is the caller's. */
 TA_MUST_CHECK ta_listener *ta_listener_new(ta_loop *loop, int fd, unsigned flags, unsigned batch,
                                            const ta_listener_ops *ops, void *ctx);
 void ta_listener_free(ta_listener *l); /* stops; closes fd if it owns it */
-/* There is room again after may_accept said that there was none; idempotent. */
+/* Call it when there is room again after may_accept returned false; idempotent. */
 void ta_listener_resume(ta_listener *l);
 /* Accepts what waits in the backlog now, at most `max`: before the end, as closing the socket would
  * reset it. */

@@ -20,7 +20,7 @@ enum {
     DEFER_ROUNDS = 4, /* of deferred calls that were deferred by deferred calls ... */
     MOST_ROUNDS = 64, /* ... and while the batch has time left */
     BUDGET_US = 5000, /* of one batch */
-    CLOCK_EVERY = 4,  /* callbacks between two looks at the clock */
+    CLOCK_EVERY = 4,  /* callbacks between two readings of the clock */
 };
 
 static uint64_t clock_us(void)
@@ -35,7 +35,7 @@ static uint64_t clock_ms(void)
     return clock_us() / 1000;
 }
 
-/* Tells other threads what the loop does from now on; a plain store. */
+/* Tells other threads what the loop does from now on, by a plain store. */
 static inline void tell_pulse(ta_loop *loop, bool waits)
 {
     atomic_store_explicit(&loop->pulse, loop->now * 2 + waits, memory_order_relaxed);
@@ -125,7 +125,7 @@ static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
     ta_slot *slot = &loop->slots[fd];
     bool foreign = io == NULL;
     /* A number of ours in use is a mistake of ours.  A foreign one whose owner closed it without a
-     * word comes back with a new descriptor: the old registration is void. */
+     * word returns with a new descriptor: the old registration is void. */
     if (slot->kind == TA_SLOT_OWN || (slot->kind == TA_SLOT_FOREIGN && foreign))
         return TA_EINVAL;
     if (slot->kind == TA_SLOT_FOREIGN) {
@@ -376,7 +376,7 @@ static int wait_blocking(ta_loop *loop, int timeout_ms, ta_event *events, int ca
     return n;
 }
 
-/* What a batch has found and done so far. */
+/* What a batch has done so far. */
 typedef struct batch {
     ta_ready *ready;
     int cap, count;
@@ -430,7 +430,7 @@ static void dispatch(ta_loop *loop, const ta_event *events, int n, batch *b)
     }
 }
 
-/* The last batch's rest.  True: there still is one. */
+/* Serves the rest of the last batch.  True: there still is one. */
 static bool dispatch_left(ta_loop *loop, batch *b)
 {
     ta_event events[TA_LOOP_BATCH];

@@ -1,9 +1,9 @@
 /*
  * h1/body.c -- request bodies of an HTTP/1.x connection.  See h1/h1_int.h.
  *
- * A body that arrived with its head is a view of the pinned read buffer.  Else it gathers in
- * req->body: what was read already is copied there, the rest of a long one with a known length is
- * read straight into it.
+ * A body that arrived with its head is a view of the pinned read buffer.  Any other body is
+ * gathered in req->body: what was already read is copied there, and the rest of a long one with a
+ * known length is read straight into it.
  */
 #include "http/h1/h1_int.h"
 
@@ -91,7 +91,7 @@ bool h1_body_more(h1_conn *h)
             h1_fail(h, rc == TA_ETOOLARGE ? 413 : 400, rq->chunk.reason);
         return false;
     }
-    /* Behind the body, reading goes on: for pipelined requests, and to see the peer go. */
+    /* Reading continues after the body: for pipelined requests, and to notice a disconnect. */
     bool pause = !rq->req.body_eof && rq->req.body.len >= rq->want;
     if (pause != rq->body_paused) {
         rq->body_paused = pause;

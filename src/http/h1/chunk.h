@@ -3,11 +3,12 @@
  *
  * Incremental and pure; keeps a few counters, no bytes.  Strict: CRLF and nothing else ends a line,
  * no white space round a chunk size but before an extension (RFC 9112 7.1.1), extensions must be
- * well formed, sizes must fit.  Trailer fields are checked and dropped, as no door hands them on.
+ * well formed, sizes must fit.  Trailer fields are checked and dropped, as neither door passes them
+ * on.
  *
  * Besides the limit of one line there is one of all: lines that are longer than 16 bytes and twice
- * their chunk may add up to 16 times chunk_ext_bytes, so that nobody makes us read extensions
- * without end by sending one body byte with each.
+ * their chunk may add up to 16 times chunk_ext_bytes, so that a client can't make us read
+ * extensions endlessly by sending one body byte with each.
  */
 #ifndef TA_HTTP_H1_CHUNK_H
 #define TA_HTTP_H1_CHUNK_H
@@ -17,10 +18,10 @@
 typedef struct ta_h1_chunk {
     /* public, read-only */
     uint64_t total;     /* body bytes decoded so far */
-    uint64_t remaining; /* bytes of the present chunk still to come */
+    uint64_t remaining; /* bytes of the current chunk still to come */
     const char *reason; /* after a failure: static text */
     /* private */
-    uint32_t line_bytes; /* of the present chunk-size line */
+    uint32_t line_bytes; /* of the current chunk-size line */
     uint32_t trailer_bytes;
     uint32_t max_line; /* 0: no limit */
     uint32_t max_trailer;

@@ -69,7 +69,7 @@ static void finish(h1_conn *h, bool linger)
 void h1_fail(h1_conn *h, int status, const char *reason)
 {
     h1_req *rq = h->rq;
-    /* 503 is our own want of memory. */
+    /* 503 means that we are out of memory. */
     h1_log(h, status == 503 ? TA_LOG_ERROR : TA_LOG_INFO, "refused a request: %d %s", status,
            reason);
     h->keep = false;
@@ -99,7 +99,7 @@ void h1_part(h1_conn *h, bool linger)
     ta_conn_finish(&h->net, linger && !h->peer_ended);
 }
 
-/* The client was waited for: false when it used up its time by sending too slowly. */
+/* Accounts for the wait for the client: false when it used up its time by sending too slowly. */
 static bool account(h1_conn *h)
 {
     const ta_http_limits *limits = &h->server->limits;
@@ -127,7 +127,7 @@ static bool decode_path(h1_req *rq)
     return true;
 }
 
-/* The head is complete: hands the request up. */
+/* The head is complete: passes the request up. */
 static bool begin_request(h1_conn *h)
 {
     ta_http_server *server = h->server;
@@ -170,7 +170,7 @@ static bool begin_request(h1_conn *h)
     return true;
 }
 
-/* The request's object goes back; the next bytes are a head. */
+/* Returns the request's object to the pool; the next bytes are a head. */
 static void await_head(h1_conn *h)
 {
     TA_ASSERT(h->state == H1_BUSY || h->state == H1_DRAIN);
@@ -285,7 +285,7 @@ static bool raw_turn(h1_conn *h, h1_req *rq)
     return false;
 }
 
-/* Whether the client owes us body bytes that we are ready to take. */
+/* Returns whether the client owes us body bytes that we are ready to take. */
 static bool body_due(const h1_req *rq)
 {
     if (rq->req.body_eof || rq->req.body.len >= rq->want)
@@ -318,7 +318,7 @@ static bool busy(h1_conn *h)
             rq->body_told = true;
             if (h->armed == H1_ARMED_BODY) {
                 bool in_time = account(h) || rq->req.body_eof;
-                h1_arm(h, H1_ARMED_NONE); /* it runs anew, with what is left */
+                h1_arm(h, H1_ARMED_NONE); /* it starts again with what is left */
                 if (!in_time) {
                     h1_fail(h, 408, "the request body arrived too slowly");
                     return true;

@@ -7,7 +7,7 @@
 /* See ta_http_server_accept. */
 TA_MUST_CHECK int ta_h1_accept(ta_http_server *server, int fd, const struct sockaddr *peer,
                                socklen_t peer_len, ta_transport *transport);
-/* Frees the requests that are kept for use again. */
+/* Frees the requests that are kept for reuse. */
 void ta_h1_free_spare(ta_http_server *server);
 
 #endif

@@ -21,7 +21,7 @@
 
 typedef struct h1_conn h1_conn;
 
-/* A request and all that it needs; pooled, so that its memory is used again. */
+/* A request and all that it needs; pooled, so that its memory is reused. */
 typedef struct h1_req {
     ta_req req;         /* public part */
     h1_conn *conn;      /* borrowed */
@@ -38,7 +38,7 @@ typedef struct h1_req {
     bool disconnect_told;
     uint8_t reader;  /* h1_reader: of a peer that has ended its side */
     uint64_t fin_at; /* bytes of the connection that were sent then; of H1_READER_ASKED */
-    bool want_drain; /* a downcall said TA_AGAIN */
+    bool want_drain; /* a downcall returned TA_AGAIN */
     bool resp_started;
     bool resp_done; /* nothing more will be sent; on_close is due */
     bool resp_chunked;
@@ -74,7 +74,7 @@ typedef enum h1_state {
 /* What the deadline that runs is for. */
 typedef enum h1_armed {
     H1_ARMED_NONE,  /* none runs */
-    H1_ARMED_STALE, /* nothing any more: it is left to run, as another is likely to replace it */
+    H1_ARMED_STALE, /* nothing any more: it keeps running, as another is likely to replace it */
     H1_ARMED_HEAD,
     H1_ARMED_IDLE,
     H1_ARMED_BODY,
@@ -103,8 +103,8 @@ struct h1_conn {
     uint8_t state;
     uint8_t armed;
     bool running;     /* h1_run is active */
-    bool again;       /* it must look once more */
-    bool keep;        /* another request may follow the present one */
+    bool again;       /* it must run once more */
+    bool keep;        /* another request may follow the current one */
     bool out_full;    /* a write said TA_AGAIN */
     bool out_drained; /* and on_drain came since */
     bool peer_ended;  /* FIN, with all bytes before it delivered */
@@ -138,17 +138,17 @@ void h1_fail(h1_conn *h, int status, const char *reason);
 bool h1_body_begin(h1_conn *h);
 /* Takes more of it as far as it is wanted.  false: h1_fail was called. */
 bool h1_body_more(h1_conn *h);
-/* Drops what comes.  1: the body is over; 0: more to come; -1: too much of it, or malformed. */
+/* Drops what arrives.  1: the body is over; 0: more to come; -1: too much of it, or malformed. */
 int h1_body_drain(h1_conn *h);
 /* Whether the rest of the body may be dropped instead of ending the connection. */
 bool h1_body_can_drain(const h1_req *rq);
 
 /* -- h1/peer.c -------------------------------------------------------------------------------- */
-/* Whether on_disconnect is due; may ask the peer. */
+/* Returns whether on_disconnect is due; may ask the peer. */
 bool h1_peer_gone(h1_conn *h);
 /* The time of H1_ARMED_READER is over. */
 void h1_peer_verdict(h1_conn *h);
-/* The response has begun: from now on more can be known. */
+/* Notes that the response has begun, which makes it possible to know more. */
 void h1_peer_answered(h1_req *rq);
 
 /* -- h1/resp.c -------------------------------------------------------------------------------- */

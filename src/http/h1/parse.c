@@ -1,10 +1,10 @@
 /*
  * h1/parse.c -- see h1/parse.h.
  *
- * Line by line.  A line is first parsed straight on, without looking for its end; when the bytes
- * run out on the way, later calls only look for the LF (from where the last one stopped) and parse
- * the line again once it is there.  So a head that arrives whole is read once, and one that arrives
- * byte by byte three times.
+ * Line by line.  A line is first parsed directly, without a search for its end.  When the bytes run
+ * out, later calls only search for the LF (from where the last one stopped) and parse the line
+ * again once it is there.  A head that arrives as a whole is therefore read once, and one that
+ * arrives byte by byte three times.
  */
 #include "http/h1/parse.h"
 
@@ -59,7 +59,7 @@ static ta_str moved(ta_str s, const char *from, const char *to)
     return ta_str_of(to + ((uintptr_t)s.ptr - (uintptr_t)from), s.len);
 }
 
-/* The bytes moved since the last call: so do the slices taken so far. */
+/* The bytes have moved since the last call: moves the slices taken so far, too. */
 static void rebase(ta_h1_head *head, const char *data)
 {
     if (head->fields) { /* the request line was read */
@@ -333,8 +333,8 @@ static int finish(ta_h1_head *head)
 }
 
 /*
- * How many bytes the present line may span, as a limit on `len`: beyond it the line is too long.
- * The line's own CRLF is not counted.
+ * Returns how many bytes the current line may span, as a limit on `len`: beyond it the line is too
+ * long. The line's own CRLF is not counted.
  */
 static size_t line_limit(const ta_h1_head *head)
 {

@@ -6,8 +6,8 @@
  * no clock.  Nothing is copied: slices point into the caller's bytes, whose field names are
  * lower-cased in place.
  *
- * Incremental: call again with the same bytes and more behind them.  Each byte is looked at a
- * bounded number of times however small the pieces are, and the bytes may have moved in between.
+ * Incremental: call again with the same bytes and more behind them.  Each byte is read a bounded
+ * number of times, however small the pieces are, and the bytes may move between calls.
  */
 #ifndef TA_HTTP_H1_PARSE_H
 #define TA_HTTP_H1_PARSE_H

@@ -3,13 +3,13 @@
  *
  * A FIN looks the same whether the client has closed its socket or only its sending side
  * (shutdown(2), `nc -N`), which leaves it waiting for the response.  The difference shows when
- * something reaches it: a closed socket answers with RST, which ends the connection here.  So a FIN
- * in the middle of a response counts for nothing as long as something is on its way.  Where nothing
- * is, a chunked body can ask: the next chunk-size may begin with a zero (RFC 9112 7.1: 1*HEXDIG),
- * so that zero is sent ahead.  Any other body is given a second to send something, and a response
- * that is not begun a quarter of one; then the client counts as gone, as it does at once under
- * other servers, because a handler that asks must be told.  A response that begins after all finds
- * out anew.
+ * something reaches it: a closed socket answers with RST, which ends the connection here.  A FIN in
+ * the middle of a response therefore means nothing as long as something is being sent.  If nothing
+ * is, a chunked body can probe: the next chunk-size may begin with a zero (RFC 9112 7.1: 1*HEXDIG),
+ * so that zero is sent ahead.  Any other body has a second to send something, and a response that
+ * has not begun a quarter of one; then the client counts as disconnected, as it does at once under
+ * other servers, because a handler that asks must get an answer.  A response that begins after all
+ * finds out anew.
  */
 #include "http/h1/h1_int.h"
 
@@ -39,7 +39,7 @@ bool h1_peer_gone(h1_conn *h)
         return true;
     if (!side_ended(h) || rq->reader == H1_READER_THERE)
         return false;
-    if (!rq->req.body_eof) /* nobody waits for the answer to a part of a request */
+    if (!rq->req.body_eof) /* nobody waits for the response to a part of a request */
         return true;
     if (rq->reader == H1_READER_UNKNOWN && !h->net.closed)
         ask(h, rq);
@@ -57,6 +57,6 @@ void h1_peer_answered(h1_req *rq)
 {
     if (rq->conn->state == H1_GONE || !side_ended(rq->conn) || !rq->req.body_eof)
         return;
-    rq->reader = H1_READER_THERE; /* the head that is being sent will tell */
+    rq->reader = H1_READER_THERE; /* the head that is being sent will show it */
     rq->disconnect_told = rq->req.disconnected = false;
 }

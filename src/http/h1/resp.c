@@ -97,7 +97,7 @@ static void complete(h1_req *rq)
     h1_poke(rq->conn);
 }
 
-/* The response can't be made whole any more: the client must see that it is not. */
+/* Breaks off a response that can't be completed, so that the client sees that it is incomplete. */
 static void break_off(h1_req *rq)
 {
     h1_conn *h = rq->conn;
@@ -394,7 +394,7 @@ static void h1_consume(ta_req *req, size_t n)
     h1_req *rq = h1_req_of(req);
     TA_ASSERT(rq->open);
     ta_buf_consume(&req->body, n);
-    /* A handler that has its body needs it no second time. */
+    /* A handler that has the body does not need it a second time. */
     if (req->body_eof && !req->body.len && req->body.cap > H1_KEEP_BODY)
         ta_buf_free(&req->body);
     if (!req->body_eof && rq->body_paused)

@@ -72,7 +72,7 @@ static void stop_timer(ta_ws *ws)
     ta_timer_cancel(ta_loop_timers(ws->loop), &ws->timer);
 }
 
-/* Nothing of the peer's is to be looked at now. */
+/* Returns whether nothing of the peer's may be read now. */
 static bool stopped(const ta_ws *ws)
 {
     return ws->paused || ws->out_full;
@@ -122,7 +122,7 @@ static int send_frame(ta_ws *ws, uint8_t opcode, bool packed, ta_str data, const
     return ws->wrote;
 }
 
-/* Answers a control frame; a peer that does not read the answers is not read from. */
+/* Answers a control frame; a peer that does not read the answers is not read either. */
 static void answer(ta_ws *ws, uint8_t opcode, ta_str data)
 {
     if (send_frame(ws, opcode, false, data, NULL) == TA_AGAIN) {
@@ -438,7 +438,7 @@ static size_t parse(ta_ws *ws, const char *data, size_t len)
     return len - ws->in_left;
 }
 
-/* Goes on after a stop, with what came meanwhile (wslay may hold some, too). */
+/* Resumes after a stop with what arrived meanwhile (wslay may hold some, too). */
 static void go_on(ta_ws *ws)
 {
     if (ws->parsing || stopped(ws))

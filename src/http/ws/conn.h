@@ -70,7 +70,7 @@ void ta_ws_free(ta_ws *ws);
 void ta_ws_input(ta_ws *ws, const char *data, size_t len);
 /* The transport has room again after TA_AGAIN. */
 void ta_ws_drained(ta_ws *ws);
-/* Holds messages back (the peer's bytes too, soon), and lets them come again: maybe at once, from
+/* Holds messages back (and soon the peer's bytes), or delivers them again, maybe at once, from
  * within the call.  Control frames behind them wait as well. */
 void ta_ws_pause(ta_ws *ws, bool paused);
 

@@ -4,15 +4,15 @@
  */
 #include "py/plan/run_int.h"
 
-/* A custom Request, or one whose body somebody may have read already, is asked itself. */
+/* A custom Request, or one whose body may have been read already, is called itself. */
 static bool ask_request(const ta_plan_run *r)
 {
     return r->x->request != NULL && (r->x->custom_request || r->mode == MODE_RESPOND);
 }
 
 /*
- * Somebody has put another function in the place of Request.body or .json (instrumentation does):
- * then it is called.  0, or -1 with an exception.
+ * If Request.body or .json was replaced, as instrumentation does, the replacement is called.  0, or
+ * -1 with an exception.
  */
 static int respect_patches(ta_plan_run *run)
 {
@@ -127,12 +127,12 @@ static PyObject *load_json(ta_plan_run *r, PyObject *bytes)
     return hook ? PyObject_CallOneArg(hook, bytes) : NULL;
 }
 
-enum { LONG_NUMBER = 309 }; /* digits of an integer that may be no finite double */
+enum { LONG_NUMBER = 309 }; /* digits of an integer that a double may be unable to hold */
 
 /*
- * Whether there is a run of LONG_NUMBER digits.  pydantic reads such a number as infinity where
- * json.loads and a float field give an error.  Every such run covers a multiple of its length, so
- * only these places are looked at.
+ * Returns whether there is a run of LONG_NUMBER digits.  pydantic reads such a number as infinity
+ * where json.loads and a float field fail.  Every such run covers a multiple of its length, so only
+ * these positions are checked.
  */
 static bool has_long_number(const char *data, size_t len)
 {
@@ -153,10 +153,10 @@ static bool has_long_number(const char *data, size_t len)
 }
 
 /*
- * Gives the raw bytes to the validator of the only body parameter.  Whatever it says besides yes
- * is left to load_json and the slow path, so that order and text of errors stay FastAPI's: a
- * malformed body before any dependency runs, an invalid one in the node's turn.
- * 1: done, 0: not, -1: exception.
+ * Passes the raw bytes to the validator of the only body parameter.  Every result but success is
+ * left to load_json and the slow path, so that order and text of errors remain FastAPI's: a
+ * malformed body fails before any dependency runs, an invalid one in the node's turn. 1: done, 0:
+ * not, -1: exception.
  */
 static int try_fast(ta_plan_run *run, PyObject *bytes)
 {
@@ -168,7 +168,7 @@ static int try_fast(ta_plan_run *run, PyObject *bytes)
     if (value == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_Exception))
             return -1;
-        PyErr_Clear(); /* a validator's own exception comes again, in its place */
+        PyErr_Clear(); /* a validator's own exception is raised again, at its place */
         return 0;
     }
     Py_XSETREF(run->fast_value, value);
@@ -239,7 +239,7 @@ PyObject *ta_body_parsed(ta_plan_run *r)
 
 /* -- errors ----------------------------------------------------------------------------------- */
 
-/* What the hook makes of an error (borrowed); json_invalid is also told the request. */
+/* Returns what the hook makes of an error (borrowed); json_invalid also gets the request. */
 static PyObject *ask(ta_plan_run *run, int which, PyObject *error)
 {
     PyObject *hook = ta_plan_hook(run->plan, which);

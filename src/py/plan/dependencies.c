@@ -48,7 +48,7 @@ static PyObject *vectorcall(ta_plan_run *r, const ta_node *n)
                                n->npos | PY_VECTORCALL_ARGUMENTS_OFFSET, n->kwnames);
 }
 
-/* An awaitable of the node's value from a hook: hook(first, values[, request]). */
+/* Returns an awaitable of the node's value from a hook: hook(first, values[, request]). */
 static PyObject *call_hook(ta_plan_run *run, const ta_node *node, int which, PyObject *first,
                            bool request)
 {
@@ -118,7 +118,7 @@ ta_outcome ta_dependencies_call(ta_plan_run *run, const ta_node *node, PyObject 
 
 /* -- the walk --------------------------------------------------------------------------------- */
 
-/* Node r->node has its value (steals): hands it on and goes to the next. */
+/* Node r->node has its value (steals): passes it on and moves to the next node. */
 static void node_done(ta_plan_run *run, PyObject *value)
 {
     ta_plan *plan = run->plan;
@@ -138,7 +138,7 @@ static void node_done(ta_plan_run *run, PyObject *value)
     run->node++;
 }
 
-/* The body parameter of a node that has one.  0, or -1 with an exception. */
+/* Takes the body parameter of a node that has one.  0, or -1 with an exception. */
 static int single_body(ta_plan_run *run, const ta_node *node)
 {
     ta_state *st = run->plan->st;
@@ -164,7 +164,7 @@ static int single_body(ta_plan_run *run, const ta_node *node)
     }
     if (rc < 0)
         return -1;
-    /* Nobody is called with the None, but whoever looks at the solved values finds it there. */
+    /* Nothing is called with the None, but a reader of the solved values finds it there. */
     Py_XSETREF(*place, rc == 1 ? value : Py_NewRef(Py_None));
     return 0;
 }
@@ -189,7 +189,7 @@ static ta_plan_run_state extract_body(ta_plan_run *run, const ta_node *node)
     return aw ? ta_plan_run_await(run, aw, ST_NODE_BODY) : ST_FAILED;
 }
 
-/* Node r->node has all its arguments: calls it, or passes it by. */
+/* Node r->node has all its arguments: calls it, or skips it. */
 static ta_plan_run_state call(ta_plan_run *run)
 {
     ta_plan *plan = run->plan;
@@ -220,7 +220,8 @@ static ta_plan_run_state call(ta_plan_run *run)
     return ST_NODE;
 }
 
-/* Does the turn of a dependency begin here, before any that it depends on?  Not the endpoint's. */
+/* Returns whether the turn of a dependency begins here, before any that it depends on.  Not the
+ * endpoint's. */
 static bool begins(const ta_plan *plan, uint32_t node)
 {
     return node + 1 < plan->nnodes && (node == 0 || plan->nodes[node - 1].parent != (int32_t)node);

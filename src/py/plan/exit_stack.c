@@ -1,9 +1,10 @@
 /*
  * exit_stack.c -- dependencies with `yield`: a run enters them, and leaves them in reverse order.
  *
- * What two nested contextlib.AsyncExitStacks would do round the route, with their semantics: those
- * of the scope "function" are left before the response is sent, the others after it and its
- * background tasks. Each sees the exception that is on its way, may swallow it or raise another.
+ * It does what two nested contextlib.AsyncExitStacks around the route would do, with their
+ * semantics: dependencies of the scope "function" are left before the response is sent, the others
+ * after it and its background tasks.  Each gets the exception that is propagating, and may swallow
+ * it or raise another.
  *
  * Under `respond` and `solve` the caller has such stacks, and hooks.solve_generator uses them.
  *
@@ -14,7 +15,8 @@
 
 #include "py/loop/thread_pool.h"
 
-/* How an exit is called; else it is the index of its node, left in the thread pool. */
+/* How an exit is called; any other value is the index of its node, which is left in the thread
+ * pool. */
 enum { EXIT_ASYNC = 0xffff, EXIT_SYNC = 0xfffe };
 
 static PyObject **exit_slots(ta_plan_run *r, int scope)
@@ -41,9 +43,9 @@ static void push(ta_plan_run *r, int scope, PyObject *cm, uint16_t kind)
 /* -- entering --------------------------------------------------------------------------------- */
 
 /*
- * The scope that shields exits of async generators from the cancellation of scopes round the
- * application. Entered before the first of them, left after the last.  Only the ASGI door has
- * anything round it.
+ * Enters the scope that shields exits of async generators from the cancellation of scopes around
+ * the application, before the first of them; it is left after the last.  Only the ASGI door has
+ * anything around it.
  */
 static int enter_cleanup_scope(ta_plan_run *run)
 {
@@ -188,8 +190,8 @@ static int answered(ta_plan_run *r, PyObject *answer)
 }
 
 /*
- * As AsyncExitStack: the exception that was on its way becomes the context of the new one's,
- * unless that other was raised by an exit itself.
+ * As in AsyncExitStack, the exception that was propagating becomes the context of the new one,
+ * unless an exit itself raised that.
  */
 static void replace_exception(ta_plan_run *run)
 {
@@ -222,7 +224,7 @@ bool ta_exit_stack_pending(const ta_plan_run *r, int scope)
     return r->nexits[scope] > 0 || r->stacks[scope] != NULL;
 }
 
-/* The exception for a route whose own was swallowed before it had answered. */
+/* Sets the exception for a route whose own was swallowed before it had responded. */
 static PyObject *swallowed(ta_plan_run *run)
 {
     PyObject *hook = ta_plan_hook(run->plan, H_swallowed);

@@ -1,14 +1,14 @@
 /*
  * overrides.c -- dependency_overrides, looked up when a dependency's turn comes.
  *
- * FastAPI asks for the override of a dependency before it solves what that one depends on; so does
- * a run, whenever the next node is one whose turn begins.  What an earlier dependency of the same
- * request has installed counts.  The answer is a plan that has the same nodes as far as the run has
- * come, and the same nodes above those: the run goes over to it with all that it has.
+ * FastAPI looks up the override of a dependency before it solves what that one depends on; a run
+ * does so, too, whenever the turn of the next node begins.  An override that an earlier dependency
+ * of the same request has installed counts.  The answer is a plan that has the same nodes as far as
+ * the run has come, and the same nodes above those: the run moves to it with its whole state.
  */
 #include "py/plan/run_int.h"
 
-/* Gives the arguments that a node has so far to the same node of another plan. */
+/* Moves the arguments that a node has so far to the same node of another plan. */
 static int move_args(ta_plan_run *run, PyObject **from, const ta_plan *old, uint32_t a, uint32_t b)
 {
     const ta_node *node = &old->nodes[a], *m = &run->plan->nodes[b];
@@ -63,7 +63,7 @@ static int move_all(ta_plan_run *run, const ta_plan *old, char *block)
     return 0;
 }
 
-/* 0, or -1 with an exception: the run can't go on then, and has nothing to leave any more. */
+/* 0, or -1 with an exception: the run can't continue then, and has nothing left to exit. */
 static int go_over(ta_plan_run *run, ta_plan *to)
 {
     ta_plan *old = (ta_plan *)Py_NewRef(run->plan);

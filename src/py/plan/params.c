@@ -2,8 +2,8 @@
  * params.c -- path, query, header and cookie parameters of a node: from the exchange's bytes to
  * arguments.
  *
- * Plain text is taken straight from the request's bytes; whatever is not plain goes the way
- * that Starlette and pydantic would take it, so the results are theirs.
+ * Plain text is taken straight from the request's bytes; everything else is handled as Starlette
+ * and pydantic would, so that the results are theirs.
  */
 #include "py/plan/run_int.h"
 
@@ -72,7 +72,7 @@ static int call_pair(ta_plan_run *run, PyObject *func, PyObject *value, PyObject
     return ta_params_take_pair(run, pair, out);
 }
 
-/* Puts a value (steals) where the call will find it. */
+/* Stores a value (steals) where the call will find it. */
 static void store(ta_plan_run *r, const ta_node *n, const ta_param *p, PyObject *value)
 {
     Py_XSETREF(r->values[n->first + p->slot], value);

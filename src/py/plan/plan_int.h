@@ -114,7 +114,7 @@ typedef struct ta_plan {
 TA_MUST_CHECK int ta_node_read(ta_plan *plan, PyObject *specs, uint32_t index);
 /* plan_read.c: fills a zeroed plan.  0, or -1 with an exception that names the key. */
 TA_MUST_CHECK int ta_plan_read(ta_plan *plan, PyObject *spec);
-/* The hook; NULL with RuntimeError when the plan's hooks lack it.  Borrowed. */
+/* Returns the hook (borrowed); NULL with RuntimeError when the plan's hooks lack it. */
 PyObject *ta_plan_hook(ta_plan *plan, int which);
 
 extern PyType_Spec ta_plan_type_spec; /* plan.c */

@@ -25,8 +25,8 @@ typedef struct ta_plan_objects {
     PyObject *kw_from_attributes;           /* ("from_attributes",) */
 } ta_plan_objects;
 
-/* Memory of runs that have ended, to be used again; none on free-threaded builds.  No objects: what
- * is here has been finalized. */
+/* Memory of runs that have ended, to be reused; none on free-threaded builds.  These are no objects
+ * any more: they have been finalized. */
 typedef struct ta_unused_runs {
     void *runs[TA_UNUSED_RUNS_MAX];
     unsigned count;
@@ -51,7 +51,7 @@ static inline ta_unused_runs *ta_unused_runs_of(ta_state *st)
 
 /* Fills the objects; adds Plan, Solved and MISSING to the module.  0, or -1 with an exception. */
 int ta_plan_objects_init(PyObject *module, ta_state *st);
-/* After run_type was cleared, so that no run is added any more: frees them. */
+/* Frees them, after run_type was cleared so that no further run is added. */
 void ta_plan_free_unused_runs(ta_state *st);
 
 #endif

@@ -61,7 +61,8 @@ static int make_enter(ta_plan *plan, ta_node *node)
     return node->enter ? 0 : -1;
 }
 
-/* Whether code may run that sets context variables, other than in the context of a `def` call. */
+/* Returns whether code may run that sets context variables outside of the context of a `def` call.
+ */
 static bool runs_user_code(const ta_node *node)
 {
     if (node->kind == KIND_INLINE || node->run_mode == RUN_INLINE || node->body_use != BODY_NONE)

@@ -64,7 +64,7 @@ static void drop_all(ta_plan_run *run)
     Py_CLEAR(run->exc);
     TA_ASSERT(run->given == NULL);
     if (run->x != NULL) {
-        /* the request holds the exchange, through send: no cycle is left behind */
+        /* the request holds the exchange through send: leave no cycle behind */
         Py_CLEAR(run->x->request);
     }
     Py_CLEAR(run->x);
@@ -101,7 +101,7 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
 static int run_clear(PyObject *self)
 {
     ta_plan_run *r = (ta_plan_run *)self;
-    r->co.finished = true; /* a run that the collector took apart cannot go on */
+    r->co.finished = true; /* a run that the collector took apart cannot continue */
     ta_coroutine_clear(&r->co);
     drop_all(r);
     return 0;
@@ -210,7 +210,7 @@ static ta_plan_run_state handled(ta_plan_run *r, PyObject *response)
     return ST_CLOSE;
 }
 
-/* What is to be closed next at the end; owned, NULL: nothing. */
+/* Takes what is to be closed next at the end; owned, NULL: nothing. */
 static PyObject *take_last(ta_plan_run *r)
 {
     PyObject **place = r->stacks[SCOPE_ALL] ? &r->stacks[SCOPE_ALL] : &r->form;
@@ -386,11 +386,11 @@ ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *exchange
     ta_plan_run *plan_run = ta_plan_run_new(st, plan, exchange, MODE_NATIVE);
     if (plan_run == NULL)
         return TA_FAILED;
-    if (!plan->direct || exchange->ls->debug) { /* debug mode tells of slow steps of Tasks */
+    if (!plan->direct || exchange->ls->debug) { /* debug mode reports slow steps of Tasks */
         *run = (PyObject *)plan_run;
         return TA_WAITS;
     }
-    /* Nothing here may wait, most likely: no Task. */
+    /* Most likely nothing here waits, so there is no Task yet. */
     PyObject *context = NULL;
     if (plan->isolate) {
         context = PyContext_Copy(exchange->ls->context);

@@ -1,5 +1,6 @@
 /*
- * reply.c -- from what the endpoint returned to a response on its way, then its background.
+ * reply.c -- from what the endpoint returned to the response that is sent, then its background
+ * tasks.
  */
 #include "py/plan/run_int.h"
 
@@ -145,8 +146,8 @@ done:
     return next;
 }
 
-/* Its parts go straight to the exchange when Response.__call__ would do just that. 1, 0 (call it),
- * -1. */
+/* Passes its parts straight to the exchange when Response.__call__ would do just that.  1, 0 (call
+ * it), -1. */
 static int send_parts(ta_plan_run *run, PyObject *response, ta_plan_run_state *next)
 {
     ta_state *st = run->plan->st;
@@ -238,7 +239,7 @@ ta_plan_run_state ta_reply_pending(ta_plan_run *run, PyObject *Py_UNUSED(value))
 
 /* -- making ----------------------------------------------------------------------------------- */
 
-/* A Response that the endpoint gave. */
+/* Sends a Response that the endpoint returned. */
 static ta_plan_run_state own_response(ta_plan_run *run, PyObject *response)
 {
     if (run->background != NULL) {
@@ -362,7 +363,7 @@ static ta_plan_run_state encode(ta_plan_run *run, PyObject *value)
     return bytes ? ta_plan_run_give(run, bytes, ST_CONTENT) : ST_FAILED;
 }
 
-/* What pydantic validates and dumps, as bytes or an awaitable of them: new, or NULL. */
+/* Lets pydantic validate and dump the value: bytes or an awaitable of them, new, or NULL. */
 static PyObject *dump(ta_plan_run *run, PyObject *value)
 {
     ta_plan *plan = run->plan;

@@ -38,7 +38,7 @@ static PyObject *convert_float(ta_str value)
     return res;
 }
 
-/* What Starlette's convertor makes of one value: new reference, or NULL with its exception. */
+/* Converts one value as Starlette's convertor does: new reference, or NULL with its exception. */
 static PyObject *convert(PyObject *router, ta_route_conv conv, ta_str value)
 {
     switch (conv) {

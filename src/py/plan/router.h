@@ -23,14 +23,14 @@ ta_route_found ta_router_find(PyObject *router, ta_method method_id, ta_str meth
                               uint32_t start, ta_match *out);
 /*
  * Whether an entry that has to be asked is of kind "host" and its pattern fits the value of the
- * request's Host field (NULL: none).  1, 0; -1: it is of another kind, or Python has to decide (no
+ * request's Host field (NULL: none).  1, 0; -1: it is of another kind, or Python must decide (no
  * exception is set).  May run a regular expression of Python's.
  */
 int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host);
 
 /* Of entry `index` (as matched); borrowed from the router: */
 PyObject *ta_router_target(PyObject *router, uint32_t index); /* a Plan, an App, or None */
-/* The value of `Allow` for a method that a route has not; false: Python has to say it. */
+/* The value of `Allow` for a method that a route does not have; false: Python must make it. */
 bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out);
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index); /* a dict, or NULL */
 

@@ -67,7 +67,7 @@ static PyObject *target_text(ta_native_exchange *native)
     return res;
 }
 
-/* Who asks, as a proxy may have said; new str, ASCII. */
+/* Returns the client's address, as a proxy may have given it; new str, ASCII. */
 static PyObject *client_text(ta_native_exchange *native)
 {
     PyObject *client = ta_scope_client(native), *res = NULL;
@@ -232,7 +232,7 @@ static bool put_line(ta_access_log *log, ta_native_exchange *native, int status)
 
 static void ask_mode(ta_access_log *log);
 
-/* Has the scope made if a proxy may have said who asks: without one it is the peer. */
+/* Makes the scope if a proxy may have given the client's address; without one it is the peer's. */
 static void ask_proxy(ta_native_exchange *native)
 {
     if (TA_LIKELY(native->base.scope_dict != NULL || !ta_scope_is_proxied(native)))
@@ -271,7 +271,7 @@ void ta_access_log_note(ta_native_exchange *native, int status)
         ta_loop_defer_last(server->ls->loop, &log->flush);
 }
 
-/* How lines are made from now on.  What has been gathered was before. */
+/* Decides how lines are made from now on; lines that were gathered before are written first. */
 static void ask_mode(ta_access_log *log)
 {
     ta_server *server = log->server;

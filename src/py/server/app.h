@@ -28,7 +28,7 @@ typedef struct ta_app {
     bool not_allowed;      /* 405, by a route that has an `Allow` */
     bool redirect_slashes; /* before a 404: to the path with, or without, a slash at its end */
     bool pathsend;         /* scopes offer http.response.pathsend */
-    atomic_bool stale;     /* the next request asks rebuild() */
+    atomic_bool stale;     /* the next request calls rebuild() */
 } ta_app;
 
 #endif

@@ -1,5 +1,5 @@
 /*
- * asgi_io.c -- the callables receive and send, and the coroutines that calls of them give.
+ * asgi_io.c -- the callables receive and send, and the coroutines that they return.
  *
  * Layer: py (L4).  The coroutines are objects of C (coroutine.h), so that create_task(receive())
  * works as with an `async def`; most of them finish without waiting.

@@ -1,5 +1,5 @@
 /*
- * asgi_receive.c -- receive() of HTTP requests: the body in pieces, then the disconnect.
+ * asgi_receive.c -- receive() of HTTP requests: the body in chunks, then the disconnect.
  *
  * Layer: py (L4).  That of WebSockets is in websocket.c.
  */
@@ -42,7 +42,7 @@ static ta_outcome next_message(ta_native_exchange *native, PyObject **out)
         (ta_end_is_due(native->asgi.end) && given)) {
         *out = disconnect_message(native);
     } else if (!given && (req->body.len > 0 || req->body_eof)) {
-        /* Also of a peer that has ended its side: what it has sent is there. */
+        /* This also holds for a peer that has ended its side: what it has sent is here. */
         size_t len = req->body.len;
         if (ta_request_body_check(native, native->in.received + len) < 0)
             return TA_FAILED;

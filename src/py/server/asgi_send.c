@@ -5,7 +5,7 @@
  */
 #include "py/server/native_int.h"
 
-/* The member "reason" of http.response.start, which only our WSGI adapter gives. */
+/* The member "reason" of http.response.start, which only our WSGI adapter sets. */
 static int take_reason(ta_native_exchange *native, PyObject *message)
 {
     PyObject *reason = NULL;
@@ -151,7 +151,7 @@ static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
         Py_CLEAR(io->job); /* thrown in */
     } else if (message == NULL && io->job == NULL) {
         Py_XDECREF(value);
-        outcome = TA_DONE; /* there is room now, or nobody to wait for */
+        outcome = TA_DONE; /* there is room now, or the client has disconnected */
     } else {
         Py_XDECREF(value);
         outcome = go_on(io, message);

@@ -10,7 +10,7 @@
 
 /* -- ends of a request ------------------------------------------------------------------------ */
 
-/* The exception that is set is logged; then 500, or the connection is ended. */
+/* Logs the exception that is set; then answers 500, or ends the connection. */
 static void fail(ta_native_exchange *native, PyObject *exc /* borrowed */)
 {
     if (native->ws != NULL) {
@@ -26,7 +26,7 @@ static void fail(ta_native_exchange *native, PyObject *exc /* borrowed */)
         ta_response_break(native);
 }
 
-/* The application has returned: what it left undone. */
+/* Completes what the application left undone when it returned. */
 static void finish(ta_native_exchange *native, PyObject *result /* borrowed */)
 {
     if (TA_UNLIKELY(native->ws != NULL)) {
@@ -56,15 +56,15 @@ static void finish(ta_native_exchange *native, PyObject *result /* borrowed */)
         return;
     if (native->base.response_started || ta_native_exchange_is_left(native))
         ta_response_break(native);
-    else if (ta_end_is_due(native->asgi.end)) /* it took its client for gone */
+    else if (ta_end_is_due(native->asgi.end)) /* it took its client for disconnected */
         ta_response_plain(native, 503, "Service Unavailable");
     else
         ta_response_plain(native, 500, "Internal Server Error");
 }
 
 /*
- * What an ASGI application gives when called, as something a Task can run: a coroutine, or the
- * iterator of another awaitable.  New reference.
+ * Calls an ASGI application and returns what a Task can run: a coroutine, or the iterator of
+ * another awaitable.  New reference.
  */
 static PyObject *call_asgi(ta_native_exchange *native, PyObject *app)
 {
@@ -94,12 +94,13 @@ static PyObject *ask_error_app(ta_native_exchange *native, PyObject *exc)
         !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
         return NULL;
     ta_work_asks(&native->asgi.work);
-    /* That application has the middleware round it. */
+    /* That application contains the middleware. */
     native->out.filters = NULL;
     PyObject *coro = NULL;
     ta_loop_state_enter(native->base.ls);
     PyObject *scope = native->base.ops->scope(&native->base);
-    /* Handlers are called when nobody can answer any more, too: they may report the exception. */
+    /* Handlers are called even when no response can be sent any more: they may report the
+     * exception. */
     if (scope != NULL && PyDict_SetItem(scope, native->st->names.turboapi_exception, exc) == 0 &&
         (!native->base.response_started ||
          PyDict_SetItem(scope, native->st->names.turboapi_response_started, Py_True) == 0))
@@ -146,7 +147,8 @@ static ta_outcome server_done(void *arg, PyObject *result, PyObject **next)
     }
     ta_outcome outcome = TA_DONE;
     if (native->ws == NULL && PyErr_GivenExceptionMatches(exc, native->st->exc.cancelled_error)) {
-        /* The end of a stream whose client has gone, shutdown, or the handler cancelled itself. */
+        /* The end of a stream whose client has disconnected, a shutdown, or the handler cancelled
+         * itself. */
         if (!ta_native_exchange_is_left(native) && !native->server->stopping)
             ta_test_observer_log(native, "Exception in ASGI application\n", exc);
         if (native->req != NULL && !native->base.response_started)
@@ -205,7 +207,8 @@ static void run_task(ta_native_exchange *native, PyObject *coro)
     }
 }
 
-/* An exception is set, outside of any Task: the application's handlers, or 500. */
+/* Handles the exception that is set outside of any Task: by the application's handlers, or with
+ * 500. */
 static void failed_outside(ta_native_exchange *native)
 {
     PyObject *exc = PyErr_GetRaisedException();
@@ -237,7 +240,7 @@ static void start_asgi(ta_native_exchange *native)
         run_task(native, coro);
 }
 
-/* What C can do alone.  False: the ASGI application has to decide. */
+/* Does what C can do alone.  False: the ASGI application must decide. */
 static bool start_direct(ta_native_exchange *native)
 {
     PyObject *run = NULL;
@@ -255,7 +258,7 @@ static bool start_direct(ta_native_exchange *native)
     return true;
 }
 
-/* Routes or middleware have changed.  -1 with an exception. */
+/* Rebuilds the App after routes or middleware have changed.  -1 with an exception. */
 static int rebuild(ta_server *server)
 {
     ta_app *app = server->app;

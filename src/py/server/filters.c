@@ -222,7 +222,7 @@ static bool host_allowed(const filter *rule, const ta_native_exchange *native)
     return false;
 }
 
-/* Neither "http" nor "ws" is the scheme, which a proxy in front of us may tell. */
+/* Returns whether the scheme, which a proxy may have set, is neither "http" nor "ws". */
 static bool is_secure(ta_native_exchange *native)
 {
     ta_str value;
@@ -233,7 +233,7 @@ static bool is_secure(ta_native_exchange *native)
         return native->in.secure;
     PyObject *scope = native->base.ops->scope(&native->base);
     if (scope == NULL) {
-        PyErr_Clear(); /* the ASGI application is asked, and fails in the same way */
+        PyErr_Clear(); /* the ASGI application is called, and fails in the same way */
         return false;
     }
     PyObject *scheme = NULL;
@@ -244,7 +244,7 @@ static bool is_secure(ta_native_exchange *native)
     PyErr_Clear();
     Py_XDECREF(scheme);
     Py_DECREF(scope);
-    /* Made before the route was known: not what its handler shall see. */
+    /* Made before the route was known, so that its handler must not see it. */
     Py_CLEAR(native->base.scope_dict);
     return secure;
 }
@@ -583,7 +583,7 @@ ta_outcome ta_filters_start(ta_native_exchange *native, int status)
     return apply(native, at + 1, native->out.filters->n) < 0 ? TA_FAILED : TA_DONE;
 }
 
-/* The head waits for GZip, at `at`, no more; it still does after an error. */
+/* Ends the wait of the head for GZip, at `at`; after an error it still waits. */
 static int release(ta_native_exchange *x, size_t at)
 {
     if (apply(x, at + 1, x->out.filters->n) < 0)
@@ -609,7 +609,7 @@ ta_outcome ta_filters_body(ta_native_exchange *native, ta_piece *piece, bool mor
         if (native->out.gzip == NULL)
             return TA_FAILED;
     } else if (native->out.gzip == NULL) {
-        /* Its thread has it: two sends at once, or one after a cancelled one. */
+        /* Its thread has it: there are two sends at once, or one after a cancelled one. */
         PyErr_SetString(PyExc_RuntimeError, "A piece of the response is still being compressed.");
         return TA_FAILED;
     }

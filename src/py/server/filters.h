@@ -1,5 +1,6 @@
 /*
- * filters.h -- Starlette's CORS, GZip, TrustedHost and HTTPSRedirect round plans that run directly.
+ * filters.h -- Starlette's CORS, GZip, TrustedHost and HTTPSRedirect around plans that run
+ * directly.
  *
  * Layer: py (L4).  An App of an application whose middleware is all of these has a ta_filters, made
  * from what middleware/_filters.py found in their objects.  A request that one of them would answer
@@ -22,9 +23,9 @@ typedef struct ta_filters ta_filters;
 struct ta_native_exchange;
 
 typedef enum ta_packing {
-    TA_PACK_NONE,  /* the body goes out as it is */
-    TA_PACK_HELD,  /* the head waits for the first piece */
-    TA_PACK_STREAM /* what comes is compressed; x->gzip is the stream */
+    TA_PACK_NONE,  /* the body is sent unchanged */
+    TA_PACK_HELD,  /* the head waits for the first chunk */
+    TA_PACK_STREAM /* chunks are compressed; x->gzip is the stream */
 } ta_packing;
 
 /*
@@ -41,7 +42,7 @@ ta_filters *ta_filters_new(PyObject *spec);
 void ta_filters_free(ta_filters *filters);                                      /* NULL: no-op */
 int ta_filters_traverse(const ta_filters *filters, visitproc visit, void *arg); /* NULL: no-op */
 
-/* Whether the request gets through to the route; false also in any doubt. */
+/* Returns whether the request may reach the route; false also when in doubt. */
 bool ta_filters_admit(const ta_filters *filters, struct ta_native_exchange *native);
 
 /*
@@ -53,14 +54,14 @@ bool ta_filters_admit(const ta_filters *filters, struct ta_native_exchange *nati
  */
 ta_outcome ta_filters_start(struct ta_native_exchange *native, int status);
 /*
- * A piece of the body, the only one when neither started before nor `more`.  TA_DONE: send *piece,
- * which may be x->packed now (and the head, if it was held); TA_WAITS: *job is a new object, see
- * below.
+ * Filters a chunk of the body, the only one when neither started before nor `more`.  TA_DONE: send
+ * *piece, which may be x->packed now (and the head, if it was held); TA_WAITS: *job is a new
+ * object, see below.
  */
 ta_outcome ta_filters_body(struct ta_native_exchange *native, ta_piece *piece, bool more,
                            PyObject **job);
 
-/* The held head goes out as it is: what follows is not for GZip (a path). */
+/* Releases the held head unchanged: what follows is not for GZip (a path). */
 int ta_filters_release(struct ta_native_exchange *native);
 
 /* -- compression in a thread: a callable without arguments that is called there once ---------- */
@@ -72,7 +73,7 @@ PyObject *ta_filters_offload(const struct ta_native_exchange *native, PyObject *
 int ta_filters_offloaded(struct ta_native_exchange *native, PyObject *job, ta_piece *piece,
                          bool *more);
 
-/* The response will not come, if its head is still held: as if it was never begun. */
+/* Drops the response if its head is still held, as if it had never begun. */
 void ta_filters_drop(struct ta_native_exchange *native);
 
 #endif

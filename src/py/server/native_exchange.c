@@ -122,7 +122,7 @@ static ta_str copy_slice(char **p, ta_str s)
     return res;
 }
 
-/* Slices that pointed into the connection's buffer get memory of their own. */
+/* Copies slices that pointed into the connection's buffer to memory of their own. */
 static bool detach(ta_native_exchange *native)
 {
     ta_exchange *exchange = &native->base;
@@ -163,9 +163,10 @@ void ta_native_exchange_closed(ta_native_exchange *native)
 {
     TA_ASSERT(native->req != NULL); /* once */
     if (Py_REFCNT(native) > 1) {
-        /* A run goes on (background tasks, a handler whose client has gone), or Python keeps it. */
+        /* A run continues (background tasks, a handler whose client has disconnected), or Python
+         * keeps it. */
         if (native->base.scope_dict == NULL) {
-            /* The addresses are the connection's: now or never. */
+            /* The addresses are the connection's, so they must be made now. */
             PyObject *scope = ta_scope_of(&native->base);
             if (scope == NULL)
                 ta_loop_state_unhandled(native->base.ls,

@@ -55,7 +55,7 @@ typedef struct ta_native_exchange_response {
     ta_waiters writers;        /* send() waits for room */
 } ta_native_exchange_response;
 
-/* What the application does, and is told. */
+/* What the application does and knows. */
 typedef struct ta_native_exchange_asgi {
     ta_work_state work;
     ta_end_state end;
@@ -90,7 +90,7 @@ static inline void ta_native_exchange_move(ta_native_exchange *x, ta_response_st
         x->base.response_started = to != TA_RESPONSE_NONE;
 }
 
-/* The peer has gone, as far as is known (http.h: on_disconnect). */
+/* Returns whether the peer has disconnected, as far as is known (http.h: on_disconnect). */
 static inline bool ta_native_exchange_is_left(const ta_native_exchange *x)
 {
     return x->peer != TA_PEER_HERE;

@@ -3,24 +3,17 @@
  *
  * Layer: py (L4).  Nobody else includes it.
  *
- *   server.c      the Server type: listeners, upcalls of the protocol
- *   dispatch.c    how a request begins and ends
- *   routing.c     what runs without the ASGI application
- *   shutdown.c    what becomes of open ones when the server ends
- *   native_exchange.c  the exchange: its life, from on_request to on_close
- *   scope.c       its ASGI scope
- *   request_body.c  its whole body, for a plan
- *   response.c    its response, on the way to the protocol
- *   response_head.c  header fields of a response, from Python objects to lines
- *   filters.c     what middleware that runs natively does to it
- *   streaming_response.c  a StreamingResponse without receive() and send()
- *   send_file.c   files as bodies
- *   asgi_io.c     the callables receive and send
- *   asgi_receive.c, asgi_send.c  what calls of them do
- *   websocket.c   the same of WebSockets
- *   waiters.c     those who wait for input, or for room
- *   access_log.c  a line for each response
- *   test_observer.c  what a test client in the same process learns besides the response
+ *   server.c      the Server type: listeners, upcalls of the protocol dispatch.c    how a request
+ *   begins and ends routing.c     what runs without the ASGI application shutdown.c    what happens
+ *   to open requests when the server ends native_exchange.c  the exchange: its life, from
+ *   on_request to on_close scope.c       its ASGI scope request_body.c  its whole body, for a plan
+ *   response.c    its response, on the way to the protocol response_head.c  header fields of a
+ *   response, from Python objects to lines filters.c     what middleware that runs natively does to
+ *   it streaming_response.c  a StreamingResponse without receive() and send() send_file.c   files
+ *   as bodies asgi_io.c     the callables receive and send asgi_receive.c, asgi_send.c  what calls
+ *   of them do websocket.c   the same for WebSockets waiters.c     those who wait for input, or for
+ *   room access_log.c  a line for each response test_observer.c  what a test client in the same
+ *   process learns besides the response
  */
 #ifndef TA_PY_SERVER_NATIVE_INT_H
 #define TA_PY_SERVER_NATIVE_INT_H
@@ -42,7 +35,7 @@ int ta_dispatch_cancel(ta_native_exchange *native, PyObject *msg);
  */
 
 /*
- * Runs the plan of the route, or answers that there is none.  False: the ASGI application has to
+ * Runs the plan of the route, or answers that there is none.  False: the ASGI application must
  * decide.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
  * or TA_FAILED.
  */
@@ -54,7 +47,7 @@ bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outc
 void ta_shutdown_begin(ta_server *server, int64_t grace_ms);
 /* (requests, streams, websockets, Tasks of requests that are over): new reference. */
 PyObject *ta_shutdown_pending(ta_server *server);
-/* The application is to learn that its client counts as gone. */
+/* Tells the application that its client counts as disconnected. */
 void ta_shutdown_told(ta_native_exchange *native);
 
 /* -- scope.c ----------------------------------------------------------------------------------- */
@@ -62,7 +55,7 @@ void ta_shutdown_told(ta_native_exchange *native);
 /* ta_exchange_ops.scope and .path_params. */
 PyObject *ta_scope_of(ta_exchange *base);
 PyObject *ta_scope_path_params(ta_exchange *base);
-/* A proxy in front of us may have said who asks, and how: the scope has it. */
+/* Returns whether a proxy may have changed client and scheme, which the scope has. */
 bool ta_scope_is_proxied(const ta_native_exchange *native);
 /* (host, port) of the peer, or None; new reference. */
 PyObject *ta_scope_peer(ta_native_exchange *native);
@@ -85,7 +78,7 @@ PyObject *ta_request_body_wait(ta_native_exchange *native, size_t want);
 /* ta_exchange_ops.respond: a whole response. */
 ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyObject *raw_headers,
                             const ta_piece *body, PyObject **awaitable);
-/* One in pieces: its head; headers may be NULL.  0, or -1 with an exception. */
+/* Begins a response in chunks with its head; headers may be NULL.  0, or -1 with an exception. */
 int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *headers);
 /*
  * A piece of the body.  TA_DONE: taken.  TA_WAITS: *job (a new reference) has to run first
@@ -98,7 +91,8 @@ ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job);
 ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_response_plain(ta_native_exchange *native, int status, const char *text);
-/* The application has left its response incomplete: sends what there is, ends the connection. */
+/* Sends what there is and ends the connection, since the application has left its response
+ * incomplete. */
 void ta_response_break(ta_native_exchange *native);
 /* Called when a response begins: notes the status, writes the access log. */
 void ta_response_started(ta_native_exchange *native, int status);
@@ -119,7 +113,7 @@ PyObject *ta_send_file_call(ta_native_exchange *native, PyObject *response);
 
 /* See ta_exchange_ops.deliver. */
 PyObject *ta_streaming_response_new(ta_exchange *base, PyObject *response);
-/* The client has gone, or ended its side. */
+/* Cancels the iteration: the client has disconnected, or ended its side. */
 void ta_streaming_response_left(ta_native_exchange *native);
 
 /* -- asgi_io.c --------------------------------------------------------------------------------- */
@@ -171,7 +165,7 @@ PyObject *ta_test_observer_call(ta_native_exchange *native, PyObject *app);
 int ta_test_observer_aside(ta_native_exchange *native, PyObject *message);
 /* The application is done; only with x->watch, which is NULL then. */
 void ta_test_observer_ended(ta_native_exchange *native);
-/* To the log of errors, or to whoever watches the request.  exc: borrowed, NULL: none. */
+/* Writes to the log of errors, or to the observer of the request.  exc: borrowed, NULL: none. */
 void ta_test_observer_log(ta_native_exchange *native, const char *text, PyObject *exc);
 
 /* -- access_log.c ------------------------------------------------------------------------------ */

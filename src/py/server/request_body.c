@@ -1,7 +1,7 @@
 /*
  * request_body.c -- the whole body of a request, for a plan.
  *
- * Layer: py (L4).  receive() gives it in pieces: asgi_receive.c.
+ * Layer: py (L4).  receive() returns it in chunks: asgi_receive.c.
  */
 #include "py/server/native_int.h"
 
@@ -60,7 +60,7 @@ static ta_outcome try_body(ta_native_exchange *native, PyObject **out)
     TA_ASSERT(native->base.body_bytes == NULL);
     native->base.body_bytes = Py_NewRef(bytes);
     ta_input_given(&native->in.state,
-                   true); /* as if receive() had given it: what comes next is the disconnect */
+                   true); /* as if receive() had returned it: the disconnect comes next */
     *out = bytes;
     return TA_DONE;
 }

@@ -1,5 +1,5 @@
 /*
- * response.c -- a response on its way to the protocol: whole, or a head and pieces.
+ * response.c -- a response on its way to the protocol: whole, or a head and chunks.
  *
  * Layer: py (L4).  asgi_send.c gets here by messages, a plan by ta_exchange_ops.respond,
  * streaming_response.c and send_file.c with what they send.
@@ -68,7 +68,8 @@ void ta_response_break(ta_native_exchange *x)
     ta_native_exchange_move(x, TA_RESPONSE_LOST);
 }
 
-/* End of the batch, and no body came after the head: whoever waits for it shall see it. */
+/* At the end of the batch, sends a head that no body has followed, since the client may wait for
+ * it. */
 static void send_head_later(ta_defer *defer)
 {
     ta_native_exchange *x = TA_CONTAINER_OF(defer, ta_native_exchange, later);
@@ -78,7 +79,7 @@ static void send_head_later(ta_defer *defer)
         x->peer = TA_PEER_GONE;
 }
 
-/* The head is complete: it goes out with what comes next, or else at the end of the batch. */
+/* The head is complete: it is sent with what comes next, or else at the end of the batch. */
 static void head_ready(ta_native_exchange *x)
 {
     TA_ASSERT(!ta_list_linked(&x->later.node)); /* its start has been */
@@ -309,7 +310,7 @@ static ta_outcome send_whole(ta_native_exchange *native, whole *response)
     ta_native_exchange_move(native, TA_RESPONSE_DONE);
     ta_response_started(native, response->head.status);
     if (native->req == NULL)
-        return TA_DONE; /* the peer has gone: nobody to tell */
+        return TA_DONE; /* the peer has disconnected, and nobody gets it */
     response->head.flags |= native->server->base_flags;
     int rc = ta_resp_send_lent(native->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
@@ -320,7 +321,7 @@ static ta_outcome send_whole(ta_native_exchange *native, whole *response)
                      response->head.status, response->body.data.len);
         return TA_FAILED;
     }
-    /* TA_AGAIN, TA_ECLOSED: taken over, or nobody there; nothing more is to be sent. */
+    /* TA_AGAIN, TA_ECLOSED: taken over, or disconnected; nothing more is to be sent. */
     ta_buf_free(&native->out.packed);
     if (native->in.readers.first != NULL)
         ta_waiters_wake(&native->in.readers);

@@ -48,8 +48,8 @@ static int add_field(ta_fields *head, ta_str name, ta_str value)
         return -1;
     }
     if (name.len == 17 && ta_str_ieq(name, TA_STR("transfer-encoding"))) {
-        /* Framing is the protocol's; a coding that it does not do would be a lie, and beside a
-         * content-length a way to desynchronise the connection (RFC 9112 6.1). */
+        /* Framing is the protocol's business; a coding that it does not apply would be false, and
+         * together with a content-length could desynchronize the connection (RFC 9112 6.1). */
         if (ta_str_ieq(value, TA_STR("chunked")) || ta_str_ieq(value, TA_STR("identity")))
             return 0;
         PyErr_SetString(PyExc_RuntimeError,

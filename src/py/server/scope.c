@@ -1,5 +1,5 @@
 /*
- * scope.c -- the ASGI scope of a request, and what else is told of who sent it.
+ * scope.c -- the ASGI scope of a request, and what else tells who sent it.
  *
  * Layer: py (L4).
  */
@@ -88,7 +88,7 @@ static PyObject *local_address(ta_native_exchange *x)
 PyObject *ta_scope_client(ta_native_exchange *native)
 {
     PyObject *client = NULL, *res = NULL;
-    if (native->base.scope_dict != NULL) /* maybe corrected by a proxy's word */
+    if (native->base.scope_dict != NULL) /* a proxy may have corrected it */
         client =
             Py_XNewRef(PyDict_GetItemWithError(native->base.scope_dict, native->st->names.client));
     if (client == NULL && !PyErr_Occurred())
@@ -148,7 +148,7 @@ bool ta_scope_is_proxied(const ta_native_exchange *x)
             ta_exchange_header(&x->base, "x-forwarded-proto", 17, &value));
 }
 
-/* Who the client is according to a proxy in front of us, or to a test. */
+/* Sets the client according to a proxy in front of us, or to a test. */
 static int correct(ta_native_exchange *native, PyObject *scope)
 {
     int rc = 0;

@@ -76,8 +76,8 @@ static int offer_pathsend(const ta_names_state *names, PyObject *scope)
 }
 
 /*
- * Nothing is between the response and us, so that it may send the file by its path.  The scope of
- * the request does not say so: the application may use that with a send of its own.
+ * Nothing is between the response and us, so it may send the file by its path.  The scope of the
+ * request does not offer that, since the application may use that scope with a send of its own.
  */
 PyObject *ta_send_file_call(ta_native_exchange *native, PyObject *response)
 {

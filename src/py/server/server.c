@@ -138,7 +138,7 @@ static const ta_http_ops http_ops = {
     .on_raw = on_raw,
 };
 
-/* What the protocol has to say, to a Python logger. */
+/* Passes the protocol's messages to a Python logger. */
 static void write_log(void *ctx, ta_log_level level, ta_str line)
 {
     static const int levels[] = {10, 20, 30, 40, 50};
@@ -267,7 +267,7 @@ enum { DRAIN_MAX = 1 << 16 };
 static void stop_listening(ta_server *server)
 {
     for (unsigned i = 0; i < server->nlisteners; i++) {
-        /* Whoever connected before now is served; nothing may come between the two. */
+        /* Clients that have connected before now are served; nothing may come between the two. */
         if (server->stopping)
             ta_listener_drain(server->listeners[i], DRAIN_MAX);
         ta_listener_free(server->listeners[i]);
@@ -395,7 +395,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* One that was never closed, while all that it refers to is whole. */
+/* Closes a server that was never closed, while everything that it refers to is intact. */
 static void server_finalize(PyObject *self)
 {
     ta_server *s = (ta_server *)self;

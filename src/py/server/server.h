@@ -48,11 +48,11 @@ struct ta_server {
     ta_timer ending;                   /* shutdown.c, once it was told to end */
     uint64_t grace;                    /* ms: of streams, from then on */
     PyObject *on_done;                 /* owned: called once after shutdown */
-    ta_gzip *gzip;                     /* owned: a stream to use again, or NULL */
+    ta_gzip *gzip;                     /* owned: a stream to reuse, or NULL */
     PyObject *names[128];              /* owned: bytes of header names seen lately, by a hash */
     unsigned base_flags;               /* TA_RESP_HAS_DATE when no date is wanted */
     uint32_t max_requests;             /* in flight, then 503; 0: no limit */
-    bool errors_on_send;               /* spec_version 2.4: send() to a gone peer raises OSError */
+    bool errors_on_send; /* spec_version 2.4: send() to a disconnected peer raises OSError */
     bool stopping;
     uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */
     uint64_t served;      /* requests begun */

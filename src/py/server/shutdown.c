@@ -1,7 +1,7 @@
 /*
- * shutdown.c -- what a server that ends does with what is open.
+ * shutdown.c -- what a server that shuts down does with open requests.
  *
- * Layer: py (L4).  Requests are served to their end.  Three kinds would not come to one in time:
+ * Layer: py (L4).  Requests are served to their end.  Three kinds would not end in time:
  *   WebSockets   are closed with code 1012 at once; the client's answer is awaited for a moment
  *   streams      (a response that has begun, of no known length) get a grace period; then their
  *                client counts as gone: receive() says http.disconnect, and streaming_response.c
@@ -16,10 +16,10 @@
 
 enum {
     TICK_MS = 250,  /* between two looks, once the grace period is over */
-    DEAF_MS = 1000, /* from the news to the cancellation of who does not listen */
+    DEAF_MS = 1000, /* from the message to the cancellation of those that do not listen */
 };
 
-/* A download of known length has an end, and its client would have to begin anew. */
+/* A download of known length has an end, and its client would have to start over. */
 static bool is_stream(const ta_native_exchange *x)
 {
     return x->ws == NULL && ta_response_is_open(x->out.state) && x->out.head.length < 0;
@@ -54,7 +54,7 @@ void ta_shutdown_told(ta_native_exchange *x)
     x->asgi.since = ta_loop_now(x->base.ls->loop);
 }
 
-/* The client counts as gone from now on. */
+/* Makes the client count as disconnected from now on. */
 static void tell(ta_native_exchange *native)
 {
     ta_shutdown_told(native);
@@ -74,7 +74,7 @@ static void cancel(ta_native_exchange *x)
     Py_XDECREF(msg);
 }
 
-/* Whether it is a stream that is told now. */
+/* Returns whether it is a stream that must be told now. */
 static bool look(ta_native_exchange *native, uint64_t now, uint64_t grace)
 {
     bool stream = is_stream(native);

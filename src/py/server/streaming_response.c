@@ -1,18 +1,18 @@
 /*
- * streaming_response.c -- a StreamingResponse over the native server, without an ASGI message a
- * piece.
+ * streaming_response.c -- a StreamingResponse over the native server, without an ASGI message per
+ * chunk.
  *
- * Layer: py (L4).  What Starlette's StreamingResponse.__call__ does, as an awaitable of C: the
- * head, then each piece of the iterator, and the background at last.  Starlette runs the iterator
- * in a task beside one that listens for the client's going, and cancels it then; here the request's
- * own Task iterates, and on_disconnect cancels it at the end of the batch.  A cancellation that is
- * ours ends here (Task.uncancel), and the background runs, as there.  The iterator has a copy of
- * the context, as a task has.
+ * Layer: py (L4).  It does what Starlette's StreamingResponse.__call__ does, as an awaitable in C:
+ * it sends the head, then each chunk of the iterator, and runs the background tasks at last.
+ * Starlette runs the iterator in a task, beside another one that listens for the disconnect and
+ * cancels it; here the request's own Task iterates, and on_disconnect cancels it at the end of the
+ * batch.  A cancellation that is ours ends here (Task.uncancel), and the background tasks run, as
+ * in Starlette.  The iterator has a copy of the context, as a task has.
  *
  * An _EventStream (routing/_stream.py) has pings, which are sent while the iterator makes nothing.
  *
- * Whatever is not plain (a response with methods of its own, a body that has not been read, a
- * client that has gone) is Starlette's code to do, with scope, receive and send.
+ * Everything that is not plain (a response with methods of its own, a body that has not been read,
+ * a client that has disconnected) is left to Starlette's code, with scope, receive and send.
  */
 #include "py/server/native_int.h"
 
@@ -27,17 +27,17 @@ struct ta_streamer {
     ta_coroutine co;
     ta_native_exchange *x; /* owned until it is over; x->out.stream is this one while it iterates */
     PyObject *response;    /* owned, the same */
-    PyObject *iterator;    /* owned: what __aiter__ gave, or NULL */
+    PyObject *iterator;    /* owned: what __aiter__ returned, or NULL */
     ta_prefetch *ahead;    /* owned: in place of an iterator that goes through a thread, or NULL */
     PyObject *piece;       /* owned: that it gave, to be sent next */
     PyObject *exc;         /* owned: to be raised when its thread is out of the iterator */
     PyObject *task;        /* owned: that which iterates */
-    ta_defer leaving;      /* the client has gone: cancel the task */
-    PyObject *ping;       /* owned: bytes to send when there was no piece for `quiet` ms, or NULL */
+    ta_defer leaving;      /* the client has disconnected: cancel the task */
+    PyObject *ping;       /* owned: bytes to send when there was no chunk for `quiet` ms, or NULL */
     ta_timer timer;       /* for them */
     uint64_t quiet, last; /* ms; when something was sent */
     uint8_t state;
-    bool cancelled; /* it was cancelled by us, and has not been told of it */
+    bool cancelled; /* we cancelled it, and it has not been told */
 };
 
 /* -- the client goes -------------------------------------------------------------------------- */
@@ -71,7 +71,7 @@ void ta_streaming_response_left(ta_native_exchange *x)
     ta_loop_defer(x->base.ls->loop, &s->leaving);
 }
 
-/* Nothing is sent from here on. */
+/* Ends the iteration: nothing is sent from here on. */
 static void end_iteration(ta_streamer *streamer)
 {
     if (streamer->x->out.stream == streamer) {
@@ -95,7 +95,8 @@ static void end_iteration(ta_streamer *streamer)
     Py_CLEAR(streamer->ping);
 }
 
-/* 1: it was us who cancelled the task, and nobody else, which is taken back; 0; -1: exception. */
+/* Takes back the cancellation of the task if only we cancelled it.  1: taken back; 0; -1:
+ * exception. */
 static int take_back(ta_streamer *streamer)
 {
     if (TA_LIKELY(!streamer->cancelled))
@@ -230,8 +231,8 @@ static PyObject *unbegun(ta_state *st, PyObject *generator)
 }
 
 /*
- * Is it an iterator that Starlette would ask for each piece in a thread?  Then a thread makes some
- * ahead.  1, 0 or -1.  Not inside anyio's cancel scopes, of which its own threads know.
+ * If Starlette would take each chunk of this iterator in a thread, lets a thread make some ahead.
+ * 1, 0 or -1.  Not inside anyio's cancel scopes, which only its own threads know.
  */
 static int open_ahead(ta_streamer *streamer, PyObject *iterable)
 {
@@ -281,7 +282,7 @@ static int open_iterator(ta_streamer *streamer)
     return -1;
 }
 
-/* Is a stream that begins now iterated by C? */
+/* Returns whether C iterates a stream that begins now. */
 static bool may_iterate(const ta_native_exchange *x)
 {
     return x->ws == NULL && !x->base.response_started && x->req != NULL &&
@@ -327,11 +328,11 @@ static ta_outcome leave_thread(ta_streamer *streamer, uint8_t state)
     return PyErr_Occurred() ? TA_FAILED : TA_DONE;
 }
 
-/* The response is sent, or nobody wants it any more. */
+/* Runs the background tasks: the response is sent, or nobody wants it any more. */
 static ta_outcome background(ta_streamer *streamer)
 {
     ta_native_exchange *native = streamer->x;
-    ta_end_hears(&native->asgi.end); /* if its client has gone, this is what comes after */
+    ta_end_hears(&native->asgi.end); /* this follows the disconnect, if there was one */
     ta_outcome outcome = leave_thread(streamer, CLOSING);
     if (outcome != TA_DONE)
         return outcome;
@@ -353,7 +354,7 @@ static ta_outcome background(ta_streamer *streamer)
     return awaitable ? ta_coroutine_await(&streamer->co, awaitable) : TA_FAILED;
 }
 
-/* Sends a piece, or (`more` false) the end. */
+/* Sends a chunk, or (`more` false) the end. */
 static ta_outcome send_piece(ta_streamer *streamer, ta_piece piece, bool more)
 {
     ta_native_exchange *native = streamer->x;
@@ -376,7 +377,7 @@ static ta_outcome send_piece(ta_streamer *streamer, ta_piece piece, bool more)
     return awaitable ? ta_coroutine_await(&streamer->co, awaitable) : TA_FAILED;
 }
 
-/* What the iterator gave: bytes, a memoryview, or something to encode. */
+/* Takes what the iterator yielded: bytes, a memoryview, or something to encode. */
 static ta_outcome take_piece(ta_streamer *streamer, PyObject *piece /* steals */)
 {
     const ta_names_state *names = &streamer->x->st->names;
@@ -405,7 +406,7 @@ static ta_outcome take_piece(ta_streamer *streamer, PyObject *piece /* steals */
     return outcome;
 }
 
-/* The error of events comes out of a task group, where there is one (_EventStream.__call__). */
+/* The error of events leaves a task group, where there is one (_EventStream.__call__). */
 static void group_error(void)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception))
@@ -554,7 +555,7 @@ static ta_outcome stream_advance(ta_coroutine *co, PyObject *value)
 
 /* -- what is plain ---------------------------------------------------------------------------- */
 
-/* Is it Starlette's `name` that a call would find? */
+/* Returns whether a call would find Starlette's own `name`. */
 static bool own(PyObject *response, PyObject *name, PyObject *function)
 {
     PyObject *method;

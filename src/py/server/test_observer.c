@@ -1,13 +1,13 @@
 /*
  * test_observer.c -- what a test client in the same process sees of a request besides its response.
  *
- * Layer: py (L4).  Server(watch=...) is asked for an object when a request is started; the methods
+ * Layer: py (L4).  Server(watch=...) is called for an object when a request is started; the methods
  * of that object are called in the loop's thread:
- *   scope(scope)                     a scope was made, and may be changed
- *   wrap(app)                        the application to be called in its place for a WebSocket
- *   aside(message)                   a message that no client could see
- *   failed(text, exc, answered)      what would have been logged; answered: a response has begun
- *   ended()                          the application has nothing more to do for it
+ *   scope(scope)                     a scope was made, and may be changed wrap(app)
+ *   the application to be called in its place for a WebSocket aside(message)                   a
+ *   message that no client could get failed(text, exc, answered)      what would have been logged;
+ *   answered: a response has begun ended()                          the application has nothing
+ *   more to do for it
  */
 #include "py/server/native_int.h"
 
