@@ -24,12 +24,12 @@ def validate_max_body_size(max_body_size: int | None) -> None:
 
 
 def get_body_size_limit(*limits: int | None) -> int | None:
-    """The first limit that is set, the innermost being given first."""
+    """Return the first limit that is set, the innermost being given first."""
     return next((limit for limit in limits if limit is not None), None)
 
 
 def get_body_limit_error(exc: Exception) -> Exception | None:
-    """The limiter's own exception: ``exc``, or in a group that holds nothing else."""
+    """Return the limiter's own exception: ``exc``, or in a group that holds nothing else."""
     if isinstance(exc, ExceptionGroup):
         # Middleware that reads and sends in tasks of a group raises a group.
         group = cast("ExceptionGroup[Exception]", exc)

@@ -16,6 +16,6 @@ class _FormLimits(TypedDict, total=False):
 
 
 def _validate_form_limits(limits: Any) -> _FormLimits:
-    """The checked copy of a setting; pydantic's ValidationError for a bad one."""
+    """Return the checked copy of a setting; pydantic's ValidationError for a bad one."""
     # The adapter is made when a limit is: most apps have none.
     return {} if limits is None else TypeAdapter(_FormLimits).validate_python(limits)

@@ -4,5 +4,5 @@ from typing import Any
 
 
 def is_own(app: Any) -> bool:
-    """Whether it is a `FastAPI` of ours; `isinstance` without its module."""
+    """Return whether it is a `FastAPI` of ours; `isinstance` without its module."""
     return hasattr(app.__class__, "_native_app")

@@ -14,7 +14,7 @@ class EngineRequest(Request):
     """
 
     async def body(self) -> bytes:
-        """The whole body.
+        """Return the whole body.
 
         Raises:
             ClientDisconnect: the client went away before all of it was here.

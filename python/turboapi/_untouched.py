@@ -5,7 +5,7 @@ from typing import Any
 
 
 def is_from(function: Any, module: Any) -> bool:
-    """Whether it is a function of that module's file, and not something round it.
+    """Return whether it is a function of that module's file, and not something round it.
 
     Wrappers are objects of other types, whatever they say of themselves (`__class__`, `__code__`
     and `__wrapped__` of wrapt's are those of what is wrapped), or functions of other files.

@@ -309,7 +309,7 @@ class FastAPI(Starlette):
         return native_app(self)
 
     def _serves_itself(self) -> bool:
-        """Whether nobody has put their own in the place of what serves a request here."""
+        """Return whether nobody has put their own in the place of what serves a request here."""
         names = ("build_middleware_stack", "_wrap_middleware", "__call__")
         module = sys.modules[__name__]
         return not vars(self).keys() & set(names) and all(

@@ -83,7 +83,7 @@ def _root_path(text: str) -> str:
 
 
 def _default_in_c(c_field: str) -> float:
-    """The default of a member of `ta_http_limits`; of a time in seconds."""
+    """Return the default of a member of `ta_http_limits`; of a time in seconds."""
     default, _highest = HTTP_LIMITS[c_field]
     return default / 1000 if c_field.endswith("_ms") else default
 

@@ -92,7 +92,7 @@ def Default(value: DefaultType) -> DefaultType:  # noqa: N802
 
 
 def value_of(setting: Any) -> Any:
-    """The value of a setting, whether somebody has set it or not."""
+    """Return the value of a setting, whether somebody has set it or not."""
     return setting.value if isinstance(setting, DefaultPlaceholder) else setting
 
 

@@ -69,7 +69,7 @@ SWALLOWED = (
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether the server failed to take a body: a full disk, no memory, too many open files.
+    """Return whether the server failed to take a body: a full disk, no memory, too many open files.
 
     It is no fault of the client, so neither 400 nor silence is right.
     """
@@ -79,7 +79,7 @@ def _is_ours(error: Exception) -> bool:
 
 
 def new_response() -> Response:
-    """What a parameter of type Response gets: only its headers and status count."""
+    """Return what a parameter of type Response gets: only its headers and status count."""
     response = Response()
     del response.headers["content-length"]
     response.status_code = None  # type: ignore[assignment]
@@ -171,7 +171,7 @@ class RequestHooks:
         return lenient_issubclass(self.response_class, EventSourceResponse)
 
     def inheriting(self, limits: _FormLimits) -> "RequestHooks":
-        """The same hooks where the routers round the route have these limits for forms."""
+        """Return the same hooks where the routers round the route have these limits for forms."""
         if limits == (self.inherited_limits or {}):
             return self
         return self._plans.with_limits.setdefault(
@@ -272,7 +272,7 @@ class RequestHooks:
         return run_in_threadpool(call, **values)
 
     def new_request(self, scope: Scope, receive: Receive, send: Send) -> Request:
-        """The request of a run that was not matched in Python, or of one that was."""
+        """Return the request of a run that was not matched in Python, or of one that was."""
         if self.effective is not None or self.inherited_limits:
             own = _scope.own_scope(scope)
             if self.effective is not None:
@@ -283,7 +283,7 @@ class RequestHooks:
 
     @staticmethod
     def swallowed() -> Exception:
-        """The error of a dependency that swallowed the exception of the route."""
+        """Return the error of a dependency that swallowed the exception of the route."""
         return FastAPIError(SWALLOWED)
 
     cleanup_scope = CancelScope
@@ -291,7 +291,7 @@ class RequestHooks:
     def _override(
         self, overrides: Mapping[Any, Any], kind: "type[_Bound]", begun: list[Dependant]
     ) -> Any:
-        """The plan with these overrides; the last one is kept."""
+        """Return the plan with these overrides; the last one is kept."""
         key = (kind, tuple(overrides.items()), [id(each) for each in begun])
         kept = self._plans.overridden.get(bool(begun))
         if kept is not None and kept[0] == key:
@@ -368,7 +368,7 @@ class RequestHooks:
 
     @staticmethod
     def handle_error(request: Any, exc: Exception, started: bool) -> Any:
-        """The answer of the application's handler for `exc`; None when there is no handler."""
+        """Return the answer of the application's handler for `exc`, or None without a handler."""
         try:
             by_class, by_status = request.scope["starlette.exception_handlers"]
         except KeyError:
@@ -382,7 +382,7 @@ class RequestHooks:
         return _handled(handler, request, exc)
 
     def endpoint_context(self, connection: Any = None) -> EndpointContext:
-        """Where the endpoint is, for the text of a validation error."""
+        """Return where the endpoint is, for the text of a validation error."""
         if self._plans.context is None:
             # lazy: only errors tell it
             from turboapi.routing._context import extract_endpoint_context
@@ -436,7 +436,7 @@ class _Bound:
         """Change the spec before the plan is made."""
 
     def override_plan(self, overrides: Mapping[Any, Any], done: int) -> Any:
-        """The plan to go on with when `done` nodes are; None: this one."""
+        """Return the plan to go on with when `done` nodes are; None: this one."""
         if self._items == tuple(overrides.items()):
             return None
         turns = done

@@ -35,17 +35,17 @@ _STARTED = "turboapi.response_started"
 
 
 def native_app(app: "FastAPI") -> Any:
-    """A `_core.App` of the application as it is now; it is told when routes change."""
+    """Return a `_core.App` of the application as it is now; it is told when routes change."""
     return native_app_of(OwnApp(app), adapt, lambda: native_app(app)) or _core.App(app)
 
 
 def adapt(app: Any) -> "OwnApp | None":
-    """An application that is mounted, if it can run directly at all."""
+    """Return an application that is mounted, if it can run directly at all."""
     return OwnApp(app) if is_own(app) else None
 
 
 def native_app_of(app: "Adapted", adapt: Callable[[Any], "Adapted | None"], rebuild: Any) -> Any:
-    """A `_core.App` that runs requests directly, or None."""
+    """Return a `_core.App` that runs requests directly, or None."""
     watch = Watch()
     made = _Way((app,), (), watch, adapt, rebuild).make()
     if made is not None:
@@ -63,7 +63,7 @@ class Adapted(Protocol):
     sends_paths: bool
 
     def is_direct(self) -> bool:
-        """Whether there is nothing of the user's between the server and a route's plan."""
+        """Return whether there is nothing of the user's between the server and a route's plan."""
         ...
 
     def wrap(self, inner: Any) -> Any:
@@ -71,7 +71,7 @@ class Adapted(Protocol):
         ...
 
     def filters(self, errors: Any) -> tuple[tuple[Any, ...], ...] | None:
-        """What C does in place of its middleware, which is in `errors`, made by `wrap`."""
+        """Return what C does in place of its middleware, which is in `errors`, made by `wrap`."""
         ...
 
     def handlers(self, errors: Any) -> tuple[Any, Any]:
@@ -83,7 +83,7 @@ class Adapted(Protocol):
         ...
 
     def answers(self, errors: Any) -> tuple[str, ...]:
-        """What its routers would answer in a way that C knows."""
+        """Return what its routers would answer in a way that C knows."""
         ...
 
 
@@ -137,7 +137,7 @@ class Watch:
             router._watchers.remove(self)
 
     def tell(self, app: Any) -> None:
-        """It is this one that is told."""
+        """Take the App that must be told when routes change."""
         self._app = app
         if self._changed:
             app.invalidate()
@@ -176,7 +176,7 @@ class _Way:
         self.rebuild = rebuild
 
     def make(self) -> Any:
-        """The `_core.App` of the last one; None: only the application itself can serve it."""
+        """Return the `_core.App` of the last one; None: only the application can serve it."""
         watched = self.last.watched
         self.watch.add(watched)
         made = self._made() if self.last.is_direct() else None
@@ -217,13 +217,13 @@ class _Way:
         )
 
     def _error_app(self, errors: Any) -> "Errors":
-        """The middleware of all applications on the way, round what raises the exception."""
+        """Return the middleware of all applications on the way, round what raises the exception."""
         for outer, inner in zip(reversed(self.apps[:-1]), reversed(self.apps), strict=False):
             errors = outer.wrap(_InApp(inner.app, errors))
         return Errors(self.outermost.app, errors)
 
     def _router(self, table: Any, filters: tuple[tuple[Any, ...], ...]) -> Any:
-        """The table's, with applications in the place of mounts that run directly, too."""
+        """Return the table's, with applications in the place of mounts that run directly, too."""
         entries = list(table.entries)
         for index, (entry, place) in enumerate(zip(entries, table.targets, strict=True)):
             app = self._mounted(place)
@@ -278,7 +278,7 @@ class _InApp:
 def answers_of(
     router: Any, handlers: tuple[Any, Any], low_priority: Any, module: Any
 ) -> tuple[str, ...]:
-    """The `answers` of `_core.App`; `module` has the default handlers."""
+    """Return the `answers` of `_core.App`; `module` has the default handlers."""
     by_class, by_status = handlers
     handler = by_class.get(HTTPException)
     if handler is not module.http_exception_handler or not is_from(handler, module):
@@ -317,7 +317,7 @@ def handlers_of(stack: Any) -> tuple[Any, Any]:
 
 
 def runs_directly(app: "FastAPI") -> bool:
-    """Whether the way from the server to a route's plan is nothing but ours and Starlette's."""
+    """Return whether nothing but ours and Starlette's is between the server and a route's plan."""
     router, stack = app.router, app.middleware_stack
     return (
         are_known(app.user_middleware)
@@ -335,7 +335,7 @@ def runs_directly(app: "FastAPI") -> bool:
 
 
 def starlette_is_untouched() -> bool:
-    """Whether its routes do what C does in their place."""
+    """Return whether its routes do what C does in their place."""
     mount, host, route = starlette_routing.Mount, starlette_routing.Host, starlette_routing.Route
     functions: list[Any] = [starlette_routing.Router.not_found]
     functions += [each for kind in (mount, host, route) for each in (kind.matches, kind.handle)]
@@ -346,7 +346,7 @@ def starlette_is_untouched() -> bool:
 
 
 def _the_way(router: type) -> list[tuple[Any, Any]]:
-    """Each function that a request passes through below the application, with its module."""
+    """Return each function that a request passes through below the application, with its module."""
     return [
         (router.app, _dispatch),  # type: ignore[attr-defined]
         (router.__call__, starlette_routing),

@@ -116,7 +116,7 @@ def compile_spec(
     overrides: Mapping[Any, Any] | None = None,
     begun: Sequence[Dependant] = (),
 ) -> tuple[Spec, list[Dependant], list[Dependant]]:
-    """The keywords for `_core.Plan`, the Dependant of each of its nodes, and those by turns.
+    """Return the keywords for `_core.Plan`, the Dependant of each of its nodes, and those by turns.
 
     A dependency's turn begins before those that it depends on; the node of what it is called with
     comes after theirs. The first turns are those of `begun`, whatever the overrides say.
@@ -191,7 +191,7 @@ def _dumper(field: ModelField, options: Mapping[str, Any]) -> Callable[[Any], by
 
 
 def dump_shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
-    """What C can dump by itself: all fields, and what pydantic takes for granted."""
+    """Return what C can dump by itself: all fields, and what pydantic takes for granted."""
     if any(value for name, value in options.items() if name != "by_alias"):
         return None
     schema = core_schema_of(field)

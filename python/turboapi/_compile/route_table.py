@@ -65,12 +65,12 @@ class RouteTable:
         self.find = self.router.find
 
     def lookup(self, scope: Scope) -> Found | None:
-        """What the routers would find for a request; None: they have to look themselves."""
+        """Return what the routers would find for a request; None: they have to look themselves."""
         return look_up(self.find, self.targets, scope)
 
 
 def with_other_slash(scope: Scope) -> Scope | None:
-    """The scope that a redirect would lead to; None for a path that is not redirected."""
+    """Return the scope that a redirect would lead to; None for a path that is not redirected."""
     path = get_route_path(scope)
     if scope["type"] != "http" or path == "/":
         return None
@@ -80,7 +80,7 @@ def with_other_slash(scope: Scope) -> Scope | None:
 
 
 def redirect_to(scope: Scope) -> RedirectResponse:
-    """The redirect to that scope."""
+    """Return the redirect to that scope."""
     return RedirectResponse(url=str(URL(scope=scope)))
 
 
@@ -142,7 +142,7 @@ def _walk_included(
 
 
 def overrides(made: object, base: type, *names: str) -> bool:
-    """Whether a method of `base` is another one for this object."""
+    """Return whether a method of `base` is another one for this object."""
     own = vars(made)
     kind = type(made)
     return any(
@@ -191,7 +191,7 @@ _ON_THE_WAY: dict[Any, tuple[tuple[Any, Any], ...]] = {
 
 
 def _is_replaced(base: Any) -> bool:
-    """Whether instrumentation of the class wants to be called."""
+    """Return whether instrumentation of the class wants to be called."""
     return not all(
         is_from(getattr(cls, name), module)
         for cls, module in _ON_THE_WAY.get(base, ())
@@ -200,7 +200,7 @@ def _is_replaced(base: Any) -> bool:
 
 
 def base_of(route: BaseRoute) -> Any:
-    """The class whose rules the route has, if nothing is overridden."""
+    """Return the class whose rules the route has, if nothing is overridden."""
     return next(
         (
             base
@@ -219,17 +219,17 @@ def base_of(route: BaseRoute) -> Any:
 
 
 def has_known_convertors(route: Any) -> bool:
-    """Whether C knows what the parameters of the path match."""
+    """Return whether C knows what the parameters of the path match."""
     return all(type(each) in CONVERTORS for each in route.param_convertors.values())
 
 
 def opaque(path: str = "") -> Entry:
-    """The entry of what has to be asked, for paths that begin as this one does."""
+    """Return the entry of what has to be asked, for paths that begin as this one does."""
     return "any", path, None, None, {}, None
 
 
 def operation(route: Any, plan: Any, items: dict[str, Any], *, limited: bool = False) -> Entry:
-    """The entry of a route with methods; `limited`: not only the method decides on a 405."""
+    """Return the entry of a route with methods; `limited`: not only the method decides on a 405."""
     methods = frozenset(route.methods) if route.methods else None
     # As Route.handle says it, in the same order.
     allow = ", ".join(route.methods or ())
@@ -238,21 +238,21 @@ def operation(route: Any, plan: Any, items: dict[str, Any], *, limited: bool = F
 
 
 def websocket(route: Any) -> Entry:
-    """The entry of a `WebSocketRoute`."""
+    """Return the entry of a `WebSocketRoute`."""
     if not has_known_convertors(route):
         return opaque(route.path)
     return "route", route.path, None, None, {}, None
 
 
 def mount(route: Any) -> Entry:
-    """The entry of a `Mount`."""
+    """Return the entry of a `Mount`."""
     if not has_known_convertors(route):
         return opaque(route.path)
     return "mount", route.path, None, None, {}, None
 
 
 def host(route: Any) -> Entry:
-    """The entry of a `Host`."""
+    """Return the entry of a `Host`."""
     pattern: str = route.host
     name: Any = route.host_regex.match
     if not route.param_convertors and pattern.isascii():

@@ -42,7 +42,7 @@ class _UnknownError(Exception):
 
 
 def shape_of(schema: _Schema, *, by_alias: bool = True) -> _core.Shape | None:
-    """The shape of a core schema; None when pydantic has to do the work.
+    """Return the shape of a core schema; None when pydantic has to do the work.
 
     by_alias: whether fields are dumped under their aliases.
     """
@@ -53,7 +53,7 @@ def shape_of(schema: _Schema, *, by_alias: bool = True) -> _core.Shape | None:
 
 
 def shape_of_model(model: type[Any]) -> _core.Shape | None:
-    """The shape that dumps instances of a model as jsonable_encoder has them dumped.
+    """Return the shape that dumps instances of a model as jsonable_encoder has them dumped.
 
     None when there is none, or when the model has a `model_dump` of its own.
     """
@@ -170,7 +170,7 @@ class _Compiler:
 
 
 def _is_silent(schema: _Schema, *parts: str) -> bool:
-    """Whether a schema says nothing but its type (and these parts, looked at elsewhere)."""
+    """Return whether a schema says nothing but its type (and these parts, looked at elsewhere)."""
     return all(
         key in _SILENT or key in parts or _SILENT_VALUES.get(key, ...) == value
         for key, value in schema.items()
@@ -182,7 +182,7 @@ def _validating(node: _Node) -> _Node:
 
 
 def _default_of(schema: _Schema, node: _Node) -> bytes | None:
-    """The JSON of what a field has whose key is absent; None when pydantic must decide."""
+    """Return the JSON of what a field has whose key is absent; None when pydantic must decide."""
     if schema["type"] != "default" or not _is_silent(
         schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
     ):

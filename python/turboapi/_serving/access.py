@@ -43,7 +43,7 @@ class AccessWriter:
         self.prefix, self.opening, self.closing = parts
 
     def mode(self) -> int:
-        """How lines are to be made now."""
+        """Return how lines are to be made now."""
         logger = _the_one()
         if logger is None:
             return GENERAL
@@ -53,12 +53,12 @@ class AccessWriter:
         return QUICK if handler is not None and _plain_handler(logger) is handler else GENERAL
 
     def outcome(self, status: int) -> str:
-        """What the line says of a status: its number and phrase."""
+        """Return what the line says of a status: its number and phrase."""
         assert isinstance(self._formatter, log.Formatter)
         return self._formatter.outcome(status)
 
     def write(self, lines: str) -> bool:
-        """Writes whole lines; False when `mode` has to be asked, though nothing was counted."""
+        """Write whole lines; False when `mode` has to be asked, though nothing was counted."""
         handler = self._handler
         assert handler is not None
         handler.acquire()
@@ -84,7 +84,7 @@ class AccessWriter:
 
 
 def access_writer() -> AccessWriter | None:
-    """A writer for the access log as it is now; None: use the logger, for good."""
+    """Return a writer for the access log as it is now; None: use the logger, for good."""
     logger = _the_one() or _logger
     handler = _plain_handler(logger)
     if handler is None and not twins.is_paired(_logger):
@@ -93,7 +93,7 @@ def access_writer() -> AccessWriter | None:
 
 
 def _the_one() -> logging.Logger | None:
-    """The logger that decides alone what becomes of a line; None: both do."""
+    """Return the logger that decides alone what becomes of a line; None: both do."""
     if not twins.is_paired(_logger) or not twins.is_changed(_twin):
         return _logger
     if not twins.is_changed(_logger):
@@ -105,7 +105,7 @@ def _the_one() -> logging.Logger | None:
 
 
 def _plain_handler(logger: logging.Logger) -> logging.StreamHandler[Any] | None:
-    """The one handler of the logger, if all that it does is to write our lines."""
+    """Return the one handler of the logger, if all that it does is to write our lines."""
     if len(logger.handlers) != 1 or logger.propagate or logger.filters or logger.disabled:
         return None
     handler = logger.handlers[0]

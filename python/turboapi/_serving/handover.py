@@ -53,7 +53,7 @@ class Handover:
         self._once_more = False  # asked for again: the code may have changed since
 
     def begin(self, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
-        """Starts a successor; `on_ready` is called when it serves."""
+        """Start a successor; `on_ready` is called when it serves."""
         if self._successor is not None:
             if not self._once_more:
                 log.info("SIGHUP: process %d is starting; then once more", self._successor.pid)
@@ -115,7 +115,7 @@ class Handover:
             self.begin(self._loop, self._on_ready)
 
     def stop(self) -> None:
-        """Tells the successor to end, as we were told (maybe again)."""
+        """Tell the successor to end, as we were told (maybe again)."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
@@ -124,7 +124,7 @@ class Handover:
             self._successor.send(signal.SIGTERM)
 
     def finish(self, code: int) -> int:
-        """Called when this process serves no more; gives its exit code, if it is to end.
+        """Finish when this process serves no more; return its exit code, if it is to end.
 
         With a successor that serves it becomes the supervisor, and does not return then unless
         it is but a part of another program.
@@ -171,7 +171,7 @@ class Handover:
 
 
 def _await_end(successor: Process, grace: float) -> None:
-    """Waits for a successor that was told to end; passes on what signals come meanwhile."""
+    """Wait for a successor that was told to end; pass on the signals that come meanwhile."""
     limit = time.monotonic() + grace + _EXTRA_GRACE if grace else None
     with Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)) as signals:
         while successor.exit_code is None:

@@ -18,7 +18,7 @@ BEAT = b"."
 
 
 def interval_of(timeout: float) -> float:
-    """Gives the pause between two beats, well below the time after which they are missed."""
+    """Return the pause between two beats, well below the time after which they are missed."""
     return min(1.0, timeout / 10)
 
 
@@ -29,14 +29,14 @@ class Heartbeat:
     """
 
     def __init__(self, fd: int | None, timeout: float) -> None:
-        """Takes over the pipe `fd`, if there is a supervisor; `timeout` 0: one byte is all."""
+        """Take over the pipe `fd`, if there is a supervisor; `timeout` 0: one byte is all."""
         self._fd = fd
         self._interval = interval_of(timeout) if fd is not None else 0.0
         self._late: set[int] = set()  # loops that have made no step since the last beat
         self._loops: set[int] = set()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Tells the supervisor that connections are accepted, and begins to beat."""
+        """Tell the supervisor that connections are accepted, and begin to beat."""
         if self._fd is None:
             return
         os.set_blocking(self._fd, False)
@@ -47,13 +47,13 @@ class Heartbeat:
             self.stop()
 
     def join(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Lets the beat depend on a further loop, which is the running one."""
+        """Let the beat depend on a further loop, which is the running one."""
         if self._interval:
             self._loops.add(id(loop))
             self._step(loop)
 
     def stop(self) -> None:
-        """Closes the pipe."""
+        """Close the pipe."""
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None

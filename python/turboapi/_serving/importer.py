@@ -60,7 +60,7 @@ class Location:
 
 
 def locate(name: str | None, app_dir: str | None = None) -> Location:
-    """Finds out what `name` means; nothing is imported.
+    """Find out what `name` means; nothing is imported.
 
     Raises:
         AppError: there is no such file, or nothing usual is there.
@@ -122,7 +122,7 @@ def _entry_of_pyproject(base: Path) -> str | None:
 
 
 def _locate_path(path: Path, attribute: str | None) -> Location:
-    """A file or package: its dotted name, seen from the first folder that is no package."""
+    """Return a file or package: its dotted name, seen from the first folder that is no package."""
     if not path.exists():
         near = _similar(path.name, (p.name for p in _children(path.parent)))
         raise AppError(f"There is no file {path}.{_did_you_mean(near)}")
@@ -147,7 +147,7 @@ def _children(folder: Path) -> list[Path]:
 
 
 def load(config: Config) -> Any:
-    """Imports the application that a configuration names; calls it if it is a factory.
+    """Import the application that a configuration names; call it if it is a factory.
 
     Raises:
         AppError: it can't be found, or the factory failed.
@@ -211,7 +211,7 @@ def _attribute(module: ModuleType, path: str) -> Any:
 
 
 def _search(module: ModuleType, *, factory: bool) -> Any:
-    """The application of a module, where nobody named the attribute."""
+    """Return the application of a module, where nobody named the attribute."""
     names = USUAL_FACTORIES if factory else USUAL_ATTRIBUTES
     for name in names:
         if callable(getattr(module, name, None)):
@@ -229,14 +229,14 @@ def _search(module: ModuleType, *, factory: bool) -> Any:
 
 
 def _apps_of(owner: Any) -> list[str]:
-    """Names of attributes that are applications of a framework derived from Starlette."""
+    """Return names of attributes that are applications of a framework derived from Starlette."""
     from starlette.applications import Starlette
 
     return [name for name in _public_names(owner) if isinstance(getattr(owner, name), Starlette)]
 
 
 def make(found: Any, name: str, *, factory: bool = False, interface: str = "auto") -> Any:
-    """Gives the application that an object is or, called as a factory, makes.
+    """Return the application that an object is or, called as a factory, makes.
 
     What can be called without arguments is no application, which needs some: it is taken for a
     factory, with a warning unless `factory` says so. ASGI 2 applications (`app(scope)` gives what
@@ -286,7 +286,7 @@ def make(found: Any, name: str, *, factory: bool = False, interface: str = "auto
 
 
 def _shape_of(found: Any, interface: str) -> str:
-    """What an object is: "application", "asgi2", "factory", or else in words."""
+    """Return what an object is: "application", "asgi2", "factory", or else in words."""
     if inspect.iscoroutine(found):
         return "a coroutine"
     if not callable(found):
@@ -323,7 +323,7 @@ def _shape_of(found: Any, interface: str) -> str:
 
 
 def _binds(signature: inspect.Signature, count: int) -> bool:
-    """Whether it can be called with so many positional arguments."""
+    """Return whether it can be called with so many positional arguments."""
     try:
         signature.bind(*range(count))
     except TypeError:
@@ -332,7 +332,7 @@ def _binds(signature: inspect.Signature, count: int) -> bool:
 
 
 def _is_async(call: Any) -> bool:
-    """Whether calling it gives a coroutine."""
+    """Return whether calling it gives a coroutine."""
     while isinstance(call, functools.partial):
         call = call.func
     if not inspect.isroutine(call) and not inspect.isclass(call):
@@ -367,7 +367,7 @@ def _call_factory(factory: Any, name: str) -> Any:
 
 
 def detect_interface(app: Any) -> str:
-    """Gives "turboapi", "fastapi", "asgi" or "wsgi"; what is none for sure counts as ASGI."""
+    """Return "turboapi", "fastapi", "asgi" or "wsgi"; what is none for sure counts as ASGI."""
     if is_own(app):
         return "turboapi"
     if is_fastapi(app):

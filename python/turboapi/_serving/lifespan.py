@@ -42,7 +42,7 @@ class Lifespan:
         self._task: asyncio.Task[None] | None = None
 
     async def startup(self) -> None:
-        """Runs the application up to the end of its startup.
+        """Run the application up to the end of its startup.
 
         Raises:
             LifespanError: it failed, or has no lifespan although one is demanded.
@@ -58,7 +58,7 @@ class Lifespan:
         logger.info("Application startup complete.")
 
     async def shutdown(self) -> None:
-        """Tells the application to stop, and waits for it.
+        """Tell the application to stop, and wait for it.
 
         Raises:
             LifespanError: it failed.
@@ -78,7 +78,7 @@ class Lifespan:
         logger.info("Application shutdown complete.")
 
     async def abandon(self) -> None:
-        """Ends the application in the midst of its startup, which need not be told why."""
+        """End the application in the midst of its startup, which need not be told why."""
         self._abandoned = True
         if self._task is not None:
             self._task.cancel()

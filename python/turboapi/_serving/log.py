@@ -66,17 +66,17 @@ class Formatter(logging.Formatter):
         self.is_plain = fmt in (None, _FORMAT) and style == "%"
 
     def access_parts(self) -> tuple[str, str, str]:
-        """What an access line of a plain format has before it and round the request line."""
+        """Return what an access line of a plain format has before it and round the request line."""
         prefix = self._level_prefix("INFO", logging.INFO) + " "
         return (prefix, _BOLD, _RESET) if self.use_colors else (prefix, "", "")
 
     def outcome(self, status: int) -> str:
-        """A status with its phrase."""
+        """Return a status with its phrase."""
         text = f"{status} {_phrase(status)}".rstrip()
         return self._colour(text, _STATUS_COLOURS.get(int(status) // 100))
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        """Adds our attributes, and writes the line."""
+        """Add our attributes, and write the line."""
         record.levelprefix = self._level_prefix(record.levelname, record.levelno)
         arguments = record.args
         if record.name.endswith(".access") and isinstance(arguments, tuple) and len(arguments) == 5:
@@ -108,7 +108,7 @@ def _phrase(status: int) -> str:
 
 
 def configure(config: Config) -> None:
-    """Sets up logging as the configuration says; a file in `log_config` decides levels too.
+    """Set up logging as the configuration says; a file in `log_config` decides levels too.
 
     Raises:
         ConfigError: the file of `log_config` can't be used.
@@ -180,7 +180,7 @@ def _configure_from(path: str) -> None:
 
 
 def _configure_with(dictionary: Any) -> None:
-    """Sets logging up; uvicorn's formatters are ours where uvicorn is not installed."""
+    """Set logging up; uvicorn's formatters are ours where uvicorn is not installed."""
     formatters: dict[str, Any] = dictionary.get("formatters", {})
     for formatter in formatters.values():
         of_uvicorn = str(formatter.get("()", "")).startswith("uvicorn.logging.")

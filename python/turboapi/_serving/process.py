@@ -36,7 +36,7 @@ _terminal: bool | None = None
 
 
 def guard_start() -> None:
-    """Lets SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
+    """Let SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
 
     Called before the package is imported, which takes a while. No-op in other programs.
     """
@@ -58,7 +58,7 @@ def guard_start() -> None:
 
 
 def end_on_signals() -> None:
-    """Lets SIGTERM and SIGINT end this process as `check_stopped` does."""
+    """Let SIGTERM and SIGINT end this process as `check_stopped` does."""
     with suppress(ValueError):  # not the main thread
         for number in _STOPPING:
             signal.signal(number, _on_signal)
@@ -77,7 +77,7 @@ def _on_hangup(number: int, frame: FrameType | None) -> None:
 
 
 def check_stopped() -> None:
-    """Ends the process when it was told to stop while it started.
+    """End the process when it was told to stop while it started.
 
     Raises:
         SystemExit: 0 after SIGTERM, 130 after SIGINT.
@@ -87,7 +87,7 @@ def check_stopped() -> None:
 
 
 def code_of_stop(number: int) -> int:
-    """Gives the exit code of a process that a signal stopped before it served."""
+    """Return the exit code of a process that a signal stopped before it served."""
     return EXIT_INTERRUPTED if number == signal.SIGINT else 0
 
 
@@ -101,7 +101,7 @@ def look_for_terminal() -> None:
 
 
 def terminal_is_gone() -> bool:
-    """Whether the terminal that we were started from is no more, which SIGHUP tells, too."""
+    """Return whether the terminal that we were started from is no more, which SIGHUP tells, too."""
     return bool(_terminal) and not _opens_terminal()
 
 
@@ -114,12 +114,12 @@ def _opens_terminal() -> bool:
 
 
 def is_whole() -> bool:
-    """Whether the process is ours from beginning to end; see the module."""
+    """Return whether the process is ours from beginning to end; see the module."""
     return _whole
 
 
 def run_to_end(main: Callable[[], int | None], caller: FrameType) -> None:
-    """Runs what a process is there for, and ends it; `caller` is the frame that wants it."""
+    """Run what a process is there for, and end it; `caller` is the frame that wants it."""
     global _whole
     _whole = _is_all_of_it(caller)
     try:
@@ -133,7 +133,9 @@ def run_to_end(main: Callable[[], int | None], caller: FrameType) -> None:
 
 
 def _is_all_of_it(frame: FrameType | None) -> bool:
-    """Whether the code of `frame` is the whole program: not run by a debugger, coverage, a test."""
+    """Return whether the code of `frame` is the whole program: not run by a debugger, coverage, a
+    test.
+    """
     if frame is None or frame.f_code.co_name != "<module>":
         return False
     if frame.f_globals.get("__name__") != "__main__":
@@ -146,7 +148,7 @@ def _is_all_of_it(frame: FrameType | None) -> bool:
 
 
 def finish(end: Callable[[], NoReturn]) -> NoReturn:
-    """Does what Python does at its end up to the handlers of atexit, and calls `end`.
+    """Do what Python does at its end up to the handlers of atexit, and call `end`.
 
     Taking the interpreter apart is left out, which can take most of a second. Handlers of atexit,
     and threads that are no daemons, have five seconds; SIGTERM and SIGINT cut them short.

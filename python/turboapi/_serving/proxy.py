@@ -53,7 +53,7 @@ class ProxyHeaders:
                 scope["client"] = (host, port)
 
     def trusts(self, host: str | None) -> bool:
-        """Whether what this peer says is believed."""
+        """Return whether what this peer says is believed."""
         if self._all:
             return True
         if not host:

@@ -35,11 +35,11 @@ class Filter:
         self._exclude = exclude
 
     def enters(self, folder: str) -> bool:
-        """Whether a folder of this name is looked into."""
+        """Return whether a folder of this name is looked into."""
         return not _matches(folder, self._exclude)
 
     def wants(self, path: Path, root: Path) -> bool:
-        """Whether this file, somewhere below `root`, counts."""
+        """Return whether this file, somewhere below `root`, counts."""
         if not _matches(path.name, self._include) or _matches(path.name, self._exclude):
             return False
         return all(self.enters(part) for part in path.relative_to(root).parts[:-1])
@@ -53,11 +53,11 @@ class Watcher(Protocol):
     """Finds out which files changed."""
 
     def changes(self) -> set[Path]:
-        """Gives what changed since the last call; does not wait."""
+        """Return what changed since the last call; does not wait."""
         ...
 
     def close(self) -> None:
-        """Stops watching."""
+        """Stop watching."""
 
 
 class StatWatcher:
@@ -83,7 +83,7 @@ class StatWatcher:
                     yield path, (status.st_mtime_ns, status.st_size)
 
     def changes(self) -> set[Path]:
-        """Walks the folders again."""
+        """Walk the folders again."""
         found = dict(self._look())
         changed = {path for path, _ in found.items() ^ self._known.items()}
         self._known = found
@@ -122,16 +122,16 @@ class NotifyWatcher:
         )
 
     def changes(self) -> set[Path]:
-        """Takes what was reported."""
+        """Take what was reported."""
         return {Path(name) for _, name in next(self._steps, ())}
 
     def close(self) -> None:
-        """Stops the watching thread."""
+        """Stop the watching thread."""
         self._steps.close()
 
 
 def make_watcher(config: Config) -> Watcher:
-    """Gives the best watcher there is for the folders of a configuration."""
+    """Return the best watcher there is for the folders of a configuration."""
     roots = watched_folders(config)
     wanted = Filter(config.reload_include, config.reload_exclude)
     log.info("Watching %s for changes", ", ".join(map(str, roots)))
@@ -143,7 +143,7 @@ def make_watcher(config: Config) -> Watcher:
 
 
 def watched_folders(config: Config) -> list[Path]:
-    """Gives the folders to watch, without those inside of others."""
+    """Return the folders to watch, without those inside of others."""
     if config.reload_dir:
         folders = [Path(name) for name in config.reload_dir]
         for folder in folders:
@@ -163,7 +163,7 @@ class Reloader:
     """Runs the worker, and again after each change; `run()` returns when told to stop."""
 
     def __init__(self, config: Config) -> None:
-        """Binds the address.
+        """Bind the address.
 
         Raises:
             BindError: can't listen there.
@@ -176,7 +176,7 @@ class Reloader:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Serves until told to stop; gives the exit code of the last worker."""
+        """Serve until told to stop and return the exit code of the last worker."""
         watcher = make_watcher(self._config)
         try:
             with Signals(_SIGNALS) as signals:
@@ -222,7 +222,7 @@ class Reloader:
         return Process.start(self._config, self._socket, own_group=False)
 
     def _replace(self, worker: Process) -> None:
-        """Ends the old worker, at once if it takes its time."""
+        """End the old worker, at once if it takes its time."""
         worker.send(signal.SIGTERM)
         if not worker.wait(self._config.timeout_graceful_shutdown or None):
             worker.send(signal.SIGTERM)

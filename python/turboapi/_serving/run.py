@@ -25,7 +25,7 @@ EXIT_USAGE = 2
 
 
 def run(app: Any, **settings: Any) -> None:
-    """Serves an application until a signal ends it.
+    """Serve an application until a signal ends it.
 
     Args:
         app: the application, or its import string (`package.module:attribute`), which several
@@ -58,7 +58,7 @@ def run(app: Any, **settings: Any) -> None:
 
 
 def serve_config(config: Config) -> int:
-    """Serves the application that `config.app` names; gives the exit code.
+    """Serve the application that `config.app` names and return the exit code.
 
     Raises:
         ConfigError: a setting can't be used.
@@ -84,7 +84,7 @@ def serve_config(config: Config) -> int:
 
 
 def run_here(config: Config) -> int:
-    """Serves in this process, on the socket in `config.fd`; what a worker does."""
+    """Serve in this process, on the socket in `config.fd`; what a worker does."""
     log.configure(config)
     app = _load(config)
     if app is None:
@@ -97,7 +97,7 @@ def run_here(config: Config) -> int:
 
 
 def load_env_file(path: str) -> None:
-    """Reads environment variables from a file; what is set already stays.
+    """Read environment variables from a file; what is set already stays.
 
     Raises:
         ConfigError: there is no such file, or the package that reads it is missing.
@@ -132,7 +132,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
 
 
 def _load(config: Config) -> Any:
-    """The application, or None after the log said why there is none."""
+    """Return the application, or None after the log said why there is none."""
     app = None
     try:
         app = importer.load(config)
@@ -148,7 +148,7 @@ def _load(config: Config) -> Any:
 
 
 def _traceback_of(error: BaseException) -> str:
-    """The traceback from the application's first frame on."""
+    """Return the traceback from the application's first frame on."""
     trace: TracebackType | None = error.__traceback__
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next

@@ -54,7 +54,7 @@ _MOST_THREADS = 4096
 
 
 def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
-    """Serves an application until SIGINT or SIGTERM; gives the exit code.
+    """Serve an application until SIGINT or SIGTERM and return the exit code.
 
     The first signal stops accepting and lets requests in flight finish, for at most
     `config.timeout_graceful_shutdown` seconds; a second one ends everything at once.
@@ -120,7 +120,7 @@ class LoopThread:
         self._should_exit: ShouldExit | None = None
 
     def run(self) -> int:
-        """Serves until `stop` is called or a signal comes; gives the exit code."""
+        """Serve until `stop` is called or a signal comes and return the exit code."""
         selector = _core.Selector()
         try:
             with asyncio.Runner(loop_factory=lambda: self._new_loop(selector)) as runner:
@@ -135,7 +135,7 @@ class LoopThread:
         return self.exit_code
 
     def _run(self, runner: asyncio.Runner, selector: _core.Selector) -> int:
-        """Runs the loop to the end of `_serve`.
+        """Run the loop to the end of `_serve`.
 
         asyncio lets a KeyboardInterrupt out of any Task end the loop. Where it can't be Ctrl+C it
         is an error of that Task, as of a request's own; the loop goes on where it stood.
@@ -155,7 +155,7 @@ class LoopThread:
         raise interrupt
 
     def stop(self, *, at_once: bool = True) -> None:
-        """Ends it gracefully, a second time at once (unless it should not); from any thread."""
+        """End it gracefully, a second time at once (unless it should not); from any thread."""
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # closed meanwhile
@@ -262,11 +262,11 @@ class LoopThread:
             server.close()
 
     def _is_shared(self) -> bool:
-        """Whether other threads or processes accept from our socket."""
+        """Return whether other threads or processes accept from our socket."""
         return self._config.threads > 1 or self._config.ready_fd is not None
 
     def _tell_ready(self, address: str) -> None:
-        """Tells the supervisor, or without one the log."""
+        """Tell the supervisor, or without one the log."""
         if self._config.ready_fd is not None:
             self._heartbeat.start(asyncio.get_running_loop())
         else:
@@ -357,7 +357,7 @@ class LoopThread:
 
 
 async def _close_generators() -> None:
-    """Lets generators of streams that ended between two pieces clean up.
+    """Let generators of streams that ended between two chunks clean up.
 
     Tracebacks of their cancelled tasks may hold them in cycles; the loop closes one that was
     dropped in a task. What the lifespan's shutdown closes must still be there for them.
@@ -368,7 +368,7 @@ async def _close_generators() -> None:
 
 
 def _pending(server: _core.Server) -> str:
-    """What is in flight, in words."""
+    """Return what is in flight, in words."""
     names = ("request", "stream", "WebSocket", "background task")
     parts = [
         f"{count} {name}{'' if count == 1 else 's'}"
@@ -410,13 +410,15 @@ def _make_server(
 
 
 def _thread_limit(config: Config) -> int:
-    """The setting, unless start-up code has changed anyio's limiter, as one does under FastAPI."""
+    """Return the setting, unless start-up code has changed anyio's limiter, as one does under
+    FastAPI.
+    """
     tokens = anyio.to_thread.current_default_thread_limiter().total_tokens
     return config.thread_pool if tokens == _ANYIO_THREADS else int(min(tokens, _MOST_THREADS))
 
 
 def _access_log(config: Config) -> Callable[..., None] | None:
-    """What is called for a line; also where nobody hears it yet, as that may change."""
+    """Return what is called for a line; also where nobody hears it yet, as that may change."""
     if twins.is_paired(access_logger):
         return access_logger.info
     if not config.access_log or not access_logger.isEnabledFor(logging.INFO):

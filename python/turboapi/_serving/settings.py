@@ -45,7 +45,7 @@ class Kind(Protocol):
         ...
 
     def parse(self, value: Any) -> Any:
-        """Gives the typed value of a text or a typed value; ValueError says what is wrong."""
+        """Return the typed value of a text or a typed value; ValueError says what is wrong."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Number:
     metavar: str = "NUMBER"
 
     def parse(self, value: Any) -> int | float:
-        """Takes numbers and their decimal text."""
+        """Take numbers and their decimal text."""
         return self._bounded(self._read(value))
 
     def _read(self, value: Any) -> int | float:
@@ -125,7 +125,7 @@ class Flag:
     metavar: str = ""
 
     def parse(self, value: Any) -> bool:
-        """Takes booleans and 1/0, true/false, yes/no, on/off."""
+        """Take booleans and 1/0, true/false, yes/no, on/off."""
         if isinstance(value, bool):
             return value
         word = str(value).strip().lower()
@@ -143,7 +143,7 @@ class Mode:
     metavar: str = "OCTAL"
 
     def parse(self, value: Any) -> int:
-        """Takes `0o600` (a number), "600", "0600" and "0o600"."""
+        """Take `0o600` (a number), "600", "0600" and "0o600"."""
         if isinstance(value, str) and re.fullmatch(r"\s*(0o)?[0-7]{1,4}\s*", value):
             value = int(value, 8)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -165,7 +165,7 @@ class Choice:
         return "[" + "|".join(self.words) + "]"
 
     def parse(self, value: Any) -> str:
-        """Takes a word, in any case."""
+        """Take a word, in any case."""
         word = str(value).strip().lower()
         if word not in self.words:
             raise ValueError(f"must be one of {', '.join(self.words)}, got {value!r}")
@@ -180,7 +180,7 @@ class Text:
     check: Callable[[str], str] | None = None
 
     def parse(self, value: Any) -> str:
-        """Takes strings and paths."""
+        """Take strings and paths."""
         text = str(value)
         return self.check(text) if self.check else text
 
@@ -193,7 +193,7 @@ class Words:
     check: Callable[[str], object] | None = None
 
     def parse(self, value: Any) -> tuple[str, ...]:
-        """Takes sequences of strings and texts with commas."""
+        """Take sequences of strings and texts with commas."""
         parts = value.split(",") if isinstance(value, str) else value
         words = tuple(word for part in parts if (word := str(part).strip()))
         if self.check is not None:
@@ -227,7 +227,7 @@ class Setting:
     also_env: tuple[str, ...] = ()
 
     def parse(self, name: str, value: Any) -> Any:
-        """Gives the typed value, or raises ConfigError in the name of `name`."""
+        """Return the typed value, or raise ConfigError in the name of `name`."""
         if value is None and self.optional:
             return None
         try:
@@ -237,7 +237,7 @@ class Setting:
 
 
 def setting(default: Any, kind: Kind, help: str, panel: str, **more: Any) -> Any:
-    """Declares a dataclass field that is a setting."""
+    """Declare a dataclass field that is a setting."""
     more.setdefault("optional", default is None)
     metadata = {METADATA_KEY: Setting(kind, help, panel, **more)}
     return dataclasses.field(default=default, metadata=metadata)

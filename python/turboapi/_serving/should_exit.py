@@ -40,7 +40,7 @@ class ShouldExit:
         signal.siginterrupt(number, False)
 
     def handle_exit(self, number: int, frame: FrameType | None) -> None:
-        """Notes the signal; what is done about it is the loop's."""
+        """Note the signal; what is done about it is the loop's."""
         replaced = _replaced_handle_exit()
         if replaced is not None:
             try:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def is_ctrl_c(error: BaseException) -> bool:
-    """Whether a KeyboardInterrupt may be the user's Ctrl+C, not an exception that code raised.
+    """Return whether a KeyboardInterrupt may be the user's Ctrl+C, not an exception that code
+    raised.
 
     Signals reach Python code in the main thread only, and only where the handler of SIGINT raises
     what they mean: Python's own does at any place; one written in Python is seen in the traceback.
@@ -40,7 +41,7 @@ def is_ctrl_c(error: BaseException) -> bool:
 
 
 def readable(descriptors: Iterable[int], timeout: float | None) -> bool:
-    """Waits for one of the descriptors to be readable (or hung up)."""
+    """Wait for one of the descriptors to be readable (or hung up)."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLIN)
@@ -80,7 +81,7 @@ class Signals:
         self._came.append(signal.Signals(number))
 
     def wait(self, timeout: float | None, sources: Iterable[int] = ()) -> list[signal.Signals]:
-        """Waits for a signal or for one of `sources` to be readable; gives what came so far."""
+        """Wait for a signal or for one of `sources` to be readable and return what came so far."""
         if not self._came:
             readable([self._read, *sources], timeout)
         with suppress(BlockingIOError):

@@ -32,7 +32,7 @@ class BindError(Exception):
 
 
 def bind(config: Config) -> socket.socket:
-    """Gives a socket for a configuration, which does not listen yet; the caller closes it.
+    """Return a socket for a configuration, which does not listen yet; the caller closes it.
 
     An inherited socket is as it was given.
 
@@ -48,7 +48,7 @@ def bind(config: Config) -> socket.socket:
 
 
 def remove_file(config: Config) -> None:
-    """Removes the unix socket that `bind` made, if it is still the one at that path."""
+    """Remove the unix socket that `bind` made, if it is still the one at that path."""
     path, *identity = _made.pop(config.uds or "", (None,))
     if path is not None:
         with suppress(OSError):
@@ -58,17 +58,19 @@ def remove_file(config: Config) -> None:
 
 
 def files() -> dict[str, tuple[Path, int, int]]:
-    """The files of unix sockets that this process has to remove, for `take_files` of its heir."""
+    """Return the files of unix sockets that this process has to remove, for `take_files` of its
+    heir.
+    """
     return dict(_made)
 
 
 def take_files(made: dict[str, tuple[Path, int, int]]) -> None:
-    """Takes over from another process the duty to remove these files at the end."""
+    """Take over from another process the duty to remove these files at the end."""
     _made.update(made)
 
 
 def listen(bound: socket.socket, backlog: int) -> None:
-    """Lets a socket listen, if it does not yet.
+    """Let a socket listen, if it does not yet.
 
     Raises:
         BindError: another one began to listen there since ours was bound.
@@ -82,7 +84,7 @@ def listen(bound: socket.socket, backlog: int) -> None:
 
 
 def refuse(bound: socket.socket) -> None:
-    """Lets a socket of ours that listens refuse clients until the next `listen`, as far as it can.
+    """Let a socket of ours that listens refuse clients until the next `listen`, as far as it can.
 
     Clients that wait to be accepted are told that nobody will, instead of waiting on.
     """
@@ -92,7 +94,7 @@ def refuse(bound: socket.socket) -> None:
 
 
 def from_systemd(config: Config) -> Config:
-    """Gives the configuration with the socket that systemd started us for, if it did.
+    """Return the configuration with the socket that systemd started us for, if it did.
 
     See sd_listen_fds(3). What the user named himself goes before. Our own variables are removed,
     so that no process of ours takes them for its own.
@@ -108,7 +110,7 @@ def from_systemd(config: Config) -> Config:
 
 
 def describe(bound: socket.socket) -> str:
-    """Gives where a socket listens, as a URL where there is one."""
+    """Return where a socket listens, as a URL where there is one."""
     name = bound.getsockname()
     if bound.family == socket.AF_UNIX:
         return f"unix:{name}"
@@ -173,7 +175,7 @@ def _check_path(path: str) -> None:
 
 
 def _remove_stale(path: str) -> None:
-    """Removes the socket that a server left which is no more."""
+    """Remove the socket that a server left which is no more."""
     try:
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
             raise ConfigError("uds", f"{path} is there already, and is no socket")
@@ -208,7 +210,7 @@ def _remove_stale(path: str) -> None:
 
 
 def _is_bound(path: str) -> bool:
-    """Whether a process has a socket of this name that listens, or does not yet.
+    """Return whether a process has a socket of this name that listens, or does not yet.
 
     A relative name says nothing, as it can be meant from another folder.
     """

@@ -79,7 +79,7 @@ class Supervisor:
         first: Process | None = None,
         replace: bool = False,
     ) -> None:
-        """Binds the address, or takes over a socket and the first worker, which serves already.
+        """Bind the address, or take over a socket and the first worker, which serves already.
 
         Args:
             config: the settings.
@@ -109,7 +109,7 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Serves until told to stop; gives the exit code of the whole."""
+        """Serve until told to stop and return the exit code of the whole."""
         with Signals(SIGNALS) as signals:
             if self._first is None:
                 log.info("Listening on %s with %d workers", self.address, self._config.workers)
@@ -280,7 +280,7 @@ class Supervisor:
         return [place.worker for place in self._places if place.worker is not None]
 
     def _excuse_silence(self) -> None:
-        """The machine or all our processes were suspended: nobody could write a beat."""
+        """Excuse the workers after everything was suspended, when nobody could write a beat."""
         now = time.monotonic()
         for worker in self._serving():
             worker.heard_at = now
@@ -402,7 +402,9 @@ class Supervisor:
 
 
 def _bind(config: Config) -> socket.socket:
-    """A socket whose port is given by number, as it is lost when a socket stops to listen else."""
+    """Return a socket whose port is given by number, as it is lost when a socket stops to listen
+    else.
+    """
     if config.fd is None and config.uds is None and config.port == 0:
         with sockets.bind(config) as free:
             config = config.replace(port=free.getsockname()[1])
@@ -410,7 +412,7 @@ def _bind(config: Config) -> socket.socket:
 
 
 def _reap_others(ours: list[Process]) -> None:
-    """Takes the exit codes of children that are not ours: in a container we may be process 1."""
+    """Take the exit codes of children that are not ours: in a container we may be process 1."""
     known = {worker.pid for worker in ours if worker.exit_code is None}
     with suppress(ChildProcessError):
         while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):

@@ -77,7 +77,7 @@ class _Twinned(logging.Logger):
     """A logger of ours: its records go the way that it and its twin agree on."""
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802
-        """Whether it or its twin wants records of this level; `handle` looks closer."""
+        """Return whether it or its twin wants records of this level; `handle` looks closer."""
         if super().isEnabledFor(level):
             return True
         twin = twin_of(self)
@@ -103,12 +103,12 @@ class _TwinnedAccess(_Twinned, _Watched):
 
 
 def twin_of(logger: logging.Logger) -> logging.Logger:
-    """Gives uvicorn's logger that one of ours answers to."""
+    """Return uvicorn's logger that one of ours answers to."""
     return logging.getLogger(_TWINS[logger.name])
 
 
 def pair() -> None:
-    """Makes our loggers heed their twins; may be called again."""
+    """Make our loggers heed their twins; may be called again."""
     for name, twin in _TWINS.items():
         access = twin == ACCESS
         _make(logging.getLogger(name), _TwinnedAccess if access else _Twinned)
@@ -122,17 +122,17 @@ def _make(logger: logging.Logger, kind: type[logging.Logger]) -> None:
 
 
 def is_paired(logger: logging.Logger) -> bool:
-    """Whether `pair` was called, and the logger could be changed."""
+    """Return whether `pair` was called, and the logger could be changed."""
     return isinstance(logger, _Twinned)
 
 
 def is_watched(logger: logging.Logger) -> bool:
-    """Whether its class is the one that counts its changes."""
+    """Return whether its class is the one that counts its changes."""
     return type(logger) in (_Watched, _TwinnedAccess)
 
 
 def remember() -> None:
-    """Takes the loggers as they are for the server's own doing."""
+    """Take the loggers as they are for the server's own doing."""
     global _remembered, _own_handlers
     names = {*_TWINS, *_TWINS.values(), "turboapi", "uvicorn"}
     loggers = {name: logging.getLogger(name) for name in names}
@@ -142,7 +142,7 @@ def remember() -> None:
 
 
 def forget() -> None:
-    """Takes nothing for the server's own doing."""
+    """Take nothing for the server's own doing."""
     global _remembered, _own_handlers
     _remembered, _own_handlers = None, frozenset()
     _count()
@@ -159,7 +159,7 @@ def _state(logger: logging.Logger) -> _State:
 
 
 def is_changed(logger: logging.Logger) -> bool:
-    """Whether somebody has changed what decides on its records, or may have."""
+    """Return whether somebody has changed what decides on its records, or may have."""
     if _remembered is None:
         return True
     return any(
@@ -169,7 +169,9 @@ def is_changed(logger: logging.Logger) -> bool:
 
 
 def wants(logger: logging.Logger, level: int) -> bool:
-    """Whether records of this level are heard by a handler, as far as the logger itself decides."""
+    """Return whether records of this level are heard by a handler, as far as the logger itself
+    decides.
+    """
     return logging.Logger.isEnabledFor(logger, level) and logger.hasHandlers()
 
 
@@ -192,7 +194,7 @@ def _hand_to_both(
 def _outlets(
     logger: logging.Logger, record: logging.LogRecord
 ) -> tuple[logging.LogRecord, list[logging.Handler]]:
-    """The record as the filters leave it, and the handlers that it gets to."""
+    """Return the record as the filters leave it, and the handlers that it gets to."""
     found: list[logging.Handler] = []
     if not logging.Logger.isEnabledFor(logger, record.levelno):
         return record, found

@@ -1,6 +1,6 @@
 """What holds the event loop?  A thread looks now and then whether the loops answer, and says it.
 
-The loops pay a plain store a batch for that (`_core.Selector.lag`).  Also here: what is said of a
+The loops pay a plain store per batch for that (`_core.Selector.lag`).  Also here: what is said of a
 `def` function that ran on the loop and held it (src/py/loop/inline_promotion.c), and of slow steps
 in asyncio's debug mode (src/py/loop/task_pool.c).
 """
@@ -60,7 +60,7 @@ class _Watched:
         self.told: str | None = None
 
     def look(self) -> float:
-        """How long the loop has not answered."""
+        """Return how long the loop has not answered."""
         if self.idle is not None and not self.held:
             frame = sys._current_frames().get(self.thread)
             if frame is None or frame.f_code in self.idle:
@@ -85,7 +85,7 @@ class Watchdog:
 
     @contextlib.contextmanager
     def watching(self, selector: Answers) -> Any:
-        """Looks after the loop that runs in this thread; called from a coroutine on it."""
+        """Look after the loop that runs in this thread; called from a coroutine on it."""
         if not self._threshold:
             yield
             return
@@ -125,7 +125,7 @@ class Watchdog:
             slept_from, used = time.monotonic(), time.process_time()
 
     def _look_at_all(self, stop: threading.Event) -> float:
-        """Gives how long to sleep."""
+        """Return how long to sleep."""
         with self._lock:
             loops = [] if stop.is_set() else list(self._loops)
         pause = self._threshold
@@ -155,7 +155,7 @@ class Watchdog:
         return max(self._threshold - lag + 0.001, close)
 
     def _tell(self, one: _Watched, lag: float) -> str | None:
-        """Gives the place, if it was told."""
+        """Return the place, if it was told."""
         stack = _stack(sys._current_frames().get(one.thread))
         place = _place(stack)
         now = time.monotonic()
@@ -177,7 +177,7 @@ class Watchdog:
 
 
 def _below(frame: FrameType | None) -> frozenset[CodeType]:
-    """What runs the loop, of the frames of a coroutine on it."""
+    """Return what runs the loop, of the frames of a coroutine on it."""
     asynchronous = inspect.CO_COROUTINE | inspect.CO_GENERATOR
     codes: set[CodeType] = set()
     running = False
@@ -208,7 +208,7 @@ def _is_application(file: str) -> bool:
 
 
 def _place(stack: traceback.StackSummary) -> str:
-    """The innermost line of the application, in words."""
+    """Return the innermost line of the application, in words."""
     for each in reversed(stack):
         if _is_application(each.filename):
             break
@@ -223,7 +223,7 @@ def _place(stack: traceback.StackSummary) -> str:
 
 
 def demoted(call: Any, seconds: float, how_long: str) -> None:
-    """Says that a `def` function which ran on the event loop has held it."""
+    """Tell that a `def` function which ran on the event loop has held it."""
     logger.warning(
         "%s held the event loop for %.3f s: it ran there as it had been quick, "
         "and runs in a thread %s",
@@ -234,7 +234,7 @@ def demoted(call: Any, seconds: float, how_long: str) -> None:
 
 
 def slow_step(loop: asyncio.AbstractEventLoop, task: str, seconds: float) -> None:
-    """Says what asyncio's debug mode says of a handle that took long."""
+    """Tell what asyncio's debug mode says of a handle that took long."""
     if seconds >= loop.slow_callback_duration:
         logging.getLogger("asyncio").warning("Executing %s took %.3f seconds", task, seconds)
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Serves as the message in the pipe `arguments[1]` says; gives the exit code."""
+    """Serve as the message in the pipe `arguments[1]` says and return the exit code."""
     with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
         message = pickle.load(pipe)  # noqa: S301 (from our own parent)
     config: Config = message["config"]

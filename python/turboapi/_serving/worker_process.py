@@ -72,7 +72,7 @@ class Process:
 
     @classmethod
     def start(cls, config: Config, bound: socket.socket, *, own_group: bool) -> Process:
-        """Starts a worker that serves `bound` (borrowed: the worker has a descriptor of its own).
+        """Start a worker that serves `bound` (borrowed: the worker has a descriptor of its own).
 
         With `own_group` it is out of the terminal's reach, and Ctrl+C is the supervisor's alone.
         """
@@ -110,7 +110,7 @@ class Process:
         return cls(popen, ready_read, life_write, stacks_read)
 
     def hand_over(self) -> dict[str, Any]:
-        """Gives what `adopt` needs in the program that this process runs next."""
+        """Return what `adopt` needs in the program that this process runs next."""
         for descriptor in (self._beats, self._life, self._stacks):
             if descriptor is not None:
                 os.set_inheritable(descriptor, True)
@@ -123,7 +123,7 @@ class Process:
 
     @classmethod
     def adopt(cls, given: dict[str, Any]) -> Process:
-        """Gives a worker that this process started, and was ready, before it ran our program."""
+        """Return a worker that this process started, and was ready, before it ran our program."""
         pipes = [given[name] for name in ("beats", "life", "stacks")]
         for descriptor in pipes:
             if descriptor is not None:
@@ -137,16 +137,16 @@ class Process:
         return self._child.poll()
 
     def beats_fd(self) -> int:
-        """Gives the pipe of the heartbeat; -1: it is closed."""
+        """Return the pipe of the heartbeat; -1: it is closed."""
         return -1 if self._beats is None else self._beats
 
     def sources(self) -> list[int]:
-        """Gives the pipes that become readable when `read_news` has something to do."""
+        """Return the pipes that become readable when `read_news` has something to do."""
         found = [] if self._beats is None else [self._beats]
         return found if self.asked_at is None else [*found, self._stacks]
 
     def read_news(self) -> bool:
-        """Reads what the worker wrote meanwhile, if anything; True: it has become ready."""
+        """Read what the worker wrote meanwhile, if anything; True: it has become ready."""
         self._read_stacks()
         was_ready, news = self.ready, None
         while self._beats is not None and (news := _read(self._beats)) is not None:
@@ -163,7 +163,7 @@ class Process:
         return self.ready and self._beats is not None
 
     def misses_beats(self, timeout: float, now: float) -> bool:
-        """Whether it has been silent for longer than `timeout`, which it should not be."""
+        """Return whether it has been silent for longer than `timeout`, which it should not be."""
         return self.beats and now - self.heard_at >= timeout
 
     def ask_for_stacks(self, now: float) -> None:
@@ -173,7 +173,7 @@ class Process:
         self.send(SHOW_STACKS)
 
     def stacks(self) -> str:
-        """Gives what came after `ask_for_stacks`; empty: it can't even do that."""
+        """Return what came after `ask_for_stacks`; empty: it can't even do that."""
         self._read_stacks()
         return self._shown.decode(errors="replace").strip()
 
@@ -183,7 +183,7 @@ class Process:
                 self._shown += news
 
     def is_held(self) -> bool:
-        """Whether somebody has stopped it (SIGSTOP), or looks at it with a debugger."""
+        """Return whether somebody has stopped it (SIGSTOP), or looks at it with a debugger."""
         with suppress(OSError):
             fields = dict(
                 line.split(":\t", 1)
@@ -194,13 +194,13 @@ class Process:
         return False
 
     def send(self, number: int) -> None:
-        """Sends a signal, if the process is there to get it."""
+        """Send a signal, if the process is there to get it."""
         if self.exit_code is None:
             with suppress(ProcessLookupError):
                 self._child.send_signal(number)
 
     def wait(self, timeout: float | None) -> bool:
-        """Waits for the end; False: it still runs."""
+        """Wait for the end; False: it still runs."""
         with suppress(subprocess.TimeoutExpired):
             self._child.wait(timeout)
         return self.exit_code is not None
@@ -214,7 +214,7 @@ class Process:
         os.close(self._stacks)
 
     def how_it_ended(self) -> str:
-        """Gives the exit code in words."""
+        """Return the exit code in words."""
         code = self.exit_code
         if code is None:
             return "still runs"
@@ -255,7 +255,7 @@ class _Adopted:
 
 
 def _read(pipe: int) -> bytes | None:
-    """What is in a pipe; None: nothing now, b"": its end."""
+    """Return what is in a pipe; None: nothing now, b"": its end."""
     try:
         return os.read(pipe, 65536)
     except BlockingIOError:
@@ -263,6 +263,6 @@ def _read(pipe: int) -> bytes | None:
 
 
 def interpreter_options() -> list[str]:
-    """The options this interpreter was started with (-X, -W, -O ...)."""
+    """Return the options this interpreter was started with (-X, -W, -O ...)."""
     give: Any = getattr(subprocess, "_args_from_interpreter_flags", list)
     return list(give())

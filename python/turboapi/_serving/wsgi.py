@@ -5,7 +5,7 @@ application goes on when the connection has taken it; a body that is there as a 
 tuple, goes out without a hand-over between threads. A request body that arrived whole costs none
 either; a longer one is read piece by piece, as the application asks for it.
 
-A client that left is noticed at the next piece. Then nothing more is taken from the application,
+A client's disconnect is noticed at the next chunk. Then nothing more is taken from the application,
 and `close()` is called, as at every other end.
 """
 
@@ -74,7 +74,7 @@ class WSGIAdapter:
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers HTTP requests; WSGI knows neither lifespan nor WebSockets."""
+        """Answer HTTP requests; WSGI knows neither lifespan nor WebSockets."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
@@ -103,10 +103,10 @@ class WSGIAdapter:
         self._done(exchange)
 
     def _done(self, exchange: Exchange) -> None:
-        """Called when the response is complete."""
+        """Do nothing, or what a subclass does, when the response is complete."""
 
     def _limiter_here(self) -> anyio.CapacityLimiter | None:
-        """The limiter of this event loop: they may not be shared."""
+        """Return the limiter of this event loop: they may not be shared."""
         if self._threads is None:
             return None
         try:
@@ -126,7 +126,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
 
 
 def make_environ(scope: Scope, body: io.BufferedIOBase, multiprocess: bool) -> dict[str, Any]:
-    """Gives the environment of a request (PEP 3333, "environ Variables")."""
+    """Return the environment of a request (PEP 3333, "environ Variables")."""
     root: str = scope.get("root_path", "")
     path: str = scope["path"]
     if path == root or path.startswith(root.rstrip("/") + "/"):
@@ -199,7 +199,7 @@ class FileWrapper:
 
 
 def _is_regular(filelike: Any) -> bool:
-    """Whether reading more at once does not mean to wait for it."""
+    """Return whether more can be read at once, without waiting."""
     try:
         return stat.S_ISREG(os.fstat(filelike.fileno()).st_mode)
     except Exception:  # whatever an object that only looks like a file raises
@@ -216,7 +216,7 @@ class _Body:
         self._waiting: list[bytes] = []
 
     async def fetch(self) -> bool:
-        """Awaits a message more; False when it says that the client has gone."""
+        """Await another message; False when it tells that the client has disconnected."""
         message = await self._receive()
         if message["type"] == "http.disconnect":
             self.gone = True
@@ -228,13 +228,13 @@ class _Body:
         return True
 
     def stream(self) -> io.BufferedIOBase:
-        """Gives `wsgi.input`."""
+        """Return `wsgi.input`."""
         if self.more:
             return io.BufferedReader(_BodyReader(self), _READ_BUFFER)
         return io.BytesIO(b"".join(self._waiting))
 
     async def next(self) -> bytes:
-        """Gives the next piece, b"" at the end."""
+        """Return the next piece, b"" at the end."""
         if not self._waiting and self.more:
             await self.fetch()
         if self.gone:
@@ -242,7 +242,7 @@ class _Body:
         return self._waiting.pop(0) if self._waiting else b""
 
     async def look(self) -> None:
-        """Looks, without waiting, whether the client has gone."""
+        """Find out, without waiting, whether the client has disconnected."""
         if self.more and self._waiting:
             return  # what comes first is the rest of the body, which the application did not want
         with anyio.CancelScope() as scope:
@@ -261,7 +261,7 @@ class _BodyReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills what it can without waiting twice; 0 at the end of the body."""
+        """Fill what it can without waiting twice; 0 at the end of the body."""
         while not self._rest:
             self._rest = memoryview(from_thread.run(self._body.next))
             if not self._rest and not self._body.more:
@@ -289,7 +289,7 @@ class Exchange:
         self._complete = False
 
     def run(self, app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> None:
-        """Calls the application and sends what it gives; `finish` sends the rest."""
+        """Call the application and send what it gives; `finish` sends the rest."""
         chunks = app(environ, self._start_response)
         if type(chunks) in (list, tuple):
             self._take_whole(chunks)
@@ -398,7 +398,7 @@ class Exchange:
         raise RuntimeError("WSGI: start_response must be called before there is a body or its end")
 
     def _hand_over(self, data: bytes, *, more: bool) -> None:
-        """Sends a piece and waits until it was taken."""
+        """Send a piece and wait until it was taken."""
         if not self._body.gone:
             from_thread.run(self._transmit, data, more)
         if self._body.gone:
@@ -422,7 +422,7 @@ class Exchange:
             self._sent_start = True
 
     async def finish(self) -> None:
-        """Sends what is left of the response, if anything; in the event loop."""
+        """Send what is left of the response, if anything; in the event loop."""
         if self._complete:
             return
         self._complete = True
@@ -440,7 +440,7 @@ class Exchange:
 
 
 def _parse_status(status: str) -> tuple[int, bytes | None]:
-    """The code, and the reason if it is not the usual one."""
+    """Return the code, and the reason if it is not the usual one."""
     code, separator, reason = status.partition(" ")
     if len(code) != 3 or not (code.isascii() and code.isdigit()):
         raise ValueError(f"WSGI: a status is three digits, a space and a reason, not {status!r}")

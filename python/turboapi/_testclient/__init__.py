@@ -15,7 +15,7 @@ What a socket cannot carry, or a server must not, differs from Starlette's clien
   far as buffers go.
 - A WebSocket's close frame ends it for both: what the application sends after the test's `close()`
   does not arrive. When it returns without closing, `receive()` gives code 1000; Starlette's waits
-  for ever. Codes that no frame may carry are refused: but `close(1005)` sends none, and
+  forever. Codes that no frame may carry are refused: but `close(1005)` sends none, and
   `close(1006)` drops the connection.
 
 | file | what is in it |

@@ -375,7 +375,7 @@ class DispatchingRouter(routing.Router):
         return None
 
     def _decides_itself(self) -> bool:
-        """Whether its class, or instrumentation, matches or serves in a way of its own."""
+        """Return whether its class, or instrumentation, matches or serves in a way of its own."""
         return overrides(self, DispatchingRouter, "matches", "handle")
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:

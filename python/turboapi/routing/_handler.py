@@ -189,7 +189,7 @@ def get_request_handler(
 
 
 def handler_of(hooks: RequestHooks) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-    """The function that answers a request as these hooks say."""
+    """Return the function that answers a request as these hooks say."""
 
     async def app(request: Request) -> Response:
         if _instrumented.is_instrumented():
