@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -12,6 +13,8 @@ import time
 
 import pytest
 from cli_kit import APP, LOCAL, PATIENCE, Clients, Server, gone, run, until
+
+from turboapi._serving.signals import ONE_STOP
 
 
 @pytest.fixture
@@ -316,10 +319,33 @@ def test_second_signal_stops_at_once(folder):
             client.sendall(b"GET /sleep60 HTTP/1.1\r\nhost: x\r\n\r\n")
             time.sleep(0.3)
             server.send(signal.SIGINT)
-            time.sleep(0.5)
+            time.sleep(2 * ONE_STOP)
             assert server.process.poll() is None
             server.send(signal.SIGINT)
-            server.ended(8)
+            assert server.ended() == 1
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--reload",)], ids=str)
+def test_signals_that_come_together_are_one(folder, options):
+    """`timeout` and process managers tell a process, and then the group that it is in."""
+    with Server(folder, "run", *LOCAL, *options).started() as server:
+        with socket.create_connection(("127.0.0.1", server.port), PATIENCE) as client:
+            client.sendall(b"GET /sleep1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            time.sleep(0.3)
+            children = pathlib.Path(
+                f"/proc/{server.process.pid}/task/{server.process.pid}/children"
+            )
+            own_group = os.getpgid(server.process.pid)
+            told = [server.process.pid] + [
+                int(pid)
+                for pid in children.read_text().split()
+                if os.getpgid(int(pid)) == own_group
+            ]
+            server.send(signal.SIGTERM)
+            for pid in told:
+                os.kill(pid, signal.SIGTERM)
+            assert b"".join(iter(lambda: client.recv(4096), b"")).endswith(b"one")
+        assert server.ended() == 0
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

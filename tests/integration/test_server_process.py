@@ -12,6 +12,8 @@ import time
 import patience
 import pytest
 
+from turboapi._serving.signals import ONE_STOP
+
 APP = """
 import asyncio, logging, sys, time
 from turboapi import FastAPI
@@ -128,7 +130,7 @@ def test_second_signal_does_not_wait():
         client.request("GET", "/wait?seconds=60")
         time.sleep(0.2)
         server.popen.send_signal(signal.SIGINT)
-        time.sleep(0.2)
+        time.sleep(2 * ONE_STOP)
         assert server.popen.poll() is None
         server.popen.send_signal(signal.SIGINT)
         code, log = server.end()

@@ -7,12 +7,14 @@ that whatever is left to it fails the test by not ending in time.
 import signal
 import socket
 import sys
+import time
 import types
 
 import pytest
 from cli_kit import LOCAL, PATIENCE, Server, until
 
 import turboapi._serving.should_exit
+from turboapi._serving.signals import ONE_STOP
 
 APP = """
 import asyncio, contextlib, os, time
@@ -414,6 +416,7 @@ def test_a_second_signal_says_what_it_cuts_off(tmp_path):
         server.get("/docs")
         server.send(signal.SIGTERM)
         assert server.pending() == "2 requests and 1 stream"
+        time.sleep(2 * ONE_STOP)
         server.send(signal.SIGTERM)
         assert server.ended() == 1
         assert "Forced to end: cut off 2 requests and 1 stream" in server.log
@@ -426,6 +429,7 @@ def test_a_second_signal_ends_a_lifespan_that_hangs(tmp_path):
         server.started()
         server.send(signal.SIGTERM)
         server.saw("Waiting for application shutdown")
+        time.sleep(2 * ONE_STOP)
         server.send(signal.SIGTERM)
         assert server.ended() == 1
         assert "cut off the application's shutdown" in server.log

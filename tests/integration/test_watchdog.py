@@ -126,7 +126,7 @@ def test_no_thread_when_nobody_wants_to_know():
     with serving(app, timeout_loop_stall=0):
         assert not watchdogs()
     with serving(app):
-        assert len(watchdogs()) == 1
+        wait_for(lambda: len(watchdogs()) == 1, 60)
     wait_for(lambda: not watchdogs(), 60)
 
 

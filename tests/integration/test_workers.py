@@ -13,6 +13,8 @@ import patience
 import pytest
 from cli_kit import APP, LOCAL, PATIENCE, Clients, Server, gone, run, until
 
+from turboapi._serving.signals import ONE_STOP
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -112,9 +114,17 @@ def test_supervisor_stops_at_once_on_the_second_signal(two):
         time.sleep(0.3)
         two.send(signal.SIGTERM)
         two.saw("SIGTERM: stopping the workers")
-        time.sleep(0.3)
+        time.sleep(3 * ONE_STOP)
         two.send(signal.SIGTERM)
-        two.ended(10)
+        assert two.ended() == 1
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_module_that_exits_when_it_is_imported(folder, workers):
+    (folder / "leaves.py").write_text("import sys\nsys.exit(7)\n")
+    code, output = run(folder, "run", "leaves:app", *LOCAL, "--workers", workers)
+    assert code == 3
+    assert "leaves called sys.exit(7) when it was imported" in output
 
 
 def test_application_that_no_worker_can_import(folder):

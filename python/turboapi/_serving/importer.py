@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from turboapi._fastapi_bridge import is_fastapi
 from turboapi._own import is_own
+from turboapi._serving import process
 from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -173,6 +174,11 @@ def _import(location: Location) -> ModuleType:
         if location.module != missing and not location.module.startswith(missing + "."):
             raise
         raise AppError(_no_module(location, missing)) from None
+    except SystemExit as error:
+        process.check_stopped()  # a signal to stop raises it, too
+        raise AppError(
+            f"{location.module} called sys.exit({error.code!r}) when it was imported."
+        ) from error
 
 
 def _no_module(location: Location, missing: str) -> str:

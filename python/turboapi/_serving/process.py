@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # As a shell has it for a process that SIGINT ended.
 EXIT_INTERRUPTED = 130
+# A second signal ended what was in flight.
+EXIT_FORCED = 1
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 

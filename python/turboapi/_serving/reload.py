@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from turboapi._serving import importer, process, sockets
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.settings import ConfigError
-from turboapi._serving.signals import Signals
+from turboapi._serving.signals import ONE_STOP, Signals
 from turboapi._serving.worker_process import Process
 
 if TYPE_CHECKING:
@@ -244,7 +244,7 @@ class Reloader:
         while not worker.wait(0.1):
             waited += 0.1
             again = [n for n in signals.wait(0) if n in (signal.SIGTERM, signal.SIGINT)]
-            if again and not (again == [signal.SIGINT] and told):
+            if again and waited > 2 * ONE_STOP and not (again == [signal.SIGINT] and told):
                 worker.send(signal.SIGTERM)
             if grace and waited > grace + 5:
                 worker.send(signal.SIGKILL)

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,10 @@ from turboapi._serving import process, sockets, twins
 from turboapi._serving.access import access_writer
 from turboapi._serving.heartbeat import Heartbeat
 from turboapi._serving.lifespan import Lifespan, LifespanError
+from turboapi._serving.process import EXIT_FORCED
 from turboapi._serving.proxy import ProxyHeaders
 from turboapi._serving.should_exit import ShouldExit
-from turboapi._serving.signals import is_ctrl_c
+from turboapi._serving.signals import ONE_STOP, is_ctrl_c
 from turboapi._serving.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ access_logger = logging.getLogger("turboapi.access")
 
 # The application does not start (as for one that can't be found: to try again is of no use).
 EXIT_STARTUP = 3
-# A second signal ended what was in flight.
-EXIT_FORCED = 1
 
 _CANCELLED = "Task cancelled, timeout graceful shutdown exceeded"
 # For handlers that were cancelled to end, and threads to be seen ending.
@@ -117,6 +117,7 @@ class LoopThread:
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
         self._stopped_by = 0  # the first signal
+        self._stopped_at = 0.0
         self._should_exit: ShouldExit | None = None
 
     def run(self) -> int:
@@ -320,8 +321,12 @@ class LoopThread:
 
     def _on_signal(self, number: int) -> None:
         # What is in flight at a handover goes on: it is the successor that is told to end.
+        now = time.monotonic()
         once_more = bool(self._stopped_by)
-        self._stopped_by = self._stopped_by or number
+        if once_more and now < self._stopped_at + ONE_STOP:
+            return
+        if not once_more:
+            self._stopped_by, self._stopped_at = number, now
         if self.handover is not None:
             self.handover.stop()
             assert self._stop is not None

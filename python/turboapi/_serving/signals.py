@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
+# Signals to stop that come within this time, in seconds, are one: `timeout` and process managers
+# tell a process and then its whole group. Who passes a stop on waits for twice as long before
+# another signal counts as a second one.
+ONE_STOP = 0.3
+
 
 def is_ctrl_c(error: BaseException) -> bool:
     """Return whether a KeyboardInterrupt may be the user's Ctrl+C, not an exception that code

@@ -12,6 +12,7 @@ SIGTTIN, SIGTTOU one worker more, one less
 
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import signal
@@ -25,7 +26,8 @@ from typing import TYPE_CHECKING
 from turboapi._serving import process, sockets
 from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
-from turboapi._serving.signals import Signals
+from turboapi._serving.process import EXIT_FORCED
+from turboapi._serving.signals import ONE_STOP, Signals
 from turboapi._serving.worker_process import EXIT_NO_APP, Process
 from turboapi.config import ConfigError
 
@@ -105,7 +107,9 @@ class Supervisor:
         self._replace_first = replace
         self._served = False
         self._stopping = False
+        self._stopped_at = 0.0
         self._at_once = False
+        self._force_at = math.inf  # when the workers are to be told a second time
         self._exit_code = 0
 
     def run(self) -> int:
@@ -137,6 +141,8 @@ class Supervisor:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
+            if self._stopping and time.monotonic() < self._stopped_at + 2 * ONE_STOP:
+                return
             if not self._served and not self._stopping:
                 self._exit_code = process.code_of_stop(number)
             self._stop(number.name)
@@ -165,13 +171,13 @@ class Supervisor:
         if self._stopping:
             log.warning("%s again: stopping at once", why)
             self._at_once = True
+            # Two signals in a row would be one for a worker that hears of its end only now.
+            self._force_at = time.monotonic() + (2 * ONE_STOP if self._last else 0.0)
             self._stop_serving()
-            for worker in self._leaving:
-                worker.send(signal.SIGTERM)
-                self._leaving[worker] = time.monotonic() + _LAST_GRACE
             return
         log.info("%s: stopping the workers", why)
         self._stopping = True
+        self._stopped_at = time.monotonic()
         self._rolling.clear()
         # A worker that is still starting has the socket, but takes nobody from it: clients would
         # wait there, and be reset when it ends. So it goes before those that serve.
@@ -238,6 +244,7 @@ class Supervisor:
         due = [place.start_at for place in self._places if place.worker is None]
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
         due += [self._last_at] if self._last else []
+        due += [self._force_at] if self._force_at != math.inf else []
         if self._config.timeout_worker_start:
             due += [
                 place.successor.started + self._config.timeout_worker_start
@@ -261,8 +268,16 @@ class Supervisor:
             self._check_beat(worker, now)
         for place in list(self._places):
             self._check_place(place, now)
+        if now >= self._force_at:
+            self._force_at = math.inf
+            for worker in self._leaving:
+                worker.send(signal.SIGTERM)
+                self._leaving[worker] = now + _LAST_GRACE
         for worker, limit in list(self._leaving.items()):
             if worker.exit_code is not None:
+                if self._stopping and worker.ready:
+                    killed = self._at_once and worker.exit_code < 0
+                    self._exit_code = EXIT_FORCED if killed else max(worker.exit_code, 0)
                 del self._leaving[worker]
                 worker.close()
             elif now >= limit:
