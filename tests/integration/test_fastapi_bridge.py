@@ -17,6 +17,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any
 
+import patience
 import pytest
 
 fastapi = pytest.importorskip("fastapi")
@@ -63,7 +64,7 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 def ask(server, method, path, headers=None, body=None):
     # What a request leaves behind is done before the next one.
     wait_for(lambda: server.call(lambda: server.server.active + server.server.tasks) == 0)
-    conn = http.client.HTTPConnection(*server.address, timeout=10)
+    conn = http.client.HTTPConnection(*server.address, timeout=patience.seconds(10))
     try:
         conn.request(method, path, body=body, headers={"host": "example.org", **(headers or {})})
         response = conn.getresponse()

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import contextmanager
 
+import patience
 import pytest
 
 APPS = {
@@ -93,7 +94,7 @@ def free_port():
 
 
 def request(port, method, path, body=None):
-    conn = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    conn = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
     try:
         conn.request(method, path, body=body)
         response = conn.getresponse()
@@ -130,7 +131,7 @@ def turboapi_run(folder):
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            output.append(process.communicate(timeout=20)[0])
+            output.append(process.communicate(timeout=patience.seconds(20))[0])
         finally:
             process.kill()
     assert process.returncode == 0, output
@@ -185,7 +186,7 @@ def teardown(error):
     )
     text = (tmp_path / "main.py").read_bytes()
     with turboapi_run(tmp_path) as (port, _):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        with socket.create_connection(("127.0.0.1", port), timeout=patience.seconds(10)) as sock:
             sock.sendall(b"GET /stream/a HTTP/1.1\r\nHost: x\r\n\r\n")
             assert b"/stream/a" in sock.recv(65536) + sock.recv(65536)
         until = time.monotonic() + 60
@@ -195,7 +196,7 @@ def teardown(error):
             assert time.monotonic() < until
             time.sleep(0.1)
         assert request(port, "GET", "/file") == (200, text)
-        conn = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        conn = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
         conn.request("GET", "/file", headers={"Range": "bytes=3-12"})
         response = conn.getresponse()
         assert (response.status, response.read()) == (206, text[3:13])

@@ -108,9 +108,9 @@ async def late():
     async def some():
         for _ in range(3):
             yield "x"
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.01)
         note("ended")
-    await asyncio.sleep(2)
+    await asyncio.sleep(4)
     return StreamingResponse(some())
 
 @app.get("/poll")
@@ -290,16 +290,17 @@ def test_long_polls_are_told_and_answered(tmp_path, loop):
 
 
 @pytest.mark.parametrize(
-    ("path", "end"),
+    ("path", "end", "grace"),
     [
-        ("/plain", b'"done"'),
-        ("/known", b"x" * 20),
-        ("/late", b"1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n"),
+        ("/plain", b'"done"', "1"),
+        ("/known", b"x" * 20, "1"),
+        ("/late", b"1\r\nx\r\n1\r\nx\r\n1\r\nx\r\n0\r\n\r\n", "3"),
     ],
 )
-def test_what_has_an_end_is_finished(tmp_path, path, end):
+def test_what_has_an_end_is_finished(tmp_path, path, end, grace):
     """Longer than the grace of a stream; one that begins late has its own."""
-    with Open(tmp_path).started() as server, server.ask(path) as client:
+    options = ("--timeout-stream-shutdown", grace)
+    with Open(tmp_path, *options).started() as server, server.ask(path) as client:
         server.get("/docs")
         server.send(signal.SIGTERM)
         assert rest(client).endswith(end)

@@ -57,7 +57,7 @@ def test_clients_do_not_wait_for_a_worker_that_keeps_dying(folder):
     with Server(folder, "run", *LOCAL, "--workers", "2").started() as server:
         server.saw(r"starting another in 1 s")
         for _ in range(30):
-            assert server.get(timeout=2) == "one"
+            assert server.get(timeout=patience.seconds(2)) == "one"
 
 
 def test_dead_worker_is_replaced(two):
