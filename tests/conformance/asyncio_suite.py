@@ -17,6 +17,7 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -184,4 +185,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    # A shell starts background jobs with SIGINT ignored; test_runners would never end then.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.exit(main())
