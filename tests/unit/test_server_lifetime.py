@@ -339,3 +339,9 @@ def test_a_server_that_ends_writes_its_access_log():
 
     served(main)
     assert "".join(writer.written).endswith(' - "GET /a HTTP/1.1" 201\n')
+
+
+def test_programs_that_drive_the_core_find_the_application():
+    from turboapi import _native
+
+    assert isinstance(_native.native_app(FastAPI()), _core.App)
