@@ -1,5 +1,6 @@
 """The log's lines."""
 
+import json
 import logging
 
 import pytest
@@ -84,6 +85,26 @@ def test_access_log_off():
     assert log.access_logger.isEnabledFor(logging.INFO)
     log.configure(Config(log_level="warning"))
     assert not log.access_logger.isEnabledFor(logging.INFO)
+
+
+def test_formatter_by_the_name_that_is_documented(tmp_path):
+    formatter = {"()": "turboapi._log.Formatter", "use_colors": False}
+    handler = {"class": "logging.StreamHandler", "formatter": "ours"}
+    path = tmp_path / "log.json"
+    path.write_text(
+        json.dumps(
+            {
+                "version": 1,
+                "disable_existing_loggers": False,
+                "formatters": {"ours": formatter},
+                "handlers": {"out": handler},
+                "loggers": {"turboapi": {"handlers": ["out"]}},
+            }
+        )
+    )
+    log.configure(Config(log_config=str(path)))
+    (out,) = logging.getLogger("turboapi").handlers
+    assert type(out.formatter) is log.Formatter
 
 
 def test_log_config_file(tmp_path):
