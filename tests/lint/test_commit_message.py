@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import lint_kit
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "check_commit_message.py"
-HOOK = ROOT / "scripts" / "hooks" / "commit-msg"
+SCRIPT = lint_kit.ROOT / "scripts" / "check_commit_message.py"
+HOOK = lint_kit.ROOT / "scripts" / "hooks" / "commit-msg"
 
 GOOD = "Close idle connections first\n\nA busy one may be about to answer.\n"
 
 
-def check(tmp_path: Path, message: str) -> subprocess.CompletedProcess[str]:
+def check(tmp_path: Path, message: str) -> CompletedProcess[str]:
     file = tmp_path / "COMMIT_EDITMSG"
     file.write_text(message, encoding="utf-8")
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), str(file)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return lint_kit.run(SCRIPT.name, file)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +64,7 @@ def test_a_problem_is_named(tmp_path: Path, message: str, problem: str) -> None:
     assert result.returncode == 1
 
 
-def git(folder: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def git(folder: Path, *args: str) -> CompletedProcess[str]:
     return subprocess.run(
         ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", *args],
         cwd=folder,

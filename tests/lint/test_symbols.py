@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
+from subprocess import CompletedProcess
 
+import lint_kit
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "check_symbols.py"
 
-
-def run(root: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), "--root", str(root)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+def run(root: Path) -> CompletedProcess[str]:
+    return lint_kit.run("check_symbols.py", "--root", root)
 
 
 def test_every_exported_symbol_of_the_tree_is_used() -> None:
-    result = run(ROOT)
+    result = run(lint_kit.ROOT)
     assert result.stdout == ""
     assert result.returncode == 0
 
