@@ -8,6 +8,8 @@
 
 #include "http/h1/chunk.h"
 
+#include "../tests/c/decode_all.h"
+
 /* Decodes `len` bytes that were accepted, by the book; the result must be `body`. */
 static void check_accepted(const char *p, size_t len, const char *body, size_t body_len)
 {
@@ -41,27 +43,6 @@ static void check_accepted(const char *p, size_t len, const char *body, size_t b
         REQUIRE(nl && nl > p + 1 && nl[-1] == '\r' && memchr(p, ':', (size_t)(nl - p)));
         p = nl + 1;
     }
-}
-
-/* All of the input, in place: *used bytes of it are read; body bytes gather at data[0..*body_len).
- */
-static int decode_all(ta_h1_chunk *chunk, char *data, size_t len, size_t *used, size_t *body_len)
-{
-    size_t in = 0, out = 0;
-    int rc;
-    do {
-        size_t n;
-        ta_str body;
-        rc = ta_h1_chunk_next(chunk, data + in, len - in, &n, &body);
-        if (body.len) {
-            memmove(data + out, body.ptr, body.len);
-            out += body.len;
-        }
-        in += n;
-    } while (rc == TA_AGAIN && in < len);
-    *used = in;
-    *body_len = out;
-    return rc;
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

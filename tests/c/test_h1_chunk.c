@@ -1,30 +1,10 @@
 /* Limits at their edge and the two ways to call; the golden cases have the grammar. */
 #include "http/h1/chunk.h"
 
+#include "decode_all.h"
 #include "ta_test.h"
 
 static const ta_http_limits defaults = {.chunk_ext_bytes = 64, .trailer_bytes = 20};
-
-/* All of the input, in place: *used bytes of it are read; body bytes gather at data[0..*body_len).
- */
-static int decode_all(ta_h1_chunk *chunk, char *data, size_t len, size_t *used, size_t *body_len)
-{
-    size_t in = 0, out = 0;
-    int rc;
-    do {
-        size_t n;
-        ta_str body;
-        rc = ta_h1_chunk_next(chunk, data + in, len - in, &n, &body);
-        if (body.len) {
-            memmove(data + out, body.ptr, body.len);
-            out += body.len;
-        }
-        in += n;
-    } while (rc == TA_AGAIN && in < len);
-    *used = in;
-    *body_len = out;
-    return rc;
-}
 
 /* Decodes in pieces of `step`; gathers the body in out. */
 static int decode(const ta_http_limits *limits, ta_str in, size_t step, char *out, size_t *out_len,
