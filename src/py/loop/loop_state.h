@@ -9,6 +9,7 @@
 #define TA_PY_LOOP_LOOP_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/list.h"
 #include "net/loop.h"
@@ -57,15 +58,15 @@ typedef struct ta_loop_state {
     PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
     PyObject *fatal; /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
     bool in_batch;   /* inside ta_loop_poll */
-    unsigned long owner; /* the thread of the batch that runs, or ran last */
-    uint64_t batch;      /* counts them */
-    unsigned running;    /* > 0 while Python code that C called runs: see ta_loop_state_enter */
-    bool direct;         /* a plan runs that has no Task (yet) */
-    bool bare;           /* and that is in no context of its own */
-    bool nested;         /* aioloop watches our descriptor (uvloop) instead of calling select() */
-    bool debug;          /* aioloop is in debug mode, as far as we know: slow steps are told */
-    bool peek;           /* aioloop has the private attributes that tell what is scheduled on it */
-    const void *look;    /* borrowed: what selector.c saw of them when select() began; or NULL */
+    _Atomic unsigned long owner; /* the thread of the batch that runs, or ran last: anyone reads */
+    uint64_t batch;              /* counts them */
+    unsigned running; /* > 0 while Python code that C called runs: see ta_loop_state_enter */
+    bool direct;      /* a plan runs that has no Task (yet) */
+    bool bare;        /* and that is in no context of its own */
+    bool nested;      /* aioloop watches our descriptor (uvloop) instead of calling select() */
+    bool debug;       /* aioloop is in debug mode, as far as we know: slow steps are told */
+    bool peek;        /* aioloop has the private attributes that tell what is scheduled on it */
+    const void *look; /* borrowed: what selector.c saw of them when select() began; or NULL */
 
     /* task_pool.c */
     struct ta_trampoline *current; /* borrowed: whose step is running now, or NULL */

@@ -311,7 +311,7 @@ static int turn(ta_loop_state *ls, int timeout_ms, ta_ready *ready, unsigned *se
     }
     unsigned running = ls->running;
     ls->in_batch = true;
-    ls->owner = PyThread_get_thread_ident();
+    atomic_store_explicit(&ls->owner, PyThread_get_thread_ident(), memory_order_relaxed);
     ls->batch++;
     int n = ta_loop_poll(ls->loop, timeout_ms, ready, TA_LOOP_BATCH, served);
     int err = errno;

@@ -8,17 +8,73 @@
 
 #include "py/support/types.h"
 
+/* -- calls from other threads -------------------------------------------------------------------
+ */
+
+/* Whether this thread runs the event loop that the connection belongs to. */
+static bool is_here(const ta_native_exchange *native)
+{
+    unsigned long owner = atomic_load_explicit(&native->base.ls->owner, memory_order_relaxed);
+    return TA_LIKELY(owner == PyThread_get_thread_ident());
+}
+
+/* Has the connection's thread run the call; waits for its result. */
+static ta_outcome run_there(ta_asgi_io *io)
+{
+    ta_native_exchange *native = io->x;
+    PyObject *run = ta_types_import("turboapi._serving.other_loop", "run_there");
+    ta_asgi_io *call = NULL;
+    PyObject *awaitable = NULL;
+    if (run != NULL)
+        call = ta_asgi_io_new(native, Py_TYPE(io), io->message, io->advance);
+    if (call != NULL) {
+        call->job = Py_XNewRef(io->job);
+        awaitable =
+            PyObject_CallFunctionObjArgs(run, native->base.ls->aioloop, (PyObject *)call, NULL);
+    }
+    Py_XDECREF(run);
+    Py_XDECREF((PyObject *)call);
+    return awaitable ? ta_coroutine_await(&io->co, awaitable) : TA_FAILED;
+}
+
+static ta_outcome advance_anywhere(ta_coroutine *co, PyObject *value)
+{
+    ta_asgi_io *io = (ta_asgi_io *)co;
+    ta_outcome outcome = TA_FAILED;
+    TA_ASSERT(io->x != NULL); /* not after its end */
+    if (is_here(io->x) && !io->elsewhere)
+        return io->advance(co, value);
+    if (io->elsewhere) {
+        co->result = value;
+        outcome = value ? TA_DONE : TA_FAILED;
+    } else if (value != NULL || !PyErr_Occurred()) {
+        Py_XDECREF(value);
+        io->elsewhere = true;
+        outcome = run_there(io);
+    }
+    if (outcome != TA_WAITS) {
+        Py_CLEAR(io->message);
+        Py_CLEAR(io->job);
+        Py_CLEAR(io->x);
+    }
+    return outcome;
+}
+
+/* -- the coroutines -----------------------------------------------------------------------------
+ */
+
 ta_asgi_io *ta_asgi_io_new(ta_native_exchange *native, PyTypeObject *type, PyObject *message,
                            ta_outcome (*advance)(ta_coroutine *, PyObject *))
 {
     ta_asgi_io *io = PyObject_GC_New(ta_asgi_io, type);
     if (io == NULL)
         return NULL;
-    ta_coroutine_init(&io->co, advance);
+    ta_coroutine_init(&io->co, advance_anywhere);
     io->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
     io->message = Py_XNewRef(message);
     io->job = NULL;
-    io->offloaded = false;
+    io->offloaded = io->elsewhere = false;
+    io->advance = advance;
     PyObject_GC_Track((PyObject *)io);
     return io;
 }

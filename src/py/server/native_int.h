@@ -129,6 +129,8 @@ typedef struct ta_asgi_io {
     PyObject *message;     /* owned: of send, until it was taken */
     PyObject *job;         /* owned: a piece that is compressed in a thread, or NULL */
     bool offloaded;        /* its thread was asked for */
+    bool elsewhere;        /* another thread awaits it: the connection's own runs it */
+    ta_outcome (*advance)(ta_coroutine *, PyObject *); /* on the connection's thread */
 } ta_asgi_io;
 
 /* New; keeps a reference to message, which may be NULL. */
