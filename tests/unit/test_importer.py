@@ -66,6 +66,16 @@ def test_names_that_say_nothing(name, tmp_path):
         locate(name, str(tmp_path))
 
 
+def test_more_than_one_colon(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ok.py").write_text("")
+    for name in ("ok.py:app:x", "ok:app:x", "ok.py:app:", ":ok:app"):
+        with pytest.raises(AppError, match="more than one colon|does not name"):
+            locate(name)
+    with pytest.raises(AppError, match=r"'ok.py:app:x' has more than one colon"):
+        locate("ok.py:app:x")
+
+
 def test_usual_files_in_their_order(tmp_path):
     base = str(tmp_path)
     with pytest.raises(AppError, match=r"none of the usual files \(main\.py, app\.py"):

@@ -77,6 +77,11 @@ def locate(name: str | None, app_dir: str | None = None) -> Location:
         target, attribute = name, ""
     if not target or (separator and not attribute):
         raise AppError(f"{name!r} does not name an application. Write 'package.module:attribute'.")
+    if ":" in target:
+        raise AppError(
+            f"{name!r} has more than one colon. Write 'package.module:attribute'; "
+            "an attribute of an attribute follows behind a dot."
+        )
     if _looks_like_path(target, base):
         return _locate_path(base / target, attribute or None)
     return Location(target, attribute or None, base)
