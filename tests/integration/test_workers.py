@@ -78,6 +78,16 @@ def test_rolling_reload_loses_nothing(two):
     assert not two.pids(2) & before
 
 
+def test_every_worker_is_replaced_however_often_it_is_asked_for(two):
+    before = two.pids(2)
+    for times in range(1, 5):  # whenever a successor starts, it is asked for once more
+        two.send(signal.SIGHUP)
+        until(lambda times=times: two.log.count(" is to replace ") >= times, "a successor")
+    until(lambda: all(gone(pid) for pid in before), "the old workers' end")
+    until(lambda: two.log.count(" is to replace ") >= 5, "the last round")
+    assert not two.pids(2) & before
+
+
 def test_rolling_reload_keeps_old_workers_when_the_new_code_is_broken(two, folder):
     before = two.pids(2)
     (folder / "main.py").write_text("raise RuntimeError('broken')\n")

@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -65,6 +64,8 @@ class _Place:
 
     def __init__(self, number: int) -> None:
         self.number = number
+        # The round (see Supervisor) in which the last process here was started.
+        self.round = 0
         self.worker: Process | None = None
         self.successor: Process | None = None
         self.pause = 0.0
@@ -102,8 +103,9 @@ class Supervisor:
         self._leaving: dict[Process, float] = {}
         self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before
         self._last_at = 0.0
-        self._rolling: deque[_Place] = deque()
-        self._rolling_anew = False  # asked for again while a successor was starting
+        # Each SIGHUP begins a round. Places of the longest past round come first, so that all are
+        # replaced even if another SIGHUP comes whenever a successor is ready.
+        self._round = 0
         self._replace_first = replace
         self._served = False
         self._stopping = False
@@ -152,8 +154,7 @@ class Supervisor:
             self._stop("The terminal is gone")
         elif number is signal.SIGHUP:
             log.info("SIGHUP: replacing the workers one by one")
-            self._rolling = deque(self._places)
-            self._rolling_anew = any(place.successor for place in self._places)
+            self._round += 1
         elif number is signal.SIGTTIN:
             log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
             self._add_place()
@@ -178,7 +179,6 @@ class Supervisor:
         log.info("%s: stopping the workers", why)
         self._stopping = True
         self._stopped_at = time.monotonic()
-        self._rolling.clear()
         # A worker that is still starting has the socket, but takes nobody from it: clients would
         # wait there, and be reset when it ends. So it goes before those that serve.
         everyone = [worker for worker in self._everyone() if worker not in self._leaving]
@@ -212,8 +212,6 @@ class Supervisor:
 
     def _remove_place(self, place: _Place) -> None:
         self._places.remove(place)
-        with suppress(ValueError):
-            self._rolling.remove(place)
         for worker in (place.successor, place.worker):
             if worker is not None:
                 self._dismiss(worker)
@@ -223,6 +221,7 @@ class Supervisor:
             place.worker, self._first = self._first, None
             self._served = True
             return
+        place.round = self._round
         place.worker = Process.start(self._config, self._socket, own_group=True)
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
@@ -376,17 +375,19 @@ class Supervisor:
     def _roll_on(self) -> None:
         if any(place.successor for place in self._places):
             return
-        while self._rolling:
-            place = self._rolling.popleft()
-            if place in self._places and place.worker is not None:
-                place.successor = Process.start(self._config, self._socket, own_group=True)
-                log.info(
-                    "Worker %d: process %d is to replace %d",
-                    place.number,
-                    place.successor.pid,
-                    place.worker.pid,
-                )
-                return
+        old = [each for each in self._places if each.worker and each.round < self._round]
+        if not old:
+            return
+        place = min(old, key=lambda each: each.round)
+        place.round = self._round
+        place.successor = Process.start(self._config, self._socket, own_group=True)
+        assert place.worker is not None
+        log.info(
+            "Worker %d: process %d is to replace %d",
+            place.number,
+            place.successor.pid,
+            place.worker.pid,
+        )
 
     def _check_successor(self, place: _Place, successor: Process, now: float) -> None:
         if successor.ready:
@@ -394,7 +395,6 @@ class Supervisor:
                 self._dismiss(place.worker)
             place.worker, place.successor = successor, None
             place.pause = 0.0
-            self._rolling_anew = False
             return
         longest = self._config.timeout_worker_start
         late = longest and now >= successor.started + longest
@@ -405,9 +405,8 @@ class Supervisor:
             "Worker %d: process %d %s; the old workers go on", place.number, successor.pid, reason
         )
         place.successor = None
-        if not self._rolling_anew:
-            self._rolling.clear()
-        self._rolling_anew = False
+        for each in self._places:  # this round is over; one that was asked for since is not
+            each.round = max(each.round, place.round)
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
 
