@@ -62,6 +62,9 @@ def test_what_holds_the_loop(loop, where, caplog):
     assert f"{__file__}, line " in first
     assert "in holds: release.wait(60)" in first
     assert any("in holds" in each for each in stack)
+    assert not any("server_kit" in each or "in run_" in each for each in stack)  # below the loop
+    if where != "middleware":
+        assert stack[0].endswith("in index" if where == "handler" else "in holds")
     assert all(r.levelno == logging.WARNING for r in caplog.records if "loop has been" in r.msg)
 
 
@@ -76,7 +79,7 @@ class Loop:
 
 
 def looked_at(watchdog, *lags):
-    one = _Watched(Loop(*lags), threading.get_ident(), None)
+    one = _Watched(Loop(*lags), threading.get_ident(), frozenset(), hosted=True)
     return [watchdog._look_at(one) for _ in lags]
 
 
@@ -110,7 +113,7 @@ def test_a_loop_that_only_waits_is_not_asked():
     thread.start()
     assert waiting.wait(60)
     idle = frozenset({threading.Event.wait.__code__, threading.Condition.wait.__code__})
-    one = _Watched(Loop(), thread.ident, idle)
+    one = _Watched(Loop(), thread.ident, idle, hosted=False)
     wait_for(lambda: one.look() == 0.0, 60)  # Loop() has no answers
     over.set()
     thread.join(60)

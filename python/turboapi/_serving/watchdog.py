@@ -50,11 +50,15 @@ _LIBRARIES = tuple(
 class _Watched:
     """A loop, and what is known of it."""
 
-    def __init__(self, selector: Answers, thread: int, idle: frozenset[CodeType] | None) -> None:
+    def __init__(
+        self, selector: Answers, thread: int, runners: frozenset[CodeType], *, hosted: bool
+    ) -> None:
         self.selector = selector
         self.thread = thread
+        # What runs the loop, and whatever called that.
+        self.runners = runners
         # What the thread is at while the loop waits, where only that tells: uvloop.
-        self.idle = idle
+        self.idle = None if hosted else runners
         self.lag = 0.0
         self.held = False
         self.told: str | None = None
@@ -92,7 +96,7 @@ class Watchdog:
         frame = sys._getframe()
         loop = asyncio.get_running_loop()
         hosted = getattr(loop, "_selector", None) is selector
-        one = _Watched(selector, threading.get_ident(), None if hosted else _below(frame))
+        one = _Watched(selector, threading.get_ident(), _below(frame), hosted=hosted)
         with self._lock:
             self._loops.append(one)
             if self._stop is None:
@@ -156,7 +160,7 @@ class Watchdog:
 
     def _tell(self, one: _Watched, lag: float) -> str | None:
         """Return the place, if it was told."""
-        stack = _stack(sys._current_frames().get(one.thread))
+        stack = _stack(sys._current_frames().get(one.thread), one.runners)
         place = _place(stack)
         now = time.monotonic()
         again, skipped = self._lines.get(place, (0.0, 0))
@@ -190,9 +194,11 @@ def _below(frame: FrameType | None) -> frozenset[CodeType]:
     return frozenset(codes)
 
 
-def _stack(frame: FrameType | None) -> traceback.StackSummary:
-    """From the first frame that is not the loop's own to the innermost."""
+def _stack(frame: FrameType | None, runners: frozenset[CodeType]) -> traceback.StackSummary:
+    """From the first frame of the application that the loop has called to the innermost."""
     frames = list(traceback.walk_stack(frame))[::-1] if frame is not None else []
+    while frames and frames[0][0].f_code in runners:
+        del frames[0]
     lines = traceback.StackSummary.extract(iter(frames))
     first = 0
     for number, each in enumerate(lines):
