@@ -33,9 +33,10 @@ static unsigned flag_of(ta_str name, ta_str value)
     case 6:
         return ta_str_eq(name, TA_STR("server")) ? TA_RESP_HAS_SERVER : 0;
     case 10:
-        return ta_str_eq(name, TA_STR("connection")) && ta_list_has(value, TA_STR("close"))
-                   ? TA_RESP_CLOSE
-                   : 0;
+        if (!ta_str_eq(name, TA_STR("connection")))
+            return 0;
+        return (ta_list_has(value, TA_STR("close")) ? TA_RESP_CLOSE : 0U) |
+               (ta_list_has(value, TA_STR("keep-alive")) ? TA_RESP_KEEP : 0U);
     default:
         return 0;
     }
@@ -59,10 +60,10 @@ int ta_fields_add(ta_fields *f, ta_str name, ta_str value)
 {
     int64_t length = f->length;
     if (name.len == 14 && ta_str_ieq(name, TA_STR("content-length"))) {
+        if (!ta_length_of(value, &length) || (f->length >= 0 && f->length != length))
+            return TA_EINVAL;
         if (f->length >= 0)
             return TA_OK; /* one is enough; two would be refused by the peer */
-        if (!ta_length_of(value, &length))
-            return TA_EINVAL;
     }
     size_t at = f->text.len, size = name.len + value.len + 4;
     if (size > UINT32_MAX - at)

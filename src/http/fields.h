@@ -20,7 +20,8 @@ typedef struct ta_field {
 enum {
     TA_RESP_HAS_DATE = 1,   /* the fields have a date: ours is left out */
     TA_RESP_HAS_SERVER = 2, /* the fields have a server: ours is left out */
-    TA_RESP_CLOSE = 4       /* the fields have connection: close */
+    TA_RESP_CLOSE = 4,      /* the fields have connection: close */
+    TA_RESP_KEEP = 8        /* the fields have connection: keep-alive */
 };
 
 /* Borrowed for the call that it is given to.  Names are lower case; names and values are well
@@ -75,9 +76,9 @@ void ta_fields_clear(ta_fields *f); /* keeps the memory */
 void ta_fields_free(ta_fields *f);  /* and back to the initial state */
 
 /*
- * Appends a field; the name may have any case.  A second content-length is left out.  TA_OK;
- * TA_ENOMEM; TA_EINVAL: a content-length that is no number, or more text than 4 GiB.  On failure
- * the fields are as before.
+ * Appends a field; the name may have any case.  A second content-length that says the same is left
+ * out.  TA_OK; TA_ENOMEM; TA_EINVAL: a content-length that is no number or contradicts another, or
+ * more text than 4 GiB.  On failure the fields are as before.
  */
 TA_MUST_CHECK int ta_fields_add(ta_fields *f, ta_str name, ta_str value);
 /* A content-length. */

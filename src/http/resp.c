@@ -80,6 +80,36 @@ static inline char *put(char *out, const char *text, size_t n)
 
 #define PUT(out, literal) put((out), (literal), sizeof(literal) - 1)
 
+/* A field "connection" without its option keep-alive; nothing if it has no other. */
+static char *put_other_options(char *out, ta_str list)
+{
+    char *begin = out;
+    for (ta_str option; ta_list_next(&list, &option);) {
+        if (ta_str_ieq(option, TA_STR("keep-alive")))
+            continue;
+        out =
+            out == begin ? PUT(out, "connection: ") : PUT(out, ","); /* never longer than it was */
+        out = put(out, option.ptr, option.len);
+    }
+    return out == begin ? out : PUT(out, "\r\n");
+}
+
+/* The fields of a response that ends its connection: an application that asks to keep it is not
+ * repeated, since close and keep-alive together leave the client to guess (RFC 9112 section 9.3).
+ */
+static char *put_fields_without_keep(char *out, const ta_response_head *head)
+{
+    for (uint32_t i = 0; i < head->nfields; i++) {
+        const ta_field *field = &head->fields[i];
+        if (ta_str_eq(ta_field_name(head->text, field), TA_STR("connection")))
+            out = put_other_options(out, ta_field_value(head->text, field));
+        else
+            out = put(out, head->text.ptr + field->at,
+                      field->value + field->value_len + 2 - field->at);
+    }
+    return out;
+}
+
 char *ta_resp_wire_write(char *out, const ta_resp_wire *wire)
 {
     const ta_response_head *head = wire->head;
@@ -106,7 +136,10 @@ char *ta_resp_wire_write(char *out, const ta_resp_wire *wire)
         out = ta_resp_put_uint(out, wire->length);
         out = PUT(out, "\r\n");
     }
-    if (head->text.len)
+    if (TA_UNLIKELY(head->flags & TA_RESP_KEEP) &&
+        (wire->connection == TA_CONN_CLOSE || head->flags & TA_RESP_CLOSE))
+        out = put_fields_without_keep(out, head);
+    else if (head->text.len)
         out = put(out, head->text.ptr, head->text.len);
     if (wire->framing == TA_FRAME_CHUNKED)
         out = PUT(out, "transfer-encoding: chunked\r\n");

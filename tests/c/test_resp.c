@@ -48,6 +48,28 @@ TA_TEST(heads)
               "HTTP/1.1 999 \r\ncontent-length: 18446744073709551615\r\n\r\n");
 }
 
+TA_TEST(closing_drops_keep_alive)
+{
+    char out[512];
+    ta_fields fields;
+    ta_fields_init(&fields);
+    CHECK_INT(ta_fields_add(&fields, TA_STR("connection"), TA_STR("a,keep-alive,b , c")), ==,
+              TA_OK);
+    CHECK_INT(ta_fields_add(&fields, TA_STR("x"), TA_STR("y")), ==, TA_OK);
+    CHECK_INT(ta_fields_add(&fields, TA_STR("connection"), TA_STR("Keep-Alive")), ==, TA_OK);
+    ta_response_head head = ta_fields_head(&fields);
+    CHECK_INT(head.flags, ==, TA_RESP_KEEP);
+    head.status = 200;
+    ta_resp_wire wire = {.head = &head, .connection = TA_CONN_CLOSE};
+    CHECK_STR(write_head(out, sizeof out, &wire),
+              "HTTP/1.1 200 OK\r\nconnection: a,b,c\r\nx: y\r\nconnection: close\r\n\r\n");
+    wire.connection = TA_CONN_DEFAULT;
+    CHECK_STR(write_head(out, sizeof out, &wire),
+              "HTTP/1.1 200 OK\r\nconnection: a,keep-alive,b , c\r\nx: y\r\n"
+              "connection: Keep-Alive\r\n\r\n");
+    ta_fields_free(&fields);
+}
+
 TA_TEST(stamp)
 {
     ta_resp_stamp stamp;

@@ -135,6 +135,8 @@ def test_framing_is_the_servers(make, coding):
         (200, [("x-a", "a\0b")], "Invalid HTTP header value"),
         (200, [("x a", "b")], "Invalid HTTP header name"),
         (200, [("content-length", "+5")], "Invalid HTTP header value"),
+        (200, [LENGTH, ("content-length", "6")], "Conflicting Content-Length headers: 5 and 6"),
+        (200, [LENGTH, ("content-length", "x")], "Invalid HTTP header value"),
         (100, [], None),
         (103, [], None),
         (101, [], None),
@@ -169,3 +171,52 @@ def test_a_status_set_on_the_injected_response(status, head, body):
         return {"a": 1}
 
     assert answers(app, "turboapi") == both(head + b"content-type: application/json\r\n", body)
+
+
+@pytest.mark.parametrize("make", [asgi, whole, plain, streamed])
+def test_a_body_shorter_than_its_content_length_is_sent_as_far_as_it_goes(make, caplog):
+    """What comes next on the connection would count as its rest, so that nothing may."""
+    answer = answers(*make(200, [("content-length", "9")], b"he", b"llo"))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\ncontent-length: 9")
+    assert body == b"hello"
+    errors = [r for r in caplog.records if r.levelname == "ERROR"]
+    texts = "".join(f"{record.getMessage()} {record.exc_info}" for record in errors)
+    assert "shorter than" in texts
+
+
+@pytest.mark.parametrize("make", [asgi, whole, plain, streamed])
+@pytest.mark.parametrize(
+    ("version", "asks", "given", "said"),
+    [
+        ("1.0", None, ["keep-alive"], ["close"]),
+        ("1.0", "keep-alive", ["keep-alive"], ["keep-alive"]),
+        ("1.0", "keep-alive", ["x-a"], ["x-a", "keep-alive"]),
+        ("1.1", "close", ["Keep-Alive"], ["close"]),
+        ("1.1", "close", ["x-a,keep-alive, x-b"], ["x-a,x-b", "close"]),
+        ("1.1", "close", ["keep-alive", "x-a"], ["x-a", "close"]),
+        ("1.1", "close", ["close, keep-alive"], ["close"]),
+        ("1.1", None, ["close", "keep-alive"], ["close"]),
+        ("1.1", None, ["keep-alive"], ["keep-alive"]),
+    ],
+)
+def test_a_connection_is_kept_or_closed_but_not_both(make, version, asks, given, said):
+    """RFC 9112 9.3; h11, which uvicorn uses, takes the option out too."""
+    app, interface = make(200, [LENGTH, *(("connection", each) for each in given)], b"hello")
+    option = f"connection: {asks}\r\n" if asks else ""
+    request = f"GET / HTTP/{version}\r\nhost: x\r\n{option}\r\n".encode()
+    with running(app, interface=interface) as server, server.connect(30) as sock:
+        sock.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\nhello"):
+            piece = sock.recv(1000)
+            assert piece
+            answer += piece
+        fields = [line.partition(b": ") for line in answer.lower().split(b"\r\n")]
+        assert [v.decode() for name, _, v in fields if name == b"connection"] == said
+        sock.sendall(request)  # a connection that is to end answers no more
+        try:
+            again = sock.recv(1000)
+        except ConnectionError:
+            again = b""
+        assert bool(again) == ("close" not in said)

@@ -36,7 +36,9 @@ static ta_resp_connection connection_field(const h1_req *rq, unsigned flags)
 {
     if (!rq->conn->keep)
         return flags & TA_RESP_CLOSE ? TA_CONN_DEFAULT : TA_CONN_CLOSE;
-    return rq->req.version == TA_HTTP_1_0 ? TA_CONN_KEEP_ALIVE : TA_CONN_DEFAULT;
+    if (rq->req.version != TA_HTTP_1_0 || flags & TA_RESP_KEEP)
+        return TA_CONN_DEFAULT;
+    return TA_CONN_KEEP_ALIVE;
 }
 
 /* Head and body in one piece of the output. */

@@ -131,23 +131,27 @@ int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *he
     return 0;
 }
 
-/* Checks a piece of the body against the content-length.  -1 with RuntimeError. */
-static int count_body(ta_native_exchange *native, size_t len, bool more)
+/* A piece of the body against the content-length. */
+typedef enum fit { FIT_WELL, FIT_TOO_LONG, FIT_TOO_SHORT } fit;
+
+static fit count_body(ta_native_exchange *native, size_t len, bool more)
 {
     const ta_fields *head = &native->out.head;
     if (head->length < 0 || native->base.method_id == TA_METHOD_HEAD ||
         !ta_status_has_content(head->status))
-        return 0;
+        return FIT_WELL;
     native->out.sent += (int64_t)len;
-    if (native->out.sent > head->length) {
-        PyErr_SetString(PyExc_RuntimeError, "Response content longer than Content-Length");
-        return -1;
-    }
-    if (!more && native->out.sent != head->length) {
-        PyErr_SetString(PyExc_RuntimeError, "Response content shorter than Content-Length");
-        return -1;
-    }
-    return 0;
+    if (native->out.sent > head->length)
+        return FIT_TOO_LONG;
+    return more || native->out.sent == head->length ? FIT_WELL : FIT_TOO_SHORT;
+}
+
+static ta_outcome does_not_fit(fit how)
+{
+    PyErr_SetString(PyExc_RuntimeError, how == FIT_TOO_LONG
+                                            ? "Response content longer than Content-Length"
+                                            : "Response content shorter than Content-Length");
+    return TA_FAILED;
 }
 
 /* After the last byte: nobody waits for room any more. */
@@ -166,9 +170,10 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
     ta_str data = piece->data;
     ta_lender lender;
     TA_ASSERT(native->req != NULL && native->out.packing != TA_PACK_HELD);
-    if (count_body(native, data.len, more) < 0)
-        return TA_FAILED;
-    if (!more && native->out.state == TA_RESPONSE_READY) {
+    fit how = count_body(native, data.len, more);
+    if (TA_UNLIKELY(how == FIT_TOO_LONG))
+        return does_not_fit(how);
+    if (!more && how == FIT_WELL && native->out.state == TA_RESPONSE_READY) {
         ta_loop_undefer(native->base.ls->loop, &native->later);
         ta_native_exchange_move(native, TA_RESPONSE_STREAM);
         ta_response_head head = head_of(native);
@@ -179,6 +184,8 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
         rc = begin_stream(native);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
         rc = ta_resp_data_lent(native->req, data, ta_piece_lender(piece, &lender));
+    if (TA_UNLIKELY(how == FIT_TOO_SHORT)) /* what there is was sent; the rest never comes */
+        return does_not_fit(how);
     if (!more) {
         int ended = ta_resp_end(native->req);
         return completed(native, result_of(native, rc == TA_OK ? ended : rc));
@@ -212,8 +219,11 @@ ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size)
             goto error;
         head_ready(native);
     }
-    if (count_body(native, (size_t)size, false) < 0)
+    fit how = count_body(native, (size_t)size, false);
+    if (how != FIT_WELL) {
+        (void)does_not_fit(how);
         goto error;
+    }
     bool ready = native->out.state == TA_RESPONSE_READY;
     if (ready && native->out.head.length < 0 &&
         ta_fields_add_length(&native->out.head, (uint64_t)size) != TA_OK) {

@@ -56,12 +56,18 @@ static int add_field(ta_fields *head, ta_str name, ta_str value)
                         "Transfer codings of a response other than chunked are not supported.");
         return -1;
     }
+    int64_t length = head->length, other;
     int rc = ta_fields_add(head, name, value);
+    if (rc == TA_OK)
+        return 0;
     if (rc == TA_ENOMEM)
         PyErr_NoMemory();
-    else if (rc != TA_OK)
+    else if (length >= 0 && ta_length_of(value, &other))
+        PyErr_Format(PyExc_RuntimeError, "Conflicting Content-Length headers: %lld and %lld.",
+                     (long long)length, (long long)other);
+    else
         PyErr_SetString(PyExc_RuntimeError, "Invalid HTTP header value.");
-    return rc == TA_OK ? 0 : -1;
+    return -1;
 }
 
 static int add_pair(ta_fields *head, PyObject *pair)
