@@ -107,6 +107,12 @@ class App:
     def invalidate(self) -> None: ...
 
 @final
+class StaticFiles:
+    def __new__(
+        cls, app: object, directories: list[Any], guards: tuple[tuple[Any, str, Any], ...]
+    ) -> Self: ...
+
+@final
 class Handle(AbstractHandle):
     def __new__(
         cls,

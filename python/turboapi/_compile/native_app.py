@@ -23,7 +23,7 @@ from turboapi import _core, exception_handlers
 from turboapi._own import is_own
 from turboapi._untouched import is_from
 from turboapi.middleware._filters import are_known, filters_of
-from turboapi.routing import _dispatch, _route
+from turboapi.routing import _dispatch, _files, _route
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
 
@@ -226,12 +226,19 @@ class _Way:
         """Return the table's, with applications in the place of mounts that run directly, too."""
         entries = list(table.entries)
         for index, (entry, place) in enumerate(zip(entries, table.targets, strict=True)):
-            app = self._mounted(place)
-            if app is not None:
-                way = _Way((*self.apps, app), filters, self.watch, self.adapt, None)
-                if (made := way.make()) is not None:
-                    entries[index] = (*entry[:3], made, *entry[4:])
+            made = self._target(place, filters)
+            if made is not None:
+                entries[index] = (*entry[:3], made, *entry[4:])
         return table.router if entries == table.entries else _core.Router(entries)
+
+    def _target(self, place: Place, filters: tuple[tuple[Any, ...], ...]) -> Any:
+        """Return what C serves in the place of a mount: an App, or static files; or None."""
+        app = self._mounted(place)
+        if app is not None:
+            return _Way((*self.apps, app), filters, self.watch, self.adapt, None).make()
+        if place.asked_only or place.included is not None or place.form_limits:
+            return None
+        return _files.native_static(place.route)
 
     def _mounted(self, place: Place) -> Adapted | None:
         route = place.route

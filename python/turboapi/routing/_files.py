@@ -10,15 +10,18 @@ on. (A plan's own FileResponse is handled in src/py/server/native_exchange.c, wh
 between.)
 """
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType
 from typing import Any
 
+from starlette import responses, staticfiles
 from starlette import routing as starlette_routing
 from starlette._exception_handler import wrap_app_handling_exceptions
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.responses import FileResponse
 from starlette.routing import BaseRoute, Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope, Send
@@ -55,6 +58,7 @@ _TRANSPARENT = frozenset(
 ) - {None}
 # What decides how a StaticFiles answers; the class of its responses follows from them.
 _STATIC_METHODS = ("__call__", "get_response", "file_response")
+_STATIC_ATTRIBUTES = vars(StaticFiles()).keys()
 
 
 _kind: Callable[[Any], Any] = type  # for type checkers, which narrow too much
@@ -90,6 +94,47 @@ def is_static(route: BaseRoute) -> bool:
         getattr(cls, name) is getattr(StaticFiles, name) and name not in vars(mounted)
         for name in _STATIC_METHODS
     )
+
+
+def _guards() -> tuple[tuple[Any, str, Any], ...]:
+    """Return what C stands in for, which somebody may replace: (owner, name, value)."""
+    owners: dict[Any, tuple[str, ...]] = {
+        StaticFiles: (
+            *_STATIC_METHODS,
+            "get_path",
+            "lookup_path",
+            "is_not_modified",
+            "check_config",
+        ),
+        FileResponse: ("__init__", "__call__", "init_headers", "set_stat_headers", "charset"),
+        staticfiles: ("FileResponse", "NotModifiedResponse", "get_route_path"),
+        responses: ("guess_type", "formatdate"),
+    }
+    return tuple(
+        (owner, name, getattr(owner, name)) for owner, names in owners.items() for name in names
+    )
+
+
+_GUARDS = _guards()
+
+
+def native_static(route: BaseRoute) -> Any:
+    """Return a `_core.StaticFiles` for a mount of Starlette's `StaticFiles`, or None."""
+    if not isinstance(route, Mount):
+        return None
+    mounted: Any = route.app
+    if (
+        _kind(mounted) is not StaticFiles
+        or vars(mounted).keys() != _STATIC_ATTRIBUTES
+        or type(mounted.all_directories) is not list
+        or sys.getfilesystemencoding() != "utf-8"
+    ):
+        return None
+    try:
+        guards = (*_GUARDS, (mounted, "all_directories", mounted.all_directories))
+        return _core.StaticFiles(mounted, mounted.all_directories, guards)
+    except (TypeError, ValueError):  # a directory that is no path
+        return None
 
 
 def with_pathsend(scope: Scope, send: Send) -> Scope:

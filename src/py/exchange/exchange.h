@@ -74,6 +74,11 @@ typedef struct ta_exchange_ops {
     ta_outcome (*respond)(ta_exchange *x, const ta_response_head *head, PyObject *raw_headers,
                           const ta_piece *body, PyObject **awaitable);
     /*
+     * Sends a response that is a file at once.  1: sent, and its background tasks have not run; 0:
+     * it is no such file, or has to be sent in another way; -1: exception.  The member may be NULL.
+     */
+    int (*send_file)(ta_exchange *x, PyObject *response);
+    /*
      * Returns a new awaitable that sends a response (a stream, a file) in a way of this door's own
      * and runs its background tasks; or NULL: the response must be called (an exception may be
      * set).  The member may be NULL.

@@ -188,12 +188,31 @@ done:
     return rc;
 }
 
+/* Lets the exchange send a file.  1, 0 (another way), -1. */
+static int send_file(ta_plan_run *run, PyObject *response, ta_plan_run_state *next)
+{
+    int rc = run->x->ops->send_file(run->x, response);
+    if (rc <= 0)
+        return rc;
+    PyObject *background = PyObject_GetAttr(response, run->plan->st->names.background);
+    if (background == NULL)
+        return -1;
+    if (Py_IsNone(background))
+        Py_DECREF(background);
+    else
+        Py_XSETREF(run->own_background, background);
+    *next = ST_SENT;
+    return 1;
+}
+
 /* Sends any Response (steals). */
 static ta_plan_run_state send_response(ta_plan_run *run, PyObject *response)
 {
     ta_exchange *exchange = run->x;
     ta_plan_run_state next = ST_FAILED;
     int rc = is_response(run, response) ? send_parts(run, response, &next) : 0;
+    if (rc == 0 && exchange->ops->send_file != NULL)
+        rc = send_file(run, response, &next);
     if (rc != 0) {
         Py_DECREF(response);
         return rc < 0 ? ST_FAILED : next;

@@ -33,6 +33,7 @@ static const ta_exchange_ops native_ops = {
     .path_params = ta_scope_path_params,
     .body = ta_request_body_get,
     .respond = ta_response_send,
+    .send_file = ta_file_response_send,
     .deliver = native_deliver,
     .flush = native_flush,
 };

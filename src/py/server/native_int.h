@@ -10,18 +10,22 @@
  *   response.c    its response, on the way to the protocol response_head.c  header fields of a
  *   response, from Python objects to lines filters.c     what middleware that runs natively does to
  *   it streaming_response.c  a StreamingResponse without receive() and send() send_file.c   files
- *   as bodies asgi_io.c     the callables receive and send asgi_receive.c, asgi_send.c  what calls
- *   of them do websocket.c   the same for WebSockets waiters.c     those who wait for input, or for
- *   room access_log.c  a line for each response test_observer.c  what a test client in the same
- *   process learns besides the response
+ *   as bodies file_reply.c, file_response.c, static_files.c  the same in C asgi_io.c     the
+ * callables receive and send asgi_receive.c, asgi_send.c  what calls of them do websocket.c   the
+ * same for WebSockets waiters.c     those who wait for input, or for room access_log.c  a line for
+ * each response test_observer.c  what a test client in the same process learns besides the response
  */
 #ifndef TA_PY_SERVER_NATIVE_INT_H
 #define TA_PY_SERVER_NATIVE_INT_H
 
+#include "base/md5.h"
+#include "http/date.h"
+#include "http/file.h"
 #include "http/ws/handshake.h"
 #include "py/loop/loop_state.h"
 #include "py/server/native_exchange.h"
 #include "py/support/coroutine.h"
+#include "json/num.h"
 
 /* -- dispatch.c -------------------------------------------------------------------------------- */
 
@@ -87,8 +91,10 @@ int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *he
 ta_outcome ta_response_piece(ta_native_exchange *native, ta_piece piece, bool more, PyObject **job);
 /* The job has run: sends what it made.  TA_WAITS: taken, but wait for room. */
 ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job);
-/* The regular file `fd` (taken over) of `size` bytes is the whole body.  As ta_response_piece. */
-ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size);
+/* The same with a head as data.  0, or -1 with an exception. */
+int ta_response_begin_head(ta_native_exchange *native, const ta_response_head *head);
+/* `size` bytes of the regular file `fd` (taken over) are the whole body.  As ta_response_piece. */
+ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t start, int64_t size);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_response_plain(ta_native_exchange *native, int status, const char *text);
 /* Sends what there is and ends the connection, since the application has left its response
@@ -108,6 +114,60 @@ bool ta_send_file_is(ta_state *st, PyObject *response);
  * call returned, or NULL with an exception.
  */
 PyObject *ta_send_file_call(ta_native_exchange *native, PyObject *response);
+
+/* -- file_reply.c ------------------------------------------------------------------------------ */
+
+/* Last-Modified and ETag of a file. */
+typedef struct ta_file_stamp {
+    char modified[TA_DATE_LEN];
+    char etag[TA_MD5_HEX + 2];
+} ta_file_stamp;
+
+/* What is sent of a file: all of it, or a part because the request wants that. */
+typedef struct ta_file_range {
+    int64_t start, length;
+    bool partial;
+} ta_file_range;
+
+typedef enum ta_file_sent {
+    TA_FILE_SENT,
+    TA_FILE_SENT_NOT,   /* the file has changed meanwhile: nothing was sent */
+    TA_FILE_SENT_FAILED /* with an exception */
+} ta_file_sent;
+
+enum { TA_FILE_RANGE_TEXT = 6 + 3 * TA_JSON_INT_MAX + 2 };
+
+void ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp);
+/* Adds the content-type for a name.  False: Python has to find it; no exception is set. */
+TA_MUST_CHECK bool ta_file_reply_add_type(ta_state *st, ta_str name, ta_fields *fields);
+/* Which part of a file of `size` bytes a response with that status has.  False: several, or none
+ * that there is. */
+TA_MUST_CHECK bool ta_file_reply_range(const ta_exchange *x, int status, int64_t size,
+                                       ta_str modified, ta_str etag, ta_file_range *out);
+/* Writes the value of its Content-Range, TA_FILE_RANGE_TEXT bytes at most; returns the length. */
+size_t ta_file_reply_range_text(char *out, const ta_file_range *range, int64_t size);
+/* Sends a part of the file `fd` (taken over) behind the head, which has its content-length. */
+ta_file_sent ta_file_reply_send(ta_native_exchange *native, const ta_response_head *head, int fd,
+                                const ta_file_range *range);
+
+/* -- file_response.c --------------------------------------------------------------------------- */
+
+/* ta_exchange_ops.send_file. */
+int ta_file_response_send(ta_exchange *base, PyObject *response);
+
+/* -- static_files.c ---------------------------------------------------------------------------- */
+
+typedef enum ta_static_found {
+    TA_STATIC_SENT,
+    TA_STATIC_FAILED, /* with an exception */
+    TA_STATIC_ABSENT, /* HTTPException(404) */
+    TA_STATIC_METHOD, /* HTTPException(405, headers={"Allow": "GET, HEAD"}) */
+    TA_STATIC_ASK     /* Python has to */
+} ta_static_found;
+
+bool ta_static_files_check(ta_state *st, PyObject *obj);
+/* Serves the file at `path` (below the mount) from a _core.StaticFiles. */
+ta_static_found ta_static_files_run(ta_native_exchange *native, PyObject *files, ta_str path);
 
 /* -- streaming_response.c ---------------------------------------------------------------------- */
 

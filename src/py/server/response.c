@@ -89,6 +89,18 @@ static void head_ready(ta_native_exchange *x)
     ta_response_started(x, x->out.head.status);
 }
 
+/* The head has its fields, or an exception is set.  As make_head. */
+static ta_outcome filter_head(ta_native_exchange *native, bool added)
+{
+    ta_outcome outcome = added ? TA_DONE : TA_FAILED;
+    ta_response_head_suit(&native->out.head);
+    if (added && native->out.filters != NULL)
+        outcome = ta_filters_start(native, native->out.head.status);
+    if (outcome == TA_FAILED)
+        ta_fields_clear(&native->out.head);
+    return outcome;
+}
+
 /* Gathers the head.  TA_DONE: it may go out; TA_WAITS: the filters hold it. */
 static ta_outcome make_head(ta_native_exchange *native, PyObject *status, PyObject *headers)
 {
@@ -101,18 +113,12 @@ static ta_outcome make_head(ta_native_exchange *native, PyObject *status, PyObje
     }
     native->out.head.status = (int)code;
     bool added = headers == NULL || ta_response_head_add(&native->out.head, headers) == 0;
-    ta_outcome outcome = added ? TA_DONE : TA_FAILED;
-    ta_response_head_suit(&native->out.head);
-    if (added && native->out.filters != NULL)
-        outcome = ta_filters_start(native, (int)code);
-    if (outcome == TA_FAILED)
-        ta_fields_clear(&native->out.head);
-    return outcome;
+    return filter_head(native, added);
 }
 
-int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *headers)
+/* After the head has been gathered. */
+static int begin(ta_native_exchange *native, ta_outcome outcome)
 {
-    ta_outcome outcome = make_head(native, status, headers);
     if (outcome == TA_FAILED)
         return -1;
     if (native->req != NULL && native->req->body_eof)
@@ -129,6 +135,20 @@ int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *he
     else
         ta_native_exchange_move(native, TA_RESPONSE_HELD);
     return 0;
+}
+
+int ta_response_begin(ta_native_exchange *native, PyObject *status, PyObject *headers)
+{
+    return begin(native, make_head(native, status, headers));
+}
+
+int ta_response_begin_head(ta_native_exchange *native, const ta_response_head *head)
+{
+    native->out.head.status = head->status;
+    bool added = ta_fields_copy(&native->out.head, head) == TA_OK;
+    if (!added)
+        PyErr_NoMemory();
+    return begin(native, filter_head(native, added));
 }
 
 /* A piece of the body against the content-length. */
@@ -212,7 +232,7 @@ ta_outcome ta_response_piece(ta_native_exchange *x, ta_piece piece, bool more, P
     return outcome == TA_DONE ? send_filtered(x, held, &piece, more) : outcome;
 }
 
-ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size)
+ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t start, int64_t size)
 {
     if (native->out.packing == TA_PACK_HELD) {
         if (ta_filters_release(native) < 0)
@@ -234,7 +254,7 @@ ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t size)
     native->out.file = fd; /* until on_close */
     int rc = ready ? begin_stream(native) : TA_OK;
     if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && native->base.method_id != TA_METHOD_HEAD)
-        rc = ta_resp_file(native->req, fd, 0, size);
+        rc = ta_resp_file(native->req, fd, start, size);
     int ended = ta_resp_end(native->req);
     return completed(native, result_of(native, rc == TA_OK ? ended : rc));
 error:

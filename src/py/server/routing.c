@@ -82,17 +82,24 @@ static ta_route_found find(const way *w, ta_str path, ta_match *out)
     }
 }
 
+/* What is below the mount that was found, without the slash before it.  False: Python decides. */
+static bool is_below_mount(const way *w, ta_str *rest)
+{
+    *rest = w->match.values[w->match.nparams - 1];
+    /* A final line feed shifts what Starlette takes for the mount's part. */
+    if (rest->ptr + rest->len != w->path.ptr + w->path.len || rest->ptr == w->path.ptr ||
+        rest->ptr[-1] != '/')
+        return false;
+    /* A root_path that the path does not begin with makes Starlette lose its way. */
+    return w->path.ptr == w->x->base.path.ptr + w->root.len;
+}
+
 /* Goes into the application of the mount that was found.  False: Python has to. */
 static bool enter_mount(way *w, ta_app *app)
 {
     const ta_match *m = &w->match;
-    ta_str rest = m->values[m->nparams - 1];
-    const char *end = w->path.ptr + w->path.len;
-    /* A final line feed shifts what Starlette takes for the mount's part. */
-    if (rest.ptr + rest.len != end || rest.ptr == w->path.ptr || rest.ptr[-1] != '/')
-        return false;
-    /* A root_path that the path does not begin with makes Starlette lose its way. */
-    if (w->path.ptr != w->x->base.path.ptr + w->root.len)
+    ta_str rest;
+    if (!is_below_mount(w, &rest))
         return false;
     if (m->nparams > 1) {
         PyObject *params = ta_router_path_params(w->app->router, m);
@@ -137,14 +144,10 @@ static ta_outcome answer_with(ta_native_exchange *x, const way *w, ta_fields *fi
     return outcome;
 }
 
-static bool refuse_method(ta_native_exchange *native, const way *w, PyObject **awaitable,
-                          ta_outcome *outcome)
+static bool answer_not_allowed(ta_native_exchange *native, const way *w, ta_str allow,
+                               PyObject **awaitable, ta_outcome *outcome)
 {
-    ta_str allow;
     ta_fields fields;
-    if (!w->app->not_allowed || !ta_router_allow(w->app->router, w->match.partial, &allow) ||
-        allow.len > MAX_ALLOW)
-        return false;
     ta_fields_init(&fields);
     fields.status = 405;
     if (ta_fields_add(&fields, TA_STR("allow"), allow) != TA_OK ||
@@ -156,6 +159,34 @@ static bool refuse_method(ta_native_exchange *native, const way *w, PyObject **a
     *outcome = answer_with(native, w, &fields, TA_STR(NOT_ALLOWED), awaitable);
     return true;
 }
+
+static bool refuse_method(ta_native_exchange *native, const way *w, PyObject **awaitable,
+                          ta_outcome *outcome)
+{
+    ta_str allow;
+    return w->app->not_allowed && ta_router_allow(w->app->router, w->match.partial, &allow) &&
+           allow.len <= MAX_ALLOW && answer_not_allowed(native, w, allow, awaitable, outcome);
+}
+
+static bool answer_not_found(ta_native_exchange *native, const way *w, PyObject **awaitable,
+                             ta_outcome *outcome)
+{
+    static const ta_field fields[] = {
+        TA_FIELD_FIRST("content-length", "22"),
+        TA_FIELD_AT(sizeof "content-length: 22\r\n" - 1, "content-type", "application/json"),
+    };
+    ta_response_head head = {
+        .status = 404,
+        .fields = fields,
+        .nfields = TA_COUNTOF(fields),
+        .text = TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
+        .length = sizeof NOT_FOUND - 1,
+    };
+    *outcome = answer(native, w, &head, TA_STR(NOT_FOUND), awaitable);
+    return true;
+}
+
+_Static_assert(sizeof NOT_FOUND - 1 == 22, "the content-length above");
 
 static char *put_text(char *out, ta_str text)
 {
@@ -243,6 +274,35 @@ static bool redirect_url(const ta_native_exchange *native, ta_str path, char *ur
     return true;
 }
 
+/* -- static files ----------------------------------------------------------------------------- */
+
+/* What StaticFiles of the mount that was found serves.  False: Python has to. */
+static bool run_static(ta_native_exchange *native, const way *w, PyObject *files,
+                       PyObject **awaitable, ta_outcome *outcome)
+{
+    ta_str rest;
+    if (!w->app->pathsend || !is_below_mount(w, &rest))
+        return false;
+    native->out.filters = w->app->filters;
+    switch (ta_static_files_run(native, files, ta_str_of(rest.ptr - 1, rest.len + 1))) {
+    case TA_STATIC_SENT:
+        *outcome = TA_DONE;
+        return true;
+    case TA_STATIC_FAILED:
+        *outcome = TA_FAILED;
+        return true;
+    case TA_STATIC_ABSENT:
+        return w->app->not_found && answer_not_found(native, w, awaitable, outcome);
+    case TA_STATIC_METHOD:
+        return w->app->not_allowed &&
+               answer_not_allowed(native, w, TA_STR("GET, HEAD"), awaitable, outcome);
+    case TA_STATIC_ASK:
+        break;
+    }
+    native->out.filters = NULL; /* the application has the middleware itself */
+    return false;
+}
+
 /* Whether a route wants that path, without its root_path.  1, 0; -1: Python decides. */
 static int is_wanted(const way *w, ta_str path)
 {
@@ -306,24 +366,8 @@ static bool refuse_path(ta_native_exchange *native, const way *w, PyObject **awa
         if (redirected != 0)
             return redirected > 0;
     }
-    if (!w->app->not_found)
-        return false;
-    static const ta_field fields[] = {
-        TA_FIELD_FIRST("content-length", "22"),
-        TA_FIELD_AT(sizeof "content-length: 22\r\n" - 1, "content-type", "application/json"),
-    };
-    ta_response_head head = {
-        .status = 404,
-        .fields = fields,
-        .nfields = TA_COUNTOF(fields),
-        .text = TA_STR("content-length: 22\r\ncontent-type: application/json\r\n"),
-        .length = sizeof NOT_FOUND - 1,
-    };
-    *outcome = answer(native, w, &head, TA_STR(NOT_FOUND), awaitable);
-    return true;
+    return w->app->not_found && answer_not_found(native, w, awaitable, outcome);
 }
-
-_Static_assert(sizeof NOT_FOUND - 1 == 22, "the content-length above");
 
 /* -- plans ------------------------------------------------------------------------------------ */
 
@@ -394,13 +438,16 @@ bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outc
             goto done;
         found = find(&w, w.path, &w.match);
     }
-    if (found == TA_FOUND_FULL && !ta_plan_check(native->st, target))
+    bool files = found == TA_FOUND_FULL && ta_static_files_check(native->st, target);
+    if (found == TA_FOUND_FULL && !files && !ta_plan_check(native->st, target))
         goto done;
     if (found == TA_FOUND_ASK || found == TA_FOUND_GAVE_UP)
         goto done;
     if (w.app->filters != NULL && !ta_filters_admit(w.app->filters, native))
         goto done;
-    if (TA_LIKELY(found == TA_FOUND_FULL)) {
+    if (TA_UNLIKELY(files)) {
+        taken = run_static(native, &w, target, run, outcome);
+    } else if (TA_LIKELY(found == TA_FOUND_FULL)) {
         taken = true;
         *outcome = run_plan(native, &w, target, run);
     } else if (found == TA_FOUND_PARTIAL) {

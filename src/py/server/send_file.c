@@ -42,7 +42,7 @@ ta_outcome ta_send_file_message(ta_native_exchange *x, PyObject *message)
     PyObject *path = ta_asgi_io_need_item(message, x->st->names.path);
     int fd = path ? open_regular(path, &size) : -1;
     Py_XDECREF(path);
-    return fd < 0 ? TA_FAILED : ta_response_file(x, fd, size);
+    return fd < 0 ? TA_FAILED : ta_response_file(x, fd, 0, size);
 }
 
 /* -- FileResponses of plans

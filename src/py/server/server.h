@@ -58,7 +58,8 @@ struct ta_server {
     uint64_t served;      /* requests begun */
     uint64_t active;      /* exchanges whose connection is not done with them */
     uint64_t tasks;       /* coroutines of ours that have not ended */
-    bool http_done;       /* after shutdown: no connection is left */
+    ta_file_opener files;
+    bool http_done; /* after shutdown: no connection is left */
 };
 
 /* Calls on_done when the server has shut down and nothing is left. */

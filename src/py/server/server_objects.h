@@ -16,6 +16,24 @@ typedef struct ta_native_exchange_state {
     PyObject *file_call; /* starlette.responses.FileResponse.__call__ */
 } ta_native_exchange_state;
 
+/* file_reply.c */
+typedef struct ta_file_reply_state {
+    PyObject *mimetypes;  /* the module */
+    PyObject *mime_types; /* its MimeTypes */
+    PyObject *guess_type;
+} ta_file_reply_state;
+
+/* file_response.c */
+typedef struct ta_file_response_state {
+    PyObject *type;              /* starlette.responses.FileResponse */
+    PyObject *names, *functions; /* tuples: its methods */
+} ta_file_response_state;
+
+/* static_files.c */
+typedef struct ta_static_files_state {
+    PyTypeObject *type;
+} ta_static_files_state;
+
 /* streaming_response.c */
 typedef struct ta_streamer_state {
     PyTypeObject *type;
@@ -39,6 +57,9 @@ typedef struct ta_server_types {
 
 typedef struct ta_server_objects {
     ta_native_exchange_state native_exchange;
+    ta_file_reply_state file_reply;
+    ta_file_response_state file_response;
+    ta_static_files_state static_files;
     ta_streamer_state stream;
     ta_websocket_state ws;
     ta_server_types server;
@@ -59,6 +80,9 @@ static inline ta_server_objects *ta_server_objects_of(ta_state *st)
 int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
 int ta_filters_init(PyObject *module, ta_state *st);            /* filters.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
+int ta_file_reply_init(PyObject *module, ta_state *st);         /* file_reply.c */
+int ta_file_response_init(PyObject *module, ta_state *st);      /* file_response.c */
+int ta_static_files_init(PyObject *module, ta_state *st);       /* static_files.c */
 int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.c */
 int ta_streaming_response_init(PyObject *module, ta_state *st); /* streaming_response.c */
 int ta_asgi_io_init(PyObject *module, ta_state *st);            /* asgi_io.c */

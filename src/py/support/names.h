@@ -32,6 +32,7 @@
     TA_NAME(client)                                                                                \
     TA_NAME(close)                                                                                 \
     TA_NAME(code)                                                                                  \
+    TA_NAME(config_checked)                                                                        \
     TA_NAME(context)                                                                               \
     TA_NAME(cookies)                                                                               \
     TA_NAME(cr_await)                                                                              \
@@ -43,6 +44,7 @@
     TA_NAME(dependencies)                                                                          \
     TA_NAME(dependency_overrides)                                                                  \
     TA_NAME(encode)                                                                                \
+    TA_NAME(encodings_map)                                                                         \
     TA_NAME(endpoint)                                                                              \
     TA_NAME(events)                                                                                \
     TA_NAME(extend)                                                                                \
@@ -51,10 +53,12 @@
     TA_NAME(fd)                                                                                    \
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
+    TA_NAME(follow_symlink)                                                                        \
     TA_NAME(get)                                                                                   \
     TA_NAME(get_debug)                                                                             \
     TA_NAME(get_task_factory)                                                                      \
     TA_NAME(headers)                                                                               \
+    TA_NAME(html)                                                                                  \
     TA_NAME(http)                                                                                  \
     TA_NAME(http_version)                                                                          \
     TA_NAME(https)                                                                                 \
@@ -79,15 +83,18 @@
     TA_NAME(serialization)                                                                         \
     TA_NAME(server)                                                                                \
     TA_NAME(solved)                                                                                \
+    TA_NAME(stat_result)                                                                           \
     TA_NAME(state)                                                                                 \
     TA_NAME(status)                                                                                \
     TA_NAME(status_code)                                                                           \
     TA_NAME(stream_response)                                                                       \
     TA_NAME(subprotocol)                                                                           \
     TA_NAME(subprotocols)                                                                          \
+    TA_NAME(suffix_map)                                                                            \
     TA_NAME(text)                                                                                  \
     TA_NAME(throw)                                                                                 \
     TA_NAME(type)                                                                                  \
+    TA_NAME(types_map)                                                                             \
     TA_NAME(uncancel)                                                                              \
     TA_NAME(value)                                                                                 \
     TA_NAME(websocket)                                                                             \
@@ -96,6 +103,7 @@
     TA_NAME(wss)                                                                                   \
     TA_NAME2(_body, "_body")                                                                       \
     TA_NAME2(_cancelled, "_cancelled")                                                             \
+    TA_NAME2(_db, "_db")                                                                           \
     TA_NAME2(_ready, "_ready")                                                                     \
     TA_NAME2(_run, "_run")                                                                         \
     TA_NAME2(_scheduled, "_scheduled")                                                             \
