@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 Spec = dict[str, Any]
 
+# Options of dumps that shapes know.
+_SHAPED = {"by_alias", "include", "exclude", "exclude_none", "exclude_unset"}
+
 
 class _Compiler:
     def __init__(
@@ -191,8 +194,17 @@ def _dumper(field: ModelField, options: Mapping[str, Any]) -> Callable[[Any], by
 
 
 def dump_shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | None:
-    """Return what C can dump by itself: all fields, and what pydantic takes for granted."""
-    if any(value for name, value in options.items() if name != "by_alias"):
+    """Return what C can dump by itself, and what pydantic takes for granted.
+
+    None, too, when something wraps pydantic's validator: a plugin has to see the values.
+    """
+    given = {name: value for name, value in options.items() if value not in (None, False)}
+    given["by_alias"] = options["by_alias"]
+    for name in ("include", "exclude"):
+        names = given.get(name, set[str]())
+        if not isinstance(names, (set, frozenset)) or any(type(each) is not str for each in names):
+            return None
+    schema = None if given.keys() - _SHAPED else core_schema_of(field)
+    if schema is None or bound_validator(field) is None:
         return None
-    schema = core_schema_of(field)
-    return None if schema is None else shape_of(schema, by_alias=options["by_alias"])
+    return shape_of(schema, **given)

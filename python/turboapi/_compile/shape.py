@@ -6,13 +6,18 @@ only: what it writes is what pydantic would have written; for any other value it
 pydantic decides. So a schema that is not understood here costs speed, never a result.
 """
 
-from collections.abc import Mapping
+import math
+import operator
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias, cast
 
 from turboapi import _core
+from turboapi._untouched import is_from
 
 _Schema: TypeAlias = Mapping[str, Any]
 _Node: TypeAlias = tuple[Any, ...]
+_Checks: TypeAlias = bool | tuple[float, float]
 
 _LEAVES = frozenset(
     {"str", "int", "float", "bool", "none", "any", "uuid", "date", "time", "datetime", "decimal"}
@@ -37,19 +42,71 @@ _FIELD_KEYS = frozenset(
 )
 
 
+def _limits_of_lengths() -> dict[str, Callable[[Any], tuple[bool, Any]]]:
+    return {"min_length": lambda n: (True, n), "max_length": lambda n: (False, n)}
+
+
+# What says how small or great a value is at least or at most: (whether it is the lower end, which).
+_LIMITS: dict[str, dict[str, Callable[[Any], tuple[bool, Any]]]] = {
+    "str": _limits_of_lengths(),
+    "list": _limits_of_lengths(),
+    "dict": _limits_of_lengths(),
+    "int": {
+        "ge": lambda n: (True, n),
+        "gt": lambda n: (True, n + 1),
+        "le": lambda n: (False, n),
+        "lt": lambda n: (False, n - 1),
+    },
+    "float": {
+        "ge": lambda x: (True, x),
+        "gt": lambda x: (True, math.nextafter(x, math.inf)),
+        "le": lambda x: (False, x),
+        "lt": lambda x: (False, math.nextafter(x, -math.inf)),
+    },
+}
+
+
 class _UnknownError(Exception):
     """A schema that no shape is known for."""
 
 
-def shape_of(schema: _Schema, *, by_alias: bool = True) -> _core.Shape | None:
+def shape_of(
+    schema: _Schema,
+    *,
+    by_alias: bool = True,
+    include: Iterable[str] | None = None,
+    exclude: Iterable[str] | None = None,
+    exclude_none: bool = False,
+    exclude_unset: bool = False,
+) -> _core.Shape | None:
     """Return the shape of a core schema; None when pydantic has to do the work.
 
-    by_alias: whether fields are dumped under their aliases.
+    The options are those of dumps. `include` and `exclude` hold names of fields only, and the
+    schema is then that of a model.
     """
+    compiler = _Compiler(by_alias, exclude_none, exclude_unset)
     try:
-        return _core.Shape(_Compiler(by_alias).node(schema))
+        node = compiler.node(schema)
+        if include is not None or exclude is not None:
+            node = _only(node, include, exclude)
+        return compiler.shape(node)
     except (_UnknownError, LookupError, RecursionError):
         return None
+
+
+def reads_dict(get: Any) -> bool:
+    """Return whether a `__get__` is known to give what the instance's `__dict__` has.
+
+    It is that of SQLAlchemy's columns, for values that are loaded.
+    """
+    home = sys.modules.get("sqlalchemy.orm.attributes")
+    return (
+        home is not None
+        and is_from(get, home)
+        and get.__qualname__ == "InstrumentedAttribute.__get__"
+        and {"instance_dict", "impl", "supports_population", "key"} <= {*get.__code__.co_names}
+        and isinstance(getattr(home, "instance_dict", None), operator.attrgetter)
+    )
 
 
 def shape_of_model(model: type[Any]) -> _core.Shape | None:
@@ -67,17 +124,22 @@ def shape_of_model(model: type[Any]) -> _core.Shape | None:
 
 
 class _Compiler:
-    def __init__(self, by_alias: bool) -> None:
+    def __init__(self, by_alias: bool, exclude_none: bool, exclude_unset: bool) -> None:
         self.by_alias = by_alias
+        self.exclude_none = exclude_none
+        self.exclude_unset = exclude_unset
         self.definitions: dict[str, _Schema] = {}
         self.open: set[str] = set()
+
+    def shape(self, node: _Node) -> _core.Shape:
+        return _core.Shape(node, exclude_none=self.exclude_none, exclude_unset=self.exclude_unset)
 
     def node(self, schema: _Schema) -> _Node:
         if "serialization" in schema:
             raise _UnknownError
         kind = schema["type"]
         if kind in _LEAVES:
-            return (kind, not _is_silent(schema))
+            return (kind, _checks(schema))
         if kind in _VALIDATORS:
             return _validating(self.node(schema["schema"]))
         method = getattr(self, "_" + kind.replace("-", "_"), None)
@@ -91,7 +153,7 @@ class _Compiler:
 
     def _list(self, schema: _Schema) -> _Node:
         items = schema.get("items_schema", {"type": "any"})
-        return ("list", not _is_silent(schema, "items_schema"), self.node(items))
+        return ("list", _checks(schema, "items_schema"), self.node(items))
 
     def _dict(self, schema: _Schema) -> _Node:
         values = schema.get("values_schema", {"type": "any"})
@@ -99,14 +161,16 @@ class _Compiler:
         # Of other keys nothing is said here: the encoder takes exact strings only.
         if self.node(keys)[0] not in ("str", "any"):
             raise _UnknownError
-        silent = _is_silent(keys) and _is_silent(schema, "keys_schema", "values_schema")
-        return ("dict", not silent, self.node(values))
+        checks = _checks(schema, "keys_schema", "values_schema")
+        return ("dict", checks if _is_silent(keys) else True, self.node(values))
 
     def _enum(self, schema: _Schema) -> _Node:
         members = schema["members"]
         if any(type(member.value) not in (str, int) for member in members):
             raise _UnknownError
-        return ("choice", False, tuple((member, _dumps(member.value)) for member in members))
+        strict = schema.get("strict")
+        rows = ((each, None if strict else each.value, _dumps(each.value)) for each in members)
+        return ("choice", False, tuple(rows))
 
     def _literal(self, schema: _Schema) -> _Node:
         expected = schema["expected"]
@@ -114,7 +178,9 @@ class _Compiler:
             raise _UnknownError
         if len(set(map(type, expected))) > 1 or "strict" in schema:
             raise _UnknownError  # 1 and True are equal
-        return ("choice", False, tuple((value, _dumps(value)) for value in expected))
+        plain = (str, int)
+        rows = ((each, each if type(each) in plain else None, _dumps(each)) for each in expected)
+        return ("choice", False, tuple(rows))
 
     def _default(self, schema: _Schema) -> _Node:
         return self.node(schema["schema"])
@@ -166,7 +232,21 @@ class _Compiler:
         schema = field["schema"]
         node = self.node(schema)
         text = None if field.get("serialization_exclude") else _dumps(alias) + b":"
-        return (name, key if isinstance(key, str) else None, node, text, _default_of(schema, node))
+        default = self._default_of(schema, node)
+        return (name, key if isinstance(key, str) else None, node, text, default)
+
+    def _default_of(self, schema: _Schema, node: _Node) -> bytes | None:
+        """Return the JSON of what an absent key results in; None when pydantic must decide."""
+        if schema["type"] != "default" or not _is_silent(
+            schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
+        ):
+            return None
+        value = schema.get("default", ...)
+        factory: Any = schema.get("default_factory")
+        if factory is not None:
+            value = cast("Any", factory()) if factory in (list, dict) else ...
+        # What is neither validated nor of the type makes pydantic warn.
+        return None if value is ... else self.shape(node).encode(value, trusted=True)
 
 
 def _is_silent(schema: _Schema, *parts: str) -> bool:
@@ -177,22 +257,41 @@ def _is_silent(schema: _Schema, *parts: str) -> bool:
     )
 
 
+def _checks(schema: _Schema, *parts: str) -> _Checks:
+    """Return what the validator of a schema checks besides the type (shape_read.c)."""
+    limits = _LIMITS.get(schema["type"])
+    if limits is None or limits.keys().isdisjoint(schema):
+        return not _is_silent(schema, *parts)
+    if not _is_silent(schema, *parts, *limits):
+        return True
+    floats = schema["type"] == "float"
+    low, high = (-math.inf, math.inf) if floats else (-(2**63), 2**63 - 1)
+    for name, bound in limits.items():
+        value = schema.get(name)
+        if value is None:
+            continue
+        if type(value) is not int and not (floats and type(value) is float and value == value):
+            return True
+        is_low, limit = bound(float(value) if floats else value)
+        low, high = (max(low, limit), high) if is_low else (low, min(high, limit))
+    return (low, high) if low <= high else True
+
+
+def _only(node: _Node, include: Iterable[str] | None, exclude: Iterable[str] | None) -> _Node:
+    """Return the node of a model with the texts of these fields only."""
+    if node[0] == "nullable":
+        return (*node[:2], _only(node[2], include, exclude))
+    if node[0] != "model":
+        raise _UnknownError
+    rows: list[_Node] = []
+    for name, key, inner, text, default in node[4]:
+        kept = (include is None or name in include) and (exclude is None or name not in exclude)
+        rows.append((name, key, inner, text if kept else None, default))
+    return (*node[:4], tuple(rows))
+
+
 def _validating(node: _Node) -> _Node:
     return (node[0], True, *node[2:])
-
-
-def _default_of(schema: _Schema, node: _Node) -> bytes | None:
-    """Return the JSON of what a field has whose key is absent; None when pydantic must decide."""
-    if schema["type"] != "default" or not _is_silent(
-        schema, "default", "default_factory", "default_factory_takes_data", "copy_default"
-    ):
-        return None
-    value = schema.get("default", ...)
-    factory: Any = schema.get("default_factory")
-    if factory is not None:
-        value = cast("Any", factory()) if factory in (list, dict) else ...
-    # What is neither validated nor of the type makes pydantic warn.
-    return None if value is ... else _core.Shape(node).encode(value, trusted=True)
 
 
 def _dumps(value: str | int | None) -> bytes:

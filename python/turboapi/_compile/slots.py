@@ -73,9 +73,12 @@ def conversion(field: ModelField) -> str | None:
 def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
     """Return the bound method of pydantic-core's validator; None when something wraps it.
 
-    Plugins of pydantic wrap it, and it is wrapped while a model is incomplete.
+    It is wrapped while a model is incomplete. Plugins of pydantic wrap it, and are there as soon
+    as they are installed; but the methods of those that do not record anything are its own.
     """
     validator: Any = field._type_adapter.validator
+    if type(validator).__module__ == "pydantic.plugin._schema_validator":
+        validator = getattr(getattr(validator, method, None), "__self__", None)
     return getattr(validator, method) if type(validator) is SchemaValidator else None
 
 

@@ -2,9 +2,10 @@
  * shape.h -- values of pydantic models to JSON in one pass, without pydantic.
  *
  * A shape is compiled from a core schema (python/turboapi/_compile/shape.py) that needs no code of
- * anybody to validate or to dump: models of plain fields, lists, dicts, and the scalars below. It
- * writes what `validate_python` and then `to_json(by_alias=...)` would give, for the values of
- * which that is certain by their exact types. Of any other it says so, and pydantic decides.
+ * anybody to validate or to dump: models of plain fields, lists, dicts, and scalars. It writes what
+ * `validate_python(from_attributes=True)` and then `to_json` with the shape's options would give,
+ * for the values of which that is certain by their exact types. Of any other it says so, and
+ * pydantic decides.
  *
  * Layer: py/json.
  */
@@ -20,7 +21,8 @@ int ta_shape_init(PyObject *module, ta_state *st);
  * Appends the JSON of `value` (borrowed) to `out`. `trusted`: it has been validated, so that only
  * models' instances are known to be right, and what a validator would change is right as it is.
  * 1: done; 0: pydantic must decide (no exception is set); -1: exception (MemoryError). `out` is as
- * before unless the result is 1.  Runs no Python code but `==` of a dict's foreign keys.
+ * before unless the result is 1.  Runs no Python code but `==` of a dict's foreign keys, and where
+ * a model is made of another object's attributes, isinstance() of that object.
  */
 int ta_shape_encode(PyObject *shape, const ta_json_objects *js, PyObject *value, bool trusted,
                     ta_buf *out);

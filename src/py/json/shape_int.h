@@ -1,12 +1,12 @@
 /*
- * shape_int.h -- the nodes of a shape: made by shape_read.c, walked by shape.c.
+ * shape_int.h -- the nodes of a shape: made by shape_read.c, walked by the other shape_*.c.
  *
  * Layer: py/json.  Nobody else includes it.
  */
 #ifndef TA_PY_JSON_SHAPE_INT_H
 #define TA_PY_JSON_SHAPE_INT_H
 
-#include "py/support/py_compat.h"
+#include "py/json/writer.h"
 
 /* Depth of "any"; and of specs, so that a wrong one cannot exhaust the stack. */
 enum { TA_SHAPE_MAX_DEPTH = 100 };
@@ -31,28 +31,56 @@ typedef enum ta_shape_kind {
 } ta_shape_kind;
 
 typedef struct ta_shape_node ta_shape_node;
+typedef struct ta_shape_walk ta_shape_walk;
+
+/* JSON that is known beforehand, followed by zeros up to a multiple of TA_SHAPE_STEP, in which it
+ * is copied. */
+enum { TA_SHAPE_STEP = 16 };
+typedef struct ta_shape_text {
+    size_t len, padded;
+    char bytes[];
+} ta_shape_text;
 
 typedef struct ta_shape_field {
     PyObject *name;      /* owned */
     PyObject *key;       /* owned, or NULL */
-    PyObject *text;      /* owned bytes, or NULL */
-    PyObject *dflt;      /* owned bytes, or NULL */
+    ta_shape_text *text; /* owned, or NULL; with a comma before it */
+    ta_shape_text *dflt; /* owned, or NULL */
+    bool dflt_is_none;
     ta_shape_node *type; /* owned */
 } ta_shape_field;
 
 typedef struct ta_shape_choice {
-    PyObject *value; /* owned */
-    PyObject *text;  /* owned bytes */
+    PyObject *value;     /* owned */
+    PyObject *raw;       /* owned str or int, or NULL: what a validator takes for it */
+    ta_shape_text *text; /* owned */
 } ta_shape_choice;
 
+/*
+ * Writes a value (borrowed) of a node: 1: done; 0: pydantic must decide; -1: exception.
+ * `trusted`: see shape.h.
+ */
+typedef int ta_shape_writer(ta_shape_walk *walk, const ta_shape_node *node, PyObject *value,
+                            bool trusted);
+
 struct ta_shape_node {
+    ta_shape_writer *write; /* of its kind */
     uint8_t kind;
     bool validates;
     bool nullable;     /* None is a value, too */
     bool none_checked; /* but a validator sees it */
+    bool limited;      /* a validator refuses what is not from low to high */
     bool from_dict;    /* "model": a dict becomes one without code of the class */
     Py_ssize_t n;      /* of fields or choices */
     PyTypeObject *cls; /* owned; "model" */
+    union {
+        struct {
+            int64_t low, high; /* "int", and of lengths */
+        };
+        struct {
+            double float_low, float_high; /* "float" */
+        };
+    };
     union {
         ta_shape_node *items;     /* owned; "list", "dict" */
         ta_shape_field *fields;   /* owned; "model" */
@@ -60,10 +88,94 @@ struct ta_shape_node {
     };
 };
 
+/* A type whose instances are read as pydantic's `from_attributes` does; see shape_attributes.c. */
+typedef struct ta_shape_source {
+    const ta_shape_node *node; /* borrowed: the model that is made of them */
+    PyTypeObject *type;        /* owned */
+    bool safe;                 /* nothing of the class sees how attributes are read */
+    bool hooked;               /* but for those that it does not have */
+} ta_shape_source;
+
+enum { TA_SHAPE_SOURCES = 4 };
+
+struct ta_shape_walk {
+    ta_writer o;
+    const ta_json_objects *js; /* borrowed */
+    int depth;                 /* of values of type Any */
+    bool exclude_none, exclude_unset;
+    unsigned met; /* the types met: the next of `sources` to be replaced */
+    ta_shape_source sources[TA_SHAPE_SOURCES];
+};
+
+/* -- shape_read.c ------------------------------------------------------------------------------ */
+
 /* A new tree, owned by the caller, or NULL with an exception.  `depth`: 0 for the root. */
 ta_shape_node *ta_shape_node_new(PyObject *spec, int depth);
 void ta_shape_node_free(ta_shape_node *node); /* NULL allowed */
 int ta_shape_node_traverse(const ta_shape_node *node, visitproc visit,
                            void *arg); /* NULL allowed */
+
+/* -- shape_scalar.c, shape_walk.c, shape_model.c ------------------------------------------------
+ */
+
+ta_shape_writer ta_shape_str, ta_shape_int, ta_shape_float, ta_shape_bool, ta_shape_none,
+    ta_shape_uuid, ta_shape_moment, ta_shape_decimal, ta_shape_choose;
+ta_shape_writer ta_shape_any, ta_shape_list, ta_shape_dict;
+ta_shape_writer ta_shape_model;
+
+/* A double as pydantic writes it. */
+int ta_shape_double(ta_shape_walk *walk, double v);
+
+static inline int ta_shape_put(ta_shape_walk *walk, const ta_shape_text *text)
+{
+    ta_writer *o = &walk->o;
+    if (ta_writer_room(o, text->padded) < 0)
+        return -1;
+    for (size_t i = 0; i < text->padded; i += TA_SHAPE_STEP)
+        memcpy(o->at + i, text->bytes + i, TA_SHAPE_STEP);
+    o->at += text->len;
+    return 1;
+}
+
+static inline int ta_shape_put_null(ta_shape_walk *walk)
+{
+    return ta_writer_text(&walk->o, "null", 4);
+}
+
+/* Whether a length is what a validator allows. */
+static inline bool ta_shape_fits(const ta_shape_node *node, Py_ssize_t n, bool trusted)
+{
+    return TA_LIKELY(!node->limited) || trusted || (n >= node->low && n <= node->high);
+}
+
+/* Any value of a node. */
+static inline int ta_shape_value(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v,
+                                 bool trusted)
+{
+    if (v == Py_None && node->nullable && (trusted || !node->none_checked))
+        return ta_shape_put_null(walk);
+    if (node->validates && !trusted)
+        return 0;
+    return node->write(walk, node, v, trusted);
+}
+
+/* -- shape_attributes.c ------------------------------------------------------------------------ */
+
+typedef enum ta_shape_found { FOUND, ABSENT, UNSURE, RAISED } ta_shape_found;
+
+/*
+ * What is known of the type of `v`, of which a model is to be made: borrowed from the walk until
+ * the next call; NULL with an exception.
+ */
+const ta_shape_source *ta_shape_source_of(ta_shape_walk *walk, const ta_shape_node *node,
+                                          PyObject *v);
+/* Forgets all types. */
+void ta_shape_sources_clear(ta_shape_walk *walk);
+/*
+ * Reads v.key, running no Python code. FOUND: *out is a new reference; ABSENT: getattr() would
+ * raise AttributeError; UNSURE: only getattr() can tell; RAISED: exception.
+ */
+ta_shape_found ta_shape_attribute(const ta_json_objects *js, bool hooked, PyObject *v,
+                                  PyObject *key, PyObject **out);
 
 #endif

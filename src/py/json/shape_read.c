@@ -3,27 +3,38 @@
  *
  * Layer: py/json.
  *
- * The spec of a node, as _compile/shape.py gives it, is a tuple (kind, validates, ...):
+ * The spec of a node, as _compile/shape.py gives it, is a tuple (kind, checks, ...):
  *
  *     ("str" | "int" | "float" | "bool" | "none" | "any" | "uuid" | "date" | "time" | "datetime" |
- *      "decimal", validates)
- *     ("nullable", validates, node)
- *     ("list" | "dict", validates, node of the items)
- *     ("choice", validates, ((object, JSON bytes), ...))        the members of an enum or
+ *      "decimal", checks)
+ *     ("nullable", checks, node)
+ *     ("list" | "dict", checks, node of the items)
+ *     ("choice", checks, ((object, raw, JSON bytes), ...))      the members of an enum or
  *                                                                 of a Literal
- *     ("model", validates, class, from_dict, ((name, key, node, text, default), ...))
+ *     ("model", checks, class, from_dict, ((name, key, node, text, default), ...))
  *
- * `validates`: pydantic's validator would do more than look at the type, so that only a trusted
- * value is encoded.  `from_dict`: a dict becomes an instance without running code of the class.  Of
- * a field, `name` is the attribute and `key` where a dict has it (None: only pydantic knows);
- * `text` is `"name":` as it is written, None for a field that is left out of dumps; `default` is
- * the JSON of what a dict without it gets, None when pydantic must decide.
+ * `checks`: False when the type is all that pydantic's validator looks at; (low, high) when "int"
+ * and "float" must be in this range, and the lengths of "str", "list" and "dict"; True when it
+ * does more, so that only a trusted value is encoded.  `raw` is what a validator makes the object
+ * of, besides the object itself, or None.  `from_dict`: a dict or the attributes of another object
+ * become an instance without running code of the class.  Of a field, `name` is the attribute and
+ * `key` where a dict has it (None: only pydantic knows); `text` is `"name":` as it is written, None
+ * for a field that is left out of dumps; `default` is the JSON of what a dict without it gets, None
+ * when pydantic must decide.
  */
 #include "py/json/shape_int.h"
 
 static const char *const kind_names[] = {"str",  "int",    "float", "bool",     "none",    "any",
                                          "uuid", "date",   "time",  "datetime", "decimal", "list",
                                          "dict", "choice", "model", "nullable"};
+
+static ta_shape_writer *const writers[] = {
+    [K_STR] = ta_shape_str,         [K_INT] = ta_shape_int,         [K_FLOAT] = ta_shape_float,
+    [K_BOOL] = ta_shape_bool,       [K_NONE] = ta_shape_none,       [K_ANY] = ta_shape_any,
+    [K_UUID] = ta_shape_uuid,       [K_DATE] = ta_shape_moment,     [K_TIME] = ta_shape_moment,
+    [K_DATETIME] = ta_shape_moment, [K_DECIMAL] = ta_shape_decimal, [K_LIST] = ta_shape_list,
+    [K_DICT] = ta_shape_dict,       [K_CHOICE] = ta_shape_choose,   [K_MODEL] = ta_shape_model,
+};
 
 void ta_shape_node_free(ta_shape_node *node)
 {
@@ -34,13 +45,14 @@ void ta_shape_node_free(ta_shape_node *node)
     for (Py_ssize_t i = 0; node->kind == K_MODEL && i < node->n; i++) {
         Py_XDECREF(node->fields[i].name);
         Py_XDECREF(node->fields[i].key);
-        Py_XDECREF(node->fields[i].text);
-        Py_XDECREF(node->fields[i].dflt);
+        PyMem_Free(node->fields[i].text);
+        PyMem_Free(node->fields[i].dflt);
         ta_shape_node_free(node->fields[i].type);
     }
     for (Py_ssize_t i = 0; node->kind == K_CHOICE && i < node->n; i++) {
         Py_XDECREF(node->choices[i].value);
-        Py_XDECREF(node->choices[i].text);
+        Py_XDECREF(node->choices[i].raw);
+        PyMem_Free(node->choices[i].text);
     }
     if (node->kind == K_MODEL)
         PyMem_Free(node->fields);
@@ -85,6 +97,32 @@ static bool take(PyObject *obj, PyTypeObject *type, PyObject **out)
     return true;
 }
 
+/*
+ * The bytes `obj`, after a comma if there is `comma`, or None: then *out stays NULL. False: not
+ * that, or an exception.
+ */
+static bool take_text(PyObject *obj, bool comma, ta_shape_text **out)
+{
+    if (obj == Py_None)
+        return true;
+    if (!PyBytes_CheckExact(obj))
+        return false;
+    size_t n = (size_t)PyBytes_GET_SIZE(obj), len = n + comma;
+    size_t padded = (len + TA_SHAPE_STEP - 1) / TA_SHAPE_STEP * TA_SHAPE_STEP;
+    ta_shape_text *text = PyMem_Calloc(1, sizeof *text + padded);
+    if (text == NULL) {
+        PyErr_NoMemory();
+        return false;
+    }
+    text->len = len;
+    text->padded = padded;
+    if (comma)
+        text->bytes[0] = ',';
+    memcpy(text->bytes + comma, PyBytes_AS_STRING(obj), n);
+    *out = text;
+    return true;
+}
+
 static bool read_fields(ta_shape_node *node, PyObject *fields, int depth)
 {
     if (!PyTuple_CheckExact(fields))
@@ -104,12 +142,15 @@ static bool read_fields(ta_shape_node *node, PyObject *fields, int depth)
                   field->name != NULL &&
                   take(PyTuple_GET_ITEM(item, 1), &PyUnicode_Type, &field->key) &&
                   (field->type = ta_shape_node_new(PyTuple_GET_ITEM(item, 2), depth + 1)) != NULL &&
-                  take(PyTuple_GET_ITEM(item, 3), &PyBytes_Type, &field->text) &&
-                  take(PyTuple_GET_ITEM(item, 4), &PyBytes_Type, &field->dflt);
+                  take_text(PyTuple_GET_ITEM(item, 3), true, &field->text) &&
+                  take_text(PyTuple_GET_ITEM(item, 4), false, &field->dflt);
         if (!ok) {
             node->n++; /* what it has is freed with the others */
             return false;
         }
+        /* Nothing else has this JSON. */
+        field->dflt_is_none = field->dflt != NULL && field->dflt->len == 4 &&
+                              memcmp(field->dflt->bytes, "null", 4) == 0;
         PyUnicode_InternInPlace(&field->name);
         if (field->key != NULL)
             PyUnicode_InternInPlace(&field->key);
@@ -129,19 +170,45 @@ static bool read_choices(ta_shape_node *node, PyObject *choices)
     }
     for (; node->n < count; node->n++) {
         PyObject *item = PyTuple_GET_ITEM(choices, node->n);
-        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 2 ||
-            !PyBytes_CheckExact(PyTuple_GET_ITEM(item, 1)))
+        ta_shape_choice *choice = &node->choices[node->n];
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 3 ||
+            PyTuple_GET_ITEM(item, 2) == Py_None ||
+            !take_text(PyTuple_GET_ITEM(item, 2), false, &choice->text))
             return false;
-        node->choices[node->n].value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
-        node->choices[node->n].text = Py_NewRef(PyTuple_GET_ITEM(item, 1));
+        choice->value = Py_NewRef(PyTuple_GET_ITEM(item, 0));
+        if (PyTuple_GET_ITEM(item, 1) != Py_None)
+            choice->raw = Py_NewRef(PyTuple_GET_ITEM(item, 1));
     }
     return true;
+}
+
+/* False, True or (low, high): false when it is none of these. */
+static bool read_checks(ta_shape_node *node, PyObject *checks)
+{
+    node->validates = checks == Py_True;
+    if (PyBool_Check(checks))
+        return true;
+    if (!PyTuple_CheckExact(checks) || PyTuple_GET_SIZE(checks) != 2)
+        return false;
+    node->limited = true;
+    PyObject *low = PyTuple_GET_ITEM(checks, 0), *high = PyTuple_GET_ITEM(checks, 1);
+    if (node->kind == K_FLOAT) {
+        node->float_low = PyFloat_AsDouble(low);
+        node->float_high = PyFloat_AsDouble(high);
+    } else if (node->kind == K_STR || node->kind == K_INT || node->kind == K_LIST ||
+               node->kind == K_DICT) {
+        node->low = PyLong_AsLongLong(low);
+        node->high = PyLong_AsLongLong(high);
+    } else {
+        return false;
+    }
+    return PyErr_Occurred() == NULL;
 }
 
 ta_shape_node *ta_shape_node_new(PyObject *spec, int depth)
 {
     if (depth > TA_SHAPE_MAX_DEPTH || !PyTuple_CheckExact(spec) || PyTuple_GET_SIZE(spec) < 2 ||
-        !PyUnicode_Check(PyTuple_GET_ITEM(spec, 0)) || !PyBool_Check(PyTuple_GET_ITEM(spec, 1)))
+        !PyUnicode_Check(PyTuple_GET_ITEM(spec, 0)))
         return bad_spec(spec);
     static const uint8_t sizes[] = {
         [K_LIST] = 3, [K_DICT] = 3, [K_CHOICE] = 3, [K_MODEL] = 5, [K_NULLABLE] = 3};
@@ -151,8 +218,11 @@ ta_shape_node *ta_shape_node_new(PyObject *spec, int depth)
         which++;
     if (which > K_NULLABLE || PyTuple_GET_SIZE(spec) != (sizes[which] ? sizes[which] : 2))
         return bad_spec(spec);
-    bool validates = PyTuple_GET_ITEM(spec, 1) == Py_True;
+    PyObject *checks = PyTuple_GET_ITEM(spec, 1);
     if (which == K_NULLABLE) {
+        if (!PyBool_Check(checks))
+            return bad_spec(spec);
+        bool validates = checks == Py_True;
         ta_shape_node *inner = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1);
         if (inner != NULL) {
             inner->nullable = true;
@@ -167,9 +237,11 @@ ta_shape_node *ta_shape_node_new(PyObject *spec, int depth)
         return NULL;
     }
     node->kind = which;
-    node->validates = validates;
-    bool ok = true;
-    if (which == K_LIST || which == K_DICT) {
+    node->write = writers[which];
+    bool ok = read_checks(node, checks);
+    if (!ok) {
+        /* Its parts are not read yet. */
+    } else if (which == K_LIST || which == K_DICT) {
         ok = (node->items = ta_shape_node_new(PyTuple_GET_ITEM(spec, 2), depth + 1)) != NULL;
     } else if (which == K_CHOICE) {
         ok = read_choices(node, PyTuple_GET_ITEM(spec, 2));

@@ -36,6 +36,11 @@ static inline PyObject *PyErr_GetRaisedException(void)
     return value;
 }
 
+static inline PyObject *PyType_GetDict(PyTypeObject *type)
+{
+    return Py_XNewRef(type->tp_dict);
+}
+
 /* Steals exc. */
 static inline void PyErr_SetRaisedException(PyObject *exc)
 {
@@ -155,6 +160,18 @@ static inline void ta_exc_restore(PyObject *exc)
 {
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
+}
+
+/* What a type's method resolution order has under a name, unbound: a new reference, or NULL
+ * without exception.
+ */
+static inline PyObject *ta_type_lookup(PyTypeObject *type, PyObject *name)
+{
+#if PY_VERSION_HEX >= 0x030D0000
+    return _PyType_LookupRef(type, name);
+#else
+    return Py_XNewRef(_PyType_Lookup(type, name));
+#endif
 }
 
 /* Whether asyncio keeps its Tasks in a linked list (3.14) instead of a WeakSet. */
