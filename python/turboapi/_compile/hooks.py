@@ -21,6 +21,7 @@ from starlette.types import Receive, Scope, Send
 from turboapi import _core, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
+from turboapi._compile.defaults import OURS
 from turboapi._compile.plan import compile_spec, dump_shape
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
@@ -365,6 +366,9 @@ class RequestHooks:
         return stream_response(self, request, solved)
 
     # -- errors -------------------------------------------------------------------------------
+
+    is_default_handler = staticmethod(OURS.is_default_handler)
+    answers_invalid = staticmethod(OURS.answers_invalid)
 
     @staticmethod
     def handle_error(request: Any, exc: Exception, started: bool) -> Any:

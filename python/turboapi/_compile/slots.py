@@ -82,15 +82,9 @@ def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
     return getattr(validator, method) if type(validator) is SchemaValidator else None
 
 
-def _quick_validator(field: ModelField) -> Any:
-    """Return the validator to try first.
-
-    `validate` repeats a failure, so the validator must not run code of the user's.
-    """
-    schema = core_schema_of(field)
-    if schema is None or runs_user_code(schema):
-        return None
-    return bound_validator(field)
+def _validator(field: ModelField) -> Any:
+    # The schema first: asking for it completes a type that waits to be built.
+    return None if core_schema_of(field) is None else bound_validator(field)
 
 
 def shared_default(field: ModelField) -> Slot:
@@ -169,7 +163,8 @@ def _param_slot(source: str, field: ModelField, positions: Mapping[str, int]) ->
         slot["validate"] = _validate_json_text(field, loc)
         return slot
     slot["conv"] = conversion(field)
-    slot["validator"] = _quick_validator(field)
+    slot["validator"] = _validator(field)
+    slot["loc"] = loc
     slot["validate"] = _validate_as(field, loc)
     return slot
 
@@ -197,7 +192,8 @@ def body_slot(
     return {
         "single": {
             "name": first.name,
-            "validator": _quick_validator(first),
+            "validator": _validator(first),
+            "loc": ("body",),
             "json_validator": _json_validator(first),
             "validate": _validate_as(first, ("body",)),
         }

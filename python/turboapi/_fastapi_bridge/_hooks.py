@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import JSONResponse
 
 from turboapi._compat import ModelField
+from turboapi._compile.defaults import Defaults
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
@@ -111,6 +112,16 @@ class BridgeHooks(RequestHooks):
         if "fastapi_middleware_astack" not in scope:
             scope["fastapi_middleware_astack"] = outer = _Stack()
         return function, inner, outer
+
+    @cached_property
+    def _defaults(self) -> Defaults:
+        return _theirs.defaults()
+
+    def is_default_handler(self, handler: Any) -> bool:
+        return self._defaults.is_default_handler(handler)
+
+    def answers_invalid(self, by_class: Mapping[Any, Any]) -> bool:
+        return self._defaults.answers_invalid(by_class) and _theirs.encoders_are_default()
 
     def _invalid_request(
         self, errors: Any, body: Any, context: Mapping[str, Any] | None

@@ -6,6 +6,7 @@ instrumentation does, wants it to be called.
 
 import sys
 from collections.abc import Iterator
+from functools import cache
 from types import ModuleType
 from typing import Any, cast
 
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Router
 
+from turboapi._compile.defaults import Defaults
 from turboapi._untouched import is_from
 from turboapi.encoders import ENCODERS_BY_TYPE
 
@@ -53,6 +55,13 @@ _STARLETTE = {
 def module(name: str) -> ModuleType:
     """Return a module of FastAPI; an application has imported all that this package asks for."""
     return sys.modules[name]
+
+
+@cache
+def defaults() -> Defaults:
+    """Return FastAPI's handlers of exceptions, as they were when this was first asked for."""
+    encoder = module("fastapi.encoders").jsonable_encoder
+    return Defaults(module("fastapi.exception_handlers"), module("fastapi.exceptions"), encoder)
 
 
 def version() -> str:

@@ -71,6 +71,14 @@ bool ta_exchange_header(const ta_exchange *x, const char *name, size_t len, ta_s
     return true;
 }
 
+int ta_exchange_handlers(ta_exchange *x, PyObject *key, PyObject **out)
+{
+    if (x->scope_dict != NULL)
+        return PyDict_GetItemRef(x->scope_dict, key, out);
+    *out = x->ops->scope_item != NULL ? Py_XNewRef(x->ops->scope_item(x, key)) : NULL;
+    return *out != NULL;
+}
+
 PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request)
 {
     if (exchange->request != NULL)

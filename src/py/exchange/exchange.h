@@ -87,6 +87,9 @@ typedef struct ta_exchange_ops {
     /* Writes what was sent to the socket before slow work (background tasks) starts; may be NULL.
      */
     void (*flush)(ta_exchange *x);
+    /* What the scope has under a key, as long as there is no scope (borrowed; NULL: nothing).  The
+     * member may be NULL. */
+    PyObject *(*scope_item)(const ta_exchange *x, PyObject *key);
 } ta_exchange_ops;
 
 struct ta_exchange {
@@ -125,6 +128,12 @@ void ta_exchange_clear(
 
 /* Finds the first header with that lower-case name; false when there is none. */
 bool ta_exchange_header(const ta_exchange *exchange, const char *name, size_t len, ta_str *out);
+
+/*
+ * The application's handlers of exceptions: what the scope has under `key`.  1: *out is a new
+ * reference; 0: there is nothing; -1 with an exception.
+ */
+TA_MUST_CHECK int ta_exchange_handlers(ta_exchange *exchange, PyObject *key, PyObject **out);
 
 /* Calls app(scope, receive, send); what it returns, or NULL with an exception. */
 PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app);

@@ -57,7 +57,8 @@ typedef struct ta_loop_state {
     PyObject *aioloop; /* owned: the running asyncio (or uvloop) loop; NULL until attached */
     PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
     PyObject *fatal; /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
-    bool in_batch;   /* inside ta_loop_poll */
+    PyObject *call_stats;        /* owned dict, or NULL: call_stats.c */
+    bool in_batch;               /* inside ta_loop_poll */
     _Atomic unsigned long owner; /* the thread of the batch that runs, or ran last: anyone reads */
     uint64_t batch;              /* counts them */
     unsigned running; /* > 0 while Python code that C called runs: see ta_loop_state_enter */

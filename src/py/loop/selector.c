@@ -474,6 +474,7 @@ static int traverse_loopstate(ta_loop_state *ls, visitproc visit, void *arg)
     Py_VISIT(ls->aioloop);
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
+    Py_VISIT(ls->call_stats);
     int rc = ta_loop_state_traverse_guests(ls, visit, arg);
     if (rc == 0)
         rc = ta_task_pool_traverse(ls, visit, arg);
@@ -501,6 +502,7 @@ static int selector_clear(PyObject *obj)
     Py_CLEAR(self->ls.aioloop);
     Py_CLEAR(self->ls.context);
     Py_CLEAR(self->ls.fatal);
+    Py_CLEAR(self->ls.call_stats);
     return 0;
 }
 

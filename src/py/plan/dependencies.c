@@ -151,8 +151,12 @@ static int single_body(ta_plan_run *run, const ta_node *node)
         return 0;
     }
     if (run->body != NULL && node->body_validator != NULL)
-        rc = ta_params_validate(st, node->body_validator, run->body, &value);
-    if (rc == 0) {
+        rc = ta_params_try(st, node->body_validator, run->body, &value);
+    if (rc == 0 && PyErr_Occurred() && node->body_loc != NULL) {
+        if (ta_params_reject(run, node->body_loc) < 0)
+            return -1;
+    } else if (rc == 0) {
+        PyErr_Clear();
         PyObject *values = PyDict_New();
         if (values == NULL)
             return -1;

@@ -5,28 +5,6 @@
  */
 #include "py/plan/run_int.h"
 
-/* Raises what hooks.validation_error makes of the errors. */
-static ta_plan_run_state invalid(ta_plan_run *run)
-{
-    PyObject *hook = ta_plan_hook(run->plan, H_validation_error);
-    PyObject *body = hook ? ta_body_parsed(run) : NULL;
-    PyObject *request = body ? ta_plan_run_request(run) : NULL;
-    PyObject *exc = NULL;
-    if (request != NULL) {
-        PyObject *args[] = {NULL, run->errors, body, request};
-        exc = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
-    Py_XDECREF(body);
-    Py_XDECREF(request);
-    if (exc != NULL && !PyExceptionInstance_Check(exc)) {
-        PyErr_SetString(PyExc_TypeError, "hook validation_error must return an exception");
-    } else if (exc != NULL) {
-        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
-    }
-    Py_XDECREF(exc);
-    return ST_FAILED;
-}
-
 /* Who looks on is told what was solved; `solve` has it as its result.  0, or -1 with an exception.
  */
 static int tell_solved(ta_plan_run *run)
@@ -69,7 +47,7 @@ ta_plan_run_state ta_endpoint_call(ta_plan_run *run, PyObject *Py_UNUSED(value))
     if (run->mode == MODE_SOLVE)
         return ST_CLOSE;
     if (run->errors != NULL)
-        return invalid(run);
+        return ta_errors_invalid(run);
     if (plan->resp == RESP_PYTHON)
         return call_by_hook(run);
     if (node->call == NULL) {

@@ -133,11 +133,26 @@ static const char *const run_names[] = {"", "inline", "thread"};
 static const char *const inject_names[] = {"request", "websocket", "connection", "response",
                                            "background"};
 
+/* The tuple under "loc", if it is there. */
+static int read_loc(const ta_plan_spec *rd, PyObject **loc)
+{
+    PyObject *value;
+    int rc = ta_plan_spec_get(rd, "loc", &value);
+    if (rc <= 0)
+        return rc;
+    if (!PyTuple_CheckExact(value)) {
+        ta_plan_spec_bad_type(rd, "loc", "a tuple");
+        return -1;
+    }
+    *loc = Py_NewRef(value);
+    return 0;
+}
+
 static int read_param(ta_param *param, const ta_plan_spec *rd, arg_list *args)
 {
-    static const char *const known[] = {"name",     "source",   "alias",   "index",
-                                        "conv",     "required", "default", "validator",
-                                        "validate", "extract",  "many",    NULL};
+    static const char *const known[] = {"name",     "source",  "alias",     "index",    "conv",
+                                        "required", "default", "validator", "validate", "extract",
+                                        "many",     "loc",     NULL};
     PyObject *value;
     int choice;
     long n;
@@ -162,7 +177,7 @@ static int read_param(ta_param *param, const ta_plan_spec *rd, arg_list *args)
     param->index = (int16_t)n;
     if (ta_plan_spec_callable(rd, "validator", &param->validator) < 0 ||
         ta_plan_spec_callable(rd, "validate", &param->validate) < 0 ||
-        ta_plan_spec_callable(rd, "extract", &param->extract) < 0)
+        ta_plan_spec_callable(rd, "extract", &param->extract) < 0 || read_loc(rd, &param->loc) < 0)
         return -1;
     if (PyDict_GetItemStringRef(rd->dict, "default", &param->dflt) < 0) /* None is a default */
         return -1;
@@ -237,8 +252,8 @@ done:
 static int read_body(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 {
     static const char *const known[] = {"single", "extract", "names", NULL};
-    static const char *const single_known[] = {"name", "validator", "json_validator", "validate",
-                                               NULL};
+    static const char *const single_known[] = {"name",     "validator", "json_validator",
+                                               "validate", "loc",       NULL};
     PyObject *value;
     int rc = ta_plan_spec_get(rd, "body", &value);
     if (rc <= 0)
@@ -257,6 +272,7 @@ static int read_body(ta_node *node, const ta_plan_spec *rd, arg_list *args)
             ta_plan_spec_callable(&single, "validator", &node->body_validator) < 0 ||
             ta_plan_spec_callable(&single, "json_validator", &node->body_json_validator) < 0 ||
             ta_plan_spec_callable(&single, "validate", &node->body_validate) < 0 ||
+            read_loc(&single, &node->body_loc) < 0 ||
             ta_plan_spec_need(&single, "name", &value) < 0 ||
             add_name(args, &single, "name", value) < 0)
             return -1;

@@ -14,7 +14,7 @@
 
 /* -- validation ------------------------------------------------------------------------------- */
 
-int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
+int ta_params_try(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
 {
     const ta_plan_objects *objects = ta_plan_objects_of(st);
     PyObject *args[] = {NULL, value, Py_True};
@@ -22,10 +22,65 @@ int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObj
                                objects->kw_from_attributes);
     if (*out != NULL)
         return 1;
-    if (!PyErr_ExceptionMatches(objects->validation_error))
+    return PyErr_ExceptionMatches(objects->validation_error) ? 0 : -1;
+}
+
+int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
+{
+    int rc = ta_params_try(st, validator, value, out);
+    if (rc == 0)
+        PyErr_Clear();
+    return rc;
+}
+
+/* The run gets the errors (a list); the values of its node are not all there. */
+static int add_errors(ta_plan_run *run, PyObject *errors)
+{
+    run->bad[run->node] = 1;
+    if (run->errors == NULL) {
+        run->errors = Py_NewRef(errors);
+        return 0;
+    }
+    return PyList_SetSlice(run->errors, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, errors);
+}
+
+/* An error of pydantic's gets its place in the request. */
+static int relocate(ta_state *st, PyObject *error, PyObject *loc)
+{
+    PyObject *inner;
+    int rc = PyDict_Check(error) ? PyDict_GetItemRef(error, st->names.loc, &inner) : -1;
+    if (rc < 0) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "ValidationError.errors() must give dicts");
         return -1;
-    PyErr_Clear();
-    return 0;
+    }
+    PyObject *whole = inner ? PySequence_Concat(loc, inner) : Py_NewRef(loc);
+    rc = whole ? PyDict_SetItem(error, st->names.loc, whole) : -1;
+    Py_XDECREF(whole);
+    Py_XDECREF(inner);
+    return rc;
+}
+
+int ta_params_reject(ta_plan_run *run, PyObject *loc)
+{
+    ta_state *st = run->plan->st;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *args[] = {exc, Py_False};
+    PyObject *errors =
+        PyObject_VectorcallMethod(st->names.errors, args, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                  ta_plan_objects_of(st)->kw_include_url);
+    Py_DECREF(exc);
+    if (errors == NULL)
+        return -1;
+    int rc = PyList_CheckExact(errors) ? 0 : -1;
+    if (rc < 0)
+        PyErr_SetString(PyExc_TypeError, "ValidationError.errors() must give a list");
+    for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(errors); i++)
+        rc = relocate(st, PyList_GET_ITEM(errors, i), loc);
+    if (rc == 0)
+        rc = add_errors(run, errors);
+    Py_DECREF(errors);
+    return rc;
 }
 
 int ta_params_take_pair(ta_plan_run *run, PyObject *pair, PyObject **out)
@@ -108,8 +163,13 @@ static int from_object(ta_plan_run *run, const ta_node *node, const ta_param *pa
             return -1;
         rc = value != NULL;
     }
-    if (rc == 0 && param->validator != NULL)
-        rc = ta_params_validate(run->plan->st, param->validator, raw, &value);
+    if (rc == 0 && param->validator != NULL) {
+        rc = ta_params_try(run->plan->st, param->validator, raw, &value);
+        if (rc == 0 && param->loc != NULL)
+            return ta_params_reject(run, param->loc);
+        if (rc == 0)
+            PyErr_Clear();
+    }
     if (rc == 0)
         rc = call_pair(run, param->validate, raw, &value);
     if (rc == 1)

@@ -19,6 +19,7 @@ static void clear_node(ta_node *node)
         Py_CLEAR(param->validator);
         Py_CLEAR(param->validate);
         Py_CLEAR(param->extract);
+        Py_CLEAR(param->loc);
     }
     for (uint16_t i = 0; i < node->ninjects; i++)
         Py_CLEAR(node->injects[i].obj);
@@ -28,6 +29,7 @@ static void clear_node(ta_node *node)
     Py_CLEAR(node->body_json_validator);
     Py_CLEAR(node->body_validate);
     Py_CLEAR(node->body_extract);
+    Py_CLEAR(node->body_loc);
 }
 
 static int plan_clear(PyObject *self)

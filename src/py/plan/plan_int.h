@@ -17,7 +17,7 @@
     X(solve_generator) X(solve_limited) X(run_sync) X(encode_json) X(make_response)                \
     X(serialize_field) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
     X(handle_error) X(overrides) X(override_plan) X(operation) X(observe) X(open_generator)        \
-    X(cleanup_scope) X(swallowed) X(open_stacks)
+    X(cleanup_scope) X(swallowed) X(open_stacks) X(is_default_handler) X(answers_invalid)
 /* clang-format on */
 
 enum {
@@ -55,6 +55,7 @@ typedef struct ta_param {
     bool many;            /* query, header: all values in a list; `extract` for custom requests */
     /* owned, or NULL when the spec has none */
     PyObject *dflt, *validator, *validate, *extract;
+    PyObject *loc; /* owned tuple, or NULL: where the validator's errors are */
 } ta_param;
 
 typedef struct ta_inject {
@@ -81,6 +82,7 @@ typedef struct ta_node {
     /* body */
     uint16_t body_first, nbody; /* slots index: names[body_first .. +nbody) */
     PyObject *body_validator, *body_json_validator, *body_validate, *body_extract; /* owned */
+    PyObject *body_loc;       /* owned tuple or NULL, as that of a parameter */
     struct ta_callstat *stat; /* owned by the pool's functions: how quick the sync call is */
 } ta_node;
 

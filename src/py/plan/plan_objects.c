@@ -32,7 +32,9 @@ static int import_all(ta_plan_objects *objects)
     }
     objects->response_call = PyObject_GetAttrString(objects->response_type, "__call__");
     objects->kw_from_attributes = Py_BuildValue("(s)", "from_attributes");
-    return objects->response_call && objects->kw_from_attributes ? 0 : -1;
+    objects->kw_include_url = Py_BuildValue("(s)", "include_url");
+    return objects->response_call && objects->kw_from_attributes && objects->kw_include_url ? 0
+                                                                                            : -1;
 }
 
 int ta_plan_objects_init(PyObject *module, ta_state *st)

@@ -23,6 +23,7 @@ typedef struct ta_plan_objects {
     PyObject *request_body, *request_json;  /* Request's body and json as Starlette made them */
     PyObject *async_manager, *sync_manager; /* contextlib.(async)contextmanager */
     PyObject *kw_from_attributes;           /* ("from_attributes",) */
+    PyObject *kw_include_url;               /* ("include_url",) */
 } ta_plan_objects;
 
 /* Memory of runs that have ended, to be reused; none on free-threaded builds.  These are no objects

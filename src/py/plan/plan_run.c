@@ -62,6 +62,7 @@ static void drop_all(ta_plan_run *run)
         Py_CLEAR(run->stacks[i]);
     Py_CLEAR(run->pending);
     Py_CLEAR(run->exc);
+    Py_CLEAR(run->handling);
     TA_ASSERT(run->given == NULL);
     if (run->x != NULL) {
         /* the request holds the exchange through send: leave no cycle behind */
@@ -95,6 +96,7 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
         Py_VISIT(run->stacks[i]);
     Py_VISIT(run->pending);
     Py_VISIT(run->exc);
+    Py_VISIT(run->handling);
     return ta_coroutine_traverse(&run->co, visit, arg);
 }
 
@@ -153,32 +155,6 @@ static ta_plan_run_state answered(ta_plan_run *r, PyObject *value)
                : ST_CLOSE;
 }
 
-/* The awaitable of handle_error for the exception that is set; NULL: that stays set, or another. */
-static PyObject *ask_handler(ta_plan_run *run)
-{
-    PyObject *hook = run->plan->hook[H_handle_error];
-    if (hook == NULL || run->handled || run->co.closing ||
-        (run->mode != MODE_ASGI && run->mode != MODE_NATIVE) ||
-        !PyErr_ExceptionMatches(PyExc_Exception))
-        return NULL;
-    run->handled = true;
-    PyObject *exc = PyErr_GetRaisedException();
-    ta_coroutine_handle(&run->co, exc); /* to the end: handlers log sys.exc_info() */
-    PyObject *request = ta_plan_run_request(run);
-    PyObject *aw = NULL;
-    if (request != NULL) {
-        PyObject *args[] = {NULL, request, exc, run->x->response_started ? Py_True : Py_False};
-        aw = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-        Py_DECREF(request);
-    }
-    if (aw == Py_None) {
-        Py_CLEAR(aw);
-        PyErr_SetRaisedException(Py_NewRef(exc));
-    }
-    Py_DECREF(exc);
-    return aw;
-}
-
 static ta_plan_run_state failed(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
     if (run->cm != NULL && ta_plan_run_leave_operation(run) < 0) {
@@ -192,21 +168,11 @@ static ta_plan_run_state failed(ta_plan_run *run, PyObject *Py_UNUSED(value))
         run->in_flight = true;
         return ta_exit_stack_leave(run, SCOPE_FUNCTION);
     }
-    PyObject *aw = ask_handler(run);
-    if (aw != NULL) {
-        Py_CLEAR(run->own_background);
-        if (ta_coroutine_await(&run->co, aw) == TA_WAITS)
-            return ST_HANDLED;
-    }
+    Py_CLEAR(run->own_background);
+    ta_plan_run_state next = ta_errors_answer(run);
+    if (next != ST_FAILED)
+        return next;
     run->exc = PyErr_GetRaisedException();
-    return ST_CLOSE;
-}
-
-static ta_plan_run_state handled(ta_plan_run *r, PyObject *response)
-{
-    if (response != Py_None)
-        return ta_plan_run_give(r, response, ST_RESPONSE);
-    Py_DECREF(response);
     return ST_CLOSE;
 }
 
@@ -301,7 +267,7 @@ static const stage stages[ST_COUNT] = {
                       TO(NODE) | TO(NODE_VALUE) | TO(SOLVED)},
     [ST_NODE_VALUE] = {"node value", ta_dependencies_value, ST_FAILED, TO(NODE)},
     [ST_SOLVED] = {"solved", ta_endpoint_call, ST_FAILED,
-                   TO(RETURNED) | TO(RESPONSE) | TO(CLOSE)},
+                   TO(RETURNED) | TO(RESPONSE) | TO(SENT) | TO(CLOSE)},
     [ST_RETURNED] = {"returned", ta_reply_endpoint, ST_FAILED,
                      TO(CONTENT) | TO(MADE) | TO(RESPONSE) | TO(SENT) | TO(LEAVE)},
     [ST_CONTENT] = {"content", ta_reply_content, ST_FAILED, TO(SENT) | TO(LEAVE)},
@@ -314,8 +280,9 @@ static const stage stages[ST_COUNT] = {
                   TO(EXIT) | TO(LEAVE) | TO(PENDING) | TO(CLOSE)},
     [ST_EXIT] = {"exit", ta_exit_stack_answer, ST_EXIT_FAILED, TO(LEAVE)},
     [ST_EXIT_FAILED] = {"exit failed", ta_exit_stack_failed, ST_FAILED, TO(LEAVE)},
-    [ST_FAILED] = {"failed", failed, ST_FAILED, TO(LEAVE) | TO(HANDLED) | TO(CLOSE)},
-    [ST_HANDLED] = {"handled", handled, ST_FAILED, TO(RESPONSE) | TO(CLOSE)},
+    [ST_FAILED] = {"failed", failed, ST_FAILED,
+                   TO(LEAVE) | TO(HANDLED) | TO(SENT) | TO(CLOSE)},
+    [ST_HANDLED] = {"handled", ta_errors_handled, ST_FAILED, TO(RESPONSE) | TO(CLOSE)},
     [ST_CLOSE] = {"close", close_all, ST_CLOSE_FAILED, TO(CLOSE) | TO(DONE) | TO(RAISED)},
     [ST_CLOSE_FAILED] = {"close failed", close_failed, ST_FAILED, TO(CLOSE)},
     [ST_DONE] = {"done", resumed, ST_RAISED, 0},

@@ -9,7 +9,7 @@
 #include "py/json/encode.h"
 #include "py/json/shape.h"
 
-static ta_response_head json_head(long status)
+ta_response_head ta_reply_json_head(long status)
 {
     static const ta_field type = TA_FIELD_FIRST("content-type", "application/json");
     return (ta_response_head){.status = (int)status,
@@ -51,7 +51,7 @@ static long final_status(ta_plan_run *run, long fallback)
 /* -- sending ------------------------------------------------------------------------------- */
 
 /* After the exchange's `respond`. */
-static ta_plan_run_state responded(ta_plan_run *r, ta_outcome outcome, PyObject *awaitable)
+ta_plan_run_state ta_reply_responded(ta_plan_run *r, ta_outcome outcome, PyObject *awaitable)
 {
     TA_ASSERT((outcome == TA_WAITS) == (awaitable != NULL));
     if (outcome == TA_WAITS)
@@ -137,9 +137,9 @@ static ta_plan_run_state send_json(ta_plan_run *run, ta_piece body)
             next = ta_exit_stack_leave(run, SCOPE_FUNCTION);
         goto done;
     }
-    ta_response_head head = json_head(status);
+    ta_response_head head = ta_reply_json_head(status);
     ta_outcome sent = run->x->ops->respond(run->x, &head, headers, &body, &awaitable);
-    next = responded(run, sent, awaitable);
+    next = ta_reply_responded(run, sent, awaitable);
 done:
     Py_XDECREF(headers);
     Py_XDECREF(injected);
@@ -178,7 +178,7 @@ static int send_parts(ta_plan_run *run, PyObject *response, ta_plan_run_state *n
     ta_piece piece = ta_piece_bytes(body);
     ta_response_head head = ta_head_bare((int)code);
     ta_outcome sent = run->x->ops->respond(run->x, &head, headers, &piece, &awaitable);
-    *next = responded(run, sent, awaitable);
+    *next = ta_reply_responded(run, sent, awaitable);
     rc = 1;
 done:
     Py_XDECREF(status);
@@ -249,11 +249,11 @@ ta_plan_run_state ta_reply_pending(ta_plan_run *run, PyObject *Py_UNUSED(value))
     PyObject *headers = PyTuple_GET_ITEM(pending, 1);
     ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(pending, 2));
     PyObject *awaitable = NULL;
-    ta_response_head head = json_head(PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)));
+    ta_response_head head = ta_reply_json_head(PyLong_AsLong(PyTuple_GET_ITEM(pending, 0)));
     ta_outcome sent =
         run->x->ops->respond(run->x, &head, headers == Py_None ? NULL : headers, &body, &awaitable);
     Py_DECREF(pending);
-    return responded(run, sent, awaitable);
+    return ta_reply_responded(run, sent, awaitable);
 }
 
 /* -- making ----------------------------------------------------------------------------------- */

@@ -98,7 +98,8 @@ typedef struct ta_plan_run {
     PyObject *cleanup;               /* owned: the shield of exits */
     PyObject *stacks[3];             /* owned or NULL: what hooks.open_stacks gave */
     PyObject *pending;               /* owned: to be sent after exits, see reply.c */
-    PyObject *exc; /* owned: the exception to raise at the end, or being handled */
+    PyObject *exc;      /* owned: the exception to raise at the end, or being handled */
+    PyObject *handling; /* owned: the one that a handler of the application is called for */
     uint32_t node;
     uint16_t nexits[2], entering_kind;
     uint8_t state, mode, leaving;
@@ -178,6 +179,11 @@ TA_MUST_CHECK int ta_params_extract(ta_plan_run *run, uint32_t node);
 /* Calls validator(value, from_attributes=True).  1: *out; 0: ValidationError (cleared); -1. */
 TA_MUST_CHECK int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value,
                                      PyObject **out);
+/* As that, but the ValidationError stays set with 0. */
+TA_MUST_CHECK int ta_params_try(ta_state *st, PyObject *validator, PyObject *value, PyObject **out);
+/* The run gets the errors of the ValidationError that is set, located below `loc`.  0, or -1 with
+ * an exception. */
+TA_MUST_CHECK int ta_params_reject(ta_plan_run *run, PyObject *loc);
 /* Takes (value, errors) apart (steals pair).  1: *out; 0: errors were added to the run's; -1. */
 TA_MUST_CHECK int ta_params_take_pair(ta_plan_run *run, PyObject *pair, PyObject **out);
 
@@ -203,6 +209,21 @@ extern PyType_Spec ta_solved_type_spec;
 /* reply.c */
 ta_plan_run_step ta_reply_endpoint, ta_reply_content, ta_reply_made, ta_reply_response;
 ta_plan_run_step ta_reply_pending, ta_reply_sent;
+/* The head of a JSON response without further fields; lives forever. */
+ta_response_head ta_reply_json_head(long status);
+/* The state after the exchange's `respond`, given its result. */
+ta_plan_run_state ta_reply_responded(ta_plan_run *run, ta_outcome outcome, PyObject *awaitable);
+
+/* errors.c */
+/*
+ * Lets the application answer for the exception that is set: SENT (done), HANDLED (its handler was
+ * called), or FAILED with that exception, which nobody wanted, or another one.
+ */
+ta_plan_run_state ta_errors_answer(ta_plan_run *run);
+ta_plan_run_step ta_errors_handled;
+/* The run has validation errors: answers them (SENT), or raises the exception that has them
+ * (FAILED). */
+ta_plan_run_state ta_errors_invalid(ta_plan_run *run);
 
 /* exit_stack.c */
 enum { SCOPE_FUNCTION, SCOPE_REQUEST, SCOPE_ALL };

@@ -26,6 +26,15 @@ static void native_flush(ta_exchange *base)
         ta_resp_flush(x->req);
 }
 
+static PyObject *native_scope_item(const ta_exchange *base, PyObject *key)
+{
+    const ta_native_exchange *x = (const ta_native_exchange *)base;
+    PyObject *items = x->in.place != TA_PLACE_NONE ? x->app->scope_items : NULL;
+    PyObject *item = items ? PyDict_GetItemWithError(items, key) : NULL; /* never changed */
+    TA_ASSERT(item != NULL || !PyErr_Occurred());                        /* the key is a str */
+    return item;
+}
+
 static const ta_exchange_ops native_ops = {
     .scope = ta_scope_of,
     .receive = ta_asgi_io_receive,
@@ -36,6 +45,7 @@ static const ta_exchange_ops native_ops = {
     .send_file = ta_file_response_send,
     .deliver = native_deliver,
     .flush = native_flush,
+    .scope_item = native_scope_item,
 };
 
 /* -- life ------------------------------------------------------------------------------------- */

@@ -43,9 +43,11 @@
     TA_NAME(data)                                                                                  \
     TA_NAME(dependencies)                                                                          \
     TA_NAME(dependency_overrides)                                                                  \
+    TA_NAME(detail)                                                                                \
     TA_NAME(encode)                                                                                \
     TA_NAME(encodings_map)                                                                         \
     TA_NAME(endpoint)                                                                              \
+    TA_NAME(errors)                                                                                \
     TA_NAME(events)                                                                                \
     TA_NAME(extend)                                                                                \
     TA_NAME(extensions)                                                                            \
@@ -65,6 +67,7 @@
     TA_NAME(iterator)                                                                              \
     TA_NAME(json)                                                                                  \
     TA_NAME(listen_for_disconnect)                                                                 \
+    TA_NAME(loc)                                                                                   \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
     TA_NAME(name)                                                                                  \
@@ -118,6 +121,7 @@
     TA_NAME2(dunder_exit, "__exit__")                                                              \
     TA_NAME2(dunder_name, "__name__")                                                              \
     TA_NAME2(dunder_qualname, "__qualname__")                                                      \
+    TA_NAME2(exception_handlers, "starlette.exception_handlers")                                   \
     TA_NAME2(http_disconnect, "http.disconnect")                                                   \
     TA_NAME2(http_request, "http.request")                                                         \
     TA_NAME2(http_response_body, "http.response.body")                                             \
