@@ -90,12 +90,13 @@ typedef struct ta_req {
     ta_str query; /* without "?" */
     const ta_header *headers; /* borrowed: the protocol's */
     uint32_t nheaders;
-    bool upgrade;           /* the client asks for another protocol: ta_resp_upgrade may answer */
-    bool has_body;          /* a body was announced, be it an empty one */
-    bool body_eof;          /* the whole body is in `body` (or was consumed) */
-    bool disconnected;      /* as on_disconnect told */
-    bool gone;              /* nothing can be sent any more */
-    bool secure;            /* over TLS */
+    bool upgrade;      /* the client asks for another protocol: ta_resp_upgrade may answer */
+    bool has_body;     /* a body was announced, be it an empty one */
+    bool body_eof;     /* the whole body is in `body` (or was consumed) */
+    bool disconnected; /* as on_disconnect told */
+    bool gone;         /* nothing can be sent any more */
+    bool secure;       /* over TLS */
+    bool followed;     /* the connection has more input, which waits for the end of this request */
     int64_t content_length; /* as the client declared it; -1: it did not */
     ta_buf body;            /* received and not consumed yet; consume with ta_req_consume; may point
                                into the read buffer: never append to it or free it */

@@ -58,6 +58,7 @@ ta_loop *ta_loop_new(ta_backend backend)
         goto no_memory;
     loop->fd = loop->timer_fd = -1;
     ta_list_init(&loop->deferred);
+    ta_list_init(&loop->turns);
     ta_list_init(&loop->last);
     loop->budget_us = BUDGET_US;
     loop->now = clock_ms();
@@ -85,10 +86,11 @@ void ta_loop_free(ta_loop *loop)
 {
     if (!loop)
         return;
-    while (!ta_list_empty(&loop->deferred))
-        ta_list_remove(loop->deferred.next);
-    while (!ta_list_empty(&loop->last))
-        ta_list_remove(loop->last.next);
+    ta_list_node *const lists[] = {&loop->deferred, &loop->turns, &loop->last};
+    for (size_t i = 0; i < TA_COUNTOF(lists); i++) {
+        while (!ta_list_empty(lists[i]))
+            ta_list_remove(lists[i]->next);
+    }
     if (loop->timer_fd >= 0)
         close(loop->timer_fd);
     loop->ops->free(loop);
@@ -222,7 +224,8 @@ int ta_loop_del_foreign(ta_loop *loop, int fd)
 
 static bool has_deferred(const ta_loop *loop)
 {
-    return !ta_list_empty(&loop->deferred) || !ta_list_empty(&loop->last);
+    return !ta_list_empty(&loop->deferred) || !ta_list_empty(&loop->turns) ||
+           !ta_list_empty(&loop->last);
 }
 
 /* Nested under another loop: when must that one call us, though no descriptor is ready? */
@@ -290,6 +293,11 @@ void ta_loop_defer(ta_loop *loop, ta_defer *item)
     defer_to(loop, &loop->deferred, item);
 }
 
+void ta_loop_defer_turn(ta_loop *loop, ta_defer *item)
+{
+    defer_to(loop, &loop->turns, item);
+}
+
 void ta_loop_defer_last(ta_loop *loop, ta_defer *item)
 {
     defer_to(loop, &loop->last, item);
@@ -332,6 +340,17 @@ static unsigned run_round(ta_list_node *list)
     return ran;
 }
 
+unsigned ta_loop_run_turns(ta_loop *loop)
+{
+    assert_owner(loop);
+    if (ta_list_empty(&loop->turns) || loop->turning)
+        return 0;
+    loop->turning = true;
+    unsigned ran = run_round(&loop->turns);
+    loop->turning = false;
+    return ran;
+}
+
 static bool may_go_on(const ta_loop *loop, int rounds)
 {
     return rounds < DEFER_ROUNDS || (rounds < MOST_ROUNDS && !ta_loop_spent(loop));
@@ -340,8 +359,14 @@ static bool may_go_on(const ta_loop *loop, int rounds)
 static unsigned run_deferred(ta_loop *loop)
 {
     unsigned ran = 0;
-    for (int rounds = 0; has_deferred(loop) && may_go_on(loop, rounds); rounds++)
-        ran += run_round(ta_list_empty(&loop->deferred) ? &loop->last : &loop->deferred);
+    for (int rounds = 0; has_deferred(loop) && may_go_on(loop, rounds); rounds++) {
+        if (ta_list_empty(&loop->deferred) && ta_list_empty(&loop->turns)) {
+            ran += run_round(&loop->last);
+        } else {
+            ran += run_round(&loop->deferred);
+            ran += ta_loop_run_turns(loop);
+        }
+    }
     return ran + run_round(&loop->last);
 }
 

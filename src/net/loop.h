@@ -100,6 +100,14 @@ typedef struct ta_defer {
     void (*fn)(struct ta_defer *self);
 } ta_defer;
 void ta_loop_defer(ta_loop *loop, ta_defer *item); /* no-op when it is queued already */
+/*
+ * The same for what a connection has to do that itself calls no foreign code: to go on with its
+ * input after a response.  ta_loop_run_turns, from within a deferred call, does all that waits now
+ * instead of in the next round, and returns
+ * how many they were.  From within such a turn it does nothing.
+ */
+void ta_loop_defer_turn(ta_loop *loop, ta_defer *item);
+unsigned ta_loop_run_turns(ta_loop *loop);
 /* The same, but after all those: to write at once what the whole batch has to be written. */
 void ta_loop_defer_last(ta_loop *loop, ta_defer *item);
 void ta_loop_undefer(ta_loop *loop, ta_defer *item);

@@ -53,8 +53,10 @@ struct ta_loop {
     uint64_t now;
     /* For other threads, see ta_loop_held: `now`, doubled, and 1 more while it waits. */
     _Atomic uint64_t pulse;
-    ta_timers *timers;           /* owned */
-    ta_list_node deferred, last; /* calls at the end of the batch; `last`: after all others */
+    ta_timers *timers; /* owned */
+    /* Calls at the end of the batch; `turns`: of connections; `last`: after all others. */
+    ta_list_node deferred, turns, last;
+    bool turning; /* `turns` are being called */
     ta_loop_hooks hooks;
     unsigned budget_us; /* of a batch; 0: no bound */
     unsigned pending;   /* events of the batch that come after the one that is served */

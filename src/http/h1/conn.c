@@ -37,7 +37,7 @@ void h1_poke(h1_conn *h)
     if (h->running)
         h->again = true;
     else
-        ta_loop_defer(h->server->loop, &h->turn);
+        ta_loop_defer_turn(h->server->loop, &h->turn);
 }
 
 void h1_log(h1_conn *h, ta_log_level level, const char *fmt, ...)
@@ -164,6 +164,7 @@ static bool begin_request(h1_conn *h)
     }
     if (!h1_body_begin(h))
         return true;
+    req->followed = req->body_eof && h->net.in.len > 0;
     rq->open = true;
     rq->body_told = true;
     server->ops->on_request(server->ctx, req);
@@ -240,7 +241,7 @@ static bool read_head(h1_conn *h, unsigned *turn)
         return false;
     }
     if (server->limits.pipelined && *turn >= server->limits.pipelined) {
-        ta_loop_defer(server->loop, &h->turn);
+        ta_loop_defer_turn(server->loop, &h->turn);
         return false;
     }
     if (!h->rq && !(h->rq = h1_req_take(server))) {

@@ -47,7 +47,7 @@ void mux_poke(mux_conn *m)
     if (m->running)
         m->again = true;
     else
-        ta_loop_defer(m->server->loop, &m->turn);
+        ta_loop_defer_turn(m->server->loop, &m->turn);
 }
 
 static mux_req *find(mux_conn *m, uint32_t id)

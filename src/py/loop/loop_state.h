@@ -45,6 +45,7 @@ typedef struct ta_starts {
     unsigned announced; /* are about to be started (spawn.c) */
     ta_defer drain;
     bool draining;         /* a Task is stepping that takes one after the other */
+    bool pulling;          /* ... and is between two: connections go on, and may queue more */
     unsigned drained;      /* how many it took so far */
     unsigned last_drained; /* how many that were the last time ... */
     uint64_t last_batch;   /* ... which was in this batch */
@@ -130,6 +131,15 @@ static inline void ta_loop_state_leave(ta_loop_state *ls)
 static inline bool ta_loop_state_may_start(const ta_loop_state *ls)
 {
     return ls->in_batch && ls->running == 0;
+}
+
+/*
+ * Returns whether a coroutine may be queued though none may be started: a Task of the pool is
+ * stepping, has ended one coroutine and takes another.  No Python code may run right here.
+ */
+static inline bool ta_loop_state_may_queue(const ta_loop_state *ls)
+{
+    return ls->starts.pulling;
 }
 
 static inline void ta_guest_enter(ta_loop_state *ls, ta_guest *guest)

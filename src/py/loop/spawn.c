@@ -54,7 +54,7 @@ static void spawned_start(ta_defer *defer)
     PyObject *coro = start->coro;
     start->coro = NULL;
     ls->starts.announced--;
-    if (ta_task_pool_start(ls, coro, spawned_done, start) < 0) {
+    if (ta_task_pool_start(ls, coro, false, spawned_done, start) < 0) {
         ta_loop_state_unhandled(ls, "A coroutine could not be started");
         spawned_free(start);
     }

@@ -215,9 +215,19 @@ static PySendResult first_step(ta_trampoline *tramp, PyObject **result)
         tramp->cancelled = NULL;
         PySendResult status = make_step(tramp, cancelled, result);
         Py_XDECREF(cancelled);
-        if (tramp->state != T_PARKED || !ta_starts_next(tramp))
+        if (tramp->state != T_PARKED)
+            return status;
+        ta_outcome next = ta_starts_next(tramp);
+        if (next == TA_DONE)
             return status;
         Py_DECREF(*result); /* the Park */
+        if (TA_UNLIKELY(next == TA_FAILED)) {
+            ta_trampoline_list_take(tramp, &tramp->ls->nidle);
+            leave(tramp);
+            Py_DECREF(tramp); /* the Task holds another one */
+            *result = Py_NewRef(Py_None);
+            return PYGEN_RETURN;
+        }
     }
 }
 

@@ -22,12 +22,14 @@ typedef ta_outcome (*ta_task_pool_done)(void *arg, PyObject *result, PyObject **
 /*
  * Runs `coro` (steals; anything with am_send, or send/throw) with a real asyncio.Task current, in a
  * fresh copy of ls->context: its first step now, or at the end of this batch, together with others
- * of the batch.  Only when ta_loop_state_may_start(ls).
+ * of the batch.  `followed`: more will be started when this one has ended (a pipelined request).
+ * Only when ta_loop_state_may_start(ls), or ta_loop_state_may_queue(ls).
  * 0: `done` has been or will be called exactly once for each coroutine; when the Task is cancelled
  * before it ran (shutdown), or cannot be made, with that exception.  -1: exception, nothing
  * started.
  */
-int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done, void *arg);
+int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, bool followed, ta_task_pool_done done,
+                       void *arg);
 
 /* Called for each suspended Task with its `done` and `arg`, and what is looked for. */
 typedef bool (*ta_task_pool_match)(ta_task_pool_done done, const void *arg, const void *what);

@@ -112,9 +112,11 @@ static inline bool ta_starts_more(const ta_loop_state *ls)
 {
     return ls->starts.draining && ls->starts.head < ls->starts.tail;
 }
-/* Puts the next one into the trampoline, which has just parked.  False: there is none, or no time
- * for it. */
-bool ta_starts_next(ta_trampoline *tramp);
+/*
+ * Puts the next one into the trampoline, which has just parked.  TA_DONE: there is none, or no time
+ * for it; TA_FAILED: the Task is not clean any more, and must end (no exception is set).
+ */
+ta_outcome ta_starts_next(ta_trampoline *tramp);
 /* As ta_task_pool_cancel, of those that were not run yet: they end with CancelledError when they
  * are. */
 TA_MUST_CHECK int ta_starts_cancel(ta_loop_state *ls, ta_task_pool_match match, const void *what,

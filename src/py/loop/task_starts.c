@@ -122,20 +122,39 @@ static void run(ta_loop_state *ls, const ta_start *start)
     Py_DECREF(tramp);
 }
 
-bool ta_starts_next(ta_trampoline *tramp)
+/*
+ * Lets the connections go on whose requests have been answered meanwhile: the next pipelined
+ * request of each is queued here, if it needs a Task (ta_dispatch_start).
+ */
+static bool pull(ta_loop_state *ls)
+{
+    ls->starts.pulling = true;
+    unsigned ran = ta_loop_run_turns(ls->loop);
+    ls->starts.pulling = false;
+    return ran > 0;
+}
+
+ta_outcome ta_starts_next(ta_trampoline *tramp)
 {
     ta_loop_state *ls = tramp->ls;
     enum { CLOCK_EVERY = 4 }; /* coroutines between two looks at the clock */
-    if (ls == NULL || !ls->starts.draining || length(&ls->starts) == 0)
-        return false;
+    if (ls == NULL || !ls->starts.draining)
+        return TA_DONE;
     TA_ASSERT(tramp->state == T_PARKED && ls->idle_tasks.prev == &tramp->node);
-    if (++ls->starts.drained % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
-        return false;
+    if ((ls->starts.drained + 1) % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
+        return TA_DONE;
+    /* What a request had is destroyed with it, which may do anything to the Task. */
+    if (length(&ls->starts) == 0 && pull(ls) && !ta_task_reuse_is_clean(tramp))
+        return TA_FAILED;
+    if (length(&ls->starts) == 0)
+        return TA_DONE;
+    TA_ASSERT(tramp->state == T_PARKED && ls->idle_tasks.prev == &tramp->node);
+    ls->starts.drained++;
     ta_start start = take(&ls->starts);
     ta_trampoline_list_take(tramp, &ls->nidle);
     load(tramp, &start);
     Py_DECREF(tramp); /* the list of idle ones had it */
-    return true;
+    return TA_WAITS;
 }
 
 /* Runs what the batch has started, for as long as the batch has time. */
@@ -143,6 +162,7 @@ static void drain(ta_defer *defer)
 {
     ta_loop_state *ls = TA_CONTAINER_OF(defer, ta_loop_state, starts.drain);
     ta_starts *q = &ls->starts;
+    TA_ASSERT(!q->draining && length(q) > 0);
     if (!ta_loop_state_may_start(ls) || ta_loop_spent(ls->loop)) {
         ta_loop_defer(ls->loop, defer);
         return;
@@ -168,20 +188,21 @@ static void drain(ta_defer *defer)
  * each other on one connection come one by one; those of several connections come as often as they
  * did a moment ago.
  */
-static bool has_company(const ta_loop_state *ls)
+static bool has_company(const ta_loop_state *ls, bool followed)
 {
     const ta_starts *q = &ls->starts;
     if (ls->max_idle == 0) /* each has a Task of its own */
         return false;
-    return length(q) > 0 || q->announced > 0 || ta_loop_pending(ls->loop) > 0 ||
-           (q->last_drained > 1 && ls->batch - q->last_batch <= 1);
+    return length(q) > 0 || followed || q->pulling || q->announced > 0 ||
+           ta_loop_pending(ls->loop) > 0 || (q->last_drained > 1 && ls->batch - q->last_batch <= 1);
 }
 
-int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done, void *arg)
+int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, bool followed, ta_task_pool_done done,
+                       void *arg)
 {
-    TA_ASSERT(ta_loop_state_may_start(ls));
+    TA_ASSERT(ta_loop_state_may_start(ls) || ta_loop_state_may_queue(ls));
     ta_start start = {.coro = coro, .done = done, .arg = arg};
-    bool wait = has_company(ls);
+    bool wait = has_company(ls, followed);
     if ((start.context = PyContext_Copy(ls->context)) == NULL ||
         (wait && reserve(&ls->starts) < 0)) {
         Py_XDECREF(start.context);
@@ -194,7 +215,8 @@ int ta_task_pool_start(ta_loop_state *ls, PyObject *coro, ta_task_pool_done done
     }
     put(ls, &start);
     ls->starts.drain.fn = drain;
-    ta_loop_defer(ls->loop, &ls->starts.drain);
+    if (!ls->starts.draining) /* else it goes on with this one, or defers itself */
+        ta_loop_defer(ls->loop, &ls->starts.drain);
     return 0;
 }
 

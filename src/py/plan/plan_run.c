@@ -334,6 +334,12 @@ bool ta_plan_check(ta_state *st, PyObject *obj)
     return Py_IS_TYPE(obj, ta_plan_objects_of(st)->plan_type);
 }
 
+bool ta_plan_needs_task(PyObject *plan, const ta_exchange *exchange)
+{
+    /* debug mode reports slow steps of Tasks */
+    return !((ta_plan *)plan)->direct || exchange->ls->debug;
+}
+
 /* Leaves the context (steals); the exception that is set stays set. */
 static int leave_context(PyObject *context)
 {
@@ -353,7 +359,7 @@ ta_outcome ta_plan_run_native(ta_state *st, PyObject *obj, ta_exchange *exchange
     ta_plan_run *plan_run = ta_plan_run_new(st, plan, exchange, MODE_NATIVE);
     if (plan_run == NULL)
         return TA_FAILED;
-    if (!plan->direct || exchange->ls->debug) { /* debug mode reports slow steps of Tasks */
+    if (ta_plan_needs_task(obj, exchange)) {
         *run = (PyObject *)plan_run;
         return TA_WAITS;
     }

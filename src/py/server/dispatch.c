@@ -199,7 +199,8 @@ static void run_task(ta_native_exchange *native, PyObject *coro)
     Py_INCREF(native);
     native->server->tasks++;
     ta_work_begins(&native->asgi.work);
-    if (ta_task_pool_start(native->base.ls, coro, server_done, native) < 0) {
+    bool followed = native->req != NULL && native->req->followed;
+    if (ta_task_pool_start(native->base.ls, coro, followed, server_done, native) < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         fail(native, exc);
         Py_DECREF(exc);
@@ -320,6 +321,26 @@ static void start(ta_native_exchange *native)
         ta_test_observer_ended(native);
 }
 
+/*
+ * The same while a Task of the pool is between two coroutines: queues the request for it.  False:
+ * it needs no Task, or Python has to be asked first, so that it must wait.
+ */
+static bool start_in_step(ta_native_exchange *native)
+{
+    ta_server *server = native->server;
+    PyObject *run = NULL;
+    ta_outcome outcome;
+    if (server->max_requests > 0 || server->watch != NULL || native->ws != NULL ||
+        !native->app->direct || atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
+        !ta_routing_run(native, &run, &outcome))
+        return false;
+    if (outcome == TA_WAITS)
+        run_task(native, run);
+    else
+        failed_outside(native);
+    return true;
+}
+
 static void start_later(ta_defer *defer)
 {
     ta_native_exchange *native = TA_CONTAINER_OF(defer, ta_native_exchange, later);
@@ -339,7 +360,7 @@ void ta_dispatch_start(ta_native_exchange *native)
     TA_ASSERT(native->asgi.work == TA_WORK_NONE && native->out.state == TA_RESPONSE_NONE);
     if (TA_LIKELY(ta_loop_state_may_start(native->base.ls))) {
         start(native);
-    } else {
+    } else if (!ta_loop_state_may_queue(native->base.ls) || !start_in_step(native)) {
         native->later.fn = start_later;
         ta_loop_defer(native->base.ls->loop, &native->later);
     }

@@ -40,7 +40,8 @@ int ta_dispatch_cancel(ta_native_exchange *native, PyObject *msg);
 
 /*
  * Runs the plan of the route, or answers that there is none.  False: the ASGI application must
- * decide.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
+ * decide, or nothing may be started now (ta_loop_state_may_queue) and this is no plan that needs a
+ * Task.  Else *outcome is TA_DONE: answered; TA_WAITS: *run is a new object to be run by a Task;
  * or TA_FAILED.
  */
 bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outcome);

@@ -69,7 +69,7 @@ static ta_route_found find(const way *w, ta_str path, ta_match *out)
         out->partial = partial;
         if (found == TA_FOUND_NONE && partial != TA_ROUTE_NONE)
             return TA_FOUND_PARTIAL;
-        if (found != TA_FOUND_ASK)
+        if (found != TA_FOUND_ASK || ta_loop_state_may_queue(base->ls))
             return found;
         ta_str host;
         bool has_host = ta_exchange_header(base, "host", 4, &host);
@@ -423,6 +423,11 @@ static bool is_app(const ta_native_exchange *x, PyObject *target)
     return Py_IS_TYPE(target, ta_server_objects_of(x->st)->server.app_type);
 }
 
+static bool needs_task(const ta_native_exchange *x, PyObject *target)
+{
+    return ta_plan_check(x->st, target) && ta_plan_needs_task(target, &x->base);
+}
+
 bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outcome)
 {
     way w;
@@ -430,6 +435,10 @@ bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outc
     begin(&w, native);
     ta_route_found found = find(&w, w.path, &w.match);
     PyObject *target = NULL;
+    if (ta_loop_state_may_queue(native->base.ls) &&
+        (found != TA_FOUND_FULL ||
+         !needs_task(native, ta_router_target(w.app->router, w.match.index))))
+        goto done;
     for (unsigned depth = 0; found == TA_FOUND_FULL; depth++) {
         target = ta_router_target(w.app->router, w.match.index);
         if (TA_LIKELY(!is_app(native, target)))
