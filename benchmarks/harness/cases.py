@@ -51,6 +51,7 @@ class Case:
     variant: str = "plain"
     kind: str = "http"
     megabytes: float = 0.0
+    pipeline: int = 1  # requests that a connection sends at once
     needs_header: str = ""
 
 

@@ -29,6 +29,7 @@ LUA = """
 wrk.method = %(method)s
 wrk.body = %(body)s
 %(headers)s
+%(pipeline)s
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -36,6 +37,17 @@ done = function(summary, latency, requests)
     summary.requests, summary.duration, summary.bytes,
     e.connect + e.read + e.write + e.status + e.timeout,
     latency:percentile(50), latency:percentile(99), latency.max))
+end
+"""
+
+
+# Several requests in one write; without this wrk makes its request only once.
+PIPELINED = """
+init = function()
+  requests = wrk.format():rep(%d)
+end
+request = function()
+  return requests
 end
 """
 
@@ -185,6 +197,7 @@ def _lua(case: Case) -> str:
         "headers": "\n".join(
             f"wrk.headers[{json.dumps(k)}] = {json.dumps(v)}" for k, v in case.headers.items()
         ),
+        "pipeline": PIPELINED % case.pipeline if case.pipeline > 1 else "",
     }
 
 
