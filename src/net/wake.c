@@ -10,6 +10,7 @@ struct ta_wake {
     ta_io io;
     ta_loop *loop;                  /* borrowed: outlives us */
     _Atomic(ta_wake_item *) newest; /* a stack; whoever pushes on an empty one wakes the loop */
+    atomic_bool noticed;            /* ta_wake_notice has woken the loop, which is on its way */
 };
 
 static void signal_fd(int fd)
@@ -47,6 +48,9 @@ static void on_event(ta_io *io, unsigned events)
     uint64_t count;
     /* Before the queue is taken: a post after that finds it empty and signals again. */
     (void)!read(io->fd, &count, sizeof(count));
+    /* After the read: a notice in between needs no signal, as this poll returns because of us.
+     * Before it, one might be left without the signal that brings us here again. */
+    (void)atomic_exchange_explicit(&w->noticed, false, memory_order_acq_rel);
     run_items(w);
 }
 
@@ -98,6 +102,12 @@ void ta_wake_post(ta_wake *w, ta_wake_item *item)
     } while (!atomic_compare_exchange_weak_explicit(&w->newest, &head, item, memory_order_release,
                                                     memory_order_relaxed));
     if (!head)
+        signal_fd(w->io.fd);
+}
+
+void ta_wake_notice(ta_wake *w)
+{
+    if (!atomic_exchange_explicit(&w->noticed, true, memory_order_acq_rel))
         signal_fd(w->io.fd);
 }
 

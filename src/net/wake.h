@@ -28,5 +28,8 @@ void ta_wake_free(ta_wake *w);
 void ta_wake_post(ta_wake *w, ta_wake_item *item);
 /* Any thread, also a signal handler: makes the current or next ta_loop_poll return promptly. */
 void ta_wake_kick(ta_wake *w);
+/* The same for a caller that has just put something where the loop's thread looks after each poll:
+ * many notices before it looks cost one signal. */
+void ta_wake_notice(ta_wake *w);
 
 #endif

@@ -145,6 +145,26 @@ TA_TEST(kick)
     ta_loop_free(loop);
 }
 
+/* Many notices cost one signal, and each that comes after a turn is a signal again. */
+TA_TEST(notice)
+{
+    loop = ta_loop_new(TA_BACKEND_AUTO);
+    wake = ta_wake_new(loop);
+    CHECK(loop && wake);
+    for (int i = 0; i < 3; i++) {
+        ta_wake_notice(wake);
+        ta_wake_notice(wake);
+        turn(-1);
+    }
+    ta_wake_notice(wake);
+    ta_wake_kick(wake);
+    turn(-1);
+    ta_wake_notice(wake);
+    turn(-1);
+    ta_wake_free(wake);
+    ta_loop_free(loop);
+}
+
 static int freed;
 static void on_last(ta_wake_item *item)
 {
