@@ -3,6 +3,7 @@
 from asyncio import AbstractEventLoop
 from asyncio import Handle as AbstractHandle
 from asyncio import TimerHandle as AbstractTimerHandle
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from logging import Logger
@@ -145,6 +146,31 @@ class LoopBase:
     def time(self) -> float: ...
     def get_debug(self) -> bool: ...
     def _spin(self) -> None: ...
+
+@final
+class CallQueue:
+    """Calls that wait for a thread; it has what ThreadPoolExecutor and anyio expect of a queue."""
+
+    def __new__(
+        cls,
+        selector: BaseSelector,
+        start: Callable[[bool], object],
+        max_threads: int,
+        idle_seconds: int,
+        extra: tuple[Any, ...],
+    ) -> Self: ...
+    @property
+    def queue(self) -> Self: ...
+    def put(self, item: Any, /) -> None: ...
+    def put_nowait(self, item: Any, /) -> None: ...
+    def get_nowait(self) -> Any: ...
+    def qsize(self) -> int: ...
+    def limit(self, threads: int, /) -> None: ...
+    def work(self) -> None: ...
+
+@final
+class IdleThreads(deque[Any]):
+    def __init__(self, queue: CallQueue, backend: dict[str, Any]) -> None: ...
 
 @final
 class Selector(BaseSelector):

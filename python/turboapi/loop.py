@@ -17,11 +17,12 @@ from asyncio import base_events, events, format_helpers
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from turboapi import _core
+from turboapi import _core, _loop_threads
 from turboapi.logger import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from concurrent.futures import ThreadPoolExecutor
 
 __all__ = ["EventLoop", "new_event_loop"]
 
@@ -52,6 +53,12 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector if selector is not None else _core.Selector())
+        _loop_threads.give_anyio_threads(self)
+
+    def _make_executor(self) -> "ThreadPoolExecutor | None":
+        """Make the default executor, of whose threads C knows; None: asyncio has to."""
+        base: Any = self
+        return _loop_threads.new_executor(base._selector)
 
     if hasattr(asyncio.BaseEventLoop, "_run_forever_setup"):  # Python 3.13
 

@@ -6,8 +6,10 @@
 #include "py/exchange/asgi_exchange.h"
 #include "py/json/encode.h"
 #include "py/json/shape.h"
+#include "py/loop/call_queue.h"
 #include "py/loop/evloop.h"
 #include "py/loop/future.h"
+#include "py/loop/idle_threads.h"
 #include "py/loop/prefetch.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
@@ -34,6 +36,8 @@ static const init_fn inits[] = {
     ta_future_init,
     ta_task_pool_init,
     ta_thread_pool_init,
+    ta_call_queue_init,
+    ta_idle_threads_init,
     ta_prefetch_init,
     /* exchange */
     ta_asgi_exchange_init,

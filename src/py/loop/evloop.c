@@ -244,7 +244,7 @@ static PyObject *loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t 
 /* -- Futures and Tasks ---------------------------------------------------------------------------
  */
 
-static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
+PyObject *ta_evloop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     ta_evloop *evloop = ta_evloop_cast(self);
     const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
@@ -296,6 +296,23 @@ static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssiz
         type ? PyObject_Vectorcall(type, all + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET, given) : NULL;
     Py_XDECREF(type);
     return task;
+}
+
+/* run_in_executor(executor, func, *args) */
+static PyObject *loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames)
+{
+    ta_evloop *evloop = ta_evloop_cast(self);
+    int theirs = is_theirs(evloop);
+    if (theirs < 0)
+        return NULL;
+    if (!theirs && kwnames == NULL && nargs >= 2 && Py_IsNone(args[0])) {
+        PyObject *future;
+        int done = ta_evloop_run_in_executor(evloop, args[1], args + 2, nargs - 2, &future);
+        if (done != 0)
+            return done < 0 ? NULL : future;
+    }
+    return forward(self, "run_in_executor", args, nargs, kwnames);
 }
 
 /* -- small ones ----------------------------------------------------------------------------------
@@ -522,6 +539,8 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(evloop->selector);
     Py_VISIT(evloop->select);
     Py_VISIT(evloop->factory);
+    Py_VISIT(evloop->executor);
+    Py_VISIT(evloop->calls);
     Py_VISIT(evloop->ready);
     Py_VISIT(evloop->scheduled);
     return 0;
@@ -535,6 +554,8 @@ static int loop_clear(PyObject *self)
     Py_CLEAR(evloop->selector);
     Py_CLEAR(evloop->select);
     Py_CLEAR(evloop->factory);
+    Py_CLEAR(evloop->executor);
+    Py_CLEAR(evloop->calls);
     Py_CLEAR(evloop->ready);
     Py_CLEAR(evloop->scheduled);
     return 0;
@@ -566,7 +587,8 @@ static PyMethodDef methods[] = {
     FAST("call_later", loop_call_later, "See asyncio.loop.call_later."),
     FAST("call_at", loop_call_at, "See asyncio.loop.call_at."),
     FAST("create_task", loop_create_task, "See asyncio.loop.create_task."),
-    {"create_future", loop_create_future, METH_NOARGS,
+    FAST("run_in_executor", loop_run_in_executor, "See asyncio.loop.run_in_executor."),
+    {"create_future", ta_evloop_create_future, METH_NOARGS,
      PyDoc_STR("See asyncio.loop.create_future.")},
     {"time", loop_time, METH_NOARGS, PyDoc_STR("See asyncio.loop.time.")},
     {"get_debug", loop_get_debug, METH_NOARGS, PyDoc_STR("See asyncio.loop.get_debug.")},
@@ -588,9 +610,11 @@ static PyGetSetDef getset[] = {
     {"_scheduled", get_queue, set_queue, NULL, (void *)1},
     {"_clock_resolution", get_resolution, set_resolution},
     {"_task_factory", get_factory, set_factory},
+    {"_default_executor", ta_evloop_get_executor, ta_evloop_set_executor},
     FLAG("_closed", closed),
     FLAG("_stopping", stopping),
     FLAG("_debug", debug),
+    FLAG("_executor_shutdown_called", executor_shut),
     {NULL},
 };
 

@@ -39,11 +39,15 @@ struct ta_evloop {
     PyObject *factory;   /* owned: of Tasks, or NULL */
     PyObject *ready;     /* owned: a deque and a list in place of ring and heap once the loop is */
     PyObject *scheduled; /* `plain`, else NULL */
+    PyObject *executor;  /* owned: the default one, or NULL */
+    PyObject *calls;     /* owned: its ta_call_queue, when it is of ours, else NULL */
     double resolution;   /* seconds */
     unsigned version;    /* of the type, when overrides were last looked for */
     bool looked;         /* they were */
-    bool closed, stopping, debug;
-    bool plain; /* an internal of asyncio was replaced: its own code does everything */
+    unsigned submit_version; /* of the executor's type, when submit() was last looked at */
+    bool closed, stopping, debug, executor_shut;
+    bool replaced; /* what asyncio's run_in_executor() calls is: it does everything */
+    bool plain;    /* an internal of asyncio was replaced: its own code does everything */
 #ifdef Py_GIL_DISABLED
     pthread_mutex_t mutex;
 #else
@@ -151,6 +155,19 @@ PyObject *ta_evloop_view(ta_evloop *evloop, bool scheduled);
 int ta_evloop_turn(ta_evloop *evloop);
 /* [(key, events), ...] of select(): makes the handles of the files ready. */
 int ta_evloop_take_events(ta_evloop *evloop, PyObject *events);
+
+/* -- evloop_executor.c ---------------------------------------------------------------------------
+ */
+
+/* run_in_executor(None, func, *args) in threads of ours.  1 and *future; 0: asyncio's own code has
+ * to do it; -1 with an exception. */
+TA_MUST_CHECK int ta_evloop_run_in_executor(ta_evloop *evloop, PyObject *func,
+                                            PyObject *const *args, Py_ssize_t nargs,
+                                            PyObject **future);
+PyObject *ta_evloop_get_executor(PyObject *self, void *closure);
+int ta_evloop_set_executor(PyObject *self, PyObject *executor, void *closure);
+/* loop.create_future(): a new reference. */
+PyObject *ta_evloop_create_future(PyObject *self, PyObject *ignored);
 
 /* -- evloop_overrides.c --------------------------------------------------------------------------
  */

@@ -18,13 +18,22 @@ static const char *const overridable[] = {
     "_write_to_self",
 };
 
+/* The same of run_in_executor(), which then is asyncio's, while the loop stays what it is. */
+static const char *const of_executors[] = {
+    "create_future",
+    "call_soon_threadsafe",
+    "_check_closed",
+    "_check_default_executor",
+};
+
 /* 1: `_call_soon` and the like are as in our class; 0: not; -1: exception. */
 static int is_untouched(ta_evloop *evloop, const char *name)
 {
     PyObject *now = PyObject_GetAttrString((PyObject *)Py_TYPE(evloop), name);
-    PyObject *ours =
-        now ? PyObject_GetAttrString((PyObject *)ta_loop_objects_of(evloop->st)->evloop.type, name)
-            : NULL;
+    const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
+    PyObject *ours = NULL;
+    if (now != NULL && PyObject_GetOptionalAttrString((PyObject *)objects->type, name, &ours) == 0)
+        ours = PyObject_GetAttrString(objects->base_class, name); /* not one of ours: asyncio's */
     Py_XDECREF(now);
     Py_XDECREF(ours);
     return ours ? now == ours : -1;
@@ -64,6 +73,12 @@ int ta_evloop_look_for_overrides(ta_evloop *evloop)
         if (untouched < 0 || (untouched == 0 && become_plain(evloop) < 0))
             return -1;
     }
+    for (size_t i = 0; i < TA_COUNTOF(of_executors); i++) {
+        int untouched = is_untouched(evloop, of_executors[i]);
+        if (untouched < 0)
+            return -1;
+        evloop->replaced |= untouched == 0;
+    }
     evloop->looked = true;
     evloop->version = Py_TYPE(evloop)->tp_version_tag;
     return 0;
@@ -75,6 +90,10 @@ int ta_evloop_setattro(PyObject *self, PyObject *name, PyObject *value)
         if (PyUnicode_CompareWithASCIIString(name, overridable[i]) == 0 &&
             become_plain(ta_evloop_cast(self)) < 0)
             return -1;
+    }
+    for (size_t i = 0; i < TA_COUNTOF(of_executors); i++) {
+        if (PyUnicode_CompareWithASCIIString(name, of_executors[i]) == 0)
+            ta_evloop_cast(self)->replaced = true;
     }
     return PyObject_GenericSetAttr(self, name, value);
 }

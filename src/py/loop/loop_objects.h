@@ -71,11 +71,25 @@ typedef struct ta_thread_pool_state {
     PyObject *anyio_run_sync;    /* anyio.to_thread.run_sync, or None */
 } ta_thread_pool_state;
 
+/* call_queue.c, idle_threads.c, evloop_executor.c */
+typedef struct ta_call_state {
+    PyTypeObject *call_type;
+    PyTypeObject *queue_type;
+    PyTypeObject *idle_type;
+    PyObject *empty;                /* queue.Empty */
+    PyObject *convert_exc;          /* asyncio.futures._convert_future_exc; NULL: none */
+    PyObject *cancelled, *invalid;  /* concurrent.futures.CancelledError, .InvalidStateError */
+    PyObject *current_cancel_scope; /* the name of it in anyio's thread-locals */
+    PyObject *deque_pop;            /* collections.deque.pop */
+    PyObject *executor_globals;     /* the dict of concurrent.futures.thread */
+} ta_call_state;
+
 typedef struct ta_loop_objects {
     ta_selector_state selector;
     ta_evloop_state evloop;
     ta_task_pool_state task;
     ta_thread_pool_state pool;
+    ta_call_state call;
 } ta_loop_objects;
 
 /* The state as this layer sees it. */

@@ -84,6 +84,7 @@ typedef struct ta_loop_state {
     ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 
     struct ta_thread_pool *pool; /* owned: threads; NULL until first used */
+    PyObject *call_queues;       /* owned: a list of the loop's CallQueues, or NULL */
     /* inline_promotion.c: state of this thread at the first inline call of a batch */
     struct {
         uint64_t batch;
@@ -93,7 +94,8 @@ typedef struct ta_loop_state {
     /* selector_lag.c: what other threads may read, under its mutex */
     struct {
         pthread_mutex_t mutex; /* never held while Python code runs */
-        bool open;             /* `loop` and `wake` may be used: attached, and not closed */
+        bool open;             /* attached, and not closed: `loop` may be looked at */
+        bool closed;           /* `wake` must not be used any more */
         bool nested;           /* as above */
         uint64_t asked;        /* ms: when a nested loop was last woken; 0: never */
     } lag;

@@ -475,6 +475,7 @@ static int traverse_loopstate(ta_loop_state *ls, visitproc visit, void *arg)
     Py_VISIT(ls->context);
     Py_VISIT(ls->fatal);
     Py_VISIT(ls->call_stats);
+    Py_VISIT(ls->call_queues);
     int rc = ta_loop_state_traverse_guests(ls, visit, arg);
     if (rc == 0)
         rc = ta_task_pool_traverse(ls, visit, arg);

@@ -10,7 +10,8 @@
 
 /* The loopstate in a Selector; NULL with TypeError for anything else.  Borrowed from `selector`. */
 ta_loop_state *ta_selector_state_of(ta_state *st, PyObject *selector);
-/* Any thread: makes select() return.  False: not a Selector, or not attached to a running loop. */
+/* Any thread: makes select() return, for what was made ready on a loop of ours just now.  False:
+ * not a Selector, or closed. */
 bool ta_selector_lag_kick(ta_state *st, PyObject *selector);
 
 int ta_selector_init(PyObject *module, ta_state *st);

@@ -46,6 +46,7 @@ void ta_selector_lag_set(ta_loop_state *ls, bool open, bool nested)
 {
     pthread_mutex_lock(&ls->lag.mutex);
     ls->lag.open = open;
+    ls->lag.closed |= !open;
     ls->lag.nested = nested;
     ls->lag.asked = 0;
     pthread_mutex_unlock(&ls->lag.mutex);
@@ -57,9 +58,9 @@ bool ta_selector_lag_kick(ta_state *st, PyObject *selector)
         return false;
     ta_loop_state *ls = &((ta_selector *)selector)->ls;
     pthread_mutex_lock(&ls->lag.mutex);
-    bool open = ls->lag.open;
+    bool open = !ls->lag.closed;
     if (open)
-        ta_wake_kick(ls->wake);
+        ta_wake_notice(ls->wake);
     pthread_mutex_unlock(&ls->lag.mutex);
     return open;
 }

@@ -8,13 +8,11 @@
  */
 #include "py/loop/thread_pool.h"
 
-#include <pthread.h>
-#include <time.h>
-
 #include "py/loop/future.h"
 #include "py/loop/inline_promotion.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_token.h"
+#include "py/loop/work_queue.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
@@ -23,19 +21,18 @@ enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
 /* One call.  It is an object, as it can be called, too (anyio_path). */
 typedef struct ta_job {
     PyObject_HEAD
-    ta_wake_item item;   /* back to the loop's thread; holds a reference then */
-    struct ta_job *next; /* in the queue, which holds a reference */
-    ta_list_node node;   /* in the pool's `waited`, as long as it has a waiter */
-    ta_future *waiter;   /* owned: of the loop's thread; NULL: nobody waits for it */
-    ta_callstat *stat;   /* a counted reference, or NULL */
-    PyObject *context;   /* owned */
-    PyObject *func;      /* owned */
-    PyObject *kwnames;   /* owned or NULL */
-    PyObject *result;    /* owned: of the call */
-    PyObject *exc;       /* owned: of the call */
+    ta_wake_item item; /* back to the loop's thread; holds a reference then */
+    ta_work work;      /* in the queue, which holds a reference; `first`: TA_RUN_LEAVE */
+    ta_list_node node; /* in the pool's `waited`, as long as it has a waiter */
+    ta_future *waiter; /* owned: of the loop's thread; NULL: nobody waits for it */
+    ta_callstat *stat; /* a counted reference, or NULL */
+    PyObject *context; /* owned */
+    PyObject *func;    /* owned */
+    PyObject *kwnames; /* owned or NULL */
+    PyObject *result;  /* owned: of the call */
+    PyObject *exc;     /* owned: of the call */
     atomic_bool cancelled;
     bool unwaited;    /* it never had a waiter: see ta_thread_pool_run */
-    bool leave;       /* TA_RUN_LEAVE */
     Py_ssize_t nargs; /* positional ones */
     Py_ssize_t ntotal;
     PyObject *args[]; /* owned */
@@ -43,15 +40,9 @@ typedef struct ta_job {
 
 /* Shared by the loop's thread and the workers; the last of them frees it. */
 struct ta_thread_pool {
-    pthread_mutex_t mutex; /* guards what follows; never held while Python code runs */
-    pthread_cond_t work;   /* a job came, or closed */
-    pthread_cond_t gone;   /* a worker ended */
-    ta_job *head, *tail;
-    atomic_uint queued; /* read without the mutex, too, as a hint */
-    unsigned threads, idle, max;
-    unsigned refs;
-    bool closed;
-    ta_wake *wake; /* borrowed: the loopstate's; not used once closed */
+    ta_work_queue queue;
+    unsigned refs; /* guarded by the queue's mutex */
+    ta_wake *wake; /* borrowed: the loopstate's; not used once the queue is closed */
     /* of the loop's thread */
     PyObject *aioloop;   /* owned */
     ta_list_node waited; /* jobs that have a waiter, queued, running or on their way back */
@@ -72,14 +63,7 @@ static ta_thread_pool *pool_new(ta_loop_state *ls)
         PyErr_NoMemory();
         return NULL;
     }
-    pthread_condattr_t attr;
-    (void)pthread_condattr_init(&attr);
-    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    (void)pthread_mutex_init(&pool->mutex, NULL);
-    (void)pthread_cond_init(&pool->work, &attr);
-    (void)pthread_cond_init(&pool->gone, &attr);
-    (void)pthread_condattr_destroy(&attr);
-    pool->max = DEFAULT_THREADS;
+    ta_work_queue_init(&pool->queue, DEFAULT_THREADS, IDLE_SECONDS);
     pool->refs = 1;
     pool->wake = ls->wake;
     pool->aioloop = Py_NewRef(ls->aioloop);
@@ -89,14 +73,12 @@ static ta_thread_pool *pool_new(ta_loop_state *ls)
 
 void ta_thread_pool_unref(ta_thread_pool *pool)
 {
-    pthread_mutex_lock(&pool->mutex);
+    pthread_mutex_lock(&pool->queue.mutex);
     bool last = --pool->refs == 0;
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_unlock(&pool->queue.mutex);
     if (!last)
         return;
-    pthread_cond_destroy(&pool->work);
-    pthread_cond_destroy(&pool->gone);
-    pthread_mutex_destroy(&pool->mutex);
+    ta_work_queue_destroy(&pool->queue);
     PyMem_RawFree(pool);
 }
 
@@ -115,43 +97,30 @@ ta_thread_pool *ta_thread_pool_ref(ta_loop_state *ls)
     ta_thread_pool *pool = pool_of(ls);
     if (pool == NULL)
         return NULL;
-    pthread_mutex_lock(&pool->mutex);
+    pthread_mutex_lock(&pool->queue.mutex);
     pool->refs++;
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_unlock(&pool->queue.mutex);
     return pool;
 }
 
 bool ta_thread_pool_post(ta_thread_pool *pool, ta_wake_item *item)
 {
-    pthread_mutex_lock(&pool->mutex);
-    bool open = !pool->closed;
+    pthread_mutex_lock(&pool->queue.mutex);
+    bool open = pool->queue.state == TA_WORK_OPEN;
     if (open)
         ta_wake_post(pool->wake, item);
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_unlock(&pool->queue.mutex);
     return open;
 }
 
 bool ta_thread_pool_wanted(ta_thread_pool *pool)
 {
-    if (atomic_load_explicit(&pool->queued, memory_order_relaxed) == 0)
+    if (atomic_load_explicit(&pool->queue.queued, memory_order_relaxed) == 0)
         return false;
-    pthread_mutex_lock(&pool->mutex);
-    bool wanted = pool->queued > pool->idle;
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_lock(&pool->queue.mutex);
+    bool wanted = pool->queue.queued > pool->queue.idle;
+    pthread_mutex_unlock(&pool->queue.mutex);
     return wanted;
-}
-
-static struct timespec in_seconds(time_t seconds, long ns)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    ts.tv_sec += seconds;
-    ts.tv_nsec += ns;
-    if (ts.tv_nsec >= 1000000000L) {
-        ts.tv_sec++;
-        ts.tv_nsec -= 1000000000L;
-    }
-    return ts;
 }
 
 /* -- jobs ------------------------------------------------------------------------------------- */
@@ -286,47 +255,9 @@ static PyType_Spec job_spec = {
 
 /* -- workers ---------------------------------------------------------------------------------- */
 
-/* Takes the next job, or NULL: this thread must end (it is no longer counted). */
-static ta_job *take(ta_thread_pool *pool)
+static inline ta_job *job_of(ta_work *work)
 {
-    ta_job *job = NULL;
-    pthread_mutex_lock(&pool->mutex);
-    bool surplus = pool->threads > pool->max;
-    if (pool->head == NULL && !pool->closed && !surplus) {
-        struct timespec until = in_seconds(IDLE_SECONDS, 0);
-        int rc = 0;
-        pool->idle++;
-        while (pool->head == NULL && !pool->closed && rc == 0)
-            rc = pthread_cond_timedwait(&pool->work, &pool->mutex, &until);
-        pool->idle--;
-    }
-    job = pool->head;
-    if (job != NULL && (!surplus || job->leave)) {
-        pool->head = job->next;
-        pool->queued--;
-        job->next = NULL;
-    } else {
-        job = NULL;
-        pool->threads--;
-        pthread_cond_broadcast(&pool->gone);
-    }
-    pthread_mutex_unlock(&pool->mutex);
-    return job;
-}
-
-/* With the mutex held: puts it behind the others, or before them; steals. */
-static void queue(ta_thread_pool *pool, ta_job *job)
-{
-    bool first = job->leave || pool->head == NULL;
-    job->next = first ? pool->head : NULL;
-    if (job->next == NULL) {
-        if (!first)
-            pool->tail->next = job;
-        pool->tail = job;
-    }
-    if (first)
-        pool->head = job;
-    pool->queued++;
+    return TA_CONTAINER_OF(work, ta_job, work);
 }
 
 /* Runs a job that nobody waits for (steals), and queues it again when it returned True. */
@@ -341,18 +272,17 @@ static void run_unwaited(ta_thread_pool *pool, ta_job *job, ta_thread_token *tok
         Py_XDECREF(res);
     }
     if (again) {
-        pthread_mutex_lock(&pool->mutex);
-        again = !pool->closed;
+        pthread_mutex_lock(&pool->queue.mutex);
+        again = pool->queue.state == TA_WORK_OPEN;
         if (again)
-            queue(pool, job); /* this thread takes what is first now: nobody need be woken */
-        pthread_mutex_unlock(&pool->mutex);
+            ta_work_queue_put_back(&pool->queue, &job->work);
+        pthread_mutex_unlock(&pool->queue.mutex);
     }
     if (!again)
         Py_DECREF(job);
 }
 
-/* StopIteration cannot pass through a coroutine: RuntimeError from it.  Steals and returns. */
-static PyObject *no_stop_iteration(PyObject *exc)
+PyObject *ta_thread_pool_no_stop_iteration(PyObject *exc)
 {
     if (!PyErr_GivenExceptionMatches(exc, PyExc_StopIteration))
         return exc;
@@ -376,7 +306,7 @@ static void job_run(ta_thread_pool *pool, ta_job *job, ta_thread_token *token)
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
         job->result = job_call(job, token);
         if (job->result == NULL)
-            job->exc = no_stop_iteration(PyErr_GetRaisedException());
+            job->exc = ta_thread_pool_no_stop_iteration(PyErr_GetRaisedException());
     }
     job_clear_call(job); /* its objects are freed where they were used, not on the loop's thread */
     job->item.fn = job_done;
@@ -391,13 +321,13 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
     PyObject *aioloop = PyTuple_GET_SIZE(args) > 0 ? PyTuple_GET_ITEM(args, 0) : Py_None;
     ta_thread_token *token = ta_thread_token_new(st, aioloop);
     for (;;) {
-        ta_job *job;
+        ta_work *work;
         Py_BEGIN_ALLOW_THREADS
-        job = take(pool);
+        work = ta_work_queue_take(&pool->queue, false);
         Py_END_ALLOW_THREADS
-        if (job == NULL)
+        if (work == NULL)
             break;
-        job_run(pool, job, token);
+        job_run(pool, job_of(work), token);
     }
     Py_XDECREF(token);
     Py_RETURN_NONE;
@@ -425,7 +355,7 @@ static PyType_Spec worker_spec = {
     .slots = worker_slots,
 };
 
-/* Starts one more thread, counted before it runs.  -1 with an exception. */
+/* Starts one more thread, which is counted already.  -1 with an exception. */
 static int start_thread(ta_loop_state *ls)
 {
     ta_thread_pool *pool = ls->pool;
@@ -435,10 +365,9 @@ static int start_thread(ta_loop_state *ls)
     ta_worker *worker = (ta_worker *)type->tp_alloc(type, 0);
     if (worker == NULL)
         return -1;
-    pthread_mutex_lock(&pool->mutex);
+    pthread_mutex_lock(&pool->queue.mutex);
     pool->refs++;
-    pool->threads++;
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_unlock(&pool->queue.mutex);
     worker->pool = pool;
     kwargs = Py_BuildValue("{s:O,s:s,s:O,s:(O)}", "target", worker, "name",
                            "turboapi worker thread", "daemon", Py_True, "args", ls->aioloop);
@@ -447,11 +376,6 @@ static int start_thread(ta_loop_state *ls)
         thread = PyObject_Call(ta_loop_objects_of(st)->pool.thread_class, args, kwargs);
     if (thread != NULL)
         res = PyObject_CallMethod(thread, "start", NULL);
-    if (res == NULL) {
-        pthread_mutex_lock(&pool->mutex);
-        pool->threads--;
-        pthread_mutex_unlock(&pool->mutex);
-    }
     Py_XDECREF(thread);
     Py_XDECREF(args);
     Py_XDECREF(kwargs);
@@ -475,16 +399,11 @@ static PyObject *anyio_path(ta_state *st, ta_job *job)
  */
 static int submit(ta_loop_state *ls, ta_job *job)
 {
-    ta_thread_pool *pool = ls->pool;
     Py_INCREF(job); /* the queue's */
-    pthread_mutex_lock(&pool->mutex);
-    queue(pool, job);
-    bool grow = pool->queued > pool->idle && (pool->threads < pool->max || job->leave);
-    unsigned threads = pool->threads;
-    pthread_cond_signal(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
-    if (grow && start_thread(ls) < 0) {
-        if (threads == 0) {
+    ta_work_put put = ta_work_queue_put(&ls->pool->queue, &job->work);
+    TA_ASSERT(put != TA_WORK_REFUSED); /* a closed pool is no loop's any more */
+    if (put == TA_WORK_GROW && start_thread(ls) < 0) {
+        if (ta_work_queue_not_started(&ls->pool->queue) == 0) {
             /* Nobody would ever take it.  It stays queued as cancelled, for a later thread. */
             job_cancel(job);
             return -1;
@@ -530,7 +449,7 @@ ta_outcome ta_thread_pool_call(ta_loop_state *ls, ta_callstat *stat, int run_mod
                           PyVectorcall_NARGS(nargsf), kwnames);
     if (job == NULL)
         return TA_FAILED;
-    job->leave = leave;
+    job->work.first = leave;
     if (!Py_IsNone(ta_loop_objects_of(ls->st)->pool.anyio_run_sync) && ta_task_pool_is_marked(ls))
         *result = anyio_path(ls->st, job);
     else
@@ -540,7 +459,7 @@ ta_outcome ta_thread_pool_call(ta_loop_state *ls, ta_callstat *stat, int run_mod
 
 inline_done:
     if (*result == NULL && PyErr_ExceptionMatches(PyExc_StopIteration))
-        PyErr_SetRaisedException(no_stop_iteration(PyErr_GetRaisedException()));
+        PyErr_SetRaisedException(ta_thread_pool_no_stop_iteration(PyErr_GetRaisedException()));
     return *result ? TA_DONE : TA_FAILED;
 }
 
@@ -552,7 +471,7 @@ int ta_thread_pool_run(ta_loop_state *ls, PyObject *func, bool leave)
     if (job == NULL)
         return -1;
     job->unwaited = true;
-    job->leave = leave;
+    job->work.first = leave;
     int rc = submit(ls, job);
     Py_DECREF(job);
     return rc;
@@ -564,9 +483,7 @@ int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads)
 {
     if (pool_of(ls) == NULL)
         return -1;
-    pthread_mutex_lock(&ls->pool->mutex);
-    ls->pool->max = max_threads ? max_threads : DEFAULT_THREADS;
-    pthread_mutex_unlock(&ls->pool->mutex);
+    ta_work_queue_limit(&ls->pool->queue, max_threads ? max_threads : DEFAULT_THREADS);
     return 0;
 }
 
@@ -575,9 +492,9 @@ unsigned ta_thread_pool_active(const ta_loop_state *ls)
     ta_thread_pool *pool = ls->pool;
     if (pool == NULL)
         return 0;
-    pthread_mutex_lock(&pool->mutex);
-    unsigned n = pool->queued + pool->threads - pool->idle;
-    pthread_mutex_unlock(&pool->mutex);
+    pthread_mutex_lock(&pool->queue.mutex);
+    unsigned n = pool->queue.queued + pool->queue.threads - pool->queue.idle;
+    pthread_mutex_unlock(&pool->queue.mutex);
     return n;
 }
 
@@ -587,32 +504,21 @@ void ta_thread_pool_close(ta_loop_state *ls, unsigned wait_ms)
     if (pool == NULL)
         return;
     ls->pool = NULL;
-    pthread_mutex_lock(&pool->mutex);
-    pool->closed = true;
-    ta_job *job = pool->head;
-    pool->head = pool->tail = NULL;
-    pool->queued = 0;
-    pthread_cond_broadcast(&pool->work);
-    pthread_mutex_unlock(&pool->mutex);
+    ta_work *work = ta_work_queue_close(&pool->queue);
     /* Nobody takes the results of the calls that run now.  A Task that waits for one waits forever,
      * as for an executor's when the loop is closed, and may be cancelled. */
     while (!ta_list_empty(&pool->waited)) {
         ta_job *waited = TA_CONTAINER_OF(pool->waited.next, ta_job, node);
         Py_DECREF(job_leave_waiter(waited));
     }
-    while (job != NULL) {
-        ta_job *next = job->next;
-        Py_DECREF(job);
-        job = next;
+    while (work != NULL) {
+        ta_work *next = work->next;
+        Py_DECREF(job_of(work));
+        work = next;
     }
     if (wait_ms > 0) {
         Py_BEGIN_ALLOW_THREADS
-        struct timespec until = in_seconds(wait_ms / 1000, (long)(wait_ms % 1000) * 1000000L);
-        int rc = 0;
-        pthread_mutex_lock(&pool->mutex);
-        while (pool->threads > 0 && rc == 0)
-            rc = pthread_cond_timedwait(&pool->gone, &pool->mutex, &until);
-        pthread_mutex_unlock(&pool->mutex);
+        ta_work_queue_wait(&pool->queue, wait_ms);
         Py_END_ALLOW_THREADS
     }
     Py_CLEAR(pool->aioloop);

@@ -48,6 +48,10 @@ ta_outcome ta_thread_pool_call(ta_loop_state *ls, ta_callstat *stat, int run_mod
  */
 int ta_thread_pool_run(ta_loop_state *ls, PyObject *func, bool leave);
 
+/* StopIteration cannot pass through a coroutine: returns a RuntimeError from it, or `exc`.  Steals.
+ */
+PyObject *ta_thread_pool_no_stop_iteration(PyObject *exc);
+
 /* Returns a counted reference to the loop's pool, which is made when there is none; NULL with an
  * exception. */
 ta_thread_pool *ta_thread_pool_ref(ta_loop_state *ls);

@@ -28,6 +28,7 @@
     TA_NAME(call_soon)                                                                             \
     TA_NAME(call_soon_threadsafe)                                                                  \
     TA_NAME(cancel)                                                                                \
+    TA_NAME(cancelled)                                                                             \
     TA_NAME(charset)                                                                               \
     TA_NAME(client)                                                                                \
     TA_NAME(close)                                                                                 \
@@ -85,6 +86,8 @@
     TA_NAME(send)                                                                                  \
     TA_NAME(serialization)                                                                         \
     TA_NAME(server)                                                                                \
+    TA_NAME(set_exception)                                                                         \
+    TA_NAME(set_result)                                                                            \
     TA_NAME(solved)                                                                                \
     TA_NAME(stat_result)                                                                           \
     TA_NAME(state)                                                                                 \
