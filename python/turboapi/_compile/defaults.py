@@ -12,9 +12,12 @@ from turboapi._untouched import is_from
 from turboapi.encoders import jsonable_encoder
 
 _INIT, _RENDER = JSONResponse.__init__, JSONResponse.render
-_BASE_INIT, _HEADERS, _CALL = Response.__init__, Response.init_headers, Response.__call__
+_BASE_INIT, _BASE_RENDER = Response.__init__, Response.render
+_HEADERS, _CALL = Response.init_headers, Response.__call__
 
-_PRISTINE = all(is_from(each, responses) for each in (_INIT, _RENDER, _BASE_INIT, _HEADERS, _CALL))
+_PRISTINE = all(
+    is_from(each, responses) for each in (_INIT, _RENDER, _BASE_INIT, _BASE_RENDER, _HEADERS, _CALL)
+)
 
 
 def json_response_is_plain() -> bool:
@@ -26,6 +29,18 @@ def json_response_is_plain() -> bool:
         and Response.__init__ is _BASE_INIT
         and JSONResponse.init_headers is _HEADERS
         and JSONResponse.__call__ is _CALL
+    )
+
+
+def is_plain_class(cls: type[Response]) -> bool:
+    """Return whether the methods of `Response`, as they were, make a response of that class."""
+    return (
+        _PRISTINE
+        and cls.__init__ is _BASE_INIT
+        and cls.render is _BASE_RENDER
+        and cls.init_headers is _HEADERS
+        and cls.__call__ is _CALL
+        and cls.charset == "utf-8"
     )
 
 

@@ -21,10 +21,12 @@ from starlette.types import Receive, Scope, Send
 from turboapi import _core, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
-from turboapi._compile.defaults import OURS
+from turboapi._compile import known_calls
+from turboapi._compile.defaults import OURS, is_plain_class
 from turboapi._compile.plan import compile_spec, dump_shape
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
+from turboapi._response import new_response
 from turboapi.background import BackgroundTasks
 from turboapi.dependencies._analysis import get_dependant
 from turboapi.dependencies._forms import read_form
@@ -77,14 +79,6 @@ def _is_ours(error: Exception) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError)):
         return False
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and bool(error.errno))
-
-
-def new_response() -> Response:
-    """Return what a parameter of type Response gets: only its headers and status count."""
-    response = Response()
-    del response.headers["content-length"]
-    response.status_code = None  # type: ignore[assignment]
-    return response
 
 
 class _Plans:
@@ -307,6 +301,10 @@ class RequestHooks:
     def encode_json(value: Any) -> bytes:
         return JSONResponse(jsonable_encoder(value)).body  # type: ignore[return-value]
 
+    def is_plain_response(self) -> bool:
+        """Return whether `response_class` does what Starlette's Response does, as it was."""
+        return is_plain_class(self.response_class)
+
     def make_response(
         self,
         value: Any,
@@ -369,6 +367,9 @@ class RequestHooks:
 
     is_default_handler = staticmethod(OURS.is_default_handler)
     answers_invalid = staticmethod(OURS.answers_invalid)
+    task_call = known_calls.TASK and staticmethod(known_calls.TASK)
+    tasks_call = known_calls.TASKS and staticmethod(known_calls.TASKS)
+    background_call = known_calls.OWN_TASKS and staticmethod(known_calls.OWN_TASKS)
 
     @staticmethod
     def handle_error(request: Any, exc: Exception, started: bool) -> Any:

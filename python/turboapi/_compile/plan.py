@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.convertors import PathConvertor, StringConvertor
+from starlette.responses import HTMLResponse, PlainTextResponse
 
 from turboapi import _core
 from turboapi._compat import ModelField
@@ -32,6 +33,12 @@ if TYPE_CHECKING:
     from turboapi._compile.hooks import RequestHooks
 
 Spec = dict[str, Any]
+
+# The content types of classes that send a text as it is.
+_TEXT_TYPES: dict[Any, bytes] = {
+    HTMLResponse: b"text/html; charset=utf-8",
+    PlainTextResponse: b"text/plain; charset=utf-8",
+}
 
 # Options of dumps that shapes know.
 _SHAPED = {"by_alias", "include", "exclude", "exclude_none", "exclude_unset"}
@@ -144,8 +151,11 @@ def _response(hooks: "RequestHooks") -> Spec:
     if hooks.streams:
         return {"kind": "python", "is_coroutine": coroutine}
     field = hooks.response_field
+    if field is None and hooks.plain_json:
+        return {"kind": "json", "is_coroutine": coroutine}
     if field is None:
-        return {"kind": "json" if hooks.plain_json else "class", "is_coroutine": coroutine}
+        text = _TEXT_TYPES.get(hooks.response_class)
+        return {"kind": "class", "text": text, "is_coroutine": coroutine}
     if not hooks.dumps_json:
         return {"kind": "class", "is_coroutine": coroutine}
     return {

@@ -14,6 +14,7 @@ from turboapi._compile.defaults import Defaults
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
+from turboapi._untouched import is_from
 from turboapi.datastructures import DefaultPlaceholder, value_of
 from turboapi.dependencies.models import Dependant
 
@@ -112,6 +113,12 @@ class BridgeHooks(RequestHooks):
         if "fastapi_middleware_astack" not in scope:
             scope["fastapi_middleware_astack"] = outer = _Stack()
         return function, inner, outer
+
+    @cached_property
+    def background_call(self) -> Any:  # type: ignore[override]
+        module = _theirs.module("fastapi.background")
+        call = module.BackgroundTasks.__call__
+        return call if is_from(call, module) else None
 
     @cached_property
     def _defaults(self) -> Defaults:

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from turboapi._compat import Undefined
-from turboapi._compile.hooks import RequestHooks, new_response
+from turboapi._compile.hooks import RequestHooks
+from turboapi._response import new_response
 from turboapi.background import BackgroundTasks
 from turboapi.dependencies._analysis import _get_flat_body_params
 from turboapi.dependencies.models import (

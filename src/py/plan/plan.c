@@ -44,6 +44,7 @@ static int plan_clear(PyObject *self)
     Py_CLEAR(plan->resp_validator);
     Py_CLEAR(plan->resp_to_json);
     Py_CLEAR(plan->resp_shape);
+    Py_CLEAR(plan->resp_text_type);
     return 0;
 }
 

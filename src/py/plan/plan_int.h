@@ -17,7 +17,8 @@
     X(solve_generator) X(solve_limited) X(run_sync) X(encode_json) X(make_response)                \
     X(serialize_field) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
     X(handle_error) X(overrides) X(override_plan) X(operation) X(observe) X(open_generator)        \
-    X(cleanup_scope) X(swallowed) X(open_stacks) X(is_default_handler) X(answers_invalid)
+    X(cleanup_scope) X(swallowed) X(open_stacks) X(is_default_handler) X(answers_invalid) \
+    X(task_call) X(tasks_call) X(background_call) X(is_plain_response)
 /* clang-format on */
 
 enum {
@@ -108,6 +109,7 @@ typedef struct ta_plan {
     bool strict_content_type, needs_stacks, direct, isolate, is_coroutine;
     PyObject *resp_validator, *resp_to_json; /* owned or NULL */
     PyObject *resp_shape;                    /* owned or NULL: tried before those two */
+    PyObject *resp_text_type; /* owned bytes or NULL: the content type of a class for texts */
 } ta_plan;
 
 /* node_read.c: fills nodes[index] from specs[index].  0, or -1 with an exception that names the

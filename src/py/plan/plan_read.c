@@ -169,13 +169,27 @@ static int read_shape(ta_plan *plan, const ta_plan_spec *resp)
     return 0;
 }
 
+static int read_text_type(ta_plan *plan, const ta_plan_spec *resp)
+{
+    PyObject *value;
+    int rc = ta_plan_spec_get(resp, "text", &value);
+    if (rc <= 0)
+        return rc;
+    if (!PyBytes_CheckExact(value)) {
+        ta_plan_spec_bad_type(resp, "text", "bytes or None");
+        return -1;
+    }
+    plan->resp_text_type = Py_NewRef(value);
+    return 0;
+}
+
 static const char *const body_names[] = {"", "json", "form"};
 static const char *const resp_names[] = {"json", "field", "class", "python"};
 
 static int read_response(ta_plan *plan, const ta_plan_spec *rd)
 {
-    static const char *const known[] = {"kind",  "validator",    "to_json",
-                                        "shape", "is_coroutine", NULL};
+    static const char *const known[] = {"kind", "validator",    "to_json", "shape",
+                                        "text", "is_coroutine", NULL};
     PyObject *value;
     int choice;
     plan->resp = RESP_JSON;
@@ -188,7 +202,7 @@ static int read_response(ta_plan *plan, const ta_plan_spec *rd)
         ta_plan_spec_choice(&resp, "kind", resp_names, TA_COUNTOF(resp_names), -1, &choice) < 0 ||
         ta_plan_spec_callable(&resp, "validator", &plan->resp_validator) < 0 ||
         ta_plan_spec_callable(&resp, "to_json", &plan->resp_to_json) < 0 ||
-        read_shape(plan, &resp) < 0)
+        read_shape(plan, &resp) < 0 || read_text_type(plan, &resp) < 0)
         return -1;
     plan->resp = (uint8_t)choice;
     if (plan->resp_validator != NULL && plan->resp_to_json == NULL) {

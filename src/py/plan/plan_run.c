@@ -54,6 +54,7 @@ static void drop_all(ta_plan_run *run)
     Py_CLEAR(run->background);
     Py_CLEAR(run->response);
     Py_CLEAR(run->own_background);
+    Py_CLEAR(run->tasks);
     Py_CLEAR(run->form);
     Py_CLEAR(run->cm);
     Py_CLEAR(run->entering);
@@ -88,6 +89,7 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(run->background);
     Py_VISIT(run->response);
     Py_VISIT(run->own_background);
+    Py_VISIT(run->tasks);
     Py_VISIT(run->form);
     Py_VISIT(run->cm);
     Py_VISIT(run->entering);
@@ -274,7 +276,9 @@ static const stage stages[ST_COUNT] = {
     [ST_MADE] = {"made", ta_reply_made, ST_FAILED, TO(RESPONSE)},
     [ST_RESPONSE] = {"response", ta_reply_response, ST_FAILED, TO(SENT) | TO(LEAVE) | TO(CLOSE)},
     [ST_PENDING] = {"pending", ta_reply_pending, ST_FAILED, TO(SENT)},
-    [ST_SENT] = {"sent", ta_reply_sent, ST_FAILED, TO(ANSWERED)},
+    [ST_SENT] = {"sent", ta_reply_sent, ST_FAILED, TO(BACKGROUND) | TO(ANSWERED)},
+    [ST_BACKGROUND] = {"background", ta_background_next, ST_FAILED,
+                       TO(BACKGROUND) | TO(ANSWERED)},
     [ST_ANSWERED] = {"answered", answered, ST_FAILED, TO(LEAVE) | TO(CLOSE)},
     [ST_LEAVE] = {"leave", ta_exit_stack_next, ST_FAILED,
                   TO(EXIT) | TO(LEAVE) | TO(PENDING) | TO(CLOSE)},

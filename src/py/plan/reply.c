@@ -68,9 +68,9 @@ ta_plan_run_state ta_reply_sent(ta_plan_run *run, PyObject *value)
     run->own_background = NULL;
     if (run->x->ops->flush != NULL)
         run->x->ops->flush(run->x);
-    PyObject *aw = PyObject_CallNoArgs(background);
+    ta_plan_run_state next = ta_background_begin(run, background);
     Py_DECREF(background);
-    return aw ? ta_plan_run_await(run, aw, ST_ANSWERED) : ST_FAILED;
+    return next;
 }
 
 /* New tuple (name, value) of bytes, or NULL. */
@@ -79,8 +79,10 @@ static PyObject *header_pair(const char *name, const char *value)
     return Py_BuildValue("(yy)", name, value);
 }
 
-/* The list of header pairs when the injected response has some: as Response would make it. */
-static PyObject *headers_with_injected(PyObject *injected, long status, size_t body_len)
+/* The list of header pairs of a response with that content type and the injected ones (NULL:
+ * none), as Response would make it. */
+static PyObject *headers_with_injected(PyObject *injected, const char *content_type, long status,
+                                       size_t body_len)
 {
     char length[24];
     PyObject *list = PyList_New(0);
@@ -93,9 +95,10 @@ static PyObject *headers_with_injected(PyObject *injected, long status, size_t b
         if (pair == NULL || PyList_Append(list, pair) < 0)
             goto error;
     }
-    type = header_pair("content-type", "application/json");
+    type = header_pair("content-type", content_type);
     if (type == NULL || PyList_Append(list, type) < 0 ||
-        PyList_SetSlice(list, PyList_GET_SIZE(list), PyList_GET_SIZE(list), injected) < 0)
+        (injected != NULL &&
+         PyList_SetSlice(list, PyList_GET_SIZE(list), PyList_GET_SIZE(list), injected) < 0))
         goto error;
     Py_DECREF(type);
     Py_XDECREF(pair);
@@ -107,8 +110,8 @@ error:
     return NULL;
 }
 
-/* Sends JSON bytes with the route's status and the injected headers. */
-static ta_plan_run_state send_json(ta_plan_run *run, ta_piece body)
+/* Sends a body with the route's status and the injected headers; `content_type` NULL: JSON. */
+static ta_plan_run_state send_body(ta_plan_run *run, ta_piece body, const char *content_type)
 {
     PyObject *injected = NULL, *headers = NULL, *awaitable = NULL;
     ta_plan_run_state next = ST_FAILED;
@@ -121,11 +124,14 @@ static ta_plan_run_state send_json(ta_plan_run *run, ta_piece body)
         injected = PyObject_GetAttr(run->response, run->plan->st->names.raw_headers);
         if (injected == NULL)
             return ST_FAILED;
-        if (!PyList_Check(injected) || PyList_GET_SIZE(injected) > 0) {
-            headers = headers_with_injected(injected, status, body.data.len);
-            if (headers == NULL)
-                goto done;
-        }
+        if (PyList_Check(injected) && PyList_GET_SIZE(injected) == 0)
+            Py_CLEAR(injected);
+    }
+    if (injected != NULL || content_type != NULL) {
+        headers = headers_with_injected(injected, content_type ? content_type : "application/json",
+                                        status, body.data.len);
+        if (headers == NULL)
+            goto done;
     }
     if (run->background != NULL)
         Py_XSETREF(run->own_background, Py_NewRef(run->background));
@@ -144,6 +150,11 @@ done:
     Py_XDECREF(headers);
     Py_XDECREF(injected);
     return next;
+}
+
+static ta_plan_run_state send_json(ta_plan_run *run, ta_piece body)
+{
+    return send_body(run, body, NULL);
 }
 
 /* Passes its parts straight to the exchange when Response.__call__ would do just that.  1, 0 (call
@@ -275,10 +286,42 @@ static ta_plan_run_state own_response(ta_plan_run *run, PyObject *response)
     return ta_plan_run_give(run, response, ST_RESPONSE);
 }
 
+/* Sends a str by a class whose responses have it as it is.  1: *next is the next state; 0: the
+ * class must be called; -1. */
+static int send_text(ta_plan_run *run, PyObject *value, ta_plan_run_state *next)
+{
+    const ta_plan *plan = run->plan;
+    PyObject *hook = plan->hook[H_is_plain_response];
+    if (plan->resp_text_type == NULL || hook == NULL || !PyUnicode_CheckExact(value))
+        return 0;
+    PyObject *answer = PyObject_CallNoArgs(hook);
+    int plain = answer ? PyObject_IsTrue(answer) : -1;
+    Py_XDECREF(answer);
+    if (plain <= 0)
+        return plain;
+    Py_ssize_t len;
+    const char *text = PyUnicode_AsUTF8AndSize(value, &len);
+    if (text == NULL) { /* a lone surrogate: the class raises its own error */
+        PyErr_Clear();
+        return 0;
+    }
+    ta_piece body = {ta_str_of(text, (size_t)len), value, NULL};
+    if (ta_plan_run_leave_operation(run) < 0)
+        return -1;
+    *next = send_body(run, body, PyBytes_AS_STRING(plan->resp_text_type));
+    return 1;
+}
+
 /* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
  */
 static ta_plan_run_state make_response(ta_plan_run *run, PyObject *value)
 {
+    ta_plan_run_state next = ST_FAILED;
+    int rc = run->mode == MODE_RESPOND ? 0 : send_text(run, value, &next);
+    if (rc != 0) {
+        Py_DECREF(value);
+        return next;
+    }
     PyObject *hook = ta_plan_hook(run->plan, H_make_response);
     PyObject *request = hook ? ta_plan_run_request(run) : NULL;
     PyObject *status = NULL, *made = NULL;

@@ -26,7 +26,9 @@
  *     \-----------------+--------------+--> PENDING
  *                       |              |       |
  *                     SENT* <----------+-------/
- *                       |
+ *                       |  \
+ *                       | BACKGROUND*         once for each task
+ *                       |  /
  *                     ANSWERED*                after the background tasks
  *                       |
  *                     LEAVE <-> EXIT*          (scope "request"); EXIT_FAILED -> LEAVE
@@ -62,6 +64,7 @@ typedef enum ta_plan_run_state {
     ST_RESPONSE,     /* there is a response to be sent */
     ST_PENDING,      /* sends `pending`: all of the scope "function" are left */
     ST_SENT,         /* the response is sent: runs its background */
+    ST_BACKGROUND,   /* runs the next of the background tasks */
     ST_ANSWERED,     /* the background is done, too */
     ST_LEAVE,        /* leaves what was entered in the scope `leaving` */
     ST_EXIT,         /* an exit has returned */
@@ -92,6 +95,8 @@ typedef struct ta_plan_run {
     PyObject *errors;                /* owned list or NULL */
     PyObject *background, *response; /* owned or NULL: the injected ones */
     PyObject *own_background;        /* owned: of the response that was sent */
+    PyObject *tasks;                 /* owned list: its background tasks, while they run */
+    Py_ssize_t next_task;            /* among them */
     PyObject *form;                  /* owned: to be closed at the end */
     PyObject *cm;                    /* owned: the operation that was entered */
     PyObject *entering;              /* owned: the context manager of a generator */
@@ -213,6 +218,11 @@ ta_plan_run_step ta_reply_pending, ta_reply_sent;
 ta_response_head ta_reply_json_head(long status);
 /* The state after the exchange's `respond`, given its result. */
 ta_plan_run_state ta_reply_responded(ta_plan_run *run, ta_outcome outcome, PyObject *awaitable);
+
+/* background.c */
+/* The response is sent: runs its background. */
+ta_plan_run_state ta_background_begin(ta_plan_run *run, PyObject *background);
+ta_plan_run_step ta_background_next;
 
 /* errors.c */
 /*

@@ -18,6 +18,7 @@
     TA_NAME(ag_code)                                                                               \
     TA_NAME(ag_frame)                                                                              \
     TA_NAME(app_root_path)                                                                         \
+    TA_NAME(args)                                                                                  \
     TA_NAME(as_iterator)                                                                           \
     TA_NAME(asgi)                                                                                  \
     TA_NAME(background)                                                                            \
@@ -57,6 +58,7 @@
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
     TA_NAME(follow_symlink)                                                                        \
+    TA_NAME(func)                                                                                  \
     TA_NAME(get)                                                                                   \
     TA_NAME(get_debug)                                                                             \
     TA_NAME(get_task_factory)                                                                      \
@@ -65,8 +67,10 @@
     TA_NAME(http)                                                                                  \
     TA_NAME(http_version)                                                                          \
     TA_NAME(https)                                                                                 \
+    TA_NAME(is_async)                                                                              \
     TA_NAME(iterator)                                                                              \
     TA_NAME(json)                                                                                  \
+    TA_NAME(kwargs)                                                                                \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(loc)                                                                                   \
     TA_NAME(method)                                                                                \
@@ -97,6 +101,7 @@
     TA_NAME(subprotocol)                                                                           \
     TA_NAME(subprotocols)                                                                          \
     TA_NAME(suffix_map)                                                                            \
+    TA_NAME(tasks)                                                                                 \
     TA_NAME(text)                                                                                  \
     TA_NAME(throw)                                                                                 \
     TA_NAME(type)                                                                                  \
