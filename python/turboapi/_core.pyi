@@ -197,6 +197,22 @@ class Selector(BaseSelector):
     def get_map(self) -> Mapping[Any, SelectorKey]: ...
 
 @final
+class TLS:
+    def __new__(
+        cls,
+        pairs: list[tuple[str, str | None]],
+        *,
+        password: str | None = None,
+        ca_certs: str | None = None,
+        crl: str | None = None,
+        verify: int = 0,
+        ciphers: str | None = None,
+        tls13_only: bool = False,
+        alpn: bytes = b"",
+        secret: bytes | None = None,
+    ) -> Self: ...
+    def expires(self, pair: int, /) -> int: ...
+
 class Server:
     def __new__(
         cls,
@@ -230,6 +246,7 @@ class Server:
     @property
     def tasks(self) -> int: ...
     def listen(self, fd: int, shared: bool = False, /) -> None: ...
+    def use_tls(self, tls: TLS, /) -> None: ...
     def _listen_mux(self, fd: int, /) -> None: ...
     def shutdown(
         self, on_done: Callable[[], object], stream_grace: float | None = None, /

@@ -27,6 +27,8 @@ from turboapi._serving.settings import (
     Flag,
     Mode,
     Number,
+    NumberedChoice,
+    Secret,
     Setting,
     Size,
     Text,
@@ -56,6 +58,7 @@ _duration = Duration(0, _LONGEST_TIMEOUT)
 # Headings of --help, in their order.
 APPLICATION = "Application"
 BINDING = "Where it listens"
+TLS = "TLS (https)"
 PROCESSES = "Processes and threads"
 RELOADING = "Reloading"
 LOGGING = "Logging"
@@ -170,6 +173,51 @@ class Config:
         2048, Number(1, 2**31 - 1), "Connections that may wait to be accepted.", BINDING
     )
 
+    # -- TLS
+    ssl_certfile: tuple[str, ...] = setting(
+        (),
+        Words("FILE"),
+        "Certificate and its chain, PEM: the server speaks https. May be repeated, by host.",
+        TLS,
+    )
+    ssl_keyfile: tuple[str, ...] = setting(
+        (), Words("FILE"), "Its private key; default: in the certificate's file. As often.", TLS
+    )
+    ssl_keyfile_password: str | None = setting(
+        None, Text("TEXT"), "Password of the keys; better given by the environment.", TLS,
+        secret=True,
+    )  # fmt: skip
+    ssl_ca_certs: str | None = setting(
+        None, Text("FILE"), "Certificates (or a folder of them) that vouch for clients'.", TLS
+    )
+    ssl_cert_reqs: str = setting(
+        "none",
+        NumberedChoice(("none", "optional", "required")),
+        "Whether clients must show a certificate.",
+        TLS,
+    )
+    ssl_crl: str | None = setting(
+        None, Text("FILE"), "Revocation lists for them: one of each authority.", TLS
+    )
+    ssl_ciphers: str | None = setting(
+        None,
+        Text("LIST"),
+        "Ciphers of TLS 1.2, as `openssl ciphers` takes them; default: forward secret AEAD ones.",
+        TLS,
+    )
+    ssl_min_version: str = setting("1.2", Choice(("1.2", "1.3")), "Lowest version of TLS.", TLS)
+    redirect_http: int | None = setting(
+        None, Number(1, 65535), "Port that sends clients from http to https.", TLS
+    )
+    ssl_ticket_secret: bytes | None = setting(
+        None,
+        Secret(32),
+        "32 bytes that session tickets are made with: so all workers can take them.",
+        TLS,
+        command_line=False,
+        secret=True,
+    )
+
     # -- Processes and threads
     workers: int = setting(
         1, Number(1, 1024), "Processes that serve, supervised and restarted.", PROCESSES,
@@ -266,7 +314,8 @@ class Config:
         "Requests on one connection before it is closed.", "requests_per_conn"
     )
 
-    # -- Timeouts: src/http/http_limits.h has the defaults of the first four
+    # -- Timeouts: src/http/http_limits.h has the defaults of the first five
+    timeout_handshake: float = _timeout("For the handshake of TLS.", "timeout_handshake_ms")
     timeout_header: float = _timeout(
         "For a request's head, from its first byte.", "timeout_header_ms"
     )
@@ -338,6 +387,7 @@ class Config:
     def _check_combinations(self) -> None:
         if self.uds is not None and self.fd is not None:
             raise ConfigError("uds", "can't be used together with fd: give one of them")
+        self._check_tls()
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
         if 0 < self.timeout_loop_stall < 0.01:
@@ -354,6 +404,28 @@ class Config:
         for name in ("limit_body_buffer", "limit_write_buffer"):
             if 0 < getattr(self, name) < _LEAST_BUFFER:
                 raise ConfigError(name, f"below {_LEAST_BUFFER} bytes nothing goes on; 0: no limit")
+
+    def _check_tls(self) -> None:
+        if self.ssl_keyfile and len(self.ssl_keyfile) != len(self.ssl_certfile):
+            raise ConfigError(
+                "ssl_keyfile",
+                f"{len(self.ssl_keyfile)} given for {len(self.ssl_certfile)} of ssl_certfile",
+            )
+        if self.ssl_cert_reqs != "none" and self.ssl_certfile and self.ssl_ca_certs is None:
+            raise ConfigError("ssl_ca_certs", "is needed to check the certificates of clients")
+        if self.redirect_http is not None and self.uds is not None:
+            raise ConfigError("redirect_http", "can't be used together with uds")
+        if self.redirect_http is not None and self.redirect_http == self.port and self.fd is None:
+            raise ConfigError("redirect_http", "must be another port than port")
+        if self.ssl_certfile:
+            return
+        for name in (
+            "ssl_ca_certs", "ssl_crl", "ssl_ciphers", "ssl_keyfile_password", "redirect_http"
+        ):  # fmt: skip
+            if getattr(self, name) is not None:
+                raise ConfigError(name, "needs ssl_certfile")
+        if self.ssl_cert_reqs != "none":
+            raise ConfigError("ssl_cert_reqs", "needs ssl_certfile")
 
     @classmethod
     def load(
@@ -417,7 +489,11 @@ class Config:
         if self.uds is not None:
             return f"unix:{self.uds}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        return f"{self.scheme()}://{host}:{self.port}"
+
+    def scheme(self) -> str:
+        """Return "https" when the server encrypts, else "http"."""
+        return "https" if self.ssl_certfile else "http"
 
 
 def described(field: dataclasses.Field[Any]) -> Setting:

@@ -31,6 +31,7 @@
 #include "base/ta_base.h"
 #include "http/fields.h"
 #include "http/http_limits.h"
+#include "net/transport.h"
 
 typedef struct ta_header {
     ta_str name;  /* lower-cased in place by the parser */
@@ -128,6 +129,7 @@ typedef struct ta_http_proto {
     void (*raw_close)(ta_req *req);
     void (*peer)(const ta_req *req, ta_str *host, uint16_t *port);
     void (*local)(const ta_req *req, ta_str *host, uint16_t *port);
+    const ta_transport *(*transport)(const ta_req *req);
 } ta_http_proto;
 
 /* -- downcalls, implemented by the protocol ------------------------------------------------- */
@@ -241,6 +243,11 @@ static inline void ta_req_peer(const ta_req *req, ta_str *host, uint16_t *port)
 static inline void ta_req_local(const ta_req *req, ta_str *host, uint16_t *port)
 {
     req->proto->local(req, host, port);
+}
+/* What carries the connection's bytes.  Borrowed: until the connection ends. */
+static inline const ta_transport *ta_req_transport(const ta_req *req)
+{
+    return req->proto->transport(req);
 }
 
 #endif

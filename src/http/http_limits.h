@@ -28,6 +28,7 @@
     X(uint32_t, write_buffer, 262144)        /* bytes held before ta_resp_* return TA_AGAIN */     \
     X(uint32_t, connections, 0)              /* open at once */                                    \
     X(uint32_t, requests_per_conn, 0)        /* then `connection: close` */                        \
+    X(uint32_t, timeout_handshake_ms, 10000) /* of TLS */                                          \
     X(uint32_t, timeout_header_ms, 10000)                                                          \
     X(uint32_t, timeout_body_ms, 30000)                                                            \
     X(uint32_t, timeout_idle_ms, 5000)       /* keep-alive */                                      \

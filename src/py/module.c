@@ -55,6 +55,7 @@ static const init_fn inits[] = {
     ta_streaming_response_init,
     ta_asgi_io_init,
     ta_websocket_init,
+    ta_tls_object_init,
     ta_server_init,
 };
 

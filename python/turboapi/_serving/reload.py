@@ -172,7 +172,7 @@ class Reloader:
         # Whoever looks at one's own code with a debugger stops the loop.
         self._config = config.replace(timeout_worker=0)
         self._socket: socket.socket = sockets.bind(config)
-        self.address = sockets.describe(self._socket)
+        self.address = sockets.describe(self._socket, config.scheme())
         self._exit_code = 0
 
     def run(self) -> int:

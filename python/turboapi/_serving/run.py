@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import traceback
 from pathlib import Path
@@ -52,7 +53,7 @@ def run(app: Any, **settings: Any) -> None:
         log.configure(config)
         name = getattr(app, "__qualname__", type(app).__qualname__)
         app = importer.make(app, name, factory=config.factory, interface=config.interface)
-        code = _bind_and_serve(sockets.from_systemd(config), app)
+        code = _bind_and_serve(_check_tls(sockets.from_systemd(config)), app)
     if code:
         sys.exit(code)
 
@@ -71,7 +72,7 @@ def serve_config(config: Config) -> int:
             raise ConfigError("reload_dir", f"there is no folder {folder}")
     # What is wrong with the name is told now, not by each worker.
     importer.locate(config.app, config.app_dir)
-    config = sockets.from_systemd(config)
+    config = _check_tls(sockets.from_systemd(config))
     if config.reload:
         from turboapi._serving.reload import Reloader  # lazy: only to reload
 
@@ -91,7 +92,7 @@ def run_here(config: Config) -> int:
         return EXIT_NO_APP
     try:
         return _serve(app, config)
-    except sockets.BindError as error:
+    except (sockets.BindError, ConfigError) as error:
         log.server_logger.error("%s", error)
         return EXIT_NO_SOCKET
 
@@ -109,6 +110,27 @@ def load_env_file(path: str) -> None:
     except ImportError:
         raise ConfigError("env_file", "needs a package: pip install python-dotenv") from None
     load_dotenv(path)
+
+
+def _check_tls(config: Config) -> Config:
+    """Return the configuration with the secret that its processes share for TLS, if it is used.
+
+    Raises:
+        ConfigError: a file of TLS can't be used; once, and not by each worker.
+        BindError: the port of `redirect_http` is taken.
+    """
+    if not config.ssl_certfile:
+        return config
+    from turboapi._serving import tls  # lazy: only where it is used
+
+    if config.ssl_ticket_secret is None:
+        config = config.replace(ssl_ticket_secret=secrets.token_bytes(32))
+    tls.make(config)
+    if config.redirect_http is not None:
+        from turboapi._serving import redirect  # lazy: the same
+
+        redirect.check(config)
+    return config
 
 
 def _bind_and_serve(config: Config, app: Any) -> int:

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
-from turboapi._serving import process, sockets, twins
+from turboapi._serving import process, sockets, tls, twins
 from turboapi._serving.access import access_writer
 from turboapi._serving.heartbeat import Heartbeat
 from turboapi._serving.lifespan import Lifespan, LifespanError
@@ -245,10 +245,13 @@ class LoopThread:
     async def _serve_requests(self, selector: _core.Selector, state: dict[str, Any]) -> int:
         assert self._stop is not None
         self.server = server = _make_server(selector, self._app, self._config, state)
+        renewing = self._use_tls(server)
+        redirects = None
         try:
             # Now, not before: what is accepted is served.
+            redirects = self._redirect(selector, self._port())
             sockets.listen(self._bound, self._config.backlog)
-            address = sockets.describe(self._bound)
+            address = sockets.describe(self._bound, self._config.scheme())
             server.listen(self._bound.fileno(), self._is_shared())
             self._bound.detach()  # it is the server's now
             self.ready.set()
@@ -260,7 +263,33 @@ class LoopThread:
                 await self._stop.wait()
                 return await self._shut_down(server)
         finally:
+            if renewing is not None:
+                renewing.cancel()
+            if redirects is not None:
+                redirects.close()
             server.close()
+
+    def _port(self) -> int:
+        name = self._bound.getsockname()
+        return name[1] if isinstance(name, tuple) else 0
+
+    def _redirect(self, selector: _core.Selector, port: int) -> _core.Server | None:
+        """Serve the port that sends clients here from http, if there is to be one."""
+        if self._config.redirect_http is None or self._followers is None:
+            return None
+        from turboapi._serving import redirect  # lazy: few want it
+
+        return redirect.serve(selector, self._config, redirect.bind(self._config), port)
+
+    def _use_tls(self, server: _core.Server) -> asyncio.Task[None] | None:
+        """Let the server encrypt, if it is to; return what looks for new certificates."""
+        made = tls.make(self._config)
+        if made is None:
+            return None
+        server.use_tls(made)
+        if self._followers is not None:
+            tls.tell_ends(made, self._config)
+        return asyncio.create_task(tls.Renewal(self._config, server.use_tls).run())
 
     def _is_shared(self) -> bool:
         """Return whether other threads or processes accept from our socket."""

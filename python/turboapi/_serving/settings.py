@@ -173,6 +173,18 @@ class Choice:
 
 
 @dataclasses.dataclass(frozen=True)
+class NumberedChoice(Choice):
+    """One of some words, or its number, counted from 0."""
+
+    def parse(self, value: Any) -> str:
+        """Take a word, in any case, or a number."""
+        text = str(int(value)) if isinstance(value, int) else str(value).strip()
+        if text.isdecimal() and int(text) < len(self.words):
+            return self.words[int(text)]
+        return super().parse(value)
+
+
+@dataclasses.dataclass(frozen=True)
 class Text:
     """A string."""
 
@@ -203,6 +215,24 @@ class Words:
 
 
 @dataclasses.dataclass(frozen=True)
+class Secret:
+    """Random bytes, of a fixed number; as text in hexadecimal digits."""
+
+    size: int
+    metavar: str = "HEX"
+
+    def parse(self, value: Any) -> bytes:
+        """Take bytes and hexadecimal text."""
+        try:
+            taken = value if isinstance(value, bytes) else bytes.fromhex(value)
+        except (TypeError, ValueError):
+            taken = b""
+        if len(taken) != self.size:
+            raise ValueError(f"must be {self.size} bytes, as {2 * self.size} hexadecimal digits")
+        return taken
+
+
+@dataclasses.dataclass(frozen=True)
 class Setting:
     """What is known of a setting besides its name and default value.
 
@@ -215,6 +245,7 @@ class Setting:
         aliases: further option names.
         c_field: the member of `ta_http_limits` (src/http/http.h) that it sets.
         also_env: environment variables that are read after the setting's own.
+        secret: not to be shown, as in the repr of a Config.
     """
 
     kind: Kind
@@ -225,6 +256,7 @@ class Setting:
     aliases: tuple[str, ...] = ()
     c_field: str | None = None
     also_env: tuple[str, ...] = ()
+    secret: bool = False
 
     def parse(self, name: str, value: Any) -> Any:
         """Return the typed value, or raise ConfigError in the name of `name`."""
@@ -240,4 +272,4 @@ def setting(default: Any, kind: Kind, help: str, panel: str, **more: Any) -> Any
     """Declare a dataclass field that is a setting."""
     more.setdefault("optional", default is None)
     metadata = {METADATA_KEY: Setting(kind, help, panel, **more)}
-    return dataclasses.field(default=default, metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata, repr=not more.get("secret", False))

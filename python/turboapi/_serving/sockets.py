@@ -109,13 +109,13 @@ def from_systemd(config: Config) -> Config:
     return config.replace(fd=_SYSTEMD_FIRST_FD)
 
 
-def describe(bound: socket.socket) -> str:
+def describe(bound: socket.socket, scheme: str = "http") -> str:
     """Return where a socket listens, as a URL where there is one."""
     name = bound.getsockname()
     if bound.family == socket.AF_UNIX:
         return f"unix:{name}"
     host, port = name[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _inherited(fd: int) -> socket.socket:

@@ -98,7 +98,7 @@ class Supervisor:
         self._owns_socket = config.fd is None
         self._socket = bound or _bind(config)  # owned
         self._first = first
-        self.address = sockets.describe(self._socket)
+        self.address = sockets.describe(self._socket, config.scheme())
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
         self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before

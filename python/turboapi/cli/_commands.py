@@ -18,7 +18,7 @@ from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
 from turboapi.cli._options import option_name, with_settings
-from turboapi.config import ENV_PREFIX, Config, ConfigError, settings
+from turboapi.config import ENV_PREFIX, TLS, Config, ConfigError, settings
 from turboapi.openapi import assets
 
 app = typer.Typer(
@@ -80,6 +80,20 @@ _ENTRYPOINT = inspect.Parameter(
     ],
 )
 _LEADING = (_APP, _ATTRIBUTE, _ENTRYPOINT)
+_HTTPS = inspect.Parameter(
+    "https",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--https",
+            help="Serve https by a certificate that is made for this machine; needs trustme.",
+            rich_help_panel=TLS,
+            show_default=False,
+        ),
+    ],
+)
 
 
 def _print_version(wanted: bool) -> None:
@@ -148,9 +162,15 @@ def run(
 
 
 def dev(
-    name: str | None, attribute: str | None, entrypoint: str | None, values: dict[str, Any]
+    name: str | None,
+    attribute: str | None,
+    entrypoint: str | None,
+    https: bool,
+    values: dict[str, Any],
 ) -> None:
     """Serve an application during development: as `run`, but reloading, on 127.0.0.1."""
+    if https:
+        values.update(_development_certificate(values))
     # A production setting in the environment: reloading has one worker.
     if values.get("reload", True):
         values.setdefault("workers", 1)
@@ -158,7 +178,46 @@ def dev(
 
 
 app.command("run")(with_settings(run, _RUN_DEFAULTS, _LEADING))
-app.command("dev")(with_settings(dev, _DEV_DEFAULTS, _LEADING))
+app.command("dev")(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _HTTPS)))
+
+
+@app.command()
+def cert(
+    hosts: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[HOST]...", help="Default: this machine.", show_default=False),
+    ] = None,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
+) -> None:
+    """Make a certificate for development, and an authority that vouches for it.
+
+    Not for production: clients must be told to trust authority.pem.
+    """
+    from turboapi.cli import _cert  # lazy: few make one
+
+    try:
+        files = _cert.make(to, hosts or _cert.HOSTS)
+    except ConfigError as error:
+        _fail(f"cert: {error.reason}", 1)
+    except OSError as error:
+        _fail(f"cert: {error.filename or to}: {error.strerror or error}", 1)
+    typer.echo(f"turboapi run --ssl-certfile {files.certificate} --ssl-keyfile {files.key}")
+    typer.echo(f"Clients trust it by {files.authority}, such as: curl --cacert {files.authority}")
+
+
+def _development_certificate(values: dict[str, Any]) -> dict[str, Any]:
+    from turboapi.cli import _cert  # lazy: few make one
+
+    if values.get("ssl_certfile"):
+        _fail("--https: can't be used together with --ssl-certfile", EXIT_USAGE)
+    try:
+        files = _cert.for_development()
+    except ConfigError as error:
+        _fail(f"--https: {error.reason}", EXIT_USAGE)
+    except OSError as error:
+        _fail(f"--https: {error.filename}: {error.strerror}", 1)
+    typer.echo(f"Browsers trust this server once they trust {files.authority}", err=True)
+    return {"ssl_certfile": [str(files.certificate)], "ssl_keyfile": [str(files.key)]}
 
 
 def _serve(

@@ -16,7 +16,9 @@ void h1_arm(h1_conn *h, h1_armed kind)
     /* The time of a head runs from its first byte, whatever comes later. */
     if (kind == h->armed && (kind == H1_ARMED_NONE || kind == H1_ARMED_HEAD))
         return;
-    if (kind == H1_ARMED_HEAD)
+    if (kind == H1_ARMED_HANDSHAKE)
+        ms = limits->timeout_handshake_ms;
+    else if (kind == H1_ARMED_HEAD)
         ms = limits->timeout_header_ms;
     else if (kind == H1_ARMED_IDLE)
         ms = h->server->stopping ? H1_PARTING_MS : limits->timeout_idle_ms;
@@ -434,6 +436,14 @@ static void on_hup(ta_conn *c)
     h1_run(h);
 }
 
+/* The handshake is over, if there was one: the time of the first head begins. */
+static void on_open(ta_conn *c)
+{
+    h1_conn *h = c->proto;
+    if (h->armed == H1_ARMED_HANDSHAKE)
+        h1_arm(h, H1_ARMED_HEAD);
+}
+
 static void on_timeout(ta_conn *c)
 {
     h1_conn *h = c->proto;
@@ -443,6 +453,8 @@ static void on_timeout(ta_conn *c)
         return;
     switch ((h1_state)h->state) {
     case H1_HEAD:
+        if (kind == H1_ARMED_HANDSHAKE)
+            h1_log(h, TA_LOG_DEBUG, "connection ended: the TLS handshake took too long");
         /* nothing but an empty line is no request yet */
         if (kind == H1_ARMED_IDLE || !c->in.len ||
             (c->in.len <= 2 && c->in.data[c->in.off] == '\r'))
@@ -488,6 +500,7 @@ static void on_close(ta_conn *c, int reason)
 }
 
 const ta_conn_ops h1_conn_ops = {
+    .on_open = on_open,
     .on_data = on_data,
     .on_drain = on_drain,
     .on_eof = on_eof,

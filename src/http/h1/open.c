@@ -121,7 +121,7 @@ int ta_h1_accept(ta_http_server *server, int fd, const struct sockaddr *peer, so
         goto fail;
     ta_http_server_add(server, &h->base, &conn_ops);
     if (!h->net.closed)
-        h1_arm(h, H1_ARMED_HEAD);
+        h1_arm(h, transport && transport->ops->handshake ? H1_ARMED_HANDSHAKE : H1_ARMED_HEAD);
     return TA_OK;
 fail:
     ta_free(h);

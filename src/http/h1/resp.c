@@ -470,6 +470,11 @@ static void h1_local(const ta_req *req, ta_str *host, uint16_t *port)
     ta_conn_local(&TA_CONTAINER_OF(req, h1_req, req)->conn->net, host, port);
 }
 
+static const ta_transport *h1_transport(const ta_req *req)
+{
+    return TA_CONTAINER_OF(req, h1_req, req)->conn->net.transport;
+}
+
 const ta_http_proto h1_proto = {
     .want_body = h1_want_body,
     .consume = h1_consume,
@@ -487,4 +492,5 @@ const ta_http_proto h1_proto = {
     .raw_close = h1_raw_close,
     .peer = h1_peer,
     .local = h1_local,
+    .transport = h1_transport,
 };

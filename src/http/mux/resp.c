@@ -411,6 +411,11 @@ static void mux_local(const ta_req *req, ta_str *host, uint16_t *port)
     ta_conn_local(&mux_req_of(req)->conn->net, host, port);
 }
 
+static const ta_transport *mux_transport(const ta_req *req)
+{
+    return mux_req_of(req)->conn->net.transport;
+}
+
 const ta_http_proto mux_proto = {
     .want_body = mux_want_body,
     .consume = mux_consume,
@@ -428,4 +433,5 @@ const ta_http_proto mux_proto = {
     .raw_close = mux_raw_close,
     .peer = mux_peer,
     .local = mux_local,
+    .transport = mux_transport,
 };

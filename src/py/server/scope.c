@@ -4,6 +4,7 @@
  * Layer: py (L4).
  */
 #include "py/server/native_int.h"
+#include "py/server/tls_object.h"
 
 #include "py/plan/router.h"
 
@@ -191,7 +192,8 @@ static PyObject *plain_scope(ta_native_exchange *native)
         put(scope, names->query_string, bytes_of(native->base.query)) < 0 ||
         (native->app->pathsend &&
          put(scope, names->extensions, Py_BuildValue("{O{}}", names->turboapi_pathsend)) < 0) ||
-        (native->ws != NULL && ta_websocket_scope(native, scope) < 0) || correct(native, scope) < 0)
+        (native->ws != NULL && ta_websocket_scope(native, scope) < 0) ||
+        ta_tls_object_scope(native, scope) < 0 || correct(native, scope) < 0)
         Py_CLEAR(scope);
     return scope;
 }

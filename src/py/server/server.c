@@ -5,6 +5,8 @@
  */
 #include "py/server/native_int.h"
 
+#include <unistd.h>
+
 #include "base/err.h"
 #include "base/mem.h"
 #include "http/mux/mux.h"
@@ -12,6 +14,7 @@
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/server/limits.h"
+#include "py/server/tls_object.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
@@ -168,7 +171,15 @@ static void accepted(const ta_server *server, int rc)
 static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
 {
     ta_server *server = ta_listener_ctx(l);
-    accepted(server, ta_http_server_accept(server->http, fd, peer, len, NULL));
+    ta_transport *transport = NULL;
+    int rc = TA_OK;
+    if (server->tls != NULL && !(transport = ta_tls_accept(server->tls, fd, &server->log))) {
+        close(fd);
+        rc = TA_ENOMEM;
+    }
+    if (rc == TA_OK)
+        rc = ta_http_server_accept(server->http, fd, peer, len, transport);
+    accepted(server, rc);
 }
 
 static void on_accept_mux(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
@@ -253,6 +264,17 @@ static PyObject *server_listen(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared))
         return NULL;
     return listen_on((ta_server *)self, fd, shared, &listener_ops);
+}
+
+static PyObject *server_use_tls(PyObject *self, PyObject *obj)
+{
+    ta_server *server = (ta_server *)self;
+    ta_tls *tls = ta_tls_object_get(server->st, obj);
+    if (tls == NULL)
+        return NULL;
+    ta_tls_unref(server->tls);
+    server->tls = tls;
+    Py_RETURN_NONE;
 }
 
 static PyObject *server_listen_mux(PyObject *self, PyObject *fd)
@@ -439,6 +461,7 @@ static void server_dealloc(PyObject *self)
     Py_CLEAR(server->root_path);
     Py_CLEAR(server->selector);
     ta_gzip_free(server->gzip);
+    ta_tls_unref(server->tls);
     for (size_t i = 0; i < TA_COUNTOF(server->names); i++)
         Py_CLEAR(server->names[i]);
     type->tp_free(self);
@@ -630,6 +653,10 @@ static PyMethodDef methods[] = {
      "listen($self, fd, shared=False, /)\n--\n\n"
      "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
      "`shared`: other threads or processes accept from the same one, each in its turn."},
+    {"use_tls", server_use_tls, METH_O,
+     "use_tls($self, tls, /)\n--\n\n"
+     "Encrypts the connections that are accepted from now on.  Those that are open keep what they\n"
+     "have."},
     {"_listen_mux", server_listen_mux, METH_O,
      "_listen_mux($self, fd, /)\n--\n\n"
      "The same for connections that speak the test protocol (src/http/mux/mux.h)."},

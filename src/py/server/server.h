@@ -7,9 +7,11 @@
 #define TA_PY_SERVER_SERVER_H
 
 #include "base/log.h"
+#include "http/file.h"
 #include "http/server.h"
 #include "http/ws/conn.h"
 #include "net/listener.h"
+#include "net/tls.h"
 #include "py/loop/loop_state.h"
 #include "py/server/app.h"
 
@@ -23,6 +25,7 @@ struct ta_server {
     PyObject *selector;      /* owned */
     ta_app *app;             /* owned; replaced when it is rebuilt */
     ta_http_server *http;    /* owned; NULL once closed */
+    ta_tls *tls;             /* owned: of connections to come; NULL: they are plain */
     ta_listener **listeners; /* owned array */
     unsigned nlisteners;
     ta_log log;

@@ -48,11 +48,12 @@ typedef struct ta_websocket_state {
     PyObject *client_disconnected; /* the exception class */
 } ta_websocket_state;
 
-/* app.c, server.c, filters.c */
+/* app.c, server.c, filters.c, tls_object.c */
 typedef struct ta_server_types {
     PyTypeObject *app_type;
     PyTypeObject *server_type;
     PyTypeObject *gzip_job_type;
+    PyTypeObject *tls_type;
 } ta_server_types;
 
 typedef struct ta_server_objects {
@@ -87,6 +88,7 @@ int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.
 int ta_streaming_response_init(PyObject *module, ta_state *st); /* streaming_response.c */
 int ta_asgi_io_init(PyObject *module, ta_state *st);            /* asgi_io.c */
 int ta_websocket_init(PyObject *module, ta_state *st);          /* websocket.c */
+int ta_tls_object_init(PyObject *module, ta_state *st);         /* tls_object.c */
 int ta_server_init(PyObject *module, ta_state *st);             /* server.c */
 
 #endif
