@@ -614,8 +614,9 @@ static void address_text(const ta_conn_addr *addr, char *text, uint16_t *port)
 
 void ta_conn_peer(ta_conn *c, ta_str *host, uint16_t *port)
 {
-    *port = 0;
-    address_text(&c->peer, c->peer_text, port);
+    if (!c->peer_text[0])
+        address_text(&c->peer, c->peer_text, &c->peer_port);
+    *port = c->peer_port;
     *host = ta_str_of(c->peer_text, strlen(c->peer_text));
 }
 

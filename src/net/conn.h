@@ -130,7 +130,7 @@ struct ta_conn {
     ta_list_node node; /* in the group */
     char peer_text[INET6_ADDRSTRLEN]; /* both made when first asked for */
     char local_text[INET6_ADDRSTRLEN];
-    uint16_t local_port;
+    uint16_t peer_port, local_port;
     ta_conn_addr peer;
 };
 

@@ -9,15 +9,23 @@
 #include "http/status.h"
 
 /* Characters that uvicorn refuses in names: separators, controls, space. */
+static const bool refused_in_names[256] = {
+    [0x00] = 1, [0x01] = 1, [0x02] = 1, [0x03] = 1, [0x04] = 1, [0x05] = 1, [0x06] = 1,
+    [0x07] = 1, [0x08] = 1, [0x09] = 1, [0x0a] = 1, [0x0b] = 1, [0x0c] = 1, [0x0d] = 1,
+    [0x0e] = 1, [0x0f] = 1, [0x10] = 1, [0x11] = 1, [0x12] = 1, [0x13] = 1, [0x14] = 1,
+    [0x15] = 1, [0x16] = 1, [0x17] = 1, [0x18] = 1, [0x19] = 1, [0x1a] = 1, [0x1b] = 1,
+    [0x1c] = 1, [0x1d] = 1, [0x1e] = 1, [0x1f] = 1, [' '] = 1,  ['('] = 1,  [')'] = 1,
+    ['<'] = 1,  ['>'] = 1,  ['@'] = 1,  [','] = 1,  [';'] = 1,  [':'] = 1,  ['\\'] = 1,
+    ['['] = 1,  [']'] = 1,  ['='] = 1,  ['{'] = 1,  ['}'] = 1,  ['"'] = 1,  [0x7f] = 1,
+};
+
 static bool name_ok(const char *s, size_t n)
 {
     if (n == 0)
         return false;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-        if (c <= 0x20 || c == 0x7f || strchr("()<>@,;:\\[]={}\"", c) != NULL)
+    for (size_t i = 0; i < n; i++)
+        if (refused_in_names[(unsigned char)s[i]])
             return false;
-    }
     return true;
 }
 
@@ -104,10 +112,19 @@ void ta_response_head_suit(ta_fields *head)
 
 int ta_response_head_add(ta_fields *head, PyObject *headers)
 {
-    PyObject *it = PyObject_GetIter(headers), *pair;
+    PyObject *pair;
+    int rc = 0;
+    if (PyList_CheckExact(headers)) { /* as it grows, or shrinks, meanwhile */
+        for (Py_ssize_t i = 0; rc == 0 && i < PyList_GET_SIZE(headers); i++) {
+            pair = PyList_GetItemRef(headers, i);
+            rc = pair ? add_pair(head, pair) : -1;
+            Py_XDECREF(pair);
+        }
+        return rc;
+    }
+    PyObject *it = PyObject_GetIter(headers);
     if (it == NULL)
         return -1;
-    int rc = 0;
     while (rc == 0 && (pair = PyIter_Next(it)) != NULL) {
         rc = add_pair(head, pair);
         Py_DECREF(pair);

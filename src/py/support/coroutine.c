@@ -264,9 +264,16 @@ static PyObject *co_result(PySendResult res, PyObject *value)
     return NULL;
 }
 
+/* NULL without an exception is the end as well, for a result of None: `await` asks in this way. */
 PyObject *ta_coroutine_iternext(PyObject *self)
 {
-    return ta_coroutine_send(self, Py_None);
+    PyObject *value;
+    PySendResult res = ta_coroutine_am_send(self, Py_None, &value);
+    if (TA_LIKELY(res == PYGEN_RETURN && value == Py_None)) {
+        Py_DECREF(value);
+        return NULL;
+    }
+    return co_result(res, value);
 }
 
 PyObject *ta_coroutine_send(PyObject *self, PyObject *arg)
