@@ -35,6 +35,7 @@ from turboapi.exceptions import (
     WebSocketRequestValidationError,
 )
 from turboapi.middleware._http import Inside, accelerate
+from turboapi.middleware._innermost import innermost
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.openapi import assets
 from turboapi.openapi._endpoints import (
@@ -254,10 +255,13 @@ class FastAPI(Starlette):
         ]
         inside: Inside | None = None
         for cls, args, kwargs in reversed(stack):
-            below, app = app, cls(app, *args, **kwargs)
-            if type(app) is ExceptionMiddleware:
+            below = app
+            if cls is ExceptionMiddleware:
+                app = innermost(below, self.router, **kwargs)
                 inside = Inside.of(self.router, below, cast("Any", app))
-            elif cls is not AsyncExitStackMiddleware:
+                continue
+            app = cls(below, *args, **kwargs)
+            if cls is not AsyncExitStackMiddleware:
                 app, inside = accelerate(app, inside)
         return app
 

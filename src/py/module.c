@@ -14,6 +14,7 @@
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
+#include "py/plan/innermost.h"
 #include "py/plan/plan_objects.h"
 #include "py/plan/router.h"
 #include "py/server/server_objects.h"
@@ -44,6 +45,7 @@ static const init_fn inits[] = {
     /* plan */
     ta_router_init,
     ta_plan_objects_init,
+    ta_innermost_init,
     /* server */
     ta_app_init,
     ta_filters_init,

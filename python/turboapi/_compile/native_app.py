@@ -12,31 +12,89 @@ from typing import TYPE_CHECKING, Any, Protocol
 from starlette import applications as starlette_applications
 from starlette import responses as starlette_responses
 from starlette import routing as starlette_routing
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import errors as starlette_errors
-from starlette.middleware import exceptions as starlette_exceptions
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from turboapi import _core, exception_handlers
+from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._own import is_own
 from turboapi._untouched import is_from
-from turboapi.middleware._filters import are_known, filters_of
-from turboapi.routing import _dispatch, _files, _route
+from turboapi.middleware._filters import are_known, can_be_joined, filters_of, outer_filters_of
+from turboapi.middleware._innermost import the_way
+from turboapi.routing import _files
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
+from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware
 
 if TYPE_CHECKING:
     from turboapi.applications import FastAPI
 
 # Key of the scope: the response had begun when the exception was raised.
 _STARTED = "turboapi.response_started"
+# The session that the handler had.
+_SESSION = "turboapi.session"
 
 
 def native_app(app: "FastAPI") -> Any:
     """Return a `_core.App` of the application as it is now; it is told when routes change."""
-    return native_app_of(OwnApp(app), adapt, lambda: native_app(app)) or _core.App(app)
+    made = native_app_of(OwnApp(app), adapt, lambda: native_app(app))
+    return made or stacked_app(app, lambda: called_app(app))
+
+
+def called_app(app: "FastAPI") -> Any:
+    """Return a `_core.App` that calls the user's middleware, without what is round it."""
+    if app.middleware_stack is None:
+        app.middleware_stack = app.build_middleware_stack()  # as at the first request
+    stack: Any = app.middleware_stack
+    outermost = None
+    if is_from(Starlette.__call__, starlette_applications) and app._serves_itself():
+        outermost = within(stack, (ExceptionTelemetryMiddleware, AppBodyLimitMiddleware))
+    watched = app._native_telemetry.watched()
+    if outermost is None or watched is None or app.max_body_size is not None:
+        return _core.App(app)
+    own = vars(app)
+    filters, inner = outer_filters_of(outermost)
+    return _core.App(
+        app,
+        stack=inner,
+        filters=filters,
+        guards=((own, "middleware_stack", stack), (own, "root_path", app.root_path), *watched),
+        error_app=Errors(app, ServerErrorMiddleware(raise_again, stack.handler, stack.debug)),
+        scope_items={"app": app},
+        root_path=app.root_path,
+    )
+
+
+def stacked_app(app: Any, make: Callable[[], Any]) -> Any:
+    """Return a `_core.App` that `make` makes when the first request comes: as late as possible."""
+
+    def rebuild() -> Any:
+        try:
+            return make()
+        except Exception:  # of a middleware's making: the application raises it itself
+            return _core.App(app)
+
+    made = _core.App(app, rebuild=rebuild)
+    made.invalidate()
+    return made
+
+
+def within(stack: Any, layers: tuple[Any, ...]) -> Any:
+    """Return what is within ServerErrorMiddleware and these layers, or None."""
+    plain = is_from(ServerErrorMiddleware.__init__, starlette_errors) and is_from(
+        ServerErrorMiddleware.__call__, starlette_errors
+    )
+    if not plain:
+        return None
+    for layer in (ServerErrorMiddleware, *layers):
+        if type(stack) is not layer or "__call__" in vars(stack):
+            return None
+        stack = stack.app
+    return stack
 
 
 def adapt(app: Any) -> "OwnApp | None":
@@ -195,9 +253,9 @@ class _Way:
         if own is None:
             return None
         filters = own + self.outer
-        packs = sum(name == "gzip" for name, *_ in filters)
-        if packs > 1:
+        if not can_be_joined(filters):
             return None
+        packs = any(name == "gzip" for name, *_ in filters)
         return _core.App(
             app,
             router=self._router(last.table(), filters),
@@ -212,7 +270,7 @@ class _Way:
             root_path=app.root_path,
             filters=filters,
             # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
-            pathsend=packs == 0 and all(each.sends_paths for each in self.apps),
+            pathsend=not packs and all(each.sends_paths for each in self.apps),
             answers=last.answers(errors),
         )
 
@@ -267,6 +325,7 @@ class Errors:
         scope["app"] = self.app
         if _STARTED in scope:
             send = _send_nothing
+        scope[_SESSION] = scope.get("session")
         await self.stack(scope, receive, send)
 
 
@@ -307,6 +366,10 @@ def answers_of(
 
 
 async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
+    if _SESSION in scope:  # the middleware has begun another one
+        scope["session"] = scope[_SESSION]
+        if scope["session"] is None:
+            del scope["session"]
     if _STARTED in scope:
         # Middleware has to know that it can't answer any more.
         await send({"type": "http.response.start", "status": 500, "headers": []})
@@ -318,7 +381,7 @@ async def _send_nothing(message: Message) -> None:
 
 
 def handlers_of(stack: Any) -> tuple[Any, Any]:
-    while type(stack) is not ExceptionMiddleware:
+    while not isinstance(stack, ExceptionMiddleware):
         stack = stack.app
     return stack._exception_handlers, stack._status_handlers
 
@@ -336,7 +399,7 @@ def runs_directly(app: "FastAPI") -> bool:
         and app._serves_itself()
         and not vars(router).keys() & {"app", "__call__"}
         and router.middleware_stack == router.app
-        and all(is_from(*each) for each in _the_way(type(router)))
+        and all(is_from(*each) for each in the_way(type(router)))
         and starlette_is_untouched()
     )
 
@@ -350,18 +413,3 @@ def starlette_is_untouched() -> bool:
     return all(is_from(each, starlette_routing) for each in functions) and is_from(
         redirect, starlette_responses
     )
-
-
-def _the_way(router: type) -> list[tuple[Any, Any]]:
-    """Return each function that a request passes through below the application, with its module."""
-    return [
-        (router.app, _dispatch),  # type: ignore[attr-defined]
-        (router.__call__, starlette_routing),
-        (_route.APIRoute.matches, _route),
-        (_route.APIRoute.handle, _route),
-        (starlette_applications.Starlette.__call__, starlette_applications),
-        (ServerErrorMiddleware.__init__, starlette_errors),
-        (ServerErrorMiddleware.__call__, starlette_errors),
-        (ExceptionMiddleware.__init__, starlette_exceptions),
-        (ExceptionMiddleware.__call__, starlette_exceptions),
-    ]

@@ -9,8 +9,11 @@ below; under any other release the middleware is called as usual.
 from __future__ import annotations
 
 import re
+import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from copy import copy
+from types import ModuleType
 from typing import Any
 
 import anyio.to_thread
@@ -21,6 +24,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import Message, Receive, Scope, Send
 
 from turboapi._untouched import is_from
 
@@ -32,6 +36,8 @@ _KNOWN: dict[Any, tuple[type, ...]] = {
     TrustedHostMiddleware: (TrustedHostMiddleware,),
 }
 _MODULES = {module.__name__: module for module in (cors, gzip, httpsredirect, trustedhost)}
+# It needs itsdangerous, which is there when the application has imported the module.
+_SESSIONS = "starlette.middleware.sessions"
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _CONTAINERS = (tuple, list, set, frozenset, str)
 
@@ -44,13 +50,20 @@ def are_known(middleware: list[Middleware]) -> bool:
     """Return whether all of them are classes that C knows, and nobody has changed those."""
     return not middleware or (
         _KNOWN_STARLETTE.fullmatch(starlette.__version__) is not None
-        and all(each.cls in _KNOWN and _is_untouched(each.cls) for each in middleware)
+        and all(_is_known(each.cls) for each in middleware)
     )
 
 
-def _is_untouched(middleware: Any) -> bool:
-    for cls in _KNOWN[middleware]:
-        module = _MODULES[cls.__module__]
+def _is_known(middleware: Any) -> bool:
+    sessions: Any = sys.modules.get(_SESSIONS)
+    if sessions is not None and middleware is getattr(sessions, "SessionMiddleware", None):
+        return _is_untouched(sessions, (middleware, sessions.Session))
+    known = _KNOWN.get(middleware, ())
+    return bool(known) and _is_untouched(_MODULES[known[0].__module__], known)
+
+
+def _is_untouched(module: ModuleType, classes: tuple[Any, ...]) -> bool:
+    for cls in classes:
         for value in vars(cls).values():
             function = value.fget if isinstance(value, property) else value
             function = getattr(function, "__func__", function)
@@ -71,18 +84,47 @@ def filters_of(stack: Any, count: int) -> tuple[tuple[Any, ...], ...] | None:
     seen = 0
     try:
         for each in _within(stack):
-            if type(each) in _KNOWN:
+            make = _maker(each)
+            if make is not None:
                 seen += 1
-                found[:0] = _MAKERS[type(each)](each)
+                found[:0] = make(each)
     except _UnknownError:
         return None
-    if seen != count or sum(spec[0] == "gzip" for spec in found) > 1:
-        return None
-    return tuple(found)
+    return tuple(found) if seen == count and can_be_joined(found) else None
+
+
+def outer_filters_of(stack: Any) -> tuple[tuple[tuple[Any, ...], ...], Any]:
+    """Return the filters for the middleware that C knows at the outside of `stack`, and the rest of
+    it.
+    """
+    found: list[tuple[Any, ...]] = []
+    if _KNOWN_STARLETTE.fullmatch(starlette.__version__) is None:
+        return (), stack
+    while (make := _maker(stack)) is not None and _is_known(type(stack)):
+        try:
+            more = [*make(stack), *found]
+        except _UnknownError:
+            break
+        if "__call__" in vars(stack) or not can_be_joined(more):
+            break
+        found, stack = more, stack.app
+    return tuple(found), stack
+
+
+def _maker(middleware: Any) -> Callable[[Any], list[tuple[Any, ...]]] | None:
+    kind = type(middleware)
+    known = kind.__module__ == _SESSIONS and kind.__name__ == "SessionMiddleware"
+    return _session if known else _MAKERS.get(kind)
+
+
+def can_be_joined(filters: Iterable[tuple[Any, ...]]) -> bool:
+    """Return whether C can apply all of them to one request."""
+    kinds = [spec[0] for spec in filters]
+    return kinds.count("gzip") <= 1 and kinds.count("session") <= 1
 
 
 def _within(stack: Any) -> Iterator[Any]:
-    while type(stack) is not ExceptionMiddleware:
+    while not isinstance(stack, ExceptionMiddleware):
         yield stack
         stack = stack.app
 
@@ -135,6 +177,68 @@ def _hosts(each: TrustedHostMiddleware) -> list[tuple[Any, ...]]:
 
 def _https(_: HTTPSRedirectMiddleware) -> list[tuple[Any, ...]]:
     return [("https",)]
+
+
+def _session(each: Any) -> list[tuple[Any, ...]]:
+    name = each.session_cookie
+    if type(name) is not str or not name or not name.isascii():
+        raise _UnknownError
+    asked = _Session(each)
+    session = sys.modules[_SESSIONS].Session
+    return [("session", (name.encode(),), session, asked.load, asked.save)]
+
+
+class _Session:
+    """Asks a `SessionMiddleware` what it would do."""
+
+    def __init__(self, middleware: Any) -> None:
+        self._middleware = middleware
+
+    def load(self, scope: Scope) -> None:
+        """Put the request's session into the scope."""
+        self._run(_answer_nothing, scope, _send_nothing)
+
+    def save(self, scope: Scope, vary: list[bytes]) -> tuple[bytes | None, bytes | None]:
+        """Return the values of Vary and Set-Cookie for a response that has these of Vary."""
+        session = scope["session"]
+        fields: dict[bytes, bytes] = {}
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["session"] = session
+            headers = [(b"vary", value) for value in vary]
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+        async def keep(message: Message) -> None:
+            fields.update(message["headers"])
+
+        try:
+            self._run(answer, scope, keep)
+        finally:
+            scope["session"] = session
+        return fields.get(b"vary"), fields.get(b"set-cookie")
+
+    def _run(self, app: Any, scope: Scope, send: Send) -> None:
+        middleware = copy(self._middleware)
+        middleware.app = app
+        coro = middleware(scope, _receive_nothing, send)
+        try:
+            coro.send(None)
+        except StopIteration:
+            return
+        coro.close()
+        raise RuntimeError("SessionMiddleware waits for something")
+
+
+async def _answer_nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    """In place of the application, for the sake of the session alone."""
+
+
+async def _receive_nothing() -> Message:
+    raise RuntimeError("SessionMiddleware reads the request")
+
+
+async def _send_nothing(message: Message) -> None:
+    """In place of the server's."""
 
 
 _MAKERS: dict[type, Callable[[Any], list[tuple[Any, ...]]]] = {

@@ -223,6 +223,19 @@ class NativeTelemetry:
                 return None
         return False
 
+    def watched(self) -> tuple[tuple[dict[str, Any], str, Any], ...] | None:
+        """Return where a provider would turn up: while none does, `enabled` is False.
+
+        The items are a namespace, a name in it, and what is there as long as there is none. None:
+        that can't be told.
+        """
+        if self._quick_look() is not False:
+            return None
+        return tuple(
+            (getattr(module, function).__globals__, cell, None)
+            for module, function, cell in _PROVIDER_CELLS
+        )
+
     async def __call__(
         self,
         *,

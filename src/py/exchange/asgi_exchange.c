@@ -286,10 +286,13 @@ static int body_clear(PyObject *self)
 static ta_outcome asgi_respond_op(ta_exchange *exchange, const ta_response_head *head,
                                   PyObject *raw_headers, const ta_piece *body, PyObject **awaitable)
 {
-    PyObject *send = asgi_get_send(exchange); /* notes the start when it is really sent */
-    if (send == NULL)
+    xch_asgi *self = (xch_asgi *)exchange;
+    if (self->send == NULL) {
+        unavailable("Send");
         return TA_FAILED;
-    *awaitable = ta_asgi_respond_new(((xch_asgi *)exchange)->st, send, head, raw_headers, body);
+    }
+    *awaitable =
+        ta_asgi_respond_new(self->st, exchange, Py_NewRef(self->send), head, raw_headers, body);
     return *awaitable ? TA_WAITS : TA_FAILED;
 }
 

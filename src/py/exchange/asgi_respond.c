@@ -11,6 +11,7 @@
 
 typedef struct asgi_respond {
     ta_coroutine co;
+    ta_exchange *x;        /* owned */
     PyObject *send;        /* owned */
     PyObject *start, *end; /* owned messages, NULL once sent */
 } asgi_respond;
@@ -25,31 +26,54 @@ static PyObject *message(ta_state *st, PyObject *type, PyObject *key, PyObject *
     return dict;
 }
 
-static int append_pair(PyObject *list, ta_str name, ta_str value)
+static PyObject *bytes_of(ta_str text)
 {
-    PyObject *pair =
-        Py_BuildValue("(y#y#)", name.ptr, (Py_ssize_t)name.len, value.ptr, (Py_ssize_t)value.len);
+    return PyBytes_FromStringAndSize(text.ptr, (Py_ssize_t)text.len);
+}
+
+/* Steals name, which may be NULL with an exception. */
+static int append_pair(PyObject *list, PyObject *name, ta_str value)
+{
+    PyObject *text = name ? bytes_of(value) : NULL;
+    PyObject *pair = text ? PyTuple_Pack(2, name, text) : NULL;
     int rc = pair ? PyList_Append(list, pair) : -1;
     Py_XDECREF(pair);
+    Py_XDECREF(text);
+    Py_XDECREF(name);
     return rc;
 }
 
+/* The field of the route's own JSON, which nearly all have, is made once. */
+static int append_field(const ta_exchange_objects *objects, PyObject *list, ta_str name,
+                        ta_str value)
+{
+    if (ta_str_eq(name, TA_STR("content-type")) && ta_str_eq(value, TA_STR("application/json")))
+        return PyList_Append(list, objects->json_type);
+    return append_pair(list, bytes_of(name), value);
+}
+
 /* The fields as a list of pairs, content-length before them where the status allows it. */
-static PyObject *header_list(const ta_response_head *head, size_t body_len)
+static PyObject *header_list(const ta_exchange_objects *objects, const ta_response_head *head,
+                             size_t body_len)
 {
     PyObject *list = PyList_New(0);
     if (list == NULL)
         return NULL;
     if (head->length < 0 && ta_status_adds_length(head->status)) {
         char text[24];
-        int n = PyOS_snprintf(text, sizeof text, "%zu", body_len);
-        if (append_pair(list, TA_STR("content-length"), ta_str_of(text, (size_t)n)) < 0)
+        size_t n = sizeof text;
+        do {
+            text[--n] = (char)('0' + body_len % 10);
+            body_len /= 10;
+        } while (body_len > 0);
+        if (append_pair(list, Py_NewRef(objects->content_length),
+                        ta_str_of(text + n, sizeof text - n)) < 0)
             goto error;
     }
     for (uint32_t i = 0; i < head->nfields; i++) {
         const ta_field *field = &head->fields[i];
-        if (append_pair(list, ta_field_name(head->text, field), ta_field_value(head->text, field)) <
-            0)
+        if (append_field(objects, list, ta_field_name(head->text, field),
+                         ta_field_value(head->text, field)) < 0)
             goto error;
     }
     return list;
@@ -88,6 +112,7 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
     Py_XDECREF(value);
     if (!failed) {
         PyObject **next = resp->start ? &resp->start : &resp->end;
+        resp->x->response_started = true;
         PyObject *msg = *next;
         *next = NULL;
         if (msg == NULL) {
@@ -100,6 +125,7 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
         }
     }
     if (outcome != TA_WAITS) {
+        Py_CLEAR(resp->x);
         Py_CLEAR(resp->send);
         Py_CLEAR(resp->start);
         Py_CLEAR(resp->end);
@@ -107,8 +133,9 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
     return outcome;
 }
 
-PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_head *head,
-                              PyObject *raw_headers, const ta_piece *body)
+PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *send,
+                              const ta_response_head *head, PyObject *raw_headers,
+                              const ta_piece *body)
 {
     PyObject *list = NULL, *bytes = NULL;
     asgi_respond *resp = PyObject_GC_New(asgi_respond, ta_exchange_objects_of(st)->respond_type);
@@ -118,9 +145,11 @@ PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_he
     }
     memset((char *)resp + sizeof(PyObject), 0, sizeof *resp - sizeof(PyObject));
     ta_coroutine_init(&resp->co, respond_advance);
+    resp->x = (ta_exchange *)Py_NewRef((PyObject *)exchange);
     resp->send = send;
     bytes = body_bytes(body);
-    list = raw_headers ? Py_NewRef(raw_headers) : header_list(head, body->data.len);
+    list = raw_headers ? Py_NewRef(raw_headers)
+                       : header_list(ta_exchange_objects_of(st), head, body->data.len);
     if (bytes != NULL && list != NULL) {
         resp->start = start_message(st, head->status, list);
         resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
@@ -137,6 +166,7 @@ static int respond_traverse(PyObject *self, visitproc visit, void *arg)
 {
     asgi_respond *resp = (asgi_respond *)self;
     Py_VISIT(Py_TYPE(self));
+    Py_VISIT(resp->x);
     Py_VISIT(resp->send);
     Py_VISIT(resp->start);
     Py_VISIT(resp->end);
@@ -148,6 +178,7 @@ static int respond_clear(PyObject *self)
     asgi_respond *resp = (asgi_respond *)self;
     resp->co.finished = true;
     ta_coroutine_clear(&resp->co);
+    Py_CLEAR(resp->x);
     Py_CLEAR(resp->send);
     Py_CLEAR(resp->start);
     Py_CLEAR(resp->end);
@@ -182,5 +213,10 @@ static PyType_Spec respond_spec = {.name = "turboapi._core.AsgiRespond",
 
 int ta_asgi_respond_init(PyObject *module, ta_state *st)
 {
-    return ta_types_add(module, &respond_spec, NULL, &ta_exchange_objects_of(st)->respond_type);
+    ta_exchange_objects *objects = ta_exchange_objects_of(st);
+    objects->content_length = PyBytes_FromString("content-length");
+    objects->json_type = Py_BuildValue("(yy)", "content-type", "application/json");
+    if (objects->content_length == NULL || objects->json_type == NULL)
+        return -1;
+    return ta_types_add(module, &respond_spec, NULL, &objects->respond_type);
 }

@@ -12,10 +12,12 @@
 /*
  * A new awaitable that sends http.response.start and .body.  Steals `send`, also on failure; the
  * others are borrowed, and not needed later.  raw_headers: NULL, or what the message has as its
- * headers in place of those of `head`.  NULL with an exception.
+ * headers in place of those of `head`.  The exchange is told when the response starts.  NULL with
+ * an exception.
  */
-PyObject *ta_asgi_respond_new(ta_state *st, PyObject *send, const ta_response_head *head,
-                              PyObject *raw_headers, const ta_piece *body);
+PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *send,
+                              const ta_response_head *head, PyObject *raw_headers,
+                              const ta_piece *body);
 
 int ta_asgi_respond_init(PyObject *module, ta_state *st);
 

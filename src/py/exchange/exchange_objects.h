@@ -15,6 +15,8 @@ typedef struct ta_exchange_objects {
     PyObject *client_disconnect; /* starlette.requests.ClientDisconnect */
     PyObject *request_type;      /* starlette.requests.Request */
     PyObject *websocket_type;    /* starlette.websockets.WebSocket */
+    PyObject *content_length;    /* b"content-length" */
+    PyObject *json_type;         /* (b"content-type", b"application/json") */
 } ta_exchange_objects;
 
 /* The state as this layer sees it. */

@@ -14,6 +14,7 @@ enum { TA_UNUSED_RUNS_MAX = 32 };
 /* Owned object pointers only. */
 typedef struct ta_plan_objects {
     PyTypeObject *plan_type, *run_type, *solved_type, *router_type;
+    PyTypeObject *innermost_type, *innermost_run_type;
     PyObject *validation_error;             /* pydantic_core.ValidationError */
     PyObject *missing;                      /* pydantic_core.PydanticUndefined */
     PyObject *http_exception;               /* starlette.exceptions.HTTPException */

@@ -13,10 +13,12 @@ static int app_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(app->asgi);
     Py_VISIT(app->router);
+    Py_VISIT(app->stack);
     Py_VISIT(app->error_app);
     Py_VISIT(app->rebuild);
     Py_VISIT(app->scope_items);
-    return ta_filters_traverse(app->filters, visit, arg);
+    int rc = ta_guards_traverse(app->guards, visit, arg);
+    return rc ? rc : ta_filters_traverse(app->filters, visit, arg);
 }
 
 static int app_clear(PyObject *self)
@@ -24,6 +26,7 @@ static int app_clear(PyObject *self)
     ta_app *app = (ta_app *)self;
     Py_CLEAR(app->asgi);
     Py_CLEAR(app->router);
+    Py_CLEAR(app->stack);
     Py_CLEAR(app->error_app);
     Py_CLEAR(app->rebuild);
     Py_CLEAR(app->scope_items);
@@ -36,6 +39,7 @@ static void app_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     (void)app_clear(self);
     ta_filters_free(((ta_app *)self)->filters); /* immutable: still used by what clears the cycle */
+    ta_guards_free(((ta_app *)self)->guards);
     Py_CLEAR(((ta_app *)self)->root_path);
     type->tp_free(self);
     Py_DECREF(type);
@@ -46,7 +50,8 @@ static bool is_none(PyObject *obj)
     return obj == NULL || Py_IsNone(obj);
 }
 
-static int check(ta_state *st, PyObject *asgi, PyObject *router, PyObject *items, int direct)
+static int check(ta_state *st, PyObject *asgi, PyObject *router, PyObject *stack, PyObject *items,
+                 int direct)
 {
     if (!PyCallable_Check(asgi)) {
         PyErr_SetString(PyExc_TypeError, "asgi must be callable");
@@ -55,6 +60,10 @@ static int check(ta_state *st, PyObject *asgi, PyObject *router, PyObject *items
     if (!is_none(router) && !Py_IS_TYPE(router, ta_plan_objects_of(st)->router_type)) {
         PyErr_Format(PyExc_TypeError, "router must be a Router, not %.100s",
                      Py_TYPE(router)->tp_name);
+        return -1;
+    }
+    if (!is_none(stack) && !PyCallable_Check(stack)) {
+        PyErr_SetString(PyExc_TypeError, "stack must be callable");
         return -1;
     }
     if (!is_none(items) && !PyDict_Check(items)) {
@@ -113,24 +122,26 @@ static int take_root(ta_app *app, PyObject *root)
 
 static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"asgi",     "router",      "direct",    "error_app",
-                               "rebuild",  "scope_items", "root_path", "filters",
-                               "pathsend", "answers",     NULL};
+    static char *keywords[] = {"asgi",        "router",    "direct",  "error_app", "rebuild",
+                               "scope_items", "root_path", "filters", "pathsend",  "answers",
+                               "stack",       "guards",    NULL};
     PyObject *asgi, *router = NULL, *error_app = NULL, *rebuild = NULL, *items = NULL, *root = NULL;
-    PyObject *filters = NULL, *answers = NULL;
+    PyObject *filters = NULL, *answers = NULL, *stack = NULL, *guards = NULL;
     int direct = 0, pathsend = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!:App", keywords, &asgi, &router,
-                                     &direct, &error_app, &rebuild, &items, &root, &PyTuple_Type,
-                                     &filters, &pathsend, &PyTuple_Type, &answers))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!OO!:App", keywords, &asgi,
+                                     &router, &direct, &error_app, &rebuild, &items, &root,
+                                     &PyTuple_Type, &filters, &pathsend, &PyTuple_Type, &answers,
+                                     &stack, &PyTuple_Type, &guards))
         return NULL;
     ta_state *st = ta_state_of(type);
-    if (st == NULL || check(st, asgi, router, items, direct) < 0)
+    if (st == NULL || check(st, asgi, router, stack, items, direct) < 0)
         return NULL;
     ta_app *app = (ta_app *)type->tp_alloc(type, 0);
     if (app == NULL)
         return NULL;
     app->asgi = Py_NewRef(asgi);
     app->router = keep(router);
+    app->stack = keep(stack);
     app->error_app = keep(error_app);
     app->rebuild = keep(rebuild);
     app->direct = direct != 0;
@@ -141,6 +152,8 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto error;
     if (filters != NULL && PyTuple_GET_SIZE(filters) > 0 &&
         (app->filters = ta_filters_new(filters)) == NULL)
+        goto error;
+    if (guards != NULL && (app->guards = ta_guards_new(guards)) == NULL)
         goto error;
     /* Copied: it is merged into scopes by any thread. */
     if (!is_none(items) && (app->scope_items = PyDict_Copy(items)) == NULL)
@@ -187,7 +200,7 @@ static PyGetSetDef getset[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc,
      "App(asgi, *, router=None, direct=False, error_app=None, rebuild=None, scope_items=None,\n"
-     "    root_path='', filters=(), pathsend=False, answers=())\n--\n\n"
+     "    root_path='', filters=(), pathsend=False, answers=(), stack=None, guards=())\n--\n\n"
      "What the native server serves; see docs/engine.md, App."},
     {Py_tp_new, app_new},
     {Py_tp_methods, methods},

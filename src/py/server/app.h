@@ -10,11 +10,14 @@
 
 #include "py/server/filters.h"
 #include "py/server/server_objects.h"
+#include "py/support/guards.h"
 
 typedef struct ta_app {
     PyObject_HEAD
-    PyObject *asgi;        /* owned: the ASGI 3 application */
-    PyObject *router;      /* owned: _core.Router, or NULL */
+    PyObject *asgi;    /* owned: the ASGI 3 application */
+    PyObject *router;  /* owned: _core.Router, or NULL */
+    PyObject *stack;   /* owned: the user's middleware, what is called in place of asgi; or NULL */
+    ta_guards *guards; /* owned: while they hold, `stack` is called; or NULL */
     PyObject *error_app;   /* owned: ASGI application that answers for an exception, or NULL */
     PyObject *rebuild;     /* owned: () -> App, or NULL */
     PyObject *scope_items; /* owned dict: what every scope of a direct run has besides, or NULL */

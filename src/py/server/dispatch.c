@@ -94,11 +94,15 @@ static PyObject *ask_error_app(ta_native_exchange *native, PyObject *exc)
         !PyErr_GivenExceptionMatches(exc, PyExc_Exception))
         return NULL;
     ta_work_asks(&native->asgi.work);
-    /* That application contains the middleware. */
-    native->out.filters = NULL;
     PyObject *coro = NULL;
     ta_loop_state_enter(native->base.ls);
     PyObject *scope = native->base.ops->scope(&native->base);
+    if (TA_UNLIKELY(scope == NULL)) { /* of a session that can't be read: it has none, then */
+        PyErr_Clear();
+        scope = native->base.ops->scope(&native->base);
+    }
+    /* That application contains the middleware. */
+    native->out.filters = NULL;
     /* Handlers are called even when no response can be sent any more: they may report the
      * exception. */
     if (scope != NULL && PyDict_SetItem(scope, native->st->names.turboapi_exception, exc) == 0 &&
@@ -232,8 +236,16 @@ static void failed_outside(ta_native_exchange *native)
 static void start_asgi(ta_native_exchange *native)
 {
     ta_loop_state *ls = native->base.ls;
+    const ta_app *app = native->app;
+    PyObject *called = app->asgi;
+    if (app->stack != NULL && native->ws == NULL && ta_guards_hold(app->guards) &&
+        (app->filters == NULL || ta_filters_admit(app->filters, native))) {
+        native->in.place = TA_PLACE_STACK;
+        native->out.filters = app->filters;
+        called = app->stack;
+    }
     ta_loop_state_enter(ls);
-    PyObject *coro = call_asgi(native, native->app->asgi);
+    PyObject *coro = call_asgi(native, called);
     ta_loop_state_leave(ls);
     if (coro == NULL)
         failed_outside(native);

@@ -1,190 +1,11 @@
 /* filters.c -- what CORS, GZip, TrustedHost and HTTPSRedirect do to requests and responses.  See
  * filters.h. */
-#include "py/server/native_int.h"
+#include "py/server/filters_int.h"
 
-#include "base/mem.h"
 #include "http/headers.h"
 #include "py/support/types.h"
 
-typedef enum filter_kind { FILTER_CORS, FILTER_GZIP, FILTER_HOSTS, FILTER_HTTPS } filter_kind;
-
-typedef struct filter {
-    filter_kind kind;
-    /* cors */
-    PyObject *origins;   /* owned: container; NULL: every origin */
-    PyObject *fullmatch; /* owned: callable, or NULL */
-    bool credentials;
-    PyObject *fields; /* owned tuple of (name, value) bytes */
-    /* gzip */
-    Py_ssize_t minimum, thread_minimum;
-    int level;
-    PyObject *offload; /* owned */
-    /* gzip: excluded types; hosts: patterns */
-    PyObject *texts; /* owned tuple of bytes */
-} filter;
-
-struct ta_filters {
-    size_t n;
-    filter items[]; /* innermost first */
-};
-
-/* -- making ----------------------------------------------------------------------------------- */
-
-static int check_texts(PyObject *tuple)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
-        if (!PyBytes_Check(PyTuple_GET_ITEM(tuple, i))) {
-            PyErr_SetString(PyExc_TypeError, "filters: bytes expected");
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int check_fields(PyObject *tuple)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
-        PyObject *pair = PyTuple_GET_ITEM(tuple, i);
-        if (!PyTuple_Check(pair) || PyTuple_GET_SIZE(pair) != 2 || check_texts(pair) < 0) {
-            if (!PyErr_Occurred())
-                PyErr_SetString(PyExc_TypeError, "filters: pairs of bytes expected");
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static PyObject *or_null(PyObject *obj)
-{
-    return Py_IsNone(obj) ? NULL : Py_NewRef(obj);
-}
-
-static int read_cors(filter *rule, PyObject *spec)
-{
-    const char *kind;
-    PyObject *origins, *fullmatch, *fields;
-    int credentials;
-    if (!PyArg_ParseTuple(spec, "sOOpO!", &kind, &origins, &fullmatch, &credentials, &PyTuple_Type,
-                          &fields) ||
-        check_fields(fields) < 0)
-        return -1;
-    rule->kind = FILTER_CORS;
-    rule->origins = or_null(origins);
-    rule->fullmatch = or_null(fullmatch);
-    rule->credentials = credentials != 0;
-    rule->fields = Py_NewRef(fields);
-    return 0;
-}
-
-static int read_gzip(filter *rule, PyObject *spec)
-{
-    const char *kind;
-    PyObject *texts, *offload;
-    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &rule->minimum, &rule->level,
-                          &rule->thread_minimum, &PyTuple_Type, &texts, &offload) ||
-        check_texts(texts) < 0)
-        return -1;
-    if (rule->level < -1 || rule->level > 9) {
-        PyErr_SetString(PyExc_ValueError, "filters: a level of -1 to 9 expected");
-        return -1;
-    }
-    rule->kind = FILTER_GZIP;
-    rule->texts = Py_NewRef(texts);
-    rule->offload = Py_NewRef(offload);
-    return 0;
-}
-
-static int read_hosts(filter *rule, PyObject *spec)
-{
-    const char *kind;
-    PyObject *texts;
-    if (!PyArg_ParseTuple(spec, "sO!", &kind, &PyTuple_Type, &texts) || check_texts(texts) < 0)
-        return -1;
-    rule->kind = FILTER_HOSTS;
-    rule->texts = Py_NewRef(texts);
-    return 0;
-}
-
-static int read_filter(filter *rule, PyObject *spec)
-{
-    const char *kind = NULL;
-    if (!PyTuple_Check(spec) || PyTuple_GET_SIZE(spec) == 0 ||
-        (kind = PyUnicode_AsUTF8(PyTuple_GET_ITEM(spec, 0))) == NULL) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_TypeError, "filters: tuples that begin with a kind expected");
-        return -1;
-    }
-    if (strcmp(kind, "cors") == 0)
-        return read_cors(rule, spec);
-    if (strcmp(kind, "gzip") == 0)
-        return read_gzip(rule, spec);
-    if (strcmp(kind, "hosts") == 0)
-        return read_hosts(rule, spec);
-    if (strcmp(kind, "https") == 0) {
-        rule->kind = FILTER_HTTPS;
-        return 0;
-    }
-    PyErr_Format(PyExc_ValueError, "filters: unknown kind %s", kind);
-    return -1;
-}
-
-ta_filters *ta_filters_new(PyObject *spec)
-{
-    size_t n = (size_t)PyTuple_GET_SIZE(spec);
-    ta_filters *filters = ta_calloc(1, sizeof *filters + n * sizeof *filters->items);
-    if (filters == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    filters->n = n;
-    bool gzip = false;
-    for (size_t i = 0; i < n; i++) {
-        if (read_filter(&filters->items[i], PyTuple_GET_ITEM(spec, (Py_ssize_t)i)) < 0)
-            goto error;
-        if (filters->items[i].kind == FILTER_GZIP && gzip) {
-            PyErr_SetString(PyExc_ValueError, "filters: more than one gzip");
-            goto error;
-        }
-        gzip = gzip || filters->items[i].kind == FILTER_GZIP;
-    }
-    return filters;
-error:
-    ta_filters_free(filters);
-    return NULL;
-}
-
-void ta_filters_free(ta_filters *filters)
-{
-    if (filters == NULL)
-        return;
-    for (size_t i = 0; i < filters->n; i++) {
-        Py_XDECREF(filters->items[i].origins);
-        Py_XDECREF(filters->items[i].fullmatch);
-        Py_XDECREF(filters->items[i].fields);
-        Py_XDECREF(filters->items[i].offload);
-        Py_XDECREF(filters->items[i].texts);
-    }
-    ta_free(filters);
-}
-
-int ta_filters_traverse(const ta_filters *filters, visitproc visit, void *arg)
-{
-    for (size_t i = 0; filters != NULL && i < filters->n; i++) {
-        Py_VISIT(filters->items[i].origins);
-        Py_VISIT(filters->items[i].fullmatch);
-        Py_VISIT(filters->items[i].fields);
-        Py_VISIT(filters->items[i].offload);
-        Py_VISIT(filters->items[i].texts);
-    }
-    return 0;
-}
-
 /* -- requests --------------------------------------------------------------------------------- */
-
-static ta_str bytes_str(PyObject *bytes)
-{
-    return ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
-}
 
 /* The name of "name[:port]" when it is made of the usual characters; the others are Python's. */
 static bool plain_host(ta_str *host)
@@ -211,7 +32,7 @@ static bool host_allowed(const filter *rule, const ta_native_exchange *native)
     if (!ta_exchange_header(&native->base, "host", 4, &host) || !plain_host(&host))
         return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->texts); i++) {
-        ta_str pattern = bytes_str(PyTuple_GET_ITEM(rule->texts, i));
+        ta_str pattern = ta_filters_str(PyTuple_GET_ITEM(rule->texts, i));
         if (ta_str_ieq(host, pattern))
             return true;
         if (pattern.len > 0 && pattern.ptr[0] == '*' && host.len >= pattern.len - 1 &&
@@ -269,6 +90,7 @@ bool ta_filters_admit(const ta_filters *filters, ta_native_exchange *native)
                 return false;
             break;
         case FILTER_GZIP:
+        case FILTER_SESSION:
             break;
         }
     }
@@ -337,8 +159,8 @@ static int cors_apply(const filter *rule, ta_native_exchange *native)
     if (ta_exchange_header(&native->base, "origin", 6, &origin)) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->fields); i++) {
             PyObject *pair = PyTuple_GET_ITEM(rule->fields, i);
-            if (set_field(fields, bytes_str(PyTuple_GET_ITEM(pair, 0)),
-                          bytes_str(PyTuple_GET_ITEM(pair, 1))) < 0)
+            if (set_field(fields, ta_filters_str(PyTuple_GET_ITEM(pair, 0)),
+                          ta_filters_str(PyTuple_GET_ITEM(pair, 1))) < 0)
                 return -1;
         }
         int named = rule->origins ? origin_allowed(rule, origin) : rule->credentials;
@@ -384,7 +206,7 @@ static bool type_excluded(const filter *rule, ta_str media)
     bool is_grpc = media.len >= grpc.len && ta_str_ieq(ta_str_of(media.ptr, grpc.len), grpc);
     grpc.len--;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->texts); i++) {
-        ta_str other = bytes_str(PyTuple_GET_ITEM(rule->texts, i));
+        ta_str other = ta_filters_str(PyTuple_GET_ITEM(rule->texts, i));
         if (ta_str_ieq(media, other) || (is_grpc && ta_str_eq(other, grpc)))
             return true;
         if (other.len == major.len + 2 && memcmp(other.ptr + major.len, "/*", 2) == 0 &&
@@ -542,8 +364,10 @@ static const filter *gzip_of(const ta_filters *f, size_t *at)
 static int apply(ta_native_exchange *native, size_t from, size_t to)
 {
     for (size_t i = from; i < to; i++) {
-        if (native->out.filters->items[i].kind == FILTER_CORS &&
-            cors_apply(&native->out.filters->items[i], native) < 0)
+        const filter *rule = &native->out.filters->items[i];
+        if (rule->kind == FILTER_CORS && cors_apply(rule, native) < 0)
+            return -1;
+        if (rule->kind == FILTER_SESSION && ta_session_filter_apply(rule, native) < 0)
             return -1;
     }
     return 0;

@@ -1,6 +1,6 @@
 /*
- * filters.h -- Starlette's CORS, GZip, TrustedHost and HTTPSRedirect around plans that run
- * directly.
+ * filters.h -- Starlette's CORS, GZip, TrustedHost, HTTPSRedirect and SessionMiddleware around
+ * plans that run directly, or outside of the user's middleware.
  *
  * Layer: py (L4).  An App of an application whose middleware is all of these has a ta_filters, made
  * from what middleware/_filters.py found in their objects.  A request that one of them would answer
@@ -34,6 +34,10 @@ typedef enum ta_packing {
  * bytes)
  *   ("gzip", minimum_size, level, thread_minimum_size, (excluded: bytes, ...), offload)    at most
  * one; offload(function) -> awaitable of None: calls it in a thread
+ *   ("session", (cookie: bytes,), Session, load, save)    at most one
+ *       load(scope): puts the session of the request's cookie into the scope
+ *       save(scope, vary: list[str]) -> (vary: bytes | None, cookie: bytes | None): what Vary and
+ *       Set-Cookie shall be
  *   ("hosts", (pattern: bytes, ...))
  *   ("https",)
  * A new object, or NULL with TypeError or ValueError.  Immutable: threads share it.
@@ -72,6 +76,12 @@ PyObject *ta_filters_offload(const struct ta_native_exchange *native, PyObject *
  */
 int ta_filters_offloaded(struct ta_native_exchange *native, PyObject *job, ta_piece *piece,
                          bool *more);
+
+/* -- session_filter.c ------------------------------------------------------------------------- */
+
+/* Puts the session into a scope that was just made; filters may be NULL.  0, or -1. */
+int ta_session_filter_enter(const ta_filters *filters, struct ta_native_exchange *native,
+                            PyObject *scope);
 
 /* Drops the response if its head is still held, as if it had never begun. */
 void ta_filters_drop(struct ta_native_exchange *native);

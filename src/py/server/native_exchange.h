@@ -16,9 +16,10 @@
 typedef struct ta_websocket ta_websocket; /* websocket.c */
 typedef struct ta_streamer ta_streamer;   /* streaming_response.c */
 
-/* Which entry of which router the request was matched with. */
+/* Which entry of which router the request was matched with: after TA_PLACE_STACK there is one. */
 typedef enum ta_native_exchange_place {
     TA_PLACE_NONE,   /* of none: the ASGI application decides, or a router has refused it */
+    TA_PLACE_STACK,  /* of none: the user's middleware is called, without what is round it */
     TA_PLACE_ROUTE,  /* `entry` of app's router */
     TA_PLACE_MOUNTED /* the same below mounts: app is a mounted one, the lengths of roots are set */
 } ta_native_exchange_place;

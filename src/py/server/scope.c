@@ -64,8 +64,11 @@ static PyObject *address(ta_str host, uint16_t port)
 {
     if (host.len == 0)
         return Py_NewRef(Py_None);
-    PyObject *text = ta_scope_text(host);
-    return text ? Py_BuildValue("(NI)", text, (unsigned)port) : NULL;
+    PyObject *text = ta_scope_text(host), *number = PyLong_FromLong(port);
+    PyObject *pair = text && number ? PyTuple_Pack(2, text, number) : NULL;
+    Py_XDECREF(text);
+    Py_XDECREF(number);
+    return pair;
 }
 
 PyObject *ta_scope_peer(ta_native_exchange *x)
@@ -169,21 +172,46 @@ static int correct(ta_native_exchange *native, PyObject *scope)
     return res ? 0 : -1;
 }
 
+/*
+ * The scope of no request: what every scope has, in uvicorn's order.  Its copies need no room for
+ * further members, up to a dozen.  Borrowed, or NULL with an exception.
+ */
+static PyObject *blank_scope(ta_server *server)
+{
+    const ta_names_state *names = &server->st->names;
+    PyObject *const order[] = {
+        names->type,   names->asgi,      names->http_version, names->server, names->client,
+        names->scheme, names->root_path, names->headers,      names->state,  names->method,
+        names->path,   names->raw_path,  names->query_string,
+    };
+    if (server->blank_scope != NULL)
+        return server->blank_scope;
+    PyObject *scope = PyDict_New();
+    for (size_t i = 0; scope != NULL && i < TA_COUNTOF(order); i++)
+        if ((order[i] != names->state || server->state != NULL) &&
+            PyDict_SetItem(scope, order[i], Py_None) < 0)
+            Py_CLEAR(scope);
+    if (scope != NULL && (PyDict_SetItem(scope, names->type, names->http) < 0 ||
+                          PyDict_SetItem(scope, names->root_path, server->root_path) < 0))
+        Py_CLEAR(scope);
+    server->blank_scope = scope;
+    return scope;
+}
+
 /* What a server tells any ASGI application. */
 static PyObject *plain_scope(ta_native_exchange *native)
 {
     const ta_names_state *names = &native->st->names;
     ta_server *server = native->server;
-    PyObject *scope = PyDict_New();
+    PyObject *blank = blank_scope(server);
+    PyObject *scope = blank ? PyDict_Copy(blank) : NULL;
     if (scope == NULL)
         return NULL;
-    if (PyDict_SetItem(scope, names->type, names->http) < 0 ||
-        put(scope, names->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
+    if (put(scope, names->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
         PyDict_SetItem(scope, names->http_version, version_text(native)) < 0 ||
         put(scope, names->server, local_address(native)) < 0 ||
         put(scope, names->client, ta_scope_peer(native)) < 0 ||
         PyDict_SetItem(scope, names->scheme, native->in.secure ? names->https : names->http) < 0 ||
-        PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
         put(scope, names->headers, header_list(native)) < 0 ||
         (server->state != NULL && put(scope, names->state, PyDict_Copy(server->state)) < 0) ||
         put(scope, names->method, method_text(native)) < 0 ||
@@ -202,7 +230,7 @@ PyObject *ta_scope_path_params(ta_exchange *base)
 {
     ta_native_exchange *native = ta_native_exchange_of(base);
     if (base->path_params == NULL) {
-        if (native->in.place != TA_PLACE_NONE) {
+        if (native->in.place > TA_PLACE_STACK) {
             ta_match match = {.index = native->in.entry, .nparams = base->nparams};
             memcpy(match.values, base->param_values, base->nparams * sizeof *match.values);
             base->path_params = ta_router_path_params(native->app->router, &match);
@@ -225,6 +253,16 @@ static int mounted_scope(ta_native_exchange *native, PyObject *scope)
     return put(scope, names->app_root_path, ta_scope_text(app_root));
 }
 
+/* What the application itself puts into every scope. */
+static int own_items(ta_native_exchange *native, PyObject *scope)
+{
+    const ta_app *app = native->app;
+    if (app->scope_items != NULL && PyDict_Update(scope, app->scope_items) < 0)
+        return -1;
+    return app->root_len > 0 ? PyDict_SetItem(scope, native->st->names.root_path, app->root_path)
+                             : 0;
+}
+
 PyObject *ta_scope_of(ta_exchange *base)
 {
     ta_native_exchange *native = ta_native_exchange_of(base);
@@ -233,19 +271,21 @@ PyObject *ta_scope_of(ta_exchange *base)
     PyObject *scope = plain_scope(native);
     if (scope == NULL)
         return NULL;
-    if (native->in.place != TA_PLACE_NONE) {
+    if (native->in.place != TA_PLACE_NONE && own_items(native, scope) < 0) {
+        Py_DECREF(scope);
+        return NULL;
+    }
+    if (native->in.place > TA_PLACE_STACK) {
         const ta_names_state *names = &native->st->names;
-        if ((native->app->scope_items != NULL &&
-             PyDict_Update(scope, native->app->scope_items) < 0) ||
-            (native->app->root_len > 0 &&
-             PyDict_SetItem(scope, names->root_path, native->app->root_path) < 0) ||
-            (native->in.place == TA_PLACE_MOUNTED && mounted_scope(native, scope) < 0) ||
+        if ((native->in.place == TA_PLACE_MOUNTED && mounted_scope(native, scope) < 0) ||
             put(scope, names->path_params, ta_scope_path_params(base)) < 0 ||
             (base->scope_items != NULL && PyDict_Update(scope, base->scope_items) < 0)) {
             Py_DECREF(scope);
             return NULL;
         }
     }
-    base->scope_dict = scope;
+    base->scope_dict = scope; /* also when there is no session: it is asked for once */
+    if (ta_session_filter_enter(native->out.filters, native, scope) < 0)
+        return NULL;
     return Py_NewRef(scope);
 }

@@ -411,6 +411,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
         return rc;
     Py_VISIT(server->state);
     Py_VISIT(server->asgi_info);
+    Py_VISIT(server->blank_scope);
     Py_VISIT(server->ws_info);
     Py_VISIT(server->ws_extensions);
     Py_VISIT(server->on_done);
@@ -455,6 +456,7 @@ static void server_dealloc(PyObject *self)
     /* An exchange and a Task of one keep the server. */
     TA_ASSERT(server->active == 0 && server->tasks == 0 && server->http == NULL);
     Py_CLEAR(server->asgi_info);
+    Py_CLEAR(server->blank_scope);
     Py_CLEAR(server->ws_info);
     Py_CLEAR(server->ws_extensions);
     Py_CLEAR(server->access_format);

@@ -34,12 +34,13 @@ struct ta_server {
         *access; /* owned: called with (format, client, method, path, version, status), or NULL */
     PyObject *access_format;   /* owned str */
     ta_access_log *access_log; /* owned, or NULL */
-    PyObject *proxy;     /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
-    PyObject *watch;     /* owned: of a test client, see test_observer.c; or NULL */
-    PyObject *root_path; /* owned str */
-    ta_str root;         /* slice of root_path */
-    PyObject *state;     /* owned dict: lifespan state, copied into each scope; or NULL */
-    PyObject *asgi_info; /* owned dict: scope["asgi"], copied */
+    PyObject *proxy;       /* owned: called with a scope that has X-Forwarded-* fields, or NULL */
+    PyObject *watch;       /* owned: of a test client, see test_observer.c; or NULL */
+    PyObject *root_path;   /* owned str */
+    ta_str root;           /* slice of root_path */
+    PyObject *state;       /* owned dict: lifespan state, copied into each scope; or NULL */
+    PyObject *asgi_info;   /* owned dict: scope["asgi"], copied */
+    PyObject *blank_scope; /* owned dict: what scopes are copies of, or NULL before the first */
     PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */
     ta_ws_cfg ws_cfg;                  /* but what was agreed on with each client */
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */

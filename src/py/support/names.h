@@ -14,6 +14,7 @@
     TA_NAME(POST)                                                                                  \
     TA_NAME(PUT)                                                                                   \
     TA_NAME(Task)                                                                                  \
+    TA_NAME(accessed)                                                                              \
     TA_NAME(add_done_callback)                                                                     \
     TA_NAME(ag_code)                                                                               \
     TA_NAME(ag_frame)                                                                              \
@@ -76,6 +77,7 @@
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
     TA_NAME(name)                                                                                  \
+    TA_NAME(modified)                                                                              \
     TA_NAME(path)                                                                                  \
     TA_NAME(path_params)                                                                           \
     TA_NAME(query_params)                                                                          \
@@ -85,6 +87,7 @@
     TA_NAME(reason)                                                                                \
     TA_NAME(request)                                                                               \
     TA_NAME(root_path)                                                                             \
+    TA_NAME(router)                                                                                \
     TA_NAME(scheme)                                                                                \
     TA_NAME(scope)                                                                                 \
     TA_NAME(send)                                                                                  \
@@ -92,6 +95,7 @@
     TA_NAME(server)                                                                                \
     TA_NAME(set_exception)                                                                         \
     TA_NAME(set_result)                                                                            \
+    TA_NAME(session)                                                                               \
     TA_NAME(solved)                                                                                \
     TA_NAME(stat_result)                                                                           \
     TA_NAME(state)                                                                                 \
@@ -130,6 +134,7 @@
     TA_NAME2(dunder_name, "__name__")                                                              \
     TA_NAME2(dunder_qualname, "__qualname__")                                                      \
     TA_NAME2(exception_handlers, "starlette.exception_handlers")                                   \
+    TA_NAME2(fastapi_telemetry, "fastapi.telemetry")                                               \
     TA_NAME2(http_disconnect, "http.disconnect")                                                   \
     TA_NAME2(http_request, "http.request")                                                         \
     TA_NAME2(http_response_body, "http.response.body")                                             \
@@ -138,6 +143,8 @@
     TA_NAME2(http_response_start, "http.response.start")                                           \
     TA_NAME2(http_response_trailers, "http.response.trailers")                                     \
     TA_NAME2(keep_alive, "_turboapi_keep_alive")                                                   \
+    TA_NAME2(private_failed, "_failed")                                                            \
+    TA_NAME2(private_renew, "_renew")                                                              \
     TA_NAME2(turboapi_exception, "turboapi.exception")                                             \
     TA_NAME2(turboapi_pathsend, "turboapi.pathsend")                                               \
     TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \

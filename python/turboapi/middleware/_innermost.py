@@ -1,0 +1,135 @@
+"""What is inside of all middleware, in C: `ExceptionMiddleware`, the exit stack and the router.
+
+`_core.Innermost` does for a request whose route has a plan what these do, and gives everything else
+to them. It stands where `ExceptionMiddleware` would, and is one.
+"""
+
+from collections.abc import Awaitable
+from typing import Any
+
+from starlette import applications as starlette_applications
+from starlette import routing as starlette_routing
+from starlette._exception_handler import _lookup_exception_handler, wrap_app_handling_exceptions
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.middleware import errors as starlette_errors
+from starlette.middleware import exceptions as starlette_exceptions
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from turboapi import _core
+from turboapi._untouched import is_from
+from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from turboapi.routing import APIRouter, _dispatch, _instrumented, _replaceable, _route
+
+Guard = tuple[dict[str, Any], str, Any]
+_CALLED = ("solve_dependencies", "run_endpoint_function", "serialize_response")
+
+
+class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore[misc]
+    """An `ExceptionMiddleware` that knows the router below it."""
+
+    def __init__(self, app: ASGIApp, router: APIRouter, **options: Any) -> None:
+        """`options` are those of `ExceptionMiddleware`."""
+        ExceptionMiddleware.__init__(self, app, **options)
+        self._router = router
+        handlers = self._exception_handlers, self._status_handlers
+        self._prepare(router, handlers, tuple(guards()))
+
+    def _renew(self) -> None:
+        """Take the table of routes as it is now."""
+        router = self._router
+        router._watchers.append(self._drop)  # before it is looked at
+        self._use(router._route_table().router if is_untouched(router) else None)
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve what has no plan."""
+        return ExceptionMiddleware.__call__(self, scope, receive, send)
+
+    def _failed(
+        self, exc: Exception, started: bool, scope: Scope, receive: Receive, send: Send
+    ) -> Awaitable[None] | None:
+        """Answer for an exception that has left the route; None when there is no handler."""
+        handler = None
+        if isinstance(exc, HTTPException):
+            handler = self._status_handlers.get(exc.status_code)
+        if handler is None and not _lookup_exception_handler(self._exception_handlers, exc):
+            return None
+        return _answer(exc, started, scope, receive, send)
+
+
+async def _answer(
+    exc: Exception, started: bool, scope: Scope, receive: Receive, send: Send
+) -> None:
+    async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
+        if started:
+            await send({"type": "http.response.start"})
+        raise exc
+
+    async def send_other(message: Message) -> None:
+        nonlocal started
+        if started:
+            started = False  # that of raise_again
+        else:
+            await send(message)
+
+    request = Request(scope, receive, send)
+    await wrap_app_handling_exceptions(raise_again, request)(scope, receive, send_other)
+
+
+def innermost(app: ASGIApp, router: APIRouter, **options: Any) -> ASGIApp:
+    """Return `ExceptionMiddleware(app, **options)`, or what does the same faster."""
+    plain = (
+        type(app) is AsyncExitStackMiddleware
+        and app.app is router
+        and is_from(ExceptionMiddleware.__init__, starlette_exceptions)
+        and is_from(ExceptionMiddleware.__call__, starlette_exceptions)
+        and is_plain(router)
+    )
+    if not plain:
+        return ExceptionMiddleware(app, **options)
+    return InnermostMiddleware(app, router, **options)
+
+
+def guards() -> list[Guard]:
+    """Return what plans don't call, and what they would have to call if it were replaced."""
+    space = vars(_replaceable.routing)
+    found: list[Guard] = [(space, name, _instrumented._ours[name]) for name in _CALLED]
+    return [*found, (space, "run_in_threadpool", run_in_threadpool)]
+
+
+def is_plain(router: APIRouter) -> bool:
+    """Return whether calling the router leads straight to its routes."""
+    kind = type(router)
+    return (
+        kind.app is APIRouter.app
+        and kind.__call__ is APIRouter.__call__
+        and not vars(router).keys() & {"app", "__call__"}
+        and bool(router.middleware_stack == router.app)
+    )
+
+
+def is_untouched(router: APIRouter) -> bool:
+    """Return whether the functions on the way to a route are ours and Starlette's."""
+    return (
+        is_plain(router)
+        and not _instrumented.is_instrumented()
+        and all(is_from(*each) for each in the_way(type(router)))
+    )
+
+
+def the_way(router: type) -> list[tuple[Any, Any]]:
+    """Return each function that a request passes through below the application, with its module."""
+    return [
+        (router.app, _dispatch),  # type: ignore[attr-defined]
+        (router.__call__, starlette_routing),
+        (_route.APIRoute.matches, _route),
+        (_route.APIRoute.handle, _route),
+        (starlette_applications.Starlette.__call__, starlette_applications),
+        (ServerErrorMiddleware.__init__, starlette_errors),
+        (ServerErrorMiddleware.__call__, starlette_errors),
+        (ExceptionMiddleware.__init__, starlette_exceptions),
+        (ExceptionMiddleware.__call__, starlette_exceptions),
+    ]

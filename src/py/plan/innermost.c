@@ -1,0 +1,430 @@
+/*
+ * innermost.c -- the application inside of all middleware: what Starlette's ExceptionMiddleware,
+ * the exit stack, the router and a route's plan do for a request, in one call.
+ *
+ * Layer: py/plan.  A request whose route has a plan gets one coroutine, which runs the plan.  All
+ * others, and other kinds of scopes, go to the Python subclass (`_serve`), which does the same step
+ * by step.  An exception out of the plan, which the route's own handlers have declined or raised
+ * themselves, is offered to the handlers a second time, as the middleware does (`_failed`).
+ */
+#include "py/plan/innermost.h"
+
+#include "http/method.h"
+#include "py/exchange/asgi_exchange.h"
+#include "py/plan/plan.h"
+#include "py/plan/router.h"
+#include "py/plan/run_int.h"
+#include "py/support/guards.h"
+#include "py/support/types.h"
+
+typedef struct innermost {
+    PyObject_HEAD
+    ta_state *st;       /* borrowed: the type keeps the module; NULL until prepared */
+    PyObject *router;   /* owned: the Python router, for the scope */
+    PyObject *handlers; /* owned: (by class, by status), for the scope */
+    PyObject *table;    /* owned: _core.Router; None: nothing has a plan; NULL: ask _renew() */
+    ta_guards *guards;  /* owned */
+} innermost;
+
+/* One request. */
+typedef struct innermost_run {
+    ta_coroutine co;
+    innermost *app;                   /* owned */
+    ta_exchange *x;                   /* owned: what the plan's run was made on */
+    PyObject *scope, *receive, *send; /* owned */
+    bool handled;                     /* _failed was asked */
+} innermost_run;
+
+/* -- one request ------------------------------------------------------------------------------ */
+
+static void run_drop(innermost_run *run)
+{
+    Py_CLEAR(run->app);
+    Py_CLEAR(run->x);
+    Py_CLEAR(run->scope);
+    Py_CLEAR(run->receive);
+    Py_CLEAR(run->send);
+}
+
+/* The awaitable of a handler for the exception that is set; NULL: that stays set, or another. */
+static PyObject *ask_handlers(innermost_run *run)
+{
+    if (run->handled || run->co.closing || !PyErr_ExceptionMatches(PyExc_Exception))
+        return NULL;
+    run->handled = true;
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *args[] = {
+        (PyObject *)run->app, exc,          run->x->response_started ? Py_True : Py_False,
+        run->scope,           run->receive, run->send};
+    PyObject *aw = PyObject_VectorcallMethod(run->app->st->names.private_failed, args, 6, NULL);
+    if (aw == Py_None) {
+        Py_CLEAR(aw);
+        PyErr_SetRaisedException(Py_NewRef(exc));
+    }
+    Py_DECREF(exc);
+    return aw;
+}
+
+static ta_outcome run_advance(ta_coroutine *co, PyObject *value)
+{
+    innermost_run *run = (innermost_run *)co;
+    ta_outcome outcome = TA_DONE;
+    TA_ASSERT(run->app != NULL); /* not after its end */
+    if (TA_UNLIKELY(value == NULL)) {
+        PyObject *aw = ask_handlers(run);
+        outcome = aw ? ta_coroutine_await(co, aw) : TA_FAILED;
+    }
+    Py_XDECREF(value); /* None: the response was sent */
+    if (outcome != TA_WAITS)
+        run_drop(run);
+    return outcome;
+}
+
+static int run_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    innermost_run *run = (innermost_run *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(run->app);
+    Py_VISIT(run->x);
+    Py_VISIT(run->scope);
+    Py_VISIT(run->receive);
+    Py_VISIT(run->send);
+    return ta_coroutine_traverse(&run->co, visit, arg);
+}
+
+static int run_clear(PyObject *self)
+{
+    innermost_run *run = (innermost_run *)self;
+    run->co.finished = true;
+    ta_coroutine_clear(&run->co);
+    run_drop(run);
+    return 0;
+}
+
+static void run_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)run_clear(self);
+    PyObject_GC_Del(self);
+    Py_DECREF(type);
+}
+
+/* A new coroutine over a new run of the plan, or NULL with an exception. */
+static PyObject *new_run(innermost *app, PyObject *plan, PyObject *const *args)
+{
+    ta_state *st = app->st;
+    innermost_run *run = PyObject_GC_New(innermost_run, ta_plan_objects_of(st)->innermost_run_type);
+    if (run == NULL)
+        return NULL;
+    ta_coroutine_init(&run->co, run_advance);
+    run->app = (innermost *)Py_NewRef((PyObject *)app);
+    run->scope = Py_NewRef(args[0]);
+    run->receive = Py_NewRef(args[1]);
+    run->send = Py_NewRef(args[2]);
+    run->handled = false;
+    run->x = ta_asgi_exchange_new(st, args[0], args[1], args[2]);
+    PyObject_GC_Track((PyObject *)run);
+    if (run->x != NULL)
+        run->co.delegate = (PyObject *)ta_plan_run_new(st, (ta_plan *)plan, run->x, MODE_ASGI);
+    if (run->co.delegate == NULL)
+        Py_CLEAR(run);
+    return (PyObject *)run;
+}
+
+/* -- finding the plan ------------------------------------------------------------------------- */
+
+/* scope[name] as UTF-8, of a str that `*keep` holds (new).  False: not there, or no such text. */
+static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out)
+{
+    Py_ssize_t len = 0;
+    const char *utf8 = NULL;
+    if (PyDict_GetItemRef(scope, name, keep) > 0 && PyUnicode_Check(*keep))
+        utf8 = PyUnicode_AsUTF8AndSize(*keep, &len);
+    if (utf8 == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    *out = ta_str_of(utf8, (size_t)len);
+    return true;
+}
+
+/* The path below root_path, as Starlette's get_route_path has it. */
+static ta_str below(ta_str path, ta_str root)
+{
+    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
+        memcmp(path.ptr, root.ptr, root.len) != 0)
+        return path;
+    if (path.len == root.len || path.ptr[root.len] == '/')
+        return ta_str_skip(path, root.len);
+    return path;
+}
+
+/*
+ * The entry of the table for the request, and its path parameters (new dict).  False: the router
+ * has to look, or the path parameters can't be made; no exception is set.
+ */
+static bool find(const innermost *app, PyObject *table, PyObject *scope, uint32_t *index,
+                 PyObject **params)
+{
+    const ta_names_state *names = &app->st->names;
+    PyObject *keep[3] = {NULL, NULL, NULL};
+    ta_str method, path, root = {"", 0};
+    ta_match match;
+    bool found = text_of(scope, names->method, &keep[0], &method) &&
+                 text_of(scope, names->path, &keep[1], &path);
+    if (found && !text_of(scope, names->root_path, &keep[2], &root))
+        found = keep[2] == NULL; /* it is not there */
+    *params = NULL;
+    if (found &&
+        ta_router_find(table, ta_method_of(method), method, below(path, root), 0, &match) ==
+            TA_FOUND_FULL &&
+        ta_plan_check(app->st, ta_router_target(table, match.index))) {
+        *index = match.index;
+        *params = ta_router_path_params(table, &match);
+    }
+    PyErr_Clear();
+    for (size_t i = 0; i < TA_COUNTOF(keep); i++)
+        Py_XDECREF(keep[i]);
+    return *params != NULL;
+}
+
+/* The path parameters of what this is mounted in, and its own.  0, or -1 with an exception. */
+static int put_params(const innermost *app, PyObject *scope, PyObject *own)
+{
+    PyObject *name = app->st->names.path_params, *outer = NULL;
+    if (PyDict_GetItemRef(scope, name, &outer) < 0)
+        return -1;
+    if (TA_LIKELY(outer == NULL || !PyDict_Check(outer) || PyDict_GET_SIZE(outer) == 0)) {
+        Py_XDECREF(outer);
+        return PyDict_SetItem(scope, name, own);
+    }
+    PyObject *all = PyDict_Copy(outer);
+    Py_DECREF(outer);
+    int rc = all == NULL || PyDict_Update(all, own) < 0 ? -1 : PyDict_SetItem(scope, name, all);
+    Py_XDECREF(all);
+    return rc;
+}
+
+/* What the middleware and the router put into the scope.  0, or -1 with an exception. */
+static int enter(const innermost *app, PyObject *table, uint32_t index, PyObject *scope,
+                 PyObject *params)
+{
+    const ta_names_state *names = &app->st->names;
+    PyObject *items = ta_router_scope_items(table, index);
+    if (PyDict_SetItem(scope, names->exception_handlers, app->handlers) < 0 ||
+        PyDict_SetDefault(scope, names->router, app->router) == NULL)
+        return -1;
+    if (items != NULL && PyDict_Update(scope, items) < 0)
+        return -1;
+    return put_params(app, scope, params);
+}
+
+static PyObject *table_of(innermost *app)
+{
+    PyObject *table;
+    Py_BEGIN_CRITICAL_SECTION(app);
+    table = Py_XNewRef(app->table);
+    Py_END_CRITICAL_SECTION();
+    return table;
+}
+
+/* As table_of, after the routes have changed, too.  New reference, or NULL with an exception. */
+static PyObject *current_table(innermost *app)
+{
+    PyObject *table = table_of(app);
+    if (TA_LIKELY(table != NULL))
+        return table;
+    PyObject *none = PyObject_CallMethodNoArgs((PyObject *)app, app->st->names.private_renew);
+    if (none == NULL)
+        return NULL;
+    Py_DECREF(none);
+    table = table_of(app);
+    return table ? table : Py_NewRef(Py_None); /* it has changed again */
+}
+
+/* Whether a plan may serve this scope at all. */
+static bool is_ours(const innermost *app, PyObject *scope)
+{
+    const ta_names_state *names = &app->st->names;
+    PyObject *type = NULL;
+    if (!PyDict_CheckExact(scope) || PyDict_GetItemRef(scope, names->type, &type) <= 0)
+        return false;
+    bool http =
+        type == names->http || (PyUnicode_Check(type) && PyUnicode_Compare(type, names->http) == 0);
+    Py_DECREF(type);
+    return http && PyDict_Contains(scope, names->fastapi_telemetry) == 0;
+}
+
+/* The coroutine that runs the plan; NULL without an exception: it is for _serve; or with one. */
+static PyObject *start(innermost *app, PyObject *const *args)
+{
+    PyObject *scope = args[0], *coro = NULL, *params;
+    uint32_t index;
+    if (app->st == NULL || !is_ours(app, scope) || !ta_guards_hold(app->guards)) {
+        PyErr_Clear();
+        return NULL;
+    }
+    PyObject *table = current_table(app);
+    if (table != NULL && table != Py_None && find(app, table, scope, &index, &params)) {
+        if (enter(app, table, index, scope, params) == 0)
+            coro = new_run(app, ta_router_target(table, index), args);
+        Py_DECREF(params);
+    }
+    Py_XDECREF(table);
+    return coro;
+}
+
+static PyObject *call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    innermost *app = (innermost *)self;
+    if (PyTuple_GET_SIZE(args) == 3 && (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0)) {
+        PyObject *coro = start(app, &PyTuple_GET_ITEM(args, 0));
+        if (coro != NULL || PyErr_Occurred())
+            return coro;
+    }
+    PyObject *serve = PyObject_GetAttrString(self, "_serve");
+    PyObject *res = serve ? PyObject_Call(serve, args, kwargs) : NULL;
+    Py_XDECREF(serve);
+    return res;
+}
+
+/* -- the types -------------------------------------------------------------------------------- */
+
+static PyObject *prepare(PyObject *self, PyTypeObject *defining_class, PyObject *const *args,
+                         Py_ssize_t nargs, PyObject *Py_UNUSED(kwnames))
+{
+    innermost *app = (innermost *)self;
+    if (nargs != 3 || !PyTuple_Check(args[1]) || !PyTuple_Check(args[2]) || app->st != NULL) {
+        PyErr_SetString(PyExc_TypeError, "_prepare(router, handlers, guards), once");
+        return NULL;
+    }
+    app->guards = ta_guards_new(args[2]);
+    if (app->guards == NULL)
+        return NULL;
+    app->router = Py_NewRef(args[0]);
+    app->handlers = Py_NewRef(args[1]);
+    app->st = ta_state_of_class(defining_class);
+    Py_RETURN_NONE;
+}
+
+/* Replaces the table (steals). */
+static void set_table(innermost *app, PyObject *table)
+{
+    PyObject *old;
+    Py_BEGIN_CRITICAL_SECTION(app);
+    old = app->table;
+    app->table = table;
+    Py_END_CRITICAL_SECTION();
+    Py_XDECREF(old);
+}
+
+static PyObject *use(PyObject *self, PyObject *table)
+{
+    innermost *app = (innermost *)self;
+    if (app->st == NULL ||
+        (table != Py_None && !Py_IS_TYPE(table, ta_plan_objects_of(app->st)->router_type))) {
+        PyErr_SetString(PyExc_TypeError, "_use(Router | None), after _prepare");
+        return NULL;
+    }
+    set_table(app, Py_NewRef(table));
+    Py_RETURN_NONE;
+}
+
+static PyObject *drop(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    set_table((innermost *)self, NULL);
+    Py_RETURN_NONE;
+}
+
+static int app_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    innermost *app = (innermost *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(app->router);
+    Py_VISIT(app->handlers);
+    Py_VISIT(app->table);
+    return ta_guards_traverse(app->guards, visit, arg);
+}
+
+static int app_clear(PyObject *self)
+{
+    innermost *app = (innermost *)self;
+    Py_CLEAR(app->router);
+    Py_CLEAR(app->handlers);
+    Py_CLEAR(app->table);
+    return 0;
+}
+
+static void app_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    (void)app_clear(self);
+    ta_guards_free(((innermost *)self)->guards);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef app_methods[] = {
+    {"_prepare", (PyCFunction)(void (*)(void))prepare, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     "_prepare($self, router, handlers, guards, /)\n--\n\n"
+     "Take what the scopes get, and what must not be replaced for plans to run."},
+    {"_use", use, METH_O,
+     "_use($self, table, /)\n--\n\nTake the table of routes; None: no route has a plan."},
+    {"_drop", drop, METH_NOARGS,
+     "_drop($self, /)\n--\n\nThe routes have changed: the next request calls _renew()."},
+    {NULL},
+};
+
+static PyType_Slot app_slots[] = {
+    {Py_tp_doc, "The application inside of all middleware; see docs/engine.md."},
+    {Py_tp_call, call},
+    {Py_tp_methods, app_methods},
+    {Py_tp_traverse, app_traverse},
+    {Py_tp_clear, app_clear},
+    {Py_tp_dealloc, app_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec app_spec = {
+    .name = "turboapi._core.Innermost",
+    .basicsize = sizeof(innermost),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = app_slots,
+};
+
+static PyObject *run_name(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyUnicode_FromString(Py_TYPE(self)->tp_name);
+}
+
+static PyMethodDef run_methods[] = {TA_COROUTINE_METHODS, {NULL}};
+static PyGetSetDef run_getset[] = {TA_COROUTINE_GETSET,
+                                   {"__name__", run_name, NULL, NULL, NULL},
+                                   {"__qualname__", run_name, NULL, NULL, NULL},
+                                   {NULL}};
+static PyType_Slot run_slots[] = {
+    TA_COROUTINE_SLOTS,
+    {Py_tp_methods, run_methods},
+    {Py_tp_getset, run_getset},
+    {Py_tp_traverse, run_traverse},
+    {Py_tp_clear, run_clear},
+    {Py_tp_dealloc, run_dealloc},
+    {0, NULL},
+};
+
+static PyType_Spec run_spec = {
+    .name = "turboapi._core.InnermostRun",
+    .basicsize = sizeof(innermost_run),
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = run_slots,
+};
+
+int ta_innermost_init(PyObject *module, ta_state *st)
+{
+    ta_plan_objects *objects = ta_plan_objects_of(st);
+    if (ta_types_add(module, &app_spec, "Innermost", &objects->innermost_type) < 0)
+        return -1;
+    return ta_types_add(module, &run_spec, NULL, &objects->innermost_run_type);
+}
