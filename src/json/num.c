@@ -150,6 +150,25 @@ static void shortest(double v, uint64_t *digits, int *exponent)
     *exponent = e;
 }
 
+/*
+ * Writes v (0.0001 <= v < 1e11, not whole) if it has at most four decimals: then it is the double
+ * next to digits / 10000, a decimal of 15 digits or fewer, and no other of these is as near to it,
+ * so that this is its shortest form.  Returns dst when it has more.
+ */
+static char *write_few_decimals(char *dst, double v)
+{
+    uint64_t digits = (uint64_t)(v * 10000 + 0.5);
+    if ((double)digits / 10000 != v)
+        return dst;
+    dst = write_u64(dst, digits / 10000);
+    *dst++ = '.';
+    write_digits(dst, digits % 10000, 4);
+    dst += 4;
+    while (dst[-1] == '0')
+        dst--;
+    return dst;
+}
+
 char *ta_json_write_double(char *dst, double v)
 {
     uint64_t bits;
@@ -167,6 +186,11 @@ char *ta_json_write_double(char *dst, double v)
             memcpy(dst, ".0", 2);
             return dst + 2;
         }
+    }
+    if (v >= 0.0001 && v < 1e11) {
+        char *end = write_few_decimals(dst, v);
+        if (end != dst)
+            return end;
     }
 
     uint64_t digits;

@@ -216,7 +216,7 @@ class Shouting(str):
         (Decimal, Decimal("NaN")),
         (Decimal, 1),
         (dt.datetime, dt.date(2020, 1, 1)),
-        (dt.datetime, dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=1)))),
+        (dt.datetime, dt.datetime(2020, 1, 1, tzinfo=dt.timezone(dt.timedelta(seconds=1)))),
         (uuid.UUID, "7"),
         (Any, object()),
         (Any, (1,)),
@@ -379,11 +379,6 @@ class Extra(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-class ByName(BaseModel):
-    model_config = ConfigDict(populate_by_name=True)
-    a: int = Field(alias="b")
-
-
 class Stripping(BaseModel):
     model_config = ConfigDict(str_strip_whitespace=True)
     a: str
@@ -391,8 +386,8 @@ class Stripping(BaseModel):
 
 @pytest.mark.parametrize(
     "type_",
-    [OwnSerializer, WholeSerializer, Computed, Root, Recursive, Extra, ByName, Stripping]
-    + [int | str, tuple[int, int], set[int], bytes, dict[int, int], dt.timedelta, Literal[1, True]],
+    [OwnSerializer, WholeSerializer, Computed, Root, Recursive, Extra, Stripping]
+    + [int | list[int], tuple[int, int], set[float], bytes, dict[int, int], Literal[1, True]],
 )
 def test_no_shape(type_: Any) -> None:
     assert shape_of(TypeAdapter(type_).core_schema) is None

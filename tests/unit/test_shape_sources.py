@@ -3,13 +3,10 @@
 C must write what FastAPI's `serialize_response` does, which validates first, or decline.
 """
 
-import contextlib
 import dataclasses
 import datetime as dt
 import enum
 import math
-import uuid
-import warnings
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from collections.abc import Mapping
 from decimal import Decimal
@@ -19,13 +16,9 @@ from typing import Annotated, Any, Literal
 from unittest.mock import Mock
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from shape_kit import Thing, declines, expected_of, field_for, same
 
-from turboapi import _core
-from turboapi._compat import ModelField
 from turboapi._compile.plan import dump_shape
 from turboapi._compile.shape import reads_dict, shape_of
 from turboapi._compile.slots import bound_validator
@@ -53,43 +46,6 @@ class Row(BaseModel):
     title: str
     note: str | None = None
     part: Part | None = None
-
-
-class Thing:
-    def __init__(self, **values: Any) -> None:
-        self.__dict__.update(values)
-
-
-def field_for(type_: Any) -> ModelField:
-    return ModelField(field_info=FieldInfo.from_annotation(type_), name="response")
-
-
-def expected_of(field: ModelField, value: Any, **options: Any) -> bytes | None:
-    """FastAPI's way; None when it raises, or pydantic warns: then C must not decide."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        checked, errors = field.validate(value, {}, loc=("response",))
-        if errors:
-            return None
-        content = field.serialize_json(checked, **options)
-    return None if caught else content
-
-
-def shape_for(type_: Any, **options: Any) -> _core.Shape:
-    shape = dump_shape(field_for(type_), {"by_alias": True, **options})
-    assert shape is not None
-    return shape
-
-
-def same(type_: Any, value: Any, **options: Any) -> None:
-    """C writes it, as pydantic does."""
-    found = shape_for(type_, **options).encode(value)
-    assert found is not None
-    assert found == expected_of(field_for(type_), value, **options)
-
-
-def declines(type_: Any, value: Any, **options: Any) -> None:
-    assert shape_for(type_, **options).encode(value) is None
 
 
 # -- constraints -------------------------------------------------------------------------------
@@ -589,92 +545,3 @@ def test_set_fields_that_are_no_set_are_left_to_pydantic() -> None:
     bare = Many.__new__(Many)
     bare.__dict__.update(a=1)
     declines(Many, bare, exclude_unset=True)
-
-
-# -- at random -----------------------------------------------------------------------------------
-
-text = st.text(st.characters(codec="utf-8"), max_size=5)
-numbers = st.integers(-5, 5) | st.floats(-5, 5) | st.booleans() | st.just("3") | st.just(2**70)
-scalars = st.one_of(
-    numbers,
-    text,
-    st.none(),
-    st.uuids(),
-    st.dates(),
-    st.datetimes(timezones=st.none() | st.just(dt.UTC)),
-    st.timedeltas(),
-    st.decimals(),
-    st.sampled_from([*Color, *Level, "red", "low", "high", 1, object(), b"bytes", 10.0**20]),
-)
-TYPES: list[tuple[Any, st.SearchStrategy[Any]]] = [
-    (int, st.integers(-5, 5)),
-    (Annotated[int, Field(ge=-2, lt=4)], st.integers(-5, 5)),
-    (float, st.floats(-5, 5) | st.integers(-5, 5)),
-    (Annotated[float, Field(gt=0)], st.floats(-5, 5)),
-    (str, text),
-    (Annotated[str, Field(min_length=1, max_length=4)], text),
-    (bool, st.booleans()),
-    (int | None, st.none() | st.integers(-5, 5)),
-    (Color, st.sampled_from([*Color, "red", 1])),
-    (Level, st.sampled_from([*Level, "low"])),
-    (uuid.UUID, st.uuids()),
-    (dt.datetime, st.datetimes(timezones=st.none() | st.just(dt.UTC))),
-    (dt.date, st.dates()),
-    (Decimal, st.decimals(allow_nan=False)),
-    (Any, st.recursive(scalars, lambda s: st.lists(s, max_size=2), max_leaves=3)),
-    (list[int], st.lists(st.integers(-5, 5), max_size=3)),
-    (Annotated[list[str], Field(max_length=2)], st.lists(text, max_size=3)),
-    (dict[str, float], st.dictionaries(text, st.floats(-5, 5), max_size=2)),
-    (Literal["red", "low"], st.sampled_from(["red", "low", "high"])),
-    (Part, st.builds(Part, x=st.integers()) | st.fixed_dictionaries({"x": st.integers()})),
-    (list[Part], st.lists(st.builds(Thing, x=st.integers(), label=text), max_size=2)),
-]
-DEFAULTS = [..., ..., None, 1, "x"]
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[Any, Any, dict[str, Any]]:
-    """A model, a value for it, and options of dumps."""
-    fields: dict[str, Any] = {}
-    values: dict[str, Any] = {}
-    for name in draw(st.lists(st.sampled_from("abcdef"), unique=True, max_size=5)):
-        type_, good = draw(st.sampled_from(TYPES))
-        default = draw(st.sampled_from(DEFAULTS))
-        alias = draw(st.sampled_from([None, None, name.upper()]))
-        fields[name] = (type_, Field(default, validation_alias=alias))
-        if draw(st.integers(0, 9)) or default is ...:
-            values[alias or name] = draw(good if draw(st.integers(0, 9)) else scalars)
-    model = create_model("Model", **fields)
-    source = draw(st.sampled_from(["dict", "thing", "model", "child", "broken"]))
-    value: Any = values
-    if source == "thing":
-        value = Thing(**values, other=1)
-    elif source in ("model", "child"):
-        kind = model if source == "model" else create_model("Child", __base__=model, z=(int, 1))
-        with contextlib.suppress(ValueError):
-            value = kind.model_validate(values)
-    elif source == "broken":
-        value = model.model_construct(**{name: draw(scalars) for name in fields})
-    options = draw(
-        st.fixed_dictionaries(
-            {},
-            optional={
-                "exclude_none": st.booleans(),
-                "exclude_unset": st.booleans(),
-                "include": st.none() | st.sets(st.sampled_from("abc")),
-                "exclude": st.none() | st.sets(st.sampled_from("abc")),
-            },
-        )
-    )
-    return model, value, options
-
-
-@settings(max_examples=1500, deadline=None)
-@given(cases())
-def test_any_model_of_any_source(case: tuple[Any, Any, dict[str, Any]]) -> None:
-    model, value, options = case
-    field = field_for(model)
-    shape = dump_shape(field, {"by_alias": True, **options})
-    assert shape is not None
-    found = shape.encode(value)
-    assert found is None or found == expected_of(field, value, **options)

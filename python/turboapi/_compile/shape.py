@@ -21,14 +21,20 @@ _Checks: TypeAlias = bool | tuple[float, float]
 
 _LEAVES = frozenset(
     {"str", "int", "float", "bool", "none", "any", "uuid", "date", "time", "datetime", "decimal"}
+    | {"timedelta"}
 )
+# Those of which each value belongs to one at most, by its type.
+_DISTINCT = _LEAVES - {"any"}
 # What a schema may say without changing which values are valid, or how they are dumped.
 _SILENT = frozenset({"type", "metadata", "ref", "schema"})
 _SILENT_VALUES = {"microseconds_precision": "truncate", "strict": False, "frozen": None}
 # Settings of a model that change neither (but for those, nothing of its config is known here).
 _SILENT_CONFIG = frozenset(
     {"title", "from_attributes", "frozen", "hide_input_in_errors", "validate_assignment"}
+    | {"cache_strings", "loc_by_alias", "regex_engine"}
 )
+# Those that say under which names a value is found.
+_NAME_CONFIG = frozenset({"populate_by_name", "validate_by_name", "validate_by_alias"})
 # Functions that validate: what they give is dumped as the schema below them says.
 _VALIDATORS = frozenset({"function-after", "function-before", "function-wrap"})
 _MODEL_KEYS = frozenset(
@@ -36,6 +42,14 @@ _MODEL_KEYS = frozenset(
     | {"generic_origin", "post_init", "frozen"}
 )
 _FIELDS_KEYS = frozenset({"type", "fields", "model_name", "computed_fields"})
+_DATACLASS_KEYS = frozenset(
+    {"type", "cls", "schema", "fields", "config", "frozen", "post_init", "slots", "metadata", "ref"}
+    | {"cls_name", "generic_origin"}
+)
+_DATACLASS_ARGS_KEYS = frozenset(
+    {"type", "dataclass_name", "fields", "computed_fields", "collect_init_only"}
+)
+_DATACLASS_FIELD_KEYS = frozenset({"name", "init", "kw_only"})
 _FIELD_KEYS = frozenset(
     {"type", "schema", "metadata", "validation_alias", "serialization_alias", "frozen"}
     | {"serialization_exclude"}
@@ -50,6 +64,7 @@ def _limits_of_lengths() -> dict[str, Callable[[Any], tuple[bool, Any]]]:
 _LIMITS: dict[str, dict[str, Callable[[Any], tuple[bool, Any]]]] = {
     "str": _limits_of_lengths(),
     "list": _limits_of_lengths(),
+    "tuple": _limits_of_lengths(),
     "dict": _limits_of_lengths(),
     "int": {
         "ge": lambda n: (True, n),
@@ -155,6 +170,33 @@ class _Compiler:
         items = schema.get("items_schema", {"type": "any"})
         return ("list", _checks(schema, "items_schema"), self.node(items))
 
+    def _tuple(self, schema: _Schema) -> _Node:
+        items = schema["items_schema"]
+        if len(items) != 1 or schema.get("variadic_item_index") != 0:
+            raise _UnknownError  # what each place has is validated on its own
+        checks = _checks(schema, "items_schema", "variadic_item_index")
+        return ("tuple", checks, self.node(items[0]))
+
+    def _set(self, schema: _Schema) -> _Node:
+        items = self.node(schema.get("items_schema", {"type": "any"}))
+        # Others may be equal to one another, or have code for that.
+        if items[0] not in ("str", "int"):
+            raise _UnknownError
+        return (schema["type"], _checks(schema, "items_schema"), items)
+
+    _frozenset = _set
+
+    def _union(self, schema: _Schema) -> _Node:
+        choices = schema["choices"]
+        if not all(isinstance(each, dict) for each in choices):
+            raise _UnknownError  # with labels
+        kinds = [each["type"] for each in choices]
+        if not {*kinds} <= _DISTINCT or len({*kinds}) < len(kinds):
+            raise _UnknownError
+        if not all(map(_is_silent, choices)) or not _is_silent(schema, "choices"):
+            raise _UnknownError
+        return ("union", False, tuple(map(self.node, choices)))
+
     def _dict(self, schema: _Schema) -> _Node:
         values = schema.get("values_schema", {"type": "any"})
         keys = schema.get("keys_schema", {"type": "any"})
@@ -209,7 +251,7 @@ class _Compiler:
             and fields["type"] == "model-fields"
             and fields.keys() <= _FIELDS_KEYS
             and not fields.get("computed_fields")
-            and not config.keys() - _SILENT_CONFIG - {"extra_fields_behavior"}
+            and not config.keys() - _SILENT_CONFIG - _NAME_CONFIG - {"extra_fields_behavior"}
             and config.get("extra_fields_behavior", "ignore") in ("ignore", "forbid")
         ):
             raise _UnknownError
@@ -219,13 +261,34 @@ class _Compiler:
             or schema.get("post_init")
             or config.get("extra_fields_behavior") == "forbid"
         )
-        rows = tuple(self._field(name, field) for name, field in fields["fields"].items())
+        rows = tuple(self._field(name, each, config) for name, each in fields["fields"].items())
         return ("model", False, schema["cls"], from_dict, rows)
 
-    def _field(self, name: str, field: _Schema) -> _Node:
+    def _dataclass(self, schema: _Schema) -> _Node:
+        args = schema["schema"]
+        config: _Schema = schema.get("config") or {}
+        if not (
+            schema.keys() <= _DATACLASS_KEYS
+            and args["type"] == "dataclass-args"
+            and args.keys() <= _DATACLASS_ARGS_KEYS
+            and not args.get("computed_fields")
+            and not args.get("collect_init_only")
+            and not config.keys() - _SILENT_CONFIG
+        ):
+            raise _UnknownError
+        fields = {field["name"]: field for field in args["fields"]}
+        rows: list[_Node] = []
+        for name in schema["fields"]:
+            field = {**fields[name]}
+            for key in _DATACLASS_FIELD_KEYS:
+                field.pop(key, None)
+            rows.append(self._field(name, field, config))
+        return ("dataclass", False, schema["cls"], False, tuple(rows))
+
+    def _field(self, name: str, field: _Schema, config: _Schema) -> _Node:
         if not field.keys() <= _FIELD_KEYS:
             raise _UnknownError
-        key = field.get("validation_alias", name)
+        key = _key(field.get("validation_alias", name), name, config)
         alias = field.get("serialization_alias", name) if self.by_alias else name
         if alias.startswith("_sa"):
             raise _UnknownError  # jsonable_encoder drops it
@@ -233,7 +296,7 @@ class _Compiler:
         node = self.node(schema)
         text = None if field.get("serialization_exclude") else _dumps(alias) + b":"
         default = self._default_of(schema, node)
-        return (name, key if isinstance(key, str) else None, node, text, default)
+        return (name, key, node, text, default)
 
     def _default_of(self, schema: _Schema, node: _Node) -> bytes | None:
         """Return the JSON of what an absent key results in; None when pydantic must decide."""
@@ -255,6 +318,16 @@ def _is_silent(schema: _Schema, *parts: str) -> bool:
         key in _SILENT or key in parts or _SILENT_VALUES.get(key, ...) == value
         for key, value in schema.items()
     )
+
+
+def _key(alias: object, name: str, config: _Schema) -> str | tuple[str, str] | None:
+    """Return where a validator looks for a field: what it takes first, and else."""
+    if not isinstance(alias, str):
+        return None
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    if config.get("validate_by_alias") is False:
+        return name if by_name else None
+    return (alias, name) if by_name and alias != name else alias
 
 
 def _checks(schema: _Schema, *parts: str) -> _Checks:

@@ -22,12 +22,13 @@ typedef struct ta_json_objects {
     PyObject *getters;        /* dict: function -> bool; see shape_attributes.c */
     PyObject *mapping_type;   /* collections.abc.Mapping */
     PyObject *object_getattribute, *type_getattribute, *object_class; /* unbound */
-    PyObject *dump_kwnames; /* the keywords with which jsonable_encoder calls model_dump, */
-    PyObject *dump_mode;    /* and the one value among theirs that is not True, False or None */
+    PyObject *model_getattr; /* BaseModel.__getattr__; NULL without pydantic */
+    PyObject *dump_kwnames;  /* the keywords with which jsonable_encoder calls model_dump, */
+    PyObject *dump_mode;     /* and the one value among theirs that is not True, False or None */
     PyObject *str_int, *str_value, *str_isoformat, *str_as_tuple, *str_exponent, *str_model_dump,
         *str_total_seconds, *str_dataclass_fields, *str_getattribute, *str_getattr, *str_class,
-        *str_module, *str_get, *str_key, *str_impl, *str_supports_population,
-        *str_fields_set; /* interned */
+        *str_module, *str_get, *str_key, *str_impl, *str_supports_population, *str_fields_set,
+        *str_extra; /* interned */
 } ta_json_objects;
 
 /* The state as this layer sees it. */

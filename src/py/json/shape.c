@@ -173,7 +173,8 @@ static int intern_names(ta_json_objects *js)
                  {&js->str_key, "key"},
                  {&js->str_impl, "impl"},
                  {&js->str_supports_population, "supports_population"},
-                 {&js->str_fields_set, "__pydantic_fields_set__"}};
+                 {&js->str_fields_set, "__pydantic_fields_set__"},
+                 {&js->str_extra, "__pydantic_extra__"}};
     for (size_t i = 0; i < TA_COUNTOF(names); i++)
         if ((*names[i].out = PyUnicode_InternFromString(names[i].text)) == NULL)
             return -1;
@@ -190,5 +191,7 @@ int ta_shape_init(PyObject *module, ta_state *st)
     js->object_getattribute = ta_type_lookup(&PyBaseObject_Type, js->str_getattribute);
     js->type_getattribute = ta_type_lookup(&PyType_Type, js->str_getattribute);
     js->object_class = ta_type_lookup(&PyBaseObject_Type, js->str_class);
+    if (js->model_type != NULL)
+        js->model_getattr = ta_type_lookup(js->model_type, js->str_getattr);
     return ta_types_add(module, &shape_spec, "Shape", &js->shape_type);
 }

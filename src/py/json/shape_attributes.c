@@ -44,12 +44,17 @@ static int judge(ta_shape_source *source, const ta_json_objects *js, PyObject *v
     PyObject *hook = ta_type_lookup(type, js->str_getattr);
     PyObject *cls = ta_type_lookup(type, js->str_class);
     source->hooked = hook != NULL;
+    source->model_hook = hook != NULL && hook == js->model_getattr;
     bool plain = getter == js->object_getattribute && cls == js->object_class;
     Py_XDECREF(getter);
     Py_XDECREF(hook);
     Py_XDECREF(cls);
     if (!plain)
         return 0;
+    if (source->node->kind == K_DATACLASS) { /* an instance of it */
+        source->safe = true;
+        return 0;
+    }
     int rc = is_applicable(type, js);
     if (rc <= 0)
         return rc;
@@ -146,8 +151,21 @@ static ta_shape_found from_instance(PyObject *v, PyObject *key, PyObject **out)
     return rc < 0 ? RAISED : rc ? FOUND : UNSURE;
 }
 
-ta_shape_found ta_shape_attribute(const ta_json_objects *js, bool hooked, PyObject *v,
-                                  PyObject *key, PyObject **out)
+/* Whether BaseModel's own `__getattr__` has nothing under a name. */
+static bool is_no_extra(const ta_json_objects *js, PyObject *v, PyObject *key)
+{
+    /* Private attributes begin with an underscore. */
+    if (PyUnicode_GET_LENGTH(key) == 0 || PyUnicode_READ_CHAR(key, 0) == '_')
+        return false;
+    PyObject *extra = PyObject_GenericGetAttr(v, js->str_extra);
+    if (extra == NULL)
+        PyErr_Clear();
+    Py_XDECREF(extra);
+    return extra == Py_None;
+}
+
+ta_shape_found ta_shape_attribute(const ta_json_objects *js, const ta_shape_source *source,
+                                  PyObject *v, PyObject *key, PyObject **out)
 {
     PyObject *of_class = ta_type_lookup(Py_TYPE(v), key);
     if (of_class != NULL) {
@@ -165,5 +183,7 @@ ta_shape_found ta_shape_attribute(const ta_json_objects *js, bool hooked, PyObje
     if (!PyErr_ExceptionMatches(PyExc_AttributeError))
         return RAISED;
     PyErr_Clear();
-    return hooked ? UNSURE : ABSENT;
+    if (source->hooked && !(source->model_hook && is_no_extra(js, v, key)))
+        return UNSURE;
+    return ABSENT;
 }

@@ -23,27 +23,35 @@ typedef enum ta_shape_kind {
     K_TIME,
     K_DATETIME,
     K_DECIMAL,
+    K_TIMEDELTA,
     K_LIST,
+    K_TUPLE, /* of any length */
+    K_SET,
+    K_FROZENSET,
     K_DICT,
+    K_UNION,
     K_CHOICE,
     K_MODEL,
+    K_DATACLASS,
     K_NULLABLE, /* in specs only: a node has a flag */
 } ta_shape_kind;
 
 typedef struct ta_shape_node ta_shape_node;
 typedef struct ta_shape_walk ta_shape_walk;
 
-/* JSON that is known beforehand, followed by zeros up to a multiple of TA_SHAPE_STEP, in which it
- * is copied. */
-enum { TA_SHAPE_STEP = 16 };
+/* JSON that is known beforehand, with TA_SHAPE_SLACK bytes behind it that may be read: most of it
+ * is copied without asking how long it is.
+ */
+enum { TA_SHAPE_SLACK = 32 };
 typedef struct ta_shape_text {
-    size_t len, padded;
+    size_t len;
     char bytes[];
 } ta_shape_text;
 
 typedef struct ta_shape_field {
     PyObject *name;      /* owned */
     PyObject *key;       /* owned, or NULL */
+    PyObject *second;    /* owned, or NULL: looked for when `key` is absent */
     ta_shape_text *text; /* owned, or NULL; with a comma before it */
     ta_shape_text *dflt; /* owned, or NULL */
     bool dflt_is_none;
@@ -71,8 +79,8 @@ struct ta_shape_node {
     bool none_checked; /* but a validator sees it */
     bool limited;      /* a validator refuses what is not from low to high */
     bool from_dict;    /* "model": a dict becomes one without code of the class */
-    Py_ssize_t n;      /* of fields or choices */
-    PyTypeObject *cls; /* owned; "model" */
+    Py_ssize_t n;      /* of fields, choices or members */
+    PyTypeObject *cls; /* owned; "model", "dataclass" */
     union {
         struct {
             int64_t low, high; /* "int", and of lengths */
@@ -82,8 +90,9 @@ struct ta_shape_node {
         };
     };
     union {
-        ta_shape_node *items;     /* owned; "list", "dict" */
-        ta_shape_field *fields;   /* owned; "model" */
+        ta_shape_node *items;     /* owned; "list", "tuple", "set", "frozenset", "dict" */
+        ta_shape_node **members;  /* owned; "union" */
+        ta_shape_field *fields;   /* owned; "model", "dataclass" */
         ta_shape_choice *choices; /* owned; "choice" */
     };
 };
@@ -93,7 +102,8 @@ typedef struct ta_shape_source {
     const ta_shape_node *node; /* borrowed: the model that is made of them */
     PyTypeObject *type;        /* owned */
     bool safe;                 /* nothing of the class sees how attributes are read */
-    bool hooked;               /* but for those that it does not have */
+    bool hooked;               /* but for those that it does not have: `__getattr__` */
+    bool model_hook;           /* which is BaseModel's own */
 } ta_shape_source;
 
 enum { TA_SHAPE_SOURCES = 4 };
@@ -119,9 +129,10 @@ int ta_shape_node_traverse(const ta_shape_node *node, visitproc visit,
  */
 
 ta_shape_writer ta_shape_str, ta_shape_int, ta_shape_float, ta_shape_bool, ta_shape_none,
-    ta_shape_uuid, ta_shape_moment, ta_shape_decimal, ta_shape_choose;
-ta_shape_writer ta_shape_any, ta_shape_list, ta_shape_dict;
-ta_shape_writer ta_shape_model;
+    ta_shape_uuid, ta_shape_moment, ta_shape_decimal, ta_shape_timedelta, ta_shape_choose;
+ta_shape_writer ta_shape_any, ta_shape_list, ta_shape_tuple, ta_shape_set, ta_shape_dict,
+    ta_shape_union;
+ta_shape_writer ta_shape_model, ta_shape_dataclass;
 
 /* A double as pydantic writes it. */
 int ta_shape_double(ta_shape_walk *walk, double v);
@@ -129,17 +140,33 @@ int ta_shape_double(ta_shape_walk *walk, double v);
 static inline int ta_shape_put(ta_shape_walk *walk, const ta_shape_text *text)
 {
     ta_writer *o = &walk->o;
-    if (ta_writer_room(o, text->padded) < 0)
+    size_t n = text->len;
+    if (ta_writer_room(o, n + TA_SHAPE_SLACK) < 0)
         return -1;
-    for (size_t i = 0; i < text->padded; i += TA_SHAPE_STEP)
-        memcpy(o->at + i, text->bytes + i, TA_SHAPE_STEP);
-    o->at += text->len;
+    memcpy(o->at, text->bytes, 16);
+    if (n > 16)
+        memcpy(o->at + 16, text->bytes + 16, 16);
+    if (TA_UNLIKELY(n > 32))
+        memcpy(o->at + 32, text->bytes + 32, n - 32);
+    o->at += n;
     return 1;
 }
 
 static inline int ta_shape_put_null(ta_shape_walk *walk)
 {
     return ta_writer_text(&walk->o, "null", 4);
+}
+
+/* Whether the items are `items`. */
+static inline bool ta_shape_has_items(const ta_shape_node *node)
+{
+    return node->kind >= K_LIST && node->kind <= K_DICT;
+}
+
+/* Whether it has fields. */
+static inline bool ta_shape_has_fields(const ta_shape_node *node)
+{
+    return node->kind == K_MODEL || node->kind == K_DATACLASS;
 }
 
 /* Whether a length is what a validator allows. */
@@ -175,7 +202,7 @@ void ta_shape_sources_clear(ta_shape_walk *walk);
  * Reads v.key, running no Python code. FOUND: *out is a new reference; ABSENT: getattr() would
  * raise AttributeError; UNSURE: only getattr() can tell; RAISED: exception.
  */
-ta_shape_found ta_shape_attribute(const ta_json_objects *js, bool hooked, PyObject *v,
-                                  PyObject *key, PyObject **out);
+ta_shape_found ta_shape_attribute(const ta_json_objects *js, const ta_shape_source *source,
+                                  PyObject *v, PyObject *key, PyObject **out);
 
 #endif

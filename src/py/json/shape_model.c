@@ -66,9 +66,12 @@ static int from_dict(ta_shape_walk *walk, const ta_shape_node *node, PyObject *d
         PyObject *value;
         if (field->key == NULL)
             return 0;
-        if (PyDict_GetItemRef(dict, field->key, &value) < 0)
+        int rc = PyDict_GetItemRef(dict, field->key, &value);
+        if (rc == 0 && field->second != NULL)
+            rc = PyDict_GetItemRef(dict, field->second, &value);
+        if (rc < 0)
             return ta_writer_refuse();
-        int rc = put_new(walk, field, value);
+        rc = put_new(walk, field, value);
         Py_XDECREF(value);
         if (rc != 1)
             return rc;
@@ -79,19 +82,21 @@ static int from_dict(ta_shape_walk *walk, const ta_shape_node *node, PyObject *d
 /* The same of the attributes of any object. */
 static int from_attributes(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v)
 {
-    const ta_shape_source *source = ta_shape_source_of(walk, node, v);
-    if (source == NULL)
+    const ta_shape_source *found_source = ta_shape_source_of(walk, node, v);
+    if (found_source == NULL)
         return ta_writer_refuse();
-    if (!source->safe)
+    if (!found_source->safe)
         return 0;
-    bool hooked = source->hooked;
+    ta_shape_source source = *found_source; /* that of a field may take its place */
     size_t begun = mark(walk);
     for (Py_ssize_t i = 0; i < node->n; i++) {
         const ta_shape_field *field = &node->fields[i];
         PyObject *value = NULL;
         if (field->key == NULL)
             return 0;
-        ta_shape_found found = ta_shape_attribute(walk->js, hooked, v, field->key, &value);
+        ta_shape_found found = ta_shape_attribute(walk->js, &source, v, field->key, &value);
+        if (found == ABSENT && field->second != NULL)
+            found = ta_shape_attribute(walk->js, &source, v, field->second, &value);
         if (found == RAISED)
             return ta_writer_refuse();
         int rc = found == UNSURE ? 0 : put_new(walk, field, value);
@@ -193,4 +198,38 @@ int ta_shape_model(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v, 
         return 0;
     /* pydantic reads subclasses of dict past their own methods, too. */
     return PyDict_Check(v) ? from_dict(walk, node, v) : from_attributes(walk, node, v);
+}
+
+/* Instances are taken as they are; pydantic reads their fields with getattr(). */
+int ta_shape_dataclass(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v,
+                       bool Py_UNUSED(trusted))
+{
+    if (!Py_IS_TYPE(v, node->cls) || walk->exclude_unset)
+        return 0;
+    const ta_shape_source *found_source = ta_shape_source_of(walk, node, v);
+    if (found_source == NULL)
+        return ta_writer_refuse();
+    if (!found_source->safe)
+        return 0;
+    ta_shape_source source = *found_source;
+    size_t begun = mark(walk);
+    for (Py_ssize_t i = 0; i < node->n; i++) {
+        const ta_shape_field *field = &node->fields[i];
+        PyObject *value = NULL;
+        ta_shape_found found = ta_shape_attribute(walk->js, &source, v, field->name, &value);
+        if (found == RAISED)
+            return ta_writer_refuse();
+        if (found != FOUND)
+            return 0;
+        int rc = 1;
+        if (field->text != NULL && !(walk->exclude_none && value == Py_None)) {
+            rc = ta_shape_put(walk, field->text);
+            if (rc == 1)
+                rc = ta_shape_value(walk, field->type, value, true);
+        }
+        Py_DECREF(value);
+        if (rc != 1)
+            return rc;
+    }
+    return end_object(walk, begun);
 }

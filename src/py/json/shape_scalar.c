@@ -4,9 +4,10 @@
  *
  * Layer: py/json.
  */
-#include <math.h>
-
 #include "py/json/shape_int.h"
+
+#include <datetime.h>
+#include <math.h>
 
 int ta_shape_double(ta_shape_walk *walk, double v)
 {
@@ -78,6 +79,26 @@ int ta_shape_uuid(ta_shape_walk *walk, const ta_shape_node *Py_UNUSED(node), PyO
     return Py_IS_TYPE(v, walk->js->uuid_type) ? ta_writer_uuid(&walk->o, walk->js, v) : 0;
 }
 
+/* A datetime whose offset from UTC is fixed. */
+static int put_with_offset(ta_shape_walk *walk, PyObject *v)
+{
+    (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
+    const ta_json_objects *js = walk->js;
+    if (!Py_IS_TYPE(v, js->datetime_type) ||
+        !Py_IS_TYPE(PyDateTime_DATE_GET_TZINFO(v), Py_TYPE(js->utc)))
+        return 0;
+    PyObject *text = PyObject_CallMethodNoArgs(v, js->str_isoformat);
+    if (text == NULL)
+        return ta_writer_refuse();
+    /* Not all have whole minutes, and there are names for zero. */
+    Py_ssize_t n = PyUnicode_GET_LENGTH(text);
+    const char *end = (const char *)PyUnicode_DATA(text) + n;
+    bool plain = n > 6 && (end[-6] == '+' || end[-6] == '-') && memcmp(end - 5, "00:00", 5) != 0;
+    int rc = plain ? ta_writer_str(&walk->o, text) : 0;
+    Py_DECREF(text);
+    return rc;
+}
+
 int ta_shape_moment(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v,
                     bool Py_UNUSED(trusted))
 {
@@ -86,7 +107,62 @@ int ta_shape_moment(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v,
                              : node->kind == K_TIME ? js->time_type
                                                     : js->datetime_type;
     int rc = Py_IS_TYPE(v, expected) ? ta_writer_moment(&walk->o, js, v, "Z") : 0;
-    return rc == 2 ? 0 : rc;
+    return rc == 2 ? put_with_offset(walk, v) : rc;
+}
+
+static char *put_part(char *p, int64_t n, char unit)
+{
+    if (n == 0)
+        return p;
+    p = ta_json_write_i64(p, n);
+    *p++ = unit;
+    return p;
+}
+
+/* ISO 8601, with years of 365 days. */
+int ta_shape_timedelta(ta_shape_walk *walk, const ta_shape_node *Py_UNUSED(node), PyObject *v,
+                       bool Py_UNUSED(trusted))
+{
+    if (!Py_IS_TYPE(v, walk->js->timedelta_type))
+        return 0;
+    /* "-P2739726Y364DT23H59M59.999999S" */
+    if (ta_writer_room(&walk->o, 64) < 0)
+        return -1;
+    const int64_t day = INT64_C(86400) * 1000000;
+    int64_t days = PyDateTime_DELTA_GET_DAYS(v);
+    int64_t rest =
+        PyDateTime_DELTA_GET_SECONDS(v) * INT64_C(1000000) + PyDateTime_DELTA_GET_MICROSECONDS(v);
+    char *p = walk->o.at;
+    *p++ = '"';
+    if (days < 0) { /* the rest is not negative */
+        *p++ = '-';
+        days = -days;
+        if (rest > 0) {
+            days--;
+            rest = day - rest;
+        }
+    }
+    *p++ = 'P';
+    p = put_part(put_part(p, days / 365, 'Y'), days % 365, 'D');
+    if (rest != 0 || days == 0) {
+        *p++ = 'T';
+        int64_t seconds = rest / 1000000, us = rest % 1000000;
+        p = put_part(put_part(p, seconds / 3600, 'H'), seconds / 60 % 60, 'M');
+        if (us != 0) {
+            p = ta_json_write_i64(p, seconds % 60);
+            *p++ = '.';
+            for (int64_t unit = 100000; us != 0; us %= unit, unit /= 10)
+                *p++ = (char)('0' + us / unit);
+            *p++ = 'S';
+        } else {
+            p = rest == 0 ? ta_json_write_i64(p, 0) : put_part(p, seconds % 60, 'S');
+            if (rest == 0)
+                *p++ = 'S';
+        }
+    }
+    *p++ = '"';
+    walk->o.at = p;
+    return 1;
 }
 
 int ta_shape_decimal(ta_shape_walk *walk, const ta_shape_node *Py_UNUSED(node), PyObject *v,

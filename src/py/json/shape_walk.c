@@ -12,6 +12,19 @@ static bool is_hidden_key(PyObject *key)
            PyUnicode_READ_CHAR(key, 1) == 's' && PyUnicode_READ_CHAR(key, 2) == 'a';
 }
 
+/* A new reference, or NULL when another thread has shortened the list since the check. */
+static inline PyObject *list_item(PyObject *list, Py_ssize_t i)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *item = PyList_GetItemRef(list, i);
+    if (item == NULL)
+        PyErr_Clear();
+    return item;
+#else
+    return Py_NewRef(PyList_GET_ITEM(list, i));
+#endif
+}
+
 /* pydantic reads subclasses of list past their own methods, too. */
 int ta_shape_list(ta_shape_walk *walk, const ta_shape_node *node, PyObject *list, bool trusted)
 {
@@ -25,17 +38,71 @@ int ta_shape_list(ta_shape_walk *walk, const ta_shape_node *node, PyObject *list
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
         if (i > 0 && ta_writer_put(&walk->o, ',') < 0)
             return -1;
-        PyObject *item = PyList_GetItemRef(list, i);
-        if (item == NULL) { /* shortened by another thread since the check */
-            PyErr_Clear();
+        PyObject *item = list_item(list, i);
+        if (TA_UNLIKELY(item == NULL))
             return 0;
-        }
         int rc = ta_shape_value(walk, items, item, trusted);
         Py_DECREF(item);
         if (rc != 1)
             return rc;
     }
     return ta_writer_put(&walk->o, ']');
+}
+
+int ta_shape_tuple(ta_shape_walk *walk, const ta_shape_node *node, PyObject *tuple, bool trusted)
+{
+    if (!PyTuple_CheckExact(tuple) || !ta_shape_fits(node, PyTuple_GET_SIZE(tuple), trusted))
+        return 0;
+    if (ta_writer_put(&walk->o, '[') < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        if (i > 0 && ta_writer_put(&walk->o, ',') < 0)
+            return -1;
+        int rc = ta_shape_value(walk, node->items, PyTuple_GET_ITEM(tuple, i), trusted);
+        if (rc != 1)
+            return rc;
+    }
+    return ta_writer_put(&walk->o, ']');
+}
+
+/* The order of a set depends on how it was made: what is validated is added to a new one. */
+static PyObject *made_anew(PyObject *set)
+{
+    PyObject *copy = PySet_New(NULL), *iter = copy ? PyObject_GetIter(set) : NULL, *item;
+    bool added = iter != NULL;
+    while (added && (item = PyIter_Next(iter)) != NULL) {
+        added = PySet_Add(copy, item) == 0;
+        Py_DECREF(item);
+    }
+    Py_XDECREF(iter);
+    if (PyErr_Occurred())
+        Py_CLEAR(copy);
+    return copy;
+}
+
+/* Its items are strings or ints. */
+int ta_shape_set(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v, bool trusted)
+{
+    if (!Py_IS_TYPE(v, node->kind == K_SET ? &PySet_Type : &PyFrozenSet_Type) ||
+        !ta_shape_fits(node, PySet_GET_SIZE(v), trusted))
+        return 0;
+    PyObject *set = trusted ? Py_NewRef(v) : made_anew(v);
+    PyObject *iter = set ? PyObject_GetIter(set) : NULL, *item;
+    int rc = iter ? ta_writer_put(&walk->o, '[') : ta_writer_refuse();
+    bool first = true;
+    while (rc == 1 && (item = PyIter_Next(iter)) != NULL) {
+        if (!first)
+            rc = ta_writer_put(&walk->o, ',');
+        if (rc == 1)
+            rc = ta_shape_value(walk, node->items, item, trusted);
+        Py_DECREF(item);
+        first = false;
+    }
+    if (rc == 1 && PyErr_Occurred())
+        rc = ta_writer_refuse(); /* changed while iterated over */
+    Py_XDECREF(iter);
+    Py_XDECREF(set);
+    return rc == 1 ? ta_writer_put(&walk->o, ']') : rc;
 }
 
 static int dict_locked(ta_shape_walk *walk, const ta_shape_node *items, PyObject *dict,
@@ -103,4 +170,21 @@ int ta_shape_any(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v, bo
                                   : ta_shape_dict(walk, node, v, trusted);
     walk->depth--;
     return rc;
+}
+
+/* Single values: the member that has exactly the value's type is the one that pydantic takes. */
+int ta_shape_union(ta_shape_walk *walk, const ta_shape_node *node, PyObject *v, bool trusted)
+{
+    size_t begun = walk->o.buf->len + (size_t)(walk->o.at - walk->o.from);
+    for (Py_ssize_t i = 0; i < node->n; i++) {
+        const ta_shape_node *member = node->members[i];
+        if (member->kind == K_FLOAT && !PyFloat_CheckExact(v))
+            continue; /* no int becomes a float where there may be a member for ints */
+        int rc = ta_shape_value(walk, member, v, trusted);
+        if (rc != 0)
+            return rc;
+        TA_ASSERT(begun == walk->o.buf->len + (size_t)(walk->o.at - walk->o.from));
+    }
+    (void)begun;
+    return 0;
 }

@@ -88,10 +88,14 @@ int ta_writer_int(ta_writer *writer, PyObject *v)
     return rc;
 }
 
-static char *two(char *p, int v)
+static inline char *two(char *p, int v)
 {
-    p[0] = (char)('0' + v / 10);
-    p[1] = (char)('0' + v % 10);
+    static const char pairs[201] = "00010203040506070809101112131415161718192021222324"
+                                   "25262728293031323334353637383940414243444546474849"
+                                   "50515253545556575859606162636465666768697071727374"
+                                   "75767778798081828384858687888990919293949596979899";
+    TA_ASSERT(v >= 0 && v < 100);
+    memcpy(p, pairs + 2 * v, 2);
     return p + 2;
 }
 
@@ -122,8 +126,10 @@ int ta_writer_moment(ta_writer *writer, const ta_json_objects *js, PyObject *v, 
 {
     (void)PyDateTimeAPI; /* the header's own copy stays unused: state belongs to the module */
     const PyTypeObject *type = Py_TYPE(v);
-    char text[40];
-    char *p = text;
+    size_t suffix = strlen(utc);
+    if (ta_writer_room(writer, 28 + suffix) < 0) /* "2000-01-02T03:04:05.000006" */
+        return -1;
+    char *p = writer->at;
     PyObject *tz = Py_None;
     *p++ = '"';
     if (type == js->date_type) {
@@ -140,14 +146,14 @@ int ta_writer_moment(ta_writer *writer, const ta_json_objects *js, PyObject *v, 
                        PyDateTime_TIME_GET_SECOND(v), PyDateTime_TIME_GET_MICROSECOND(v));
     }
     if (tz == js->utc) {
-        size_t n = strlen(utc);
-        memcpy(p, utc, n);
-        p += n;
+        memcpy(p, utc, suffix);
+        p += suffix;
     } else if (tz != Py_None) {
         return 2;
     }
     *p++ = '"';
-    return ta_writer_text(writer, text, (size_t)(p - text));
+    writer->at = p;
+    return 1;
 }
 
 /* Writes the number's 16 bytes; 0 when it is not what a UUID keeps there. */
@@ -166,6 +172,30 @@ static int uuid_bytes(PyObject *number, unsigned char raw[16])
 #endif
 }
 
+/* Writes 4 bytes as 8 digits. */
+static inline void write_hex(char *dst, const unsigned char *bytes)
+{
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    /* A digit in each byte: that of the high half of a byte comes first. */
+    const uint64_t ones = UINT64_C(0x0101010101010101), low = UINT64_C(0x000f000f000f000f);
+    uint32_t word;
+    memcpy(&word, bytes, 4);
+    uint64_t v = word;
+    v = (v | v << 16) & UINT64_C(0x0000ffff0000ffff);
+    v = (v | v << 8) & UINT64_C(0x00ff00ff00ff00ff);
+    v = (v >> 4 & low) | (v & low) << 8;
+    uint64_t letters = (v + 6 * ones) >> 4 & ones; /* 10 and above */
+    v += '0' * ones + ('a' - '0' - 10) * letters;
+    memcpy(dst, &v, 8);
+#else
+    static const char hex[16] = "0123456789abcdef";
+    for (int i = 0; i < 4; i++) {
+        dst[2 * i] = hex[bytes[i] >> 4];
+        dst[2 * i + 1] = hex[bytes[i] & 15];
+    }
+#endif
+}
+
 int ta_writer_uuid(ta_writer *writer, const ta_json_objects *js, PyObject *v)
 {
     PyObject *number = PyObject_GetAttr(v, js->str_int);
@@ -176,16 +206,24 @@ int ta_writer_uuid(ta_writer *writer, const ta_json_objects *js, PyObject *v)
     Py_DECREF(number);
     if (rc != 1)
         return rc;
-    static const char hex[16] = "0123456789abcdef";
-    char text[38];
-    char *p = text;
-    *p++ = '"';
-    for (int i = 0; i < 16; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10)
-            *p++ = '-';
-        *p++ = hex[raw[i] >> 4];
-        *p++ = hex[raw[i] & 15];
-    }
+    if (ta_writer_room(writer, 38) < 0)
+        return -1;
+    char *p = writer->at, hex[32];
+    write_hex(hex, raw);
+    write_hex(hex + 8, raw + 4);
+    write_hex(hex + 16, raw + 8);
+    write_hex(hex + 24, raw + 12);
     *p = '"';
-    return ta_writer_text(writer, text, sizeof text);
+    memcpy(p + 1, hex, 8);
+    p[9] = '-';
+    memcpy(p + 10, hex + 8, 4);
+    p[14] = '-';
+    memcpy(p + 15, hex + 12, 4);
+    p[19] = '-';
+    memcpy(p + 20, hex + 16, 4);
+    p[24] = '-';
+    memcpy(p + 25, hex + 20, 12);
+    p[37] = '"';
+    writer->at += 38;
+    return 1;
 }
