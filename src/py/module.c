@@ -14,10 +14,12 @@
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
+#include "py/plan/forms.h"
 #include "py/plan/innermost.h"
 #include "py/plan/plan_objects.h"
 #include "py/plan/router.h"
 #include "py/server/server_objects.h"
+#include "py/support/attributes.h"
 #include "py/support/exc.h"
 #include "py/support/in_context.h"
 
@@ -28,6 +30,7 @@ static const init_fn inits[] = {
     /* support */
     ta_exc_init,
     ta_in_context_init,
+    ta_attributes_init,
     /* json */
     ta_encode_init,
     ta_shape_init,
@@ -46,6 +49,7 @@ static const init_fn inits[] = {
     ta_router_init,
     ta_plan_objects_init,
     ta_innermost_init,
+    ta_forms_init,
     /* server */
     ta_app_init,
     ta_filters_init,

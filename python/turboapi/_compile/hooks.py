@@ -29,7 +29,7 @@ from turboapi._request import EngineRequest
 from turboapi._response import new_response
 from turboapi.background import BackgroundTasks
 from turboapi.dependencies._analysis import get_dependant
-from turboapi.dependencies._forms import read_form
+from turboapi.dependencies._forms import parse_whole_form, read_form
 from turboapi.dependencies._generators import _solve_generator, open_generator
 from turboapi.dependencies.models import (
     Dependant,
@@ -228,6 +228,12 @@ class RequestHooks:
         if isinstance(stack, AsyncExitStack):
             stack.push_async_callback(form.close)
         return form
+
+    @cached_property
+    def parse_form(self) -> Any:
+        """Parse a form that is all there, when no Request has it: `(body, content type)`."""
+        limits: dict[str, Any] = {**(self.inherited_limits or {}), **(self.form_limits or {})}
+        return partial(parse_whole_form, **limits) if limits else parse_whole_form
 
     def json_invalid(self, error: json.JSONDecodeError, request: Any) -> Exception:
         return _reported(

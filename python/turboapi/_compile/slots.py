@@ -12,11 +12,12 @@ from typing import Any
 from uuid import UUID
 
 from pydantic_core import SchemaValidator
+from starlette.datastructures import FormData
 
 from turboapi import params
 from turboapi._compat import ModelField
 from turboapi._compile.jsonmode import json_mode_is_equal, runs_user_code
-from turboapi.dependencies._body import is_single_body, request_body_to_args
+from turboapi.dependencies._body import form_reader, is_single_body, request_body_to_args
 from turboapi.dependencies._extract import (
     _validate_value_with_model_field,
     lookup_of,
@@ -85,6 +86,13 @@ def bound_validator(field: ModelField, method: str = "validate_python") -> Any:
 def _validator(field: ModelField) -> Any:
     # The schema first: asking for it completes a type that waits to be built.
     return None if core_schema_of(field) is None else bound_validator(field)
+
+
+def _quick(field: ModelField) -> tuple[bool, Any]:
+    schema = core_schema_of(field)
+    # A failure is repeated: the validator must not run code of the user's.
+    repeats = schema is not None and not runs_user_code(schema)
+    return conversion(field) == "str", bound_validator(field) if repeats else None
 
 
 def shared_default(field: ModelField) -> Slot:
@@ -182,11 +190,12 @@ def body_slot(
     first = fields[0]
     is_form = is_form or isinstance(first.field_info, params.Form)
     if is_form or not is_single_body(fields, embed_body_fields):
+        at_once = form_reader(fields, embed_body_fields, _quick) if is_form else None
 
-        async def extract(
-            body: Any, values: dict[str, Any]
-        ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-            return await request_body_to_args(fields, body, embed_body_fields)
+        def extract(body: Any, values: dict[str, Any]) -> Any:
+            if at_once is not None and type(body) is FormData:
+                return at_once(body)
+            return request_body_to_args(fields, body, embed_body_fields)
 
         return {"extract": extract, "names": _names(fields)}
     return {

@@ -1,12 +1,12 @@
 """Bodies: one value or an object of several, and the field that documents them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy, deepcopy
 from functools import partial
 from typing import Annotated, Any, cast
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, GetJsonSchemaHandler, GetPydanticSchema
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, ValidationError
 from starlette.datastructures import FormData
 
 from turboapi import params
@@ -27,10 +27,12 @@ from turboapi.dependencies._forms import (
     _extract_form_model,
     _get_form_model,
     _get_form_models,
+    extract_form_items,
     is_nullable,
     own_names,
     read_form_field,
     read_form_items,
+    reads_files,
     takes_extras,
 )
 from turboapi.utils import create_model_field
@@ -119,6 +121,64 @@ async def request_body_to_args(
         else:
             values[field.name] = value
     return values, errors
+
+
+def form_reader(
+    body_fields: list[ModelField],
+    embed_body_fields: bool,
+    quick: Callable[[ModelField], tuple[bool, Any]],
+) -> Callable[[FormData], tuple[dict[str, Any], list[dict[str, Any]]]] | None:
+    """Return what does the same for a form at once; None: a file of it may have to be read.
+
+    ``quick(field)`` tells whether any text is its own value, and a validator to be tried first.
+    """
+    if is_single_body(body_fields, embed_body_fields):
+        return None
+    fields: list[tuple[ModelField, Any, list[ModelField] | None, bool, Any]] = []
+    for field in body_fields:
+        models = _get_form_models(field)
+        if len(models) > 1 or (models and is_nullable(field)):
+            return None
+        members = get_cached_model_fields(models[0]) if models else None
+        if any(reads_files(each) for each in members or [field]):
+            return None
+        fields.append((field, lookup_of(field), members, *quick(field)))
+
+    def read(form: FormData) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        values: dict[str, Any] = {}
+        errors: list[dict[str, Any]] = []
+        for field, lookup, members, is_text, validator in fields:
+            loc: tuple[str, ...] = ("body",)
+            value: Any = Undefined
+            if members is not None:
+                value = {alias: item for alias, item, _ in extract_form_items(members, form)}
+            else:
+                for alias, _ in lookup.aliases:
+                    value = lookup.take(form, alias)
+                    if value is not Undefined:
+                        loc = ("body", alias)
+                        break
+                else:
+                    loc = ("body", lookup.aliases[0].validation)
+            if is_text and type(value) is str:
+                values[field.name] = value
+                continue
+            if validator is not None and value is not Undefined:
+                try:
+                    values[field.name] = validator(value, from_attributes=True)
+                    continue
+                except ValidationError:
+                    pass  # again, for its errors
+            value, problems = _validate_value_with_model_field(
+                field=field, value=value, values=values, loc=loc
+            )
+            if problems:
+                errors.extend(problems)
+            else:
+                values[field.name] = value
+        return values, errors
+
+    return read
 
 
 def _embedded(field: ModelField, content: Any) -> tuple[tuple[str, ...], Any]:

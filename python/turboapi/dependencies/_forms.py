@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from tempfile import SpooledTemporaryFile
 from typing import Annotated, Any, Union, cast, get_args, get_origin
 from urllib.parse import unquote_plus
 
 from pydantic import BaseModel, BeforeValidator, Tag
-from starlette.datastructures import FormData, UploadFile
+from starlette import formparsers
+from starlette import requests as starlette_requests
+from starlette.datastructures import FormData, Headers, ImmutableMultiDict, UploadFile
+from starlette.formparsers import FormParser, MultiPartParser
 from starlette.requests import Request
 
-from turboapi import params
+from turboapi import _core, params
 from turboapi._compat import (
     ModelField,
     Undefined,
@@ -154,14 +158,14 @@ def _normalize_form_model(value: Any, *, model: type[BaseModel]) -> Any:
         ]
     )
     result = {
-        alias: item for alias, item, _ in _extract_form_items(get_cached_model_fields(model), form)
+        alias: item for alias, item, _ in extract_form_items(get_cached_model_fields(model), form)
     }
     # No browser sends these, but another validator can have put them in.
     result.update((key, item) for key, item in items_by_key.items() if item is None or item == [])
     return result
 
 
-def _extract_form_items(
+def extract_form_items(
     body_fields: Sequence[ModelField], received_body: FormData
 ) -> Iterator[tuple[str, Any, ModelField | None]]:
     """(alias, value, field) of each field that is there, then the extras with field None."""
@@ -204,12 +208,20 @@ async def _as_declared(field: ModelField, value: Any) -> Any:
     return value
 
 
+def reads_files(field: ModelField) -> bool:
+    """Return whether an upload may have to be read for this parameter."""
+    annotation = field.field_info.annotation
+    return isinstance(field.field_info, params.File) and (
+        is_bytes_or_nonable_bytes_annotation(annotation) or is_bytes_sequence_annotation(annotation)
+    )
+
+
 async def read_form_items(
     body_fields: Sequence[ModelField], received_body: FormData
 ) -> dict[str, Any]:
     """Return what a form has for these fields and beside them, by alias."""
     result: dict[str, Any] = {}
-    for alias, value, field in _extract_form_items(body_fields, received_body):
+    for alias, value, field in extract_form_items(body_fields, received_body):
         result[alias] = value if field is None else await _as_declared(field, value)
     return result
 
@@ -274,9 +286,20 @@ async def read_form(
             if len(body) <= max_part_size and body.count(b"&") < max_fields:
                 request._form = form = _parse_urlencoded(body)
                 return form
-    return await request.form(
-        max_files=max_files, max_fields=max_fields, max_part_size=max_part_size
+    # The engine may have read it for `parse_whole_form`, which left it to Starlette.
+    gathered = (
+        type(request) is EngineRequest
+        and hasattr(request, "_body")
+        and not request._stream_consumed
     )
+    try:
+        return await request.form(
+            max_files=max_files, max_fields=max_fields, max_part_size=max_part_size
+        )
+    finally:
+        if gathered:  # as a stream that was parsed while it came
+            del request._body
+            request._stream_consumed = True
 
 
 def _parse_urlencoded(body: bytes) -> FormData:
@@ -286,3 +309,65 @@ def _parse_urlencoded(body: bytes) -> FormData:
             name, _, value = part.partition("=")
             items.append((unquote_plus(name), unquote_plus(value)))
     return FormData(items)
+
+
+_URLENCODED_BYTES = frozenset(each.encode() for each in _URLENCODED)
+# What C and the functions below stand in for, which somebody may replace.
+_REPLACEABLE: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (Request, ("form", "_get_form", "stream", "body")),
+    (EngineRequest, ("form", "body")),
+    (starlette_requests, ("FormParser", "MultiPartParser", "parse_options_header")),
+    (FormParser, ("__init__", "parse", "on_field_start", "on_field_name", "on_field_data")),
+    (FormParser, ("on_field_end",)),
+    (
+        MultiPartParser,
+        ("__init__", "parse", "on_part_begin", "on_part_data", "on_part_end", "on_header_field"),
+    ),
+    (MultiPartParser, ("on_header_value", "on_header_end", "on_headers_finished")),
+    (formparsers, ("SpooledTemporaryFile", "UploadFile", "FormData", "multipart")),
+    (FormData, ("__init__",)),
+    (ImmutableMultiDict, ("__init__",)),
+)
+_GUARDS = tuple(
+    (owner, name, getattr(owner, name)) for owner, names in _REPLACEABLE for name in names
+)
+
+
+def parse_whole_form(
+    body: bytes,
+    content_type: bytes,
+    *,
+    max_files: int = 1000,
+    max_fields: int = 1000,
+    max_part_size: int = 1024 * 1024,
+) -> FormData | None:
+    """Return what Starlette's parsers would make of a form, or None: they have to be asked."""
+    if not _core.attributes_hold(_GUARDS):
+        return None
+    if content_type in _URLENCODED_BYTES:
+        # No part can be longer than the whole.
+        if len(body) > max_part_size or body.count(b"&") >= max_fields:
+            return None
+        return _form_of(_core.parse_urlencoded(body))
+    if len(body) > MultiPartParser.spool_max_size > 0:
+        return None  # a file may have to be on disk
+    items = _core.parse_multipart(
+        body, content_type, max_files, max_fields, max_part_size, _make_upload
+    )
+    return None if items is None else _form_of(items)
+
+
+def _form_of(items: list[tuple[str, Any]]) -> FormData:
+    """`FormData(items)`, without its questions what the argument is."""
+    form = FormData.__new__(FormData)
+    form._dict = dict(items)
+    form._list = items
+    return form
+
+
+def _make_upload(filename: str, data: bytes, headers: list[tuple[bytes, bytes]]) -> UploadFile:
+    # Not SpooledTemporaryFile[bytes]: that would leave an attribute in what errors show of it.
+    file: Any = SpooledTemporaryFile(max_size=MultiPartParser.spool_max_size)  # noqa: SIM115
+    file.write(data)
+    file.seek(0)
+    return UploadFile(file=file, size=len(data), filename=filename, headers=Headers(raw=headers))

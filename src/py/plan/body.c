@@ -4,6 +4,12 @@
  */
 #include "py/plan/run_int.h"
 
+#include "http/headers.h"
+
+enum { SMALL_FORM = 1 << 20 }; /* bytes of one that is parsed in a piece */
+
+static ta_plan_run_state have_body(ta_plan_run *r, PyObject *value);
+
 /* A custom Request, or one whose body may have been read already, is called itself. */
 static bool ask_request(const ta_plan_run *r)
 {
@@ -49,14 +55,74 @@ static ta_plan_run_state read_form(ta_plan_run *r)
     return aw ? ta_plan_run_await(r, aw, ST_BODY_FORM) : ST_FAILED;
 }
 
+static bool is_multipart(ta_str type)
+{
+    return type.len > 0 && (type.ptr[0] | 0x20) == 'm';
+}
+
+/*
+ * Whether all of a form may be parsed at once: nobody has a Request of it who could have begun to
+ * read it, and it is small.
+ */
+static bool is_small_form(const ta_plan_run *r)
+{
+    static const char multipart[] = "multipart/form-data;";
+    static const char urlencoded[] = "application/x-www-form-urlencoded";
+    ta_str type, length;
+    int64_t n;
+    if (r->mode != MODE_NATIVE || r->x->request != NULL || r->plan->hook[H_parse_form] == NULL ||
+        !ta_exchange_header(r->x, "content-type", 12, &type) ||
+        !ta_exchange_header(r->x, "content-length", 14, &length))
+        return false;
+    size_t m = sizeof multipart - 1, u = sizeof urlencoded - 1;
+    return ta_length_of(length, &n) && n <= SMALL_FORM &&
+           ((type.len > m && memcmp(type.ptr, multipart, m) == 0) ||
+            (type.len >= u && memcmp(type.ptr, urlencoded, u) == 0));
+}
+
+/* Parses the bytes, or lets a Request do it. */
+ta_plan_run_state ta_body_whole(ta_plan_run *run, PyObject *bytes)
+{
+    ta_exchange *exchange = run->x;
+    ta_str type = TA_STR("");
+    (void)ta_exchange_header(exchange, "content-type", 12, &type);
+    PyObject *text = PyBytes_FromStringAndSize(type.ptr, (Py_ssize_t)type.len), *form = NULL;
+    if (exchange->body_bytes == NULL)
+        exchange->body_bytes = Py_NewRef(bytes);
+    if (text != NULL) {
+        PyObject *args[] = {NULL, bytes, text};
+        form = PyObject_Vectorcall(run->plan->hook[H_parse_form], args + 1,
+                                   2 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(text);
+    Py_DECREF(bytes);
+    if (form == NULL)
+        return ST_FAILED;
+    if (Py_IsNone(form)) {
+        Py_DECREF(form);
+        return read_form(run);
+    }
+    run->whole_form = true;
+    if (is_multipart(type)) { /* there may be files */
+        Py_XSETREF(run->form, Py_NewRef(form));
+        Py_CLEAR(exchange->body_bytes); /* as of a stream that has been read */
+    }
+    return have_body(run, form);
+}
+
 ta_plan_run_state ta_body_begin(ta_plan_run *run, PyObject *Py_UNUSED(value))
 {
     ta_plan *plan = run->plan;
     if (plan->body == PLAN_BODY_NONE || run->mode == MODE_SOLVE)
         return ST_DEPENDENCIES;
     run->x->max_body = plan->max_body;
-    if (plan->body == PLAN_BODY_FORM)
-        return read_form(run);
+    if (plan->body == PLAN_BODY_FORM) {
+        if (!is_small_form(run))
+            return read_form(run);
+        PyObject *whole = NULL;
+        ta_outcome outcome = run->x->ops->body(run->x, &whole);
+        return ta_plan_run_go_on(run, outcome, whole, ST_BODY_WHOLE);
+    }
     if (respect_patches(run) < 0)
         return ST_FAILED;
     if (ask_request(run))

@@ -190,7 +190,10 @@ static ta_plan_run_state extract_body(ta_plan_run *run, const ta_node *node)
     }
     Py_XDECREF(values);
     Py_XDECREF(body);
-    return aw ? ta_plan_run_await(run, aw, ST_NODE_BODY) : ST_FAILED;
+    if (aw == NULL)
+        return ST_FAILED;
+    return PyTuple_CheckExact(aw) ? ta_plan_run_give(run, aw, ST_NODE_BODY)
+                                  : ta_plan_run_await(run, aw, ST_NODE_BODY);
 }
 
 /* Node r->node has all its arguments: calls it, or skips it. */

@@ -18,7 +18,7 @@
     X(serialize_field) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
     X(handle_error) X(overrides) X(override_plan) X(operation) X(observe) X(open_generator)        \
     X(cleanup_scope) X(swallowed) X(open_stacks) X(is_default_handler) X(answers_invalid) \
-    X(task_call) X(tasks_call) X(background_call) X(is_plain_response)
+    X(task_call) X(tasks_call) X(background_call) X(is_plain_response) X(parse_form)
 /* clang-format on */
 
 enum {

@@ -256,10 +256,12 @@ static const stage stages[ST_COUNT] = {
     /* clang-format off */
     [ST_START] = {"start", start, ST_FAILED, TO(BODY)},
     [ST_BODY] = {"body", ta_body_begin, ST_BODY_FAILED,
-                 TO(BODY_BYTES) | TO(BODY_FORM) | TO(DEPENDENCIES)},
+                 TO(BODY_BYTES) | TO(BODY_WHOLE) | TO(BODY_FORM) | TO(DEPENDENCIES)},
     [ST_BODY_BYTES] = {"body bytes", ta_body_bytes, ST_BODY_FAILED,
                        TO(BODY_JSON) | TO(DEPENDENCIES)},
     [ST_BODY_JSON] = {"body json", ta_body_json, ST_BODY_FAILED, TO(DEPENDENCIES)},
+    [ST_BODY_WHOLE] = {"body whole", ta_body_whole, ST_BODY_FAILED,
+                       TO(BODY_FORM) | TO(DEPENDENCIES)},
     [ST_BODY_FORM] = {"body form", ta_body_form, ST_BODY_FAILED, TO(DEPENDENCIES)},
     [ST_BODY_FAILED] = {"body failed", ta_body_failed, ST_FAILED, 0},
     [ST_DEPENDENCIES] = {"dependencies", ta_dependencies_begin, ST_FAILED, TO(NODE)},

@@ -11,7 +11,8 @@
  *   START
  *     |
  *   BODY -----> BODY_BYTES* ----> BODY_JSON*
- *     |   \---> BODY_FORM*  |         |        what they raise: BODY_FAILED -> FAILED
+ *     |   \---> BODY_WHOLE* |         |
+ *     |     \-> BODY_FORM*  |         |        what they raise: BODY_FAILED -> FAILED
  *     |             |       |         |
  *   DEPENDENCIES <--+-------+---------+
  *     |
@@ -51,6 +52,7 @@ typedef enum ta_plan_run_state {
     ST_BODY,         /* begins to read the body */
     ST_BODY_BYTES,   /* the body's bytes are here */
     ST_BODY_JSON,    /* a custom request's json() has returned */
+    ST_BODY_WHOLE,   /* the bytes of a small form are here */
     ST_BODY_FORM,    /* read_form has returned */
     ST_BODY_FAILED,  /* an exception of the four above is set: FastAPI gives it another form */
     ST_DEPENDENCIES, /* begins with the nodes */
@@ -112,6 +114,7 @@ typedef struct ta_plan_run {
     bool in_flight;  /* an exception was on its way when the exits began */
     bool awaited;    /* the response and its background are done */
     bool overridden; /* its plan is one of overrides */
+    bool whole_form; /* `body` is a form that no Request has read */
     _Alignas(max_align_t) char inline_block[TA_RUN_ROOM];
 } ta_plan_run;
 
@@ -175,7 +178,8 @@ TA_MUST_CHECK int ta_plan_run_observe(ta_plan_run *run, PyObject *what, PyObject
 /* -- the steps, and what their files offer besides ----------------------------------------- */
 
 /* body.c */
-ta_plan_run_step ta_body_begin, ta_body_bytes, ta_body_json, ta_body_form, ta_body_failed;
+ta_plan_run_step ta_body_begin, ta_body_bytes, ta_body_json, ta_body_whole, ta_body_form,
+    ta_body_failed;
 PyObject *
 ta_body_parsed(ta_plan_run *run); /* new reference; None: there was no body; NULL: failed */
 

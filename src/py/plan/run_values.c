@@ -77,7 +77,12 @@ PyObject *ta_plan_run_request(ta_plan_run *r)
     if (TA_LIKELY(r->x->request != NULL))
         return Py_NewRef(r->x->request);
     PyObject *hook = ta_plan_hook(r->plan, H_new_request);
-    return hook ? ta_exchange_request(r->x, hook) : NULL;
+    PyObject *request = hook ? ta_exchange_request(r->x, hook) : NULL;
+    if (request != NULL && r->whole_form &&
+        (PyObject_SetAttr(request, r->plan->st->names._form, r->body) < 0 ||
+         PyObject_SetAttr(request, r->plan->st->names._stream_consumed, Py_True) < 0))
+        Py_CLEAR(request);
+    return request;
 }
 
 /* -- hooks that watch (telemetry) -------------------------------------------------------------- */

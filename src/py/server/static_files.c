@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "http/headers.h"
+#include "py/support/attributes.h"
 #include "py/support/types.h"
 
 enum { LONG_PATH = 2048 }; /* of a request, from where it is left to Python */
@@ -28,27 +29,10 @@ typedef struct static_files {
 
 /* -- whether it is as it was ------------------------------------------------------------------ */
 
-/* getattr(owner, name) is value. */
-static bool is_still(PyObject *owner, PyObject *name, PyObject *value)
-{
-    PyObject *now = PyObject_GetAttr(owner, name);
-    if (now == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    bool same = now == value;
-    Py_DECREF(now);
-    return same;
-}
-
 static bool is_unchanged(const static_files *files)
 {
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(files->guards); i++) {
-        PyObject *guard = PyTuple_GET_ITEM(files->guards, i);
-        if (!is_still(PyTuple_GET_ITEM(guard, 0), PyTuple_GET_ITEM(guard, 1),
-                      PyTuple_GET_ITEM(guard, 2)))
-            return false;
-    }
+    if (!ta_attributes_hold(files->guards))
+        return false;
     Py_ssize_t n = PyTuple_GET_SIZE(files->items);
     if (PyList_GET_SIZE(files->directories) != n)
         return false;
@@ -411,26 +395,13 @@ static PyObject *encode_paths(PyObject *items)
     return paths;
 }
 
-static int check_guards(PyObject *guards)
-{
-    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(guards); i++) {
-        PyObject *guard = PyTuple_GET_ITEM(guards, i);
-        if (!PyTuple_CheckExact(guard) || PyTuple_GET_SIZE(guard) != 3 ||
-            !PyUnicode_Check(PyTuple_GET_ITEM(guard, 1))) {
-            PyErr_SetString(PyExc_TypeError, "guards must be tuples (owner, name, value)");
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static PyObject *files_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"app", "directories", "guards", NULL};
     PyObject *app, *directories, *guards;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!:StaticFiles", keywords, &app,
                                      &PyList_Type, &directories, &PyTuple_Type, &guards) ||
-        check_guards(guards) < 0)
+        ta_attributes_check(guards) < 0)
         return NULL;
     static_files *files = (static_files *)type->tp_alloc(type, 0);
     if (files == NULL)

@@ -119,11 +119,13 @@
     TA_NAME2(_body, "_body")                                                                       \
     TA_NAME2(_cancelled, "_cancelled")                                                             \
     TA_NAME2(_db, "_db")                                                                           \
+    TA_NAME2(_form, "_form")                                                                       \
     TA_NAME2(_ready, "_ready")                                                                     \
     TA_NAME2(_run, "_run")                                                                         \
     TA_NAME2(_scheduled, "_scheduled")                                                             \
     TA_NAME2(_selector, "_selector")                                                               \
     TA_NAME2(_stopping, "_stopping")                                                               \
+    TA_NAME2(_stream_consumed, "_stream_consumed")                                                 \
     TA_NAME2(_timer_handle_cancelled, "_timer_handle_cancelled")                                   \
     TA_NAME2(content_type, "content-type")                                                         \
     TA_NAME2(dunder_aenter, "__aenter__")                                                          \
