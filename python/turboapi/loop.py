@@ -15,7 +15,7 @@ import asyncio
 import selectors
 from asyncio import base_events, events, format_helpers
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from turboapi import _core, _loop_threads
 from turboapi.logger import logger
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from concurrent.futures import ThreadPoolExecutor
 
-__all__ = ["EventLoop", "new_event_loop"]
+__all__ = ["EventLoop", "Lag", "lag", "new_event_loop"]
 
 # Names of asyncio that are not public, and that the loop stands on. Where one of them is missing,
 # new_event_loop() gives the standard loop.
@@ -142,6 +142,36 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         if timer._source_traceback:
             del timer._source_traceback[-1]
         return timer
+
+
+class Lag(NamedTuple):
+    """For how long a loop did not look for events, in seconds (in steps of a millisecond).
+
+    What has arrived meanwhile waited for so long. The time between two runs of a loop counts, too.
+    """
+
+    current: float
+    """Of what the loop is at now; 0.0 while it waits for events."""
+    highest: float
+    """The most since `lag()` was last called for this loop, including what it is at now."""
+
+
+def lag(loop: asyncio.AbstractEventLoop | None = None) -> Lag:
+    """Return the lag of an event loop: by default of the running one.
+
+    From any thread, if the loop is given. A monitor calls it at intervals: each call gives the
+    highest lag of its interval.
+
+    Raises:
+        LookupError: the loop has no selector of TurboAPI's, as uvloop, and asyncio's own outside of
+            the server.
+        RuntimeError: no loop is given, and none is running.
+    """
+    each: Any = asyncio.get_running_loop() if loop is None else loop
+    selector = getattr(each, "_selector", None)
+    if not isinstance(selector, _core.Selector):
+        raise LookupError(f"the lag of {each!r} is not known: it has no selector of TurboAPI's")
+    return Lag(selector.lag(), selector.highest_lag())
 
 
 def missing_names() -> list[str]:

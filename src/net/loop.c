@@ -41,6 +41,20 @@ static inline void tell_pulse(ta_loop *loop, bool waits)
     atomic_store_explicit(&loop->pulse, loop->now * 2 + waits, memory_order_relaxed);
 }
 
+/* The loop comes back to its events at `now`: for how long was it away? */
+static inline void note_return(ta_loop *loop, uint64_t now)
+{
+    uint64_t pulse = atomic_load_explicit(&loop->pulse, memory_order_relaxed);
+    if (pulse == 0 || pulse & 1 || TA_LIKELY(now <= pulse / 2))
+        return;
+    uint64_t away = now - pulse / 2;
+    uint64_t highest = atomic_load_explicit(&loop->highest, memory_order_relaxed);
+    while (away > highest &&
+           !atomic_compare_exchange_weak_explicit(&loop->highest, &highest, away,
+                                                  memory_order_relaxed, memory_order_relaxed)) {
+    }
+}
+
 /* While a thread is in ta_loop_poll, no other one may touch the loop. */
 static inline void assert_owner(const ta_loop *loop)
 {
@@ -463,6 +477,7 @@ static bool dispatch_left(ta_loop *loop, batch *b)
     memcpy(events, loop->left, (size_t)n * sizeof(*events));
     loop->nleft = 0;
     loop->now = clock_ms();
+    note_return(loop, loop->now);
     tell_pulse(loop, false);
     dispatch(loop, events, n, b);
     return loop->nleft != 0;
@@ -492,6 +507,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     int n = loop->ops->wait(loop, 0, events, max);
     if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && !has_deferred(loop)) {
         loop->now = clock_ms();
+        note_return(loop, loop->now);
         int next = ta_timers_next(loop->timers, loop->now);
         if (next >= 0 && (timeout_ms < 0 || next < timeout_ms))
             timeout_ms = next;
@@ -508,6 +524,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
         return n;
     }
     loop->now = clock_ms();
+    note_return(loop, loop->now);
     tell_pulse(loop, false);
     if (!rest) {
         dispatch(loop, events, n, &b);
@@ -522,6 +539,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     loop->in_poll = false;
     if (loop->timer_fd >= 0) {
         arm_timer_fd(loop);
+        note_return(loop, clock_ms());
         tell_pulse(loop, true);
     }
     if (served)
@@ -543,7 +561,12 @@ uint64_t ta_loop_held(const ta_loop *loop)
 {
     uint64_t now = clock_ms(); /* first: what is read after it can only be newer */
     uint64_t pulse = atomic_load_explicit(&loop->pulse, memory_order_relaxed);
-    return pulse & 1 || pulse / 2 >= now ? 0 : now - pulse / 2;
+    return pulse == 0 || pulse & 1 || pulse / 2 >= now ? 0 : now - pulse / 2;
+}
+
+uint64_t ta_loop_highest(ta_loop *loop)
+{
+    return atomic_exchange_explicit(&loop->highest, 0, memory_order_relaxed);
 }
 
 uint64_t ta_loop_last(const ta_loop *loop)

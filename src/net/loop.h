@@ -117,10 +117,15 @@ uint64_t ta_loop_now(const ta_loop *loop);
 uint64_t ta_loop_refresh(ta_loop *loop);
 /*
  * Any thread: for how many milliseconds the loop has been at a batch, and what the caller did after
- * it; 0 while it waits for events.  Nested under another loop: at a batch alone, as nobody knows
- * what that other one does.
+ * it; 0 while it waits for events, and before its first batch.  Nested under another loop: at a
+ * batch alone, as nobody knows what that other one does.
  */
 uint64_t ta_loop_held(const ta_loop *loop);
+/*
+ * Any thread: for how long the loop was away from its events at the most (milliseconds), since this
+ * was last asked.  What it is at now is not in it: see ta_loop_held.
+ */
+uint64_t ta_loop_highest(ta_loop *loop);
 /* Any thread: when the last batch began (monotonic milliseconds), or was waited for. */
 uint64_t ta_loop_last(const ta_loop *loop);
 ta_timers *ta_loop_timers(ta_loop *loop); /* borrowed */

@@ -53,7 +53,8 @@ struct ta_loop {
     uint64_t now;
     /* For other threads, see ta_loop_held: `now`, doubled, and 1 more while it waits. */
     _Atomic uint64_t pulse;
-    ta_timers *timers; /* owned */
+    _Atomic uint64_t highest; /* see ta_loop_highest */
+    ta_timers *timers;        /* owned */
     /* Calls at the end of the batch; `turns`: of connections; `last`: after all others. */
     ta_list_node deferred, turns, last;
     bool turning; /* `turns` are being called */

@@ -19,7 +19,7 @@ import pytest
 
 from turboapi import _core
 from turboapi import loop as loop_module
-from turboapi.loop import EventLoop, missing_names, new_event_loop
+from turboapi.loop import EventLoop, lag, missing_names, new_event_loop
 
 
 @pytest.fixture
@@ -554,6 +554,54 @@ def test_a_call_from_a_thread_wakes_a_loop_that_waits(loop):
     thread.start()
     assert run(loop, asyncio.wait_for(future, patience.seconds(20))) == "woken"
     thread.join()
+
+
+def test_lag(loop):
+    async def main():
+        await turns(2)
+        lag()
+        time.sleep(0.05)
+        seen = lag()
+        assert seen.current >= 0.049
+        assert seen.highest >= seen.current
+        time.sleep(0.05)
+        await asyncio.sleep(0.01)
+        # From another thread, while the loop waits.
+        seen = await asyncio.to_thread(lag, loop)
+        assert seen.highest >= 0.099
+        # Asked again: of what has been since then, which is less unless the machine is that busy.
+        least = seen.highest
+        for _ in range(100):
+            await asyncio.sleep(0.001)
+            least = min(least, lag().highest)
+        assert least < seen.highest
+
+    run(loop, main())
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        lag()
+    standard = asyncio.SelectorEventLoop()
+    with pytest.raises(LookupError, match="is not known"):
+        lag(standard)
+    standard.close()
+    loop.close()
+    with pytest.raises(LookupError, match="is not known"):
+        lag(loop)
+
+
+def test_lag_of_a_loop_that_waits(loop):
+    seen = []
+
+    def elsewhere():
+        patience.until(loop.is_running)
+        patience.until(lambda: lag(loop).current == 0.0)
+        seen.append(lag(loop))
+        loop.call_soon_threadsafe(loop.stop)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    loop.run_forever()
+    thread.join()
+    assert seen[0].current == 0.0
 
 
 def test_a_signal_handler(loop):

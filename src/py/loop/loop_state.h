@@ -94,8 +94,8 @@ typedef struct ta_loop_state {
     /* selector_lag.c: what other threads may read, under its mutex */
     struct {
         pthread_mutex_t mutex; /* never held while Python code runs */
-        bool open;             /* attached, and not closed: `loop` may be looked at */
-        bool closed;           /* `wake` must not be used any more */
+        bool open;             /* attached, and not closed */
+        bool closed;           /* `loop` and `wake` must not be used any more */
         bool nested;           /* as above */
         uint64_t asked;        /* ms: when a nested loop was last woken; 0: never */
     } lag;

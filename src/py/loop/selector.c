@@ -584,6 +584,9 @@ static PyMethodDef methods[] = {
      "For how many seconds the loop has not come back to its selector; 0.0 while it waits for\n"
      "events.  From any thread.  A loop that watches fileno() is asked to come by one call, and\n"
      "the next one tells since when it has not: each call wakes it once."},
+    {"highest_lag", ta_selector_highest_lag, METH_NOARGS,
+     "highest_lag($self, /)\n--\n\n"
+     "The highest lag() since this was last asked.  From any thread."},
     {"spawn", (PyCFunction)(void (*)(void))ta_selector_spawn, METH_FASTCALL,
      "spawn($self, coro, callback=None, /)\n--\n\n"
      "Runs coro in a Task of the pool, from the next batch on, and calls callback(result,\n"

@@ -40,8 +40,10 @@ int ta_selector_map_init(PyObject *module, ta_state *st);
 /* Selector.spawn(coro, callback=None) */
 PyObject *ta_selector_spawn(PyObject *selector, PyObject *const *args, Py_ssize_t nargs);
 
-/* selector_lag.c: Selector.lag(); whether, and how, other threads may look at the loop. */
+/* selector_lag.c: Selector.lag(), .highest_lag(); whether, and how, other threads may look at the
+ * loop. */
 PyObject *ta_selector_lag(PyObject *selector, PyObject *ignored);
+PyObject *ta_selector_highest_lag(PyObject *selector, PyObject *ignored);
 void ta_selector_lag_set(ta_loop_state *ls, bool open, bool nested);
 
 #endif

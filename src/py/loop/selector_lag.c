@@ -33,10 +33,24 @@ PyObject *ta_selector_lag(PyObject *obj, PyObject *Py_UNUSED(ignored))
     ta_loop_state *ls = &((ta_selector *)obj)->ls;
     uint64_t ms = 0;
     pthread_mutex_lock(&ls->lag.mutex);
-    if (ls->lag.open) {
+    if (!ls->lag.closed)
         ms = ta_loop_held(ls->loop);
-        if (ls->lag.nested)
-            ms = TA_MAX(ms, asked(ls));
+    if (ls->lag.open && ls->lag.nested) {
+        uint64_t waiting = asked(ls);
+        ms = TA_MAX(ms, waiting);
+    }
+    pthread_mutex_unlock(&ls->lag.mutex);
+    return PyFloat_FromDouble((double)ms / 1000.0);
+}
+
+PyObject *ta_selector_highest_lag(PyObject *obj, PyObject *Py_UNUSED(ignored))
+{
+    ta_loop_state *ls = &((ta_selector *)obj)->ls;
+    uint64_t ms = 0;
+    pthread_mutex_lock(&ls->lag.mutex);
+    if (!ls->lag.closed) {
+        uint64_t highest = ta_loop_highest(ls->loop), now = ta_loop_held(ls->loop);
+        ms = TA_MAX(highest, now);
     }
     pthread_mutex_unlock(&ls->lag.mutex);
     return PyFloat_FromDouble((double)ms / 1000.0);
