@@ -238,6 +238,9 @@ class Config:
         "Event loop: turboapi's is asyncio's with its queues and timers in C.",
         PROCESSES,
     )
+    gc_freeze: bool = setting(
+        True, Flag(), "The garbage collector leaves out what was there at the start.", PROCESSES
+    )
 
     # -- Reloading
     reload: bool = setting(False, Flag(), "Start anew when a source file changes.", RELOADING)

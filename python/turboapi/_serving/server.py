@@ -23,6 +23,7 @@ from turboapi import _core
 from turboapi._fastapi_bridge import native_app
 from turboapi._serving import process, sockets, tls, twins
 from turboapi._serving.access import access_writer
+from turboapi._serving.freezer import Freezer
 from turboapi._serving.heartbeat import Heartbeat
 from turboapi._serving.lifespan import Lifespan, LifespanError
 from turboapi._serving.process import EXIT_FORCED
@@ -73,13 +74,17 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
         app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
     listening = _listening_sockets(config)
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
+    freezer = Freezer(config.gc_freeze)
     try:
         if len(listening) == 1:
-            main = LoopThread(app, config, listening[0], followers=[], heartbeat=heartbeat)
+            main = LoopThread(
+                app, config, listening[0], followers=[], heartbeat=heartbeat, freezer=freezer
+            )
             main.handover = handover
             return main.run()
-        return _serve_threads(app, config, listening, heartbeat, handover)
+        return _serve_threads(app, config, listening, heartbeat, freezer, handover)
     finally:
+        freezer.unfreeze()
         heartbeat.stop()
         for each in listening:
             each.close()
@@ -97,6 +102,7 @@ class LoopThread:
         followers: list[LoopThread] | None = None,
         heartbeat: Heartbeat | None = None,
         watchdog: Watchdog | None = None,
+        freezer: Freezer | None = None,
     ) -> None:
         """`followers`: None for a thread that is told by another one what to do.
 
@@ -113,6 +119,7 @@ class LoopThread:
         self._followers = followers
         self._heartbeat = heartbeat or Heartbeat(None, 0)
         self._watchdog = watchdog or Watchdog(config.timeout_loop_stall)
+        self._freezer = freezer or Freezer(False)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
@@ -248,6 +255,7 @@ class LoopThread:
         renewing = self._use_tls(server)
         redirects = None
         try:
+            self._freezer.freeze()
             # Now, not before: what is accepted is served.
             redirects = self._redirect(selector, self._port())
             sockets.listen(self._bound, self._config.backlog)
@@ -475,15 +483,22 @@ def _serve_threads(
     config: Config,
     listening: list[socket.socket],
     heartbeat: Heartbeat,
+    freezer: Freezer,
     handover: Handover | None,
 ) -> int:
     watchdog = Watchdog(config.timeout_loop_stall)
     others = [
-        LoopThread(app, config, bound, heartbeat=heartbeat, watchdog=watchdog)
+        LoopThread(app, config, bound, heartbeat=heartbeat, watchdog=watchdog, freezer=freezer)
         for bound in listening[1:]
     ]
     main = LoopThread(
-        app, config, listening[0], followers=others, heartbeat=heartbeat, watchdog=watchdog
+        app,
+        config,
+        listening[0],
+        followers=others,
+        heartbeat=heartbeat,
+        watchdog=watchdog,
+        freezer=freezer,
     )
     main.handover = handover
     threads = [

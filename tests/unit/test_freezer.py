@@ -1,0 +1,59 @@
+"""The server's setting gc_freeze."""
+
+import gc
+
+import pytest
+
+from turboapi._serving.freezer import Freezer
+
+
+@pytest.fixture(autouse=True)
+def collector():
+    assert gc.get_freeze_count() == 0
+    yield
+    gc.unfreeze()
+    gc.enable()
+
+
+def test_freezes_once_and_undoes_it():
+    freezer = Freezer(True)
+    freezer.freeze()
+    frozen = gc.get_freeze_count()
+    assert frozen > 1000
+    kept = [[] for _ in range(1000)]
+    freezer.freeze()
+    assert gc.get_freeze_count() < frozen + len(kept)
+    freezer.unfreeze()
+    assert gc.get_freeze_count() == 0
+    freezer.unfreeze()
+
+
+def test_garbage_is_not_frozen():
+    class Thing:
+        pass
+
+    thing = Thing()
+    thing.itself = thing
+    before = sum(type(each) is Thing for each in gc.get_objects())
+    del thing
+    Freezer(True).freeze()
+    gc.unfreeze()
+    assert sum(type(each) is Thing for each in gc.get_objects()) == before - 1
+
+
+def test_off():
+    freezer = Freezer(False)
+    freezer.freeze()
+    assert gc.get_freeze_count() == 0
+
+
+def test_a_program_that_takes_care_of_it_itself():
+    gc.disable()
+    Freezer(True).freeze()
+    assert gc.get_freeze_count() == 0
+    gc.enable()
+    gc.freeze()
+    freezer = Freezer(True)
+    freezer.freeze()
+    freezer.unfreeze()
+    assert gc.get_freeze_count() > 0
