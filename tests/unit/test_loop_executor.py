@@ -467,6 +467,31 @@ def test_the_interpreter_waits_for_calls(loop_name):
 
 
 @pytest.mark.parametrize("loop_name", ["asyncio", "turboapi"])
+def test_a_child_of_fork_ends(loop_name):
+    out, code, err = output_of(
+        loop_name,
+        """
+        import os, sys
+
+        async def main():
+            await asyncio.gather(*(asyncio.to_thread(time.sleep, 0.001) for _ in range(20)))
+
+        loop = new_loop()
+        loop.run_until_complete(main())
+        for closed in (False, True):
+            if (pid := os.fork()) == 0:
+                if closed:
+                    loop.close()
+                sys.exit(0)
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        loop.close()
+        """,
+    )
+    assert out == "0\n0\n", err
+    assert code == 0
+
+
+@pytest.mark.parametrize("loop_name", ["asyncio", "turboapi"])
 def test_no_call_after_the_end(loop_name):
     out, code, err = output_of(
         loop_name,

@@ -8,6 +8,8 @@
  */
 #include "py/loop/call_queue.h"
 
+#include <unistd.h>
+
 #include "py/loop/selector.h"
 #include "py/loop/thread_pool.h"
 #include "py/loop/work_queue.h"
@@ -20,6 +22,7 @@ struct ta_call_queue {
     ta_state *st;      /* borrowed: the type keeps the module */
     ta_loop_state *ls; /* borrowed: of the loop's thread; NULL once the selector is closed */
     ta_wake *wake;     /* the same, guarded by the queue's mutex */
+    pid_t pid;         /* whose threads they are: a child of fork() has none, see is_forked */
     PyObject *start;   /* owned: start(held) starts a thread that calls work() */
     PyObject *extra;   /* owned: the tuple of arguments of an item's run() */
 };
@@ -308,6 +311,16 @@ static void drop_queued(ta_call_queue *queue)
         Py_DECREF(call_of(work));
 }
 
+/*
+ * In a child of fork() the threads are gone, and with them the only ones that could release the
+ * mutex, or leave the condition variables.  At its end the child tells all threads that it knows of
+ * to end, and must not wait for them.
+ */
+static bool is_forked(const ta_call_queue *queue)
+{
+    return queue->pid != getpid();
+}
+
 /* `held`: the caller has the locks of ThreadPoolExecutor.  1, 0 (refused), -1 with an exception. */
 static int put(ta_call_queue *queue, const ta_call_spec *spec, bool held)
 {
@@ -341,7 +354,8 @@ static PyObject *queue_put(PyObject *self, PyObject *item)
 {
     ta_call_queue *queue = cast(self);
     if (Py_IsNone(item)) { /* the executor was shut down, is gone, or the interpreter ends */
-        ta_work_queue_end(&queue->queue, TA_WORK_FINISHING);
+        if (!is_forked(queue))
+            ta_work_queue_end(&queue->queue, TA_WORK_FINISHING);
         Py_RETURN_NONE;
     }
     PyObject *func = PyObject_GetAttrString(item, "run");
@@ -447,6 +461,7 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     ta_work_queue_init(&queue->queue, max, idle_seconds);
     queue->st = st;
+    queue->pid = getpid();
     queue->ls = ls;
     queue->wake = ls->wake;
     queue->start = Py_NewRef(start);
@@ -463,10 +478,12 @@ void ta_call_queue_shut_all(ta_loop_state *ls)
     ls->call_queues = NULL;
     for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++) {
         ta_call_queue *queue = cast(PyList_GET_ITEM(list, i));
+        queue->ls = NULL;
+        if (is_forked(queue))
+            continue;
         pthread_mutex_lock(&queue->queue.mutex);
         queue->wake = NULL;
         pthread_mutex_unlock(&queue->queue.mutex);
-        queue->ls = NULL;
         ta_work_queue_end(&queue->queue, TA_WORK_FINISHING);
     }
     Py_XDECREF(list);
@@ -492,7 +509,8 @@ static void queue_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     /* No thread works on it, and nothing can be queued: each would hold a reference. */
-    ta_work_queue_destroy(&cast(self)->queue);
+    if (!is_forked(cast(self)))
+        ta_work_queue_destroy(&cast(self)->queue);
     (void)queue_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
