@@ -28,7 +28,7 @@ from turboapi.middleware._innermost import the_way
 from turboapi.routing import _files
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
-from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware
+from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry
 
 if TYPE_CHECKING:
     from turboapi.applications import FastAPI
@@ -47,13 +47,19 @@ def native_app(app: "FastAPI") -> Any:
 
 def called_app(app: "FastAPI") -> Any:
     """Return a `_core.App` that calls the user's middleware, without what is round it."""
+    layers = (ExceptionTelemetryMiddleware, AppBodyLimitMiddleware)
+    return called_app_of(app, layers, plain=app._serves_itself())
+
+
+def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
+    """As `called_app`; `plain`: nobody has replaced a method of the application."""
     if app.middleware_stack is None:
         app.middleware_stack = app.build_middleware_stack()  # as at the first request
     stack: Any = app.middleware_stack
     outermost = None
-    if is_from(Starlette.__call__, starlette_applications) and app._serves_itself():
-        outermost = within(stack, (ExceptionTelemetryMiddleware, AppBodyLimitMiddleware))
-    watched = app._native_telemetry.watched()
+    if plain and is_from(Starlette.__call__, starlette_applications):
+        outermost = within(stack, layers)
+    watched = NativeTelemetry(app._telemetry).watched()
     if outermost is None or watched is None or app.max_body_size is not None:
         return _core.App(app)
     own = vars(app)

@@ -15,8 +15,10 @@ from turboapi import _core
 from turboapi._compile.native_app import adapt as adapt_own
 from turboapi._compile.native_app import (
     answers_of,
+    called_app_of,
     handlers_of,
     native_app_of,
+    stacked_app,
     starlette_is_untouched,
 )
 from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
@@ -96,7 +98,14 @@ class Bridge:
         table = self.table()
         self._tell(_summary(table))
         self.install()
-        return made or _core.App(app)
+        return made or stacked_app(app, self._called_app)
+
+    def _called_app(self) -> Any:
+        """Return a `_core.App` that calls the user's middleware, without what is round it."""
+        applications = _theirs.module("fastapi.applications")
+        layers = applications.ExceptionTelemetryMiddleware, applications.AppBodyLimitMiddleware
+        plain = _theirs.serves_itself(self.app)
+        return called_app_of(self.app, layers, plain=plain)
 
     def install(self) -> None:
         """Stand between the application's middleware and its router, and below its mounts."""

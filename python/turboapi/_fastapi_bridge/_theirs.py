@@ -121,21 +121,29 @@ def encoders_are_default() -> bool:
     )
 
 
+def serves_itself(app: Any) -> bool:
+    """Return whether nobody has put their own in the place of what serves a request there."""
+    kind = cast("Any", type(app))
+    theirs = module("fastapi.applications").FastAPI
+    own: dict[str, Any] = app.__dict__
+    return (
+        all(getattr(kind, name) is getattr(theirs, name) for name in _APP_METHODS)
+        and all(_is_from(getattr(theirs, name), "fastapi.applications") for name in _APP_METHODS)
+        and not own.keys() & set(_APP_METHODS)
+    )
+
+
 def stack_is_plain(app: Any) -> bool:
     """Return whether nothing but FastAPI's own stands between the server and the router.
 
     `app.middleware_stack` must have been made.
     """
-    kind = cast("Any", type(app))
+    if not serves_itself(app):
+        return False
     applications = module("fastapi.applications")
-    theirs = applications.FastAPI
-    if any(getattr(kind, name) is not getattr(theirs, name) for name in _APP_METHODS):
-        return False
-    if not all(_is_from(getattr(theirs, name), "fastapi.applications") for name in _APP_METHODS):
-        return False
     own: dict[str, Any] = app.__dict__
     routers: dict[str, Any] = app.router.__dict__
-    if own.keys() & {*_APP_METHODS, "app"} or routers.keys() & {"app", "__call__"}:
+    if "app" in own or routers.keys() & {"app", "__call__"}:
         return False
     if type(app.router).__call__ is not Router.__call__:
         return False
