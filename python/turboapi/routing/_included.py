@@ -163,8 +163,13 @@ class RouteContext:
     def endpoint(self) -> Callable[..., Any] | None:
         return getattr(self._effective_route, "endpoint", None)
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Ask the route: exporters of metrics do so for every request, and every route."""
+        route: Any = self.route if self._route_context is None else self._effective_route
+        return route.matches(scope)  # type: ignore[no-any-return]
+
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._effective_route, name)
+        return getattr(self.route if self._route_context is None else self._effective_route, name)
 
 
 class _IncludedRouter(BaseRoute):
@@ -387,5 +392,8 @@ def iter_route_contexts(routes: Sequence[BaseRoute | RouteContext]) -> Iterator[
     for route in routes:
         if isinstance(route, RouteContext):
             yield route
+        elif isinstance(route, _IncludedRouter):
+            for effective in route.effective_route_contexts():
+                yield RouteContext(effective.original_route, effective)
         else:
-            yield from (RouteContext(*pair) for pair in routes_with_context([route]))
+            yield RouteContext(route)
