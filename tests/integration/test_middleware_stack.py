@@ -295,6 +295,11 @@ def test_routes_and_the_stack_may_change(monkeypatch):
         async def wrap():
             app.middleware_stack = Adding(app.middleware_stack, app.log)
 
+        @app.get("/replace")
+        async def replace():
+            route = next(each for each in app.routes if getattr(each, "path", "") == "/new/{n}")
+            route.app = Adding(route.app, app.log)
+
         @app.get("/root")
         async def root(request: Request):
             app.root_path = "/api"
@@ -303,7 +308,18 @@ def test_routes_and_the_stack_may_change(monkeypatch):
         return app
 
     with both(monkeypatch, make) as (clients, apps):
-        for path in ("/new/1", "/add", "/new/1", "/new/x", "/root", "/root", "/wrap", "/new/2"):
+        for path in (
+            "/new/1",
+            "/add",
+            "/new/1",
+            "/new/x",
+            "/replace",
+            "/new/3",
+            "/root",
+            "/root",
+            "/wrap",
+            "/new/2",
+        ):
             answer = same(clients, "GET", path)
         assert ("x-added", "1") in answer[1]
         wait_for(lambda: apps[0].log == apps[1].log)

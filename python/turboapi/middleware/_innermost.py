@@ -22,9 +22,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from turboapi import _core
 from turboapi._untouched import is_from
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from turboapi.routing import APIRouter, _dispatch, _instrumented, _replaceable, _route
+from turboapi.routing import (
+    APIRouter,
+    _dispatch,
+    _handler,
+    _instrumented,
+    _replaceable,
+    _route,
+)
 
 Guard = tuple[dict[str, Any], str, Any]
+_REPLACED = object()
 _CALLED = ("solve_dependencies", "run_endpoint_function", "serialize_response")
 
 
@@ -42,7 +50,11 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         """Take the table of routes as it is now."""
         router = self._router
         router._watchers.append(self._drop)  # before it is looked at
-        self._use(router._route_table().router if is_untouched(router) else None)
+        if not is_untouched(router):
+            self._use(None)
+            return
+        table = router._route_table()
+        self._use((table.router, tuple(_app_of(place.state) for place in table.targets)))
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve what has no plan."""
@@ -58,6 +70,15 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         if handler is None and not _lookup_exception_handler(self._exception_handlers, exc):
             return None
         return _answer(exc, started, scope, receive, send)
+
+
+def _app_of(state: Any) -> tuple[dict[str, Any], Any] | None:
+    """Return where the application of a route is, and the one that its plan stands for."""
+    space = vars(state)
+    if "app" not in space:
+        return None
+    app = space["app"]
+    return space, app if _handler.hooks_of(app) is not None else _REPLACED
 
 
 async def _answer(

@@ -22,8 +22,10 @@ typedef struct innermost {
     ta_state *st;       /* borrowed: the type keeps the module; NULL until prepared */
     PyObject *router;   /* owned: the Python router, for the scope */
     PyObject *handlers; /* owned: (by class, by status), for the scope */
-    PyObject *table;    /* owned: _core.Router; None: nothing has a plan; NULL: ask _renew() */
-    ta_guards *guards;  /* owned */
+    /* owned: (_core.Router, (namespace of a route, its application) or None for each entry);
+     * None: nothing has a plan; NULL: ask _renew() */
+    PyObject *table;
+    ta_guards *guards; /* owned */
 } innermost;
 
 /* One request. */
@@ -206,6 +208,18 @@ static int put_params(const innermost *app, PyObject *scope, PyObject *own)
     return rc;
 }
 
+/* Returns whether nobody has replaced the application of the route: its attribute `app`. */
+static bool is_own(const innermost *app, PyObject *apps, uint32_t index)
+{
+    PyObject *pair = PyTuple_GET_ITEM(apps, index), *now = NULL;
+    if (pair == Py_None)
+        return true;
+    if (PyDict_GetItemRef(PyTuple_GET_ITEM(pair, 0), app->st->names.app, &now) < 0)
+        PyErr_Clear();
+    Py_XDECREF(now); /* compared only */
+    return now == PyTuple_GET_ITEM(pair, 1);
+}
+
 /* What the middleware and the router put into the scope.  0, or -1 with an exception. */
 static int enter(const innermost *app, PyObject *table, uint32_t index, PyObject *scope,
                  PyObject *params)
@@ -266,9 +280,11 @@ static PyObject *start(innermost *app, PyObject *const *args)
         return NULL;
     }
     PyObject *table = current_table(app);
-    if (table != NULL && table != Py_None && find(app, table, scope, &index, &params)) {
-        if (enter(app, table, index, scope, params) == 0)
-            coro = new_run(app, ta_router_target(table, index), args);
+    PyObject *router = table != NULL && table != Py_None ? PyTuple_GET_ITEM(table, 0) : NULL;
+    if (router != NULL && find(app, router, scope, &index, &params)) {
+        if (is_own(app, PyTuple_GET_ITEM(table, 1), index) &&
+            enter(app, router, index, scope, params) == 0)
+            coro = new_run(app, ta_router_target(router, index), args);
         Py_DECREF(params);
     }
     Py_XDECREF(table);
@@ -319,12 +335,29 @@ static void set_table(innermost *app, PyObject *table)
     Py_XDECREF(old);
 }
 
+/* (Router, a None or pair of a dict and an object for each entry) */
+static bool is_table(const innermost *app, PyObject *table)
+{
+    if (!PyTuple_Check(table) || PyTuple_GET_SIZE(table) != 2 ||
+        !Py_IS_TYPE(PyTuple_GET_ITEM(table, 0), ta_plan_objects_of(app->st)->router_type))
+        return false;
+    PyObject *apps = PyTuple_GET_ITEM(table, 1);
+    if (!PyTuple_Check(apps) || PyTuple_GET_SIZE(apps) != PyObject_Size(PyTuple_GET_ITEM(table, 0)))
+        return false;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(apps); i++) {
+        PyObject *pair = PyTuple_GET_ITEM(apps, i);
+        if (pair != Py_None && !(PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
+                                 PyDict_Check(PyTuple_GET_ITEM(pair, 0))))
+            return false;
+    }
+    return true;
+}
+
 static PyObject *use(PyObject *self, PyObject *table)
 {
     innermost *app = (innermost *)self;
-    if (app->st == NULL ||
-        (table != Py_None && !Py_IS_TYPE(table, ta_plan_objects_of(app->st)->router_type))) {
-        PyErr_SetString(PyExc_TypeError, "_use(Router | None), after _prepare");
+    if (app->st == NULL || (table != Py_None && !is_table(app, table))) {
+        PyErr_SetString(PyExc_TypeError, "_use((Router, apps) | None), after _prepare");
         return NULL;
     }
     set_table(app, Py_NewRef(table));
@@ -371,7 +404,9 @@ static PyMethodDef app_methods[] = {
      "_prepare($self, router, handlers, guards, /)\n--\n\n"
      "Take what the scopes get, and what must not be replaced for plans to run."},
     {"_use", use, METH_O,
-     "_use($self, table, /)\n--\n\nTake the table of routes; None: no route has a plan."},
+     "_use($self, table, /)\n--\n\nTake the table of routes, with what must be the attribute `app` "
+     "of each; None: no\n"
+     "route has a plan."},
     {"_drop", drop, METH_NOARGS,
      "_drop($self, /)\n--\n\nThe routes have changed: the next request calls _renew()."},
     {NULL},

@@ -18,6 +18,7 @@
     TA_NAME(add_done_callback)                                                                     \
     TA_NAME(ag_code)                                                                               \
     TA_NAME(ag_frame)                                                                              \
+    TA_NAME(app)                                                                                   \
     TA_NAME(app_root_path)                                                                         \
     TA_NAME(args)                                                                                  \
     TA_NAME(as_iterator)                                                                           \
