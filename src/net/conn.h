@@ -224,6 +224,10 @@ size_t ta_conn_queued(const ta_conn *c);
 /* Bytes that the peer has not acknowledged, queued ones among them (for a unix socket: a little
  * more than it has not read).  A system call, unless some are queued. */
 size_t ta_conn_unacknowledged(const ta_conn *c);
+/* From now on asks a peer that is silent once a minute whether it is there (TCP keep-alive).  A FIN
+ * does not tell whether the peer still reads; one that does not answers with a reset, at the latest
+ * when its kernel has forgotten the connection.  (A unix socket shows it by itself.) */
+void ta_conn_probe(ta_conn *c);
 
 /* -- the rest ------------------------------------------------------------------------------- */
 

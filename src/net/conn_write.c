@@ -7,6 +7,8 @@
  */
 #include <errno.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
@@ -580,4 +582,15 @@ size_t ta_conn_queued(const ta_conn *c)
 size_t ta_conn_unacknowledged(const ta_conn *c)
 {
     return c->queued ? c->queued : in_flight(c);
+}
+
+void ta_conn_probe(ta_conn *c)
+{
+    static const int on = 1, idle = 60, every = 15, times = 4;
+    int fd = c->transport->fd;
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every) < 0)
+        return; /* no TCP */
+    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
 }

@@ -4,6 +4,8 @@ Both send the same FIN: see src/http/h1/peer.c.
 """
 
 import asyncio
+import os
+import pathlib
 import socket
 import threading
 import time
@@ -256,3 +258,59 @@ def test_before_the_response_the_end_of_the_sending_side_is_a_disconnect(loop):
         sock.shutdown(socket.SHUT_WR)
         assert whole(read_all(sock)) == WHOLE
         assert seen == ["disconnected"]
+
+
+@pytest.mark.parametrize("middleware", [False, True])
+def test_one_that_left_does_not_keep_its_descriptor_while_the_handler_never_ends(middleware, loop):
+    heard = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def index(request: Request):
+        while not heard or heard[-1] != "http.disconnect":
+            heard.append((await request.receive())["type"])
+        await asyncio.Event().wait()
+
+    if middleware:
+
+        @app.middleware("http")
+        async def through(request, call_next):
+            return await call_next(request)
+
+    with running(app, interface="turboapi", loop=loop, timeout_graceful_shutdown=1) as server:
+        sock = server.connect(PATIENCE)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)  # its kernel forgets it soon
+        mine = sock.getsockname()
+        sock.sendall(request())
+        sock.close()
+        wait_for(lambda: "http.disconnect" in heard, PATIENCE)
+        with accepted_from(mine) as theirs:
+            assert theirs.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
+            theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)  # not a minute
+        wait_for(lambda: not is_accepted_from(mine), PATIENCE)
+
+
+def is_accepted_from(address):
+    sock = accepted_from(address)
+    if sock is not None:
+        sock.close()
+    return sock is not None
+
+
+def accepted_from(address):
+    """A duplicate of the socket in this process whose other end has that address, or None."""
+    for entry in pathlib.Path("/proc/self/fd").iterdir():
+        try:
+            if not os.readlink(entry).startswith("socket:"):
+                continue
+            sock = socket.socket(fileno=os.dup(int(entry.name)))
+        except OSError:  # closed meanwhile
+            continue
+        try:
+            if sock.getpeername() == address:
+                return sock
+        except OSError:
+            pass
+        sock.close()
+    return None

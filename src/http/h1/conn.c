@@ -336,6 +336,8 @@ static bool busy(h1_conn *h)
         if (raw_turn(h, rq))
             return true;
     } else if (!rq->disconnect_told && h1_peer_gone(h)) {
+        if (h->state != H1_GONE) /* the handler may never end: learn of a reset that is due */
+            ta_conn_probe(&h->net);
         rq->disconnect_told = true;
         rq->req.disconnected = true;
         if (ops->on_disconnect)
