@@ -39,6 +39,13 @@ asyncio: ## CPython's own test_asyncio on TurboAPI's event loop and on the stand
 	@scripts/setup.sh test
 	$(PY) tests/conformance/asyncio_suite.py $(ARGS)
 
+loop-suites: ## the suites of anyio, asyncpg, httpx and redis-py on TurboAPI's event loop and on asyncio's
+	@scripts/setup.sh suites
+	$(PY) tests/conformance/loop_suites.py $(ARGS)
+
+new-pythons: ## the event loop on Python 3.14 and 3.15, in a root file system of Debian sid
+	scripts/test_new_pythons.sh $(ARGS)
+
 fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of the surface
 	@scripts/setup.sh test
 	scripts/test_fastapi.sh $(ARGS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What takes too long for every change and rarely breaks: about three hours on 2 cores.
+# What takes too long for every change and rarely breaks: about four hours on 2 cores.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=()
@@ -13,6 +13,8 @@ stage() {
 stage "memory under load" make soak
 stage "memory under load, uvloop" make soak ARGS="--option loop=uvloop"
 stage "tests beside eight busy processes, three times" scripts/test_under_load.sh
+stage "suites of other projects on our event loop" make loop-suites
+stage "Python 3.14 and 3.15" make new-pythons
 stage "fuzz, 10 minutes a target" env FUZZ_SECONDS=600 make fuzz
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'failed: %s\n' "${failed[@]}"

@@ -5,6 +5,7 @@
 #   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
 #   scripts/setup.sh bench   the same as test, but without assertions
 #   scripts/setup.sh fuzz    the same as test, and clang
+#   scripts/setup.sh suites  the same as test, and servers for the suites of other projects
 #
 # Settings: PYTHON (default python3, 3.11 or newer), VENV (default .venv).
 set -euo pipefail
@@ -26,6 +27,8 @@ elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then
 fi
 if [ "$goal" = fuzz ]; then
     packages+=(clang libclang-rt-14-dev)
+elif [ "$goal" = suites ]; then
+    packages+=(redis-server postgresql)
 fi
 
 missing=()

@@ -39,26 +39,6 @@ def modules() -> list[str]:
     return [name for name in names if "windows" not in name and "proactor" not in name]
 
 
-def use_our_loop() -> None:
-    """Put turboapi's loop where asyncio's tests find the standard one."""
-    import asyncio
-    from asyncio import unix_events
-
-    from turboapi.loop import EventLoop, missing_names
-
-    if missing_names():
-        sys.exit(f"this Python's asyncio has no {', '.join(missing_names())}")
-    asyncio.SelectorEventLoop = EventLoop
-    unix_events.SelectorEventLoop = EventLoop
-    if hasattr(asyncio, "EventLoop"):
-        asyncio.EventLoop = EventLoop
-        unix_events.EventLoop = EventLoop
-    for name in ("_UnixDefaultEventLoopPolicy", "_DefaultEventLoopPolicy"):
-        policy = getattr(unix_events, name, None)
-        if policy is not None:
-            policy._loop_factory = EventLoop
-
-
 class Result(unittest.TextTestResult):
     """Remembers how each test ended."""
 
@@ -90,8 +70,10 @@ class Result(unittest.TextTestResult):
 
 def run_here(loop: str, module: str, file: Path) -> None:
     """Run one module in this process and write the outcomes."""
-    sys.path.remove(str(HERE))  # it has a starlette.py
+    sys.path[sys.path.index(str(HERE))] = str(HERE / "hook")  # HERE has a starlette.py
     if loop == "turboapi":
+        from conformance_loop import use_our_loop
+
         use_our_loop()
     suite = unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{module}")
     runner = unittest.TextTestRunner(sys.stdout, resultclass=Result, verbosity=1)
