@@ -746,6 +746,11 @@ import asyncio, asyncio.tasks, gc, sys, urllib.request
 what = sys.argv[1]
 if what == "tasks":  # made in Python: no descriptors
     asyncio.Task = asyncio.tasks.Task = asyncio.tasks._PyTask
+    if sys.version_info >= (3, 14):  # what is in C only knows Tasks in C
+        for name in ("current_task", "all_tasks", "_enter_task", "_leave_task"):
+            for module in (asyncio, asyncio.tasks):
+                if hasattr(module, name):
+                    setattr(module, name, getattr(asyncio.tasks, "_py_" + name.lstrip("_")))
 elif what == "loop":
     del asyncio._get_running_loop
 elif what == "fails":
