@@ -649,6 +649,8 @@ async def test_token_can_be_reset_after_a_wait(host):
 
 @hosted
 async def test_introspection(host):
+    waits, go_on = asyncio.Event(), asyncio.Event()
+
     async def work():
         task = asyncio.current_task()
         coro = task.get_coro()
@@ -658,17 +660,19 @@ async def test_introspection(host):
         task.get_stack()
         task.print_stack(file=types.SimpleNamespace(write=lambda text: None))
         assert "work" in repr(task)
-        await asyncio.sleep(0.01)
+        waits.set()
+        await go_on.wait()
         return "fine"
 
     running = asyncio.ensure_future(host.one(work()))
-    await asyncio.sleep(0.002)
+    await waits.wait()
     (task,) = (t for t in asyncio.all_tasks() if t.get_name().startswith("turboapi-"))
     coro = task.get_coro()
     assert inspect.getcoroutinestate(coro) == inspect.CORO_SUSPENDED
     assert coro.cr_await is not None
     assert task.get_stack()[0].f_code.co_name == "work"
     assert "work" in repr(task)
+    go_on.set()
     assert await running == "fine"
 
 
