@@ -73,11 +73,13 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
 
     # -- files: as asyncio's, with handles of ours ------------------------------------------------
 
-    def _watch(self, fd: Any, event: int, callback: "Callable[..., Any]", args: Any) -> Any:
+    def _watch(
+        self, fd: Any, event: int, callback: "Callable[..., Any]", args: Any, context: Any
+    ) -> Any:
         base: Any = self
         base._check_closed()
         handle_type: Any = events.Handle if self.get_debug() else _core.Handle
-        handle = handle_type(callback, args, self, None)
+        handle = handle_type(callback, args, self, context)
         selector = base._selector
         key = selector.get_map().get(fd)
         if key is None:
@@ -95,11 +97,17 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
             replaced.cancel()
         return handle
 
-    def _add_reader(self, fd: Any, callback: "Callable[..., Any]", *args: Any) -> Any:
-        return self._watch(fd, selectors.EVENT_READ, callback, args)
+    # Python 3.15 gives a context.
 
-    def _add_writer(self, fd: Any, callback: "Callable[..., Any]", *args: Any) -> Any:
-        return self._watch(fd, selectors.EVENT_WRITE, callback, args)
+    def _add_reader(
+        self, fd: Any, callback: "Callable[..., Any]", *args: Any, context: Context | None = None
+    ) -> Any:
+        return self._watch(fd, selectors.EVENT_READ, callback, args, context)
+
+    def _add_writer(
+        self, fd: Any, callback: "Callable[..., Any]", *args: Any, context: Context | None = None
+    ) -> Any:
+        return self._watch(fd, selectors.EVENT_WRITE, callback, args, context)
 
     # -- what C asks for ---------------------------------------------------------------------------
 

@@ -858,3 +858,32 @@ def test_memory_of_many_calls_is_flat(loop):
     run(loop, calls(5000))
     gc.collect()
     assert sys.getallocatedblocks() - before < 100
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_files_are_watched_in_a_context(debug):
+    """Python 3.15's transports give theirs."""
+    variable = contextvars.ContextVar("variable", default="none")
+    context = contextvars.Context()
+    context.run(variable.set, "given")
+    loop = new_event_loop()
+    loop.set_debug(debug)
+    ours, theirs = socket.socketpair()
+    seen = []
+
+    def ready(what):
+        seen.append((what, variable.get()))
+        (loop._remove_reader if what == "read" else loop._remove_writer)(ours)
+        if len(seen) == 2:
+            loop.stop()
+
+    try:
+        theirs.send(b"x")
+        loop._add_reader(ours, ready, "read", context=context)
+        loop._add_writer(ours, ready, "write", context=context)
+        loop.run_forever()
+    finally:
+        loop.close()
+        ours.close()
+        theirs.close()
+    assert sorted(seen) == [("read", "given"), ("write", "given")]

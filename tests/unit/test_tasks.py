@@ -656,7 +656,7 @@ async def test_introspection(host):
         coro = task.get_coro()
         assert asyncio.iscoroutine(coro)
         assert coro.__name__ == "work"
-        assert inspect.getcoroutinestate(coro) == inspect.CORO_RUNNING
+        assert inspect.getcoroutinestate(coro) == coro.cr_state == inspect.CORO_RUNNING
         task.get_stack()
         task.print_stack(file=types.SimpleNamespace(write=lambda text: None))
         assert "work" in repr(task)
@@ -669,6 +669,7 @@ async def test_introspection(host):
     (task,) = (t for t in asyncio.all_tasks() if t.get_name().startswith("turboapi-"))
     coro = task.get_coro()
     assert inspect.getcoroutinestate(coro) == inspect.CORO_SUSPENDED
+    assert coro.cr_state == inspect.CORO_SUSPENDED  # which Python 3.15 looks at
     assert coro.cr_await is not None
     assert task.get_stack()[0].f_code.co_name == "work"
     assert "work" in repr(task)

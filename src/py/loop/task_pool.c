@@ -360,14 +360,17 @@ static PyObject *tramp_name(PyObject *self, void *closure)
     return PyUnicode_FromString("turboapi");
 }
 
-static PyObject *tramp_running(PyObject *self, void *Py_UNUSED(closure))
+/* cr_running, cr_suspended. */
+static PyObject *tramp_is(PyObject *self, void *state)
 {
-    return PyBool_FromLong(tramp_cast(self)->state == T_RUNNING);
+    return PyBool_FromLong(tramp_cast(self)->state == (tramp_state)(intptr_t)state);
 }
 
-static PyObject *tramp_suspended(PyObject *self, void *Py_UNUSED(closure))
+/* What inspect.getcoroutinestate() returns from Python 3.15 on. */
+static PyObject *tramp_cr_state(PyObject *self, void *Py_UNUSED(closure))
 {
-    return PyBool_FromLong(tramp_cast(self)->state == T_SUSPENDED);
+    static const char *const names[] = {"CREATED", "CLOSED", "RUNNING", "SUSPENDED", "CLOSED"};
+    return PyUnicode_FromFormat("CORO_%s", names[tramp_cast(self)->state]);
 }
 
 static PyObject *tramp_repr(PyObject *self)
@@ -429,8 +432,9 @@ static PyGetSetDef tramp_getset[] = {
     {"cr_code", tramp_proxy, NULL, NULL, "cr_code"},
     {"cr_await", tramp_proxy, NULL, NULL, "cr_await"},
     {"cr_origin", tramp_proxy, NULL, NULL, "cr_origin"},
-    {"cr_running", tramp_running, NULL, NULL, NULL},
-    {"cr_suspended", tramp_suspended, NULL, NULL, NULL},
+    {"cr_running", tramp_is, NULL, NULL, (void *)T_RUNNING},
+    {"cr_suspended", tramp_is, NULL, NULL, (void *)T_SUSPENDED},
+    {"cr_state", tramp_cr_state, NULL, NULL, NULL},
     {"__name__", tramp_name, NULL, NULL, "__name__"},
     {"__qualname__", tramp_name, NULL, NULL, "__qualname__"},
     {NULL},

@@ -468,6 +468,17 @@ PyObject *ta_coroutine_get_suspended(PyObject *self, void *Py_UNUSED(ignored))
     return PyBool_FromLong(co->started && !co->running && !co->finished);
 }
 
+/* What inspect.getcoroutinestate() returns from Python 3.15 on. */
+PyObject *ta_coroutine_get_state(PyObject *self, void *Py_UNUSED(ignored))
+{
+    ta_coroutine *co = (ta_coroutine *)self;
+    if (co->finished)
+        return PyUnicode_FromString("CORO_CLOSED");
+    if (co->running)
+        return PyUnicode_FromString("CORO_RUNNING");
+    return PyUnicode_FromString(co->started ? "CORO_SUSPENDED" : "CORO_CREATED");
+}
+
 PyObject *ta_coroutine_get_await(PyObject *self, void *Py_UNUSED(ignored))
 {
     ta_coroutine *co = (ta_coroutine *)self;

@@ -61,6 +61,7 @@ PyObject *ta_coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
 PyObject *ta_coroutine_close(PyObject *self, PyObject *ignored);
 PyObject *ta_coroutine_get_running(PyObject *self, void *ignored);
 PyObject *ta_coroutine_get_suspended(PyObject *self, void *ignored);
+PyObject *ta_coroutine_get_state(PyObject *self, void *ignored);
 PyObject *ta_coroutine_get_await(PyObject *self, void *ignored);
 PyObject *ta_coroutine_get_frame(PyObject *self, void *ignored);
 PyObject *ta_coroutine_get_code(PyObject *self, void *ignored);
@@ -86,6 +87,7 @@ PyObject *ta_coroutine_get_origin(PyObject *self, void *ignored);
 #define TA_COROUTINE_GETSET                                                                        \
     {"cr_running", ta_coroutine_get_running, NULL, NULL, NULL},                                    \
         {"cr_suspended", ta_coroutine_get_suspended, NULL, NULL, NULL},                            \
+        {"cr_state", ta_coroutine_get_state, NULL, NULL, NULL},                                    \
         {"cr_await", ta_coroutine_get_await, NULL, NULL, NULL},                                    \
         {"cr_frame", ta_coroutine_get_frame, NULL, NULL, NULL},                                    \
         {"cr_code", ta_coroutine_get_code, NULL, NULL, NULL},                                      \
