@@ -146,6 +146,28 @@ static PyObject *loop_write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored)
     return none_or_null(wake(ta_evloop_cast(self)));
 }
 
+/* As soon(), with a handle of asyncio's that another thread may cancel while it runs. */
+static PyObject *soon_shared(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                             PyObject *kwnames, PyObject *handle_type)
+{
+    ta_evloop *evloop = ta_evloop_cast(self);
+    PyObject *context;
+    if (needs("call_soon_threadsafe", nargs, 1) < 0 || check_open(evloop) < 0 ||
+        take_context(evloop, "call_soon_threadsafe", args + nargs, kwnames, &context) < 0)
+        return NULL;
+    PyObject *rest = PyTuple_New(nargs - 1);
+    if (rest == NULL)
+        return NULL;
+    for (Py_ssize_t i = 1; i < nargs; i++)
+        PyTuple_SET_ITEM(rest, i - 1, Py_NewRef(args[i]));
+    PyObject *handle = PyObject_CallFunctionObjArgs(handle_type, args[0], rest, self,
+                                                    context ? context : Py_None, NULL);
+    Py_DECREF(rest);
+    if (handle != NULL && ta_evloop_push(evloop, Py_NewRef(handle)) < 0)
+        Py_CLEAR(handle);
+    return handle;
+}
+
 static PyObject *loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
                                            PyObject *kwnames)
 {
@@ -153,7 +175,9 @@ static PyObject *loop_call_soon_threadsafe(PyObject *self, PyObject *const *args
     int theirs = is_theirs(evloop);
     if (TA_UNLIKELY(theirs != 0))
         return theirs < 0 ? NULL : forward(self, "call_soon_threadsafe", args, nargs, kwnames);
-    PyObject *handle = soon(self, "call_soon_threadsafe", args, nargs, kwnames);
+    PyObject *shared = ta_loop_objects_of(evloop->st)->evloop.shared_handle;
+    PyObject *handle = shared ? soon_shared(self, args, nargs, kwnames, shared)
+                              : soon(self, "call_soon_threadsafe", args, nargs, kwnames);
     if (handle != NULL && wake(evloop) < 0)
         Py_CLEAR(handle);
     return handle;
@@ -653,6 +677,11 @@ int ta_evloop_init(PyObject *module, ta_state *st)
         rc = PyObject_GetOptionalAttrString(selector_loop, "_write_to_self",
                                             &objects->write_to_self);
     Py_DECREF(selector_loop);
+    PyObject *events = rc >= 0 ? PyImport_ImportModule("asyncio.events") : NULL;
+    if (events == NULL)
+        return -1;
+    rc = PyObject_GetOptionalAttrString(events, "_ThreadSafeHandle", &objects->shared_handle);
+    Py_DECREF(events);
     if (rc < 0 || (objects->base_class = ta_types_import("asyncio", "BaseEventLoop")) == NULL ||
         (objects->deque = ta_types_import("collections", "deque")) == NULL ||
         (objects->futures_module = PyImport_ImportModule("asyncio.futures")) == NULL ||

@@ -24,6 +24,7 @@ typedef struct ta_evloop_state {
     PyObject *base_class;     /* asyncio.BaseEventLoop */
     PyObject *process_events; /* BaseSelectorEventLoop._process_events; NULL: none of that name */
     PyObject *write_to_self;  /* the same of _write_to_self */
+    PyObject *shared_handle;  /* asyncio.events._ThreadSafeHandle; NULL before Python 3.14 */
     PyObject *deque;          /* collections.deque */
     PyObject *futures_module; /* asyncio.futures */
     PyObject *tasks_module;   /* asyncio.tasks */
