@@ -240,7 +240,11 @@ def check(args, python, name, cache):
     if not args.files:
         outcomes = {test: rows["turboapi"].get(test, {}).get("outcome", "missing")
                     for test, row in rows["asyncio"].items() if row["outcome"] == "passed"}
-        status = suite.ratchet(FOLDER / f"passing-{name}.txt", outcomes, args.update)
+        listing = FOLDER / f"passing-{name}.txt"
+        if listing.exists() or args.update:
+            status = suite.ratchet(listing, outcomes, args.update)
+        else:
+            print(f"{name}: there is no {listing.name} yet; run with --update")
     return int(bool(new)) or status
 
 
