@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 
 from turboapi import _core
 from turboapi._compat import ModelField
+from turboapi._compile.credentials import credential
 from turboapi._compile.shape import shape_of
 from turboapi._compile.slots import (
     body_slot,
@@ -92,6 +93,7 @@ class _Compiler:
                 used.body_params, self.hooks.embed_body_fields, is_form=self.hooks.is_form
             ),
             "concurrency": None if is_endpoint else used.concurrency,
+            "credential": None if is_endpoint or used.concurrency else credential(used.call),
         }
         self.nodes.append(node)
         self.dependants.append(used)

@@ -21,6 +21,7 @@ from turboapi.dependencies._body import form_reader, is_single_body, request_bod
 from turboapi.dependencies._extract import (
     _validate_value_with_model_field,
     lookup_of,
+    members_of,
     read_param,
 )
 from turboapi.dependencies.models import Dependant
@@ -131,6 +132,31 @@ def _extract(field: ModelField) -> _Validate:
     return extract
 
 
+def _query_model(field: ModelField) -> Slot:
+    """How C reads a model of query parameters, if each field has just one name there."""
+    lookup, info = lookup_of(field), field.field_info
+    validator = _validator(field) if lookup.model is not None else None
+    if (
+        validator is None
+        or not isinstance(info, params.Query)
+        or info.annotation is not lookup.model
+    ):
+        return {}
+    members: list[tuple[str, bool]] = []
+    for member in members_of(lookup):
+        alias = member.aliases[0]
+        if (
+            len(member.aliases) > 1
+            or alias.validation != alias.request
+            or member.lookup.is_sequence != member.lookup.as_list
+        ):
+            return {}
+        members.append((alias.request, member.lookup.as_list))
+    if len(dict(members)) != len(members):
+        return {}
+    return {"model": tuple(members), "validator": validator, "loc": (info.in_.value,)}
+
+
 def _fields(dependant: Dependant) -> Iterator[tuple[str, ModelField]]:
     for source in ("path", "query", "header", "cookie"):
         for field in getattr(dependant, f"{source}_params"):
@@ -160,6 +186,7 @@ def _param_slot(source: str, field: ModelField, positions: Mapping[str, int]) ->
     many = lookup.as_list and source in ("query", "header")
     if len(lookup.aliases) > 1 or lookup.model is not None or lookup.as_list:
         slot["extract"] = _extract(field)
+        slot.update(_query_model(field))
         if not many or len(lookup.aliases) > 1:
             return slot
         slot["many"] = True

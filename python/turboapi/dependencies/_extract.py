@@ -189,7 +189,7 @@ def _validate_value_with_model_field(
     return field.validate(value, values, loc=loc)
 
 
-def _members(lookup: _Lookup) -> "list[_Member]":
+def members_of(lookup: _Lookup) -> "list[_Member]":
     if lookup.members is None:
         assert lookup.model is not None
         info = lookup.field.field_info
@@ -211,7 +211,7 @@ def _read_model(lookup: _Lookup, info: params.Param, received: Mapping[str, Any]
     content: dict[str, Any] = {}
     used: set[str] = set()
     header_names: dict[str, str] = {}  # field name -> header, for errors
-    for member in _members(lookup):
+    for member in members_of(lookup):
         alias = _chosen(member.aliases, received)
         value = member.lookup.take(received, alias.request)
         if value is not Undefined:
@@ -224,7 +224,7 @@ def _read_model(lookup: _Lookup, info: params.Param, received: Mapping[str, Any]
     content.update(_get_multidict_extras(received, used))
     value = content
     if info.annotation is not model and not any(
-        name in received for member in _members(lookup) for name in member.own_names
+        name in received for member in members_of(lookup) for name in member.own_names
     ):
         # An optional model is absent when nothing of it is there.
         takes_extras = model.model_config.get("extra") in ("allow", "forbid")

@@ -247,6 +247,16 @@ ta_plan_run_state ta_dependencies_node(ta_plan_run *run, PyObject *Py_UNUSED(val
         ta_overrides_follow(run) < 0)
         return ST_FAILED;
     const ta_node *node = &run->plan->nodes[run->node];
+    if (node->credential != NULL) {
+        PyObject *value;
+        int rc = ta_credentials_take(run, node, &value);
+        if (rc < 0)
+            return ST_FAILED;
+        if (rc == 1) {
+            node_done(run, value);
+            return ST_NODE;
+        }
+    }
     if (node->nparams > 0 && ta_params_extract(run, run->node) < 0)
         return ST_FAILED;
     if (node->body_use == BODY_EXTRACT)

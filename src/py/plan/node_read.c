@@ -148,11 +148,36 @@ static int read_loc(const ta_plan_spec *rd, PyObject **loc)
     return 0;
 }
 
+/* The fields of a model of query parameters. */
+static int read_model(const ta_plan_spec *rd, ta_param *param)
+{
+    PyObject *value;
+    int rc = ta_plan_spec_get(rd, "model", &value);
+    if (rc <= 0)
+        return rc;
+    bool good = PyTuple_CheckExact(value) && param->source == SRC_QUERY &&
+                param->validator != NULL && param->loc != NULL && param->extract != NULL;
+    for (Py_ssize_t i = 0; good && i < PyTuple_GET_SIZE(value); i++) {
+        PyObject *field = PyTuple_GET_ITEM(value, i);
+        good = PyTuple_CheckExact(field) && PyTuple_GET_SIZE(field) == 2 &&
+               PyUnicode_CheckExact(PyTuple_GET_ITEM(field, 0)) &&
+               PyBool_Check(PyTuple_GET_ITEM(field, 1));
+    }
+    if (!good) {
+        ta_plan_spec_bad_value(rd, "model",
+                               "must be a tuple of (str, bool), for a query parameter that has "
+                               "validator, loc and extract");
+        return -1;
+    }
+    param->model = Py_NewRef(value);
+    return 0;
+}
+
 static int read_param(ta_param *param, const ta_plan_spec *rd, arg_list *args)
 {
     static const char *const known[] = {"name",     "source",  "alias",     "index",    "conv",
                                         "required", "default", "validator", "validate", "extract",
-                                        "many",     "loc",     NULL};
+                                        "many",     "loc",     "model",     NULL};
     PyObject *value;
     int choice;
     long n;
@@ -177,7 +202,8 @@ static int read_param(ta_param *param, const ta_plan_spec *rd, arg_list *args)
     param->index = (int16_t)n;
     if (ta_plan_spec_callable(rd, "validator", &param->validator) < 0 ||
         ta_plan_spec_callable(rd, "validate", &param->validate) < 0 ||
-        ta_plan_spec_callable(rd, "extract", &param->extract) < 0 || read_loc(rd, &param->loc) < 0)
+        ta_plan_spec_callable(rd, "extract", &param->extract) < 0 ||
+        read_loc(rd, &param->loc) < 0 || read_model(rd, param) < 0)
         return -1;
     if (PyDict_GetItemStringRef(rd->dict, "default", &param->dflt) < 0) /* None is a default */
         return -1;
@@ -359,11 +385,30 @@ static int read_injects(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 /* -- the node -----------------------------------------------------------------------------------
  */
 
+/* (name of a header field, whether it is a bearer's, the __call__ that reads it) */
+static int read_credential(ta_node *node, const ta_plan_spec *rd)
+{
+    PyObject *value;
+    int rc = ta_plan_spec_get(rd, "credential", &value);
+    if (rc <= 0)
+        return rc;
+    if (!PyTuple_CheckExact(value) || PyTuple_GET_SIZE(value) != 3 ||
+        !PyBytes_CheckExact(PyTuple_GET_ITEM(value, 0)) ||
+        !PyBool_Check(PyTuple_GET_ITEM(value, 1))) {
+        ta_plan_spec_bad_type(rd, "credential", "(bytes, bool, callable)");
+        return -1;
+    }
+    node->credential = Py_NewRef(PyTuple_GET_ITEM(value, 0));
+    node->is_bearer = PyTuple_GET_ITEM(value, 1) == Py_True;
+    node->credential_call = Py_NewRef(PyTuple_GET_ITEM(value, 2));
+    return 0;
+}
+
 static int read_node_head(ta_plan *plan, uint32_t index, const ta_plan_spec *rd)
 {
-    static const char *const known[] = {"call",  "kind",        "run",   "name",   "parent",
-                                        "cache", "use_cache",   "scope", "params", "inject",
-                                        "body",  "concurrency", NULL};
+    static const char *const known[] = {"call",  "kind",        "run",        "name",   "parent",
+                                        "cache", "use_cache",   "scope",      "params", "inject",
+                                        "body",  "concurrency", "credential", NULL};
     ta_node *node = &plan->nodes[index];
     bool last = index + 1 == plan->nnodes;
     int choice;
@@ -409,7 +454,7 @@ static int read_node_head(ta_plan *plan, uint32_t index, const ta_plan_spec *rd)
         ta_plan_spec_choose(rd, "scope", value, scope_names, TA_COUNTOF(scope_names), &choice) < 0)
         return -1;
     node->function_scope = rc == 1 && choice == 0;
-    return 0;
+    return read_credential(node, rd);
 }
 
 /* The keywords that node `index` gets from the nodes below it, in their order. */

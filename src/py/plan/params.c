@@ -400,6 +400,20 @@ static int cookie_param(ta_plan_run *run, const ta_node *node, const ta_param *p
     }
 }
 
+static int query_model(ta_plan_run *run, const ta_node *node, const ta_param *param)
+{
+    PyObject *value, *content = ta_param_models_content(run, param);
+    if (content == NULL)
+        return -1;
+    int rc = ta_params_try(run->plan->st, param->validator, content, &value);
+    Py_DECREF(content);
+    if (rc == 0)
+        return ta_params_reject(run, param->loc);
+    if (rc == 1)
+        store(run, node, param, value);
+    return rc < 0 ? -1 : 0;
+}
+
 int ta_params_extract(ta_plan_run *run, uint32_t index)
 {
     const ta_node *node = &run->plan->nodes[index];
@@ -409,6 +423,8 @@ int ta_params_extract(ta_plan_run *run, uint32_t index)
         int rc;
         if (param->many && !run->x->custom_request) {
             rc = many_param(run, node, param);
+        } else if (param->model != NULL && !run->x->custom_request) {
+            rc = query_model(run, node, param);
         } else if (param->extract != NULL || run->x->custom_request) {
             rc = from_container(run, node, param);
         } else if (param->source == SRC_QUERY) {

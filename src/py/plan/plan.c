@@ -20,6 +20,7 @@ static void clear_node(ta_node *node)
         Py_CLEAR(param->validate);
         Py_CLEAR(param->extract);
         Py_CLEAR(param->loc);
+        Py_CLEAR(param->model);
     }
     for (uint16_t i = 0; i < node->ninjects; i++)
         Py_CLEAR(node->injects[i].obj);
@@ -30,6 +31,8 @@ static void clear_node(ta_node *node)
     Py_CLEAR(node->body_validate);
     Py_CLEAR(node->body_extract);
     Py_CLEAR(node->body_loc);
+    Py_CLEAR(node->credential);
+    Py_CLEAR(node->credential_call);
 }
 
 static int plan_clear(PyObject *self)

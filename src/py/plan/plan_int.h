@@ -56,7 +56,8 @@ typedef struct ta_param {
     bool many;            /* query, header: all values in a list; `extract` for custom requests */
     /* owned, or NULL when the spec has none */
     PyObject *dflt, *validator, *validate, *extract;
-    PyObject *loc; /* owned tuple, or NULL: where the validator's errors are */
+    PyObject *loc;   /* owned tuple, or NULL: where the validator's errors are */
+    PyObject *model; /* owned tuple of (name, is_list), or NULL: of the fields of a query model */
 } ta_param;
 
 typedef struct ta_inject {
@@ -83,8 +84,11 @@ typedef struct ta_node {
     /* body */
     uint16_t body_first, nbody; /* slots index: names[body_first .. +nbody) */
     PyObject *body_validator, *body_json_validator, *body_validate, *body_extract; /* owned */
-    PyObject *body_loc;       /* owned tuple or NULL, as that of a parameter */
-    struct ta_callstat *stat; /* owned by the pool's functions: how quick the sync call is */
+    PyObject *credential;      /* owned bytes, or NULL: the header field whose value this is */
+    PyObject *credential_call; /* owned: what a call of `call` must mean for that */
+    bool is_bearer;            /* the value without its scheme, "Bearer" */
+    PyObject *body_loc;        /* owned tuple or NULL, as that of a parameter */
+    struct ta_callstat *stat;  /* owned by the pool's functions: how quick the sync call is */
 } ta_node;
 
 typedef struct ta_plan {

@@ -196,6 +196,12 @@ TA_MUST_CHECK int ta_params_reject(ta_plan_run *run, PyObject *loc);
 /* Takes (value, errors) apart (steals pair).  1: *out; 0: errors were added to the run's; -1. */
 TA_MUST_CHECK int ta_params_take_pair(ta_plan_run *run, PyObject *pair, PyObject **out);
 
+/* param_models.c: what a model of query parameters is validated from: a new dict, or NULL. */
+PyObject *ta_param_models_content(const ta_plan_run *run, const ta_param *param);
+
+/* credentials.c: a node with a credential.  1: *out (new) is its value; 0: call it; -1. */
+TA_MUST_CHECK int ta_credentials_take(ta_plan_run *run, const ta_node *node, PyObject **out);
+
 /*
  * overrides.c: node r->node is the first whose turn begins: goes over to another plan if
  * dependency_overrides says so.  0, or -1 with an exception.
