@@ -15,7 +15,6 @@ void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops)
 int ta_exchange_traverse(ta_exchange *exchange, visitproc visit, void *arg)
 {
     Py_VISIT(exchange->path_params);
-    Py_VISIT(exchange->scope_items);
     Py_VISIT(exchange->scope_dict);
     Py_VISIT(exchange->request);
     Py_VISIT(exchange->body_bytes);
@@ -25,7 +24,6 @@ int ta_exchange_traverse(ta_exchange *exchange, visitproc visit, void *arg)
 void ta_exchange_clear(ta_exchange *x)
 {
     Py_CLEAR(x->path_params);
-    Py_CLEAR(x->scope_items);
     Py_CLEAR(x->scope_dict);
     Py_CLEAR(x->request);
     Py_CLEAR(x->body_bytes);

@@ -112,7 +112,6 @@ struct ta_exchange {
     ta_str
         param_values[TA_EXCHANGE_MAX_PARAMS]; /* slices of path, in the order of the route's path */
     PyObject *path_params; /* owned dict or NULL; when set it replaces param_values */
-    PyObject *scope_items; /* owned dict or NULL: what the matched entry adds to the scope */
     /* owned; made on demand */
     PyObject *scope_dict;
     PyObject *request;    /* Starlette Request (or WebSocket under solve) */

@@ -51,6 +51,9 @@ typedef struct ta_starts {
     uint64_t last_batch;   /* ... which was in this batch */
 } ta_starts;
 
+/* Objects of other threads that a loop has a reference to; a power of two. */
+enum { TA_LOOP_HOLDERS = 256 };
+
 typedef struct ta_loop_state {
     ta_state *st;      /* borrowed: the Selector's type keeps the module */
     ta_loop *loop;     /* owned; NULL once closed */
@@ -80,6 +83,11 @@ typedef struct ta_loop_state {
     Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
     uint64_t task_seq;    /* for their names */
     ta_starts starts;
+
+#ifdef Py_GIL_DISABLED
+    /* shared_refs.c: owned, or NULL */
+    PyObject *holders[TA_LOOP_HOLDERS];
+#endif
 
     ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 

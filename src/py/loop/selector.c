@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "py/loop/evloop.h"
+#include "py/loop/shared_refs.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/support/exc.h"
@@ -476,6 +477,9 @@ static int traverse_loopstate(ta_loop_state *ls, visitproc visit, void *arg)
     Py_VISIT(ls->fatal);
     Py_VISIT(ls->call_stats);
     Py_VISIT(ls->call_queues);
+    int shared = ta_shared_refs_traverse(ls, visit, arg);
+    if (shared != 0)
+        return shared;
     int rc = ta_loop_state_traverse_guests(ls, visit, arg);
     if (rc == 0)
         rc = ta_task_pool_traverse(ls, visit, arg);
@@ -504,6 +508,7 @@ static int selector_clear(PyObject *obj)
     Py_CLEAR(self->ls.context);
     Py_CLEAR(self->ls.fatal);
     Py_CLEAR(self->ls.call_stats);
+    ta_shared_refs_clear(&self->ls);
     return 0;
 }
 

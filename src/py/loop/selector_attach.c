@@ -6,6 +6,7 @@
 #include "py/loop/selector_int.h"
 
 #include "py/loop/call_queue.h"
+#include "py/loop/shared_refs.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/support/exc.h"
@@ -117,6 +118,7 @@ void ta_selector_detach(ta_selector *self)
     ta_thread_pool_close(ls, 0);
     ta_call_queue_shut_all(ls);
     ta_task_pool_detach(ls);
+    ta_shared_refs_clear(ls);
     if (ls->wake != NULL)
         ta_wake_free(ls->wake);
     ls->wake = NULL;

@@ -34,11 +34,11 @@ ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *exchange,
            offsetof(ta_plan_run, inline_block) - sizeof(PyObject));
     run->co.advance = advance;
     run->mode = (uint8_t)mode;
+    run->x = (ta_exchange *)Py_NewRef((PyObject *)exchange);
     if (ta_plan_run_use_plan(run, plan) < 0) {
         Py_DECREF(run);
         return NULL;
     }
-    run->x = (ta_exchange *)Py_NewRef((PyObject *)exchange);
     PyObject_GC_Track(run);
     return run;
 }
@@ -80,7 +80,7 @@ static int run_traverse(PyObject *self, visitproc visit, void *arg)
         for (uint32_t i = 0; i < run->plan->nslots; i++)
             Py_VISIT(run->values[i]);
     }
-    Py_VISIT(run->plan);
+    Py_VISIT(run->holder);
     Py_VISIT(run->x);
     Py_VISIT(run->body);
     Py_VISIT(run->raw_body);
@@ -120,7 +120,8 @@ static void run_dealloc(PyObject *self)
     drop_all(run);
 #ifndef Py_GIL_DISABLED
     ta_state *st = run->plan ? run->plan->st : NULL;
-    Py_CLEAR(run->plan);
+    run->plan = NULL;
+    Py_CLEAR(run->holder);
     ta_unused_runs *unused = st ? ta_unused_runs_of(st) : NULL;
     if (st != NULL && ta_plan_objects_of(st)->run_type != NULL &&
         unused->count < TA_UNUSED_RUNS_MAX) {
@@ -129,7 +130,8 @@ static void run_dealloc(PyObject *self)
         return;
     }
 #else
-    Py_CLEAR(run->plan);
+    run->plan = NULL;
+    Py_CLEAR(run->holder);
 #endif
     PyObject_GC_Del(self);
     Py_DECREF(type);

@@ -84,7 +84,8 @@ typedef enum ta_plan_run_state {
 
 typedef struct ta_plan_run {
     ta_coroutine co;
-    ta_plan *plan;                   /* owned */
+    ta_plan *plan;                   /* borrowed: kept by ... */
+    PyObject *holder;                /* ... this, which is owned: shared_refs.h */
     ta_exchange *x;                  /* owned */
     PyObject **values;               /* in `block`: nslots owned objects */
     uint16_t *exit_kinds;            /* in `block` */

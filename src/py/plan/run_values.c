@@ -6,6 +6,8 @@
  */
 #include "py/plan/run_int.h"
 
+#include "py/loop/shared_refs.h"
+
 /* -- the block of values ----------------------------------------------------------------------- */
 
 int ta_plan_run_use_plan(ta_plan_run *run, ta_plan *plan)
@@ -25,7 +27,10 @@ int ta_plan_run_use_plan(ta_plan_run *run, ta_plan *plan)
     uint32_t nexits = plan->nslots - plan->nvalues - plan->ncache;
     run->exit_kinds = (uint16_t *)(void *)(run->values + plan->nslots);
     run->bad = (uint8_t *)(run->exit_kinds + nexits);
-    Py_XSETREF(run->plan, (ta_plan *)Py_NewRef(plan));
+    PyObject *old = run->holder;
+    run->holder = ta_shared_refs_hold(run->x->ls, (PyObject *)plan);
+    run->plan = plan;
+    Py_XDECREF(old);
     return 0;
 }
 

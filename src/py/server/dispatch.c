@@ -322,7 +322,7 @@ static void start(ta_native_exchange *native)
         }
     }
     if (native->app != server->app)
-        Py_SETREF(native->app, (ta_app *)Py_NewRef((PyObject *)server->app));
+        ta_native_exchange_use_app(native, server->app);
     if (TA_UNLIKELY(server->watch != NULL) && ta_test_observer_begin(native) < 0) {
         failed_outside(native);
         return;

@@ -6,6 +6,7 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/loop/shared_refs.h"
 #include "py/support/types.h"
 
 #include <unistd.h>
@@ -92,6 +93,14 @@ _Static_assert(sizeof(ta_native_exchange) + 2 * sizeof(void *) <= 1032,
                "more than malloc's cache takes");
 #endif
 
+void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app)
+{
+    PyObject *old = native->holder;
+    native->holder = ta_shared_refs_hold(native->base.ls, (PyObject *)app);
+    native->app = app;
+    Py_XDECREF(old);
+}
+
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
 {
     ta_native_exchange *native =
@@ -102,12 +111,12 @@ ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
     ta_exchange_init(&native->base, &native_ops);
     native->st = server->st;
     native->server = (ta_server *)Py_NewRef((PyObject *)server);
-    native->app = (ta_app *)Py_NewRef((PyObject *)server->app);
+    native->base.ls = server->ls;
+    ta_native_exchange_use_app(native, server->app);
     native->req = req;
     native->out.file = -1;
     ta_fields_init(&native->out.head);
     native->in.version = req->version;
-    native->base.ls = server->ls;
     native->base.method = req->method;
     native->base.method_id = req->method_id;
     native->base.query = req->query;
@@ -212,7 +221,7 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
     ta_native_exchange *native = (ta_native_exchange *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT((PyObject *)native->server);
-    Py_VISIT((PyObject *)native->app);
+    Py_VISIT(native->holder);
     Py_VISIT(native->asgi.watch);
     int rc = ta_waiters_traverse(&native->in.readers, visit, arg);
     if (rc == 0)
@@ -243,7 +252,8 @@ static void native_dealloc(PyObject *self)
     (void)native_clear(self);
     ta_websocket_free(native);
     Py_CLEAR(native->server);
-    Py_CLEAR(native->app);
+    native->app = NULL;
+    Py_CLEAR(native->holder);
     ta_fields_free(&native->out.head);
     Py_XDECREF(native->out.reason);
     ta_buf_free(&native->out.packed);

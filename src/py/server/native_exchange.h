@@ -68,7 +68,8 @@ typedef struct ta_native_exchange {
     ta_exchange base;
     ta_state *st;      /* borrowed: the type keeps the module */
     ta_server *server; /* owned */
-    ta_app *app;       /* owned: that which serves it */
+    ta_app *app;       /* borrowed: that which serves it; kept by ... */
+    PyObject *holder;  /* ... this, which is owned: shared_refs.h */
     ta_req *req;      /* borrowed: NULL once closed, after on_close; req->user owns us until then */
     ta_websocket *ws; /* owned: NULL unless the request opens a WebSocket */
     ta_defer later;   /* a start that had to wait, or a head that no body follows at once */
@@ -99,6 +100,8 @@ static inline bool ta_native_exchange_is_left(const ta_native_exchange *x)
 
 /* New reference, which req->user takes over; NULL with an exception. */
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req);
+/* That application (borrowed) serves it from now on. */
+void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app);
 /* The request has no descriptor any more: slices are copied if somebody may still look at them. */
 void ta_native_exchange_closed(ta_native_exchange *native);
 

@@ -377,13 +377,11 @@ static int settle(ta_native_exchange *native, way *w)
     ta_exchange *base = &native->base;
     PyObject *router = w->app->router;
     TA_ASSERT(native->in.place == TA_PLACE_NONE && w->match.nparams <= TA_EXCHANGE_MAX_PARAMS);
-    TA_ASSERT(base->path_params == NULL && base->scope_items == NULL);
+    TA_ASSERT(base->path_params == NULL);
     if (w->mounted) {
         native->in.root_len = (uint32_t)w->root.len;
         native->in.app_root_len = (uint32_t)w->app_root.len;
-        ta_app *outer = native->app;
-        native->app = (ta_app *)Py_NewRef((PyObject *)w->app);
-        Py_DECREF(outer);
+        ta_native_exchange_use_app(native, w->app);
     }
     native->out.filters = native->app->filters;
     native->in.place = w->mounted ? TA_PLACE_MOUNTED : TA_PLACE_ROUTE;
@@ -391,7 +389,6 @@ static int settle(ta_native_exchange *native, way *w)
     base->nparams = w->match.nparams;
     for (uint32_t i = 0; i < w->match.nparams; i++)
         base->param_values[i] = w->match.values[i];
-    base->scope_items = Py_XNewRef(ta_router_scope_items(router, w->match.index));
     if (TA_LIKELY(w->params == NULL))
         return 0;
     PyObject *own = ta_router_path_params(router, &w->match);

@@ -263,6 +263,14 @@ static int own_items(ta_native_exchange *native, PyObject *scope)
                              : 0;
 }
 
+/* What the matched entry adds to the scope. */
+static int add_items_of_entry(const ta_native_exchange *native, PyObject *scope)
+{
+    PyObject *router = native->app->router; /* NULL: the collector takes the application apart */
+    PyObject *items = router ? ta_router_scope_items(router, native->in.entry) : NULL;
+    return items ? PyDict_Update(scope, items) : 0;
+}
+
 PyObject *ta_scope_of(ta_exchange *base)
 {
     ta_native_exchange *native = ta_native_exchange_of(base);
@@ -279,7 +287,7 @@ PyObject *ta_scope_of(ta_exchange *base)
         const ta_names_state *names = &native->st->names;
         if ((native->in.place == TA_PLACE_MOUNTED && mounted_scope(native, scope) < 0) ||
             put(scope, names->path_params, ta_scope_path_params(base)) < 0 ||
-            (base->scope_items != NULL && PyDict_Update(scope, base->scope_items) < 0)) {
+            add_items_of_entry(native, scope) < 0) {
             Py_DECREF(scope);
             return NULL;
         }

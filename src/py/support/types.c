@@ -5,12 +5,32 @@
  */
 #include "py/support/types.h"
 
+#ifdef Py_GIL_DISABLED
+/*
+ * Each instance counts as a reference to its type, and each request makes some, in every thread:
+ * the count would go from one processor's cache to the other all the time.  CPython makes classes
+ * that were defined in Python immortal for that, and this does what it does.
+ * (PyUnstable_SetImmortal comes with 3.15.)
+ */
+static void make_immortal(PyObject *type)
+{
+    TA_ASSERT(type->ob_tid == (uintptr_t)_Py_ThreadId()); /* nobody else has seen it */
+    PyObject_GC_UnTrack(type);
+    type->ob_tid = 0;
+    type->ob_ref_local = UINT32_MAX;
+    type->ob_ref_shared = 0;
+}
+#endif
+
 int ta_types_add(PyObject *module, PyType_Spec *spec, const char *name, PyTypeObject **out)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
     if (type == NULL)
         return -1;
     *out = (PyTypeObject *)type;
+#ifdef Py_GIL_DISABLED
+    make_immortal(type);
+#endif
     if (name != NULL && PyModule_AddObjectRef(module, name, type) < 0)
         return -1; /* *out is owned by the state, which is cleared */
     return 0;
