@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -145,15 +146,50 @@ static int64_t now_ms(void)
     return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* What an opening that began at `since` has given. */
-static ta_file_found opened(ta_file_opener *opener, int64_t since, int fd, ta_file *out)
+/* How often this thread has waited for something. */
+static long waits(void)
+{
+#ifdef RUSAGE_THREAD
+    struct rusage used;
+    if (getrusage(RUSAGE_THREAD, &used) == 0)
+        return used.ru_nvcsw;
+#endif
+    return 0;
+}
+
+typedef struct opening {
+    int64_t since;
+    long waits; /* before it, if the opener is suspect */
+} opening;
+
+/* False: nothing is opened now. */
+static bool begin(const ta_file_opener *opener, opening *o)
+{
+    o->since = now_ms();
+    o->waits = TA_UNLIKELY(opener->suspect) ? waits() : 0;
+    return o->since >= opener->not_now;
+}
+
+static void judge(ta_file_opener *opener, const opening *o)
+{
+    int64_t now = now_ms();
+    if (TA_LIKELY(now - o->since < SLOW_MS)) {
+        opener->suspect = false;
+    } else if (!opener->suspect) {
+        opener->suspect = true;
+    } else if (waits() != o->waits) {
+        opener->suspect = false;
+        opener->not_now = now + PAUSE_MS;
+    }
+}
+
+/* What an opening has given. */
+static ta_file_found opened(ta_file_opener *opener, const opening *o, int fd, ta_file *out)
 {
     struct stat sb;
     int error = errno;
     bool known = fd >= 0 && fstat(fd, &sb) == 0;
-    int64_t now = now_ms();
-    if (now - since >= SLOW_MS)
-        opener->not_now = now + PAUSE_MS;
+    judge(opener, o);
     if (!known) {
         if (fd >= 0)
             close(fd);
@@ -177,17 +213,17 @@ static ta_file_found opened(ta_file_opener *opener, int64_t since, int fd, ta_fi
 
 ta_file_found ta_file_open(ta_file_opener *opener, const char *path, ta_file *out)
 {
-    int64_t since = now_ms();
-    if (since < opener->not_now)
+    opening o;
+    if (!begin(opener, &o))
         return TA_FILE_ASK;
-    return opened(opener, since, open_path(opener, path, READING), out);
+    return opened(opener, &o, open_path(opener, path, READING), out);
 }
 
 ta_file_found ta_file_open_below(ta_file_opener *opener, const char *dir, const char *rel,
                                  bool follow, char *real, ta_file *out)
 {
-    int64_t since = now_ms();
-    if (since < opener->not_now)
+    opening o;
+    if (!begin(opener, &o))
         return TA_FILE_ASK;
-    return opened(opener, since, open_below(opener, dir, rel, follow, real), out);
+    return opened(opener, &o, open_below(opener, dir, rel, follow, real), out);
 }

@@ -4,8 +4,10 @@
  *
  * Layer: http.  On Linux (openat2 with RESOLVE_CACHED) a path is followed only as far as the kernel
  * has all of it in memory; a network file system, or a path that nobody has used lately, gives
- * TA_FILE_ASK.  Elsewhere, and should an opening have taken long all the same, time decides: for a
- * while everything gives TA_FILE_ASK.  The caller then opens the file in a thread.
+ * TA_FILE_ASK.  Elsewhere, and should openings wait all the same, time decides: after two in a row
+ * that took long, and of which the second is known to have waited, everything gives TA_FILE_ASK for
+ * a while.  (One may take long because others have the processor.)  The caller then opens the file
+ * in a thread.
  */
 #ifndef TA_HTTP_FILE_H
 #define TA_HTTP_FILE_H
@@ -17,6 +19,7 @@
 /* What the thread of a loop knows of the system; all zero at first. */
 typedef struct ta_file_opener {
     bool plain;      /* there is no openat2, or it can't be told not to wait */
+    bool suspect;    /* the last opening took long: it may have waited */
     int64_t not_now; /* ms of the monotonic clock: nothing is opened before */
 } ta_file_opener;
 

@@ -10,7 +10,6 @@
 #include <math.h>
 #include <unistd.h>
 
-#include "base/md5.h"
 #include "http/date.h"
 #include "http/headers.h"
 #include "py/support/types.h"
@@ -35,7 +34,7 @@ static int64_t second_of(double mtime)
     return (int64_t)whole;
 }
 
-void ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp)
+bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp)
 {
     char text[TA_JSON_DOUBLE_MAX + 1 + TA_JSON_INT_MAX];
     double mtime = (double)file->mtime + 1e-9 * (double)file->mtime_ns; /* st_mtime of os.stat() */
@@ -44,7 +43,7 @@ void ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp)
     *end++ = '-';
     end = ta_json_write_i64(end, file->size);
     stamp->etag[0] = stamp->etag[sizeof stamp->etag - 1] = '"';
-    ta_md5_hex(stamp->etag + 1, ta_str_of(text, (size_t)(end - text)));
+    return ta_md5_hex(stamp->etag + 1, ta_str_of(text, (size_t)(end - text)));
 }
 
 /* -- content type ----------------------------------------------------------------------------- */

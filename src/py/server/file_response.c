@@ -126,8 +126,8 @@ static bool add_stamp(PyObject *headers, const ta_file *file, ta_str *modified, 
     ta_str given;
     ta_file_stamp stamp;
     int n = PyOS_snprintf(length, sizeof length, "%lld", (long long)file->size);
-    ta_file_reply_stamp(file, &stamp);
-    return set_default(headers, TA_STR("content-length"), ta_str_of(length, (size_t)n), &given) ==
+    return ta_file_reply_stamp(file, &stamp) &&
+           set_default(headers, TA_STR("content-length"), ta_str_of(length, (size_t)n), &given) ==
                0 &&
            ta_str_eq(given, ta_str_of(length, (size_t)n)) &&
            set_default(headers, TA_STR("last-modified"),

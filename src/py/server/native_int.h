@@ -18,9 +18,9 @@
 #ifndef TA_PY_SERVER_NATIVE_INT_H
 #define TA_PY_SERVER_NATIVE_INT_H
 
-#include "base/md5.h"
 #include "http/date.h"
 #include "http/file.h"
+#include "http/md5.h"
 #include "http/ws/handshake.h"
 #include "py/loop/loop_state.h"
 #include "py/server/native_exchange.h"
@@ -138,7 +138,7 @@ typedef enum ta_file_sent {
 
 enum { TA_FILE_RANGE_TEXT = 6 + 3 * TA_JSON_INT_MAX + 2 };
 
-void ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp);
+bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp);
 /* Adds the content-type for a name.  False: Python has to find it; no exception is set. */
 TA_MUST_CHECK bool ta_file_reply_add_type(ta_state *st, ta_str name, ta_fields *fields);
 /* Which part of a file of `size` bytes a response with that status has.  False: several, or none

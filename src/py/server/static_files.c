@@ -242,10 +242,11 @@ static ta_static_found send_file(look *l, int status)
     ta_static_found found = TA_STATIC_ASK;
     char text[80];
     int fd = l->file.fd;
-    ta_file_reply_stamp(&l->file, &stamp);
     ta_str modified = ta_str_of(stamp.modified, sizeof stamp.modified);
     ta_str etag = ta_str_of(stamp.etag, sizeof stamp.etag);
     ta_fields_init(&fields);
+    if (!ta_file_reply_stamp(&l->file, &stamp))
+        goto done;
     int same = status == 200 ? is_not_modified(&native->base, modified, etag) : 0;
     if (same > 0)
         found = send_not_modified(native, etag);
