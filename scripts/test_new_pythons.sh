@@ -67,7 +67,7 @@ INSIDE
 status=0
 for version in "${versions[@]}"; do
     printf '\n=== Python %s\n' "$version"
-    unshare --mount bash -euc 'mount --bind /proc "$1/proc"; mount --bind /dev "$1/dev"; exec chroot "$1" bash /src/run.sh "$2"' \
+    unshare --mount bash -euc 'mount --bind /proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" bash /src/run.sh "$2"' \
         _ "$sid" "$version" && continue
     found=$?
     [ "$found" != 2 ] || echo "test_new_pythons: Debian sid has no Python $version" >&2

@@ -65,8 +65,8 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         def run_forever(self) -> None:
             """Run until stop() is called."""
             base: Any = self
+            base._run_forever_setup()  # where it fails, another loop runs: nothing to clean up
             try:
-                base._run_forever_setup()
                 self._spin()
             finally:
                 base._run_forever_cleanup()

@@ -887,3 +887,20 @@ def test_files_are_watched_in_a_context(debug):
         ours.close()
         theirs.close()
     assert sorted(seen) == [("read", "given"), ("write", "given")]
+
+
+def test_a_loop_within_a_running_loop_is_refused_and_leaves_it_running():
+    outer = new_event_loop()
+    inner = new_event_loop()
+
+    async def main():
+        with pytest.raises(RuntimeError, match="while another loop is running"):
+            inner.run_forever()
+        assert asyncio.get_running_loop() is outer
+        await asyncio.sleep(0)
+
+    try:
+        outer.run_until_complete(main())
+    finally:
+        inner.close()
+        outer.close()
