@@ -122,6 +122,17 @@ static ta_slot *slot_of(const ta_loop *loop, int fd, ta_slot_kind kind)
     return &loop->slots[fd];
 }
 
+/* Whether the system still watches what we registered tells a lent descriptor from a new one. */
+static void void_if_closed(ta_loop *loop, int fd, ta_slot *slot)
+{
+    if (loop->ops->mod(loop, fd, slot->gen, slot->events, false) == TA_OK)
+        return;
+    slot->io->events = 0;
+    slot->kind = TA_SLOT_FREE;
+    slot->io = NULL;
+    slot->gen++;
+}
+
 static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
 {
     assert_owner(loop);
@@ -140,6 +151,8 @@ static int add(ta_loop *loop, ta_io *io, int fd, unsigned events)
     }
     ta_slot *slot = &loop->slots[fd];
     bool foreign = io == NULL;
+    if (slot->kind == TA_SLOT_OWN && slot->io->lent)
+        void_if_closed(loop, fd, slot);
     /* A number of ours in use is a mistake of ours.  A foreign one whose owner closed it without a
      * word returns with a new descriptor: the old registration is void. */
     if (slot->kind == TA_SLOT_OWN || (slot->kind == TA_SLOT_FOREIGN && foreign))

@@ -34,6 +34,7 @@ struct ta_io {
     void (*on_event)(ta_io *io, unsigned events); /* may close and free its owner */
     int fd;
     unsigned events; /* read-only: what is watched now */
+    bool lent;       /* others may close the descriptor without a word, and its number be reused */
 };
 
 typedef enum ta_backend { TA_BACKEND_AUTO, TA_BACKEND_EPOLL, TA_BACKEND_POLL } ta_backend;

@@ -216,6 +216,36 @@ BOTH(foreign_closed_without_a_word)
     close(q[1]);
 }
 
+/* The same of one of ours that is lent: poll() has no registrations that tell. */
+TA_TEST(lent_closed_without_a_word)
+{
+    backend = TA_BACKEND_EPOLL;
+    ta_loop *loop = new_loop();
+    int p[2], q[2];
+    pair(p);
+    watch lent = {.io = {.on_event = on_event, .fd = p[0], .lent = true}, .loop = loop}, w;
+    CHECK_INT(ta_loop_add(loop, &lent.io, TA_EV_READ), ==, TA_OK);
+    CHECK_INT(ta_loop_add_foreign(loop, p[0], TA_EV_READ), ==, TA_EINVAL); /* still in use */
+    CHECK(write(p[1], "x", 1) == 1);
+    CHECK_INT(turn(loop, 1000, NULL), ==, 0);
+    CHECK_INT(lent.calls, ==, 1);
+    close(p[0]);
+    pair(q);
+    CHECK_INT(q[0], ==, p[0]);
+    watch_add(&w, loop, q[0], TA_EV_READ);
+    CHECK_INT(lent.io.events, ==, 0);
+    CHECK_INT(ta_loop_mod(loop, &lent.io, TA_EV_WRITE), ==, TA_EINVAL);
+    ta_loop_del(loop, &lent.io); /* the other one's stays */
+    CHECK(write(q[1], "x", 1) == 1);
+    CHECK_INT(turn(loop, 1000, NULL), ==, 0);
+    CHECK_INT(w.calls, ==, 1);
+    CHECK_INT(lent.calls, ==, 1);
+    ta_loop_free(loop);
+    close(p[1]);
+    close(q[0]);
+    close(q[1]);
+}
+
 BOTH(regular_file_is_refused)
 {
     ta_loop *loop = new_loop();
