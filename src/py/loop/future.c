@@ -390,6 +390,8 @@ static void waiter_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+enum { WAITER_RESULT = 5 };
+
 static PyMethodDef methods[] = {
     {"add_done_callback", (PyCFunction)(void (*)(void))waiter_add_done_callback,
      METH_FASTCALL | METH_KEYWORDS, NULL},
@@ -404,6 +406,17 @@ static PyMethodDef methods[] = {
     {NULL},
 };
 
+/* As park_getattr() in task_parking.c: a Task asks for result() by a C string. */
+static PyObject *waiter_getattr(PyObject *self, char *name)
+{
+    if (strcmp(name, "result") == 0)
+        return PyCFunction_New(&methods[WAITER_RESULT], self);
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *value = key ? PyObject_GenericGetAttr(self, key) : NULL;
+    Py_XDECREF(key);
+    return value;
+}
+
 static PyMemberDef members[] = {
     {"_asyncio_future_blocking", T_BOOL, offsetof(ta_future, blocking), 0, NULL},
     {NULL},
@@ -413,6 +426,8 @@ static PyType_Slot slots[] = {
     {Py_tp_doc, "A future that the C core completes; await it."},
     {Py_tp_methods, methods},
     {Py_tp_members, members},
+    {Py_tp_getattr, waiter_getattr},
+    {Py_tp_getattro, PyObject_GenericGetAttr},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, waiter_iternext},
     {Py_am_await, PyObject_SelfIter},

@@ -81,6 +81,8 @@ static void park_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+enum { PARK_RESULT = 1 };
+
 static PyMethodDef park_methods[] = {
     {"add_done_callback", (PyCFunction)(void (*)(void))park_add_done_callback,
      METH_FASTCALL | METH_KEYWORDS, NULL},
@@ -89,6 +91,20 @@ static PyMethodDef park_methods[] = {
     {"cancel", (PyCFunction)(void (*)(void))park_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
     {NULL},
 };
+
+/*
+ * Attributes by C strings: a Task that wakes up asks for result() in this way, and CPython would
+ * make a string of the name and search the whole class for it each time.
+ */
+static PyObject *park_getattr(PyObject *self, char *name)
+{
+    if (strcmp(name, "result") == 0)
+        return PyCFunction_New(&park_methods[PARK_RESULT], self);
+    PyObject *key = PyUnicode_FromString(name);
+    PyObject *value = key ? PyObject_GenericGetAttr(self, key) : NULL;
+    Py_XDECREF(key);
+    return value;
+}
 
 static PyMemberDef park_members[] = {
     {"_asyncio_future_blocking", T_BOOL, offsetof(ta_task_parking, blocking), 0, NULL},
@@ -99,6 +115,8 @@ static PyType_Slot park_slots[] = {
     {Py_tp_doc, "What an idle Task of the pool waits for."},
     {Py_tp_methods, park_methods},
     {Py_tp_members, park_members},
+    {Py_tp_getattr, park_getattr},
+    {Py_tp_getattro, PyObject_GenericGetAttr},
     {Py_tp_traverse, park_traverse},
     {Py_tp_clear, park_clear},
     {Py_tp_dealloc, park_dealloc},
