@@ -1,6 +1,6 @@
 """The C core. docs/engine.md and docs/loop.md are the contracts."""
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Transport
 from asyncio import Handle as AbstractHandle
 from asyncio import TimerHandle as AbstractTimerHandle
 from collections import deque
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextvars import Context
 from logging import Logger
 from selectors import BaseSelector, SelectorKey
+from socket import socket
 from typing import Any, Final, Self, TypeVar, final
 
 from starlette.responses import Response
@@ -198,6 +199,19 @@ class CallQueue:
 @final
 class IdleThreads(deque[Any]):
     def __init__(self, queue: CallQueue, backend: dict[str, Any]) -> None: ...
+
+@final
+class SocketTransport(Transport):
+    """asyncio's transport of a stream socket, for a turboapi EventLoop."""
+
+    _sock_fd: int
+
+    @property
+    def max_size(self) -> int: ...
+    def __new__(
+        cls, loop: LoopBase, sock: socket, protocol: Any, extra: dict[str, Any], server: Any
+    ) -> Self: ...
+    def _start_reading(self) -> None: ...
 
 @final
 class Selector(BaseSelector):

@@ -13,7 +13,9 @@ for all of it.
 
 import asyncio
 import selectors
-from asyncio import base_events, events, format_helpers
+import socket
+import sys
+from asyncio import base_events, events, format_helpers, futures, selector_events, trsock
 from contextvars import Context
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,11 +38,19 @@ _NEEDED: dict[Any, tuple[str, ...]] = {
     asyncio.SelectorEventLoop: (
         *("_process_events", "_write_to_self", "_add_reader", "_add_writer"),
         *("_remove_reader", "_remove_writer", "_ensure_fd_no_transport"),
+        *("_make_socket_transport",),
     ),
+    asyncio.base_events.Server: ("_attach", "_detach"),
+    selector_events: ("_SelectorSocketTransport",),
+    trsock: ("TransportSocket",),
+    futures: ("_set_result_unless_cancelled",),
     events: ("Handle", "TimerHandle"),
     format_helpers: ("_format_callback_source",),
-    base_events: ("_format_handle",),
+    base_events: ("_format_handle", "_set_nodelay"),
 }
+
+# From 3.13 on a Server is told which transports are its own; before, it only counts them.
+_TOLD = 1 if sys.version_info >= (3, 13) else 0
 
 
 class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
@@ -108,6 +118,49 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         self, fd: Any, callback: "Callable[..., Any]", *args: Any, context: Context | None = None
     ) -> Any:
         return self._watch(fd, selectors.EVENT_WRITE, callback, args, context)
+
+    # -- stream sockets: a transport in C ----------------------------------------------------------
+
+    def _make_socket_transport(
+        self,
+        sock: Any,
+        protocol: Any,
+        waiter: Any = None,
+        *,
+        extra: dict[str, Any] | None = None,
+        server: Any = None,
+    ) -> Any:
+        base: Any = self
+        if self.get_debug() or not _fits(self, sock):
+            return super()._make_socket_transport(  # type: ignore[misc]
+                sock, protocol, waiter, extra=extra, server=server
+            )
+        base._ensure_fd_no_transport(sock)
+        extra = {} if extra is None else extra
+        extra["socket"] = trsock.TransportSocket(sock)
+        try:
+            extra["sockname"] = sock.getsockname()
+        except OSError:
+            extra["sockname"] = None
+        if "peername" not in extra:
+            try:
+                extra["peername"] = sock.getpeername()
+            except OSError:
+                extra["peername"] = None
+        transport = _core.SocketTransport(self, sock, protocol, extra, server)
+        if server is not None:
+            server._attach(*[transport][:_TOLD])
+        base._transports[transport._sock_fd] = transport
+        base_events._set_nodelay(sock)  # type: ignore[attr-defined]
+        self.call_soon(protocol.connection_made, transport)
+        # It only starts reading when connection_made() has been called, as has what waits for that.
+        self.call_soon(transport._start_reading)
+        if waiter is not None:
+            self.call_soon(futures._set_result_unless_cancelled, waiter, None)  # type: ignore[attr-defined]
+        return transport
+
+    def _detach_transport(self, server: Any, transport: Any) -> None:
+        server._detach(*[transport][:_TOLD])
 
     # -- what C asks for ---------------------------------------------------------------------------
 
@@ -180,6 +233,34 @@ def lag(loop: asyncio.AbstractEventLoop | None = None) -> Lag:
     if not isinstance(selector, _core.Selector):
         raise LookupError(f"the lag of {each!r} is not known: it has no selector of TurboAPI's")
     return Lag(selector.lag(), selector.highest_lag())
+
+
+# What a transport of ours does not call: where somebody has replaced one of these, the transport is
+# asyncio's own, which does.
+_socket_class = socket.socket
+_socket_methods = ("recv", "recv_into", "send", "sendmsg")
+_loop_methods = ("_add_reader", "_add_writer", "_remove_reader", "_remove_writer", "_watch")
+_transport_class: Any = getattr(selector_events, "_SelectorSocketTransport", object)
+_transport_members = [
+    (kind, dict(vars(kind)))
+    for kind in _transport_class.__mro__
+    if kind.__module__ in ("asyncio.selector_events", "asyncio.transports")
+]
+
+
+def _fits(loop: Any, sock: Any) -> bool:
+    """Return whether nobody could tell a transport of ours from asyncio's own."""
+    kind = type(loop)
+    inner: Any = selector_events
+    return (
+        type(sock) is _socket_class
+        and type(loop._selector) is _core.Selector
+        and inner._SelectorSocketTransport is _transport_class
+        and all(getattr(kind, name) is getattr(EventLoop, name) for name in _loop_methods)
+        and vars(loop).keys().isdisjoint(_loop_methods)
+        and vars(_socket_class).keys().isdisjoint(_socket_methods)
+        and all(vars(each) == members for each, members in _transport_members)
+    )
 
 
 def missing_names() -> list[str]:

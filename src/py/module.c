@@ -12,6 +12,7 @@
 #include "py/loop/idle_threads.h"
 #include "py/loop/prefetch.h"
 #include "py/loop/selector.h"
+#include "py/loop/socket_transport.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/plan/forms.h"
@@ -36,6 +37,7 @@ static const init_fn inits[] = {
     ta_shape_init,
     /* loop */
     ta_evloop_init,
+    ta_socket_transport_init,
     ta_selector_init,
     ta_future_init,
     ta_task_pool_init,

@@ -274,12 +274,16 @@ PyObject *ta_evloop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
     const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
     /* Looked up each time, as asyncio does: the class may have been replaced. */
     PyObject *type = PyObject_GetAttr(objects->futures_module, evloop->st->names.Future);
-    PyObject *args[2] = {NULL, self};
-    PyObject *future = type
-                           ? PyObject_Vectorcall(type, args + 1, 0 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                                 objects->loop_kwname)
-                           : NULL;
-    Py_XDECREF(type);
+    if (type == NULL)
+        return NULL;
+    /* One dict for all: a type would make one of keywords each time, and only read it. */
+    if (TA_UNLIKELY(evloop->loop_kwargs == NULL))
+        evloop->loop_kwargs = Py_BuildValue("{sO}", "loop", self);
+    PyObject *none = PyTuple_New(0), *future = NULL;
+    if (TA_LIKELY(none != NULL && evloop->loop_kwargs != NULL))
+        future = PyObject_Call(type, none, evloop->loop_kwargs);
+    Py_XDECREF(none);
+    Py_DECREF(type);
     return future;
 }
 
@@ -565,6 +569,7 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(evloop->factory);
     Py_VISIT(evloop->executor);
     Py_VISIT(evloop->calls);
+    Py_VISIT(evloop->loop_kwargs);
     Py_VISIT(evloop->ready);
     Py_VISIT(evloop->scheduled);
     return 0;
@@ -580,6 +585,7 @@ static int loop_clear(PyObject *self)
     Py_CLEAR(evloop->factory);
     Py_CLEAR(evloop->executor);
     Py_CLEAR(evloop->calls);
+    Py_CLEAR(evloop->loop_kwargs);
     Py_CLEAR(evloop->ready);
     Py_CLEAR(evloop->scheduled);
     return 0;
@@ -593,6 +599,7 @@ static void loop_dealloc(PyObject *self)
     (void)loop_clear(self);
     PyMem_RawFree(evloop->ring);
     PyMem_RawFree(evloop->heap);
+    PyMem_RawFree(evloop->input);
     ta_handle_free_unused(evloop);
 #ifdef Py_GIL_DISABLED
     (void)pthread_mutex_destroy(&evloop->mutex);

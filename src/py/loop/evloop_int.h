@@ -33,18 +33,22 @@ struct ta_evloop {
     size_t mask, head, tail; /* head and tail count up; their difference is the length */
     ta_timer_slot *heap;     /* scheduled handles, the earliest first; 4 children a node */
     Py_ssize_t nheap, heap_size;
-    uint64_t timers;     /* how many were ever scheduled */
-    PyObject *selector;  /* owned: what `select` was taken from, or NULL */
-    PyObject *select;    /* owned: its bound method */
-    PyObject *factory;   /* owned: of Tasks, or NULL */
+    uint64_t timers;       /* how many were ever scheduled */
+    PyObject *selector;    /* owned: what `select` was taken from, or NULL */
+    PyObject *select;      /* owned: its bound method */
+    PyObject *factory;     /* owned: of Tasks, or NULL */
+    PyObject *loop_kwargs; /* owned: {"loop": this}, for Futures; NULL until the first */
     PyObject *ready;     /* owned: a deque and a list in place of ring and heap once the loop is */
     PyObject *scheduled; /* `plain`, else NULL */
     PyObject *executor;  /* owned: the default one, or NULL */
     PyObject *calls;     /* owned: its ta_call_queue, when it is of ours, else NULL */
+    char *input;         /* owned: what transports read to, or NULL */
     double resolution;   /* seconds */
     unsigned version;    /* of the type, when overrides were last looked for */
     bool looked;         /* they were */
-    unsigned submit_version; /* of the executor's type, when submit() was last looked at */
+    unsigned submit_version;     /* of the executor's type, when submit() was last looked at */
+    unsigned stream_versions[2]; /* the same for socket_transport_stream.c ... */
+    bool streams;                /* ... and what it found */
     bool closed, stopping, debug, executor_shut;
     bool replaced; /* what asyncio's run_in_executor() calls is: it does everything */
     bool plain;    /* an internal of asyncio was replaced: its own code does everything */
@@ -120,6 +124,8 @@ PyObject *ta_handle_new(ta_evloop *evloop, PyTypeObject *type, PyObject *callbac
                         PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 /* Calls it in its context; an exception goes to the loop's handler.  -1: one that ends the loop. */
 int ta_handle_run(ta_evloop *evloop, PyObject *handle);
+/* Cancels one of ours that is not scheduled.  It keeps its callback's reference no longer. */
+void ta_handle_drop(PyObject *handle);
 /* Frees the memory that was kept for new handles. */
 void ta_handle_free_unused(ta_evloop *evloop);
 

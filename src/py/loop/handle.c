@@ -61,6 +61,14 @@ static void drop_call(ta_handle *h)
     h->nargs = 0;
 }
 
+void ta_handle_drop(PyObject *handle)
+{
+    ta_handle *own = ta_handle_of(handle);
+    TA_ASSERT(own->index < 0 && !own->listed);
+    own->cancelled = true;
+    drop_call(own);
+}
+
 /* Handle(callback, args, loop, context=None): for asyncio's own code, which makes none of ours. */
 static PyObject *make(PyTypeObject *type, PyObject *args, PyObject *kwargs, bool timer)
 {

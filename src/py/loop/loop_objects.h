@@ -18,7 +18,7 @@ typedef struct ta_selector_state {
     PyObject *by_loop;          /* dict: asyncio loop -> its Selector, while attached */
 } ta_selector_state;
 
-/* evloop.c, evloop_queue.c, handle.c */
+/* evloop.c, evloop_queue.c, handle.c, socket_transport_type.c */
 typedef struct ta_evloop_state {
     PyTypeObject *type, *handle_type, *timer_type, *view_type;
     PyObject *base_class;     /* asyncio.BaseEventLoop */
@@ -34,6 +34,12 @@ typedef struct ta_evloop_state {
     PyObject *future_cancelled;
     PyObject *future_set_result;
     PyObject *set_result_unless_cancelled; /* asyncio.futures._...; NULL: none of that name */
+    PyTypeObject *transport_type;          /* socket_transport_type.c */
+    PyObject *buffered_protocol;           /* asyncio.BufferedProtocol */
+    PyObject *selector_events;             /* asyncio.selector_events */
+    PyObject *stream_protocol;             /* asyncio.StreamReaderProtocol, StreamReader, and ... */
+    PyObject *stream_reader;
+    PyObject *stream_functions; /* ... a tuple of their functions; NULL: others than we know */
 } ta_evloop_state;
 
 /* future.c, task_pool.c */

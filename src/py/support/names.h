@@ -26,6 +26,7 @@
     TA_NAME(background)                                                                            \
     TA_NAME(body)                                                                                  \
     TA_NAME(body_iterator)                                                                         \
+    TA_NAME(buffer_updated)                                                                        \
     TA_NAME(bytes)                                                                                 \
     TA_NAME(call_exception_handler)                                                                \
     TA_NAME(call_soon)                                                                             \
@@ -37,6 +38,7 @@
     TA_NAME(close)                                                                                 \
     TA_NAME(code)                                                                                  \
     TA_NAME(config_checked)                                                                        \
+    TA_NAME(connection_lost)                                                                       \
     TA_NAME(context)                                                                               \
     TA_NAME(cookies)                                                                               \
     TA_NAME(cr_await)                                                                              \
@@ -45,6 +47,7 @@
     TA_NAME(cr_running)                                                                            \
     TA_NAME(create_task)                                                                           \
     TA_NAME(data)                                                                                  \
+    TA_NAME(data_received)                                                                         \
     TA_NAME(dependencies)                                                                          \
     TA_NAME(dependency_overrides)                                                                  \
     TA_NAME(detail)                                                                                \
@@ -52,6 +55,7 @@
     TA_NAME(encodings_map)                                                                         \
     TA_NAME(endpoint)                                                                              \
     TA_NAME(errors)                                                                                \
+    TA_NAME(eof_received)                                                                          \
     TA_NAME(events)                                                                                \
     TA_NAME(extend)                                                                                \
     TA_NAME(extensions)                                                                            \
@@ -62,6 +66,7 @@
     TA_NAME(follow_symlink)                                                                        \
     TA_NAME(func)                                                                                  \
     TA_NAME(get)                                                                                   \
+    TA_NAME(get_buffer)                                                                            \
     TA_NAME(get_debug)                                                                             \
     TA_NAME(get_task_factory)                                                                      \
     TA_NAME(headers)                                                                               \
@@ -118,16 +123,23 @@
     TA_NAME(ws)                                                                                    \
     TA_NAME(wss)                                                                                   \
     TA_NAME2(_body, "_body")                                                                       \
+    TA_NAME2(_buffer, "_buffer")                                                                   \
     TA_NAME2(_cancelled, "_cancelled")                                                             \
     TA_NAME2(_db, "_db")                                                                           \
+    TA_NAME2(_eof, "_eof")                                                                         \
     TA_NAME2(_form, "_form")                                                                       \
+    TA_NAME2(_limit, "_limit")                                                                     \
+    TA_NAME2(_paused, "_paused")                                                                   \
     TA_NAME2(_ready, "_ready")                                                                     \
     TA_NAME2(_run, "_run")                                                                         \
     TA_NAME2(_scheduled, "_scheduled")                                                             \
     TA_NAME2(_selector, "_selector")                                                               \
     TA_NAME2(_stopping, "_stopping")                                                               \
     TA_NAME2(_stream_consumed, "_stream_consumed")                                                 \
+    TA_NAME2(_stream_reader_wr, "_stream_reader_wr")                                               \
     TA_NAME2(_timer_handle_cancelled, "_timer_handle_cancelled")                                   \
+    TA_NAME2(_transport, "_transport")                                                             \
+    TA_NAME2(_waiter, "_waiter")                                                                   \
     TA_NAME2(content_type, "content-type")                                                         \
     TA_NAME2(dunder_aenter, "__aenter__")                                                          \
     TA_NAME2(dunder_aexit, "__aexit__")                                                            \
