@@ -478,6 +478,7 @@ TA_TEST(addresses)
     CHECK_STR(host, "2001:db8::7");
     CHECK_INT(port, ==, 99);
     CHECK(inet_pton(AF_INET6, "::ffff:192.0.2.9", &u.c.peer.v6.sin6_addr) == 1);
+    u.c.peer_text[0] = '\0'; /* the text of an address is made once */
     ta_conn_peer(&u.c, &host, &port);
     CHECK_STR(host, "192.0.2.9");
     done(&p);
