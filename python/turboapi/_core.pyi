@@ -90,6 +90,7 @@ class Router:
     def target(self, index: int, /) -> Plan | App | None: ...
     def __len__(self) -> int: ...
 
+@disjoint_base
 class Innermost:
     def _prepare(
         self,
@@ -205,12 +206,11 @@ class SocketTransport(Transport):
     """asyncio's transport of a stream socket, for a turboapi EventLoop."""
 
     _sock_fd: int
-
+    def __init__(
+        self, loop: LoopBase, sock: socket, protocol: Any, extra: dict[str, Any], server: Any
+    ) -> None: ...
     @property
     def max_size(self) -> int: ...
-    def __new__(
-        cls, loop: LoopBase, sock: socket, protocol: Any, extra: dict[str, Any], server: Any
-    ) -> Self: ...
     def _start_reading(self) -> None: ...
 
 @final
@@ -255,6 +255,7 @@ class TLS:
     ) -> Self: ...
     def expires(self, pair: int, /) -> int: ...
 
+@final
 class Server:
     def __new__(
         cls,

@@ -40,7 +40,7 @@ class Executor(ThreadPoolExecutor):
 
     def __init__(self, selector: selectors.BaseSelector) -> None:
         super().__init__(thread_name_prefix="asyncio")
-        this = weakref.ref(self)
+        this: weakref.ref[Executor] = weakref.ref(self)
         context: Any = getattr(self, "_create_worker_context", None)  # Python 3.14
         self._turboapi_queue = queue = _core.CallQueue(
             selector,
@@ -61,7 +61,7 @@ class Executor(ThreadPoolExecutor):
         return self._limit
 
     @_max_workers.setter
-    def _max_workers(self, limit: int) -> None:
+    def _max_workers(self, limit: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._limit = limit
         if (queue := getattr(self, "_turboapi_queue", None)) is not None:
             queue.limit(limit)

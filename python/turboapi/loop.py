@@ -17,7 +17,7 @@ import socket
 import sys
 from asyncio import base_events, events, format_helpers, futures, selector_events, trsock
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from turboapi import _core, _loop_threads
 from turboapi.logger import logger
@@ -241,8 +241,8 @@ _socket_class = socket.socket
 _socket_methods = ("recv", "recv_into", "send", "sendmsg")
 _loop_methods = ("_add_reader", "_add_writer", "_remove_reader", "_remove_writer", "_watch")
 _transport_class: Any = getattr(selector_events, "_SelectorSocketTransport", object)
-_transport_members = [
-    (kind, dict(vars(kind)))
+_transport_members: list[tuple[Any, dict[str, Any]]] = [
+    (kind, dict(cast("dict[str, Any]", vars(kind))))
     for kind in _transport_class.__mro__
     if kind.__module__ in ("asyncio.selector_events", "asyncio.transports")
 ]
@@ -250,16 +250,17 @@ _transport_members = [
 
 def _fits(loop: Any, sock: Any) -> bool:
     """Return whether nobody could tell a transport of ours from asyncio's own."""
-    kind = type(loop)
+    kind = cast("Any", type(loop))
+    own = cast("dict[str, Any]", vars(loop))
     inner: Any = selector_events
     return (
         type(sock) is _socket_class
         and type(loop._selector) is _core.Selector
         and inner._SelectorSocketTransport is _transport_class
         and all(getattr(kind, name) is getattr(EventLoop, name) for name in _loop_methods)
-        and vars(loop).keys().isdisjoint(_loop_methods)
+        and own.keys().isdisjoint(_loop_methods)
         and vars(_socket_class).keys().isdisjoint(_socket_methods)
-        and all(vars(each) == members for each, members in _transport_members)
+        and all(cast("Any", vars(each)) == members for each, members in _transport_members)
     )
 
 

@@ -12,9 +12,9 @@ _CHECK, _VALUES = api_key.APIKeyHeader.check_api_key, api_key.APIKeyHeader._valu
 
 def credential(call: Any) -> tuple[bytes, bool, Any] | None:
     """Return the name of the field, whether it is a bearer's, and the method that reads it."""
-    kind: Any = type(call)
     if not isinstance(call, oauth2.OAuth2 | api_key.APIKeyHeader):
         return None
+    kind: Any = type(call)
     model: Any = call.model
     if kind.__call__ is _BEARER and is_from(_BEARER, oauth2):
         return b"authorization", True, _BEARER

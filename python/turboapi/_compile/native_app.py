@@ -7,7 +7,7 @@ replaced that ours or Starlette's classes do on the way.
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from starlette import applications as starlette_applications
 from starlette import responses as starlette_responses
@@ -62,7 +62,7 @@ def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
     watched = NativeTelemetry(app._telemetry).watched()
     if outermost is None or watched is None or app.max_body_size is not None:
         return _core.App(app)
-    own = vars(app)
+    own = cast("dict[str, Any]", vars(app))
     filters, inner = outer_filters_of(outermost)
     return _core.App(
         app,

@@ -6,7 +6,7 @@ what Python has to do during one is in the hooks (hooks.py).
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.convertors import PathConvertor, StringConvertor
 from starlette.responses import HTMLResponse, PlainTextResponse
@@ -213,8 +213,8 @@ def dump_shape(field: ModelField, options: Mapping[str, Any]) -> _core.Shape | N
     given = {name: value for name, value in options.items() if value not in (None, False)}
     given["by_alias"] = options["by_alias"]
     for name in ("include", "exclude"):
-        names = given.get(name, set[str]())
-        if not isinstance(names, (set, frozenset)) or any(type(each) is not str for each in names):
+        names = cast("frozenset[Any]", given.get(name, frozenset()))
+        if type(names) not in (set, frozenset) or any(type(each) is not str for each in names):
             return None
     schema = None if given.keys() - _SHAPED else core_schema_of(field)
     if schema is None or bound_validator(field) is None:

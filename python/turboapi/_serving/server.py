@@ -278,8 +278,7 @@ class LoopThread:
             server.close()
 
     def _port(self) -> int:
-        name = self._bound.getsockname()
-        return name[1] if isinstance(name, tuple) else 0
+        return 0 if self._bound.family == socket.AF_UNIX else int(self._bound.getsockname()[1])
 
     def _redirect(self, selector: _core.Selector, port: int) -> _core.Server | None:
         """Serve the port that sends clients here from http, if there is to be one."""

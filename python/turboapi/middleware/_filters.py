@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import anyio.to_thread
 import starlette
@@ -64,8 +64,9 @@ def _is_known(middleware: Any) -> bool:
 
 def _is_untouched(module: ModuleType, classes: tuple[Any, ...]) -> bool:
     for cls in classes:
-        for value in vars(cls).values():
-            function = value.fget if isinstance(value, property) else value
+        members = cast("dict[str, Any]", vars(cls))
+        for value in members.values():
+            function = cast("Any", value.fget if isinstance(value, property) else value)
             function = getattr(function, "__func__", function)
             if callable(function) and not is_from(function, module):
                 return False
@@ -112,7 +113,7 @@ def outer_filters_of(stack: Any) -> tuple[tuple[tuple[Any, ...], ...], Any]:
 
 
 def _maker(middleware: Any) -> Callable[[Any], list[tuple[Any, ...]]] | None:
-    kind = type(middleware)
+    kind = cast("Any", type(middleware))
     known = kind.__module__ == _SESSIONS and kind.__name__ == "SessionMiddleware"
     return _session if known else _MAKERS.get(kind)
 

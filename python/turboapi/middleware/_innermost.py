@@ -5,7 +5,7 @@ to them. It stands where `ExceptionMiddleware` would, and is one.
 """
 
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, cast
 
 from starlette import applications as starlette_applications
 from starlette import routing as starlette_routing
@@ -74,7 +74,7 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
 
 def _app_of(state: Any) -> tuple[dict[str, Any], Any] | None:
     """Return where the application of a route is, and the one that its plan stands for."""
-    space = vars(state)
+    space = cast("dict[str, Any]", vars(state))
     if "app" not in space:
         return None
     app = space["app"]
@@ -102,9 +102,10 @@ async def _answer(
 
 def innermost(app: ASGIApp, router: APIRouter, **options: Any) -> ASGIApp:
     """Return `ExceptionMiddleware(app, **options)`, or what does the same faster."""
+    inner: Any = app
     plain = (
-        type(app) is AsyncExitStackMiddleware
-        and app.app is router
+        type(inner) is AsyncExitStackMiddleware
+        and inner.app is router
         and is_from(ExceptionMiddleware.__init__, starlette_exceptions)
         and is_from(ExceptionMiddleware.__call__, starlette_exceptions)
         and is_plain(router)
@@ -116,7 +117,7 @@ def innermost(app: ASGIApp, router: APIRouter, **options: Any) -> ASGIApp:
 
 def guards() -> list[Guard]:
     """Return what plans don't call, and what they would have to call if it were replaced."""
-    space = vars(_replaceable.routing)
+    space = cast("dict[str, Any]", vars(_replaceable.routing))
     found: list[Guard] = [(space, name, _instrumented._ours[name]) for name in _CALLED]
     return [*found, (space, "run_in_threadpool", run_in_threadpool)]
 

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from types import BuiltinMethodType, CodeType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from starlette import responses, staticfiles
 from starlette import routing as starlette_routing
@@ -123,16 +123,19 @@ def native_static(route: BaseRoute) -> Any:
     if not isinstance(route, Mount):
         return None
     mounted: Any = route.app
+    if _kind(mounted) is not StaticFiles:
+        return None
+    own = cast("dict[str, Any]", vars(mounted))
     if (
-        _kind(mounted) is not StaticFiles
-        or vars(mounted).keys() != _STATIC_ATTRIBUTES
-        or type(mounted.all_directories) is not list
+        own.keys() != _STATIC_ATTRIBUTES
+        or type(own["all_directories"]) is not list
         or sys.getfilesystemencoding() != "utf-8"
     ):
         return None
+    directories: Any = own["all_directories"]  # pyright: ignore[reportUnknownVariableType]
     try:
-        guards = (*_GUARDS, (mounted, "all_directories", mounted.all_directories))
-        return _core.StaticFiles(mounted, mounted.all_directories, guards)
+        guards = (*_GUARDS, (mounted, "all_directories", directories))
+        return _core.StaticFiles(mounted, directories, guards)
     except (TypeError, ValueError):  # a directory that is no path
         return None
 
