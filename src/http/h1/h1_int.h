@@ -73,8 +73,8 @@ typedef enum h1_state {
 
 /* What the deadline that runs is for. */
 typedef enum h1_armed {
-    H1_ARMED_NONE,  /* none runs */
-    H1_ARMED_STALE, /* nothing any more: it keeps running, as another is likely to replace it */
+    H1_ARMED_NONE,      /* none runs */
+    H1_ARMED_STALE,     /* nothing any more: it keeps running, as another is likely to replace it */
     H1_ARMED_HANDSHAKE, /* of the transport */
     H1_ARMED_HEAD,
     H1_ARMED_IDLE,

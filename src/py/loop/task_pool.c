@@ -18,6 +18,7 @@
 
 #include <time.h>
 
+#include "py/support/coroutine.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
@@ -284,27 +285,11 @@ static PyObject *tramp_iternext(PyObject *self)
     return tramp_send_method(self, Py_None);
 }
 
-/* The exception that throw(type[, value[, traceback]]) means: new reference. */
-static PyObject *thrown(PyObject *const *args, Py_ssize_t nargs)
-{
-    PyObject *type = nargs > 0 ? args[0] : NULL;
-    PyObject *value = nargs > 1 && !Py_IsNone(args[1]) ? args[1] : NULL;
-    if (type != NULL && PyExceptionInstance_Check(type))
-        return Py_NewRef(type);
-    if (type == NULL || !PyExceptionClass_Check(type)) {
-        PyErr_SetString(PyExc_TypeError, "exceptions must be classes or instances");
-        return NULL;
-    }
-    if (value != NULL && PyExceptionInstance_Check(value))
-        return Py_NewRef(value);
-    return value ? PyObject_CallOneArg(type, value) : PyObject_CallNoArgs(type);
-}
-
 static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     ta_trampoline *tramp = tramp_cast(self);
     PyObject *result = NULL;
-    PyObject *exc = thrown(args, nargs);
+    PyObject *exc = ta_coroutine_thrown(args, nargs);
     if (exc == NULL)
         return NULL;
     if (tramp->state == T_RUNNING) {

@@ -1,19 +1,16 @@
 /*
- * server.c -- the Server type: settings, listening sockets, the upcalls of the protocol, its end.
+ * server.c -- the Server type: settings, the upcalls of the protocol, its end.
  *
  * Layer: py (L4).  A Server belongs to one loop and its thread.
  */
 #include "py/server/native_int.h"
 
-#include <unistd.h>
-
-#include "base/err.h"
 #include "base/mem.h"
-#include "http/mux/mux.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/server/limits.h"
+#include "py/server/listening.h"
 #include "py/server/tls_object.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
@@ -160,143 +157,12 @@ static void write_log(void *ctx, ta_log_level level, ta_str line)
         PyErr_SetRaisedException(exc);
 }
 
-/* -- listening -------------------------------------------------------------------------------- */
-
-static void accepted(const ta_server *server, int rc)
-{
-    if (rc < 0)
-        ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
-}
-
-static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
-{
-    ta_server *server = ta_listener_ctx(l);
-    ta_transport *transport = NULL;
-    int rc = TA_OK;
-    if (server->tls != NULL && !(transport = ta_tls_accept(server->tls, fd, &server->log))) {
-        close(fd);
-        rc = TA_ENOMEM;
-    }
-    if (rc == TA_OK)
-        rc = ta_http_server_accept(server->http, fd, peer, len, transport);
-    accepted(server, rc);
-}
-
-static void on_accept_mux(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
-{
-    ta_server *server = ta_listener_ctx(l);
-    accepted(server, ta_mux_accept(server->http, fd, peer, len, NULL));
-}
-
-enum { FULL_LOG_MS = 60000 };
-
-static bool may_accept(ta_listener *l)
-{
-    ta_server *server = ta_listener_ctx(l);
-    if (TA_LIKELY(!ta_http_server_full(server->http)))
-        return true;
-    uint64_t now = ta_loop_now(server->ls->loop);
-    if (now >= server->full_logged + FULL_LOG_MS || server->full_logged == 0) {
-        server->full_logged = now ? now : 1;
-        ta_log_printf(&server->log, TA_LOG_WARNING,
-                      "%zu connections are open, which is the limit (limit_connections): further "
-                      "ones wait until one of them ends",
-                      ta_http_server_connections(server->http));
-    }
-    return false;
-}
-
-static void on_exhausted(ta_listener *l, int error_number)
-{
-    ta_server *server = ta_listener_ctx(l);
-    ta_log_printf(&server->log, TA_LOG_ERROR, "Cannot accept connections for now: %s",
-                  strerror(error_number));
-}
-
-static const ta_listener_ops listener_ops = {on_accept, may_accept, on_exhausted};
-static const ta_listener_ops mux_listener_ops = {on_accept_mux, may_accept, on_exhausted};
-
-static void on_room(void *ctx)
-{
-    ta_server *server = ctx;
-    for (unsigned i = 0; i < server->nlisteners; i++)
-        ta_listener_resume(server->listeners[i]);
-}
-
-static int check_open(ta_server *server)
+int ta_server_check_open(ta_server *server)
 {
     if (server->http != NULL)
         return 0;
     PyErr_SetString(PyExc_RuntimeError, "the server is closed");
     return -1;
-}
-
-static PyObject *listen_on(ta_server *server, int fd, bool shared, const ta_listener_ops *ops)
-{
-    if (check_open(server) < 0)
-        return NULL;
-    if (server->stopping) {
-        PyErr_SetString(PyExc_RuntimeError, "the server is shutting down");
-        return NULL;
-    }
-    ta_listener **list =
-        PyMem_Realloc(server->listeners, (server->nlisteners + 1) * sizeof(ta_listener *));
-    if (list == NULL)
-        return PyErr_NoMemory();
-    server->listeners = list;
-    /* Ours from here on: it must be closed at once after the last accept. */
-    unsigned flags = TA_LISTENER_OWN | (shared ? TA_LISTENER_SHARED : 0);
-    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, ops, server);
-    if (l == NULL)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    list[server->nlisteners++] = l;
-    if (!server->kept) {
-        /* A connection's upcalls need it, whoever else forgets it. */
-        server->kept = true;
-        Py_INCREF(server);
-    }
-    Py_RETURN_NONE;
-}
-
-static PyObject *server_listen(PyObject *self, PyObject *args)
-{
-    int fd, shared = 0;
-    if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared))
-        return NULL;
-    return listen_on((ta_server *)self, fd, shared, &listener_ops);
-}
-
-static PyObject *server_use_tls(PyObject *self, PyObject *obj)
-{
-    ta_server *server = (ta_server *)self;
-    ta_tls *tls = ta_tls_object_get(server->st, obj);
-    if (tls == NULL)
-        return NULL;
-    ta_tls_unref(server->tls);
-    server->tls = tls;
-    Py_RETURN_NONE;
-}
-
-static PyObject *server_listen_mux(PyObject *self, PyObject *fd)
-{
-    int n = PyObject_AsFileDescriptor(fd);
-    return n < 0 ? NULL : listen_on((ta_server *)self, n, false, &mux_listener_ops);
-}
-
-/* More than any backlog. */
-enum { DRAIN_MAX = 1 << 16 };
-
-static void stop_listening(ta_server *server)
-{
-    for (unsigned i = 0; i < server->nlisteners; i++) {
-        /* Clients that have connected before now are served; nothing may come between the two. */
-        if (server->stopping)
-            ta_listener_drain(server->listeners[i], DRAIN_MAX);
-        ta_listener_free(server->listeners[i]);
-    }
-    PyMem_Free(server->listeners);
-    server->listeners = NULL;
-    server->nlisteners = 0;
 }
 
 /* -- ending ----------------------------------------------------------------------------------- */
@@ -312,7 +178,8 @@ static PyObject *server_shutdown(PyObject *self, PyObject *args)
 {
     ta_server *server = (ta_server *)self;
     PyObject *on_done, *grace = Py_None;
-    if (!PyArg_ParseTuple(args, "O|O:shutdown", &on_done, &grace) || check_open(server) < 0)
+    if (!PyArg_ParseTuple(args, "O|O:shutdown", &on_done, &grace) ||
+        ta_server_check_open(server) < 0)
         return NULL;
     double seconds = Py_IsNone(grace) ? -1.0 : PyFloat_AsDouble(grace);
     if (seconds == -1.0 && PyErr_Occurred())
@@ -324,7 +191,7 @@ static PyObject *server_shutdown(PyObject *self, PyObject *args)
     }
     server->stopping = true;
     server->on_done = Py_NewRef(on_done);
-    stop_listening(server);
+    ta_listening_stop(server);
     ta_shutdown_begin(server, grace_ms);
     ta_http_server_shutdown(server->http, http_done, server);
     Py_RETURN_NONE;
@@ -345,7 +212,7 @@ static PyObject *server_cancel(PyObject *self, PyObject *msg)
 /* The caller has a reference, since the loop's goes. */
 static void shut(ta_server *server)
 {
-    stop_listening(server);
+    ta_listening_stop(server);
     ta_http_server *http = server->http;
     Py_BEGIN_CRITICAL_SECTION(server); /* another thread may ask for a count */
     server->http = NULL;
@@ -581,7 +448,7 @@ static int make_http(ta_server *server, const server_args *a, const ta_http_limi
         .ctx = server,
         .server_name = a->header ? ta_str_of(a->header, strlen(a->header)) : (ta_str){NULL, 0},
         .log = &server->log,
-        .on_room = on_room,
+        .on_room = ta_listening_on_room,
     };
     ta_mem_tune();
     server->http = ta_http_server_new(server->ls->loop, &cfg);
@@ -651,15 +518,15 @@ static PyObject *get_app(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyMethodDef methods[] = {
-    {"listen", server_listen, METH_VARARGS,
+    {"listen", ta_listening_listen, METH_VARARGS,
      "listen($self, fd, shared=False, /)\n--\n\n"
      "Accepts connections from a listening, non-blocking socket, which becomes the server's.\n"
      "`shared`: other threads or processes accept from the same one, each in its turn."},
-    {"use_tls", server_use_tls, METH_O,
+    {"use_tls", ta_listening_use_tls, METH_O,
      "use_tls($self, tls, /)\n--\n\n"
      "Encrypts the connections that are accepted from now on.  Those that are open keep what they\n"
      "have."},
-    {"_listen_mux", server_listen_mux, METH_O,
+    {"_listen_mux", ta_listening_listen_mux, METH_O,
      "_listen_mux($self, fd, /)\n--\n\n"
      "The same for connections that speak the test protocol (src/http/mux/mux.h)."},
     {"shutdown", server_shutdown, METH_VARARGS,

@@ -66,6 +66,8 @@ struct ta_server {
     bool http_done; /* after shutdown: no connection is left */
 };
 
+/* 0, or -1 with an exception: it is closed. */
+TA_MUST_CHECK int ta_server_check_open(ta_server *server);
 /* Calls on_done when the server has shut down and nothing is left. */
 void ta_server_maybe_done(ta_server *server);
 

@@ -285,9 +285,12 @@ PyObject *ta_coroutine_send(PyObject *self, PyObject *arg)
 
 /* -- throw, close -------------------------------------------------------------------------- */
 
-/* The exception instance that throw(type[, value[, traceback]]) means: new reference. */
-static PyObject *thrown_instance(PyObject *const *args, Py_ssize_t nargs)
+PyObject *ta_coroutine_thrown(PyObject *const *args, Py_ssize_t nargs)
 {
+    if (nargs < 1 || nargs > 3) {
+        PyErr_Format(PyExc_TypeError, "throw expected 1 to 3 arguments, got %zd", nargs);
+        return NULL;
+    }
     PyObject *type = args[0];
     PyObject *value = nargs > 1 && args[1] != Py_None ? args[1] : NULL;
     PyObject *tb = nargs > 2 && args[2] != Py_None ? args[2] : NULL;
@@ -399,11 +402,7 @@ static PySendResult throw_here(ta_coroutine *co, PyObject *exc, PyObject **resul
 PyObject *ta_coroutine_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
     ta_coroutine *co = (ta_coroutine *)self;
-    if (nargs < 1 || nargs > 3) {
-        PyErr_SetString(PyExc_TypeError, "throw expected 1 to 3 arguments");
-        return NULL;
-    }
-    PyObject *exc = thrown_instance(args, nargs);
+    PyObject *exc = ta_coroutine_thrown(args, nargs);
     if (exc == NULL)
         return NULL;
     if (!co_may_run(co)) {

@@ -52,6 +52,10 @@ void ta_coroutine_init(ta_coroutine *co, ta_outcome (*advance)(ta_coroutine *, P
 int ta_coroutine_traverse(ta_coroutine *co, visitproc visit, void *arg);
 void ta_coroutine_clear(ta_coroutine *co);
 
+/* The exception that throw(type[, value[, traceback]]) means: new reference, or NULL with an
+ * exception. */
+PyObject *ta_coroutine_thrown(PyObject *const *args, Py_ssize_t nargs);
+
 /* Slots of such a type. */
 PyObject *ta_coroutine_self(PyObject *self);
 PyObject *ta_coroutine_iternext(PyObject *self);
