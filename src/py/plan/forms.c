@@ -45,10 +45,10 @@ static PyObject *parse_urlencoded(PyObject *Py_UNUSED(module), PyObject *body)
 /* -- multipart -------------------------------------------------------------------------------- */
 
 /* The limits of a form, and what makes an upload. */
-typedef struct limits {
+typedef struct form_limits {
     Py_ssize_t files, fields, part_size;
     PyObject *make_file; /* borrowed: (filename, data, raw headers) -> upload */
-} limits;
+} form_limits;
 
 /* As UTF-8, or else as Latin-1. */
 static PyObject *decode_text(ta_str text)
@@ -85,7 +85,7 @@ static PyObject *raw_headers(ta_str fields)
     return list;
 }
 
-static PyObject *upload(const ta_multipart_part *part, const limits *limits)
+static PyObject *upload(const ta_multipart_part *part, const form_limits *limits)
 {
     PyObject *args[] = {NULL, NULL, NULL, NULL}, *file = NULL;
     if ((args[1] = decode_text(part->filename)) != NULL &&
@@ -98,7 +98,7 @@ static PyObject *upload(const ta_multipart_part *part, const limits *limits)
 }
 
 /* Whether all of the form is as expected and within the limits: nothing is made of it before. */
-static bool check_parts(ta_multipart m, const limits *limits)
+static bool check_parts(ta_multipart m, const form_limits *limits)
 {
     Py_ssize_t files = 0, fields = 0;
     ta_multipart_part part;
@@ -114,7 +114,7 @@ static bool check_parts(ta_multipart m, const limits *limits)
     return rc == 0;
 }
 
-static PyObject *read_parts(ta_multipart m, const limits *limits)
+static PyObject *read_parts(ta_multipart m, const form_limits *limits)
 {
     PyObject *items = PyList_New(0);
     ta_multipart_part part;
@@ -132,7 +132,7 @@ static PyObject *read_parts(ta_multipart m, const limits *limits)
 static PyObject *parse_multipart(PyObject *Py_UNUSED(module), PyObject *args)
 {
     Py_buffer body, type;
-    limits limits;
+    form_limits limits;
     ta_multipart m;
     ta_str boundary;
     PyObject *items = NULL;
