@@ -2,7 +2,24 @@
 
 import signal
 
+import pytest
+
 # A shell starts its background jobs with SIGINT ignored, and children inherit that: tests that
 # interrupt a server would wait until they time out.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _shared_objects_are_left_alone():
+    """The interpreter has one object for each byte and for each character below 256.
+
+    C code that writes into one changes it for everybody: the test that does so has to fail, not
+    some later one.
+    """
+    yield
+    assert [bytes([code])[0] for code in range(256)] == _CODES
+    assert [ord(chr(code)) for code in range(256)] == _CODES
+
+
+_CODES = list(range(256))

@@ -126,6 +126,14 @@ def test_usual_bodies_are_parsed_in_c():
     assert [compare(body, MULTIPART) for body in BODIES[1:5]] == [True] * 4
 
 
+def test_names_of_one_letter_leave_the_interpreters_own_bytes_alone():
+    """There is one object for each byte, and the names are made lower-case."""
+    fields = "".join(f"{chr(code)}: y\r\n" for code in b"ABCXYZ")
+    body = body_of(part(fields + 'Content-Disposition: form-data; name="a"; filename="f"', b"1"))
+    assert compare(body, MULTIPART)
+    assert [bytes([code])[0] for code in range(256)] == list(range(256))
+
+
 def test_content_types():
     body = body_of(field("a", b"1"))
     for kind in (

@@ -66,10 +66,11 @@ static PyObject *bytes_of(ta_str text)
     return PyBytes_FromStringAndSize(text.ptr, (Py_ssize_t)text.len);
 }
 
-/* The name of a field in lower case. */
+/* The name of a field in lower case.  Made without its text: a bytes object of one byte that has a
+ * text is the interpreter's only one of that byte, which must not be written to. */
 static PyObject *name_of(ta_str text)
 {
-    PyObject *name = bytes_of(text);
+    PyObject *name = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)text.len);
     for (size_t i = 0; name != NULL && i < text.len; i++)
         PyBytes_AS_STRING(name)[i] = ta_ascii_lower(text.ptr[i]);
     return name;
