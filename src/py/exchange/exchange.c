@@ -123,3 +123,13 @@ PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app)
     Py_XDECREF(scope);
     return res;
 }
+
+ta_str ta_exchange_route_path(ta_str path, ta_str root)
+{
+    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
+        memcmp(path.ptr, root.ptr, root.len) != 0)
+        return path;
+    if (path.len == root.len || path.ptr[root.len] == '/')
+        return ta_str_skip(path, root.len);
+    return path;
+}

@@ -143,4 +143,7 @@ PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app);
  */
 PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request);
 
+/* The part of a path below root_path, as Starlette's get_route_path has it: a slice of `path`. */
+ta_str ta_exchange_route_path(ta_str path, ta_str root);
+
 #endif

@@ -151,17 +151,6 @@ static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *ou
     return true;
 }
 
-/* The path below root_path, as Starlette's get_route_path has it. */
-static ta_str below(ta_str path, ta_str root)
-{
-    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
-        memcmp(path.ptr, root.ptr, root.len) != 0)
-        return path;
-    if (path.len == root.len || path.ptr[root.len] == '/')
-        return ta_str_skip(path, root.len);
-    return path;
-}
-
 /*
  * The entry of the table for the request, and its path parameters (new dict).  False: the router
  * has to look, or the path parameters can't be made; no exception is set.
@@ -179,8 +168,8 @@ static bool find(const innermost *app, PyObject *table, PyObject *scope, uint32_
         found = keep[2] == NULL; /* it is not there */
     *params = NULL;
     if (found &&
-        ta_router_find(table, ta_method_of(method), method, below(path, root), 0, &match) ==
-            TA_FOUND_FULL &&
+        ta_router_find(table, ta_method_of(method), method, ta_exchange_route_path(path, root), 0,
+                       &match) == TA_FOUND_FULL &&
         ta_plan_check(app->st, ta_router_target(table, match.index))) {
         *index = match.index;
         *params = ta_router_path_params(table, &match);

@@ -30,17 +30,6 @@ typedef struct way {
     ta_match match;
 } way;
 
-/* The path below root_path, as Starlette's get_route_path has it. */
-static ta_str below(ta_str path, ta_str root)
-{
-    if (TA_LIKELY(root.len == 0) || path.len < root.len ||
-        memcmp(path.ptr, root.ptr, root.len) != 0)
-        return path;
-    if (path.len == root.len || path.ptr[root.len] == '/')
-        return ta_str_skip(path, root.len);
-    return path;
-}
-
 static void begin(way *w, const ta_native_exchange *native)
 {
     w->x = native;
@@ -48,7 +37,7 @@ static void begin(way *w, const ta_native_exchange *native)
     w->root = native->server->root;
     if (w->app->root_len > 0)
         w->root = ta_str_of(w->app->root, w->app->root_len);
-    w->path = below(native->base.path, w->root);
+    w->path = ta_exchange_route_path(native->base.path, w->root);
     w->app_root = w->root;
     w->params = NULL;
     w->mounted = false;
@@ -307,7 +296,7 @@ static bool run_static(ta_native_exchange *native, const way *w, PyObject *files
 static int is_wanted(const way *w, ta_str path)
 {
     ta_match match;
-    switch (find(w, below(path, w->root), &match)) {
+    switch (find(w, ta_exchange_route_path(path, w->root), &match)) {
     case TA_FOUND_NONE:
         return 0;
     case TA_FOUND_PARTIAL:
