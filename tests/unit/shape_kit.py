@@ -1,13 +1,30 @@
 """What tests of shapes share: C against FastAPI's `serialize_response`."""
 
+import enum
 import warnings
 from typing import Any
 
+from pydantic import BaseModel, Field
 from pydantic.fields import FieldInfo
 
 from turboapi import _core
 from turboapi._compat import ModelField
 from turboapi._compile.plan import dump_shape
+
+
+class Color(enum.Enum):
+    RED = "red"
+    ONE = 1
+
+
+class Level(enum.StrEnum):
+    LOW = "low"
+    HIGH = "high"
+
+
+class Part(BaseModel):
+    x: int
+    label: str = Field("none", max_length=6)
 
 
 class Thing:

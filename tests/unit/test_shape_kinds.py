@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import datetime as dt
-import enum
 import itertools
 import math
 import uuid
@@ -17,25 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
 from pydantic.alias_generators import to_camel
-from shape_kit import Thing, declines, expected_of, field_for, same, shape_for
+from shape_kit import Color, Level, Part, Thing, declines, expected_of, field_for, same, shape_for
 
 from turboapi._compile.plan import dump_shape
-
-
-class Color(enum.Enum):
-    RED = "red"
-    ONE = 1
-
-
-class Level(enum.StrEnum):
-    LOW = "low"
-    HIGH = "high"
-
-
-class Part(BaseModel):
-    x: int
-    label: str = Field("none", max_length=6)
-
 
 # -- single values -------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ C must write what FastAPI's `serialize_response` does, which validates first, or
 
 import dataclasses
 import datetime as dt
-import enum
 import math
 from collections import OrderedDict, UserDict, defaultdict, namedtuple
 from collections.abc import Mapping
@@ -17,26 +16,11 @@ from unittest.mock import Mock
 
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
-from shape_kit import Thing, declines, expected_of, field_for, same
+from shape_kit import Color, Level, Part, Thing, declines, expected_of, field_for, same
 
 from turboapi._compile.plan import dump_shape
 from turboapi._compile.shape import reads_dict, shape_of
 from turboapi._compile.slots import bound_validator
-
-
-class Color(enum.Enum):
-    RED = "red"
-    ONE = 1
-
-
-class Level(enum.StrEnum):
-    LOW = "low"
-    HIGH = "high"
-
-
-class Part(BaseModel):
-    x: int
-    label: str = Field("none", max_length=6)
 
 
 class Row(BaseModel):
