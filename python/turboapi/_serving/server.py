@@ -290,13 +290,15 @@ class LoopThread:
 
     def _use_tls(self, server: _core.Server) -> asyncio.Task[None] | None:
         """Let the server encrypt, if it is to; return what looks for new certificates."""
+        # Before the files are read: what changes from now on is seen.
+        renewal = tls.Renewal(self._config, server.use_tls)
         made = tls.make(self._config)
         if made is None:
             return None
         server.use_tls(made)
         if self._followers is not None:
             tls.tell_ends(made, self._config)
-        return asyncio.create_task(tls.Renewal(self._config, server.use_tls).run())
+        return asyncio.create_task(renewal.run())
 
     def _is_shared(self) -> bool:
         """Return whether other threads or processes accept from our socket."""
