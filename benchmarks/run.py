@@ -170,7 +170,7 @@ def main() -> int:
     versions, failures = {}, []
     if any(server.package for server in wanted):
         names = ["fastapi", "uvicorn", "granian", "robyn", "blacksheep", "litestar", "falcon"]
-        names += ["fastpysgi", "socketify", "matplotlib"]
+        names += ["fastpysgi", "socketify", "peregrine-server", "matplotlib"]
         if args.no_install:
             versions = install.versions(setup.peer_python, names)
         else:

@@ -103,6 +103,19 @@ def granian(module: str) -> Command:
     return command
 
 
+def peregrine(module: str) -> Command:
+    """Return peregrine-server with one worker; it loads uvloop when that is installed."""
+
+    def command(setup: Setup, variant: str, port: int) -> list[str]:
+        return [
+            str(setup.peers / "bin" / "peregrine"),
+            *["--port", str(port), "--workers", "1", "--python-path", str(APPS)],
+            module.format(variant),
+        ]
+
+    return command
+
+
 def script(name: str, *args: str) -> Command:
     """Return a program of the apps folder, which takes BENCH_PORT from the environment."""
 
@@ -127,6 +140,13 @@ SERVERS = [
     ),
     Server("raw-uvicorn", "raw ASGI + uvicorn", uvicorn("raw_asgi:app"), RAW, "uvicorn"),
     Server("raw-granian", "raw ASGI + granian", granian("raw_asgi:app"), RAW, "granian"),
+    Server(
+        "raw-peregrine",
+        "raw ASGI + peregrine",
+        peregrine("raw_asgi:app"),
+        RAW,
+        "peregrine-server",
+    ),
     Server(
         "robyn",
         "Robyn",
@@ -172,6 +192,7 @@ PEERS = [
     "python-multipart",
     "uvicorn[standard]",
     "granian",
+    "peregrine-server",
     "robyn",
     "blacksheep",
     "litestar",
