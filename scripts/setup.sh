@@ -67,13 +67,13 @@ constraints=tests/conformance/constraints.txt
 
 ndebug=false
 case $goal in run | bench) ndebug=true ;; esac
-build_stamp=ndebug-$ndebug-$(stamp pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
+build_stamp=ndebug-$ndebug-$(stamp pyproject.toml packages/docs-assets/pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
 if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
     say "installing the build tools"
     "${pip[@]}" -r requirements/build.txt
     say "building TurboAPI and installing it with what the example needs"
     "${pip[@]}" --no-build-isolation --config-settings=setup-args=-Dbuildtype=release \
-        --config-settings=setup-args=-Db_ndebug=$ndebug -e . -r requirements/example.txt -c "$constraints"
+        --config-settings=setup-args=-Db_ndebug=$ndebug -e . ./packages/docs-assets -r requirements/example.txt -c "$constraints"
     echo "$build_stamp" >"$venv/.stamp-run"
 fi
 # What has changed since is built now, where meson and ninja are found and errors are seen once.

@@ -1,8 +1,12 @@
 """What holds for all tests under tests/."""
 
+import os
 import signal
 
 import pytest
+
+# Whether turboapi-c-docs is installed depends on what `make` was called for before.
+os.environ["TURBOAPI_DOCS_ASSETS"] = "cdn"
 
 # A shell starts its background jobs with SIGINT ignored, and children inherit that: tests that
 # interrupt a server would wait until they time out.

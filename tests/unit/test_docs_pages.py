@@ -2,6 +2,9 @@
 
 import json
 import re
+import sys
+import types
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,8 @@ from turboapi.openapi.docs import (
     get_swagger_ui_oauth2_redirect_html,
 )
 from turboapi.testclient import TestClient
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -28,8 +33,15 @@ def links(page: str) -> list[str]:
     return re.findall(r'(?:src|href)="([^"]+)"', page)
 
 
-def test_default_is_the_cdn(monkeypatch):
-    monkeypatch.delenv("TURBOAPI_DOCS_ASSETS", raising=False)
+@pytest.fixture
+def not_installed(monkeypatch):
+    """As if turboapi-c-docs were not installed, and nothing set in the environment."""
+    monkeypatch.setitem(sys.modules, "turboapi_docs_assets", None)
+    for name in ("TURBOAPI_DOCS_ASSETS", "TURBOAPI_DOCS_ASSETS_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_without_the_files_the_default_is_the_cdn(not_installed):
     client = TestClient(FastAPI())
     assert links(client.get("/docs").text) == [
         "https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/swagger-ui.css",
@@ -72,10 +84,39 @@ def test_local_files_behind_a_proxy_and_without_swagger(files):
     assert client.get("/redoc/assets/redoc.standalone.js").status_code == 200
 
 
-def test_local_files_that_are_not_there(tmp_path, monkeypatch):
-    monkeypatch.setenv("TURBOAPI_DOCS_ASSETS_DIR", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="turboapi docs-assets"):
+def test_installed_files_are_served_by_default(not_installed, monkeypatch):
+    package = ROOT / "packages/docs-assets/turboapi_docs_assets"
+    module = types.ModuleType("turboapi_docs_assets")
+    module.FOLDER = package
+    monkeypatch.setitem(sys.modules, "turboapi_docs_assets", module)
+    client = TestClient(FastAPI())
+    for page in ("/docs", "/redoc"):
+        text = client.get(page).text
+        assert "https://" not in text
+        assert len(links(text)) >= 2
+        for link in links(text):
+            assert client.get(link).content == (package / link.rpartition("/")[2]).read_bytes()
+    assert "jsdelivr" in TestClient(FastAPI(docs_assets="cdn")).get("/docs").text
+
+
+@pytest.mark.parametrize(("page", "name"), [("/docs", "SwaggerUIBundle"), ("/redoc", "Redoc")])
+def test_a_page_of_the_cdn_says_what_to_do_without_it(page, name, not_installed):
+    app = FastAPI(openapi_url="/</script>.json")
+    text = TestClient(app).get(page).text
+    notice = text[text.rindex("<script>") :]
+    assert f'typeof {name} === "undefined"' in notice
+    assert "pip install " in notice
+    assert notice.count("</script>") == 1
+    assert text.count("</body>") == 1
+
+
+def test_local_files_that_are_not_there(tmp_path, not_installed, monkeypatch):
+    with pytest.raises(FileNotFoundError, match="Install turboapi-c-docs"):
         FastAPI(docs_assets="local")
+    monkeypatch.setenv("TURBOAPI_DOCS_ASSETS_DIR", str(tmp_path))
+    for docs_assets in ("local", None):
+        with pytest.raises(FileNotFoundError, match="turboapi docs-assets"):
+            FastAPI(docs_assets=docs_assets)
     with pytest.raises(ValueError, match="must be 'cdn' or 'local'"):
         FastAPI(docs_assets="disk")
 

@@ -133,21 +133,20 @@ def version() -> None:
 
 @app.command("docs-assets")
 def docs_assets(
-    to: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Default: the installed package.", show_default=False),
-    ] = None,
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(
+        "docs-assets"
+    ),
 ) -> None:
     """Get the files of Swagger UI and ReDoc from npm, to serve them yourself.
 
-    An application serves them with docs_assets="local", or TURBOAPI_DOCS_ASSETS=local.
+    An application serves them when TURBOAPI_DOCS_ASSETS_DIR names their folder. The package
+    turboapi-c-docs has them, too (pip install 'turboapi-c[docs]').
     """
-    target = to or assets.folder()
     try:
-        assets.fetch(target)
+        assets.fetch(to)
     except (RuntimeError, OSError) as error:
         _fail(str(error), 1)
-    typer.echo(f"Swagger UI and ReDoc are in {target}")
+    typer.echo(f"Swagger UI and ReDoc are in {to}: set TURBOAPI_DOCS_ASSETS_DIR={to.resolve()}")
 
 
 def run(

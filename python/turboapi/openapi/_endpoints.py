@@ -12,6 +12,7 @@ from turboapi.openapi.docs import (
     get_redoc_html,
     get_swagger_ui_html,
     get_swagger_ui_oauth2_redirect_html,
+    with_cdn_notice,
 )
 
 if TYPE_CHECKING:
@@ -53,14 +54,18 @@ def swagger_ui_endpoint(app: "FastAPI") -> Endpoint:
         files: assets.SwaggerUIUrls = {}
         if app.docs_assets == "local":
             files = assets.swagger_ui_urls(root_path + assets_url(app))
-        return get_swagger_ui_html(
-            openapi_url=f"{root_path}{app.openapi_url}",
+        openapi_url = f"{root_path}{app.openapi_url}"
+        page = get_swagger_ui_html(
+            openapi_url=openapi_url,
             title=f"{app.title} - Swagger UI",
             oauth2_redirect_url=root_path + redirect if redirect else redirect,
             init_oauth=app.swagger_ui_init_oauth,
             swagger_ui_parameters=app.swagger_ui_parameters,
             **files,
         )
+        if files:
+            return page
+        return with_cdn_notice(page, "Swagger UI", "SwaggerUIBundle", openapi_url)
 
     return swagger_ui_html
 
@@ -82,11 +87,9 @@ def redoc_endpoint(app: "FastAPI") -> Endpoint:
         files: assets.RedocUrls = {}
         if app.docs_assets == "local":
             files = assets.redoc_urls(root_path + assets_url(app))
-        return get_redoc_html(
-            openapi_url=f"{root_path}{app.openapi_url}",
-            title=f"{app.title} - ReDoc",
-            **files,
-        )
+        openapi_url = f"{root_path}{app.openapi_url}"
+        page = get_redoc_html(openapi_url=openapi_url, title=f"{app.title} - ReDoc", **files)
+        return page if files else with_cdn_notice(page, "ReDoc", "Redoc", openapi_url)
 
     return redoc_html
 

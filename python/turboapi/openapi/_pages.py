@@ -1,6 +1,7 @@
 """The HTML of the documentation pages, as templates for `docs.py`.
 
-The two UI pages are byte for byte those of FastAPI, as applications and tests look into them.
+The two UI pages are byte for byte those of FastAPI, as applications and tests look into them; an
+application adds the notice for those who cannot reach the CDN.
 The redirect page is our own: the protocol it speaks is that of Swagger UI's `oauth2-redirect.html`.
 """
 
@@ -72,6 +73,23 @@ REDOC: Final = Template("""
     <script src="$js_url"> </script>
     </body>
     </html>
+    """)
+
+# What is put before `</body>` of a page whose script comes from a CDN: the page would otherwise
+# stay blank for ever where there is no Internet.
+CDN_NOTICE: Final = Template("""<script>
+    if (typeof $object === "undefined") {
+        const notice = document.createElement("p");
+        notice.style = "font: 1rem/1.5 sans-serif; margin: 2rem auto; max-width: 40rem";
+        notice.textContent = "$library could not be loaded from its CDN. To have it served by this "
+            + "application, install its files where the application runs (pip install "
+            + "'turboapi-c[docs]') and start it again. The OpenAPI document itself: ";
+        const link = document.createElement("a");
+        link.href = link.textContent = $openapi_url;
+        notice.append(link);
+        document.body.append(notice);
+    }
+    </script>
     """)
 
 REDOC_FONTS: Final = (

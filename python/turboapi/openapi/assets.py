@@ -1,17 +1,17 @@
 """Swagger UI and ReDoc served by the application itself, for places without the Internet.
 
+The files come from the package turboapi-c-docs (`pip install 'turboapi-c[docs]'`). Where it is
+installed, the pages load them from the application; otherwise from FastAPI's CDN. To insist:
+
     app = FastAPI(docs_assets="local")        or TURBOAPI_DOCS_ASSETS=local in the environment
 
-The files are not in the repository: wheels have them, and in a source tree
-
-    turboapi docs-assets
-
-gets them from the npm registry into this package (or where `--to` says, which
-`TURBOAPI_DOCS_ASSETS_DIR` then names). By default the pages load them from FastAPI's CDN.
+and "cdn" likewise. `turboapi docs-assets --to DIR` gets the files from the npm registry instead;
+`TURBOAPI_DOCS_ASSETS_DIR` then names the folder.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import tempfile
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias, TypedDict
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from starlette.requests import Request
 
@@ -32,6 +32,7 @@ SWAGGER_CSS: Final = "swagger-ui.css"
 REDOC_JS: Final = "redoc.standalone.js"
 FAVICON: Final = "favicon-32x32.png"
 
+_PACKAGE = "turboapi_docs_assets"
 _SETTING = "TURBOAPI_DOCS_ASSETS"
 _FOLDER_SETTING = "TURBOAPI_DOCS_ASSETS_DIR"
 _CACHE_CONTROL = "public, max-age=86400"
@@ -56,28 +57,46 @@ _SERVED: Final = frozenset({SWAGGER_JS, SWAGGER_CSS, REDOC_JS, FAVICON})
 def choose(asked: DocsAssets | None) -> DocsAssets:
     """Return where the pages' files come from: as asked, else as the environment says.
 
+    If neither says anything, we serve them where they are installed.
+
     Raises:
         ValueError: it is neither "cdn" nor "local".
         FileNotFoundError: they are to be served by us, and are not there.
     """
-    chosen = asked or os.environ.get(_SETTING) or "cdn"
-    if chosen not in ("cdn", "local"):
+    chosen = asked or os.environ.get(_SETTING)
+    if chosen not in ("cdn", "local", None, ""):
         raise ValueError(f"docs_assets ({_SETTING}) must be 'cdn' or 'local', not {chosen!r}")
     if chosen == "cdn":
         return "cdn"
-    missing = sorted(name for name in _SERVED if not (folder() / name).is_file())
-    if missing:
+    where = folder()
+    missing = sorted(_SERVED if where is None else _missing(where))
+    if not missing:
+        return "local"
+    if chosen == "local" or os.environ.get(_FOLDER_SETTING):
         raise FileNotFoundError(
-            f"docs_assets='local': {', '.join(missing)} not found in {folder()}. "
-            "Get them with: turboapi docs-assets"
+            f"docs_assets='local': {', '.join(missing)} not found"
+            f"{f' in {where}' if where else ''}. Install turboapi-c-docs (pip install "
+            "'turboapi-c[docs]'), or get them with turboapi docs-assets --to DIR and set "
+            f"{_FOLDER_SETTING}=DIR"
         )
-    return "local"
+    return "cdn"
 
 
-def folder() -> Path:
-    """Return the folder of the files."""
+def _missing(where: Path) -> Iterator[str]:
+    return (name for name in _SERVED if not (where / name).is_file())
+
+
+def folder() -> Path | None:
+    """Return the folder of the files: the one named in the environment, else the package's."""
     named = os.environ.get(_FOLDER_SETTING)
-    return Path(named) if named else Path(__file__).parent / "_assets"
+    if named:
+        return Path(named)
+    try:
+        package = importlib.import_module(_PACKAGE)
+    except ImportError:
+        return None
+    found: Path = package.FOLDER
+    return found
 
 
 def url_of(docs_url: str | None, redoc_url: str | None) -> str:
@@ -120,13 +139,15 @@ def redoc_urls(url: str) -> RedocUrls:
 
 
 def endpoint() -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of `<url_of()>/{name}`."""
+    """Return the endpoint of `<url_of()>/{name}`, for an application with "local" files."""
+    where = folder()
+    assert where is not None, "choose() has seen the files"
 
     async def docs_asset(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in _SERVED:
             return PlainTextResponse("Not Found", status_code=404)
-        return FileResponse(folder() / name, headers={"cache-control": _CACHE_CONTROL})
+        return FileResponse(where / name, headers={"cache-control": _CACHE_CONTROL})
 
     return docs_asset
 

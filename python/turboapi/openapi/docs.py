@@ -113,3 +113,19 @@ def get_redoc_html(
 def get_swagger_ui_oauth2_redirect_html() -> HTMLResponse:
     """Return the page to which an authorisation server sends the browser back."""
     return HTMLResponse(_pages.OAUTH2_REDIRECT)
+
+
+def with_cdn_notice(page: HTMLResponse, library: str, name: str, openapi_url: str) -> HTMLResponse:
+    """Return a page that tells what to do when its script cannot be loaded from the CDN.
+
+    Args:
+        page: what `get_swagger_ui_html` or `get_redoc_html` returned.
+        library: what the reader knows it as.
+        name: the global variable that its script defines.
+        openapi_url: where the OpenAPI document can be read all the same.
+    """
+    notice = _pages.CDN_NOTICE.substitute(
+        library=library, object=name, openapi_url=_script_json(openapi_url)
+    )
+    before, end, after = bytes(page.body).decode().rpartition("</body>")
+    return HTMLResponse(before + notice + end + after)
