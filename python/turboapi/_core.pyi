@@ -277,6 +277,7 @@ class Server:
         watch: Callable[[Any, tuple[str, int] | None], Any] | None = None,
         ws_deflate: bool = True,
         access_writer: Any = None,
+        more_headers: list[tuple[bytes, bytes]] | None = None,
     ) -> Self: ...
     @property
     def app(self) -> App: ...

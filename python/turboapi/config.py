@@ -16,15 +16,18 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from turboapi._core import HTTP_LIMITS
+from turboapi._serving import addresses
 from turboapi._serving.settings import (
     METADATA_KEY,
     Choice,
     ConfigError,
     Duration,
     Flag,
+    Lines,
     Mode,
     Number,
     NumberedChoice,
@@ -37,6 +40,7 @@ from turboapi._serving.settings import (
 )
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Mapping
     from typing import Self
 
@@ -48,8 +52,15 @@ LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")
 _UINT32 = 2**32 - 1
 _LONGEST_TIMEOUT = _UINT32 // 1000
 
+# Names of fields (RFC 9110, 5.6.2), and those that belong to a message or a connection.
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_FRAMING = {"content-length", "transfer-encoding", "connection", "upgrade", "trailer"}
+
 _LEAST_HEAD = 16
 _LEAST_BUFFER = 1024
+
+# What has workers replaced, so that there is a supervisor even for one.
+_REPLACING = ("max_requests", "max_rss", "max_lifetime")
 
 _count = Number(0, _UINT32)
 _size = Size(0, _UINT32)
@@ -77,6 +88,16 @@ def _proxies(text: str) -> None:
             ipaddress.ip_network(entry)
         except ValueError as error:
             raise ValueError(f"must be addresses, networks or '*': {error}") from None
+
+
+def _header(text: str) -> None:
+    name, colon, value = text.partition(":")
+    if not colon or _TOKEN.fullmatch(name.strip()) is None:
+        raise ValueError(f"must be 'Name: value', got {text!r}")
+    if name.strip().lower() in _FRAMING:
+        raise ValueError(f"{name.strip()} is the server's own")
+    if not (value.isascii() and value.strip().isprintable()):
+        raise ValueError(f"must have a value of printable ASCII, got {text!r}")
 
 
 def _root_path(text: str) -> str:
@@ -169,6 +190,12 @@ class Config:
     fd: int | None = setting(
         None, Number(0, _UINT32), "Descriptor of a listening socket that was inherited.", BINDING
     )
+    bind: tuple[str, ...] = setting(
+        (),
+        Words("ADDRESS", addresses.check),
+        "HOST:PORT, unix:PATH, fd://N or systemd:NAME, instead of those above. May be repeated.",
+        BINDING,
+    )
     backlog: int = setting(
         2048, Number(1, 2**31 - 1), "Connections that may wait to be accepted.", BINDING
     )
@@ -242,6 +269,27 @@ class Config:
         True, Flag(), "The garbage collector leaves out what was there at the start.", PROCESSES
     )
 
+    max_requests: int = setting(
+        0, _count, "Requests of a worker before another replaces it; 0: no limit.", PROCESSES
+    )
+    max_requests_jitter: int = setting(
+        0, Number(0, 2**31 - 1), "Highest number of requests that is added to it at random.",
+        PROCESSES,
+    )  # fmt: skip
+    max_rss: int = setting(
+        0, Size(0, 2**63 - 1), "Memory of a worker above which another replaces it; 0: no limit.",
+        PROCESSES,
+    )  # fmt: skip
+    max_lifetime: float = setting(
+        0.0, _duration, "Age of a worker at which another replaces it; 0: no limit.", PROCESSES
+    )
+    pid_file: str | None = setting(
+        None, Text("FILE"), "File for the number of the process to signal.", PROCESSES
+    )
+    process_name: str | None = setting(
+        None, Text("NAME"), "Name of the processes in ps and top.", PROCESSES
+    )
+
     # -- Reloading
     reload: bool = setting(False, Flag(), "Start anew when a source file changes.", RELOADING)
     reload_dir: tuple[str, ...] = setting(
@@ -273,6 +321,12 @@ class Config:
     # -- HTTP
     server_header: bool = setting(True, Flag(), "Send `server: turboapi`.", HTTP)
     date_header: bool = setting(True, Flag(), "Send `date`.", HTTP)
+    header: tuple[str, ...] = setting(
+        (),
+        Lines("'NAME: VALUE'", _header),
+        "Field that every response has besides its own. May be repeated.",
+        HTTP,
+    )
     proxy_headers: bool = setting(
         True, Flag(), "Believe X-Forwarded-For and -Proto of trusted proxies.", HTTP
     )
@@ -315,6 +369,10 @@ class Config:
     limit_connections: int = _limit("Connections open at once, per worker.", "connections")
     limit_requests_per_conn: int = _limit(
         "Requests on one connection before it is closed.", "requests_per_conn"
+    )
+
+    limit_concurrency: int = setting(
+        0, _count, "Requests in flight, per event loop; further ones get 503.", LIMITS
     )
 
     # -- Timeouts: src/http/http_limits.h has the defaults of the first five
@@ -385,11 +443,23 @@ class Config:
         for field in dataclasses.fields(self):
             value = described(field).parse(field.name, getattr(self, field.name))
             object.__setattr__(self, field.name, value)
+        # Those of the first that has them, for whoever asks for the server's host.
+        for each in reversed([addresses.parse(text) for text in self.bind]):
+            for name in each.keys() & {"host", "port"}:
+                object.__setattr__(self, name, each[name])
         self._check_combinations()
 
     def _check_combinations(self) -> None:
         if self.uds is not None and self.fd is not None:
             raise ConfigError("uds", "can't be used together with fd: give one of them")
+        # One that `addresses` made has both.
+        own = addresses.parse(self.bind[0]) if len(self.bind) == 1 else {"uds": None, "fd": None}
+        if self.bind and (self.uds, self.fd) not in ((None, None), (own["uds"], own["fd"])):
+            raise ConfigError("bind", "can't be used together with uds or fd")
+        if self.max_requests_jitter and not self.max_requests:
+            raise ConfigError("max_requests_jitter", "needs max_requests")
+        if self.reload and (name := next((n for n in _REPLACING if getattr(self, n)), None)):
+            raise ConfigError(name, "can't be used together with reload")
         self._check_tls()
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
@@ -399,7 +469,8 @@ class Config:
             raise ConfigError(
                 "timeout_worker", "below 1 second busy workers would be replaced; 0: none is"
             )
-        if self.uds_permissions is not None and self.uds is None and self.fd is None:
+        unix = self.uds is not None or any(each.startswith("unix:") for each in self.bind)
+        if self.uds_permissions is not None and not unix and self.fd is None:
             raise ConfigError("uds_permissions", "needs uds")
         for name in ("limit_request_line", "limit_header_bytes"):
             if 0 < getattr(self, name) < _LEAST_HEAD:
@@ -418,7 +489,8 @@ class Config:
             raise ConfigError("ssl_ca_certs", "is needed to check the certificates of clients")
         if self.redirect_http is not None and self.uds is not None:
             raise ConfigError("redirect_http", "can't be used together with uds")
-        if self.redirect_http is not None and self.redirect_http == self.port and self.fd is None:
+        own_port = self.port if self.fd is None and not self.bind else None
+        if self.redirect_http is not None and self.redirect_http == own_port:
             raise ConfigError("redirect_http", "must be another port than port")
         if self.ssl_certfile:
             return
@@ -453,8 +525,8 @@ class Config:
         for name in values:
             if name not in known:
                 raise ConfigError(name, "there is no such setting")
-        if values.get("uds") is not None or values.get("fd") is not None:
-            other = "uds" if values.get("uds") is not None else "fd"
+        other = next((n for n in ("uds", "fd", "bind") if values.get(n) not in (None, ())), None)
+        if other is not None:
             for name in ("host", "port"):
                 if values.get(name) is not None:
                     raise ConfigError(name, f"can't be used together with {other}")
@@ -473,6 +545,33 @@ class Config:
         """Return a copy with other values, checked again."""
         return dataclasses.replace(self, **changes)
 
+    def addresses(self) -> list[Self]:
+        """Return a copy for each address to listen on; each has one in host and port, uds or fd."""
+        if not self.bind:
+            return [self]
+        found = []
+        for text in self.bind:
+            one = addresses.parse(text)
+            mode = self.uds_permissions if one["uds"] is not None else None
+            found.append(
+                self.replace(bind=(text,), redirect_http=None, uds_permissions=mode, **one)
+            )
+        return found
+
+    def served_by(self, bound: list[socket.socket]) -> Self:
+        """Return a copy that has the descriptors of these sockets for its addresses."""
+        return self.replace(
+            uds=None,
+            uds_permissions=None,
+            fd=None,
+            bind=[f"fd://{each.fileno()}" for each in bound],
+        )
+
+    def more_headers(self) -> list[tuple[bytes, bytes]]:
+        """Return what `header` adds to responses, as ASGI has it."""
+        pairs = [each.partition(":") for each in self.header]
+        return [(name.strip().lower().encode(), text.strip().encode()) for name, _, text in pairs]
+
     def http_limits(self) -> dict[str, int]:
         """Return the members of `ta_http_limits` by name; times in milliseconds, rounded up."""
         limits: dict[str, int] = {}
@@ -487,6 +586,8 @@ class Config:
 
     def address(self) -> str:
         """Return where the server listens, for messages."""
+        if self.bind:
+            return ", ".join(self.bind)
         if self.fd is not None:
             return f"descriptor {self.fd}"
         if self.uds is not None:

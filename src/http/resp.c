@@ -11,6 +11,7 @@ int ta_resp_stamp_init(ta_resp_stamp *stamp, ta_str server)
         return TA_EINVAL;
     memset(stamp, 0, sizeof *stamp);
     stamp->second = INT64_MIN;
+    ta_fields_init(&stamp->more);
     if (server.len) {
         char *p = stamp->server;
         memcpy(p, name, sizeof name - 1);
@@ -22,6 +23,16 @@ int ta_resp_stamp_init(ta_resp_stamp *stamp, ta_str server)
     memcpy(stamp->date + 6 + TA_DATE_LEN, "\r\n", 2);
     ta_resp_stamp_update(stamp, 0);
     return TA_OK;
+}
+
+int ta_resp_stamp_add(ta_resp_stamp *stamp, const ta_response_head *head)
+{
+    return ta_fields_copy(&stamp->more, head);
+}
+
+void ta_resp_stamp_free(ta_resp_stamp *stamp)
+{
+    ta_fields_free(&stamp->more);
 }
 
 void ta_resp_stamp_update(ta_resp_stamp *stamp, int64_t unix_seconds)
@@ -67,9 +78,10 @@ char *ta_resp_put_hex(char *out, uint64_t v)
 size_t ta_resp_wire_bound(const ta_resp_wire *wire)
 {
     const ta_response_head *head = wire->head;
-    /* status line of an unknown code; date and server; framing; connection; blank line */
-    return 64 + head->reason.len + TA_RESP_DATE_LINE + (wire->stamp ? wire->stamp->server_len : 0) +
-           head->text.len + 48 + 32 + 2;
+    size_t stamp = wire->stamp ? wire->stamp->server_len + wire->stamp->more.text.len : 0;
+    /* status line of an unknown code; date, server and their like; framing; connection; blank line
+     */
+    return 64 + head->reason.len + TA_RESP_DATE_LINE + stamp + head->text.len + 48 + 32 + 2;
 }
 
 static inline char *put(char *out, const char *text, size_t n)
@@ -129,6 +141,9 @@ char *ta_resp_wire_write(char *out, const ta_resp_wire *wire)
             out = put(out, wire->stamp->date, TA_RESP_DATE_LINE);
         if (!(head->flags & TA_RESP_HAS_SERVER))
             out = put(out, wire->stamp->server, wire->stamp->server_len);
+        if (TA_UNLIKELY(wire->stamp->more.text.len != 0))
+            out = put(out, wire->stamp->more.text.data + wire->stamp->more.text.off,
+                      wire->stamp->more.text.len);
     }
     /* Before the application's fields, as its own responses have it. */
     if (wire->framing == TA_FRAME_LENGTH) {

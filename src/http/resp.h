@@ -5,20 +5,26 @@
 #define TA_HTTP_RESP_H
 
 #include "http/date.h"
+#include "http/fields.h"
 #include "http/http.h"
 
-/* The date and server fields, formatted once per second.  One per loop. */
+/* The fields that every final response has: the date, formatted once per second, the server, and
+ * what the settings add.  One per loop. */
 typedef struct ta_resp_stamp {
     int64_t second;      /* that `text` was made for; INT64_MIN at first */
     uint32_t server_len; /* of the server line; 0: none is sent */
     char server[128];    /* "server: name\r\n" */
     char date[64];       /* "date: ...\r\n" */
+    ta_fields more;      /* owned: what every response has besides */
 } ta_resp_stamp;
 
 #define TA_RESP_DATE_LINE (6 + TA_DATE_LEN + 2)
 
 /* `server`: value of the server field, at most 100 bytes of a field value; empty: none. */
 TA_MUST_CHECK int ta_resp_stamp_init(ta_resp_stamp *stamp, ta_str server);
+/* Adds the fields of `head` to what every response has: TA_OK, TA_ENOMEM, TA_EINVAL. */
+TA_MUST_CHECK int ta_resp_stamp_add(ta_resp_stamp *stamp, const ta_response_head *head);
+void ta_resp_stamp_free(ta_resp_stamp *stamp);
 /* Updates the date to `unix_seconds`; nearly free when it is up to date. */
 void ta_resp_stamp_update(ta_resp_stamp *stamp, int64_t unix_seconds);
 
@@ -40,7 +46,7 @@ typedef struct ta_resp_wire {
     ta_resp_framing framing;
     ta_resp_connection connection;
     uint64_t length;
-    const ta_resp_stamp *stamp; /* borrowed; NULL: neither date nor server */
+    const ta_resp_stamp *stamp; /* borrowed; NULL: none of its fields */
 } ta_resp_wire;
 
 /* How many bytes ta_resp_wire_write may need at most. */

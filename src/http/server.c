@@ -61,13 +61,15 @@ ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cfg *cfg)
             cfg->limits->timeout_write_ms ? cfg->limits->timeout_write_ms : UINT32_MAX,
         .write_rate = cfg->limits->send_rate ? cfg->limits->send_rate : UINT32_MAX,
     };
-    if (ta_resp_stamp_init(&server->stamp, cfg->server_name) != TA_OK)
+    if (ta_resp_stamp_init(&server->stamp, cfg->server_name) != TA_OK ||
+        (cfg->more && ta_resp_stamp_add(&server->stamp, cfg->more) != TA_OK))
         goto fail;
     server->group = ta_conn_group_new(loop, &net);
     if (!server->group)
         goto fail;
     return server;
 fail:
+    ta_resp_stamp_free(&server->stamp);
     ta_free(server);
     return NULL;
 }
@@ -85,6 +87,7 @@ void ta_http_server_free(ta_http_server *server)
     }
     TA_ASSERT(!server->nconns);
     ta_h1_free_spare(server);
+    ta_resp_stamp_free(&server->stamp);
     ta_free(server);
 }
 

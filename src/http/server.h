@@ -22,6 +22,7 @@ typedef struct ta_http_cfg {
     const ta_http_ops *ops;       /* borrowed: outlives the server */
     void *ctx;                    /* borrowed: first argument of on_request */
     ta_str server_name;           /* copied: value of the server field; empty: none is sent */
+    const ta_response_head *more; /* copied: fields of every response besides; NULL: none */
     const ta_log *log;            /* borrowed: outlives the server; NULL: silent */
     /* May be NULL.  Called when a connection ended after ta_http_server_full returned true, but not
      * from within a call of this header. */

@@ -89,6 +89,20 @@ TA_TEST(stamp)
               "HTTP/1.1 204 No Content\r\ndate: Thu, 01 Jan 1970 00:00:01 GMT\r\n\r\n");
 }
 
+TA_TEST(fields_of_every_response)
+{
+    char out[1024];
+    ta_resp_stamp stamp;
+    CHECK_INT(ta_resp_stamp_init(&stamp, TA_STR("")), ==, TA_OK);
+    CHECK_INT(ta_resp_stamp_add(&stamp, head_of(200, "x-one: 1\r\nx-two: \r\n")), ==, TA_OK);
+    CHECK_INT(stamp.more.count, ==, 2);
+    ta_resp_wire wire = {.head = head_of(200, "a: b\r\n"), .stamp = &stamp};
+    CHECK_STR(write_head(out, sizeof out, &wire),
+              "HTTP/1.1 200 OK\r\ndate: Thu, 01 Jan 1970 00:00:00 GMT\r\n"
+              "x-one: 1\r\nx-two: \r\na: b\r\n\r\n");
+    ta_resp_stamp_free(&stamp);
+}
+
 TA_TEST(numbers)
 {
     char out[32], want[32];

@@ -137,7 +137,7 @@ def running(app, *, uds=None, **settings):
         bound.listen(128)
     bound.setblocking(False)
     address = bound.getsockname()
-    loop_thread = LoopThread(app, config, bound)  # takes it over
+    loop_thread = LoopThread(app, config, [bound])  # takes it over
     failures = []
 
     def run():

@@ -25,7 +25,7 @@ def threaded(app, count):
     address = first.getsockname()
     socks = [first] + [first.dup() for _ in range(count - 1)]
     config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5)
-    loops = [LoopThread(app, config, sock) for sock in socks]
+    loops = [LoopThread(app, config, [sock]) for sock in socks]
     threads = [threading.Thread(target=_follow, args=(each, loops[0])) for each in loops]
     for thread in threads:
         thread.start()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from turboapi._serving.heartbeat import BEAT, READY, Heartbeat, interval_of
+from turboapi._serving.heartbeat import BEAT, READY, RETIRES, Heartbeat, interval_of
 from turboapi.config import Config, ConfigError
 
 
@@ -75,7 +75,11 @@ def test_without_a_limit_it_is_only_ready(pipe):
     heartbeat, loop = Heartbeat(write, 0), Loop()
     heartbeat.join(loop)
     heartbeat.start(loop)
-    assert (news(), news(), loop.later) == (READY, b"", [])
+    assert (news(), news(), loop.later) == (READY, None, [])
+    heartbeat.retire()
+    assert news() == RETIRES
+    heartbeat.stop()
+    assert news() == b""
 
 
 def test_without_a_supervisor():

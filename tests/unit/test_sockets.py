@@ -7,7 +7,7 @@ import stat
 
 import pytest
 
-from turboapi._serving.sockets import BindError, bind, describe, listen, refuse, remove_file
+from turboapi._serving.sockets import BindError, bind, describe, listen, refuse, remove_files
 from turboapi.config import Config, ConfigError
 
 
@@ -134,13 +134,13 @@ def test_only_our_own_unix_socket_is_removed(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with bind(config):
         monkeypatch.chdir("/")  # the application may go elsewhere
-        remove_file(config)
+        remove_files(config)
     assert not (tmp_path / "s").exists()
     monkeypatch.chdir(tmp_path)
     with bind(config):
         (tmp_path / "s").unlink()
         (tmp_path / "s").write_text("another's")
-        remove_file(config)
+        remove_files(config)
     assert (tmp_path / "s").exists()
 
 

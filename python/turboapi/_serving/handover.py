@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import process, sockets
+from turboapi._serving import notify, process, sockets
 from turboapi._serving.log import server_logger as log
 from turboapi._serving.signals import Signals
 from turboapi._serving.supervisor import SIGNALS, Supervisor
@@ -41,10 +41,10 @@ _EXTRA_GRACE = 5.0
 class Handover:
     """A successor in the making; all but `finish` is called in the event loop."""
 
-    def __init__(self, config: Config, bound: socket.socket) -> None:
-        """`bound` is borrowed: we keep a descriptor of our own."""
+    def __init__(self, config: Config, bound: list[socket.socket]) -> None:
+        """`bound` is borrowed: we keep descriptors of our own."""
         self._config = config
-        self._socket = bound.dup()
+        self._sockets = [each.dup() for each in bound]
         self._successor: Process | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -60,7 +60,7 @@ class Handover:
             self._once_more = True
             return
         try:
-            successor = Process.start(self._config, self._socket, own_group=True)
+            successor = Process.start(self._config, self._sockets, own_group=True)
         except OSError as error:
             log.error("SIGHUP: no successor can be started: %s", error)
             return
@@ -106,6 +106,7 @@ class Handover:
         if successor.sources():
             self._forget(successor.beats_fd())
         log.error("Process %d %s; this one goes on", successor.pid, reason)
+        notify.ready("The old process goes on")
         successor.send(signal.SIGKILL)
         successor.wait(1)
         successor.close()
@@ -119,7 +120,7 @@ class Handover:
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
-        self._socket.close()
+        sockets.close(self._sockets)
         if self._successor is not None:
             self._successor.send(signal.SIGTERM)
 
@@ -131,7 +132,7 @@ class Handover:
         """
         successor, self._successor = self._successor, None
         if successor is None:
-            self._socket.close()
+            sockets.close(self._sockets)
             return code
         if self._stopped:
             _await_end(successor, self._config.timeout_graceful_shutdown)
@@ -140,13 +141,13 @@ class Handover:
             # We were ended by something else than a signal.
             successor.send(signal.SIGTERM)
             successor.close()
-            self._socket.close()
+            sockets.close(self._sockets)
             return code
         if process.is_whole():
             with suppress(OSError):  # no such interpreter any more
                 self._become_supervisor(successor)
         supervisor = Supervisor(
-            self._config, bound=self._socket, first=successor, replace=self._once_more
+            self._config, bound=self._sockets, first=successor, replace=self._once_more
         )
         return supervisor.run()
 
@@ -155,13 +156,14 @@ class Handover:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         state = {
             "config": self._config,
-            "fd": self._socket.fileno(),
+            "fds": [each.fileno() for each in self._sockets],
             "files": sockets.files(),
             "first": successor.hand_over(),
             "replace": self._once_more,
             "path": sys.path,
         }
-        self._socket.set_inheritable(True)
+        for each in self._sockets:
+            each.set_inheritable(True)
         read, write = os.pipe()
         os.set_inheritable(read, True)
         with open(write, "wb") as pipe:  # noqa: PTH123

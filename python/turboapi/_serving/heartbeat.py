@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 READY = b"1"
 BEAT = b"."
+# It wants to be replaced (`retirement`).
+RETIRES = b"r"
 
 
 def interval_of(timeout: float) -> float:
@@ -29,7 +31,7 @@ class Heartbeat:
     """
 
     def __init__(self, fd: int | None, timeout: float) -> None:
-        """Take over the pipe `fd`, if there is a supervisor; `timeout` 0: one byte is all."""
+        """Take over the pipe `fd`, if there is a supervisor; `timeout` 0: no beats."""
         self._fd = fd
         self._interval = interval_of(timeout) if fd is not None else 0.0
         self._late: set[int] = set()  # loops that have made no step since the last beat
@@ -43,8 +45,10 @@ class Heartbeat:
         self._write(READY)
         if self._interval:
             self._beat(loop)
-        else:
-            self.stop()
+
+    def retire(self) -> None:
+        """Ask the supervisor for a successor."""
+        self._write(RETIRES)
 
     def join(self, loop: asyncio.AbstractEventLoop) -> None:
         """Let the beat depend on a further loop, which is the running one."""

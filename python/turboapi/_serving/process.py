@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from types import FrameType
     from typing import NoReturn
 
+    from turboapi.config import Config
+
 # As a shell has it for a process that SIGINT ended.
 EXIT_INTERRUPTED = 130
 # A second signal ended what was in flight.
@@ -76,6 +78,20 @@ def _on_hangup(number: int, frame: FrameType | None) -> None:
     # To start anew is what we are doing.
     if terminal_is_gone():
         raise SystemExit(0)
+
+
+def set_name(config: Config, role: str) -> None:
+    """Give this process the name that `process_name` says, if it does; `role` tells it apart."""
+    if config.process_name is None:
+        return
+    # Linux: what ps -o comm and top show, 15 bytes of it.
+    with suppress(OSError), open("/proc/self/comm", "wb") as name:  # noqa: PTH123 (as above)
+        name.write(os.fsencode(config.process_name)[:15])
+    with suppress(ImportError):  # the whole command line, where the package is installed
+        import setproctitle  # pyright: ignore[reportMissingImports]
+
+        set_title: Callable[[str], None] = setproctitle.setproctitle  # pyright: ignore
+        set_title(f"{config.process_name}: {role}")
 
 
 def check_stopped() -> None:

@@ -12,14 +12,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from turboapi._serving import importer, process, sockets
+from turboapi._serving import importer, pid_file, process, sockets
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.settings import ConfigError
 from turboapi._serving.signals import ONE_STOP, Signals
 from turboapi._serving.worker_process import Process
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
     from turboapi.config import Config
@@ -171,21 +170,23 @@ class Reloader:
         process.look_for_terminal()
         # Whoever looks at one's own code with a debugger stops the loop.
         self._config = config.replace(timeout_worker=0)
-        self._socket: socket.socket = sockets.bind(config)
-        self.address = sockets.describe(self._socket, config.scheme())
+        self._sockets = sockets.bind_all(config)
+        self.address = sockets.describe_all(self._sockets, config.scheme())
         self._exit_code = 0
 
     def run(self) -> int:
         """Serve until told to stop and return the exit code of the last worker."""
         watcher = make_watcher(self._config)
+        process.set_name(self._config, "reloader")
         try:
+            pid_file.write(self._config)
             with Signals(_SIGNALS) as signals:
                 log.info("Listening on %s, reloading on changes", self.address)
                 self._run(signals, watcher)
         finally:
             watcher.close()
-            self._socket.close()
-            sockets.remove_file(self._config)
+            sockets.close(self._sockets)
+            sockets.remove_files(self._config)
         return self._exit_code
 
     def _run(self, signals: Signals, watcher: Watcher) -> None:
@@ -219,7 +220,7 @@ class Reloader:
         return watcher.changes()
 
     def _start(self) -> Process:
-        return Process.start(self._config, self._socket, own_group=False)
+        return Process.start(self._config, self._sockets, own_group=False)
 
     def _replace(self, worker: Process) -> None:
         """End the old worker, at once if it takes its time."""

@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving import importer, log, process, sockets
+from turboapi._serving import importer, log, pid_file, process, retirement, sockets
 from turboapi._serving.worker_process import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from turboapi._serving.handover import Handover
+
+# Settings that need further processes.
+_OTHER_PROCESSES = ("reload", *retirement.SETTINGS)
 
 EXIT_NO_SOCKET = 1
 EXIT_USAGE = 2
@@ -43,8 +46,9 @@ def run(app: Any, **settings: Any) -> None:
         code = serve_config(Config.load({**settings, "app": app}))
     else:
         config = Config.load(settings)
-        if config.workers > 1 or config.reload:
-            setting = "reload" if config.reload else "workers"
+        setting = next((n for n in _OTHER_PROCESSES if getattr(config, n)), None)
+        if config.workers > 1 or setting is not None:
+            setting = setting or "workers"
             raise ConfigError(
                 setting,
                 "needs the application as an import string, as other processes must import it: "
@@ -53,7 +57,12 @@ def run(app: Any, **settings: Any) -> None:
         log.configure(config)
         name = getattr(app, "__qualname__", type(app).__qualname__)
         app = importer.make(app, name, factory=config.factory, interface=config.interface)
-        code = _bind_and_serve(_check_tls(sockets.from_systemd(config)), app)
+        config = _check_tls(sockets.from_systemd(config))
+        pid_file.check(config)
+        try:
+            code = _bind_and_serve(config, app)
+        finally:
+            pid_file.remove(config)
     if code:
         sys.exit(code)
 
@@ -73,11 +82,19 @@ def serve_config(config: Config) -> int:
     # What is wrong with the name is told now, not by each worker.
     importer.locate(config.app, config.app_dir)
     config = _check_tls(sockets.from_systemd(config))
+    pid_file.check(config)
+    try:
+        return _serve_in_processes(config)
+    finally:
+        pid_file.remove(config)
+
+
+def _serve_in_processes(config: Config) -> int:
     if config.reload:
         from turboapi._serving.reload import Reloader  # lazy: only to reload
 
         return Reloader(config).run()
-    if config.workers > 1:
+    if config.workers > 1 or retirement.is_wanted(config):
         from turboapi._serving.supervisor import Supervisor  # lazy: only for several workers
 
         return Supervisor(config).run()
@@ -135,9 +152,11 @@ def _check_tls(config: Config) -> Config:
 
 def _bind_and_serve(config: Config, app: Any) -> int:
     # Bound before the import, which may take long: an address in use is told at once.
-    bound = sockets.bind(config)
+    bound = sockets.bind_all(config)
     handover = None
     try:
+        pid_file.write(config)
+        process.set_name(config, "server")
         if app is None:
             if (app := _load(config)) is None:
                 return EXIT_NO_APP
@@ -145,12 +164,15 @@ def _bind_and_serve(config: Config, app: Any) -> int:
             from turboapi._serving.handover import Handover  # lazy: workers have none
 
             handover = Handover(config, bound)
-        # From here the descriptor is the server's.
-        code = _serve(app, config.replace(uds=None, fd=bound.detach()), handover)
+        # From here the descriptors are the server's.
+        served = config.served_by(bound)
+        for each in bound:
+            each.detach()
+        code = _serve(app, served, handover)
         return code if handover is None else handover.finish(code)
     finally:
-        bound.close()
-        sockets.remove_file(config)
+        sockets.close(bound)
+        sockets.remove_files(config)
 
 
 def _load(config: Config) -> Any:

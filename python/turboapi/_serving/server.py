@@ -21,13 +21,14 @@ import anyio.to_thread
 
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
-from turboapi._serving import process, sockets, tls, twins
+from turboapi._serving import notify, process, sockets, tls, twins
 from turboapi._serving.access import access_writer
 from turboapi._serving.freezer import Freezer
 from turboapi._serving.heartbeat import Heartbeat
 from turboapi._serving.lifespan import Lifespan, LifespanError
 from turboapi._serving.process import EXIT_FORCED
 from turboapi._serving.proxy import ProxyHeaders
+from turboapi._serving.retirement import Retirement
 from turboapi._serving.should_exit import ShouldExit
 from turboapi._serving.signals import ONE_STOP, is_ctrl_c
 from turboapi._serving.watchdog import Watchdog
@@ -87,7 +88,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
         freezer.unfreeze()
         heartbeat.stop()
         for each in listening:
-            each.close()
+            sockets.close(each)
 
 
 class LoopThread:
@@ -97,7 +98,7 @@ class LoopThread:
         self,
         app: Any,
         config: Config,
-        bound: socket.socket,
+        bound: list[socket.socket],
         *,
         followers: list[LoopThread] | None = None,
         heartbeat: Heartbeat | None = None,
@@ -123,6 +124,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
+        self._hands_over = False
         self._stopped_by = 0  # the first signal
         self._stopped_at = 0.0
         self._should_exit: ShouldExit | None = None
@@ -258,10 +260,11 @@ class LoopThread:
             self._freezer.freeze()
             # Now, not before: what is accepted is served.
             redirects = self._redirect(selector, self._port())
-            sockets.listen(self._bound, self._config.backlog)
-            address = sockets.describe(self._bound, self._config.scheme())
-            server.listen(self._bound.fileno(), self._is_shared())
-            self._bound.detach()  # it is the server's now
+            address = sockets.describe_all(self._bound, self._config.scheme())
+            for each in self._bound:
+                sockets.listen(each, self._config.backlog)
+                server.listen(each.fileno(), self._is_shared())
+                each.detach()  # it is the server's now
             self.ready.set()
             if self._followers is None:
                 self._heartbeat.join(asyncio.get_running_loop())
@@ -278,7 +281,8 @@ class LoopThread:
             server.close()
 
     def _port(self) -> int:
-        return 0 if self._bound.family == socket.AF_UNIX else int(self._bound.getsockname()[1])
+        ports = [each.getsockname()[1] for each in self._bound if each.family != socket.AF_UNIX]
+        return int(ports[0]) if ports else 0
 
     def _redirect(self, selector: _core.Selector, port: int) -> _core.Server | None:
         """Serve the port that sends clients here from http, if there is to be one."""
@@ -306,14 +310,31 @@ class LoopThread:
 
     def _tell_ready(self, address: str) -> None:
         """Tell the supervisor, or without one the log."""
+        loop = asyncio.get_running_loop()
         if self._config.ready_fd is not None:
-            self._heartbeat.start(asyncio.get_running_loop())
+            self._heartbeat.start(loop)
+            Retirement(self._config, self._requests, self._heartbeat.retire).start(loop)
         else:
             logger.info("Listening on %s (process %d)", address, os.getpid())
+            notify.ready(f"Listening on {address}")
+            self._keep_telling(loop)
+
+    def _requests(self) -> int:
+        """Return how many requests there have been on all loops of the process."""
+        servers = [each.server for each in (self, *(self._followers or ()))]
+        return sum(each.requests for each in servers if each is not None)
+
+    def _keep_telling(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tell the service manager that the loop goes on, if it wants to know."""
+        if pause := notify.interval():
+            notify.alive()
+            loop.call_later(pause, self._keep_telling, loop)
 
     async def _shut_down(self, server: _core.Server) -> int:
         assert self._force is not None
         logger.info("Shutting down")
+        if self._config.ready_fd is None and self._followers is not None and not self._hands_over:
+            notify.stopping()
         if waits_for := _pending(server):
             logger.info("Waiting for %s to end (a second signal forces it)", waits_for)
         streams = server.pending()[1]
@@ -383,6 +404,7 @@ class LoopThread:
             return
         if self.handover is not None and not process.terminal_is_gone():
             if self.server is not None:  # else it starts with what is new
+                notify.reloading()
                 self.handover.begin(loop, self._on_successor)
             return
         why = "it can't be started anew" if self.handover is None else "the terminal is gone"
@@ -391,6 +413,7 @@ class LoopThread:
         self._on_signal(signal.SIGHUP)
 
     def _on_successor(self) -> None:
+        self._hands_over = True
         self._tell_libraries()
         self._stop_all()
 
@@ -432,12 +455,14 @@ def _make_server(
     if config.proxy_headers and config.forwarded_allow_ips:
         proxy = ProxyHeaders(config.forwarded_allow_ips)
     access_log = _access_log(config)
+    more = config.more_headers()
+    given = {name for name, _ in more}
     return _core.Server(
         selector,
         native_app(app, compile_fastapi=config.interface != "asgi"),
         limits=config.http_limits(),
-        server_header="turboapi" if config.server_header else None,
-        date_header=config.date_header,
+        server_header="turboapi" if config.server_header and b"server" not in given else None,
+        date_header=config.date_header and b"date" not in given,
         root_path=config.root_path,
         state=state,
         access_log=access_log,
@@ -449,6 +474,8 @@ def _make_server(
         spec_version="2.4" if config.interface == "wsgi" else "2.3",
         ws_deflate=config.ws_per_message_deflate,
         proxy=proxy,
+        max_requests=config.limit_concurrency,
+        more_headers=more,
     )
 
 
@@ -469,20 +496,23 @@ def _access_log(config: Config) -> Callable[..., None] | None:
     return access_logger.info if access_logger.hasHandlers() else None
 
 
-def _listening_sockets(config: Config) -> list[socket.socket]:
-    """One for each thread: descriptors of the same socket."""
-    first = sockets.bind(config)
-    if config.fd is not None:
-        # `bind` made a copy, and this one was given to us.
-        os.close(config.fd)
-    first.setblocking(False)
-    return [first, *(first.dup() for _ in range(1, config.threads))]
+def _listening_sockets(config: Config) -> list[list[socket.socket]]:
+    """Those of each thread: descriptors of the same sockets."""
+    first = sockets.bind_all(config)
+    for each in config.addresses():
+        if each.fd is not None:
+            # `bind` made a copy, and this one was given to us.
+            os.close(each.fd)
+    for bound in first:
+        bound.setblocking(False)
+    others = range(1, config.threads)
+    return [first, *([bound.dup() for bound in first] for _ in others)]
 
 
 def _serve_threads(
     app: Any,
     config: Config,
-    listening: list[socket.socket],
+    listening: list[list[socket.socket]],
     heartbeat: Heartbeat,
     freezer: Freezer,
     handover: Handover | None,

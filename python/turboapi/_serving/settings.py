@@ -215,6 +215,15 @@ class Words:
 
 
 @dataclasses.dataclass(frozen=True)
+class Lines(Words):
+    """The same for strings that have commas: with line breaks between in the environment."""
+
+    def parse(self, value: Any) -> tuple[str, ...]:
+        """Take sequences of strings and texts of lines."""
+        return super().parse(value.splitlines() if isinstance(value, str) else value)
+
+
+@dataclasses.dataclass(frozen=True)
 class Secret:
     """Random bytes, of a fixed number; as text in hexadecimal digits."""
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from turboapi._serving import addresses
 from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 # The first descriptor that systemd passes (sd_listen_fds(3)).
 _SYSTEMD_FIRST_FD = 3
+# More than any unit has.
+_MOST_OF_SYSTEMD = 1024
 
 
 # The files of unix sockets that this process made: path, device, inode.
@@ -31,8 +34,33 @@ class BindError(Exception):
     """Can't listen there; the message says why and which setting to change."""
 
 
+def bind_all(config: Config) -> list[socket.socket]:
+    """Return a socket for each address of a configuration, as `bind` does.
+
+    Raises:
+        BindError: can't listen on one of them; then on none.
+        ConfigError: there can be no such socket.
+    """
+    bound: list[socket.socket] = []
+    try:
+        for each in config.addresses():
+            bound.append(bind(each))
+    except BaseException:
+        close(bound)
+        remove_files(config)
+        raise
+    return bound
+
+
+def close(bound: list[socket.socket]) -> None:
+    """Close all of them."""
+    for each in bound:
+        each.close()
+
+
 def bind(config: Config) -> socket.socket:
-    """Return a socket for a configuration, which does not listen yet; the caller closes it.
+    """Return a socket for the address in a configuration, which does not listen yet; the caller
+    closes it.
 
     An inherited socket is as it was given.
 
@@ -40,21 +68,41 @@ def bind(config: Config) -> socket.socket:
         BindError: the address is taken, not this machine's, or not allowed.
         ConfigError: there can be no such socket.
     """
+    if config.bind and config.bind[0].startswith(addresses.SYSTEMD):
+        raise ConfigError("bind", f"systemd passed no socket for {config.bind[0]}")
     if config.fd is not None:
-        return _inherited(config.fd)
+        return _inherited(config.fd, _setting(config, "fd"))
     if config.uds is not None:
-        return _bind_unix(config.uds, config.uds_permissions)
+        return _bind_unix(config)
     return _bind_inet(config)
 
 
-def remove_file(config: Config) -> None:
-    """Remove the unix socket that `bind` made, if it is still the one at that path."""
-    path, *identity = _made.pop(config.uds or "", (None,))
-    if path is not None:
-        with suppress(OSError):
-            status = path.lstat()
-            if identity == [status.st_dev, status.st_ino]:
-                path.unlink()
+def _setting(config: Config, name: str) -> str:
+    """Return the setting that the user gave the address with."""
+    return "bind" if config.bind else name
+
+
+def _named(config: Config, name: str) -> str:
+    """Return the same as a message has it: with its option and its variable."""
+    name = _setting(config, name)
+    return f"--{name}, TURBOAPI_{name.upper()}"
+
+
+def _option(config: Config, name: str) -> str:
+    """Return it as advice has it."""
+    name = _setting(config, name)
+    return f"--{name} (TURBOAPI_{name.upper()})"
+
+
+def remove_files(config: Config) -> None:
+    """Remove the unix sockets that `bind` made, if they are still those at their paths."""
+    for each in config.addresses():
+        path, *identity = _made.pop(each.uds or "", (None,))
+        if path is not None:
+            with suppress(OSError):
+                status = path.lstat()
+                if identity == [status.st_dev, status.st_ino]:
+                    path.unlink()
 
 
 def files() -> dict[str, tuple[Path, int, int]]:
@@ -94,19 +142,46 @@ def refuse(bound: socket.socket) -> None:
 
 
 def from_systemd(config: Config) -> Config:
-    """Return the configuration with the socket that systemd started us for, if it did.
+    """Return the configuration with the sockets that systemd started us for, if it did.
 
     See sd_listen_fds(3). What the user named himself goes before. Our own variables are removed,
     so that no process of ours takes them for its own.
+
+    Raises:
+        ConfigError: `bind` names one that was not passed.
     """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+    names: list[str] = []
+    if os.environ.get("LISTEN_PID") == str(os.getpid()):
+        count = os.environ.get("LISTEN_FDS", "")
+        names = os.environ.get("LISTEN_FDNAMES", "").split(":")
+        names = [*names, *[""] * _MOST_OF_SYSTEMD][: int(count) if count.isdecimal() else 0]
+        for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            os.environ.pop(name, None)
+    if config.bind:
+        return config.replace(bind=[one for each in config.bind for one in _passed(each, names)])
+    if not names or config.fd is not None or config.uds is not None:
         return config
-    count = os.environ.get("LISTEN_FDS", "")
-    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(name, None)
-    if not count.isdecimal() or int(count) < 1 or config.fd is not None or config.uds is not None:
-        return config
-    return config.replace(fd=_SYSTEMD_FIRST_FD)
+    if len(names) == 1:
+        return config.replace(fd=_SYSTEMD_FIRST_FD)
+    return config.replace(bind=[_descriptor(number) for number in range(len(names))])
+
+
+def _passed(address: str, names: list[str]) -> list[str]:
+    """Return an address, or those that systemd passed under the name in it."""
+    if not address.startswith(addresses.SYSTEMD):
+        return [address]
+    name = address.removeprefix(addresses.SYSTEMD)
+    found = [_descriptor(number) for number, each in enumerate(names) if each == name]
+    if not found:
+        passed = ", ".join(filter(None, names)) or "none"
+        raise ConfigError(
+            "bind", f"systemd passed no socket of the name {name!r}; it passed: {passed}"
+        )
+    return found
+
+
+def _descriptor(number: int) -> str:
+    return f"{addresses.DESCRIPTOR}{_SYSTEMD_FIRST_FD + number}"
 
 
 def describe(bound: socket.socket, scheme: str = "http") -> str:
@@ -118,19 +193,24 @@ def describe(bound: socket.socket, scheme: str = "http") -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _inherited(fd: int) -> socket.socket:
+def describe_all(bound: list[socket.socket], scheme: str = "http") -> str:
+    """Return the same of several, in one line."""
+    return ", ".join(describe(each, scheme) for each in bound)
+
+
+def _inherited(fd: int, setting: str) -> socket.socket:
     try:
         # A copy: closing it leaves the caller's descriptor alone.
         bound = socket.socket(fileno=os.dup(fd))
         kind = bound.type
     except OSError as error:
-        raise ConfigError("fd", f"{fd} is no open socket: {error.strerror}") from None
+        raise ConfigError(setting, f"{fd} is no open socket: {error.strerror}") from None
     if kind != socket.SOCK_STREAM:
         bound.close()
-        raise ConfigError("fd", f"{fd} is a socket of another kind than stream")
+        raise ConfigError(setting, f"{fd} is a socket of another kind than stream")
     if _has_peer(bound):
         bound.close()
-        raise ConfigError("fd", f"{fd} is a connection, not a socket that listens")
+        raise ConfigError(setting, f"{fd} is a connection, not a socket that listens")
     bound.set_inheritable(False)
     return bound
 
@@ -143,9 +223,10 @@ def _has_peer(bound: socket.socket) -> bool:
     return True
 
 
-def _bind_unix(path: str, permissions: int | None) -> socket.socket:
-    _check_path(path)
-    _remove_stale(path)
+def _bind_unix(config: Config) -> socket.socket:
+    path, permissions = config.uds or "", config.uds_permissions
+    _check_path(path, _setting(config, "uds"))
+    _remove_stale(config, path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         bound.bind(path)
@@ -156,29 +237,29 @@ def _bind_unix(path: str, permissions: int | None) -> socket.socket:
     except OSError as error:
         bound.close()
         raise BindError(
-            f"Can't listen on {path} (--uds, TURBOAPI_UDS): {error.strerror or error}."
+            f"Can't listen on {path} ({_named(config, 'uds')}): {error.strerror or error}."
         ) from None
     _made[path] = (Path(path).absolute(), status.st_dev, status.st_ino)
     return bound
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, setting: str) -> None:
     longest = 107  # of sun_path, without the NUL
     size = len(os.fsencode(path))
     if not path or "\0" in path:
-        raise ConfigError("uds", f"{path!r} is no path of a file")
+        raise ConfigError(setting, f"{path!r} is no path of a file")
     if size > longest:
-        raise ConfigError("uds", f"a path of {size} bytes is too long; it may have {longest}")
+        raise ConfigError(setting, f"a path of {size} bytes is too long; it may have {longest}")
     folder = Path(path).absolute().parent
     if not folder.is_dir():
-        raise ConfigError("uds", f"there is no folder {folder}")
+        raise ConfigError(setting, f"there is no folder {folder}")
 
 
-def _remove_stale(path: str) -> None:
+def _remove_stale(config: Config, path: str) -> None:
     """Remove the socket that a server left which is no more."""
     try:
         if not stat.S_ISSOCK(Path(path).lstat().st_mode):
-            raise ConfigError("uds", f"{path} is there already, and is no socket")
+            raise ConfigError(_setting(config, "uds"), f"{path} is there already, and is no socket")
     except OSError:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
@@ -188,24 +269,25 @@ def _remove_stale(path: str) -> None:
         except (ConnectionRefusedError, FileNotFoundError):
             if _is_bound(path):
                 raise BindError(
-                    f"A server is starting on {path} already: choose another path with --uds "
-                    "(TURBOAPI_UDS)."
+                    f"A server is starting on {path} already: choose another path with "
+                    f"{_option(config, 'uds')}."
                 ) from None
             try:
                 Path(path).unlink(missing_ok=True)
             except OSError as error:
                 raise BindError(
-                    f"Can't replace the socket {path} (--uds, TURBOAPI_UDS): {error.strerror}."
+                    f"Can't replace the socket {path} ({_named(config, 'uds')}): {error.strerror}."
                 ) from None
             return
         except PermissionError:
             raise BindError(
-                f"{path} (--uds, TURBOAPI_UDS) is another user's socket: choose another path."
+                f"{path} ({_named(config, 'uds')}) is another user's socket: choose another path."
             ) from None
         except OSError:  # its backlog is full, or it does not take our kind: somebody is there
             pass
     raise BindError(
-        f"A server is listening on {path} already: choose another path with --uds (TURBOAPI_UDS)."
+        f"A server is listening on {path} already: choose another path with "
+        f"{_option(config, 'uds')}."
     )
 
 
@@ -226,7 +308,7 @@ def _is_bound(path: str) -> bool:
 
 
 def _bind_inet(config: Config) -> socket.socket:
-    family, address = _resolve(config.host, config.port)
+    family, address = _resolve(config)
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,7 +322,8 @@ def _bind_inet(config: Config) -> socket.socket:
     return bound
 
 
-def _resolve(host: str, port: int) -> tuple[int, Any]:
+def _resolve(config: Config) -> tuple[int, Any]:
+    host, port = config.host, config.port
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -248,7 +331,7 @@ def _resolve(host: str, port: int) -> tuple[int, Any]:
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise BindError(
-            f"The host {host!r} (--host, TURBOAPI_HOST) is unknown: {reason}."
+            f"The host {host!r} ({_named(config, 'host')}) is unknown: {reason}."
         ) from None
     # A name such as localhost may have both kinds; IPv4 is what clients are told about.
     found.sort(key=lambda entry: entry[0] != socket.AF_INET)
@@ -262,19 +345,20 @@ def _explain(config: Config, error: OSError) -> str:
         owner = _owner_of_port(config.port)
         return (
             f"Port {config.port} on {config.host} is in use{owner}. Stop what uses it, or choose "
-            "another with --port (TURBOAPI_PORT); 0 takes a free one."
+            f"another with {_option(config, 'port')}; 0 takes a free one."
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return (
-            f"{config.host} is no address of this machine: change --host (TURBOAPI_HOST); "
+            f"{config.host} is no address of this machine: change {_option(config, 'host')}; "
             "0.0.0.0 stands for all."
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return (
             f"Not allowed to listen on {where}: ports below 1024 are for root. Choose another "
-            "with --port (TURBOAPI_PORT)."
+            f"with {_option(config, 'port')}."
         )
-    return f"Can't listen on {where} (--host, --port): {error.strerror or error}."
+    names = "--bind" if config.bind else "--host, --port"
+    return f"Can't listen on {where} ({names}): {error.strerror or error}."
 
 
 def _owner_of_port(port: int) -> str:

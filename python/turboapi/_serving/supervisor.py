@@ -12,6 +12,7 @@ SIGTTIN, SIGTTOU one worker more, one less
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import pickle
@@ -22,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import process, sockets
+from turboapi._serving import notify, pid_file, process, sockets
 from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.process import EXIT_FORCED
@@ -70,6 +71,11 @@ class _Place:
         self.successor: Process | None = None
         self.pause = 0.0
         self.start_at = 0.0
+        self.replace_at = 0.0  # not before, when the worker wants it
+
+    def is_tired(self) -> bool:
+        """Return whether the worker wants to be replaced, and nobody does it."""
+        return self.worker is not None and self.worker.retires and self.successor is None
 
 
 class Supervisor:
@@ -78,15 +84,15 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        bound: socket.socket | None = None,
+        bound: list[socket.socket] | None = None,
         first: Process | None = None,
         replace: bool = False,
     ) -> None:
-        """Bind the address, or take over a socket and the first worker, which serves already.
+        """Bind the addresses, or take over sockets and the first worker, which serves already.
 
         Args:
             config: the settings.
-            bound: the listening socket, or None; owned from now on.
+            bound: the listening sockets, or None; owned from now on.
             first: a worker that serves, or None; owned from now on.
             replace: whether `first` is to be replaced at once, as by SIGHUP.
 
@@ -95,10 +101,17 @@ class Supervisor:
         """
         process.look_for_terminal()
         self._config = config
-        self._owns_socket = config.fd is None
-        self._socket = bound or _bind(config)  # owned
+        self._sockets = bound or _bind(config)  # owned
+        # Those that were inherited are others' as well.
+        given = [each.fd is not None for each in config.addresses()]
+        self._refusing = [
+            one for one, is_given in zip(self._sockets, given, strict=True) if not is_given
+        ]
         self._first = first
-        self.address = sockets.describe(self._socket, config.scheme())
+        self.address = sockets.describe_all(self._sockets, config.scheme())
+        self._notify_every = notify.interval()
+        self._notify_at = 0.0
+        self._notified = False  # whether it was told that we are ready
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
         self._last: list[Process] = []  # they serve, and are to be stopped at `_last_at`, or before
@@ -116,6 +129,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until told to stop and return the exit code of the whole."""
+        process.set_name(self._config, "supervisor")
+        pid_file.write(self._config)
         with Signals(SIGNALS) as signals:
             if self._first is None:
                 log.info("Listening on %s with %d workers", self.address, self._config.workers)
@@ -155,6 +170,8 @@ class Supervisor:
         elif number is signal.SIGHUP:
             log.info("SIGHUP: replacing the workers one by one")
             self._round += 1
+            self._notified = False
+            notify.reloading()
         elif number is signal.SIGTTIN:
             log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
             self._add_place()
@@ -177,6 +194,7 @@ class Supervisor:
             self._stop_serving()
             return
         log.info("%s: stopping the workers", why)
+        notify.stopping()
         self._stopping = True
         self._stopped_at = time.monotonic()
         # A worker that is still starting has the socket, but takes nobody from it: clients would
@@ -198,7 +216,7 @@ class Supervisor:
 
     def _stop_serving(self) -> None:
         # Ours first: a worker that stops takes what waits, and the last one closes the last.
-        self._socket.close()
+        sockets.close(self._sockets)
         for worker in self._last:
             self._dismiss(worker)
         self._last.clear()
@@ -222,7 +240,7 @@ class Supervisor:
             self._served = True
             return
         place.round = self._round
-        place.worker = Process.start(self._config, self._socket, own_group=True)
+        place.worker = Process.start(self._config, self._sockets, own_group=True)
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
     def _dismiss(self, worker: Process) -> None:
@@ -244,6 +262,8 @@ class Supervisor:
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
         due += [self._last_at] if self._last else []
         due += [self._force_at] if self._force_at != math.inf else []
+        due += [self._notify_at] if self._notify_every else []
+        due += [place.replace_at for place in self._places if place.is_tired()]
         if self._config.timeout_worker_start:
             due += [
                 place.successor.started + self._config.timeout_worker_start
@@ -284,7 +304,8 @@ class Supervisor:
                 worker.send(signal.SIGKILL)
                 self._leaving[worker] = float("inf")
         self._go_on_stopping()
-        self._roll_on()
+        self._roll_on(now)
+        self._tell_manager(now)
         if process.is_whole():
             _reap_others(self._everyone())
 
@@ -358,9 +379,10 @@ class Supervisor:
         if now - worker.started >= _STEADY_AFTER:
             place.pause = 0.0
         place.start_at = now + place.pause
-        if place.pause and self._owns_socket and not any(p.worker for p in self._places):
+        if place.pause and not any(p.worker for p in self._places):
             # For a while there is nobody to accept: clients are better off elsewhere.
-            sockets.refuse(self._socket)
+            for each in self._refusing:
+                sockets.refuse(each)
         log.error(
             "Worker %d (process %d) %s; starting another%s",
             place.number,
@@ -372,15 +394,17 @@ class Supervisor:
 
     # -- Replacing one by one
 
-    def _roll_on(self) -> None:
+    def _roll_on(self, now: float) -> None:
         if any(place.successor for place in self._places):
             return
         old = [each for each in self._places if each.worker and each.round < self._round]
         if not old:
+            old = [each for each in self._places if each.is_tired() and now >= each.replace_at]
+        if not old:
             return
         place = min(old, key=lambda each: each.round)
         place.round = self._round
-        place.successor = Process.start(self._config, self._socket, own_group=True)
+        place.successor = Process.start(self._config, self._sockets, own_group=True)
         assert place.worker is not None
         log.info(
             "Worker %d: process %d is to replace %d",
@@ -394,7 +418,7 @@ class Supervisor:
             if place.worker is not None:
                 self._dismiss(place.worker)
             place.worker, place.successor = successor, None
-            place.pause = 0.0
+            place.pause = place.replace_at = 0.0
             return
         longest = self._config.timeout_worker_start
         late = longest and now >= successor.started + longest
@@ -405,24 +429,46 @@ class Supervisor:
             "Worker %d: process %d %s; the old workers go on", place.number, successor.pid, reason
         )
         place.successor = None
+        place.replace_at = now + _LONGEST_PAUSE  # where it was the worker that wanted it
         for each in self._places:  # this round is over; one that was asked for since is not
             each.round = max(each.round, place.round)
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
 
+    # -- The service manager
+
+    def _tell_manager(self, now: float) -> None:
+        if self._notify_every and now >= self._notify_at:
+            self._notify_at = now + self._notify_every
+            notify.alive()
+        if self._notified or not self._served or self._stopping:
+            return
+        if not any(each.round < self._round or each.successor for each in self._places):
+            self._notified = True
+            notify.ready(f"Listening on {self.address}")
+
     def _close(self) -> None:
-        self._socket.close()
-        sockets.remove_file(self._config)
+        sockets.close(self._sockets)
+        sockets.remove_files(self._config)
 
 
-def _bind(config: Config) -> socket.socket:
-    """Return a socket whose port is given by number, as it is lost when a socket stops to listen
+def _bind(config: Config) -> list[socket.socket]:
+    """Return sockets whose ports are given by number, as one is lost when a socket stops to listen
     else.
     """
-    if config.fd is None and config.uds is None and config.port == 0:
-        with sockets.bind(config) as free:
-            config = config.replace(port=free.getsockname()[1])
-    return sockets.bind(config)
+    bound: list[socket.socket] = []
+    for each in config.addresses():
+        if each.fd is None and each.uds is None and each.port == 0:
+            with sockets.bind(each) as free:
+                port = free.getsockname()[1]
+            each = dataclasses.replace(each, bind=(), port=port)
+        try:
+            bound.append(sockets.bind(each))
+        except BaseException:
+            sockets.close(bound)
+            sockets.remove_files(config)
+            raise
+    return bound
 
 
 def _reap_others(ours: list[Process]) -> None:
@@ -446,8 +492,9 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:  # it was right before
         configure_log(config.replace(log_config=None))
         log.error("%s", error)
-    bound = socket.socket(fileno=state["fd"])
-    bound.set_inheritable(False)
+    bound = [socket.socket(fileno=fd) for fd in state["fds"]]
+    for each in bound:
+        each.set_inheritable(False)
     sockets.take_files(state["files"])
     first = Process.adopt(state["first"])
     return Supervisor(config, bound=bound, first=first, replace=state["replace"]).run()

@@ -28,9 +28,11 @@ def main(arguments: list[str]) -> int:
         message = pickle.load(pipe)  # noqa: S301 (from our own parent)
     config: Config = message["config"]
     # They were inherited by us, and are nothing to the application's own children.
-    for descriptor in (config.fd, config.ready_fd, message["life"], message["stacks"]):
+    served = [each.fd for each in config.addresses()]
+    for descriptor in (*served, config.ready_fd, message["life"], message["stacks"]):
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
+    process.set_name(config, "worker")
     sys.path[:] = message["path"]
     faulthandler.register(SHOW_STACKS, file=message["stacks"], all_threads=True)
     threading.Thread(

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving.heartbeat import READY
+from turboapi._serving.heartbeat import READY, RETIRES
 
 if TYPE_CHECKING:
     import socket
@@ -48,6 +48,7 @@ class Process:
 
     Attributes:
         pid: of the process.
+        retires: it wants to be replaced.
         ready: it said that it accepts connections.
         started: when, on the monotonic clock.
         heard_at: when the last beat came, or a later time from which on it is to be missed.
@@ -58,7 +59,7 @@ class Process:
     def __init__(self, child: _Child, beats: int | None, life: int, stacks: int) -> None:
         """See `start`; the pipes become ours."""
         self.pid = child.pid
-        self.ready = False
+        self.ready = self.retires = False
         self.started = self.heard_at = time.monotonic()
         self.asked_at: float | None = None
         self._child = child
@@ -71,8 +72,8 @@ class Process:
                 os.set_blocking(descriptor, False)
 
     @classmethod
-    def start(cls, config: Config, bound: socket.socket, *, own_group: bool) -> Process:
-        """Start a worker that serves `bound` (borrowed: the worker has a descriptor of its own).
+    def start(cls, config: Config, bound: list[socket.socket], *, own_group: bool) -> Process:
+        """Start a worker that serves `bound` (borrowed: the worker has descriptors of its own).
 
         With `own_group` it is out of the terminal's reach, and Ctrl+C is the supervisor's alone.
         """
@@ -86,7 +87,7 @@ class Process:
         try:
             popen = subprocess.Popen(  # noqa: S603
                 [sys.executable, *interpreter_options(), "-m", _PROGRAM, str(config_read)],
-                pass_fds=(*theirs, bound.fileno()),
+                pass_fds=(*theirs, *(each.fileno() for each in bound)),
                 process_group=0 if own_group else None,
             )
         except BaseException:
@@ -97,7 +98,7 @@ class Process:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             for descriptor in theirs:
                 os.close(descriptor)
-        worker_config = config.replace(uds=None, fd=bound.fileno(), ready_fd=ready_write)
+        worker_config = config.served_by(bound).replace(ready_fd=ready_write)
         message = {
             "config": worker_config,
             "life": life_read,
@@ -152,6 +153,7 @@ class Process:
         while self._beats is not None and (news := _read(self._beats)) is not None:
             self.heard_at = time.monotonic()
             self.ready = self.ready or READY in news
+            self.retires = self.retires or RETIRES in news
             if not news:  # it ended, or does not beat
                 os.close(self._beats)
                 self._beats = None

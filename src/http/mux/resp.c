@@ -39,6 +39,8 @@ static int add_own(ta_buf *out, const ta_resp_stamp *stamp, unsigned flags, int6
         rc = ta_buf_append(out, stamp->date, TA_RESP_DATE_LINE);
     if (rc == TA_OK && !(flags & TA_RESP_HAS_SERVER))
         rc = ta_buf_append(out, stamp->server, stamp->server_len);
+    if (rc == TA_OK)
+        rc = ta_buf_append_str(out, ta_buf_str(&stamp->more.text));
     if (rc == TA_OK && length >= 0) {
         char digits[20];
         char *end = ta_resp_put_uint(digits, (uint64_t)length);

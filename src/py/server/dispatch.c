@@ -302,14 +302,33 @@ static int rebuild(ta_server *server)
     return 0;
 }
 
+enum { BUSY_LOG_MS = 60000 };
+
+/* Returns whether too many requests are in flight for a further one; this one is among them. */
+static bool is_busy(const ta_server *server)
+{
+    return TA_UNLIKELY(server->max_requests > 0) && server->active > server->max_requests;
+}
+
+static void refuse_busy(ta_native_exchange *native)
+{
+    ta_server *server = native->server;
+    uint64_t now = ta_loop_now(server->ls->loop);
+    if (server->busy_logged == 0 || now >= server->busy_logged + BUSY_LOG_MS) {
+        server->busy_logged = now ? now : 1;
+        ta_log_printf(&server->log, TA_LOG_WARNING,
+                      "%u requests are in flight, which is the limit (limit_concurrency): further "
+                      "ones get 503 until one of them ends",
+                      (unsigned)server->max_requests);
+    }
+    ta_response_plain(native, 503, "Service Unavailable");
+}
+
 static void start(ta_native_exchange *native)
 {
     ta_server *server = native->server;
-    if (TA_UNLIKELY(server->max_requests > 0 && server->active > server->max_requests)) {
-        ta_loop_state_enter(server->ls);
-        ta_exc_log(native->st, "Exceeded concurrency limit.", NULL);
-        ta_loop_state_leave(server->ls);
-        ta_response_plain(native, 503, "Service Unavailable");
+    if (is_busy(server)) {
+        refuse_busy(native);
         return;
     }
     if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
@@ -342,8 +361,8 @@ static bool start_in_step(ta_native_exchange *native)
     ta_server *server = native->server;
     PyObject *run = NULL;
     ta_outcome outcome;
-    if (server->max_requests > 0 || server->watch != NULL || native->ws != NULL ||
-        !native->app->direct || atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
+    if (is_busy(server) || server->watch != NULL || native->ws != NULL || !native->app->direct ||
+        atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
         !ta_routing_run(native, &run, &outcome))
         return false;
     if (outcome == TA_WAITS)

@@ -278,19 +278,26 @@ void ta_response_plain(ta_native_exchange *native, int status, const char *text)
 {
     if (native->req == NULL || native->base.response_started)
         return;
+#define TYPE  "content-type: text/plain; charset=utf-8\r\n"
+#define CLOSE "connection: close\r\n"
+#define RETRY "retry-after: 1\r\n" /* with 503 */
     static const ta_field fields[] = {
         TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8"),
-        TA_FIELD_AT(sizeof "content-type: text/plain; charset=utf-8\r\n" - 1, "connection",
-                    "close"),
+        TA_FIELD_AT(sizeof TYPE - 1, "connection", "close"),
+        TA_FIELD_AT(sizeof TYPE CLOSE - 1, "retry-after", "1"),
     };
+    bool retry = status == 503;
     ta_response_head head = {
         .status = status,
         .flags = TA_RESP_CLOSE | native->server->base_flags,
         .fields = fields,
-        .nfields = TA_COUNTOF(fields),
-        .text = TA_STR("content-type: text/plain; charset=utf-8\r\nconnection: close\r\n"),
+        .nfields = TA_COUNTOF(fields) - !retry,
+        .text = ta_str_of(TYPE CLOSE RETRY, sizeof TYPE CLOSE - 1 + (retry ? sizeof RETRY - 1 : 0)),
         .length = -1,
     };
+#undef TYPE
+#undef CLOSE
+#undef RETRY
     ta_native_exchange_move(native, TA_RESPONSE_DONE);
     ta_response_started(native, status);
     (void)ta_resp_send(native->req, &head, ta_str_of(text, strlen(text)));

@@ -369,6 +369,7 @@ static int take_root(ta_server *server, PyObject *root_path)
 /* What Server(...) was called with; objects are borrowed, NULL: not given. */
 typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
+    PyObject *more_headers;
     const char *header, *spec_version;
     int date, level, ws_deflate;
     unsigned max_requests, threads;
@@ -376,18 +377,33 @@ typedef struct server_args {
 
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
-    static char *keywords[] = {
-        "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
-        "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
-        "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   NULL};
+    static char *keywords[] = {"selector",
+                               "app",
+                               "limits",
+                               "server_header",
+                               "date_header",
+                               "root_path",
+                               "state",
+                               "access_log",
+                               "logger",
+                               "log_level",
+                               "max_requests",
+                               "threads",
+                               "spec_version",
+                               "proxy",
+                               "watch",
+                               "access_writer",
+                               "ws_deflate",
+                               "more_headers",
+                               NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOp:Server", keywords,
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOpO:Server", keywords,
                                        &a->selector, ta_server_objects_of(st)->server.app_type,
                                        &a->app, &PyDict_Type, &a->limits, &a->header, &a->date,
                                        &a->root, &a->state, &a->access, &a->logger, &a->level,
                                        &a->max_requests, &a->threads, &a->spec_version, &a->proxy,
-                                       &a->watch, &a->writer, &a->ws_deflate)
+                                       &a->watch, &a->writer, &a->ws_deflate, &a->more_headers)
                ? 0
                : -1;
 }
@@ -442,16 +458,26 @@ static void take_settings(ta_server *server, const server_args *a, const ta_http
 /* 0, or -1 with an exception. */
 static int make_http(ta_server *server, const server_args *a, const ta_http_limits *limits)
 {
+    ta_fields more;
+    ta_fields_init(&more);
+    if (a->more_headers != NULL && !Py_IsNone(a->more_headers) &&
+        ta_response_head_add(&more, a->more_headers) < 0) {
+        ta_fields_free(&more);
+        return -1;
+    }
+    ta_response_head more_head = ta_fields_head(&more);
     ta_http_cfg cfg = {
         .limits = limits,
         .ops = &http_ops,
         .ctx = server,
         .server_name = a->header ? ta_str_of(a->header, strlen(a->header)) : (ta_str){NULL, 0},
+        .more = &more_head,
         .log = &server->log,
         .on_room = ta_listening_on_room,
     };
     ta_mem_tune();
     server->http = ta_http_server_new(server->ls->loop, &cfg);
+    ta_fields_free(&more);
     if (server->http != NULL)
         return 0;
     PyErr_SetString(PyExc_ValueError, "the server could not be made: out of memory, or "
@@ -556,7 +582,7 @@ static PyType_Slot slots[] = {
      "Server(selector, app, *, limits={}, server_header='turboapi', date_header=True,\n"
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
-     "       access_writer=None, ws_deflate=True)\n--\n\n"
+     "       access_writer=None, ws_deflate=True, more_headers=None)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -567,7 +593,8 @@ static PyType_Slot slots[] = {
      "wants.\n"
      "watch: called with (exchange, address of the client) of each request: gives None, or what "
      "learns more of it (for tests; src/py/server/test_observer.c).\n"
-     "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it."},
+     "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it.\n"
+     "more_headers: pairs of bytes that every response has besides its own."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

@@ -58,6 +58,7 @@ struct ta_server {
     uint32_t max_requests;             /* in flight, then 503; 0: no limit */
     bool errors_on_send; /* spec_version 2.4: send() to a disconnected peer raises OSError */
     bool stopping;
+    uint64_t busy_logged; /* when it was told that max_requests are in flight, or 0 */
     uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */
     uint64_t served;      /* requests begun */
     uint64_t active;      /* exchanges whose connection is not done with them */
