@@ -25,53 +25,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from harness.services import Missing, postgres, process, redis
+
 HERE = Path(__file__).resolve().parent
 WARM_UP = 200
 
 
 class Skipped(Exception):
-    """A case needs something that is not installed."""
-
-
-def wait_for_socket(path: str) -> None:
-    """Wait until somebody listens at the path."""
-    until = time.monotonic() + 30
-    while True:
-        try:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.connect(path)
-            return
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-
-
-@contextlib.contextmanager
-def process(*command: str) -> Iterator[None]:
-    """Run a command in the background."""
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        yield
-    finally:
-        running.terminate()
-        running.wait()
-
-
-@contextlib.contextmanager
-def redis(folder: str) -> Iterator[str]:
-    """Run redis on a socket; yield its path."""
-    server = shutil.which("redis-server")
-    if server is None:
-        raise Skipped("redis-server")
-    path = f"{folder}/redis"
-    with process(server, "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder):
-        wait_for_socket(path)
-        with socket.socket(socket.AF_UNIX) as sock:
-            sock.connect(path)
-            sock.sendall(b"SET key value\r\n")
-            sock.recv(100)
-        yield path
+    """A client library is not installed, or a handler fails."""
 
 
 @contextlib.contextmanager
@@ -113,53 +76,6 @@ def http(folder: str) -> Iterator[str]:
     ):
         wait_for_port(port)
         yield f"http://127.0.0.1:{port}/none"
-
-
-@contextlib.contextmanager
-def postgres(folder: str) -> Iterator[str]:
-    """Run PostgreSQL on a socket, with a table of a hundred rows; yield its DSN."""
-    found = sorted(glob.glob("/usr/lib/postgresql/*/bin")) or [""]
-    initdb = shutil.which("initdb", path=found[-1] or None)
-    if initdb is None:
-        raise Skipped("PostgreSQL")
-    where = Path(initdb).parent
-    # It refuses to run as root.
-    user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
-    data = f"{folder}/postgres"
-    os.mkdir(data)
-    if user:
-        os.chmod(folder, 0o755)
-        shutil.chown(data, "postgres")
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-    name = "postgres"
-    subprocess.run([*user, initdb, "-U", name, "-A", "trust", "-N", data], check=True, **quiet)
-    options = [
-        "-c",
-        "listen_addresses=",
-        "-c",
-        f"unix_socket_directories={data}",
-        "-c",
-        "fsync=off",
-    ]
-    running = subprocess.Popen([*user, str(where / "postgres"), "-D", data, *options], **quiet)
-    try:
-        wait_for_socket(f"{data}/.s.PGSQL.5432")
-        sql = (
-            "CREATE TABLE items (id int PRIMARY KEY, name text);"
-            "INSERT INTO items SELECT i, 'item ' || i FROM generate_series(1, 100) i"
-        )
-        psql = [*user, str(where / "psql"), "-h", data, "-U", name, "-c", sql]
-        for _ in range(100):
-            if subprocess.run(psql, **quiet).returncode == 0:
-                break
-            time.sleep(0.2)
-        yield f"postgresql://{name}@/postgres?host={data}"
-    finally:
-        running.send_signal(signal.SIGINT)
-        with contextlib.suppress(OSError):
-            pid = int(Path(data, "postmaster.pid").read_text().split()[0])
-            os.kill(pid, signal.SIGINT)
-        running.wait()
 
 
 CASES = {
@@ -301,7 +217,7 @@ def main() -> None:
         for loop in loops:
             try:
                 line += f"{measure(loop, case, options) / 1000:11.1f}k"
-            except Skipped as why:
+            except (Skipped, Missing) as why:
                 line += f"  skipped: {why}"
                 break
         print(line, flush=True)

@@ -4,6 +4,7 @@
 #   scripts/setup.sh run     system headers, .venv, the package (editable), the example's packages
 #   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
 #   scripts/setup.sh bench   the same as test, but without assertions
+#   scripts/setup.sh bench-real  the same as bench, and the servers that its applications ask
 #   scripts/setup.sh fuzz    the same as test, and clang
 #   scripts/setup.sh suites  the same as test, and servers for the suites of other projects
 #
@@ -27,7 +28,7 @@ elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then
 fi
 if [ "$goal" = fuzz ]; then
     packages+=(clang libclang-rt-14-dev)
-elif [ "$goal" = suites ]; then
+elif [ "$goal" = suites ] || [ "$goal" = bench-real ]; then
     packages+=(redis-server postgresql)
 fi
 
@@ -66,7 +67,7 @@ stamp() { cat "$@" | sha256sum | cut -c1-16; }
 constraints=tests/conformance/constraints.txt
 
 ndebug=false
-case $goal in run | bench) ndebug=true ;; esac
+case $goal in run | bench | bench-real) ndebug=true ;; esac
 build_stamp=ndebug-$ndebug-$(stamp pyproject.toml packages/docs-assets/pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
 if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
     say "installing the build tools"

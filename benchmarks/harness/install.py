@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .servers import HERE, PEERS
@@ -40,9 +41,11 @@ def versions(python: str, names: list[str]) -> dict[str, str]:
     return dict(json.loads(done.stdout)) if done.returncode == 0 else {}
 
 
-def install_peers(venv: Path, python: str) -> tuple[dict[str, str], list[str]]:
+def install_peers(
+    venv: Path, python: str, peers: Sequence[str] = PEERS
+) -> tuple[dict[str, str], list[str]]:
     """Make the venv and install the peers; return the versions and what failed."""
-    names = [peer.partition("[")[0] for peer in PEERS]
+    names = [peer.partition("[")[0] for peer in peers]
     peer_python = str(venv / "bin" / "python")
     if not Path(peer_python).exists():
         say(f"making {venv}")
@@ -54,9 +57,9 @@ def install_peers(venv: Path, python: str) -> tuple[dict[str, str], list[str]]:
     if len(have) < len(names):
         say("installing the peers from PyPI")
         pip = [peer_python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        done = run([*pip, *PEERS])
+        done = run([*pip, *peers])
         if done.returncode != 0:  # one by one, then: the others are wanted all the same
-            for peer, name in zip(PEERS, names, strict=True):
+            for peer, name in zip(peers, names, strict=True):
                 if name in have:
                     continue
                 done = run([*pip, peer])
@@ -90,13 +93,15 @@ def find_wrk() -> str:
 
 
 def compile_programs(build: Path) -> None:
-    """Compile the floor and the WebSocket client."""
+    """Compile the floor and the load generators."""
     build.mkdir(parents=True, exist_ok=True)
     compiler = os.environ.get("CC") or shutil.which("cc") or "gcc"
+    headers = max(header.stat().st_mtime for header in (HERE / "floor").glob("*.h"))
     for source in (HERE / "floor").glob("*.c"):
         target = build / source.stem
-        if target.exists() and target.stat().st_mtime > source.stat().st_mtime:
+        changed = max(source.stat().st_mtime, headers)
+        if target.exists() and target.stat().st_mtime > changed:
             continue
-        done = run([compiler, "-O2", "-o", str(target), str(source)])
+        done = run([compiler, "-O2", "-o", str(target), str(source), "-lm"])
         if done.returncode != 0:
             sys.exit(f"benchmark: cannot compile {source.name}:\n{done.stderr}")

@@ -1,0 +1,1 @@
+"""The realistic benchmark: applications with databases, in several frameworks."""

@@ -1,0 +1,3 @@
+"""Django's own URLs: none."""
+
+urlpatterns: list[object] = []
