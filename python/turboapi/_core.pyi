@@ -26,6 +26,28 @@ class ClientDisconnected(OSError): ...  # noqa: N818
 
 def encode_json(value: object, /) -> bytes | None: ...
 def encode_json_item(value: object, /) -> bytes | None: ...
+def init_json_response(
+    guards: tuple[tuple[Any, str, Any], ...],
+    response: object,
+    content: object,
+    status_code: object,
+    headers: object,
+    media_type: object,
+    background: object,
+    /,
+) -> bool: ...
+def init_file_response(
+    guards: tuple[tuple[Any, str, Any], ...],
+    response: object,
+    path: object,
+    status_code: object,
+    headers: object,
+    media_type: object,
+    background: object,
+    filename: object,
+    disposition: object,
+    /,
+) -> bool: ...
 def attributes_hold(guards: tuple[tuple[Any, str, Any], ...], /) -> bool: ...
 def parse_urlencoded(body: bytes, /) -> list[tuple[str, str]]: ...
 def parse_multipart(

@@ -3,15 +3,15 @@
 import importlib
 from typing import Any
 
-from starlette.responses import FileResponse as FileResponse
 from starlette.responses import HTMLResponse as HTMLResponse
-from starlette.responses import JSONResponse as JSONResponse
 from starlette.responses import PlainTextResponse as PlainTextResponse
 from starlette.responses import RedirectResponse as RedirectResponse
 from starlette.responses import Response as Response
 from starlette.responses import StreamingResponse as StreamingResponse
 from typing_extensions import deprecated
 
+from turboapi._response_classes import FileResponse as FileResponse
+from turboapi._response_classes import JSONResponse as JSONResponse
 from turboapi.exceptions import FastAPIDeprecationWarning
 from turboapi.sse import EventSourceResponse as EventSourceResponse
 

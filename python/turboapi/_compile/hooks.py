@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from turboapi import _core, params
+from turboapi import _core, _response_classes, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
 from turboapi._compile import known_calls
@@ -153,7 +153,7 @@ class RequestHooks:
     @cached_property
     def plain_json(self) -> bool:
         """Whether C may encode what the endpoint returned."""
-        return self.response_class is JSONResponse
+        return self.response_class in (JSONResponse, _response_classes.JSONResponse)
 
     @cached_property
     def streams(self) -> bool:

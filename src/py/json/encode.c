@@ -26,7 +26,8 @@ typedef struct enc {
     ta_writer o;
     const ta_json_objects *js; /* borrowed */
     int depth;
-    bool item; /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
+    bool item;  /* as encode_json_item: ASCII, with spaces; null for NaN and the infinities */
+    bool plain; /* as json.dumps: nothing but what that knows */
 } enc;
 
 static int encode(enc *encoder, PyObject *v);
@@ -138,7 +139,7 @@ static int encode_dict_locked(enc *encoder, PyObject *dict)
     char before = '{';
 
     while (PyDict_Next(dict, &pos, &key, &value)) {
-        if (PyUnicode_CheckExact(key) && TA_UNLIKELY(is_hidden_key(key)))
+        if (PyUnicode_CheckExact(key) && TA_UNLIKELY(is_hidden_key(key)) && !encoder->plain)
             continue;
         Py_INCREF(key);
         Py_INCREF(value);
@@ -376,15 +377,16 @@ static int encode(enc *encoder, PyObject *v)
     else if (type == &PyTuple_Type)
         rc = encode_tuple(encoder, v);
     else
-        rc = encode_other(encoder, v, type);
+        rc = encoder->plain ? 0 : encode_other(encoder, v, type);
     encoder->depth--;
     return rc;
 }
 
-static int encode_into(const ta_json_objects *js, PyObject *value, bool item, ta_buf *out)
+static int encode_into(const ta_json_objects *js, PyObject *value, bool item, bool plain,
+                       ta_buf *out)
 {
     size_t start = out->len;
-    enc e = {.o = ta_writer_begin(out), .js = js, .depth = 0, .item = item};
+    enc e = {.o = ta_writer_begin(out), .js = js, .item = item, .plain = plain};
     int rc = encode(&e, value);
     TA_ASSERT(e.depth == 0 && rc <= 1 && (rc < 0) == (PyErr_Occurred() != NULL));
     ta_writer_commit(&e.o);
@@ -395,7 +397,12 @@ static int encode_into(const ta_json_objects *js, PyObject *value, bool item, ta
 
 int ta_encode_value(const ta_json_objects *js, PyObject *value, ta_buf *out)
 {
-    return encode_into(js, value, false, out);
+    return encode_into(js, value, false, false, out);
+}
+
+int ta_encode_plain(const ta_json_objects *js, PyObject *value, ta_buf *out)
+{
+    return encode_into(js, value, false, true, out);
 }
 
 /* -- state ------------------------------------------------------------------------------------- */
@@ -481,7 +488,7 @@ static PyObject *bytes_of(PyObject *module, PyObject *value, bool item)
     ta_buf out;
     ta_buf_init(&out);
     PyObject *result = NULL;
-    int rc = encode_into(ta_json_objects_of(ta_state_of_module(module)), value, item, &out);
+    int rc = encode_into(ta_json_objects_of(ta_state_of_module(module)), value, item, false, &out);
     if (rc == 1) {
         ta_str bytes = ta_buf_str(&out);
         result = PyBytes_FromStringAndSize(bytes.ptr, (Py_ssize_t)bytes.len);

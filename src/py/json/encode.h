@@ -27,4 +27,8 @@ int ta_encode_init(PyObject *module, ta_state *st);
  */
 int ta_encode_value(const ta_json_objects *js, PyObject *value, ta_buf *out);
 
+/* The same without jsonable_encoder: only dicts, lists, tuples, str, int, float, bool and None,
+ * none of them of a subclass.  Runs no Python code. */
+int ta_encode_plain(const ta_json_objects *js, PyObject *value, ta_buf *out);
+
 #endif

@@ -70,12 +70,9 @@ static int look_up(PyObject *mapping, PyObject *key, PyObject **out)
     return PyDict_GetItemRef(mapping, key, out);
 }
 
-/*
- * What mimetypes.guess_type gives for a name with a usual suffix, from the tables that it uses.  1:
- * *out is a new reference to a str or None; 0: ask it; -1.
- */
-static int from_tables(ta_state *st, ta_str suffix, PyObject **out)
+int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out)
 {
+    ta_str suffix = suffix_of(name);
     const ta_file_reply_state *objects = &ta_server_objects_of(st)->file_reply;
     char small[LONG_SUFFIX];
     PyObject *db = NULL, *aliases = NULL, *encodings = NULL, *types = NULL;
@@ -128,7 +125,7 @@ done:
 static PyObject *guess(ta_state *st, ta_str name)
 {
     PyObject *out = NULL;
-    int rc = from_tables(st, suffix_of(name), &out);
+    int rc = ta_file_reply_type(st, name, &out);
     if (rc != 0)
         return rc < 0 ? NULL : out;
     PyObject *text = PyUnicode_DecodeFSDefaultAndSize(name.ptr, (Py_ssize_t)name.len);

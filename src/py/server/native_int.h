@@ -139,6 +139,9 @@ typedef enum ta_file_sent {
 enum { TA_FILE_RANGE_TEXT = 6 + 3 * TA_JSON_INT_MAX + 2 };
 
 bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp);
+/* What mimetypes.guess_type gives for a name with a usual suffix, from the tables that it uses.  1:
+ * *out is a new reference to a str or None; 0: ask it; -1. */
+TA_MUST_CHECK int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out);
 /* Adds the content-type for a name.  False: Python has to find it; no exception is set. */
 TA_MUST_CHECK bool ta_file_reply_add_type(ta_state *st, ta_str name, ta_fields *fields);
 /* Which part of a file of `size` bytes a response with that status has.  False: several, or none

@@ -83,6 +83,7 @@ int ta_filters_init(PyObject *module, ta_state *st);            /* filters.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
 int ta_file_reply_init(PyObject *module, ta_state *st);         /* file_reply.c */
 int ta_file_response_init(PyObject *module, ta_state *st);      /* file_response.c */
+int ta_response_init_init(PyObject *module, ta_state *st);      /* response_init.c */
 int ta_static_files_init(PyObject *module, ta_state *st);       /* static_files.c */
 int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.c */
 int ta_streaming_response_init(PyObject *module, ta_state *st); /* streaming_response.c */

@@ -61,6 +61,7 @@
     TA_NAME(extensions)                                                                            \
     TA_NAME(f_locals)                                                                              \
     TA_NAME(fd)                                                                                    \
+    TA_NAME(filename)                                                                              \
     TA_NAME(fileno)                                                                                \
     TA_NAME(fileobj)                                                                               \
     TA_NAME(follow_symlink)                                                                        \
@@ -80,6 +81,7 @@
     TA_NAME(kwargs)                                                                                \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(loc)                                                                                   \
+    TA_NAME(media_type)                                                                            \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
     TA_NAME(name)                                                                                  \
