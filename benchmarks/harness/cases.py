@@ -53,6 +53,7 @@ class Case:
     megabytes: float = 0.0
     pipeline: int = 1  # requests that a connection sends at once
     needs_header: str = ""
+    status: int = 200
 
 
 JSON = {"Content-Type": "application/json"}
