@@ -20,7 +20,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from turboapi._core import HTTP_LIMITS
-from turboapi._serving import addresses
+from turboapi._serving import access_format, addresses
 from turboapi._serving.settings import (
     METADATA_KEY,
     Choice,
@@ -311,6 +311,18 @@ class Config:
     # -- Logging
     log_level: str = setting("info", Choice(LOG_LEVELS), "Least severe messages shown.", LOGGING)
     access_log: bool = setting(True, Flag(), "One line for each request.", LOGGING)
+    access_log_format: str = setting(
+        access_format.UVICORN,
+        Text("FORMAT", access_format.check),
+        "Its form: uvicorn, common, combined, json, or a text with {fields} such as {duration}.",
+        LOGGING,
+    )
+    access_log_buffer: int = setting(
+        2**20,
+        Size(0, _UINT32),
+        "Bytes of it that wait for a slow reader; more lines are dropped. 0: requests wait.",
+        LOGGING,
+    )
     log_config: str | None = setting(
         None, Text("FILE"), "Python's logging configuration: .json, .yaml or .ini.", LOGGING
     )

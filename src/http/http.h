@@ -76,6 +76,18 @@ static inline ta_str ta_http_version_text(ta_http_version version)
                                   : TA_STR("1.0");
 }
 
+/* What the server keeps of a request until on_close, where none of its own objects would do. */
+typedef struct ta_req_notes {
+    uint64_t began;        /* ns of the monotonic clock; 0: nobody asks how long it took */
+    uint64_t sent;         /* bytes of the response's body that the protocol was given */
+    const void *routed_by; /* borrowed: whose table of routes led to an entry, its number ... */
+    uint32_t entry;        /* ... is this; NULL: nobody's */
+    uint32_t seat;         /* among the requests in flight that a metrics page shows; 0: none */
+    bool unheard;          /* the client had gone when the response began */
+    uint8_t id_len;        /* bytes of ... */
+    char *id;              /* owned by the server: the name of the request; NULL: it has none */
+} ta_req_notes;
+
 /*
  * One request.  All slices stay where they are until on_close has returned.  A protocol embeds it
  * in a struct of its own (TA_CONTAINER_OF), where it keeps its private part.
@@ -104,7 +116,8 @@ typedef struct ta_req {
     const struct ta_http_proto *proto; /* borrowed: static; the downcalls */
     const ta_http_ops *ops;            /* borrowed: listener; the upcalls */
     /* for the server */
-    void *user; /* owned by whoever set it; freed in on_close */
+    void *user;         /* owned by whoever set it; freed in on_close */
+    ta_req_notes notes; /* zeroed at first */
 } ta_req;
 
 /*

@@ -301,6 +301,7 @@ bool ta_tls_info_of(const ta_transport *t, ta_tls_info *info)
     const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
     info->version = (uint16_t)SSL_version(c->ssl);
     info->cipher = cipher ? SSL_CIPHER_get_protocol_id(cipher) : 0;
+    info->cipher_name = cipher ? SSL_CIPHER_standard_name(cipher) : NULL;
     return true;
 }
 

@@ -65,6 +65,7 @@ static const init_fn inits[] = {
     ta_asgi_io_init,
     ta_websocket_init,
     ta_tls_object_init,
+    ta_log_writer_init,
     ta_server_init,
 };
 

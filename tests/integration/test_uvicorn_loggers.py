@@ -75,7 +75,7 @@ def lines(streams):
 
 
 def mode():
-    return access.access_writer().mode()
+    return access.AccessLog(Config()).writer().mode()
 
 
 # What somebody does to a logger, and whether lines are shown then.

@@ -231,7 +231,10 @@ class _Way:
         watch: Watch,
         adapt: Callable[[Any], Adapted | None],
         rebuild: Any,
+        prefix: str = "",
     ) -> None:
+        """`prefix`: the templates of the mounts on the way."""
+        self.prefix = prefix
         self.apps = apps
         self.outermost, self.last = apps[0], apps[-1]
         self.outer = outer
@@ -278,6 +281,7 @@ class _Way:
             # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
             pathsend=not packs and all(each.sends_paths for each in self.apps),
             answers=last.answers(errors),
+            prefix=self.prefix,
         )
 
     def _error_app(self, errors: Any) -> "Errors":
@@ -290,16 +294,17 @@ class _Way:
         """Return the table's, with applications in the place of mounts that run directly, too."""
         entries = list(table.entries)
         for index, (entry, place) in enumerate(zip(entries, table.targets, strict=True)):
-            made = self._target(place, filters)
+            made = self._target(place, filters, entry[1])
             if made is not None:
                 entries[index] = (*entry[:3], made, *entry[4:])
         return table.router if entries == table.entries else _core.Router(entries)
 
-    def _target(self, place: Place, filters: tuple[tuple[Any, ...], ...]) -> Any:
+    def _target(self, place: Place, filters: tuple[tuple[Any, ...], ...], path: str) -> Any:
         """Return what C serves in the place of a mount: an App, or static files; or None."""
         app = self._mounted(place)
         if app is not None:
-            return _Way((*self.apps, app), filters, self.watch, self.adapt, None).make()
+            way = (*self.apps, app)
+            return _Way(way, filters, self.watch, self.adapt, None, self.prefix + path).make()
         if place.asked_only or place.included is not None or place.form_limits:
             return None
         return _files.native_static(place.route)

@@ -77,6 +77,9 @@ class Formatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
         """Add our attributes, and write the line."""
+        line = getattr(record, "access_line", None)
+        if line is not None:  # in the form of `access_log_format`
+            return str(line).rstrip("\n")
         record.levelprefix = self._level_prefix(record.levelname, record.levelno)
         arguments = record.args
         if record.name.endswith(".access") and isinstance(arguments, tuple) and len(arguments) == 5:

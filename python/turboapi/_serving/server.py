@@ -22,7 +22,7 @@ import anyio.to_thread
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
 from turboapi._serving import notify, process, sockets, tls, twins
-from turboapi._serving.access import access_writer
+from turboapi._serving.access import AccessLog
 from turboapi._serving.freezer import Freezer
 from turboapi._serving.heartbeat import Heartbeat
 from turboapi._serving.lifespan import Lifespan, LifespanError
@@ -76,15 +76,24 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     listening = _listening_sockets(config)
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
     freezer = Freezer(config.gc_freeze)
+    access = AccessLog(config)
+    access.open()
     try:
         if len(listening) == 1:
             main = LoopThread(
-                app, config, listening[0], followers=[], heartbeat=heartbeat, freezer=freezer
+                app,
+                config,
+                listening[0],
+                followers=[],
+                heartbeat=heartbeat,
+                freezer=freezer,
+                access=access,
             )
             main.handover = handover
             return main.run()
-        return _serve_threads(app, config, listening, heartbeat, freezer, handover)
+        return _serve_threads(app, config, listening, heartbeat, freezer, access, handover)
     finally:
+        access.close()
         freezer.unfreeze()
         heartbeat.stop()
         for each in listening:
@@ -104,6 +113,7 @@ class LoopThread:
         heartbeat: Heartbeat | None = None,
         watchdog: Watchdog | None = None,
         freezer: Freezer | None = None,
+        access: AccessLog | None = None,
     ) -> None:
         """`followers`: None for a thread that is told by another one what to do.
 
@@ -121,6 +131,7 @@ class LoopThread:
         self._heartbeat = heartbeat or Heartbeat(None, 0)
         self._watchdog = watchdog or Watchdog(config.timeout_loop_stall)
         self._freezer = freezer or Freezer(False)
+        self._access = access or AccessLog(config)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
@@ -253,7 +264,7 @@ class LoopThread:
 
     async def _serve_requests(self, selector: _core.Selector, state: dict[str, Any]) -> int:
         assert self._stop is not None
-        self.server = server = _make_server(selector, self._app, self._config, state)
+        self.server = server = _make_server(selector, self._app, self._config, state, self._access)
         renewing = self._use_tls(server)
         redirects = None
         try:
@@ -449,7 +460,11 @@ async def _finish(task: asyncio.Task[int]) -> int:
 
 
 def _make_server(
-    selector: _core.Selector, app: Any, config: Config, state: dict[str, Any]
+    selector: _core.Selector,
+    app: Any,
+    config: Config,
+    state: dict[str, Any],
+    access: AccessLog,
 ) -> _core.Server:
     proxy = None
     if config.proxy_headers and config.forwarded_allow_ips:
@@ -466,7 +481,7 @@ def _make_server(
         root_path=config.root_path,
         state=state,
         access_log=access_log,
-        access_writer=access_writer() if access_log is not None else None,
+        access_writer=access.writer() if access_log is not None else None,
         logger=logger,
         log_level=logger.getEffectiveLevel(),
         threads=_thread_limit(config),
@@ -515,11 +530,20 @@ def _serve_threads(
     listening: list[list[socket.socket]],
     heartbeat: Heartbeat,
     freezer: Freezer,
+    access: AccessLog,
     handover: Handover | None,
 ) -> int:
     watchdog = Watchdog(config.timeout_loop_stall)
     others = [
-        LoopThread(app, config, bound, heartbeat=heartbeat, watchdog=watchdog, freezer=freezer)
+        LoopThread(
+            app,
+            config,
+            bound,
+            heartbeat=heartbeat,
+            watchdog=watchdog,
+            freezer=freezer,
+            access=access,
+        )
         for bound in listening[1:]
     ]
     main = LoopThread(
@@ -530,6 +554,7 @@ def _serve_threads(
         heartbeat=heartbeat,
         watchdog=watchdog,
         freezer=freezer,
+        access=access,
     )
     main.handover = handover
     threads = [

@@ -156,6 +156,11 @@ PyObject *ta_router_target(PyObject *router, uint32_t index)
     return ta_router_of(router)->entries[index].target;
 }
 
+PyObject *ta_router_path(PyObject *router, uint32_t index)
+{
+    return ta_router_of(router)->entries[index].path;
+}
+
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index)
 {
     return ta_router_of(router)->entries[index].scope_items;
@@ -228,6 +233,7 @@ static void router_dealloc(PyObject *obj)
     for (Py_ssize_t i = 0; i < self->count; i++) {
         Py_DECREF(self->entries[i].target);
         Py_XDECREF(self->entries[i].scope_items);
+        Py_XDECREF(self->entries[i].path);
         Py_DECREF(self->entries[i].names);
         Py_XDECREF(self->entries[i].extra);
     }

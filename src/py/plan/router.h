@@ -30,6 +30,7 @@ int ta_router_ask_host(PyObject *router, uint32_t index, const ta_str *host);
 
 /* Of entry `index` (as matched); borrowed from the router: */
 PyObject *ta_router_target(PyObject *router, uint32_t index); /* a Plan, an App, or None */
+PyObject *ta_router_path(PyObject *router, uint32_t index);   /* a str, as it was declared */
 /* The value of `Allow` for a method that a route does not have; false: Python must make it. */
 bool ta_router_allow(PyObject *router, uint32_t index, ta_str *out);
 PyObject *ta_router_scope_items(PyObject *router, uint32_t index); /* a dict, or NULL */

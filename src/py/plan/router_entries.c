@@ -145,6 +145,7 @@ int ta_router_add(ta_router *self, PyObject *item)
         return -1;
     }
     self->entries[self->count++] = (ta_router_entry){
+        .path = Py_NewRef(path),
         .target = Py_NewRef(target),
         .scope_items = scope_items == Py_None ? NULL : Py_NewRef(scope_items),
         .names = names,

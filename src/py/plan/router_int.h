@@ -9,6 +9,7 @@
 #include "py/plan/router.h"
 
 typedef struct ta_router_entry {
+    PyObject *path;        /* owned str */
     PyObject *target;      /* owned */
     PyObject *scope_items; /* owned dict, or NULL */
     PyObject *names;       /* owned tuple of interned str */

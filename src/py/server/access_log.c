@@ -3,8 +3,13 @@
  *
  * Layer: py (L4).  Two ways.  The general one calls a logger's method with uvicorn's format and
  * arguments. When nobody could tell the difference (python/turboapi/_serving/access.py decides),
- * the lines of a batch are made here and written with one call.  Loggers may be changed at any
- * time: a byte that Python counts up tells of it, so that a look at each request is enough.
+ * the lines of a batch are made here and given to a thread that writes them (base/line_writer.h),
+ * or where the stream is no descriptor written with one call.  Loggers may be changed at any time:
+ * a byte that Python counts up tells of it, so that a look at each request is enough; what nobody
+ * counts is looked at after a while.
+ *
+ * Lines in uvicorn's form are made when the response begins, those in a format that the user chose
+ * when the request is over: they tell how long it took.
  *
  * What a client has sent can't forge a line: quotation marks, spaces, controls and all that is not
  * ASCII are percent-encoded, in both ways.
@@ -12,9 +17,17 @@
 #include "py/server/native_int.h"
 
 #include "http/resp.h"
+#include "py/server/access_format.h"
+#include "py/server/log_writer.h"
 #include "py/support/exc.h"
 
-enum { FIRST_STATUS = 100, LAST_STATUS = 999, MAX_LINES = 65536 };
+enum {
+    FIRST_STATUS = 100,
+    LAST_STATUS = 999,
+    MAX_LINES = 65536,
+    CHECK_MS = 50, /* between lines and the next look at what nobody counts */
+    LEFT = 499 /* the status of a request whose client left before there was one, as nginx has it */
+};
 
 /* As in _serving/access.py. */
 typedef enum access_mode { MODE_GENERAL = 0, MODE_QUICK = 1, MODE_SILENT = 2 } access_mode;
@@ -25,9 +38,14 @@ struct ta_access_log {
     Py_buffer changes;  /* owned: one byte */
     unsigned char seen; /* what it was when mode() was asked */
     uint8_t mode;       /* access_mode */
+    ta_access_format *format; /* owned; NULL: uvicorn's lines */
+    PyObject *sink_owner;     /* owned: a LogWriter, or NULL: writer.write() */
+    ta_line_writer *sink;     /* borrowed from sink_owner */
+    ta_timer check;
     PyObject *prefix, *opening, *closing;               /* owned str */
     PyObject *outcomes[LAST_STATUS - FIRST_STATUS + 1]; /* owned str, made when first needed */
     ta_buf lines;
+    ta_buf single; /* the line of a request, for the general way */
     ta_defer flush;
 };
 
@@ -87,23 +105,48 @@ static PyObject *client_text(ta_native_exchange *native)
 
 /* -- the general way -------------------------------------------------------------------------- */
 
+/* {"extra": {"access_line": ...}}: for our formatter, which shows that line.  New, or NULL. */
+static PyObject *extra_of(ta_access_log *log, ta_native_exchange *native, int status,
+                          PyObject *client)
+{
+    Py_ssize_t len;
+    const char *utf8 = PyUnicode_AsUTF8AndSize(client, &len);
+    if (utf8 == NULL)
+        return NULL;
+    ta_buf_clear(&log->single);
+    if (!ta_access_format_put(log->format, &log->single, native, status,
+                              ta_str_of(utf8, (size_t)len))) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    ta_str line = ta_buf_str(&log->single);
+    return Py_BuildValue("{s:{s:s#}}", "extra", "access_line", line.ptr, (Py_ssize_t)line.len);
+}
+
 static void call_logger(ta_native_exchange *native, int status)
 {
     ta_server *server = native->server;
-    PyObject *res = NULL;
+    ta_access_log *log = server->access_log;
+    PyObject *res = NULL, *args = NULL, *extra = NULL;
     PyObject *client = client_text(native);
     PyObject *method = ta_scope_text(native->base.method);
     PyObject *target = target_text(native);
     ta_str version = ta_http_version_text(native->in.version);
-    if (client && method && target) {
+    if (client && method && target)
+        args = Py_BuildValue("OOOOs#i", server->access_format, client, method, target, version.ptr,
+                             (Py_ssize_t)version.len, status);
+    if (args != NULL && log != NULL && log->format != NULL)
+        extra = extra_of(log, native, status, client);
+    if (args != NULL && !PyErr_Occurred()) {
         ta_loop_state_enter(server->ls);
-        res = PyObject_CallFunction(server->access, "OOOOs#i", server->access_format, client,
-                                    method, target, version.ptr, (Py_ssize_t)version.len, status);
+        res = PyObject_Call(server->access, args, extra);
         ta_loop_state_leave(server->ls);
     }
     if (res == NULL)
         ta_exc_report(native->st, NULL, "Exception in the access log");
     Py_XDECREF(res);
+    Py_XDECREF(args);
+    Py_XDECREF(extra);
     Py_XDECREF(client);
     Py_XDECREF(method);
     Py_XDECREF(target);
@@ -116,6 +159,49 @@ static inline unsigned char changes_of(const ta_access_log *log)
     return __atomic_load_n((const unsigned char *)log->changes.buf, __ATOMIC_RELAXED);
 }
 
+/* The mode will be asked for before the next line. */
+static void doubt(ta_access_log *log)
+{
+    log->seen = (unsigned char)(changes_of(log) + 1);
+}
+
+/* Tells how many lines were dropped, once what reads them is there again. */
+static void tell_dropped(ta_access_log *log)
+{
+    uint64_t lost = ta_line_writer_untold(log->sink);
+    if (TA_UNLIKELY(lost > 0))
+        ta_log_printf(&log->server->log, TA_LOG_WARNING,
+                      "%llu lines of the access log were dropped, as its reader was too slow",
+                      (unsigned long long)lost);
+}
+
+/* After some lines: is still nobody there who could tell the difference?  What the application has
+ * printed meanwhile is flushed, as it is when a logger writes. */
+static void check_later(ta_timer *timer)
+{
+    ta_access_log *log = TA_CONTAINER_OF(timer, ta_access_log, check);
+    ta_server *server = log->server;
+    ta_loop_state_enter(server->ls);
+    PyObject *res = PyObject_CallMethod(log->writer, "check", NULL);
+    ta_loop_state_leave(server->ls);
+    if (res == NULL)
+        ta_exc_report(server->st, NULL, "Exception in the access log");
+    if (res == NULL || Py_IsFalse(res))
+        doubt(log);
+    Py_XDECREF(res);
+    tell_dropped(log);
+}
+
+/* Gives what has been gathered to the thread. */
+static void put_lines(ta_access_log *log)
+{
+    ta_loop *loop = log->server->ls->loop;
+    ta_line_writer_put(log->sink, ta_buf_str(&log->lines));
+    ta_buf_clear(&log->lines);
+    if (loop != NULL && !ta_timer_armed(&log->check))
+        ta_loop_set_timer(loop, &log->check, CHECK_MS);
+}
+
 /* Writes what has been gathered. */
 static void write_lines(ta_access_log *log)
 {
@@ -123,6 +209,10 @@ static void write_lines(ta_access_log *log)
     ta_str all = ta_buf_str(&log->lines);
     if (all.len == 0)
         return;
+    if (log->sink != NULL) {
+        put_lines(log);
+        return;
+    }
     PyObject *text = PyUnicode_DecodeUTF8(all.ptr, (Py_ssize_t)all.len, "replace");
     ta_buf_clear(&log->lines);
     PyObject *res = NULL;
@@ -134,7 +224,7 @@ static void write_lines(ta_access_log *log)
     if (res == NULL)
         ta_exc_report(server->st, NULL, "Exception in the access log");
     if (res == NULL || Py_IsFalse(res))
-        log->seen = (unsigned char)(changes_of(log) + 1); /* mode() will be asked */
+        doubt(log);
     Py_XDECREF(res);
 }
 
@@ -243,7 +333,19 @@ static void ask_proxy(ta_native_exchange *native)
     Py_XDECREF(scope);
 }
 
-void ta_access_log_note(ta_native_exchange *native, int status)
+/* A line in the format that the user chose.  False: no memory, or an exception. */
+static bool put_formatted(ta_access_log *log, ta_native_exchange *native, int status)
+{
+    if (TA_LIKELY(!ta_scope_is_proxied(native)))
+        return ta_access_format_put(log->format, &log->lines, native, status, TA_STR(""));
+    PyObject *client = client_text(native);
+    bool done = client != NULL &&
+                ta_access_format_put(log->format, &log->lines, native, status, utf8_of(client));
+    Py_XDECREF(client);
+    return done;
+}
+
+static void make_line(ta_native_exchange *native, int status)
 {
     ta_server *server = native->server;
     ta_access_log *log = server->access_log;
@@ -261,7 +363,7 @@ void ta_access_log_note(ta_native_exchange *native, int status)
             call_logger(native, status);
         return;
     }
-    if (!put_line(log, native, status)) {
+    if (!(log->format ? put_formatted(log, native, status) : put_line(log, native, status))) {
         PyErr_Clear(); /* no memory */
         return;
     }
@@ -269,6 +371,28 @@ void ta_access_log_note(ta_native_exchange *native, int status)
         write_lines(log);
     else if (server->ls->loop != NULL)
         ta_loop_defer_last(server->ls->loop, &log->flush);
+}
+
+void ta_access_log_note(ta_native_exchange *native, int status)
+{
+    if (native->server->access_log == NULL || native->server->access_log->format == NULL)
+        make_line(native, status);
+}
+
+void ta_access_log_end(ta_native_exchange *native)
+{
+    TA_ASSERT(native->req != NULL && native->server->access_log != NULL);
+    if (native->server->access_log->format == NULL)
+        return;
+    PyObject *exc = PyErr_GetRaisedException();
+    bool left = native->out.status == 0 || native->req->notes.unheard;
+    make_line(native, left ? LEFT : native->out.status);
+    ta_exc_restore(exc);
+}
+
+bool ta_access_log_is_timed(const ta_access_log *log)
+{
+    return log != NULL && log->format != NULL;
 }
 
 /* Decides how lines are made from now on; lines that were gathered before are written first. */
@@ -295,6 +419,8 @@ void ta_access_log_flush(ta_access_log *log)
 {
     PyObject *exc = PyErr_GetRaisedException();
     write_lines(log);
+    if (log->sink != NULL)
+        tell_dropped(log);
     ta_exc_restore(exc);
 }
 
@@ -311,8 +437,10 @@ void ta_access_log_free(ta_access_log *log)
 {
     if (log == NULL)
         return;
-    if (log->server->ls->loop != NULL)
+    if (log->server->ls->loop != NULL) {
         ta_loop_undefer(log->server->ls->loop, &log->flush);
+        ta_timer_cancel(ta_loop_timers(log->server->ls->loop), &log->check);
+    }
     PyBuffer_Release(&log->changes);
     Py_CLEAR(log->writer);
     Py_CLEAR(log->prefix);
@@ -321,6 +449,9 @@ void ta_access_log_free(ta_access_log *log)
     for (size_t i = 0; i < TA_COUNTOF(log->outcomes); i++)
         Py_CLEAR(log->outcomes[i]);
     ta_buf_free(&log->lines);
+    ta_buf_free(&log->single);
+    ta_access_format_free(log->format);
+    Py_CLEAR(log->sink_owner);
     PyMem_Free(log);
 }
 
@@ -350,6 +481,32 @@ static int take_mode(ta_access_log *log)
     return 0;
 }
 
+/* An attribute that may be missing or None: new reference, or NULL, maybe with an exception. */
+static PyObject *optional(PyObject *obj, const char *name)
+{
+    PyObject *value = PyObject_GetAttrString(obj, name);
+    if (value == NULL && PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Clear();
+    if (value == Py_None)
+        Py_CLEAR(value);
+    return value;
+}
+
+/* The format and the sink, if there are any.  0, or -1 with an exception. */
+static int take_form(ta_access_log *log)
+{
+    PyObject *format = optional(log->writer, "format");
+    if (format != NULL)
+        log->format = ta_access_format_new(format);
+    Py_XDECREF(format);
+    if (PyErr_Occurred())
+        return -1;
+    log->sink_owner = optional(log->writer, "sink");
+    if (log->sink_owner != NULL)
+        log->sink = ta_log_writer_of(log->server->st, log->sink_owner);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
 ta_access_log *ta_access_log_new(ta_server *server, PyObject *writer)
 {
     ta_access_log *log = PyMem_Calloc(1, sizeof *log);
@@ -359,10 +516,12 @@ ta_access_log *ta_access_log_new(ta_server *server, PyObject *writer)
     }
     log->server = server;
     log->flush.fn = flush_lines;
+    log->check.on_expire = check_later;
     log->writer = Py_NewRef(writer);
     if ((log->prefix = text_attr(writer, "prefix")) == NULL ||
         (log->opening = text_attr(writer, "opening")) == NULL ||
-        (log->closing = text_attr(writer, "closing")) == NULL || take_mode(log) < 0) {
+        (log->closing = text_attr(writer, "closing")) == NULL || take_form(log) < 0 ||
+        take_mode(log) < 0) {
         ta_access_log_free(log);
         return NULL;
     }

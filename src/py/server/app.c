@@ -41,6 +41,7 @@ static void app_dealloc(PyObject *self)
     ta_filters_free(((ta_app *)self)->filters); /* immutable: still used by what clears the cycle */
     ta_guards_free(((ta_app *)self)->guards);
     Py_CLEAR(((ta_app *)self)->root_path);
+    Py_CLEAR(((ta_app *)self)->prefix);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -124,14 +125,15 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"asgi",        "router",    "direct",  "error_app", "rebuild",
                                "scope_items", "root_path", "filters", "pathsend",  "answers",
-                               "stack",       "guards",    NULL};
+                               "stack",       "guards",    "prefix",  NULL};
     PyObject *asgi, *router = NULL, *error_app = NULL, *rebuild = NULL, *items = NULL, *root = NULL;
     PyObject *filters = NULL, *answers = NULL, *stack = NULL, *guards = NULL;
+    PyObject *prefix = NULL;
     int direct = 0, pathsend = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!OO!:App", keywords, &asgi,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!OO!U:App", keywords, &asgi,
                                      &router, &direct, &error_app, &rebuild, &items, &root,
                                      &PyTuple_Type, &filters, &pathsend, &PyTuple_Type, &answers,
-                                     &stack, &PyTuple_Type, &guards))
+                                     &stack, &PyTuple_Type, &guards, &prefix))
         return NULL;
     ta_state *st = ta_state_of(type);
     if (st == NULL || check(st, asgi, router, stack, items, direct) < 0)
@@ -144,6 +146,7 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->stack = keep(stack);
     app->error_app = keep(error_app);
     app->rebuild = keep(rebuild);
+    app->prefix = keep(prefix);
     app->direct = direct != 0;
     app->pathsend = pathsend != 0;
     if (answers != NULL && read_answers(app, answers) < 0)
@@ -200,7 +203,8 @@ static PyGetSetDef getset[] = {
 static PyType_Slot slots[] = {
     {Py_tp_doc,
      "App(asgi, *, router=None, direct=False, error_app=None, rebuild=None, scope_items=None,\n"
-     "    root_path='', filters=(), pathsend=False, answers=(), stack=None, guards=())\n--\n\n"
+     "    root_path='', filters=(), pathsend=False, answers=(), stack=None, guards=(),\n"
+     "    prefix='')\n--\n\n"
      "What the native server serves; see docs/engine.md, App."},
     {Py_tp_new, app_new},
     {Py_tp_methods, methods},

@@ -23,6 +23,7 @@ typedef struct ta_app {
     PyObject *scope_items; /* owned dict: what every scope of a direct run has besides, or NULL */
     ta_filters *filters;   /* owned: middleware round direct runs, or NULL */
     PyObject *root_path;   /* owned str */
+    PyObject *prefix;      /* owned str: the templates of the mounts that lead here; or NULL */
     const char *root;      /* borrowed from root_path: UTF-8 */
     size_t root_len;
     bool direct; /* matched plans run without the ASGI application */

@@ -240,7 +240,12 @@ ta_access_log *ta_access_log_new(ta_server *server, PyObject *writer); /* NULL w
 void ta_access_log_free(ta_access_log *log);                           /* NULL allowed */
 void ta_access_log_flush(ta_access_log *log);                          /* writes what is left */
 int ta_access_log_traverse(ta_access_log *log, visitproc visit, void *arg); /* NULL allowed */
+/* The response begins. */
 void ta_access_log_note(ta_native_exchange *native, int status);
+/* The request is about to be closed; only with a log. */
+void ta_access_log_end(ta_native_exchange *native);
+/* Whether notes.began is to be set; NULL allowed. */
+bool ta_access_log_is_timed(const ta_access_log *log);
 
 /* -- websocket.c ------------------------------------------------------------------------------- */
 

@@ -14,8 +14,17 @@ void ta_response_started(ta_native_exchange *x, int status)
 {
     ta_server *server = x->server;
     x->out.status = status;
+    if (TA_LIKELY(x->req != NULL))
+        x->req->notes.unheard = x->req->gone;
     if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))
         ta_access_log_note(x, status);
+}
+
+/* Notes that the protocol is given so much of a body; it leaves out what may have none. */
+static inline void count_sent(ta_native_exchange *x, size_t n)
+{
+    if (x->base.method_id != TA_METHOD_HEAD)
+        x->req->notes.sent += n;
 }
 
 /* What a downcall's result means.  TA_WAITS: for room. */
@@ -197,11 +206,13 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
         ta_loop_undefer(native->base.ls->loop, &native->later);
         ta_native_exchange_move(native, TA_RESPONSE_STREAM);
         ta_response_head head = head_of(native);
+        count_sent(native, data.len);
         rc = ta_resp_send_lent(native->req, &head, data, ta_piece_lender(piece, &lender));
         return completed(native, result_of(native, rc));
     }
     if (native->out.state == TA_RESPONSE_READY)
         rc = begin_stream(native);
+    count_sent(native, data.len);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
         rc = ta_resp_data_lent(native->req, data, ta_piece_lender(piece, &lender));
     if (TA_UNLIKELY(how == FIT_TOO_SHORT)) /* what there is was sent; the rest never comes */
@@ -253,6 +264,7 @@ ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t start, i
     TA_ASSERT(native->out.file < 0);
     native->out.file = fd; /* until on_close */
     int rc = ready ? begin_stream(native) : TA_OK;
+    count_sent(native, (size_t)size);
     if ((rc == TA_OK || rc == TA_AGAIN) && size > 0 && native->base.method_id != TA_METHOD_HEAD)
         rc = ta_resp_file(native->req, fd, start, size);
     int ended = ta_resp_end(native->req);
@@ -300,6 +312,7 @@ void ta_response_plain(ta_native_exchange *native, int status, const char *text)
 #undef RETRY
     ta_native_exchange_move(native, TA_RESPONSE_DONE);
     ta_response_started(native, status);
+    count_sent(native, strlen(text));
     (void)ta_resp_send(native->req, &head, ta_str_of(text, strlen(text)));
     ta_waiters_wake(&native->in.readers);
 }
@@ -349,6 +362,7 @@ static ta_outcome send_whole(ta_native_exchange *native, whole *response)
     if (native->req == NULL)
         return TA_DONE; /* the peer has disconnected, and nobody gets it */
     response->head.flags |= native->server->base_flags;
+    count_sent(native, response->body.data.len);
     int rc = ta_resp_send_lent(native->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {

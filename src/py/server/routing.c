@@ -433,6 +433,10 @@ bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outc
             goto done;
         found = find(&w, w.path, &w.match);
     }
+    if (TA_LIKELY(found == TA_FOUND_FULL && native->req != NULL)) {
+        native->req->notes.routed_by = w.app;
+        native->req->notes.entry = w.match.index;
+    }
     bool files = found == TA_FOUND_FULL && ta_static_files_check(native->st, target);
     if (found == TA_FOUND_FULL && !files && !ta_plan_check(native->st, target))
         goto done;

@@ -5,6 +5,7 @@
  */
 #include "py/server/native_int.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
@@ -56,6 +57,8 @@ static void on_request(void *ctx, ta_req *req)
     TA_ASSERT(req->user == NULL && ta_loop_state_is_ours(server->ls));
     ta_native_exchange *native = ta_native_exchange_new(server, req);
     req->user = native;
+    if (TA_UNLIKELY(server->timed))
+        req->notes.began = ta_clock_ns();
     server->served++;
     if (native == NULL) {
         ta_loop_state_unhandled(server->ls, "A request could not be taken");
@@ -117,6 +120,8 @@ static void on_disconnect(ta_req *req)
 static void on_close(ta_req *req)
 {
     ta_native_exchange *native = exchange_of(req);
+    if (native != NULL && TA_UNLIKELY(native->server->timed))
+        ta_access_log_end(native);
     req->user = NULL;
     if (native == NULL)
         return;
@@ -505,6 +510,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (a.writer != NULL && !Py_IsNone(a.writer) &&
         (server->access_log = ta_access_log_new(server, a.writer)) == NULL)
         goto error;
+    server->timed = ta_access_log_is_timed(server->access_log);
     if (make_http(server, &a, &limits) < 0)
         goto error;
     server->guest.ops = &guest_ops;

@@ -57,6 +57,7 @@ struct ta_server {
     unsigned base_flags;               /* TA_RESP_HAS_DATE when no date is wanted */
     uint32_t max_requests;             /* in flight, then 503; 0: no limit */
     bool errors_on_send; /* spec_version 2.4: send() to a disconnected peer raises OSError */
+    bool timed;          /* somebody asks how long requests take: notes.began is set */
     bool stopping;
     uint64_t busy_logged; /* when it was told that max_requests are in flight, or 0 */
     uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */

@@ -95,6 +95,7 @@
     TA_NAME(reason)                                                                                \
     TA_NAME(request)                                                                               \
     TA_NAME(root_path)                                                                             \
+    TA_NAME(route)                                                                                 \
     TA_NAME(router)                                                                                \
     TA_NAME(scheme)                                                                                \
     TA_NAME(scope)                                                                                 \
