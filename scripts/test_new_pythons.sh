@@ -33,6 +33,8 @@ if [ ! -f "$sid/.complete" ]; then
 fi
 cp -L /etc/resolv.conf /etc/hosts "$sid/etc/"
 cp -L /etc/ssl/certs/ca-certificates.crt "$sid/etc/ssl/certs/" # with what this machine trusts besides
+# A mirror may be behind: whether its lists are too old is decided here as on this machine.
+apt-config dump Acquire::Check-Valid-Until >"$sid/etc/apt/apt.conf.d/99turboapi"
 
 # The files as they are here, without what git ignores.
 rm -rf "$sid/src/turboapi"

@@ -43,7 +43,7 @@ ta_conn_group *ta_conn_group_new(ta_loop *loop, const ta_conn_cfg *cfg)
     g->cfg.write_rate = or_default(given.write_rate, 240);
     g->cfg.linger_ms = or_default(given.linger_ms, 2000);
     g->cfg.linger_bytes = or_default(given.linger_bytes, 1 << 20);
-    g->cfg.pool_buffers = or_default(given.pool_buffers, 64);
+    g->cfg.pool_buffers = or_default(given.pool_buffers, 128);
     ta_bufpool_init(&g->pool, g->cfg.read_size, g->cfg.pool_buffers);
     ta_list_init(&g->conns);
     return g;

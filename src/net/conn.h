@@ -69,7 +69,7 @@ typedef struct ta_conn_cfg {
                                 * slower peers use up write_timeout_ms; default 240; UINT32_MAX: none */
     uint32_t linger_ms;        /* lingering close, default 2000 */
     uint32_t linger_bytes;     /* drained and dropped at most by it, default 1 MiB */
-    uint32_t pool_buffers;     /* spare buffers kept, default 64 */
+    uint32_t pool_buffers;     /* spare buffers kept, default 128 */
 } ta_conn_cfg;
 
 /* The connections of one loop that share settings: list, count, pooled buffers. */

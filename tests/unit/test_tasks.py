@@ -134,6 +134,20 @@ async def test_a_task_is_used_again(host):
 
 
 @hosted
+async def test_an_idle_task_that_somebody_cancels_is_not_used_again(host):
+    first = await host.one(ident())
+    (idle,) = (each for each in gc.get_objects() if id(each) == first)
+    running = asyncio.ensure_future(host.run(ident(), ident()))
+    await asyncio.sleep(0)  # they are to be started in the next batch
+    assert idle.cancel()
+    ends = asyncio.gather(idle, return_exceptions=True)
+    results = await running
+    assert first not in [result for result, _ in results]
+    assert isinstance((await ends)[0], asyncio.CancelledError)
+    assert idle.cancelled()
+
+
+@hosted
 async def test_concurrent_ones_have_tasks_of_their_own(host):
     async def work():
         await asyncio.sleep(0.01)

@@ -7,7 +7,10 @@
 
 void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops)
 {
-    memset((char *)x + sizeof(PyObject), 0, sizeof(ta_exchange) - sizeof(PyObject));
+    enum { VALUES = offsetof(ta_exchange, param_values), BEHIND = VALUES + sizeof x->param_values };
+    memset((char *)x + sizeof(PyObject), 0, VALUES - sizeof(PyObject));
+    /* as many values are set as nparams says */
+    memset((char *)x + BEHIND, 0, sizeof(ta_exchange) - BEHIND);
     x->ops = ops;
     x->max_body = UINT64_MAX;
 }

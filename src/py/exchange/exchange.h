@@ -119,7 +119,7 @@ struct ta_exchange {
     uint64_t max_body; /* the plan's max_body_size, UINT64_MAX: none; set before `body` is asked */
 };
 
-/* Common part of the types.  init: zeroes all but PyObject_HEAD. */
+/* Common part of the types.  init: zeroes all but PyObject_HEAD and the values of parameters. */
 void ta_exchange_init(ta_exchange *exchange, const ta_exchange_ops *ops);
 int ta_exchange_traverse(ta_exchange *exchange, visitproc visit, void *arg);
 void ta_exchange_clear(

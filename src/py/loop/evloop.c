@@ -16,16 +16,11 @@
 #include "py/loop/task_pool.h"
 #include "py/support/types.h"
 
-static PyObject *base_method(ta_evloop *l, const char *name)
-{
-    return PyObject_GetAttrString(ta_loop_objects_of(l->st)->evloop.base_class, name);
-}
-
 /* asyncio's own method of that name, with self in args[0]. */
 static PyObject *call_base(ta_evloop *l, const char *name, PyObject *const *args, Py_ssize_t nargs,
                            PyObject *kwnames)
 {
-    PyObject *method = base_method(l, name);
+    PyObject *method = PyObject_GetAttrString(ta_loop_objects_of(l->st)->evloop.base_class, name);
     PyObject *res = method ? PyObject_Vectorcall(method, args, (size_t)nargs, kwnames) : NULL;
     Py_XDECREF(method);
     return res;
@@ -273,7 +268,9 @@ PyObject *ta_evloop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
     ta_evloop *evloop = ta_evloop_cast(self);
     const ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
     /* Looked up each time, as asyncio does: the class may have been replaced. */
-    PyObject *type = PyObject_GetAttr(objects->futures_module, evloop->st->names.Future);
+    PyObject *type;
+    if (PyDict_GetItemRef(objects->futures_dict, evloop->st->names.Future, &type) == 0)
+        type = PyObject_GetAttr(objects->futures_module, evloop->st->names.Future);
     if (type == NULL)
         return NULL;
     /* One dict for all: a type would make one of keywords each time, and only read it. */
@@ -692,6 +689,8 @@ int ta_evloop_init(PyObject *module, ta_state *st)
     if (rc < 0 || (objects->base_class = ta_types_import("asyncio", "BaseEventLoop")) == NULL ||
         (objects->deque = ta_types_import("collections", "deque")) == NULL ||
         (objects->futures_module = PyImport_ImportModule("asyncio.futures")) == NULL ||
+        (objects->futures_dict = PyObject_GetAttrString(objects->futures_module, "__dict__")) ==
+            NULL ||
         (objects->tasks_module = PyImport_ImportModule("asyncio.tasks")) == NULL ||
         (objects->loop_kwname = Py_BuildValue("(s)", "loop")) == NULL ||
         (objects->task_kwnames = Py_BuildValue("(sss)", "loop", "name", "context")) == NULL)

@@ -26,11 +26,12 @@ typedef struct ta_evloop_state {
     PyObject *write_to_self;  /* the same of _write_to_self */
     PyObject *shared_handle;  /* asyncio.events._ThreadSafeHandle; NULL before Python 3.14 */
     PyObject *deque;          /* collections.deque */
-    PyObject *futures_module; /* asyncio.futures */
-    PyObject *tasks_module;   /* asyncio.tasks */
-    PyObject *loop_kwname;    /* ("loop",) */
-    PyObject *task_kwnames;   /* ("loop", "name", "context") */
-    PyObject *future_type;    /* asyncio.Future, and its methods cancelled and set_result */
+    PyObject *futures_module; /* asyncio.futures, and its dict */
+    PyObject *futures_dict;
+    PyObject *tasks_module; /* asyncio.tasks */
+    PyObject *loop_kwname;  /* ("loop",) */
+    PyObject *task_kwnames; /* ("loop", "name", "context") */
+    PyObject *future_type;  /* asyncio.Future, and its methods cancelled and set_result */
     PyObject *future_cancelled;
     PyObject *future_set_result;
     PyObject *set_result_unless_cancelled; /* asyncio.futures._...; NULL: none of that name */
@@ -46,8 +47,7 @@ typedef struct ta_evloop_state {
 typedef struct ta_task_pool_state {
     PyTypeObject *future_type;
     PyTypeObject *trampoline_type;
-    PyObject *task_class; /* asyncio.Task */
-    PyTypeObject *parking_type;
+    PyObject *task_class;      /* asyncio.Task */
     PyObject *invalid_state;   /* asyncio.InvalidStateError */
     PyObject *context_kwnames; /* ("context",) */
     /* Private names of asyncio: NULL when it has none of that name, and then Tasks aren't pooled.
@@ -64,6 +64,9 @@ typedef struct ta_task_pool_state {
     PyObject *eager_factory;  /* asyncio.eager_task_factory, NULL on 3.11 */
     PyObject *get_name;       /* asyncio.Task.get_name, .cancelling: descriptors */
     PyObject *cancelling;
+    PyObject *future_blocking; /* asyncio.Future._asyncio_future_blocking, and methods */
+    PyObject *future_done;
+    PyObject *future_remove_callback;
 } ta_task_pool_state;
 
 /* thread_pool.c */

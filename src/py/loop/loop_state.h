@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "base/buf.h"
 #include "base/list.h"
 #include "net/loop.h"
 #include "net/wake.h"
@@ -80,6 +81,7 @@ typedef struct ta_loop_state {
     unsigned nidle, nlive;
     unsigned max_idle;
     bool task_factory;    /* the loop has one: no pooling */
+    PyObject *woken;      /* owned: a Future that is done, for Tasks of the pool that are woken */
     Py_ssize_t task_refs; /* references to a Task of the pool in a step, when nobody else has one */
     uint64_t task_seq;    /* for their names */
     ta_starts starts;
@@ -88,6 +90,8 @@ typedef struct ta_loop_state {
     /* shared_refs.c: owned, or NULL */
     PyObject *holders[TA_LOOP_HOLDERS];
 #endif
+
+    ta_buf encoded; /* spare memory for JSON that is sent at once, or empty (reply.c) */
 
     ta_list_node guests; /* of ta_guest: what lives on this loop and has not ended */
 

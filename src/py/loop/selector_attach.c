@@ -119,6 +119,7 @@ void ta_selector_detach(ta_selector *self)
     ta_call_queue_shut_all(ls);
     ta_task_pool_detach(ls);
     ta_shared_refs_clear(ls);
+    ta_buf_free(&ls->encoded);
     if (ls->wake != NULL)
         ta_wake_free(ls->wake);
     ls->wake = NULL;

@@ -1,155 +1,118 @@
 /*
- * task_parking.c -- the Future-like that an idle Task of the pool waits for.
+ * task_parking.c -- the Future that an idle Task of the pool waits for, and how the Task is woken.
  *
- * Layer: py (L4).  asyncio uses what it uses of any Future: `_asyncio_future_blocking`, get_loop,
- * add_done_callback, result, and cancel.
+ * Layer: py (L4).  Each idle Task waits for a Future of its own that is never done.  Its wake-up
+ * callback is taken from there once; to wake the Task, the Future forgets the callback, which is
+ * then called with another Future that is done.  All of them are asyncio's own, so that a Task in C
+ * reads and writes their fields, where it would look for methods of any other object by name.
  */
 #include "py/loop/task_pool_int.h"
 
+#include "py/support/exc.h"
 #include "py/support/types.h"
 
-#include <structmember.h>
-
-static PyObject *park_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
-                                        PyObject *Py_UNUSED(kwnames))
+static PyObject *new_future(const ta_loop_state *ls)
 {
-    /* The context is not kept: the callback is a Task's wake-up, and its step enters ours. */
-    if (nargs < 1) {
-        PyErr_SetString(PyExc_TypeError, "add_done_callback(fn, *, context=None)");
-        return NULL;
-    }
-    Py_XSETREF(park_cast(self)->callback, Py_NewRef(args[0]));
-    Py_RETURN_NONE;
+    const ta_evloop_state *objects = &ta_loop_objects_of(ls->st)->evloop;
+    PyObject *args[2] = {NULL, ls->aioloop};
+    return PyObject_Vectorcall(objects->future_type, args + 1, PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               objects->loop_kwname);
 }
 
-static PyObject *park_result(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+PyObject *ta_task_parking_new(ta_loop_state *ls)
 {
-    Py_RETURN_NONE;
-}
-
-static PyObject *park_get_loop(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return Py_NewRef(park_cast(self)->aioloop ? park_cast(self)->aioloop : Py_None);
-}
-
-/*
- * The Task was cancelled as its coroutine ended (it calls this right after parking).  False: the
- * Task will throw into the trampoline at its next step, which is scheduled here.
- */
-static PyObject *park_cancel(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
-{
-    ta_task_parking *park = park_cast(self);
-    ta_trampoline *tramp = park->tramp;
-    if (tramp != NULL && tramp->ls != NULL && park->callback != NULL) {
-        ta_loop_state *ls = tramp->ls;
-        PyObject *args[3] = {park->aioloop, park->callback, self};
-        PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
-        if (handle == NULL)
+    if (ls->woken == NULL) {
+        PyObject *woken = new_future(ls);
+        PyObject *res = woken ? PyObject_CallMethod(woken, "set_result", "O", Py_None) : NULL;
+        Py_XDECREF(res);
+        if (res == NULL) {
+            Py_XDECREF(woken);
             return NULL;
-        Py_DECREF(handle);
-        Py_CLEAR(park->callback);
-        tramp->state = T_OVER;
-        if (ta_list_linked(&tramp->node)) { /* ta_task_pool_start must not take it */
-            ta_trampoline_list_take(tramp, &ls->nidle);
-            Py_DECREF(tramp); /* the Task holds another one */
         }
+        ls->woken = woken;
     }
-    Py_RETURN_FALSE;
+    return new_future(ls);
 }
 
-static int park_traverse(PyObject *self, visitproc visit, void *arg)
+int ta_task_parking_begin(ta_trampoline *tramp)
 {
-    Py_VISIT(Py_TYPE(self));
-    Py_VISIT(park_cast(self)->callback);
-    Py_VISIT(park_cast(self)->aioloop);
-    return 0;
+    PyObject *blocking = ta_loop_objects_of(tramp->ls->st)->task.future_blocking;
+    if (TA_LIKELY(Py_IS_TYPE(blocking, &PyGetSetDescr_Type))) {
+        const PyGetSetDef *def = ((PyGetSetDescrObject *)blocking)->d_getset;
+        return def->set(tramp->park, Py_True, def->closure);
+    }
+    return PyObject_SetAttrString(tramp->park, "_asyncio_future_blocking", Py_True);
 }
 
-static int park_clear(PyObject *self)
+bool ta_task_parking_holds(const ta_trampoline *tramp)
 {
-    Py_CLEAR(park_cast(self)->callback);
-    Py_CLEAR(park_cast(self)->aioloop);
-    return 0;
+    PyObject *done =
+        ta_task_reuse_ask(ta_loop_objects_of(tramp->ls->st)->task.future_done, tramp->park);
+    if (done == NULL)
+        PyErr_Clear();
+    Py_XDECREF(done);
+    return done == Py_False; /* borrowed from the interpreter */
 }
 
-static void park_dealloc(PyObject *self)
+/* The callback of the Task that waits for the park, from its list of (callback, context). */
+static PyObject *find_callback(PyObject *park)
 {
-    PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    (void)park_clear(self);
-    PyObject_GC_Del(self);
-    Py_DECREF(type);
+    PyObject *list = PyObject_GetAttrString(park, "_callbacks"), *first = NULL, *callback = NULL;
+    if (list != NULL && !Py_IsNone(list) && (first = PySequence_GetItem(list, 0)) != NULL)
+        callback = PySequence_GetItem(first, 0);
+    Py_XDECREF(first);
+    Py_XDECREF(list);
+    if (callback == NULL && !PyErr_Occurred())
+        PyErr_SetString(PyExc_RuntimeError, "nobody waits for the park");
+    return callback;
 }
 
-enum { PARK_RESULT = 1 };
-
-static PyMethodDef park_methods[] = {
-    {"add_done_callback", (PyCFunction)(void (*)(void))park_add_done_callback,
-     METH_FASTCALL | METH_KEYWORDS, NULL},
-    {"result", park_result, METH_NOARGS, NULL},
-    {"get_loop", park_get_loop, METH_NOARGS, NULL},
-    {"cancel", (PyCFunction)(void (*)(void))park_cancel, METH_VARARGS | METH_KEYWORDS, NULL},
-    {NULL},
-};
-
-/*
- * Attributes by C strings: a Task that wakes up asks for result() in this way, and CPython would
- * make a string of the name and search the whole class for it each time.
- */
-static PyObject *park_getattr(PyObject *self, char *name)
+PyObject *ta_task_parking_end(ta_trampoline *tramp)
 {
-    if (strcmp(name, "result") == 0)
-        return PyCFunction_New(&park_methods[PARK_RESULT], self);
-    PyObject *key = PyUnicode_FromString(name);
-    PyObject *value = key ? PyObject_GenericGetAttr(self, key) : NULL;
-    Py_XDECREF(key);
-    return value;
-}
-
-static PyMemberDef park_members[] = {
-    {"_asyncio_future_blocking", T_BOOL, offsetof(ta_task_parking, blocking), 0, NULL},
-    {NULL},
-};
-
-static PyType_Slot park_slots[] = {
-    {Py_tp_doc, "What an idle Task of the pool waits for."},
-    {Py_tp_methods, park_methods},
-    {Py_tp_members, park_members},
-    {Py_tp_getattr, park_getattr},
-    {Py_tp_getattro, PyObject_GenericGetAttr},
-    {Py_tp_traverse, park_traverse},
-    {Py_tp_clear, park_clear},
-    {Py_tp_dealloc, park_dealloc},
-    {0, NULL},
-};
-
-static PyType_Spec park_spec = {
-    .name = "turboapi._core.Park",
-    .basicsize = sizeof(ta_task_parking),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
-    .slots = park_slots,
-};
-
-ta_task_parking *ta_task_parking_new(ta_loop_state *ls)
-{
-    ta_task_parking *park =
-        PyObject_GC_New(ta_task_parking, ta_loop_objects_of(ls->st)->task.parking_type);
-    if (park == NULL)
+    if (TA_UNLIKELY(tramp->wake_up == NULL) &&
+        (tramp->wake_up = find_callback(tramp->park)) == NULL)
         return NULL;
-    park->callback = NULL;
-    park->aioloop = Py_NewRef(ls->aioloop);
-    park->blocking = 0;
-    park->tramp = NULL;
-    PyObject_GC_Track((PyObject *)park);
-    return park;
+    PyObject *args[2] = {tramp->park, tramp->wake_up};
+    PyObject *res = PyObject_Vectorcall(
+        ta_loop_objects_of(tramp->ls->st)->task.future_remove_callback, args, 2, NULL);
+    if (res == NULL)
+        return NULL;
+    Py_DECREF(res);
+    return Py_NewRef(tramp->wake_up);
 }
 
-void ta_task_parking_forget(ta_task_parking *park)
+void ta_task_parking_forget(ta_trampoline *tramp)
 {
-    (void)park_clear((PyObject *)park);
+    PyObject *exc = PyErr_GetRaisedException();
+    if (tramp->wake_up == NULL && tramp->state == T_PARKED)
+        tramp->wake_up = find_callback(tramp->park);
+    if (tramp->wake_up != NULL) {
+        PyObject *res =
+            PyObject_CallMethod(tramp->park, "remove_done_callback", "O", tramp->wake_up);
+        Py_XDECREF(res);
+    }
+    PyErr_Clear();
+    Py_CLEAR(tramp->wake_up);
+    ta_exc_restore(exc);
 }
 
-int ta_task_parking_init(PyObject *module, ta_state *st)
+int ta_task_parking_init(ta_state *st)
 {
-    return ta_types_add(module, &park_spec, NULL, &ta_loop_objects_of(st)->task.parking_type);
+    ta_task_pool_state *objects = &ta_loop_objects_of(st)->task;
+    const struct {
+        PyObject **place;
+        const char *name;
+    } wanted[] = {
+        {&objects->future_blocking, "_asyncio_future_blocking"},
+        {&objects->future_done, "done"},
+        {&objects->future_remove_callback, "remove_done_callback"},
+    };
+    PyObject *type = ta_types_import("asyncio", "Future");
+    int rc = type ? 0 : -1;
+    for (size_t i = 0; i < TA_COUNTOF(wanted) && rc == 0; i++) {
+        *wanted[i].place = PyObject_GetAttrString(type, wanted[i].name);
+        rc = *wanted[i].place ? 0 : -1;
+    }
+    Py_XDECREF(type);
+    return rc;
 }

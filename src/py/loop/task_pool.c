@@ -3,10 +3,10 @@
  *
  * Layer: py (L4).
  *
- * Each Task of the pool has a *trampoline* for its coroutine.  An idle trampoline has yielded a
- * Park: a Future-like object that remembers the Task's wake-up callback.  To run a coroutine we put
- * it into the trampoline and call that callback ourselves: the Task steps, in the ordinary way
- * (it becomes current, cancellation is seen, KeyboardInterrupt goes where it always goes), the
+ * Each Task of the pool has a *trampoline* for its coroutine.  An idle trampoline has yielded its
+ * Park: a Future that is never done, to which the Task has added its wake-up callback.  To run a
+ * coroutine we put it into the trampoline and call that callback: the Task steps, in the ordinary
+ * way (it becomes current, cancellation is seen, KeyboardInterrupt goes where it always goes), the
  * trampoline enters the request's context and sends to the coroutine.
  *   - The coroutine waits: what it yielded is passed up, and the Task waits for it as any Task
  * does.
@@ -28,7 +28,8 @@ static PySendResult park(ta_trampoline *t, PyObject **result)
 {
     TA_ASSERT(t->coro == NULL && t->context == NULL && t->done == NULL);
     t->state = T_PARKED;
-    park_cast(t->park)->blocking = 1;
+    if (ta_task_parking_begin(t) < 0)
+        return PYGEN_ERROR;
     *result = Py_NewRef(t->park);
     return PYGEN_NEXT;
 }
@@ -80,10 +81,11 @@ static ta_outcome ended(ta_trampoline *tramp, PyObject *result)
     }
     tramp->done = NULL;
     tramp->arg = NULL;
-    if (outcome == TA_DONE) {
+    TA_ASSERT(outcome == TA_FAILED || exc != NULL || !PyErr_Occurred());
+    if (outcome == TA_DONE && exc != NULL) {
         PyErr_Clear();
         /* A cancelled coroutine leaves a cancelled Task. */
-        if (exc != NULL && tramp->ls != NULL &&
+        if (tramp->ls != NULL &&
             PyErr_GivenExceptionMatches(exc, tramp->ls->st->exc.cancelled_error)) {
             PyErr_SetRaisedException(exc);
             return TA_FAILED;
@@ -93,7 +95,27 @@ static ta_outcome ended(ta_trampoline *tramp, PyObject *result)
     return outcome;
 }
 
-/* One step of the coroutine; exc (borrowed): thrown into it instead of sending None. */
+/* The coroutine is over, and no other one follows in this step: the Task parks, if `may_park` and
+ * nobody could tell it from a new one, or ends. */
+static PySendResult settle(ta_trampoline *tramp, bool may_park, PyObject **result)
+{
+    ta_loop_state *ls = tramp->ls;
+    ta_trampoline_list_take(tramp, &ls->nlive);
+    if (may_park && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(tramp)) {
+        ta_trampoline_list_put(tramp, &ls->idle_tasks, &ls->nidle);
+        Py_DECREF(tramp); /* of the live list */
+        return park(tramp, result);
+    }
+    leave(tramp);
+    Py_DECREF(tramp);
+    *result = Py_NewRef(Py_None);
+    return PYGEN_RETURN;
+}
+
+/*
+ * One step of the coroutine; exc (borrowed): thrown into it instead of sending None.  When it is
+ * over while others are waiting for a Task, the state is T_PARKED, and *result NULL.
+ */
 static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
 {
     ta_loop_state *ls = tramp->ls;
@@ -149,18 +171,18 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
-    ta_trampoline_list_take(tramp, &ls->nlive);
-    if (outcome == TA_DONE && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(tramp)) {
-        ta_trampoline_list_put(tramp, &ls->idle_tasks, &ls->nidle);
-        Py_DECREF(tramp); /* of the live list */
-        return park(tramp, result);
-    }
-    leave(tramp);
-    Py_DECREF(tramp);
-    if (outcome == TA_FAILED)
+    if (TA_UNLIKELY(outcome == TA_FAILED)) {
+        ta_trampoline_list_take(tramp, &ls->nlive);
+        leave(tramp);
+        Py_DECREF(tramp);
         return PYGEN_ERROR;
-    *result = Py_NewRef(Py_None);
-    return PYGEN_RETURN;
+    }
+    if (ls->starts.draining && !tramp->waited) {
+        tramp->state = T_PARKED;
+        *result = NULL;
+        return PYGEN_NEXT;
+    }
+    return settle(tramp, true, result);
 }
 
 /* -- debug mode ------------------------------------------------------------------------------- */
@@ -216,19 +238,11 @@ static PySendResult first_step(ta_trampoline *tramp, PyObject **result)
         tramp->cancelled = NULL;
         PySendResult status = make_step(tramp, cancelled, result);
         Py_XDECREF(cancelled);
-        if (tramp->state != T_PARKED)
+        if (tramp->state != T_PARKED || *result != NULL)
             return status;
         ta_outcome next = ta_starts_next(tramp);
-        if (next == TA_DONE)
-            return status;
-        Py_DECREF(*result); /* the Park */
-        if (TA_UNLIKELY(next == TA_FAILED)) {
-            ta_trampoline_list_take(tramp, &tramp->ls->nidle);
-            leave(tramp);
-            Py_DECREF(tramp); /* the Task holds another one */
-            *result = Py_NewRef(Py_None);
-            return PYGEN_RETURN;
-        }
+        if (next != TA_WAITS)
+            return settle(tramp, next == TA_DONE, result);
     }
 }
 
@@ -298,6 +312,8 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
         if (tramp->state == T_NEW)
             tramp->refs = -1;
         PySendResult status = make_step(tramp, exc, &result);
+        if (status == PYGEN_NEXT && result == NULL)
+            status = settle(tramp, true, &result);
         result = send_result(status, result);
     } else {
         /* Idle: end the Task. */
@@ -374,6 +390,7 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(tramp->task);
     Py_VISIT(tramp->weak);
     Py_VISIT(tramp->park);
+    Py_VISIT(tramp->wake_up);
     Py_VISIT(tramp->name);
     Py_VISIT(tramp->coro);
     Py_VISIT(tramp->context);
@@ -384,11 +401,10 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
 static int tramp_clear(PyObject *self)
 {
     ta_trampoline *tramp = tramp_cast(self);
-    if (tramp->park != NULL)
-        park_cast(tramp->park)->tramp = NULL;
     Py_CLEAR(tramp->weak);
     Py_CLEAR(tramp->task);
     Py_CLEAR(tramp->park);
+    Py_CLEAR(tramp->wake_up);
     Py_CLEAR(tramp->name);
     Py_CLEAR(tramp->coro);
     Py_CLEAR(tramp->context);
@@ -452,7 +468,7 @@ static PyType_Spec tramp_spec = {
 static ta_trampoline *tramp_new(ta_loop_state *ls)
 {
     ta_state *st = ls->st;
-    ta_task_parking *park = ta_task_parking_new(ls);
+    PyObject *park = ta_task_parking_new(ls);
     if (park == NULL)
         return NULL;
     ta_trampoline *tramp =
@@ -463,8 +479,7 @@ static ta_trampoline *tramp_new(ta_loop_state *ls)
     }
     memset((char *)tramp + sizeof(PyObject), 0, sizeof *tramp - sizeof(PyObject));
     tramp->ls = ls;
-    tramp->park = (PyObject *)park;
-    park->tramp = tramp;
+    tramp->park = park;
     tramp->state = T_NEW;
     PyObject_GC_Track((PyObject *)tramp);
     return tramp;
@@ -483,7 +498,7 @@ static void abandon(ta_trampoline *tramp)
     tramp->ls = NULL;
     if (tramp->task != NULL)
         no_destroy_message(tramp->task);
-    ta_task_parking_forget(park_cast(tramp->park));
+    ta_task_parking_forget(tramp);
     leave(tramp);
     Py_DECREF(tramp);
 }
@@ -493,14 +508,14 @@ static void abandon(ta_trampoline *tramp)
 static void end_later(ta_loop_state *ls, ta_trampoline *tramp)
 {
     PyObject *exc = PyErr_GetRaisedException();
-    ta_task_parking *park = park_cast(tramp->park);
-    if (park->callback != NULL) {
-        PyObject *args[3] = {ls->aioloop, park->callback, tramp->park};
+    PyObject *wake_up = tramp->state == T_PARKED ? ta_task_parking_end(tramp) : NULL;
+    if (wake_up != NULL) {
+        PyObject *args[3] = {ls->aioloop, wake_up, ls->woken};
         PyObject *handle = PyObject_VectorcallMethod(ls->st->names.call_soon, args, 3, NULL);
-        if (handle == NULL)
-            PyErr_Clear(); /* the loop is closed and runs no more */
         Py_XDECREF(handle);
+        Py_DECREF(wake_up);
     }
+    PyErr_Clear(); /* the loop is closed and runs no more */
     abandon(tramp);
     if (exc != NULL)
         PyErr_SetRaisedException(exc);
@@ -635,10 +650,11 @@ void ta_task_pool_detach(ta_loop_state *ls)
             Py_XDECREF(next);
             PyErr_Clear();
         }
-        ta_task_parking_forget(park_cast(tramp->park));
+        ta_task_parking_forget(tramp);
         leave(tramp);
         Py_DECREF(tramp);
     }
+    Py_CLEAR(ls->woken);
 }
 
 int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
@@ -648,38 +664,20 @@ int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
         for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next)
             Py_VISIT((PyObject *)ta_trampoline_of_node(n));
     }
+    Py_VISIT(ls->woken);
     return ta_starts_traverse(ls, visit, arg);
-}
-
-static int take_private_names(ta_task_pool_state *objects)
-{
-    int rc[4];
-    if ((rc[0] = ta_types_import_optional("asyncio.tasks", "_register_task",
-                                          &objects->register_task)) < 0 ||
-        (rc[1] = ta_types_import_optional("asyncio.tasks", "_unregister_task",
-                                          &objects->unregister_task)) < 0 ||
-        (rc[2] = PyObject_GetOptionalAttrString(objects->task_class, "_callbacks",
-                                                &objects->callbacks)) < 0 ||
-        (rc[3] = PyObject_GetOptionalAttrString(objects->task_class, "_must_cancel",
-                                                &objects->must_cancel)) < 0)
-        return -1;
-    /* A Task written in Python has the latter two as attributes of the instance. */
-    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(objects->callbacks)->tp_descr_get == NULL ||
-        Py_TYPE(objects->must_cancel)->tp_descr_get == NULL)
-        Py_CLEAR(objects->unregister_task);
-    return 0;
 }
 
 int ta_task_pool_init(PyObject *module, ta_state *st)
 {
     ta_task_pool_state *objects = &ta_loop_objects_of(st)->task;
-    if (ta_task_parking_init(module, st) < 0 ||
+    if (ta_task_parking_init(st) < 0 ||
         ta_types_add(module, &tramp_spec, NULL, &objects->trampoline_type) < 0)
         return -1;
     if ((objects->task_class = ta_types_import("asyncio", "Task")) == NULL ||
         (objects->get_name = PyObject_GetAttrString(objects->task_class, "get_name")) == NULL ||
         (objects->cancelling = PyObject_GetAttrString(objects->task_class, "cancelling")) == NULL ||
-        take_private_names(objects) < 0 || ta_all_tasks_init(module, st) < 0)
+        ta_task_reuse_init(objects) < 0 || ta_all_tasks_init(module, st) < 0)
         return -1;
 #if PY_VERSION_HEX >= 0x030C0000
     if ((objects->eager_factory = ta_types_import("asyncio", "eager_task_factory")) == NULL)

@@ -12,7 +12,7 @@
 /*
  * The coroutine ended: `result` (borrowed), or NULL with the exception set.  Called in the Task, in
  * the request's context.  Returns
- *   TA_DONE    the end (an exception was taken care of and is cleared by the caller),
+ *   TA_DONE    the end (the exception that it was called with is cleared by the caller),
  *   TA_WAITS   *next is a new coroutine that goes on in the same Task and context; `done` comes
  *              again,
  *   TA_FAILED  the exception that is set leaves the Task.

@@ -16,21 +16,13 @@ typedef enum {
     T_OVER       /* the Task ends or has ended */
 } tramp_state;
 
-/* The Future-like that idle trampolines yield. */
-typedef struct ta_task_parking {
-    PyObject_HEAD
-    PyObject *callback;          /* owned: Task wake-up, NULL while not parked */
-    PyObject *aioloop;           /* owned */
-    struct ta_trampoline *tramp; /* borrowed: the trampoline owns the park, and clears this */
-    char blocking;
-} ta_task_parking;
-
 typedef struct ta_trampoline {
     PyObject_HEAD
     ta_loop_state *ls; /* borrowed: NULL once the loop is closed */
     PyObject *task;    /* owned: makes a cycle, broken when the Task ends or the loop closes */
     PyObject *weak;    /* owned: a weak reference to it for asyncio's set, or NULL (all_tasks.c) */
-    PyObject *park;    /* owned */
+    PyObject *park;    /* owned: the Future that it waits for when idle (task_parking.c) */
+    PyObject *wake_up; /* owned: the Task's callback, once it has waited for that; or NULL */
     PyObject *name;    /* owned: the Task's */
     PyObject *coro;    /* owned: the one that runs, or NULL */
     PyObject *context; /* owned: the one that it runs in */
@@ -47,11 +39,6 @@ typedef struct ta_trampoline {
 static inline ta_trampoline *tramp_cast(PyObject *obj)
 {
     return (ta_trampoline *)obj;
-}
-
-static inline ta_task_parking *park_cast(PyObject *obj)
-{
-    return (ta_task_parking *)obj;
 }
 
 /* -- lists ------------------------------------------------------------------------------------ */
@@ -88,6 +75,11 @@ ta_trampoline *ta_trampoline_make(ta_loop_state *ls);
 
 /* Idle Tasks must be hidden, and be known to be as they were: both by private names of asyncio. */
 bool ta_task_reuse_allowed(ta_state *st);
+/*
+ * What a method of asyncio's Task or Future that takes no arguments returns; it is called without
+ * detours when it is C.  New reference, or NULL with an exception.
+ */
+PyObject *ta_task_reuse_ask(PyObject *method, PyObject *object);
 /* Enters the Task into asyncio's set of all tasks, or takes it out.  0, or -1 with an exception. */
 int ta_task_reuse_register(ta_trampoline *tramp, bool yes);
 /*
@@ -96,6 +88,8 @@ int ta_task_reuse_register(ta_trampoline *tramp, bool yes);
  * Takes it out of the set of all tasks.
  */
 bool ta_task_reuse_is_clean(ta_trampoline *tramp);
+/* Looks for those private names.  0, or -1 with an exception. */
+int ta_task_reuse_init(ta_task_pool_state *objects);
 
 /* -- task_starts.c ---------------------------------------------------------------------------- */
 
@@ -107,14 +101,9 @@ typedef struct ta_start {
     void *arg; /* borrowed: until done said 0 or -1 */
 } ta_start;
 
-/* Is another coroutine to be run in the step that a Task makes now? */
-static inline bool ta_starts_more(const ta_loop_state *ls)
-{
-    return ls->starts.draining && ls->starts.head < ls->starts.tail;
-}
 /*
- * Puts the next one into the trampoline, which has just parked.  TA_DONE: there is none, or no time
- * for it; TA_FAILED: the Task is not clean any more, and must end (no exception is set).
+ * Puts the next one into the trampoline, whose coroutine is over.  TA_DONE: there is none, or no
+ * time for it; TA_FAILED: the Task is not clean any more, and must end (no exception is set).
  */
 ta_outcome ta_starts_next(ta_trampoline *tramp);
 /* As ta_task_pool_cancel, of those that were not run yet: they end with CancelledError when they
@@ -132,12 +121,21 @@ TA_MUST_CHECK int ta_all_tasks_add(ta_trampoline *tramp);
 TA_MUST_CHECK int ta_all_tasks_discard(ta_trampoline *tramp);
 int ta_all_tasks_init(PyObject *module, ta_state *st);
 
-/* -- task_parking.c
- * ----------------------------------------------------------------------------------- */
+/* -- task_parking.c --------------------------------------------------------------------------- */
 
-ta_task_parking *ta_task_parking_new(ta_loop_state *ls);
-/* Drops what it refers to: the loop is closed. */
-void ta_task_parking_forget(ta_task_parking *park);
-int ta_task_parking_init(PyObject *module, ta_state *st);
+/* What an idle Task waits for: a new Future, or NULL with an exception. */
+PyObject *ta_task_parking_new(ta_loop_state *ls);
+/* Makes the park ready to be yielded to the Task.  0, or -1 with an exception. */
+int ta_task_parking_begin(ta_trampoline *tramp);
+/* Whether the Task still waits for it: somebody may have found the Task, and cancelled it. */
+bool ta_task_parking_holds(const ta_trampoline *tramp);
+/*
+ * The Task no longer waits for it: returns the callback that wakes the Task, to be called once with
+ * ls->woken.  New reference, or NULL with an exception.
+ */
+PyObject *ta_task_parking_end(ta_trampoline *tramp);
+/* The Task is never woken: its callback is dropped.  An exception that is set stays set. */
+void ta_task_parking_forget(ta_trampoline *tramp);
+int ta_task_parking_init(ta_state *st);
 
 #endif

@@ -5,6 +5,8 @@
  */
 #include "py/loop/task_pool_int.h"
 
+#include "py/support/types.h"
+
 /* Returns the head of its list of weak references. */
 static PyWeakReference *weakrefs(PyObject *task)
 {
@@ -47,14 +49,14 @@ static PyObject *get(PyObject *descr, PyObject *task)
     return Py_TYPE(descr)->tp_descr_get(descr, task, (PyObject *)Py_TYPE(task));
 }
 
-static PyObject *ask(PyObject *method, PyObject *task)
+PyObject *ta_task_reuse_ask(PyObject *method, PyObject *object)
 {
     if (TA_LIKELY(Py_IS_TYPE(method, &PyMethodDescr_Type))) {
         const PyMethodDef *def = ((PyMethodDescrObject *)method)->d_method;
         if (def->ml_flags == METH_NOARGS)
-            return def->ml_meth(task, NULL);
+            return def->ml_meth(object, NULL);
     }
-    return PyObject_Vectorcall(method, &task, 1, NULL);
+    return PyObject_Vectorcall(method, &object, 1, NULL);
 }
 
 /* Is `value` (steals; NULL: an exception is set, and cleared) the very object? */
@@ -74,7 +76,7 @@ static bool is_uncancelled(ta_trampoline *tramp)
         return false;
     if (!tramp->waited) /* a cancellation is delivered only where it waits */
         return true;
-    PyObject *n = ask(objects->cancelling, tramp->task);
+    PyObject *n = ta_task_reuse_ask(objects->cancelling, tramp->task);
     long count = n ? PyLong_AsLong(n) : -1;
     Py_XDECREF(n);
     PyErr_Clear();
@@ -93,16 +95,17 @@ bool ta_task_reuse_is_clean(ta_trampoline *tramp)
     Py_ssize_t refs = tramp->refs;
     if (refs < 0 && tramp->waited)
         refs = tramp->ls->task_refs; /* in a later step they are those of any Task */
+    if (tramp->waited && tramp->wake_up != NULL)
+        refs++; /* it was woken by another callback than ours */
     if (Py_REFCNT(task) != refs)
         return false;
     PyObject **dict = _PyObject_GetDictPtr(task);
     if (dict != NULL && *dict != NULL && PyDict_GET_SIZE(*dict) != 0)
         return false;
     if (!is(get(objects->callbacks, task), Py_None) ||
-        !is(ask(objects->get_name, task), tramp->name))
+        !is(ta_task_reuse_ask(objects->get_name, task), tramp->name))
         return false;
-    /* After a first step a cancellation shows when the Task asks the Park (park_cancel). */
-    if ((tramp->waited || ta_starts_more(tramp->ls)) && !is_uncancelled(tramp))
+    if (!is_uncancelled(tramp))
         return false;
     if (tramp->waited && ta_task_reuse_register(tramp, false) < 0) {
         PyErr_Clear();
@@ -124,4 +127,23 @@ bool ta_task_pool_is_marked(ta_loop_state *ls)
         return true;
     PyWeakReference *head = weakrefs(tramp->task); /* asyncio's set may have made one */
     return head->wr_next != NULL || !tramp->registered || TA_ALL_TASKS_LINKED;
+}
+
+int ta_task_reuse_init(ta_task_pool_state *objects)
+{
+    int rc[4];
+    if ((rc[0] = ta_types_import_optional("asyncio.tasks", "_register_task",
+                                          &objects->register_task)) < 0 ||
+        (rc[1] = ta_types_import_optional("asyncio.tasks", "_unregister_task",
+                                          &objects->unregister_task)) < 0 ||
+        (rc[2] = PyObject_GetOptionalAttrString(objects->task_class, "_callbacks",
+                                                &objects->callbacks)) < 0 ||
+        (rc[3] = PyObject_GetOptionalAttrString(objects->task_class, "_must_cancel",
+                                                &objects->must_cancel)) < 0)
+        return -1;
+    /* A Task written in Python has the latter two as attributes of the instance. */
+    if (!(rc[0] && rc[1] && rc[2] && rc[3]) || Py_TYPE(objects->callbacks)->tp_descr_get == NULL ||
+        Py_TYPE(objects->must_cancel)->tp_descr_get == NULL)
+        Py_CLEAR(objects->unregister_task);
+    return 0;
 }

@@ -54,7 +54,6 @@ static inline unsigned length(const ta_starts *q)
 static void load(ta_trampoline *tramp, const ta_start *start)
 {
     TA_ASSERT(tramp->coro == NULL && tramp->context == NULL && tramp->done == NULL);
-    ta_trampoline_list_put(tramp, &tramp->ls->live_tasks, &tramp->ls->nlive);
     tramp->coro = start->coro;
     tramp->context = start->context;
     tramp->done = start->done;
@@ -92,26 +91,37 @@ static void give_up(const ta_loop_state *ls, const ta_start *start)
     Py_XDECREF(start->cancelled);
 }
 
+/* An idle Task, off their list: the caller gets its reference.  NULL: there is none. */
+static ta_trampoline *idle_task(ta_loop_state *ls)
+{
+    while (!ta_list_empty(&ls->idle_tasks)) {
+        /* the last parked one: its memory is warm */
+        ta_trampoline *tramp = ta_trampoline_of_node(ls->idle_tasks.prev);
+        ta_trampoline_list_take(tramp, &ls->nidle);
+        if (TA_LIKELY(ta_task_parking_holds(tramp)))
+            return tramp;
+        Py_DECREF(tramp); /* it was cancelled: the loop's next iteration ends it */
+    }
+    return NULL;
+}
+
 /* Wakes an idle Task, or makes one, for it.  Takes over what it refers to. */
 static void run(ta_loop_state *ls, const ta_start *start)
 {
-    ta_trampoline *tramp;
-    if (!ta_list_empty(&ls->idle_tasks)) {
-        tramp = ta_trampoline_of_node(
-            ls->idle_tasks.prev); /* the last parked one: its memory is warm */
-        ta_trampoline_list_take(tramp, &ls->nidle);
-    } else if ((tramp = ta_trampoline_make(ls)) == NULL) {
+    PyObject *wake_up = NULL;
+    ta_trampoline *tramp = idle_task(ls);
+    if ((tramp == NULL && (tramp = ta_trampoline_make(ls)) == NULL) ||
+        (tramp->state == T_PARKED && (wake_up = ta_task_parking_end(tramp)) == NULL)) {
         give_up(ls, start);
+        Py_XDECREF(tramp);
         return;
     }
+    ta_trampoline_list_put(tramp, &ls->live_tasks, &ls->nlive);
     load(tramp, start);
     TA_ASSERT(tramp->state == T_PARKED || tramp->state == T_NEW);
-    ta_task_parking *park = park_cast(tramp->park);
-    if (tramp->state == T_PARKED && park->callback != NULL) {
-        PyObject *wake_up = park->callback; /* its reference is ours now */
-        park->callback = NULL;
+    if (wake_up != NULL) {
         ta_loop_state_enter(ls);
-        PyObject *res = PyObject_CallOneArg(wake_up, tramp->park);
+        PyObject *res = PyObject_CallOneArg(wake_up, ls->woken);
         ta_loop_state_leave(ls);
         Py_DECREF(wake_up);
         if (res == NULL)
@@ -126,34 +136,30 @@ static void run(ta_loop_state *ls, const ta_start *start)
  * Lets the connections go on whose requests have been answered meanwhile: the next pipelined
  * request of each is queued here, if it needs a Task (ta_dispatch_start).
  */
-static bool pull(ta_loop_state *ls)
+static void pull(ta_loop_state *ls)
 {
     ls->starts.pulling = true;
-    unsigned ran = ta_loop_run_turns(ls->loop);
+    (void)ta_loop_run_turns(ls->loop);
     ls->starts.pulling = false;
-    return ran > 0;
 }
 
 ta_outcome ta_starts_next(ta_trampoline *tramp)
 {
     ta_loop_state *ls = tramp->ls;
     enum { CLOCK_EVERY = 4 }; /* coroutines between two looks at the clock */
-    if (ls == NULL || !ls->starts.draining)
-        return TA_DONE;
-    TA_ASSERT(tramp->state == T_PARKED && ls->idle_tasks.prev == &tramp->node);
+    TA_ASSERT(ls->starts.draining && tramp->state == T_PARKED && ta_list_linked(&tramp->node));
     if ((ls->starts.drained + 1) % CLOCK_EVERY == 0 && ta_loop_spent(ls->loop))
         return TA_DONE;
-    /* What a request had is destroyed with it, which may do anything to the Task. */
-    if (length(&ls->starts) == 0 && pull(ls) && !ta_task_reuse_is_clean(tramp))
-        return TA_FAILED;
+    if (length(&ls->starts) == 0)
+        pull(ls);
     if (length(&ls->starts) == 0)
         return TA_DONE;
-    TA_ASSERT(tramp->state == T_PARKED && ls->idle_tasks.prev == &tramp->node);
+    /* After that: what a request had is destroyed with it, which may do anything to the Task. */
+    if (!ta_task_reuse_is_clean(tramp))
+        return TA_FAILED;
     ls->starts.drained++;
     ta_start start = take(&ls->starts);
-    ta_trampoline_list_take(tramp, &ls->nidle);
     load(tramp, &start);
-    Py_DECREF(tramp); /* the list of idle ones had it */
     return TA_WAITS;
 }
 

@@ -9,7 +9,7 @@
 
 #include "py/exchange/exchange_objects.h"
 
-enum { TA_UNUSED_RUNS_MAX = 32 };
+enum { TA_UNUSED_RUNS_MAX = 128 };
 
 /* Owned object pointers only. */
 typedef struct ta_plan_objects {

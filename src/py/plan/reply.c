@@ -8,6 +8,7 @@
 #include "http/status.h"
 #include "py/json/encode.h"
 #include "py/json/shape.h"
+#include "py/loop/loop_state.h"
 
 ta_response_head ta_reply_json_head(long status)
 {
@@ -399,26 +400,50 @@ ta_plan_run_state ta_reply_content(ta_plan_run *run, PyObject *bytes)
     return next;
 }
 
-/* JSON that an encoder of ours made: rc is its result, 1 or -1. Frees the buffer. */
+enum { MOST_SPARE = 4096 }; /* bytes of memory that a loop keeps for the next response */
+
+/* Memory to encode into: the loop's, unless an encoder is using it, or none yet. */
+static ta_buf take_buf(const ta_plan_run *run)
+{
+    ta_buf buf = {0};
+    ta_loop_state *ls = run->x->ls;
+    if (ls != NULL) {
+        buf = ls->encoded;
+        ta_buf_init(&ls->encoded);
+    }
+    return buf;
+}
+
+static void give_buf(ta_loop_state *ls, ta_buf *buf)
+{
+    if (ls == NULL || ls->loop == NULL || ls->encoded.data != NULL || buf->cap > MOST_SPARE) {
+        ta_buf_free(buf);
+        return;
+    }
+    ta_buf_clear(buf);
+    ls->encoded = *buf;
+}
+
+/* JSON that an encoder of ours made: rc is its result, 1 or -1. Takes the buffer. */
 static ta_plan_run_state send_encoded(ta_plan_run *r, int rc, ta_buf *buf)
 {
     ta_plan_run_state next = ST_FAILED;
+    ta_loop_state *ls = r->x->ls;
     if (rc > 0 && ta_plan_run_leave_operation(r) == 0)
         next = send_json(r, ta_piece_buf(buf));
-    ta_buf_free(buf);
+    give_buf(ls, buf);
     return next;
 }
 
 static ta_plan_run_state encode(ta_plan_run *run, PyObject *value)
 {
-    ta_buf buf;
-    ta_buf_init(&buf);
+    ta_buf buf = take_buf(run);
     int rc = ta_encode_value(ta_json_objects_of(run->plan->st), value, &buf);
     if (rc != 0) {
         Py_DECREF(value);
         return send_encoded(run, rc, &buf);
     }
-    ta_buf_free(&buf);
+    give_buf(run->x->ls, &buf);
     PyObject *hook = ta_plan_hook(run->plan, H_encode_json);
     PyObject *bytes = hook ? PyObject_CallOneArg(hook, value) : NULL;
     Py_DECREF(value);
@@ -454,15 +479,14 @@ static ta_plan_run_state serialize(ta_plan_run *run, PyObject *value)
 {
     ta_plan *plan = run->plan;
     if (plan->resp_shape != NULL) {
-        ta_buf buf;
-        ta_buf_init(&buf);
+        ta_buf buf = take_buf(run);
         int rc =
             ta_shape_encode(plan->resp_shape, ta_json_objects_of(plan->st), value, false, &buf);
         if (rc != 0) {
             Py_DECREF(value);
             return send_encoded(run, rc, &buf);
         }
-        ta_buf_free(&buf);
+        give_buf(run->x->ls, &buf);
     }
     PyObject *bytes = dump(run, value);
     Py_DECREF(value);

@@ -86,12 +86,42 @@ static int set_path(ta_native_exchange *native, ta_str path)
     return 0;
 }
 
-#if SIZEOF_VOID_P == 8 && !defined(Py_GIL_DISABLED)
-/* One is made and freed for each request: with the GC's header it is not more than what glibc's
- * malloc keeps in its cache per thread, which is cheaper by 250 instructions. */
-_Static_assert(sizeof(ta_native_exchange) + 2 * sizeof(void *) <= 1032,
-               "more than malloc's cache takes");
+/* One is made and freed for each request. */
+static ta_native_exchange *allocate(ta_server *server)
+{
+    PyTypeObject *type = ta_server_objects_of(server->st)->native_exchange.type;
+#ifndef Py_GIL_DISABLED
+    if (TA_LIKELY(server->nunused > 0)) {
+        PyObject *reused = server->unused[--server->nunused];
+        return (ta_native_exchange *)PyObject_Init(reused, type);
+    }
 #endif
+    return PyObject_GC_New(ta_native_exchange, type);
+}
+
+/* Returns whether the server keeps the memory of a finalized exchange. */
+static bool keep(ta_server *server, PyObject *finalized)
+{
+#ifndef Py_GIL_DISABLED
+    if (server->nunused < TA_SERVER_UNUSED_MAX) {
+        server->unused[server->nunused++] = finalized;
+        return true;
+    }
+#endif
+    (void)server;
+    (void)finalized;
+    return false;
+}
+
+void ta_native_exchange_free_unused(ta_server *server)
+{
+#ifndef Py_GIL_DISABLED
+    while (server->nunused > 0)
+        PyObject_GC_Del(server->unused[--server->nunused]);
+#else
+    (void)server;
+#endif
+}
 
 void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app)
 {
@@ -103,8 +133,7 @@ void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app)
 
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
 {
-    ta_native_exchange *native =
-        PyObject_GC_New(ta_native_exchange, ta_server_objects_of(server->st)->native_exchange.type);
+    ta_native_exchange *native = allocate(server);
     if (native == NULL)
         return NULL;
     memset((char *)native + sizeof(ta_exchange), 0, sizeof *native - sizeof(ta_exchange));
@@ -245,13 +274,14 @@ static void native_dealloc(PyObject *self)
 {
     ta_native_exchange *native = (ta_native_exchange *)self;
     PyTypeObject *type = Py_TYPE(self);
+    ta_server *server = native->server;
     PyObject_GC_UnTrack(self);
     /* on_close has come, and nobody holds it without a reference. */
     TA_ASSERT(native->req == NULL && native->out.file < 0 && native->out.stream == NULL);
     TA_ASSERT(!ta_list_linked(&native->later.node) && !ta_work_has_task(native->asgi.work));
     (void)native_clear(self);
     ta_websocket_free(native);
-    Py_CLEAR(native->server);
+    native->server = NULL;
     native->app = NULL;
     Py_CLEAR(native->holder);
     ta_fields_free(&native->out.head);
@@ -260,8 +290,10 @@ static void native_dealloc(PyObject *self)
     ta_gzip_free(native->out.gzip);
     PyMem_Free(native->in.copy);
     PyMem_Free(native->in.path_mem);
-    PyObject_GC_Del(self);
+    if (!keep(server, self))
+        PyObject_GC_Del(self);
     Py_DECREF(type);
+    Py_DECREF(server); /* last: with its last reference goes what it keeps */
 }
 
 /* New reference: the body, an awaitable of it, or None when receive() has given some of it. */

@@ -100,6 +100,8 @@ static inline bool ta_native_exchange_is_left(const ta_native_exchange *x)
 
 /* New reference, which req->user takes over; NULL with an exception. */
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req);
+/* Frees the memory that a server keeps for exchanges to come. */
+void ta_native_exchange_free_unused(ta_server *server);
 /* That application (borrowed) serves it from now on. */
 void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app);
 /* The request has no descriptor any more: slices are copied if somebody may still look at them. */

@@ -336,6 +336,7 @@ static void server_dealloc(PyObject *self)
     Py_CLEAR(server->selector);
     ta_gzip_free(server->gzip);
     ta_tls_unref(server->tls);
+    ta_native_exchange_free_unused(server);
     for (size_t i = 0; i < TA_COUNTOF(server->names); i++)
         Py_CLEAR(server->names[i]);
     type->tp_free(self);

@@ -15,6 +15,9 @@
 #include "py/loop/loop_state.h"
 #include "py/server/app.h"
 
+/* As many exchanges as wait at once are made and freed with little but their fields to be set. */
+enum { TA_SERVER_UNUSED_MAX = 128 };
+
 typedef struct ta_server ta_server;
 typedef struct ta_access_log ta_access_log;
 
@@ -66,6 +69,10 @@ struct ta_server {
     uint64_t tasks;       /* coroutines of ours that have not ended */
     ta_file_opener files;
     bool http_done; /* after shutdown: no connection is left */
+#ifndef Py_GIL_DISABLED
+    void *unused[TA_SERVER_UNUSED_MAX]; /* owned: memory of exchanges, to be reused */
+    unsigned nunused;
+#endif
 };
 
 /* 0, or -1 with an exception: it is closed. */
