@@ -106,23 +106,27 @@ def _start_counted(executor: Executor) -> None:
 # -- anyio -----------------------------------------------------------------------------------------
 
 
-def give_anyio_threads(loop: asyncio.AbstractEventLoop) -> None:
-    """Let anyio find threads of ours on this loop, if it is known to take them."""
+def give_anyio_threads(loop: asyncio.AbstractEventLoop) -> _core.CallQueue | None:
+    """Let anyio find threads of ours on this loop, if it is known to take them.
+
+    Returns what they take their calls from. anyio's own threads end with the task that runs the
+    loop; these do when they are told to rest.
+    """
     backend: Any = sys.modules.get("anyio._backends._asyncio")
     lowlevel: Any = sys.modules.get("anyio.lowlevel")
     base: Any = loop
     selector = base._selector
     if backend is None or not _KNOWN or not isinstance(selector, _core.Selector):
-        return
+        return None
     try:
         idle_var, workers_var = backend._threadpool_idle_workers, backend._threadpool_workers
         run_vars = lowlevel._run_vars
         claim = backend.claim_worker_thread
         code = backend.AsyncIOBackend.run_sync_in_worker_thread.__func__.__code__
     except AttributeError:
-        return
+        return None
     if not set(_ANYIO_STEPS) <= set(code.co_names):
-        return
+        return None
     reference = weakref.ref(loop)
     queue: _core.CallQueue
 
@@ -137,6 +141,7 @@ def give_anyio_threads(loop: asyncio.AbstractEventLoop) -> None:
     for variable, value in ((idle_var, idle), (workers_var, workers)):
         values[variable] = value
         values[variable._name] = value  # the key in anyio 4.1 to 4.8
+    return queue
 
 
 # What anyio's function does with the deque, and with a thread out of it.

@@ -63,7 +63,7 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
 
     def __init__(self, selector: selectors.BaseSelector | None = None) -> None:
         super().__init__(selector if selector is not None else _core.Selector())
-        _loop_threads.give_anyio_threads(self)
+        self._turboapi_anyio_queue = _loop_threads.give_anyio_threads(self)
 
     def _make_executor(self) -> "ThreadPoolExecutor | None":
         """Make the default executor, of whose threads C knows; None: asyncio has to."""
@@ -80,6 +80,20 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
                 self._spin()
             finally:
                 base._run_forever_cleanup()
+                self._rest()
+
+    else:
+
+        def run_forever(self) -> None:
+            """Run until stop() is called."""
+            try:
+                super().run_forever()
+            finally:
+                self._rest()
+
+    def _rest(self) -> None:
+        if self._turboapi_anyio_queue is not None:
+            self._turboapi_anyio_queue.rest()
 
     # -- files: as asyncio's, with handles of ours ------------------------------------------------
 

@@ -462,6 +462,22 @@ def test_the_queue_refuses_what_it_does_not_know(loop):
         )
 
 
+def test_threads_end_when_the_loop_stops(loop):
+    async def many():
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(run_sync, thread)
+        return await run_sync(thread)
+
+    for _ in range(3):  # they start again
+        last = loop.run_until_complete(many())
+        assert not last.daemon
+        for each in threading.enumerate():
+            if each.name == "AnyIO worker thread":
+                each.join(8)  # idle ones would stay for 10 s
+                assert not each.is_alive()
+
+
 def _closed():
     selector = _core.Selector()
     selector.close()

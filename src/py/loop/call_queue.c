@@ -421,6 +421,13 @@ static PyObject *queue_limit(PyObject *self, PyObject *max)
     Py_RETURN_NONE;
 }
 
+static PyObject *queue_rest(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (!is_forked(cast(self)))
+        ta_work_queue_rest(&cast(self)->queue);
+    Py_RETURN_NONE;
+}
+
 /* The body of a thread. */
 static PyObject *queue_work(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -517,6 +524,7 @@ static void queue_dealloc(PyObject *self)
 }
 
 static PyMethodDef queue_methods[] = {
+    {"rest", queue_rest, METH_NOARGS, PyDoc_STR("rest() -> None: idle threads end")},
     {"put", queue_put, METH_O, PyDoc_STR("put(item) -> None: item.run() in a thread")},
     {"put_nowait", queue_put_nowait, METH_O, PyDoc_STR("put_nowait(item of anyio) -> None")},
     {"get_nowait", queue_get_nowait, METH_NOARGS, PyDoc_STR("get_nowait() -> the first call")},

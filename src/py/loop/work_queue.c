@@ -60,6 +60,7 @@ ta_work_put ta_work_queue_put(ta_work_queue *queue, ta_work *work)
     pthread_mutex_lock(&queue->mutex);
     if (queue->state == TA_WORK_OPEN) {
         ta_work_queue_put_back(queue, work);
+        queue->leaving = 0;
         bool grow = queue->queued > queue->idle && (queue->threads < queue->max || work->first);
         if (grow)
             queue->threads++;
@@ -96,13 +97,15 @@ static void wait_for_work(ta_work_queue *queue)
     struct timespec until = in_ms(queue->idle_seconds * 1000);
     int rc = 0;
     queue->idle++;
-    while (queue->head == NULL && queue->state == TA_WORK_OPEN && rc == 0) {
+    while (queue->head == NULL && queue->state == TA_WORK_OPEN && queue->leaving == 0 && rc == 0) {
         if (queue->idle_seconds == 0)
             rc = pthread_cond_wait(&queue->work, &queue->mutex);
         else
             rc = pthread_cond_timedwait(&queue->work, &queue->mutex, &until);
     }
     queue->idle--;
+    if (queue->head == NULL && queue->leaving > 0)
+        queue->leaving--;
 }
 
 void ta_work_queue_announce(ta_work_queue *queue)
@@ -143,6 +146,16 @@ void ta_work_queue_limit(ta_work_queue *queue, unsigned max)
 {
     pthread_mutex_lock(&queue->mutex);
     queue->max = max;
+    pthread_mutex_unlock(&queue->mutex);
+}
+
+void ta_work_queue_rest(ta_work_queue *queue)
+{
+    pthread_mutex_lock(&queue->mutex);
+    if (queue->head == NULL) {
+        queue->leaving = queue->idle;
+        pthread_cond_broadcast(&queue->work);
+    }
     pthread_mutex_unlock(&queue->mutex);
 }
 

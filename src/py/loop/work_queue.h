@@ -31,6 +31,7 @@ typedef struct ta_work_queue {
     ta_work *head, *tail;
     atomic_uint queued; /* read without the mutex, too, as a hint */
     unsigned threads, idle, max;
+    unsigned leaving;      /* so many of the idle threads are to end */
     unsigned idle_seconds; /* after which a thread ends; 0: never */
     ta_work_state state;
 } ta_work_queue;
@@ -62,6 +63,8 @@ ta_work *ta_work_queue_pop(ta_work_queue *queue);
 unsigned ta_work_queue_not_started(ta_work_queue *queue);
 /* Allows so many threads. */
 void ta_work_queue_limit(ta_work_queue *queue, unsigned max);
+/* Ends the threads that are idle, unless work comes before they have noticed. */
+void ta_work_queue_rest(ta_work_queue *queue);
 /* Only from one state to a later one. */
 void ta_work_queue_end(ta_work_queue *queue, ta_work_state state);
 /* Ends it and returns what was queued (linked by `next`). */
