@@ -2,13 +2,17 @@
 
 from typing import Any, cast
 
+import starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import body_limit
-from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY, RequestBodyLimitMiddleware
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turboapi.exception_handlers import http_exception_handler
+
+try:
+    from starlette.middleware import body_limit
+except ImportError:  # before 1.6
+    body_limit = None  # type: ignore[assignment]
 
 # Starlette's signals have no public names; a version without them just has nothing to tell apart.
 _TOO_LARGE: Any = getattr(body_limit, "_RequestBodyTooLarge", ())
@@ -21,6 +25,10 @@ def validate_max_body_size(max_body_size: int | None) -> None:
     is_number = isinstance(max_body_size, int) and not isinstance(max_body_size, bool)
     if max_body_size is not None and not (is_number and max_body_size >= 0):
         raise ValueError("max_body_size must be a non-negative integer or None")
+    if max_body_size is not None and body_limit is None:
+        raise RuntimeError(
+            f"max_body_size needs Starlette 1.6 or newer; {starlette.__version__} is installed"
+        )
 
 
 def get_body_size_limit(*limits: int | None) -> int | None:
@@ -63,7 +71,8 @@ def wrap_app_with_body_limit(app: ASGIApp, max_body_size: int | None) -> ASGIApp
     """``app`` with requests of more than ``max_body_size`` bytes answered by 413."""
     if max_body_size is None:
         return app
-    return RequestBodyLimitMiddleware(_Ungroup(app), max_body_size=max_body_size)
+    validate_max_body_size(max_body_size)
+    return body_limit.RequestBodyLimitMiddleware(_Ungroup(app), max_body_size=max_body_size)
 
 
 class AppBodyLimitMiddleware:
@@ -73,7 +82,7 @@ class AppBodyLimitMiddleware:
         self.app = wrap_app_with_body_limit(app, max_body_size)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if MAX_BODY_SIZE_SCOPE_KEY not in scope:
+        if body_limit is None or body_limit.MAX_BODY_SIZE_SCOPE_KEY not in scope:
             await self.app(scope, receive, send)
             return
         # The outer app's limiter is at work and would answer; but the error handler of this

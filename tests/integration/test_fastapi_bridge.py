@@ -4,7 +4,7 @@ Each application is made twice; one is served by its ASGI callable (`--interface
 as `turboapi run` does it. Both get the same requests.
 """
 
-# ruff: noqa: E402 (without FastAPI the module is skipped)
+# ruff: noqa: E402, F811 (without FastAPI the module is skipped)
 import http.client
 import io
 import json
@@ -21,9 +21,6 @@ import patience
 import pytest
 
 fastapi = pytest.importorskip("fastapi")
-
-if not fastapi.__version__.startswith("0.165."):
-    pytest.skip("another FastAPI is not compiled", allow_module_level=True)
 
 import fastapi.encoders
 import fastapi.routing
@@ -56,9 +53,14 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
 from turboapi._fastapi_bridge import _bridge, _theirs
+from turboapi._fastapi_bridge._fingerprints import version_key
 
 JSON = {"content-type": "application/json"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
+
+
+def since(release):
+    return version_key(fastapi.__version__) >= version_key(release)
 
 
 def ask(server, method, path, headers=None, body=None):
@@ -82,6 +84,8 @@ def compare(make, requests, *, compiled=None, left=0, direct=True):
     """Both doors, one after the other; gives the answers."""
     answers = []
     for interface in ("asgi", "fastapi"):
+        # FastAPI keeps what it knows of a function under its id, when that is gone, too.
+        fastapi.routing._endpoint_context_cache.clear()
         app = make()
         with running(app, interface=interface) as server:
             answers.append([ask(server, *each) for each in requests])
@@ -429,7 +433,9 @@ def stacks_app():
         put(request)
         return PlainTextResponse("done", background=BackgroundTasks())
 
-    @app.get("/stream", dependencies=[Depends(resource)])
+    model = {} if since("0.134.0") else {"response_model": None}
+
+    @app.get("/stream", dependencies=[Depends(resource)], **model)
     async def stream(request: Request) -> AsyncIterable[str]:
         put(request)
         yield "a"
@@ -835,15 +841,19 @@ def odd_app():
     async def wrapped():
         return 2
 
-    @app.get("/limited", max_body_size=5)
+    size = {"max_body_size": 5} if since("0.164.0") else {}
+
+    @app.get("/limited", **size)
     async def limited():
         return 3
 
-    @app.post("/limited", max_body_size=5)
+    @app.post("/limited", **size)
     async def limited_post(a: Annotated[Any, Body()]):
         return a
 
-    @app.post("/limited-form", form_limits={"max_fields": 1})
+    form_limits = {"form_limits": {"max_fields": 1}} if since("0.165.0") else {}
+
+    @app.post("/limited-form", **form_limits)
     async def limited_form(a: Annotated[str, Form()]):
         return a
 
@@ -882,7 +892,8 @@ ODD = [
 
 
 def test_what_is_not_compiled():
-    answers = compare(odd_app, ODD, compiled=1, left=5)
+    left = 2 + 2 * since("0.164.0") + since("0.165.0")
+    answers = compare(odd_app, ODD, compiled=6 - left, left=left)
     assert ("x-upper", "YES") in answers[0][1]
     assert ("x-around", "1") in answers[1][1]
 
@@ -894,9 +905,10 @@ def test_the_log_tells(caplog):
     (line,) = [
         each.getMessage() for each in caplog.records if "path operations" in each.msg % each.args
     ]
-    assert "1 of 6 path operations run natively" in line
+    assert " of 6 path operations run natively" in line
     assert "1 for a custom route class (GET /custom)" in line
-    assert "2 for a limit of the body's size (GET /limited, ...)" in line
+    if since("0.164.0"):
+        assert "2 for a limit of the body's size (GET /limited, ...)" in line
 
 
 @pytest.mark.parametrize(
@@ -919,14 +931,6 @@ def test_instrumentation_is_called(monkeypatch, name):
     assert app.router.middleware_stack == app.router.app
 
 
-def test_another_version_goes_through_asgi(monkeypatch, caplog):
-    monkeypatch.setattr(fastapi, "__version__", "0.166.0")
-    with caplog.at_level(logging.INFO, "turboapi.server"):
-        with running(errors_app(), interface="fastapi") as server:
-            assert server.get("/own")[0] == 418
-    assert "Through ASGI, as FastAPI 0.166.0 is not 0.165.x" in caplog.text
-
-
 def test_routes_added_while_serving():
     app = errors_app()
     router = APIRouter()
@@ -944,7 +948,8 @@ def test_routes_added_while_serving():
             return "below"
 
         assert server.get("/new")[2] == b'"new"'
-        assert server.get("/r/new")[2] == b'"below"'
+        if since("0.137.0"):  # before, they were copied
+            assert server.get("/r/new")[2] == b'"below"'
         app.router.routes[:] = []
         assert server.get("/new")[0] == 404
     assert bridge_of(app).table().compiled == 0

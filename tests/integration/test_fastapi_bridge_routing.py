@@ -5,9 +5,6 @@ import pytest
 
 fastapi = pytest.importorskip("fastapi")
 
-if not fastapi.__version__.startswith("0.165."):
-    pytest.skip("another FastAPI is not compiled", allow_module_level=True)
-
 from fastapi import APIRouter, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from server_kit import running
@@ -15,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
-from test_fastapi_bridge import ask, bridge_of, compare
+from test_fastapi_bridge import ask, bridge_of, compare, since
 
 
 def tree_app():
@@ -119,7 +116,9 @@ def test_the_routers_are_not_entered(make, monkeypatch):
             ("PUT", "/deep/r3/x", 200),
         ):
             assert ask(server, method, path)[0] == status
-        assert entered == []
+        # An APIRoute of before 0.137 asks Starlette's whether it matches.
+        assert len(entered) <= (0 if since("0.137.0") else 1)
+        entered.clear()
         assert ask(server, "POST", "/deep/r3/x")[0] == 405
         assert len(entered) <= 1
 

@@ -24,6 +24,7 @@ from turboapi._compat import ModelField, lenient_issubclass
 from turboapi._compile import known_calls
 from turboapi._compile.defaults import OURS, is_plain_class
 from turboapi._compile.plan import compile_spec, dump_shape
+from turboapi._compile.slots import Slot, body_slot, param_slots
 from turboapi._form_limits import _FormLimits
 from turboapi._request import EngineRequest
 from turboapi._response import new_response
@@ -203,6 +204,14 @@ class RequestHooks:
 
     # What the compiler asks; another framework's routes answer otherwise (_fastapi_bridge).
     analyse = staticmethod(get_dependant)
+
+    def param_slots(self, dependant: Dependant, positions: Mapping[str, int]) -> list[Slot]:
+        """Return the ``params`` of a node."""
+        return param_slots(dependant, positions)
+
+    def body_slot(self, dependant: Dependant) -> Slot | None:
+        """Return the ``body`` of a node."""
+        return body_slot(dependant.body_params, self.embed_body_fields, is_form=self.is_form)
 
     @staticmethod
     def cache_key(dependant: Dependant, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:

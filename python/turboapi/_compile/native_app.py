@@ -59,8 +59,10 @@ def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
     outermost = None
     if plain and is_from(Starlette.__call__, starlette_applications):
         outermost = within(stack, layers)
-    watched = NativeTelemetry(app._telemetry).watched()
-    if outermost is None or watched is None or app.max_body_size is not None:
+    # An application of FastAPI's before 0.142 has no telemetry of its own.
+    watched = NativeTelemetry(app._telemetry).watched() if hasattr(app, "_telemetry") else ()
+    limit = getattr(app, "max_body_size", None)
+    if outermost is None or watched is None or limit is not None:
         return _core.App(app)
     own = cast("dict[str, Any]", vars(app))
     filters, inner = outer_filters_of(outermost)

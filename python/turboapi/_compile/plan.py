@@ -15,12 +15,7 @@ from turboapi import _core
 from turboapi._compat import ModelField
 from turboapi._compile.credentials import credential
 from turboapi._compile.shape import shape_of
-from turboapi._compile.slots import (
-    body_slot,
-    bound_validator,
-    core_schema_of,
-    param_slots,
-)
+from turboapi._compile.slots import bound_validator, core_schema_of
 from turboapi.dependencies.models import (
     Dependant,
     _get_computed_scope,
@@ -87,11 +82,9 @@ class _Compiler:
             "cache": -1 if is_endpoint else self._slot(declared),
             "use_cache": declared.use_cache,
             "scope": None if is_endpoint else _get_computed_scope(dependant=used),
-            "params": param_slots(used, self.path_positions),
+            "params": self.hooks.param_slots(used, self.path_positions),
             "inject": _inject(used, self.hooks),
-            "body": body_slot(
-                used.body_params, self.hooks.embed_body_fields, is_form=self.hooks.is_form
-            ),
+            "body": self.hooks.body_slot(used),
             "concurrency": None if is_endpoint else used.concurrency,
             "credential": None if is_endpoint or used.concurrency else credential(used.call),
         }

@@ -102,10 +102,8 @@ class Bridge:
 
     def _called_app(self) -> Any:
         """Return a `_core.App` that calls the user's middleware, without what is round it."""
-        applications = _theirs.module("fastapi.applications")
-        layers = applications.ExceptionTelemetryMiddleware, applications.AppBodyLimitMiddleware
         plain = _theirs.serves_itself(self.app)
-        return called_app_of(self.app, layers, plain=plain)
+        return called_app_of(self.app, _theirs.outer_layers(), plain=plain)
 
     def install(self) -> None:
         """Stand between the application's middleware and its router, and below its mounts."""
@@ -134,7 +132,7 @@ class Bridge:
             router.middleware_stack in (router.app, self.serve)
             and "app" not in vars(router)
             and kind.app is _theirs.module("fastapi.routing").APIRouter.app
-            and not router.form_limits
+            and not _theirs.form_limits(router)
         )
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:

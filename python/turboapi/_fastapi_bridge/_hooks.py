@@ -12,7 +12,8 @@ from starlette.responses import JSONResponse
 from turboapi._compat import ModelField
 from turboapi._compile.defaults import Defaults
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
-from turboapi._fastapi_bridge import _theirs
+from turboapi._compile.slots import Slot
+from turboapi._fastapi_bridge import _reading, _theirs
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator, placeholder
 from turboapi._untouched import is_from
 from turboapi.datastructures import DefaultPlaceholder, value_of
@@ -65,6 +66,7 @@ class BridgeHooks(RequestHooks):
             jsonable=_theirs.module("fastapi.encoders").jsonable_encoder,
             translator=translator,
         )
+        _reading.refuse_unknown(hooks.dependant, hooks.body_field)
         if hooks.streams:
             raise CannotTranslate("an endpoint that yields")
         return hooks
@@ -83,13 +85,29 @@ class BridgeHooks(RequestHooks):
 
     def analyse(self, **arguments: Any) -> Dependant:
         """Return the Dependant of what overrides a dependency."""
+        if arguments["concurrency"] is None:
+            del arguments["concurrency"]  # since 0.163
         theirs = _theirs.module("fastapi.dependencies.utils").get_dependant(**arguments)
         return self.translator.dependant(theirs)
 
+    def param_slots(self, dependant: Any, positions: Mapping[str, int]) -> list[Slot]:
+        slots = super().param_slots(dependant, positions)
+        return _reading.params(dependant, slots)
+
+    def body_slot(self, dependant: Any) -> Slot | None:
+        slot = super().body_slot(dependant)
+        if slot is None:
+            return None
+        return _reading.body(
+            dependant, slot, is_form=self.is_form, embed_body_fields=self.embed_body_fields
+        )
+
     @staticmethod
     def cache_key(dependant: Any, scopes_cache: dict[int, tuple[Any, bool]]) -> Any:
-        models = _theirs.module("fastapi.dependencies.models")
-        return models._get_cache_key(dependant=dependant.original, uses_scopes_cache=scopes_cache)
+        find = getattr(_theirs.module("fastapi.dependencies.models"), "_get_cache_key", None)
+        if find is None:  # before 0.140
+            return dependant.original.cache_key
+        return find(dependant=dependant.original, uses_scopes_cache=scopes_cache)
 
     # -- during a request ---------------------------------------------------------------------
 

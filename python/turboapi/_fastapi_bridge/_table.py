@@ -43,10 +43,15 @@ class Theirs(Place):
 
     @staticmethod
     def limit_body(app: ASGIApp, max_body_size: int | None) -> ASGIApp:
-        limited: ASGIApp = _theirs.module("fastapi.routing").wrap_app_with_body_limit(
-            app, max_body_size
-        )
+        wrap = getattr(_theirs.module("fastapi.routing"), "wrap_app_with_body_limit", None)
+        limited: ASGIApp = app if wrap is None else wrap(app, max_body_size)  # since 0.164
         return limited
+
+    @property
+    def body_limit(self) -> int | None:
+        if self.included is None:
+            return None
+        return getattr(self.included.include_context, "max_body_size", None)
 
 
 class AskedOfThem(Theirs):
@@ -99,7 +104,8 @@ class Table:
         for entry, target in self._walk(app.router):
             self.entries.append(entry)
             self.targets.append(target)
-        self.low_priority = tuple(app.router._iter_low_priority_routes())
+        low_priority = getattr(app.router, "_iter_low_priority_routes", tuple)  # since 0.138
+        self.low_priority = tuple(low_priority())
         self.compiled = sum(isinstance(each, Target) for each in self.targets)
         self.router = _core.Router(self.entries)
 
@@ -109,9 +115,9 @@ class Table:
 
     def _walk(self, router: Any) -> Iterator[tuple[Entry, Place]]:
         self.routers.append(router)
-        limits = router.form_limits
+        limits = _theirs.form_limits(router)
         for route in list(router.routes):
-            if isinstance(route, _theirs.module("fastapi.routing")._IncludedRouter):
+            if isinstance(route, _theirs.included_router()):
                 yield from self._walk_included(route, None, limits)
             else:
                 yield from self._entries(route, None, None, limits)
@@ -126,9 +132,9 @@ class Table:
             self.left.append((included.include_context.prefix or "/", "a custom router class"))
             yield opaque(), AskedOfThem(included, None, within, limits)
             return
-        limits = {**limits, **included.include_context.form_limits}
+        limits = {**limits, **_theirs.form_limits(included.include_context)}
         for candidate in included.effective_candidates():
-            if isinstance(candidate, routing._IncludedRouter):
+            if isinstance(candidate, _theirs.included_router()):
                 yield from self._walk_included(candidate, included, limits)
             else:
                 yield from self._entries(candidate.original_route, candidate, included, limits)
@@ -185,11 +191,11 @@ class Table:
             "get_route_handler" in vars(route)
         ):
             raise CannotTranslate("a custom route class")
-        if serving.max_body_size is not None:
+        if getattr(serving, "max_body_size", None) is not None:
             raise CannotTranslate("a limit of the body's size")
-        if (limits or route.form_limits) and serving.body_field is not None:
+        if (limits or _theirs.form_limits(route)) and serving.body_field is not None:
             raise CannotTranslate("limits of forms")
-        if not _is_original(serving):
+        if not _is_original(serving, _theirs.handler_of(route, effective)):
             raise CannotTranslate("a replaced handler")
         hooks = BridgeHooks.of(serving, self._translator, effective)
         try:
@@ -207,9 +213,9 @@ def _label(serving: Any) -> str:
     return f"{','.join(sorted(serving.methods or ()))} {serving.path}"
 
 
-def _is_original(serving: Any) -> bool:
-    """Return whether FastAPI makes the route's ASGI application of just these attributes."""
-    handler = _closed_over(serving.app, "request_response.<locals>.app", "f")
+def _is_original(serving: Any, app: Any) -> bool:
+    """Return whether FastAPI made the route's ASGI application of just these attributes."""
+    handler = _closed_over(app, "request_response.<locals>.app", "f")
     made_of = "get_request_handler.<locals>.app"
     return all(
         _closed_over(handler, made_of, name) is value

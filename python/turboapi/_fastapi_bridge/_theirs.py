@@ -19,13 +19,12 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from turboapi._compile.defaults import Defaults
+from turboapi._fastapi_bridge import _fingerprints
 from turboapi._untouched import is_from
 from turboapi.encoders import ENCODERS_BY_TYPE
 
-# What the engine is equal to, as tests/integration/test_fastapi_bridge.py shows.
-VERSIONS = ("0.165.",)
-
-# Functions that take part in a request, by module; those of the classes are below.
+# Functions that take part in a request, by module; those of the classes are below. Releases lack
+# some of them.
 _FUNCTIONS = {
     "fastapi.routing": ("get_request_handler", "request_response"),
     "fastapi.dependencies.utils": (
@@ -75,19 +74,30 @@ def _is_from(function: Any, name: str) -> bool:
 
 def why_not() -> str | None:
     """Why nothing may be compiled, or None."""
-    if not version().startswith(VERSIONS):
-        return f"FastAPI {version()} is not {' or '.join(each + 'x' for each in VERSIONS)}"
+    unknown = [name for name in _NEEDED if name in _fingerprints.installed().unknown]
+    if unknown:
+        return f"no known release has its {_PARTS[unknown[0]]}"
     try:
         replaced = next(_replaced(), None)
     except (AttributeError, KeyError) as error:
-        return f"FastAPI {version()} lacks {error}"
+        return f"it lacks {error}"
     return f"{replaced} was replaced" if replaced else None
+
+
+# Without these groups of functions (_fingerprints.py) nothing can be said of a route.
+_NEEDED = ("handler", "solve", "tree")
+_PARTS = {
+    "handler": "way to call an endpoint",
+    "solve": "way to solve dependencies",
+    "tree": "tree of routes",
+}
 
 
 def _replaced() -> Iterator[str]:
     for name, functions in _FUNCTIONS.items():
         for function in functions:
-            if not _is_from(getattr(module(name), function), name):
+            found = getattr(module(name), function, None)
+            if found is not None and not _is_from(found, name):
                 yield f"{name}.{function}"
     routing = module("fastapi.routing")
     for name, origin in _IMPORTED.items():
@@ -104,12 +114,47 @@ def _replaced() -> Iterator[str]:
             found = vars(cls).get(name)
             if found is not None and not is_from(found, starlette_routing):
                 yield f"starlette.routing.{cls.__name__}.{name}"
-    for cls in (routing.APIRoute, routing.APIRouter, routing._IncludedRouter):
+    for cls in (routing.APIRoute, routing.APIRouter, *included_router()):
         for name in ("matches", "handle", "get_route_handler", "app"):
             own: dict[str, Any] = cls.__dict__
             found = own.get(name)
             if found is not None and not _is_from(found, "fastapi.routing"):
                 yield f"{cls.__name__}.{name}"
+
+
+def included_router() -> tuple[Any, ...]:
+    """Return the class of an included router, for `isinstance`; before 0.137 there is none."""
+    return _if_there("fastapi.routing", "_IncludedRouter")
+
+
+def outer_layers() -> tuple[Any, ...]:
+    """Return what an application puts between ServerErrorMiddleware and the user's middleware."""
+    names = "ExceptionTelemetryMiddleware", "AppBodyLimitMiddleware"  # since 0.142, and 0.164
+    return _if_there("fastapi.applications", *names)
+
+
+def _if_there(name: str, *attributes: str) -> tuple[Any, ...]:
+    found = vars(module(name))
+    return tuple(found[attribute] for attribute in attributes if attribute in found)
+
+
+def form_limits(what: Any) -> Any:
+    """Return the limits for forms that a router, a route or an inclusion has; since 0.165."""
+    return getattr(what, "form_limits", None) or {}
+
+
+def handler_of(route: Any, effective: Any | None) -> Any:
+    """Return the ASGI application of a route, at the place where its router is included."""
+    app = (route if effective is None else effective).__dict__.get("app")
+    if app is not None or effective is None:
+        return app
+    # From 0.137 to 0.142.0 it is made at each request.
+    routing = module("fastapi.routing")
+    token = routing._effective_route_context_var.set(effective)
+    try:
+        return routing.request_response(route.get_route_handler())
+    finally:
+        routing._effective_route_context_var.reset(token)
 
 
 def encoders_are_default() -> bool:
@@ -147,13 +192,13 @@ def stack_is_plain(app: Any) -> bool:
         return False
     if type(app.router).__call__ is not Router.__call__:
         return False
-    if app.max_body_size is not None or app._native_telemetry.enabled():
+    telemetry = getattr(app, "_native_telemetry", None)
+    if getattr(app, "max_body_size", None) is not None or (telemetry and telemetry.enabled()):
         return False
     stack = app.middleware_stack
     for cls in (
         ServerErrorMiddleware,
-        applications.ExceptionTelemetryMiddleware,
-        applications.AppBodyLimitMiddleware,
+        *outer_layers(),
         ExceptionMiddleware,
         applications.AsyncExitStackMiddleware,
     ):

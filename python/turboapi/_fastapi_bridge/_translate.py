@@ -18,6 +18,7 @@ from turboapi.dependencies._forms import _get_form_union_models
 from turboapi.dependencies.models import Dependant
 
 _FIELD_LISTS = ("path_params", "query_params", "header_params", "cookie_params", "body_params")
+# `concurrency` came with 0.163.
 _PLAIN = (
     "name",
     "call",
@@ -67,7 +68,9 @@ class Translator:
 
     def dependant(self, theirs: Any) -> Translated:
         """Return the tree below `theirs`; raise CannotTranslate."""
-        ours = Translated(**{name: getattr(theirs, name) for name in _PLAIN})
+        ours = Translated(
+            **{name: getattr(theirs, name) for name in _PLAIN if hasattr(theirs, name)}
+        )
         ours.original = theirs
         for name in _FIELD_LISTS:
             fields = [self.field(each) for each in getattr(theirs, name)]

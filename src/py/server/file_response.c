@@ -227,12 +227,17 @@ int ta_file_response_init(PyObject *Py_UNUSED(module), ta_state *st)
         return -1;
     for (size_t i = 0; i < TA_COUNTOF(methods); i++) {
         PyObject *name = PyUnicode_InternFromString(methods[i]);
-        PyObject *method = name ? PyObject_GetAttr(objects->type, name) : NULL;
-        if (method == NULL) {
-            Py_XDECREF(name);
+        if (name == NULL)
             return -1;
-        }
         PyTuple_SET_ITEM(objects->names, (Py_ssize_t)i, name);
+        /* A Starlette without one of them does something else: no class is plain there. */
+        PyObject *method = PyObject_GetAttr(objects->type, name);
+        if (method == NULL) {
+            if (!PyErr_ExceptionMatches(PyExc_AttributeError))
+                return -1;
+            PyErr_Clear();
+            method = Py_NewRef(Py_None);
+        }
         PyTuple_SET_ITEM(objects->functions, (Py_ssize_t)i, Py_NewRef(function_of(method)));
         Py_DECREF(method);
     }
