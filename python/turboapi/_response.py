@@ -6,6 +6,7 @@ from http.cookies import Morsel
 from typing import Literal
 
 from starlette import responses
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
 from turboapi._untouched import is_from
@@ -88,7 +89,9 @@ def new_response() -> Response:
         response.status_code = None  # type: ignore[assignment]
         response.background = None
         response.body = b""
-        response.raw_headers = []
+        # The framework takes the fields of `headers`, whatever `raw_headers` becomes.
+        response._headers = headers = MutableHeaders.__new__(MutableHeaders)
+        response.raw_headers = headers._list = []
         return response
     response = EngineResponse()
     del response.headers["content-length"]

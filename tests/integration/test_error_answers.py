@@ -83,7 +83,7 @@ def test_http_exceptions() -> None:
         make,
         *[("GET", f"/detail/{i}") for i in range(len(DETAILS))],
         *[("GET", f"/headers/{i}") for i in range(len(HEADERS)) if i not in (4, 5, 6, 8)],
-        *[("GET", f"/status/{code}") for code in (200, 204, 304, 307, 400, 500, 599)],
+        *[("GET", f"/status/{code}") for code in (200, 204, 205, 304, 307, 400, 500, 599)],
         ("GET", "/starlette"),
         ("GET", "/text"),
         ("HEAD", "/head"),

@@ -68,7 +68,6 @@ def test_the_injected_response_is_what_init_would_make() -> None:
     by_init = EngineResponse()
     del by_init.headers["content-length"]
     by_init.status_code = None  # type: ignore[assignment]
-    del by_init._headers
     assert vars(made) == vars(by_init)
     assert isinstance(made, starlette_responses.Response)
     assert type(made).__name__ == "Response"
@@ -398,3 +397,66 @@ def test_a_quick_task_moves_to_the_loop(door: str) -> None:
         if door == "native":
             until(moved)
         assert threads[0] != loop
+
+
+def test_replaced_fields_of_an_injected_response() -> None:
+    """FastAPI takes the fields of `headers`, which is made before the endpoint is called."""
+
+    def make(f: Any) -> Any:
+        app = f.FastAPI()
+
+        def replaced(response: f.Response) -> f.Response:
+            response.raw_headers = [(b"x-lost", b"1")]
+            return response
+
+        @app.get("/json")
+        async def as_json(response: f.Response) -> Any:
+            replaced(response).set_cookie("lost", "1")
+            response.headers["x-kept"] = "1"
+            return {"fields": response.headers.items()}
+
+        @app.get("/before")
+        async def before(response: f.Response) -> Any:
+            response.headers["x-kept"] = "1"
+            response.set_cookie("kept", "1")
+            response.raw_headers.append((b"x-more", b"1"))
+            replaced(response)
+            return {}
+
+        @app.get("/class", response_class=f.PlainTextResponse)
+        async def by_class(response: f.Response) -> Any:
+            replaced(response)
+            return "text"
+
+        @app.get("/made", response_class=f.RedirectResponse)
+        def made(response: f.Response) -> Any:
+            replaced(response).headers.append("x-kept", "1")
+            return "/json"
+
+        @app.get("/dependency")
+        async def dependency(response: Annotated[f.Response, f.Depends(replaced)]) -> Any:
+            return {"same": response.headers.raw is not response.raw_headers}
+
+        @app.get("/field", response_model=dict[str, int])
+        async def field(response: f.Response) -> Any:
+            del replaced(response).headers["nothing"]
+            response.headers.update({"x-kept": "1"})
+            return {"a": 1}
+
+        @app.get("/deleted")
+        async def deleted(response: f.Response) -> Any:
+            del response.raw_headers
+            return {"a": 1}
+
+        return app
+
+    answers = assert_same(
+        make,
+        *(
+            ("GET", f"/{name}")
+            for name in ("json", "before", "class", "made", "dependency", "field", "deleted")
+        ),
+    )
+    assert all(status in (200, 307) for status, _, _ in answers)
+    assert not any(b"lost" in value for _, fields, _ in answers for pair in fields for value in pair)
+

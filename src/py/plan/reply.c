@@ -111,6 +111,23 @@ error:
     return NULL;
 }
 
+/* The fields of the injected response: as in FastAPI those of `headers`, which was made before the
+ * endpoint got it; what `raw_headers` is set to afterwards is lost.  New, or NULL. */
+static PyObject *injected_fields(const ta_plan_run *run)
+{
+    const ta_names_state *names = &run->plan->st->names;
+    PyObject *headers, *list = NULL;
+    if (PyObject_GetOptionalAttr(run->response, names->_headers, &headers) < 0)
+        return NULL;
+    if (headers != NULL) {
+        int rc = PyObject_GetOptionalAttr(headers, names->_list, &list);
+        Py_DECREF(headers);
+        if (rc != 0)
+            return list;
+    }
+    return PyObject_GetAttr(run->response, names->raw_headers);
+}
+
 /* Sends a body with the route's status and the injected headers; `content_type` NULL: JSON. */
 static ta_plan_run_state send_body(ta_plan_run *run, ta_piece body, const char *content_type)
 {
@@ -122,7 +139,7 @@ static ta_plan_run_state send_body(ta_plan_run *run, ta_piece body, const char *
     if (!ta_status_has_content((int)status))
         body.data.len = 0;
     if (run->response != NULL) {
-        injected = PyObject_GetAttr(run->response, run->plan->st->names.raw_headers);
+        injected = injected_fields(run);
         if (injected == NULL)
             return ST_FAILED;
         if (PyList_Check(injected) && PyList_GET_SIZE(injected) == 0)
@@ -366,7 +383,7 @@ ta_plan_run_state ta_reply_made(ta_plan_run *run, PyObject *response)
         Py_DECREF(empty);
     }
     if (run->response != NULL) {
-        PyObject *from = PyObject_GetAttr(run->response, st->names.raw_headers);
+        PyObject *from = injected_fields(run);
         PyObject *to = from ? PyObject_GetAttr(response, st->names.raw_headers) : NULL;
         PyObject *none = to ? PyObject_CallMethodOneArg(to, st->names.extend, from) : NULL;
         Py_XDECREF(from);

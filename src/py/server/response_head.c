@@ -106,7 +106,9 @@ done:
 
 void ta_response_head_suit(ta_fields *head)
 {
-    if (TA_UNLIKELY(ta_status_refuses_length(head->status)) && head->length >= 0)
+    if (TA_LIKELY(!ta_status_refuses_length(head->status)) || head->length < 0)
+        return;
+    if (!ta_status_adds_length(head->status) || head->length != 0) /* of a 205 it is 0 */
         ta_fields_remove(head, TA_STR("content-length"));
 }
 

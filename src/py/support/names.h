@@ -131,7 +131,9 @@
     TA_NAME2(_db, "_db")                                                                           \
     TA_NAME2(_eof, "_eof")                                                                         \
     TA_NAME2(_form, "_form")                                                                       \
+    TA_NAME2(_headers, "_headers")                                                                 \
     TA_NAME2(_limit, "_limit")                                                                     \
+    TA_NAME2(_list, "_list")                                                                       \
     TA_NAME2(_paused, "_paused")                                                                   \
     TA_NAME2(_ready, "_ready")                                                                     \
     TA_NAME2(_run, "_run")                                                                         \
