@@ -54,6 +54,10 @@ bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh bench
 	$(PY) benchmarks/run.py $(ARGS)
 
+bench-growth: ## how the cost of a request grows with routes, connections, fields, bodies, dependencies
+	@scripts/setup.sh bench
+	$(PY) benchmarks/growth.py $(ARGS)
+
 bench-real: ## applications with PostgreSQL, Redis, httpx and a chat: cost and latency (ARGS: --quick ...)
 	@scripts/setup.sh bench-real
 	$(PY) benchmarks/realistic.py $(ARGS)
@@ -83,5 +87,5 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
-.PHONY: help run test lint conformance conformance-native starlette asyncio fastapi bench bench-real asan tsan fuzz \
+.PHONY: help run test lint conformance conformance-native starlette asyncio fastapi bench bench-growth bench-real asan tsan fuzz \
 	soak nightly free-threaded clean

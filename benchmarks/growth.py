@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import random
+import re
 import resource
 import select
 import socket
@@ -207,6 +208,18 @@ SERVERS = {
 REQUEST = b"GET /constant HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
+def answered(sock: socket.socket) -> bool:
+    """Read one answer, which may come in pieces; return whether it is a good one."""
+    data = b""
+    while True:
+        piece = sock.recv(65536)
+        data += piece
+        head, end, body = data.partition(b"\r\n\r\n")
+        length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+        if not piece or (end and (length is None or len(body) >= int(length[1]))):
+            return head.startswith(b"HTTP/1.1 200") and length is not None
+
+
 class Clients:
     """Many connections of which a few have a request in flight, others in turn."""
 
@@ -229,7 +242,7 @@ class Clients:
             )
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.sendall(REQUEST)
-            if not sock.recv(65536).startswith(b"HTTP/1.1 200"):
+            if not answered(sock):
                 raise ServerFailed(f"no answer on connection {len(self._idle)}")
             self._poll.register(sock, select.EPOLLIN)
             self._idle.append(sock)
@@ -254,7 +267,7 @@ class Clients:
             go_on = time.monotonic() < until
             for fd, _ in ready:
                 sock = self._busy.pop(fd, None)
-                if sock is None or not sock.recv(65536).startswith(b"HTTP/1.1 200"):
+                if sock is None or not answered(sock):
                     raise ServerFailed("one of many connections was closed")
                 self._idle.append(sock)
                 answers += 1

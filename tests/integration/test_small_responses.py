@@ -458,5 +458,6 @@ def test_replaced_fields_of_an_injected_response() -> None:
         ),
     )
     assert all(status in (200, 307) for status, _, _ in answers)
-    assert not any(b"lost" in value for _, fields, _ in answers for pair in fields for value in pair)
-
+    assert not any(
+        b"lost" in value for _, fields, _ in answers for pair in fields for value in pair
+    )
