@@ -62,6 +62,15 @@ bench-real: ## applications with PostgreSQL, Redis, httpx and a chat: cost and l
 	@scripts/setup.sh bench-real
 	$(PY) benchmarks/realistic.py $(ARGS)
 
+docs: ## build the documentation site in build/site; warnings are errors
+	@scripts/setup.sh docs
+	$(PY) -m mkdocs build --strict --quiet $(ARGS)
+	@echo "build/site/index.html"
+
+docs-serve: ## the site on http://127.0.0.1:8001, rebuilt at every change
+	@scripts/setup.sh docs
+	$(PY) -m mkdocs serve --dev-addr 127.0.0.1:8001
+
 asan: ## C tests and Python tests under AddressSanitizer and UBSan
 	@scripts/setup.sh test
 	scripts/sanitize.sh address
@@ -87,5 +96,5 @@ free-threaded: ## build CPython 3.13t (about 3 minutes, cached) and run the test
 clean: ## remove what was built
 	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
-.PHONY: help run test lint conformance conformance-native starlette asyncio fastapi bench bench-growth bench-real asan tsan fuzz \
-	soak nightly free-threaded clean
+# Every target with a description; none of them is a file.
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)

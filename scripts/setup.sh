@@ -5,6 +5,7 @@
 #   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
 #   scripts/setup.sh bench   the same as test, but without assertions
 #   scripts/setup.sh bench-real  the same as bench, and the servers that its applications ask
+#   scripts/setup.sh docs    the same as run, and mkdocs
 #   scripts/setup.sh fuzz    the same as test, and clang
 #   scripts/setup.sh suites  the same as test, and servers for the suites of other projects
 #
@@ -67,7 +68,7 @@ stamp() { cat "$@" | sha256sum | cut -c1-16; }
 constraints=tests/conformance/constraints.txt
 
 ndebug=false
-case $goal in run | bench | bench-real) ndebug=true ;; esac
+case $goal in run | bench | bench-real | docs) ndebug=true ;; esac
 build_stamp=ndebug-$ndebug-$(stamp pyproject.toml packages/docs-assets/pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
 if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
     say "installing the build tools"
@@ -79,7 +80,10 @@ if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
 fi
 # What has changed since is built now, where meson and ninja are found and errors are seen once.
 "$venv/bin/python" -c 'import turboapi._core'
-if [ "$goal" != run ]; then
+if [ "$goal" = docs ]; then
+    say "installing what the documentation needs"
+    "${pip[@]}" -r requirements/docs.txt
+elif [ "$goal" != run ]; then
     test_stamp=$(stamp requirements/test.txt tests/conformance/requirements.txt "$constraints")
     if [ "$(cat "$venv/.stamp-test" 2>/dev/null)" != "$test_stamp" ]; then
         say "installing what the tests need"

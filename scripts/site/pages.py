@@ -1,0 +1,135 @@
+"""Pages of the site that are not in docs/: a hook of mkdocs.
+
+The documents of the repository's root and of its folders become pages under their own paths, so
+that links between all documents hold in the repository and on the site. The reference of the
+settings is made from their declarations.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mkdocs.structure.files import File
+
+from turboapi.config import Config, settings
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = (
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benchmarks/README.md",
+    "examples/store/README.md",
+)
+SETTINGS = "settings.md"
+
+_SHIM = "https://unpkg.com/iframe-worker/shim"
+
+_LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
+_CODE = re.compile(r"^ *```(?:.|\n)*?^ *```|^(?:    .*\n)+", re.MULTILINE)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the documents from outside of docs/, and the settings."""
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, name, content=text))
+    files.append(File.generated(config, SETTINGS, content=settings_page()))
+    return files
+
+
+def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: Files) -> str:
+    """Point links at pages of the site, and leave the text of those to other files."""
+    here = page.file.src_uri  # type: ignore[attr-defined]
+    where = here if here in DOCUMENTS else f"docs/{here}"
+    known = _tracked_files()
+
+    def replace(match: re.Match[str]) -> str:
+        label, target, anchor = match[1], match[2], match[3] or ""
+        if re.match(r"[a-z]+:", target):
+            return match[0]
+        path = posixpath.normpath(posixpath.join(posixpath.dirname(where), target))
+        source = path.removeprefix("docs/")
+        if path == "README.md":
+            source = "index.md"
+        if files.get_file_from_path(source) is not None:
+            to = posixpath.relpath(source, posixpath.dirname(here) or ".")
+            return f"{label}({to}{anchor})"
+        if path in known or any(name.startswith(f"{path}/") for name in known):
+            return f"`{path}`" if label[1:-1] in (path, target) else f"{label[1:-1]} (`{path}`)"
+        return match[0]  # mkdocs will warn of it
+
+    parts, end = [], 0
+    for code in _CODE.finditer(markdown):
+        parts += [_LINK.sub(replace, markdown[end : code.start()]), code[0]]
+        end = code.end()
+    return "".join([*parts, _LINK.sub(replace, markdown[end:])])
+
+
+def on_post_page(output: str, page: object, config: MkDocsConfig) -> str:
+    """Take what makes the search work on files from the site itself, not from a CDN."""
+    root = posixpath.relpath(".", posixpath.dirname(page.file.dest_uri) or ".")  # type: ignore[attr-defined]
+    return output.replace(_SHIM, f"{root}/assets/iframe-worker.js")
+
+
+def _tracked_files() -> set[str]:
+    listing = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(listing.stdout.splitlines())
+
+
+def settings_page() -> str:
+    """Return the reference of the settings, a table for each heading of `--help`."""
+    default = Config()
+    lines = [
+        "# Settings",
+        "",
+        "Each setting has three names: the option `--limit-body-bytes` of `turboapi run` and",
+        "`turboapi dev`, the environment variable `TURBOAPI_LIMIT_BODY_BYTES`, and the field",
+        "`limit_body_bytes` of [`turboapi.config.Config`](reference/server.md), which `app.run()`",
+        "takes, too. Options override the environment. The command line's own defaults are",
+        "`--host 0.0.0.0` for `run`, and `--reload` for `dev`. Sizes take the suffixes `K`, `M`,",
+        "and `G`; times are in seconds, or take `ms`, `s`, `m` or `h`. [The command line](cli.md)",
+        "explains what takes more than a sentence.",
+    ]
+    panel = ""
+    for name, one in settings().items():
+        if not one.command_line:
+            continue
+        if one.panel != panel:
+            panel = one.panel
+            lines += ["", f"## {panel}", "", "| option | meaning | default |", "|-|-|-|"]
+        option = "--" + name.replace("_", "-")
+        also = [*one.aliases, f"--no-{name.replace('_', '-')}"] if _is_flag(one) else one.aliases
+        options = "<br>".join(f"`{text}`" for text in (option, *also))
+        meaning = one.help.replace("|", "\\|").replace("<", "&lt;")
+        if one.also_env:
+            meaning += f" The variable `{'`, `'.join(one.also_env)}` is read, too."
+        lines.append(f"| {options} | {meaning} | {_text(getattr(default, name))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _is_flag(one: object) -> bool:
+    return type(one.kind).__name__ == "Flag"  # type: ignore[attr-defined]
+
+
+def _text(value: object) -> str:
+    if value is None or value == () or value == "":
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, tuple):
+        return ", ".join(f"`{part}`" for part in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"`{value}`"
