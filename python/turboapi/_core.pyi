@@ -10,6 +10,7 @@ from logging import Logger
 from selectors import BaseSelector, SelectorKey
 from socket import socket
 from typing import Any, Final, Self, TypeVar, final
+from weakref import ref
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -223,7 +224,7 @@ class CallQueue:
 
 @final
 class IdleThreads(deque[Any]):
-    def __init__(self, queue: CallQueue, backend: dict[str, Any]) -> None: ...
+    def __init__(self, queue: CallQueue, backend: dict[str, Any], loop: ref[Any]) -> None: ...
 
 @final
 class SocketTransport(Transport):
@@ -231,7 +232,13 @@ class SocketTransport(Transport):
 
     _sock_fd: int
     def __init__(
-        self, loop: LoopBase, sock: socket, protocol: Any, extra: dict[str, Any], server: Any
+        self,
+        loop: LoopBase,
+        sock: socket,
+        protocol: Any,
+        extra: dict[str, Any],
+        server: Any,
+        context: Context | None = None,
     ) -> None: ...
     @property
     def max_size(self) -> int: ...

@@ -137,7 +137,7 @@ def give_anyio_threads(loop: asyncio.AbstractEventLoop) -> _core.CallQueue | Non
         selector, start=start, max_threads=_NO_LIMIT, idle_seconds=_ANYIO_IDLE_SECONDS, extra=()
     )
     values = run_vars.setdefault(loop, {})
-    idle, workers = _core.IdleThreads(queue, backend.__dict__), set[Any]()
+    idle, workers = _core.IdleThreads(queue, backend.__dict__, reference), set[Any]()
     for variable, value in ((idle_var, idle), (workers_var, workers)):
         values[variable] = value
         values[variable._name] = value  # the key in anyio 4.1 to 4.8

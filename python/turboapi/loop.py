@@ -143,11 +143,13 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         *,
         extra: dict[str, Any] | None = None,
         server: Any = None,
+        context: Context | None = None,  # Python 3.15: the connection's
     ) -> Any:
         base: Any = self
         if self.get_debug() or not _fits(self, sock):
+            more: dict[str, Any] = {} if context is None else {"context": context}
             return super()._make_socket_transport(  # type: ignore[misc]
-                sock, protocol, waiter, extra=extra, server=server
+                sock, protocol, waiter, extra=extra, server=server, **more
             )
         base._ensure_fd_no_transport(sock)
         extra = {} if extra is None else extra
@@ -161,16 +163,17 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
                 extra["peername"] = sock.getpeername()
             except OSError:
                 extra["peername"] = None
-        transport = _core.SocketTransport(self, sock, protocol, extra, server)
+        transport = _core.SocketTransport(self, sock, protocol, extra, server, context)
         if server is not None:
             server._attach(*[transport][:_TOLD])
         base._transports[transport._sock_fd] = transport
         base_events._set_nodelay(sock)  # type: ignore[attr-defined]
-        self.call_soon(protocol.connection_made, transport)
+        self.call_soon(protocol.connection_made, transport, context=context)
         # It only starts reading when connection_made() has been called, as has what waits for that.
-        self.call_soon(transport._start_reading)
+        self.call_soon(transport._start_reading, context=context)
         if waiter is not None:
-            self.call_soon(futures._set_result_unless_cancelled, waiter, None)  # type: ignore[attr-defined]
+            set_result = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
+            self.call_soon(set_result, waiter, None, context=context)
         return transport
 
     def _detach_transport(self, server: Any, transport: Any) -> None:

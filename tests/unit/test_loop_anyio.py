@@ -6,6 +6,7 @@ import functools
 import gc
 import logging
 import threading
+import weakref
 
 import anyio
 import anyio.from_thread
@@ -422,6 +423,24 @@ def test_replaced_functions(loop, monkeypatch):
     assert seen == ["run_sync", "run_sync_in_worker_thread"]
 
 
+def test_a_loop_whose_methods_are_replaced(loop):
+    calls = []
+    original = loop.call_soon_threadsafe
+
+    def call_soon_threadsafe(*args, **kwargs):
+        calls.append(threading.current_thread())
+        return original(*args, **kwargs)
+
+    async def main():
+        await run_sync(thread)
+        loop.call_soon_threadsafe = call_soon_threadsafe
+        return await run_sync(thread)
+
+    used = run(loop, main())
+    assert used in calls
+    assert type(used) is backend.WorkerThread
+
+
 def test_an_anyio_that_is_not_known(monkeypatch):
     monkeypatch.setattr(_loop_threads, "_ANYIO_STEPS", ("another",))
     loop = new_event_loop()
@@ -444,9 +463,11 @@ def test_the_queue_refuses_what_it_does_not_know(loop):
     with pytest.raises(TypeError):
         queue.put_nowait((1, 2))
     with pytest.raises(TypeError):
-        _core.IdleThreads(queue, {})
+        _core.IdleThreads(queue, {}, weakref.ref(loop))
     with pytest.raises(TypeError):
-        _core.IdleThreads(1, {})
+        _core.IdleThreads(queue, backend.__dict__, loop)
+    with pytest.raises(TypeError):
+        _core.IdleThreads(1, {}, weakref.ref(loop))
     with pytest.raises(TypeError):
         _core.CallQueue(1, start=int, max_threads=1, idle_seconds=1, extra=())
     assert queue.qsize() == 0

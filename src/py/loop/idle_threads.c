@@ -6,11 +6,13 @@
  * queue of the popped one.  This deque always has one, which stands for all threads of a CallQueue.
  * All else (checkpoints, limiters, cancel scopes, contexts) is anyio's own code.
  *
- * Where anyio's WorkerThread was replaced or patched, it is a deque as any other.
+ * Where anyio's WorkerThread was replaced or patched, or methods of the loop by which its threads
+ * return their results, it is a deque as any other.
  */
 #include "py/loop/idle_threads.h"
 
 #include "py/loop/call_queue.h"
+#include "py/loop/evloop_int.h"
 #include "py/support/types.h"
 
 /* What it has after the deque. */
@@ -18,6 +20,7 @@ typedef struct idle_threads {
     PyObject *queue;   /* owned: a ta_call_queue, NULL once cleared */
     PyObject *backend; /* owned: the dict of anyio's module, where it looks WorkerThread up */
     PyObject *worker;  /* owned: that class as it was */
+    PyObject *loop;    /* owned: a weak reference to the event loop */
     unsigned version;  /* of that */
     bool popped;       /* pop() was called, and the question that follows it was not asked yet */
 } idle_threads;
@@ -27,12 +30,28 @@ static inline idle_threads *part_of(PyObject *obj)
     return (idle_threads *)((char *)obj + Py_TYPE(obj)->tp_basicsize - sizeof(idle_threads));
 }
 
+/* Whether a result may come back past methods of the loop: nobody has replaced them. */
+static bool is_own_loop(const idle_threads *idle, PyTypeObject *type)
+{
+    PyObject *loop;
+    ta_state *st = ta_state_of(type);
+    if (st == NULL || PyWeakref_GetRef(idle->loop, &loop) <= 0) {
+        PyErr_Clear();
+        return false;
+    }
+    ta_evloop *evloop = ta_evloop_of(st, loop);
+    bool own = evloop != NULL && !evloop->replaced;
+    Py_DECREF(loop);
+    return own;
+}
+
 /* Whether a call may go to our threads. */
 static bool usable(PyObject *self)
 {
     idle_threads *idle = part_of(self);
     PyObject *now = NULL;
-    if (idle->queue == NULL || !ta_call_queue_is_open((ta_call_queue *)idle->queue))
+    if (idle->queue == NULL || !ta_call_queue_is_open((ta_call_queue *)idle->queue) ||
+        !is_own_loop(idle, Py_TYPE(self)))
         return false;
     if (PyDict_GetItemStringRef(idle->backend, "WorkerThread", &now) < 0)
         PyErr_Clear();
@@ -66,13 +85,17 @@ static PyObject *idle_pop(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 static int idle_init(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"queue", "backend", NULL};
+    static char *keywords[] = {"queue", "backend", "loop", NULL};
     ta_state *st = ta_state_of(Py_TYPE(self));
-    PyObject *queue, *backend, *worker;
-    if (st == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!:IdleThreads", keywords,
+    PyObject *queue, *backend, *worker, *loop;
+    if (st == NULL || !PyArg_ParseTupleAndKeywords(args, kwargs, "O!O!O:IdleThreads", keywords,
                                                    ta_loop_objects_of(st)->call.queue_type, &queue,
-                                                   &PyDict_Type, &backend))
+                                                   &PyDict_Type, &backend, &loop))
         return -1;
+    if (!PyWeakref_Check(loop)) {
+        PyErr_SetString(PyExc_TypeError, "loop must be a weak reference");
+        return -1;
+    }
     if (PyDict_GetItemStringRef(backend, "WorkerThread", &worker) <= 0 || !PyType_Check(worker)) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "anyio has no class WorkerThread");
@@ -86,6 +109,7 @@ static int idle_init(PyObject *self, PyObject *args, PyObject *kwargs)
     Py_XSETREF(idle->worker, worker);
     Py_XSETREF(idle->queue, Py_NewRef(queue));
     Py_XSETREF(idle->backend, Py_NewRef(backend));
+    Py_XSETREF(idle->loop, Py_NewRef(loop));
     return 0;
 }
 
@@ -107,6 +131,7 @@ static int idle_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(part_of(self)->queue);
     Py_VISIT(part_of(self)->backend);
     Py_VISIT(part_of(self)->worker);
+    Py_VISIT(part_of(self)->loop);
     return base_of(self)->tp_traverse(self, visit, arg);
 }
 
@@ -115,6 +140,7 @@ static int idle_clear(PyObject *self)
     Py_CLEAR(part_of(self)->queue);
     Py_CLEAR(part_of(self)->backend);
     Py_CLEAR(part_of(self)->worker);
+    Py_CLEAR(part_of(self)->loop);
     return base_of(self)->tp_clear(self);
 }
 
@@ -127,6 +153,7 @@ static void idle_dealloc(PyObject *self)
     Py_CLEAR(part_of(self)->queue);
     Py_CLEAR(part_of(self)->backend);
     Py_CLEAR(part_of(self)->worker);
+    Py_CLEAR(part_of(self)->loop);
     PyObject_GC_Track(self);
     base(self);
     if (!counted)
@@ -139,7 +166,8 @@ static PyMethodDef methods[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "IdleThreads(queue, backend)\n--\n\nA deque in which anyio finds idle threads."},
+    {Py_tp_doc,
+     "IdleThreads(queue, backend, loop)\n--\n\nA deque in which anyio finds idle threads."},
     {Py_tp_init, idle_init},
     {Py_nb_bool, idle_bool},
     {Py_tp_methods, methods},

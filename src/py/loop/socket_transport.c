@@ -111,7 +111,7 @@ static int start(ta_socket_transport *t, PyObject **handle, const char *method)
 {
     PyObject *callback = PyObject_GetAttrString(t->self, method);
     PyTypeObject *type = ta_loop_objects_of(t->st)->evloop.handle_type;
-    PyObject *made = callback ? ta_handle_new(t->loop, type, callback, NULL, 0, NULL) : NULL;
+    PyObject *made = callback ? ta_handle_new(t->loop, type, callback, NULL, 0, t->context) : NULL;
     Py_XDECREF(callback);
     if (made == NULL)
         return -1;
@@ -224,9 +224,9 @@ static int end_soon(ta_socket_transport *t, PyObject *exc)
 {
     t->lost++;
     PyObject *end = PyObject_GetAttrString(t->self, "_call_connection_lost");
-    PyObject *res = end ? PyObject_CallMethodObjArgs((PyObject *)t->loop, t->st->names.call_soon,
-                                                     end, exc, NULL)
-                        : NULL;
+    PyObject *args[] = {(PyObject *)t->loop, end, exc, t->context};
+    PyObject *names = t->context ? ta_loop_objects_of(t->st)->task.context_kwnames : NULL;
+    PyObject *res = end ? PyObject_VectorcallMethod(t->st->names.call_soon, args, 3, names) : NULL;
     Py_XDECREF(end);
     Py_XDECREF(res);
     return res ? 0 : -1;

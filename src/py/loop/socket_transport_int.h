@@ -28,18 +28,19 @@ typedef struct ta_chunk {
  * has through the handle.  The handles refer to the transport, too; cancelling them ends that.
  */
 typedef struct ta_socket_transport {
-    PyObject *self;         /* borrowed: the object that this is a part of */
-    ta_state *st;           /* borrowed: the type keeps the module */
-    ta_evloop *loop;        /* owned; NULL once connection_lost() was called */
-    PyObject *selector;     /* owned: a _core.Selector; NULL as above */
-    ta_loop_state *ls;      /* borrowed: the selector's */
-    PyObject *sock;         /* owned: a socket.socket; NULL once closed */
-    PyObject *fileno;       /* owned: its bound method */
-    PyObject *protocol;     /* owned; NULL as above */
-    PyObject *extra;        /* owned: the dict behind get_extra_info() */
-    PyObject *server;       /* owned, or NULL */
-    PyObject *reader;       /* owned: the Handle that reads, or NULL while it does not */
-    PyObject *writer;       /* the same for what waits to be written */
+    PyObject *self;     /* borrowed: the object that this is a part of */
+    ta_state *st;       /* borrowed: the type keeps the module */
+    ta_evloop *loop;    /* owned; NULL once connection_lost() was called */
+    PyObject *selector; /* owned: a _core.Selector; NULL as above */
+    ta_loop_state *ls;  /* borrowed: the selector's */
+    PyObject *sock;     /* owned: a socket.socket; NULL once closed */
+    PyObject *fileno;   /* owned: its bound method */
+    PyObject *protocol; /* owned; NULL as above */
+    PyObject *extra;    /* owned: the dict behind get_extra_info() */
+    PyObject *server;   /* owned, or NULL */
+    PyObject *context;  /* owned: of the connection, from Python 3.15 on; NULL: the current one */
+    PyObject *reader;   /* owned: the Handle that reads, or NULL while it does not */
+    PyObject *writer;   /* the same for what waits to be written */
     PyObject *empty_waiter; /* owned: the future of a sendfile() that waits for that; or NULL */
     PyObject *dict, *weakrefs;
     ta_chunk *chunks; /* owned: a ring; its size is a power of two, or 0 */

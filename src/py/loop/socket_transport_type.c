@@ -39,12 +39,12 @@ static PyObject *selector_of(ta_state *st, PyObject *loop)
 /* SocketTransport(loop, sock, protocol, extra, server): it does not begin to read. */
 static PyObject *transport_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"loop", "sock", "protocol", "extra", "server", NULL};
-    PyObject *loop, *sock, *protocol, *extra, *server;
+    static char *keywords[] = {"loop", "sock", "protocol", "extra", "server", "context", NULL};
+    PyObject *loop, *sock, *protocol, *extra, *server, *context = Py_None;
     ta_state *st = ta_state_of(type);
     if (st == NULL ||
-        !PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O:SocketTransport", keywords, &loop, &sock,
-                                     &protocol, &PyDict_Type, &extra, &server))
+        !PyArg_ParseTupleAndKeywords(args, kwargs, "OOOO!O|O:SocketTransport", keywords, &loop,
+                                     &sock, &protocol, &PyDict_Type, &extra, &server, &context))
         return NULL;
     ta_evloop *evloop = ta_evloop_of(st, loop);
     if (evloop == NULL) {
@@ -81,6 +81,7 @@ static PyObject *transport_new(PyTypeObject *type, PyObject *args, PyObject *kwa
     /* From here on the socket is ours to close. */
     t->sock = Py_NewRef(sock);
     t->server = Py_IsNone(server) ? NULL : Py_NewRef(server);
+    t->context = Py_IsNone(context) ? NULL : Py_NewRef(context);
     return self;
 }
 
@@ -105,6 +106,7 @@ static int transport_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(t->protocol);
     Py_VISIT(t->extra);
     Py_VISIT(t->server);
+    Py_VISIT(t->context);
     Py_VISIT(t->reader);
     Py_VISIT(t->writer);
     Py_VISIT(t->empty_waiter);
@@ -124,6 +126,7 @@ static int transport_clear(PyObject *self)
     Py_CLEAR(t->protocol);
     Py_CLEAR(t->extra);
     Py_CLEAR(t->server);
+    Py_CLEAR(t->context);
     Py_CLEAR(t->empty_waiter);
     Py_CLEAR(t->dict);
     Py_CLEAR(t->loop);
