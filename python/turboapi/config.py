@@ -74,6 +74,7 @@ PROCESSES = "Processes and threads"
 RELOADING = "Reloading"
 LOGGING = "Logging"
 HTTP = "HTTP"
+METRICS = "Metrics"
 LIMITS = "Limits (0: none)"
 TIMEOUTS = "Timeouts (0: none)"
 WEBSOCKETS = "WebSockets (0: no limit, none)"
@@ -330,6 +331,21 @@ class Config:
         None, Flag(), "Coloured log; default: on a terminal.", LOGGING
     )
 
+    # -- Metrics
+    metrics: str | None = setting(
+        None,
+        Text("ADDRESS", addresses.checked),
+        "Where /metrics (for Prometheus), /-/status, /-/live and /-/ready are: HOST:PORT or "
+        "unix:PATH.",
+        METRICS,
+    )
+    metrics_routes: int = setting(
+        1024,
+        Number(1, 65536),
+        "Routes (each with a method) that are counted one by one.",
+        METRICS,
+    )
+
     # -- HTTP
     server_header: bool = setting(True, Flag(), "Send `server: turboapi`.", HTTP)
     date_header: bool = setting(True, Flag(), "Send `date`.", HTTP)
@@ -443,6 +459,12 @@ class Config:
     )
 
     # -- Set by the supervisor for its workers
+    metrics_fd: int | None = setting(
+        None, Number(0, _UINT32), "Memory that all workers count in.", METRICS, command_line=False
+    )
+    metrics_listen_fd: int | None = setting(
+        None, Number(0, _UINT32), "Socket of the metrics.", METRICS, command_line=False
+    )
     ready_fd: int | None = setting(
         None,
         Number(0, _UINT32),

@@ -66,6 +66,7 @@ static const init_fn inits[] = {
     ta_websocket_init,
     ta_tls_object_init,
     ta_log_writer_init,
+    ta_stats_object_init,
     ta_server_init,
 };
 

@@ -23,6 +23,18 @@ def check(text: str) -> None:
     parse(text)
 
 
+def checked(text: str) -> str:
+    """Return the address of something that listens for itself: a host and port, or a path.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if text.startswith((DESCRIPTOR, SYSTEMD)):
+        raise ValueError(f"must be HOST:PORT or unix:PATH, got {text!r}")
+    parse(text)
+    return text
+
+
 def parse(text: str) -> dict[str, Any]:
     """Return an address as the settings host and port, uds or fd; none of them for systemd's.
 

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import notify, process, sockets
+from turboapi._serving import metrics, notify, process, sockets
 from turboapi._serving.log import server_logger as log
 from turboapi._serving.signals import Signals
 from turboapi._serving.supervisor import SIGNALS, Supervisor
@@ -164,6 +164,7 @@ class Handover:
         }
         for each in self._sockets:
             each.set_inheritable(True)
+        metrics.keep(self._config)
         read, write = os.pipe()
         os.set_inheritable(read, True)
         with open(write, "wb") as pipe:  # noqa: PTH123

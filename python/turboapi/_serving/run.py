@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving import importer, log, pid_file, process, retirement, sockets
+from turboapi._serving import importer, log, metrics, pid_file, process, retirement, sockets
 from turboapi._serving.worker_process import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
@@ -60,7 +60,8 @@ def run(app: Any, **settings: Any) -> None:
         config = _check_tls(sockets.from_systemd(config))
         pid_file.check(config)
         try:
-            code = _bind_and_serve(config, app)
+            with metrics.serving(config) as config:
+                code = _bind_and_serve(config, app)
         finally:
             pid_file.remove(config)
     if code:
@@ -84,7 +85,8 @@ def serve_config(config: Config) -> int:
     config = _check_tls(sockets.from_systemd(config))
     pid_file.check(config)
     try:
-        return _serve_in_processes(config)
+        with metrics.serving(config) as config:
+            return _serve_in_processes(config)
     finally:
         pid_file.remove(config)
 

@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
-from turboapi._serving import notify, process, sockets, tls, twins
+from turboapi._serving import metrics, metrics_data, notify, process, sockets, tls, twins
 from turboapi._serving.access import AccessLog
 from turboapi._serving.freezer import Freezer
 from turboapi._serving.heartbeat import Heartbeat
@@ -78,6 +78,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     freezer = Freezer(config.gc_freeze)
     access = AccessLog(config)
     access.open()
+    counters = metrics.Counters(config)
     try:
         if len(listening) == 1:
             main = LoopThread(
@@ -88,10 +89,13 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
                 heartbeat=heartbeat,
                 freezer=freezer,
                 access=access,
+                counters=counters,
             )
             main.handover = handover
             return main.run()
-        return _serve_threads(app, config, listening, heartbeat, freezer, access, handover)
+        return _serve_threads(
+            app, config, listening, heartbeat, freezer, access, counters, handover
+        )
     finally:
         access.close()
         freezer.unfreeze()
@@ -114,6 +118,8 @@ class LoopThread:
         watchdog: Watchdog | None = None,
         freezer: Freezer | None = None,
         access: AccessLog | None = None,
+        counters: metrics.Counters | None = None,
+        number: int = 0,
     ) -> None:
         """`followers`: None for a thread that is told by another one what to do.
 
@@ -132,6 +138,9 @@ class LoopThread:
         self._watchdog = watchdog or Watchdog(config.timeout_loop_stall)
         self._freezer = freezer or Freezer(False)
         self._access = access or AccessLog(config)
+        self._counters = counters or metrics.Counters(config)
+        self._number = number
+        self._slot = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._force: asyncio.Event | None = None
@@ -207,6 +216,7 @@ class LoopThread:
         selector.attach(loop)
         if self._followers is not None:
             self._watch_signals(loop)
+        self._slot = self._counters.claim(self._number)
         lifespan = Lifespan(self._app, self._config.lifespan)
         starting = asyncio.create_task(lifespan.startup())
         try:
@@ -264,7 +274,9 @@ class LoopThread:
 
     async def _serve_requests(self, selector: _core.Selector, state: dict[str, Any]) -> int:
         assert self._stop is not None
-        self.server = server = _make_server(selector, self._app, self._config, state, self._access)
+        self.server = server = _make_server(
+            selector, self._app, self._config, state, self._access, self._counters, self._slot
+        )
         renewing = self._use_tls(server)
         redirects = None
         try:
@@ -276,6 +288,7 @@ class LoopThread:
                 sockets.listen(each, self._config.backlog)
                 server.listen(each.fileno(), self._is_shared())
                 each.detach()  # it is the server's now
+            self._counters.tell(self._slot, metrics_data.READY)
             self.ready.set()
             if self._followers is None:
                 self._heartbeat.join(asyncio.get_running_loop())
@@ -344,6 +357,7 @@ class LoopThread:
     async def _shut_down(self, server: _core.Server) -> int:
         assert self._force is not None
         logger.info("Shutting down")
+        self._counters.tell(self._slot, metrics_data.DRAINING)
         if self._config.ready_fd is None and self._followers is not None and not self._hands_over:
             notify.stopping()
         if waits_for := _pending(server):
@@ -465,6 +479,8 @@ def _make_server(
     config: Config,
     state: dict[str, Any],
     access: AccessLog,
+    counters: metrics.Counters,
+    slot: int,
 ) -> _core.Server:
     proxy = None
     if config.proxy_headers and config.forwarded_allow_ips:
@@ -482,6 +498,8 @@ def _make_server(
         state=state,
         access_log=access_log,
         access_writer=access.writer() if access_log is not None else None,
+        stats=counters.stats if slot else None,
+        stats_slot=slot,
         logger=logger,
         log_level=logger.getEffectiveLevel(),
         threads=_thread_limit(config),
@@ -531,6 +549,7 @@ def _serve_threads(
     heartbeat: Heartbeat,
     freezer: Freezer,
     access: AccessLog,
+    counters: metrics.Counters,
     handover: Handover | None,
 ) -> int:
     watchdog = Watchdog(config.timeout_loop_stall)
@@ -543,8 +562,10 @@ def _serve_threads(
             watchdog=watchdog,
             freezer=freezer,
             access=access,
+            counters=counters,
+            number=number,
         )
-        for bound in listening[1:]
+        for number, bound in enumerate(listening[1:], 1)
     ]
     main = LoopThread(
         app,
@@ -555,6 +576,7 @@ def _serve_threads(
         watchdog=watchdog,
         freezer=freezer,
         access=access,
+        counters=counters,
     )
     main.handover = handover
     threads = [

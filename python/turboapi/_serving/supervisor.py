@@ -23,7 +23,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import notify, pid_file, process, sockets
+from turboapi._serving import metrics, notify, pid_file, process, sockets
 from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.process import EXIT_FORCED
@@ -376,6 +376,7 @@ class Supervisor:
             self._exit_code = EXIT_NO_APP
             self._stop("No application")
             return
+        metrics.count_restart(self._config)
         if now - worker.started >= _STEADY_AFTER:
             place.pause = 0.0
         place.start_at = now + place.pause
@@ -497,7 +498,8 @@ def main(arguments: list[str]) -> int:
         each.set_inheritable(False)
     sockets.take_files(state["files"])
     first = Process.adopt(state["first"])
-    return Supervisor(config, bound=bound, first=first, replace=state["replace"]).run()
+    with metrics.serving(config) as config:
+        return Supervisor(config, bound=bound, first=first, replace=state["replace"]).run()
 
 
 if __name__ == "__main__":

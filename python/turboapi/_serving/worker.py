@@ -29,7 +29,13 @@ def main(arguments: list[str]) -> int:
     config: Config = message["config"]
     # They were inherited by us, and are nothing to the application's own children.
     served = [each.fd for each in config.addresses()]
-    for descriptor in (*served, config.ready_fd, message["life"], message["stacks"]):
+    for descriptor in (
+        *served,
+        config.ready_fd,
+        config.metrics_fd,
+        message["life"],
+        message["stacks"],
+    ):
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     process.set_name(config, "worker")

@@ -81,13 +81,14 @@ class Process:
         ready_read, ready_write = os.pipe()
         life_read, life_write = os.pipe()
         stacks_read, stacks_write = os.pipe()
+        shared = () if config.metrics_fd is None else (config.metrics_fd,)
         theirs = (config_read, ready_write, life_read, stacks_write)
         # A signal that comes early waits until the worker can end in order.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
         try:
             popen = subprocess.Popen(  # noqa: S603
                 [sys.executable, *interpreter_options(), "-m", _PROGRAM, str(config_read)],
-                pass_fds=(*theirs, *(each.fileno() for each in bound)),
+                pass_fds=(*theirs, *shared, *(each.fileno() for each in bound)),
                 process_group=0 if own_group else None,
             )
         except BaseException:

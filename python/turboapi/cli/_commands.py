@@ -204,6 +204,43 @@ def cert(
     typer.echo(f"Clients trust it by {files.authority}, such as: curl --cacert {files.authority}")
 
 
+@app.command()
+def status(
+    address: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[ADDRESS]",
+            envvar=ENV_PREFIX + "METRICS",
+            help="What the server has for --metrics: HOST:PORT or unix:PATH.",
+            show_default=False,
+        ),
+    ] = None,
+    watch: Annotated[
+        float | None,
+        typer.Option(
+            "--watch", "-w", metavar="SECONDS", min=0.1, help="Again and again, with rates."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="As the page gets it.")] = False,
+) -> None:
+    """Show what a running server does: workers, routes, requests in flight."""
+    import json  # lazy: few ask
+
+    from turboapi.cli import _status  # lazy: the same
+
+    if address is None:
+        _fail("status: needs the address that the server has for --metrics", EXIT_USAGE)
+    try:
+        if as_json:
+            typer.echo(json.dumps(_status.ask(address), indent=2))
+        else:
+            _status.show(Console(), address, watch=watch)
+    except _status.StatusError as error:
+        _fail(f"status: {error}", 1)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
 def _development_certificate(values: dict[str, Any]) -> dict[str, Any]:
     from turboapi.cli import _cert  # lazy: few make one
 

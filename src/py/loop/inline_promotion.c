@@ -72,28 +72,30 @@ void ta_inline_promotion_begin(ta_call_watch *watch)
     watch->start_ns = now_ns();
 }
 
-void ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
+bool ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays)
 {
     if (stat == NULL ||
         atomic_load_explicit(&stat->state, memory_order_relaxed) != TA_CALL_LEARNING)
-        return;
+        return false;
     if (stays) {
         atomic_store_explicit(&stat->state, TA_CALL_NEVER, memory_order_relaxed);
-        return;
+        return false;
     }
     struct rusage ru;
     int64_t took = now_ns() - watch->start_ns;
     if (getrusage(RUSAGE_THREAD, &ru) < 0 || ru.ru_nvcsw != watch->switches ||
         cpu_ns() - watch->cpu_ns >= QUICK_NS) {
         atomic_store_explicit(&stat->quick, 0, memory_order_relaxed);
-        return;
+        return false;
     }
     if (took >= QUICK_NS)
-        return; /* a busy machine took the processor away, which tells nothing about the function */
+        return false; /* a busy machine took the processor away, which tells nothing about the
+                         function */
     uint32_t n = atomic_fetch_add_explicit(&stat->quick, 1, memory_order_relaxed) + 1;
     int64_t not_before = atomic_load_explicit(&stat->not_before, memory_order_relaxed);
-    if (n >= QUICK_CALLS && (not_before == 0 || now_ns() >= not_before))
-        atomic_store_explicit(&stat->state, TA_CALL_INLINE, memory_order_relaxed);
+    return n >= QUICK_CALLS && (not_before == 0 || now_ns() >= not_before) &&
+           atomic_exchange_explicit(&stat->state, TA_CALL_INLINE, memory_order_relaxed) !=
+               TA_CALL_INLINE;
 }
 
 /* The log is told (turboapi._serving.watchdog); no exception is set before or after. */
@@ -150,8 +152,9 @@ static void stalled(ta_loop_state *ls, ta_callstat *stat, PyObject *func, int64_
     bool blocked = took >= BUSY_NS || waited >= BLOCKED_NS;
     if (blocked)
         atomic_store_explicit(&stat->not_before, now_ns() + DEMOTED_NS, memory_order_relaxed);
-    atomic_store_explicit(&stat->state, for_good ? TA_CALL_NEVER : TA_CALL_LEARNING,
-                          memory_order_relaxed);
+    if (atomic_exchange_explicit(&stat->state, for_good ? TA_CALL_NEVER : TA_CALL_LEARNING,
+                                 memory_order_relaxed) == TA_CALL_INLINE)
+        ta_thread_pool_demoted(ls);
     if (blocked || waited >= TOLD_NS || (for_good && took >= TOLD_NS))
         tell(ls, func, took, for_good ? "from now on" : blocked ? "for ten minutes" : "for now");
 }

@@ -33,8 +33,9 @@ typedef struct ta_call_watch {
 } ta_call_watch;
 
 void ta_inline_promotion_begin(ta_call_watch *watch);
-/* stat may be NULL.  `stays`: the function used what only a worker thread has. */
-void ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
+/* stat may be NULL.  `stays`: the function used what only a worker thread has.  True: it has been
+ * promoted by this call. */
+bool ta_inline_promotion_end(const ta_call_watch *watch, ta_callstat *stat, bool stays);
 
 enum { TA_CALL_LEARNING = 0, TA_CALL_INLINE = 1, TA_CALL_NEVER = 2 };
 

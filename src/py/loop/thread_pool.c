@@ -41,8 +41,9 @@ typedef struct ta_job {
 /* Shared by the loop's thread and the workers; the last of them frees it. */
 struct ta_thread_pool {
     ta_work_queue queue;
-    unsigned refs; /* guarded by the queue's mutex */
-    ta_wake *wake; /* borrowed: the loopstate's; not used once the queue is closed */
+    unsigned refs;       /* guarded by the queue's mutex */
+    atomic_int promoted; /* functions, less those that were demoted */
+    ta_wake *wake;       /* borrowed: the loopstate's; not used once the queue is closed */
     /* of the loop's thread */
     PyObject *aioloop;   /* owned */
     ta_list_node waited; /* jobs that have a waiter, queued, running or on their way back */
@@ -169,8 +170,9 @@ static ta_job *job_new(const ta_loop_state *ls, ta_callstat *stat, PyObject *fun
     return job;
 }
 
-/* Runs the call in its context; the result, or NULL with the exception set. */
-static PyObject *job_call(ta_job *job, ta_thread_token *token)
+/* Runs the call in its context, in a thread of the pool (NULL: another); the result, or NULL with
+ * the exception set. */
+static PyObject *job_call(ta_thread_pool *pool, ta_job *job, ta_thread_token *token)
 {
     if (PyContext_Enter(job->context) < 0)
         return NULL;
@@ -180,8 +182,9 @@ static PyObject *job_call(ta_job *job, ta_thread_token *token)
     if (job->stat != NULL)
         ta_inline_promotion_begin(&watch);
     PyObject *res = PyObject_Vectorcall(job->func, job->args, (size_t)job->nargs, job->kwnames);
-    if (job->stat != NULL)
-        ta_inline_promotion_end(&watch, job->stat, token != NULL && token->used);
+    if (job->stat != NULL &&
+        ta_inline_promotion_end(&watch, job->stat, token != NULL && token->used) && pool != NULL)
+        atomic_fetch_add_explicit(&pool->promoted, 1, memory_order_relaxed);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (PyContext_Exit(job->context) < 0)
         PyErr_Clear();
@@ -230,7 +233,7 @@ static PyObject *job_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject
         PyErr_SetString(PyExc_RuntimeError, "the call was made already");
         return NULL;
     }
-    PyObject *res = job_call(job, NULL);
+    PyObject *res = job_call(NULL, job, NULL);
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     job_clear_call(job);
     if (exc != NULL)
@@ -265,7 +268,7 @@ static void run_unwaited(ta_thread_pool *pool, ta_job *job, ta_thread_token *tok
 {
     bool again = false;
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
-        PyObject *res = job_call(job, token);
+        PyObject *res = job_call(pool, job, token);
         again = res == Py_True;
         if (res == NULL)
             PyErr_WriteUnraisable(job->func);
@@ -304,7 +307,7 @@ static void job_run(ta_thread_pool *pool, ta_job *job, ta_thread_token *token)
         return;
     }
     if (!atomic_load_explicit(&job->cancelled, memory_order_relaxed)) {
-        job->result = job_call(job, token);
+        job->result = job_call(pool, job, token);
         if (job->result == NULL)
             job->exc = ta_thread_pool_no_stop_iteration(PyErr_GetRaisedException());
     }
@@ -485,6 +488,26 @@ int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads)
         return -1;
     ta_work_queue_limit(&ls->pool->queue, max_threads ? max_threads : DEFAULT_THREADS);
     return 0;
+}
+
+ta_thread_pool_figures ta_thread_pool_look(const ta_loop_state *ls)
+{
+    ta_thread_pool_figures figures = {0};
+    ta_thread_pool *pool = ls->pool;
+    if (pool == NULL)
+        return figures;
+    figures.promoted = atomic_load_explicit(&pool->promoted, memory_order_relaxed);
+    pthread_mutex_lock(&pool->queue.mutex);
+    figures.queued = pool->queue.queued;
+    figures.jobs = figures.queued + pool->queue.threads - pool->queue.idle;
+    pthread_mutex_unlock(&pool->queue.mutex);
+    return figures;
+}
+
+void ta_thread_pool_demoted(const ta_loop_state *ls)
+{
+    if (ls->pool != NULL)
+        atomic_fetch_sub_explicit(&ls->pool->promoted, 1, memory_order_relaxed);
 }
 
 unsigned ta_thread_pool_active(const ta_loop_state *ls)

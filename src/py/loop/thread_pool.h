@@ -65,6 +65,14 @@ bool ta_thread_pool_wanted(ta_thread_pool *pool);
 /* Threads: 0 means anyio's default limiter decides (40). */
 int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads);
 unsigned ta_thread_pool_active(const ta_loop_state *ls); /* jobs queued or running */
+
+/* For metrics. */
+typedef struct ta_thread_pool_figures {
+    unsigned jobs, queued; /* queued or running; queued */
+    int promoted;          /* functions that run inline since, less those that no longer do */
+} ta_thread_pool_figures;
+ta_thread_pool_figures ta_thread_pool_look(const ta_loop_state *ls);
+void ta_thread_pool_demoted(const ta_loop_state *ls); /* a function of those */
 /* Ends idle threads; those that run a job end after it.  Waits at most wait_ms for them. */
 void ta_thread_pool_close(ta_loop_state *ls, unsigned wait_ms);
 int ta_thread_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg);

@@ -244,18 +244,6 @@ static char *put_seconds(char *out, uint64_t ns)
     return put_digits(out, ns % 1000000000 / 1000, 6);
 }
 
-/* Bytes of the request's body, as far as they were received. */
-static uint64_t bytes_in(const ta_native_exchange *native)
-{
-    const ta_req *req = native->req;
-    if (req->body_eof && req->content_length >= 0)
-        return (uint64_t)req->content_length;
-    PyObject *body = native->base.body_bytes;
-    if (body != NULL && PyBytes_Check(body))
-        return (uint64_t)PyBytes_GET_SIZE(body);
-    return native->in.received + req->body.len;
-}
-
 /* Host and port of the client, or the host alone; `room` bytes at most. */
 static char *put_client(char *out, size_t room, const ta_native_exchange *native, ta_str client,
                         bool host_only)
@@ -346,7 +334,7 @@ static char *put_field(char *out, ta_access_format *format, const line *l, const
     case F_DURATION:
         return put_seconds(out, l->now - req->notes.began);
     case F_BYTES_IN:
-        return ta_resp_put_uint(out, bytes_in(native));
+        return ta_resp_put_uint(out, ta_request_body_received(native));
     case F_BYTES_OUT:
         return ta_resp_put_uint(out, req->notes.sent);
     case F_PID:

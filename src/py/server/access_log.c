@@ -25,8 +25,7 @@ enum {
     FIRST_STATUS = 100,
     LAST_STATUS = 999,
     MAX_LINES = 65536,
-    CHECK_MS = 50, /* between lines and the next look at what nobody counts */
-    LEFT = 499 /* the status of a request whose client left before there was one, as nginx has it */
+    CHECK_MS = 50 /* between lines and the next look at what nobody counts */
 };
 
 /* As in _serving/access.py. */
@@ -379,15 +378,19 @@ void ta_access_log_note(ta_native_exchange *native, int status)
         make_line(native, status);
 }
 
-void ta_access_log_end(ta_native_exchange *native)
+void ta_access_log_end(ta_native_exchange *native, int status)
 {
     TA_ASSERT(native->req != NULL && native->server->access_log != NULL);
     if (native->server->access_log->format == NULL)
         return;
     PyObject *exc = PyErr_GetRaisedException();
-    bool left = native->out.status == 0 || native->req->notes.unheard;
-    make_line(native, left ? LEFT : native->out.status);
+    make_line(native, status);
     ta_exc_restore(exc);
+}
+
+uint64_t ta_access_log_dropped(const ta_access_log *log)
+{
+    return log != NULL && log->sink != NULL ? ta_line_writer_dropped(log->sink) : 0;
 }
 
 bool ta_access_log_is_timed(const ta_access_log *log)

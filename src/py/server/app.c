@@ -5,6 +5,8 @@
  */
 #include "py/server/app.h"
 
+#include "base/clock.h"
+
 #include "py/support/types.h"
 
 static int app_traverse(PyObject *self, visitproc visit, void *arg)
@@ -147,6 +149,7 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->error_app = keep(error_app);
     app->rebuild = keep(rebuild);
     app->prefix = keep(prefix);
+    app->made = ta_clock_ns();
     app->direct = direct != 0;
     app->pathsend = pathsend != 0;
     if (answers != NULL && read_answers(app, answers) < 0)

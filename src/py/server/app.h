@@ -26,7 +26,8 @@ typedef struct ta_app {
     PyObject *prefix;      /* owned str: the templates of the mounts that lead here; or NULL */
     const char *root;      /* borrowed from root_path: UTF-8 */
     size_t root_len;
-    bool direct; /* matched plans run without the ASGI application */
+    uint64_t made; /* ns: no other was made here at that time */
+    bool direct;   /* matched plans run without the ASGI application */
     /* Answered without it, too: */
     bool not_found;        /* 404, when nothing matches */
     bool not_allowed;      /* 405, by a route that has an `Allow` */

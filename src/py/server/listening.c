@@ -12,8 +12,9 @@
 #include "http/mux/mux.h"
 #include "py/server/tls_object.h"
 
-static void accepted(const ta_server *server, int rc)
+static void accepted(ta_server *server, int rc)
 {
+    server->accepted += rc == TA_OK;
     if (rc < 0)
         ta_log_printf(&server->log, TA_LOG_ERROR, "A connection was refused: %s", ta_err_text(rc));
 }

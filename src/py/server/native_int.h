@@ -75,6 +75,8 @@ PyObject *ta_scope_text(ta_str s);
 ta_outcome ta_request_body_get(ta_exchange *base, PyObject **out);
 /* Raises HTTPException(413) when `size` is over x->base.max_body: -1. */
 int ta_request_body_check(ta_native_exchange *native, uint64_t size);
+/* Bytes of the body that were received so far; while there is a native->req. */
+uint64_t ta_request_body_received(const ta_native_exchange *native);
 /* A new awaitable for input, after asking for `want` bytes of it. */
 PyObject *ta_request_body_wait(ta_native_exchange *native, size_t want);
 
@@ -243,9 +245,11 @@ int ta_access_log_traverse(ta_access_log *log, visitproc visit, void *arg); /* N
 /* The response begins. */
 void ta_access_log_note(ta_native_exchange *native, int status);
 /* The request is about to be closed; only with a log. */
-void ta_access_log_end(ta_native_exchange *native);
+void ta_access_log_end(ta_native_exchange *native, int status);
 /* Whether notes.began is to be set; NULL allowed. */
 bool ta_access_log_is_timed(const ta_access_log *log);
+/* Lines that were dropped so far; NULL allowed. */
+uint64_t ta_access_log_dropped(const ta_access_log *log);
 
 /* -- websocket.c ------------------------------------------------------------------------------- */
 

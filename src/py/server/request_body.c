@@ -23,6 +23,17 @@ int ta_request_body_check(ta_native_exchange *native, uint64_t size)
     return -1;
 }
 
+uint64_t ta_request_body_received(const ta_native_exchange *native)
+{
+    const ta_req *req = native->req;
+    if (req->body_eof && req->content_length >= 0)
+        return (uint64_t)req->content_length;
+    PyObject *body = native->base.body_bytes;
+    if (body != NULL && PyBytes_Check(body))
+        return (uint64_t)PyBytes_GET_SIZE(body);
+    return native->in.received + req->body.len;
+}
+
 PyObject *ta_request_body_wait(ta_native_exchange *x, size_t want)
 {
     TA_ASSERT(x->req != NULL);

@@ -5,6 +5,7 @@
  * streaming_response.c and send_file.c with what they send.
  */
 #include "py/server/native_int.h"
+#include "py/server/recorder.h"
 
 #include <unistd.h>
 
@@ -14,6 +15,8 @@ void ta_response_started(ta_native_exchange *x, int status)
 {
     ta_server *server = x->server;
     x->out.status = status;
+    if (TA_UNLIKELY(status == 101 && server->recorder != NULL))
+        ta_recorder_websocket(server->recorder);
     if (TA_LIKELY(x->req != NULL))
         x->req->notes.unheard = x->req->gone;
     if (TA_UNLIKELY(server->access != NULL || server->access_log != NULL))

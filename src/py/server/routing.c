@@ -8,6 +8,7 @@
  * (_compile/native_app.py).  In any doubt the ASGI application of the outermost one decides.
  */
 #include "py/server/native_int.h"
+#include "py/server/recorder.h"
 
 #include "http/headers.h"
 #include "py/plan/plan.h"
@@ -436,6 +437,8 @@ bool ta_routing_run(ta_native_exchange *native, PyObject **run, ta_outcome *outc
     if (TA_LIKELY(found == TA_FOUND_FULL && native->req != NULL)) {
         native->req->notes.routed_by = w.app;
         native->req->notes.entry = w.match.index;
+        if (TA_UNLIKELY(native->server->recorder != NULL))
+            ta_recorder_routed(native->server->recorder, native);
     }
     bool files = found == TA_FOUND_FULL && ta_static_files_check(native->st, target);
     if (found == TA_FOUND_FULL && !files && !ta_plan_check(native->st, target))

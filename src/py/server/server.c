@@ -12,9 +12,13 @@
 #include "py/loop/thread_pool.h"
 #include "py/server/limits.h"
 #include "py/server/listening.h"
+#include "py/server/recorder.h"
 #include "py/server/tls_object.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
+
+/* The status of a request whose client left before there was one, as nginx has it. */
+enum { CLIENT_LEFT = 499 };
 
 void ta_server_maybe_done(ta_server *server)
 {
@@ -66,6 +70,8 @@ static void on_request(void *ctx, ta_req *req)
         return;
     }
     server->active++;
+    if (TA_UNLIKELY(server->recorder != NULL))
+        ta_recorder_begin(server->recorder, req);
     if (TA_UNLIKELY(req->upgrade) && wants_websocket(native)) {
         int rc = ta_websocket_open(native);
         if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
@@ -117,11 +123,23 @@ static void on_disconnect(ta_req *req)
     ta_waiters_wake(&native->out.writers);
 }
 
+/* A request is about to be closed, and somebody asks how it went. */
+static void account(ta_native_exchange *native)
+{
+    ta_server *server = native->server;
+    bool left = native->out.status == 0 || native->req->notes.unheard;
+    int status = left ? CLIENT_LEFT : native->out.status;
+    if (server->access_log != NULL)
+        ta_access_log_end(native, status);
+    if (server->recorder != NULL)
+        ta_recorder_end(server->recorder, native, status);
+}
+
 static void on_close(ta_req *req)
 {
     ta_native_exchange *native = exchange_of(req);
     if (native != NULL && TA_UNLIKELY(native->server->timed))
-        ta_access_log_end(native);
+        account(native);
     req->user = NULL;
     if (native == NULL)
         return;
@@ -228,6 +246,9 @@ static void shut(ta_server *server)
         ta_timer_cancel(ta_loop_timers(server->ls->loop), &server->ending);
     if (server->access_log != NULL)
         ta_access_log_flush(server->access_log);
+    ta_recorder *recorder = server->recorder;
+    server->recorder = NULL;
+    ta_recorder_free(recorder);
     Py_CLEAR(server->on_done);
     ta_guest_leave(&server->guest);
     TA_ASSERT(server->active == 0); /* each request has had its on_close */
@@ -375,41 +396,27 @@ static int take_root(ta_server *server, PyObject *root_path)
 /* What Server(...) was called with; objects are borrowed, NULL: not given. */
 typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
-    PyObject *more_headers;
+    PyObject *more_headers, *stats;
     const char *header, *spec_version;
     int date, level, ws_deflate;
-    unsigned max_requests, threads;
+    unsigned max_requests, threads, stats_slot;
 } server_args;
 
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
-    static char *keywords[] = {"selector",
-                               "app",
-                               "limits",
-                               "server_header",
-                               "date_header",
-                               "root_path",
-                               "state",
-                               "access_log",
-                               "logger",
-                               "log_level",
-                               "max_requests",
-                               "threads",
-                               "spec_version",
-                               "proxy",
-                               "watch",
-                               "access_writer",
-                               "ws_deflate",
-                               "more_headers",
-                               NULL};
+    static char *keywords[] = {
+        "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
+        "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
+        "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   "more_headers",
+        "stats",        "stats_slot", NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOpO:Server", keywords,
-                                       &a->selector, ta_server_objects_of(st)->server.app_type,
-                                       &a->app, &PyDict_Type, &a->limits, &a->header, &a->date,
-                                       &a->root, &a->state, &a->access, &a->logger, &a->level,
-                                       &a->max_requests, &a->threads, &a->spec_version, &a->proxy,
-                                       &a->watch, &a->writer, &a->ws_deflate, &a->more_headers)
+    return PyArg_ParseTupleAndKeywords(
+               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOI:Server", keywords, &a->selector,
+               ta_server_objects_of(st)->server.app_type, &a->app, &PyDict_Type, &a->limits,
+               &a->header, &a->date, &a->root, &a->state, &a->access, &a->logger, &a->level,
+               &a->max_requests, &a->threads, &a->spec_version, &a->proxy, &a->watch, &a->writer,
+               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot)
                ? 0
                : -1;
 }
@@ -511,7 +518,10 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (a.writer != NULL && !Py_IsNone(a.writer) &&
         (server->access_log = ta_access_log_new(server, a.writer)) == NULL)
         goto error;
-    server->timed = ta_access_log_is_timed(server->access_log);
+    if (a.stats != NULL && !Py_IsNone(a.stats) &&
+        (server->recorder = ta_recorder_new(server, a.stats, a.stats_slot)) == NULL)
+        goto error;
+    server->timed = server->recorder != NULL || ta_access_log_is_timed(server->access_log);
     if (make_http(server, &a, &limits) < 0)
         goto error;
     server->guest.ops = &guest_ops;
@@ -589,7 +599,8 @@ static PyType_Slot slots[] = {
      "Server(selector, app, *, limits={}, server_header='turboapi', date_header=True,\n"
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
-     "       access_writer=None, ws_deflate=True, more_headers=None)\n--\n\n"
+     "       access_writer=None, ws_deflate=True, more_headers=None, stats=None,\n"
+     "       stats_slot=0)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -600,6 +611,7 @@ static PyType_Slot slots[] = {
      "wants.\n"
      "watch: called with (exchange, address of the client) of each request: gives None, or what "
      "learns more of it (for tests; src/py/server/test_observer.c).\n"
+     "stats, stats_slot: a Stats to count in, and a slot that this thread has claimed.\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it.\n"
      "more_headers: pairs of bytes that every response has besides its own."},
     {Py_tp_new, server_new},

@@ -20,6 +20,7 @@ enum { TA_SERVER_UNUSED_MAX = 128 };
 
 typedef struct ta_server ta_server;
 typedef struct ta_access_log ta_access_log;
+typedef struct ta_recorder ta_recorder;
 
 struct ta_server {
     PyObject_HEAD
@@ -62,11 +63,13 @@ struct ta_server {
     bool errors_on_send; /* spec_version 2.4: send() to a disconnected peer raises OSError */
     bool timed;          /* somebody asks how long requests take: notes.began is set */
     bool stopping;
-    uint64_t busy_logged; /* when it was told that max_requests are in flight, or 0 */
-    uint64_t full_logged; /* when the log was told that there is no room for connections, or 0 */
-    uint64_t served;      /* requests begun */
-    uint64_t active;      /* exchanges whose connection is not done with them */
-    uint64_t tasks;       /* coroutines of ours that have not ended */
+    uint64_t busy_logged;  /* when it was told that max_requests are in flight, or 0 */
+    uint64_t full_logged;  /* when the log was told that there is no room for connections, or 0 */
+    ta_recorder *recorder; /* owned: counts for metrics; or NULL */
+    uint64_t accepted;     /* connections */
+    uint64_t served;       /* requests begun */
+    uint64_t active;       /* exchanges whose connection is not done with them */
+    uint64_t tasks;        /* coroutines of ours that have not ended */
     ta_file_opener files;
     bool http_done; /* after shutdown: no connection is left */
 #ifndef Py_GIL_DISABLED

@@ -48,13 +48,14 @@ typedef struct ta_websocket_state {
     PyObject *client_disconnected; /* the exception class */
 } ta_websocket_state;
 
-/* app.c, server.c, filters.c, tls_object.c, log_writer.c */
+/* app.c, server.c, filters.c, tls_object.c, log_writer.c, stats_object.c */
 typedef struct ta_server_types {
     PyTypeObject *app_type;
     PyTypeObject *server_type;
     PyTypeObject *gzip_job_type;
     PyTypeObject *tls_type;
     PyTypeObject *log_writer_type;
+    PyTypeObject *stats_type;
 } ta_server_types;
 
 typedef struct ta_server_objects {
@@ -92,6 +93,7 @@ int ta_asgi_io_init(PyObject *module, ta_state *st);            /* asgi_io.c */
 int ta_websocket_init(PyObject *module, ta_state *st);          /* websocket.c */
 int ta_tls_object_init(PyObject *module, ta_state *st);         /* tls_object.c */
 int ta_log_writer_init(PyObject *module, ta_state *st);         /* log_writer.c */
+int ta_stats_object_init(PyObject *module, ta_state *st);       /* stats_object.c */
 int ta_server_init(PyObject *module, ta_state *st);             /* server.c */
 
 #endif

@@ -1,0 +1,271 @@
+"""Metrics: the memory that all workers count in, and the address where it is shown.
+
+The memory belongs to the process that the user has started: the supervisor, or the one that serves
+alone. A thread of it serves `--metrics`, and frees the slots of workers that have ended. The
+workers get a descriptor of the memory (`Config.metrics_fd`), and each of their event loops claims
+a slot of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from turboapi import _core
+from turboapi._serving import addresses, metrics_data, sockets
+from turboapi._serving.status_page import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from turboapi.config import Config
+
+_LEAST_SLOTS = 64
+# Between two looks for workers that have ended, in seconds.
+_LOOK = 1.0
+# For the thread's end.
+_GRACE = 2.0
+
+_SECURITY = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; "
+     b"script-src 'unsafe-inline'; connect-src 'self'; frame-ancestors 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+)  # fmt: skip
+
+
+def _slots(config: Config) -> int:
+    """Return how many event loops there may be, with successors and those that are leaving."""
+    return max(_LEAST_SLOTS, 4 * config.workers * config.threads)
+
+
+def _map(config: Config) -> _core.Stats:
+    assert config.metrics_fd is not None
+    return _core.Stats(config.metrics_fd, _slots(config), config.metrics_routes)
+
+
+class Counters:
+    """What a process that serves counts; without `--metrics` nothing."""
+
+    def __init__(self, config: Config) -> None:
+        self.stats = None if config.metrics_fd is None else _map(config)
+
+    def claim(self, thread: int) -> int:
+        """Return a slot for an event loop; 0: there is none."""
+        return 0 if self.stats is None else self.stats.claim(thread)
+
+    def tell(self, slot: int, state: int) -> None:
+        """Note what the loop is at: see `metrics_data`."""
+        if slot and self.stats is not None:
+            self.stats.set_state(slot, state)
+
+
+@contextlib.contextmanager
+def serving(config: Config) -> Iterator[Config]:
+    """Serve the metrics, if they are wanted, and give the configuration for the workers.
+
+    Raises:
+        BindError: can't listen there.
+    """
+    if config.metrics is None:
+        yield config
+        return
+    if config.metrics_fd is None:
+        config = config.replace(metrics_fd=_memory(config))
+        bound = _bind(config)
+        config = config.replace(metrics_listen_fd=bound.detach())
+    assert config.metrics_listen_fd is not None
+    listening = socket.socket(fileno=config.metrics_listen_fd)
+    for descriptor in (config.metrics_listen_fd, config.metrics_fd):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+    shown = _Shown(config, listening)
+    shown.free(os.getpid())  # as which we served before `keep`
+    shown.start()
+    try:
+        yield config
+    finally:
+        shown.stop()
+        listening.close()
+        _remove_file(config)
+
+
+def keep(config: Config) -> None:
+    """Let the program that this process runs next have the memory and the address."""
+    for descriptor in (config.metrics_fd, config.metrics_listen_fd):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, True)
+
+
+def count_restart(config: Config) -> None:
+    """Count a worker that has died."""
+    if config.metrics_fd is not None:
+        _map(config).count_restart()
+
+
+def _memory(config: Config) -> int:
+    """Return a descriptor of memory for the counters."""
+    size = _core.Stats.size(_slots(config), config.metrics_routes)
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("turboapi-metrics")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, size)
+    return descriptor
+
+
+def _bind(config: Config) -> socket.socket:
+    """Return a socket that listens at the address of the metrics; the caller closes it.
+
+    Raises:
+        BindError: the address is taken, not this machine's, or not allowed.
+    """
+    assert config.metrics is not None
+    at = addresses.parse(config.metrics)
+    family = socket.AF_UNIX
+    if at["uds"] is None:
+        family = socket.AF_INET6 if ":" in at["host"] else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family == socket.AF_UNIX:
+            _remove_unheard(at["uds"])
+            bound.bind(at["uds"])
+        else:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind((at["host"], at["port"]))
+        bound.listen(128)
+    except OSError as error:
+        bound.close()
+        raise sockets.BindError(
+            f"Can't listen on {config.metrics} (--metrics, TURBOAPI_METRICS): "
+            f"{error.strerror or error}."
+        ) from None
+    bound.setblocking(False)
+    return bound
+
+
+def _remove_file(config: Config) -> None:
+    """Remove the unix socket of the metrics."""
+    if config.metrics is not None and (path := addresses.parse(config.metrics)["uds"]):
+        with suppress(OSError):
+            Path(path).unlink()
+
+
+def _remove_unheard(path: str) -> None:
+    """Remove a unix socket that nobody listens at."""
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        if not Path(path).is_socket():
+            return
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink()
+
+
+class _Shown:
+    """The thread that serves the address."""
+
+    def __init__(self, config: Config, listening: socket.socket) -> None:
+        self._config = config
+        self._stats = _map(config)
+        self._slots = _slots(config)
+        self._listening = listening
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: asyncio.Event | None = None
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turboapi-metrics", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._started.wait()
+
+    def stop(self) -> None:
+        """End it, soon."""
+        if self._loop is not None and self._stop is not None:
+            with suppress(RuntimeError):  # closed already
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_GRACE)
+
+    def _run(self) -> None:
+        selector = _core.Selector()
+        try:
+            loop = asyncio.SelectorEventLoop(selector)
+            with asyncio.Runner(loop_factory=lambda: loop) as runner:
+                runner.run(self._serve(selector))
+        finally:
+            self._started.set()
+            selector.close()
+
+    async def _serve(self, selector: _core.Selector) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        selector.attach(self._loop)
+        server = _core.Server(selector, _core.App(self._answer))
+        try:
+            server.listen(os.dup(self._listening.fileno()), False)
+            self._started.set()
+            while not self._stop.is_set():
+                self.free()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stop.wait(), _LOOK)
+        finally:
+            server.close()
+
+    def free(self, pid: int = 0) -> None:
+        """Free the slots of processes that have ended, or of that one; what they counted stays."""
+        for number in range(1, self._slots):
+            of = self._stats.pid(number)
+            if of and (of == pid or metrics_data.process_figures(of) is None):
+                self._stats.retire(number)
+
+    def _snapshot(self) -> metrics_data.Snapshot:
+        self.free()
+        return metrics_data.Snapshot(map(self._stats.read, range(self._slots)))
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        if scope["method"] not in ("GET", "HEAD"):
+            status, kind, body = 405, "text/plain", "Only GET and HEAD.\n"
+        else:
+            status, kind, body = self._page(scope["path"])
+        data = body.encode()
+        fields = [
+            (b"content-type", f"{kind}; charset=utf-8".encode()),
+            (b"content-length", str(len(data)).encode()),
+            *_SECURITY,
+        ]
+        if status == 307:
+            fields.append((b"location", b"/-/status"))
+        await send({"type": "http.response.start", "status": status, "headers": fields})
+        await send({"type": "http.response.body", "body": data})
+
+    def _page(self, path: str) -> tuple[int, str, str]:
+        match path:
+            case "/metrics":
+                kind = "text/plain; version=0.0.4"
+                return 200, kind, metrics_data.prometheus(self._snapshot())
+            case "/-/status":
+                return 200, "text/html", PAGE
+            case "/-/status.json":
+                data = metrics_data.status(self._snapshot(), time.time())
+                return 200, "application/json", json.dumps(data)
+            case "/-/ready":
+                ready = self._snapshot().is_ready()
+                return (200, "text/plain", "ready\n") if ready else (503, "text/plain", "no\n")
+            case "/-/live":
+                live = self._snapshot().is_live(self._config.timeout_worker)
+                return (200, "text/plain", "live\n") if live else (503, "text/plain", "no\n")
+            case "/":
+                return 307, "text/plain", ""
+            case _:
+                return 404, "text/plain", "There are /metrics, /-/status, /-/live and /-/ready.\n"
