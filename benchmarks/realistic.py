@@ -141,19 +141,24 @@ class Benchmark:
         """Measure the client library without a server, on our loop and on uvloop."""
         servers = {"turboapi": SERVERS["turboapi"], "uvloop": SERVERS["fastapi-uvicorn"]}
         for loop in LOOPS:
-            env = servers[loop].command(self.setup, "plain", 0)[1]
+            path = servers[loop].command(self.setup, "plain", 0)[1]
             python = self.setup.python if loop == "turboapi" else self.setup.peer_python
-            done = subprocess.run(
-                [
-                    *["env", env, python, str(HERE / "real" / "alone.py"), case.alone],
-                    *["--loop", loop, "--seconds", str(self.args.duration)],
-                ],
-                capture_output=True,
-                text=True,
-                timeout=self.args.duration + 60,
-                check=False,
-                preexec_fn=lambda: os.sched_setaffinity(0, self.cpus),
-            )
+            try:
+                done = subprocess.run(
+                    [
+                        *["env", path, python, str(HERE / "real" / "alone.py"), case.alone],
+                        *["--loop", loop, "--seconds", str(self.args.duration)],
+                    ],
+                    capture_output=True,
+                    text=True,
+                    timeout=self.args.duration + 60,
+                    check=False,
+                    env={**os.environ, **servers[loop].env},
+                    preexec_fn=lambda: os.sched_setaffinity(0, self.cpus),
+                )
+            except subprocess.TimeoutExpired as error:
+                self.fail(f"{case.alone} alone on {loop}", error)
+                continue
             if done.returncode != 0:
                 self.fail(f"{case.alone} alone on {loop}", install.last_line(done.stderr))
                 continue

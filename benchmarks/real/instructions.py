@@ -181,7 +181,7 @@ class Counter:
             line(process)
 
         command = ["env", env, python, *script, "--count", str(self.options.count)]
-        return self.run(f"{case.key}.alone.{loop}", command, {}, line, work)
+        return self.run(f"{case.key}.alone.{loop}", command, of.env, line, work)
 
 
 def main() -> None:

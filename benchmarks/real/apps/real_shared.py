@@ -1,29 +1,26 @@
-"""The cases in FastAPI or TurboAPI: BENCH_FRAMEWORK names the package."""
+"""The cases in FastAPI or TurboAPI: BENCH_FRAMEWORK tells which."""
 
 import datetime
-import importlib
-import os
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Annotated, Any
 
+import chosen  # first: it decides what `fastapi` is
+
+# isort: split
 import work
 from asgi_correlation_id import CorrelationIdMiddleware
+from fastapi import Depends, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import HTMLResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from starlette_exporter import PrometheusMiddleware
 
-framework = importlib.import_module(os.environ.get("BENCH_FRAMEWORK", "turboapi"))
-name = framework.__name__
-responses = importlib.import_module(f"{name}.responses")
-cors = importlib.import_module(f"{name}.middleware.cors")
-security = importlib.import_module(f"{name}.security")
-Depends, HTTPException = framework.Depends, framework.HTTPException
-HTMLResponse = responses.HTMLResponse
-WebSocket, WebSocketDisconnect = framework.WebSocket, framework.WebSocketDisconnect
-
-plain = framework.FastAPI(lifespan=work.opened)
+FRAMEWORK = chosen.FRAMEWORK
+plain = FastAPI(lifespan=work.opened)
 
 
 class Item(BaseModel):
@@ -102,11 +99,11 @@ async def chat(websocket: WebSocket) -> None:
         await room.leave(websocket)
 
 
-bearer = security.HTTPBearer()
+bearer = HTTPBearer()
 
 
 async def current_user(
-    credentials: Annotated[security.HTTPAuthorizationCredentials, Depends(bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials, Depends(bearer)],
 ) -> int:
     number = work.user_of(credentials.credentials)
     if number is None:
@@ -114,10 +111,10 @@ async def current_user(
     return number
 
 
-guarded = framework.FastAPI(lifespan=work.opened)
+guarded = FastAPI(lifespan=work.opened)
 guarded.add_middleware(PrometheusMiddleware, group_paths=True)
 guarded.add_middleware(
-    cors.CORSMiddleware, allow_origins=["https://example.org"], allow_credentials=True
+    CORSMiddleware, allow_origins=["https://example.org"], allow_credentials=True
 )
 guarded.add_middleware(CorrelationIdMiddleware)
 
