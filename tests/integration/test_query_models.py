@@ -111,6 +111,11 @@ def test_credentials() -> None:
         class Named(f.OAuth2PasswordBearer):
             pass
 
+        class OwnHTTP(f.HTTPBearer):
+            async def __call__(self, request: Any) -> Any:
+                found = await super().__call__(request)
+                return f"own {found.credentials}"
+
         schemes = {
             "password": f.OAuth2PasswordBearer(tokenUrl="t"),
             "optional": f.OAuth2PasswordBearer(tokenUrl="t", auto_error=False),
@@ -119,11 +124,14 @@ def test_credentials() -> None:
             "named": Named(tokenUrl="t"),
             "key": f.APIKeyHeader(name="X-Key"),
             "optional-key": f.APIKeyHeader(name="x-key", auto_error=False),
+            "http": f.HTTPBearer(),
+            "optional-http": f.HTTPBearer(auto_error=False, bearerFormat="JWT"),
+            "own-http": OwnHTTP(),
         }
         for name, scheme in schemes.items():
 
             def add(name: str, scheme: Any) -> None:
-                async def user(token: Annotated[str, f.Depends(scheme)]) -> Any:
+                async def user(token: Annotated[Any, f.Depends(scheme)]) -> Any:
                     return {"token": token}
 
                 @app.get(f"/{name}")
@@ -138,6 +146,7 @@ def test_credentials() -> None:
         return app
 
     names = ["password", "optional", "code", "own", "named", "key", "optional-key"]
+    names += ["http", "optional-http", "own-http"]
     assert_same(
         make,
         *[("GET", f"/{name}", {"headers": fields}) for name in names for fields in FIELDS],
@@ -167,3 +176,29 @@ def test_replaced_and_overridden_schemes_are_called(
         app.dependency_overrides.clear()
         monkeypatch.setattr(f.OAuth2PasswordBearer, "__call__", call)
         assert client.get("/", headers=fields).json() == "replaced"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_replaced_bearers_are_called(door: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    f = names_of("turboapi")
+    app = f.FastAPI()
+    bearer = f.HTTPBearer()
+
+    @app.get("/")
+    async def get(found: Annotated[Any, f.Depends(bearer)]) -> Any:
+        assert type(found) is f.HTTPAuthorizationCredentials
+        return [found.scheme, found.credentials]
+
+    async def call(self: Any, request: Any) -> Any:
+        return f.HTTPAuthorizationCredentials(scheme="replaced", credentials="")
+
+    fields = {"Authorization": "bearer  s "}
+    with DOORS[door](app) as client:
+        assert client.get("/", headers=fields).json() == ["bearer", "s"]
+        app.dependency_overrides[bearer] = lambda: f.HTTPAuthorizationCredentials(
+            scheme="overridden", credentials="x"
+        )
+        assert client.get("/", headers=fields).json() == ["overridden", "x"]
+        app.dependency_overrides.clear()
+        monkeypatch.setattr(f.HTTPBearer, "__call__", call)
+        assert client.get("/", headers=fields).json() == ["replaced", ""]

@@ -385,22 +385,30 @@ static int read_injects(ta_node *node, const ta_plan_spec *rd, arg_list *args)
 /* -- the node -----------------------------------------------------------------------------------
  */
 
-/* (name of a header field, whether it is a bearer's, the __call__ that reads it) */
+/* (name of a header field, whether it is a bearer's, the __call__ that reads it, what makes the
+ * value of a dict of scheme and credentials, or None) */
 static int read_credential(ta_node *node, const ta_plan_spec *rd)
 {
     PyObject *value;
     int rc = ta_plan_spec_get(rd, "credential", &value);
     if (rc <= 0)
         return rc;
-    if (!PyTuple_CheckExact(value) || PyTuple_GET_SIZE(value) != 3 ||
+    if (!PyTuple_CheckExact(value) || PyTuple_GET_SIZE(value) != 4 ||
         !PyBytes_CheckExact(PyTuple_GET_ITEM(value, 0)) ||
         !PyBool_Check(PyTuple_GET_ITEM(value, 1))) {
-        ta_plan_spec_bad_type(rd, "credential", "(bytes, bool, callable)");
+        ta_plan_spec_bad_type(rd, "credential", "(bytes, bool, callable, callable or None)");
         return -1;
     }
     node->credential = Py_NewRef(PyTuple_GET_ITEM(value, 0));
     node->is_bearer = PyTuple_GET_ITEM(value, 1) == Py_True;
     node->credential_call = Py_NewRef(PyTuple_GET_ITEM(value, 2));
+    if (PyTuple_GET_ITEM(value, 3) != Py_None) {
+        if (!node->is_bearer) {
+            ta_plan_spec_bad_type(rd, "credential", "a bearer's, to have a scheme");
+            return -1;
+        }
+        node->credential_make = Py_NewRef(PyTuple_GET_ITEM(value, 3));
+    }
     return 0;
 }
 

@@ -33,6 +33,7 @@ static void clear_node(ta_node *node)
     Py_CLEAR(node->body_loc);
     Py_CLEAR(node->credential);
     Py_CLEAR(node->credential_call);
+    Py_CLEAR(node->credential_make);
 }
 
 static int plan_clear(PyObject *self)

@@ -86,9 +86,11 @@ typedef struct ta_node {
     PyObject *body_validator, *body_json_validator, *body_validate, *body_extract; /* owned */
     PyObject *credential;      /* owned bytes, or NULL: the header field whose value this is */
     PyObject *credential_call; /* owned: what a call of `call` must mean for that */
-    bool is_bearer;            /* the value without its scheme, "Bearer" */
-    PyObject *body_loc;        /* owned tuple or NULL, as that of a parameter */
-    struct ta_callstat *stat;  /* owned by the pool's functions: how quick the sync call is */
+    PyObject
+        *credential_make; /* owned: makes the value of a dict of scheme and credentials, or NULL */
+    bool is_bearer;       /* the value without its scheme, "Bearer" */
+    PyObject *body_loc;   /* owned tuple or NULL, as that of a parameter */
+    struct ta_callstat *stat; /* owned by the pool's functions: how quick the sync call is */
 } ta_node;
 
 typedef struct ta_plan {

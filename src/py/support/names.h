@@ -46,6 +46,7 @@
     TA_NAME(cr_frame)                                                                              \
     TA_NAME(cr_running)                                                                            \
     TA_NAME(create_task)                                                                           \
+    TA_NAME(credentials)                                                                           \
     TA_NAME(data)                                                                                  \
     TA_NAME(data_received)                                                                         \
     TA_NAME(dependencies)                                                                          \
