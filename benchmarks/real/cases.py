@@ -96,6 +96,7 @@ class Case:
     method: str = "GET"
     headers: dict[str, str] = field(default_factory=dict)
     needs_header: str = ""
+    status: int = 200
     variant: str = "plain"
     kind: str = "http"
     body: str = ""

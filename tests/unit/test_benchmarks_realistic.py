@@ -92,6 +92,16 @@ def test_checks_refuse_other_answers(part: Any) -> None:
     assert not fortunes(page.format(*reversed(escaped)).encode())
 
 
+def test_the_harness_checks_answers_of_these_cases(part: Any) -> None:
+    measure, cases = part("harness.measure"), part("real.cases").BY_KEY
+    body = b'{"id": 7, "name": "item 7", "price": 7.25}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    measure.check_answer(cases["row"], Slow([head + body]).port)
+    for wrong in (head + body.replace(b"7", b"8"), ANSWER, head.replace(b"200", b"500") + body):
+        with pytest.raises(measure.ServerFailed, match="row"):
+            measure.check_answer(cases["row"], Slow([wrong]).port)
+
+
 def test_each_server_can_be_started_for_its_cases(part: Any) -> None:
     servers, cases = part("real.servers"), part("real.cases")
     setup = part("harness.servers").Setup("python", Path("/peers"), Path("/build"), ["--x"])
