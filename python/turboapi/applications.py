@@ -34,7 +34,7 @@ from turboapi.exceptions import (
     RequestValidationError,
     WebSocketRequestValidationError,
 )
-from turboapi.middleware._http import Inside, accelerate
+from turboapi.middleware._http import accelerate, known_inside
 from turboapi.middleware._innermost import innermost
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.openapi import assets
@@ -253,12 +253,12 @@ class FastAPI(Starlette):
             Middleware(ExceptionMiddleware, handlers=handlers, debug=self.debug),
             Middleware(AsyncExitStackMiddleware),
         ]
-        inside: Inside | None = None
+        inside: Any = None
         for cls, args, kwargs in reversed(stack):
             below = app
             if cls is ExceptionMiddleware:
                 app = innermost(below, self.router, **kwargs)
-                inside = Inside.of(self.router, below, cast("Any", app))
+                inside = known_inside(self.router, below, app)
                 continue
             app = cls(below, *args, **kwargs)
             if cls is not AsyncExitStackMiddleware:

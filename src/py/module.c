@@ -16,7 +16,10 @@
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/plan/forms.h"
+#include "py/plan/header_fields.h"
+#include "py/plan/http_middleware.h"
 #include "py/plan/innermost.h"
+#include "py/plan/passed_response.h"
 #include "py/plan/plan_objects.h"
 #include "py/plan/router.h"
 #include "py/server/server_objects.h"
@@ -51,6 +54,9 @@ static const init_fn inits[] = {
     ta_router_init,
     ta_plan_objects_init,
     ta_innermost_init,
+    ta_header_fields_init,
+    ta_passed_response_init,
+    ta_http_middleware_init,
     ta_forms_init,
     /* server */
     ta_app_init,

@@ -624,7 +624,7 @@ def test_a_task_factory_makes_the_tasks():
     options = {"loop_factory": new_loop}
     seen = outcome(contexts, turboapi, DOORS["asgi"], backend_options=options)
     assert seen == right(contexts)
-    assert "_guarded" in made
+    assert "endpoint" in made
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)

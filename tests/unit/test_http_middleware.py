@@ -348,3 +348,111 @@ def test_subclass_with_own_call_is_left_alone() -> None:
     stack, inside = _http.accelerate(Own(app.router), None)
     assert type(stack) is Own
     assert inside is None
+
+
+class First(Exception):
+    pass
+
+
+class Second(Exception):
+    pass
+
+
+def handled(path: str) -> object:
+    app = FastAPI()
+    log: list[object] = []
+
+    @app.middleware("http")
+    async def watch(request: Request, call_next):
+        try:
+            response = await call_next(request)
+        except Exception as exc:
+            log.append(repr(exc))
+            raise
+        log.append((response.status_code, sorted(response.headers.items())))
+        return response
+
+    @app.exception_handler(First)
+    async def first(request: Request, exc: First):
+        log.append(("first", (await request.body()).decode()))
+        raise Second
+
+    @app.exception_handler(Second)
+    async def second(request: Request, exc: Second):
+        log.append("second")
+        return JSONResponse({"second": True}, status_code=409)
+
+    @app.exception_handler(KeyError)
+    def nothing(request: Request, exc: KeyError):
+        return None
+
+    @app.post("/first")
+    async def fails(item: dict[str, int]):
+        raise First
+
+    @app.post("/key")
+    async def key():
+        raise KeyError
+
+    @app.post("/other")
+    async def other():
+        raise ZeroDivisionError
+
+    try:
+        response = TestClient(app).post(path, json={"a": 1})
+    except Exception as exc:
+        return log, repr(exc)
+    return log, response.status_code, response.content
+
+
+@pytest.mark.parametrize("path", ["/first", "/key", "/other"])
+def test_handlers_that_fail(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    quick = handled(path)
+    monkeypatch.setattr("turboapi.applications.accelerate", lambda app, inside: (app, None))
+    assert quick == handled(path)
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_arguments_of_call_next(monkeypatch: pytest.MonkeyPatch, quick: bool) -> None:
+    if not quick:
+        monkeypatch.setattr("turboapi.applications.accelerate", lambda app, inside: (app, None))
+    app = FastAPI()
+
+    @app.middleware("http")
+    async def watch(request: Request, call_next):
+        for arguments in ((), (request, request)):
+            with pytest.raises(TypeError, match="argument"):
+                call_next(*arguments)
+        with pytest.raises(TypeError, match="argument"):
+            call_next(other=request)
+        with pytest.raises(TypeError, match="argument"):
+            call_next(request, request=request)
+        return await call_next(request=request)
+
+    app.get("/")(lambda: 1)
+    assert TestClient(app).get("/").json() == 1
+
+
+def test_what_a_response_has() -> None:
+    app = FastAPI()
+    seen = []
+
+    @app.middleware("http")
+    async def watch(request: Request, call_next):
+        response = await call_next(request)
+        assert response.headers is response.headers
+        assert response.headers.raw is response.raw_headers
+        response.headers["x-a"] = "1"
+        response.set_cookie("a", "b")
+        response.delete_cookie("c")
+        seen.append((response.status_code, response.media_type, response.background))
+        response.status_code = 201
+        response.raw_headers = [*response.raw_headers, (b"x-b", b"2")]
+        return response
+
+    app.get("/")(lambda: {"a": 1})
+    response = TestClient(app).get("/")
+    assert seen == [(200, None, None)]
+    assert (response.status_code, response.json()) == (201, {"a": 1})
+    assert (response.headers["x-a"], response.headers["x-b"]) == ("1", "2")
+    assert len(response.headers.get_list("set-cookie")) == 2

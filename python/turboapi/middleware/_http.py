@@ -7,6 +7,9 @@ a plan for the request, no messages are needed: `call_next` asks the plan for it
 passes that to the function. The inside still runs in a task (`_inside_task.py`) with a copy of the
 context, but that task begins at once. Starlette's own class handles everything else.
 
+All of this is C (`_core.HTTPMiddleware`), for responses that are whole: a status, headers and
+a body. What is here deals with the others: streams, files, responses with background tasks.
+
 Two differences are improvements and intended: `call_next` may be called again, and a body that ends
 with an exception does not pass for a complete one.
 """
@@ -14,179 +17,158 @@ with an exception does not pass for a complete one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, MutableMapping
-from contextvars import Context, copy_context
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextvars import Context
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
-from starlette._utils import get_route_path
+from starlette import datastructures, requests
 from starlette.background import BackgroundTask
+from starlette.datastructures import MutableHeaders
+from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware, _CachedRequest
-from starlette.middleware.exceptions import ExceptionMiddleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from turboapi import _core
 from turboapi._core import in_context
 from turboapi._request import EngineRequest
-from turboapi.middleware._inside_task import Flight, Level
+from turboapi._untouched import is_from
+from turboapi.middleware import _inside_task
+from turboapi.middleware._innermost import InnermostMiddleware
+from turboapi.middleware._inside_task import Exit, Flight, Level
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
-from turboapi.routing import APIRouter
-from turboapi.routing._instrumented import is_instrumented
+
+if TYPE_CHECKING:
+    from turboapi.routing import APIRouter
 
 # (exception, whether the response has begun) -> the answer of a handler: RequestHooks.handle_error
 OnError = Callable[[Exception, bool], Awaitable[Response] | None]
-# With the context in which it runs.
-Respond = Callable[
-    [Scope, Receive, Send, Level, Context], Coroutine[Any, Any, "PassedResponse | _Running"]
-]
 _PLAIN_CALL = Response.__call__
 
 
-class Inside:
-    """What a middleware has inside of it, as an object that returns responses."""
+class LevelRequest(_CachedRequest):
+    """What the function gets: Starlette's request, as C makes it."""
 
-    def __init__(self, router: APIRouter, errors: ExceptionMiddleware) -> None:
-        self.router = router
-        self.errors = (errors._exception_handlers, errors._status_handlers)
-        self.app: ASGIApp = errors
-        self.respond: Respond = self._endpoint
+    # As __init__ sets them.
+    _stream_consumed = False
+    _is_disconnected = False
+    _form = None
+    _wrapped_rcv_disconnected = False
+    _wrapped_rcv_consumed = False
 
-    @classmethod
-    def of(cls, router: APIRouter, app: ASGIApp, errors: ExceptionMiddleware) -> Inside | None:
-        """`errors` round `app`; None when that is not just the router with its exit stack."""
-        own = type(app) is AsyncExitStackMiddleware and cast("Any", app).app is router
-        plain = type(router).app is APIRouter.app and type(router).__call__ is APIRouter.__call__
-        if not own or not plain or router.middleware_stack != router.app:
-            return None
-        return cls(router, errors)
 
-    def knows(self, scope: Scope) -> bool:
-        """Return whether `respond` can answer this request."""
-        return self._target(scope) is not None
+LevelRequest.__name__ = LevelRequest.__qualname__ = _CachedRequest.__name__
+LevelRequest.__module__ = _CachedRequest.__module__
 
-    def _target(self, scope: Scope) -> tuple[Any, dict[str, Any]] | None:
-        if "fastapi.telemetry" in scope or scope["type"] != "http":
-            return None
-        table = self.router._route_table()
-        found = table.match(scope["method"], get_route_path(scope))
-        if found is None:
-            return None
-        target: Any = table.targets[found[0]]
-        if target.limited is not None or target.plan is None:
-            return None
-        if target.plan.needs_stacks:
-            return None
-        hooks = target.hooks
-        assert hooks is not None  # with its plan
-        # The files of a form are closed by the exit stack, which is not here.
-        if hooks.is_form or is_instrumented():
-            return None
-        if hooks.overrides is not None and hooks.overrides.dependency_overrides:
-            return None
-        return target, found[1]
 
-    async def _endpoint(
-        self, scope: Scope, receive: Receive, send: Send, level: Level, context: Context
+class FastHTTPMiddleware(_core.HTTPMiddleware):
+    """A `BaseHTTPMiddleware` whose inside is known; see the module."""
+
+    def __init__(
+        self,
+        original: BaseHTTPMiddleware,
+        innermost: InnermostMiddleware,
+        inner: FastHTTPMiddleware | None,
+    ) -> None:
+        self.original = original
+        self.app = original.app
+        self.dispatch_func = original.dispatch_func
+        self._innermost = innermost
+        self._prepare(original.dispatch_func, innermost, inner, _KIT)
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve what needs messages."""
+        await self.original(scope, receive, send)
+
+    # -- what C asks for --------------------------------------------------------------------------
+
+    async def _pass(
+        self,
+        response: Response,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        level: Level,
+        context: Context,
     ) -> PassedResponse | _Running:
-        found = self._target(scope)
-        if found is None:  # the middleware has changed the request
-            return await _Running.start(self.app, scope, receive, send, level)
-        target, path_params = found
-        assert target.hooks is not None
-        scope["starlette.exception_handlers"] = self.errors
-        if "router" not in scope:
-            scope["router"] = self.router
-        target.enter(scope, path_params)
-        request = EngineRequest(scope, receive, send)
-        on_error = partial(target.hooks.handle_error, request)
+        """Return the response of the function as the middleware outside gets it."""
+        return await _passed(response, scope, receive, send, level, context)
+
+    async def _run(
+        self,
+        _: None,
+        plan: None,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        level: Level,
+        context: Context,
+    ) -> _Running:
+        """Return the response of the application, since no plan can answer."""
+        return await _Running.start(self._innermost, scope, receive, send, level)
+
+    async def _give(
+        self,
+        response: Response | None,
+        plan: Any,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        level: Level,
+        context: Context,
+    ) -> PassedResponse | _Running:
+        """Return the response of an endpoint as the innermost middleware gets it."""
+        if response is None:  # a handler may give anything
+            raise RuntimeError("No response returned.")
+        on_error = partial(plan.hooks.handle_error, EngineRequest(scope, receive, send))
+        if _is_plain(response) or _is_stream(response):
+            return PassedResponse(response, level, context, on_error)
+        # It may set its headers, or fail, only when it is sent: a file does.
         try:
-            response: Response = await target.plan.respond(request)
-            if _is_plain(response) or _is_stream(response):
-                return PassedResponse(response, level, context, on_error)
-            # It may set its headers, or fail, only when it is sent: a file does.
             return await _Running.start(response, scope, receive, send, level, on_error)
         except Exception as exc:
             handled = on_error(exc, False)
             if handled is None:
                 raise
-            response = await handled
-        if cast("Response | None", response) is None:  # a handler may give anything
+            answer = cast("Response | None", await handled)
+        if answer is None:
             raise RuntimeError("No response returned.")
-        return await _passed(response, scope, receive, send, level, context)
+        return await _passed(answer, scope, receive, send, level, context)
 
-    def within(self, middleware: FastHTTPMiddleware) -> Inside:
-        """Return the same with `middleware` round it."""
-        outer = object.__new__(Inside)
-        outer.__dict__.update(self.__dict__)
-        outer.app = middleware
-        outer.respond = middleware.respond
-        return outer
+    async def _failed(
+        self,
+        exc: Exception,
+        plan: Any,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        level: Level,
+        context: Context,
+    ) -> _Running:
+        """Return the answer to an exception that has left the route, or raise it."""
+        errors = self._innermost
+        if not errors._handles(exc):
+            try:
+                raise exc
+            finally:
+                del exc  # a cycle, with its traceback
 
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            awaitable = errors._failed(exc, False, scope, receive, send)
+            assert awaitable is not None  # it handles it
+            await awaitable
 
-class FastHTTPMiddleware:
-    """A `BaseHTTPMiddleware` whose inside is known; see the module."""
-
-    def __init__(self, original: BaseHTTPMiddleware, inside: Inside) -> None:
-        self.original = original
-        self.app = original.app
-        self.dispatch_func = original.dispatch_func
-        self.inside = inside
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve (ASGI 3)."""
-        if not self.inside.knows(scope) or not _in_asyncio():
-            await self.original(scope, receive, send)
-            return
-        flight = Flight()
-        request = _CachedRequest(scope, receive, send)
-        inside_receive = flight.receive_until_answered(request.wrapped_receive)
-        try:
-            response = await self._dispatch(request, inside_receive, send, flight)
-            await response(scope, request.wrapped_receive, send)
-            await flight.land()
-        except BaseException:
-            await flight.end()
-            raise
-
-    async def respond(
-        self, scope: Scope, receive: Receive, send: Send, outer: Level, context: Context
-    ) -> PassedResponse | _Running:
-        """Return the response of the function, not sent yet: for the middleware outside of this
-        one.
-        """
-        level = Level(outer)
-        request = _CachedRequest(scope, receive, send)
-        try:
-            response = await self._dispatch(request, request.wrapped_receive, send, level)
-            receive = request.wrapped_receive
-            passed = await _passed(response, scope, receive, send, level, context)
-        except BaseException:
-            await level.end()
-            raise
-        level.leave()
-        return passed
-
-    async def _dispatch(
-        self, request: _CachedRequest, receive: Receive, send: Send, level: Level
-    ) -> Response:
-        respond = self.inside.respond
-
-        async def call_next(_: Request) -> Response:
-            context = copy_context()
-            inside = respond(request.scope, receive, send, level, context)
-            return await level.run(inside, context)
-
-        return await self.dispatch_func(request, call_next)
+        return await _Running.start(answer, scope, receive, send, level)
 
 
-def _in_asyncio() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+# What C needs of this module (src/py/plan/http_middleware.c).
+def _kit() -> tuple[Any, ...]:
+    receive = Flight.receive_inside
+    start, eager = _inside_task.start, _inside_task.EAGER
+    return LevelRequest, Level, Flight, PassedResponse, Exit, start, receive, eager
 
 
 def _is_plain(response: Response) -> bool:
@@ -213,29 +195,49 @@ async def _passed(
     return await _Running.start(response, scope, receive, send, level)
 
 
-class PassedResponse(Response):
+class _Fields(_core.HeaderFields, MutableHeaders):
+    """The headers of a `PassedResponse`: Starlette's class, whose common methods are C."""
+
+    # What C leaves to it.
+    _get_other = MutableHeaders.__getitem__
+    _set_other = MutableHeaders.__setitem__
+    _delete_other = MutableHeaders.__delitem__
+    _has_other = MutableHeaders.__contains__
+
+
+_Fields.__name__ = _Fields.__qualname__ = MutableHeaders.__name__
+_Fields.__module__ = MutableHeaders.__module__
+
+
+class PassedResponse(_core.PassedResponse, Response):  # type: ignore[misc]
     """What `call_next` returns: a response of the inside, to be read, changed or replaced.
 
     As with Starlette's, its body is `body_iterator`, to be iterated or set. While nobody does
     so, the original response sends itself. If it does not, its background is left to `finish`.
+    C makes those of whole responses, without `__init__`.
 
     Attributes:
+        original: the response of the inside; None for a whole one, whose parts are here.
         context: that of the inside; the original is sent in it, too.
+        _body: that of a whole response, else None.
+        _iterator: what `body_iterator` is, if somebody has asked for it or set it.
+        _sent: the original was sent, with its background.
     """
 
+    _headers_type = _Fields
+
     def __init__(
-        self, original: Response, level: Level, context: Context, on_error: OnError | None = None
+        self,
+        original: Response | _Running,
+        level: Level,
+        context: Context,
+        on_error: OnError | None = None,
     ) -> None:
         self.original = original
         self.context = context
         self.status_code = original.status_code
         self.raw_headers = original.raw_headers
-        self.media_type = None
-        self.background: BackgroundTask | None = None
         self._on_error = on_error
-        self._iterator: Any = None
-        self._plain = _is_plain(original)
-        self._sent = False
         if original.background is not None:
             level.add(self)
 
@@ -251,12 +253,13 @@ class PassedResponse(Response):
         self._iterator = iterator
 
     async def _chunks(self) -> AsyncIterator[bytes | memoryview | MutableMapping[str, Any]]:
-        original = self.original
-        if self._plain:
-            if original.body:
-                yield original.body
+        original: Any = self.original
+        if original is None or _is_plain(original):
+            body = self._body if original is None else original.body
+            if body:
+                yield body
             return
-        iterator: AsyncIterator[Any] = cast("Any", original).body_iterator.__aiter__()
+        iterator: AsyncIterator[Any] = original.body_iterator.__aiter__()
         # A stream that sends itself does so in a task, beside one that waits for the disconnect.
         context = self.context.copy()
         while True:
@@ -270,24 +273,24 @@ class PassedResponse(Response):
             yield chunk.encode(original.charset) if isinstance(chunk, str) else chunk
 
     def _sends_itself(self) -> bool:
-        original = self.original
-        if self._iterator is not None or self.background is not None:
+        original: Any = self.original
+        if original is None or self._iterator is not None or self.background is not None:
             return False
         # A plain one may be somebody's constant: not to be changed.
-        return not self._plain or (
+        return not _is_plain(original) or (
             self.status_code == original.status_code and self.raw_headers is original.raw_headers
         )
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it (ASGI 3)."""
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, since it is not just a whole response."""
         if not self._sends_itself():
             await _send_chunks(self, send)
             if self.background is not None:
                 await self.background()
             return
         self._sent = True
-        original = self.original
-        if self._plain and original.background is None:
+        original: Any = self.original
+        if _is_plain(original) and original.background is None:
             await original(scope, receive, send)  # runs no code of the inside
             return
         original.status_code = self.status_code
@@ -300,7 +303,8 @@ class PassedResponse(Response):
 
     async def finish(self) -> None:
         """Do what the original does after it was sent, unless it was, and did."""
-        background = None if self._sent else self.original.background
+        original: Any = self.original
+        background = None if self._sent else original.background
         self._sent = True
         if background is not None:
             try:
@@ -316,6 +320,9 @@ class PassedResponse(Response):
         """Raise what a handler of the exception can't answer any more, if there is one."""
         if self._on_error is not None:
             self._on_error(exc, True)
+
+
+_KIT = _kit()
 
 
 class _Running(Response):
@@ -437,16 +444,38 @@ async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def accelerate(app: Any, inside: Inside | None) -> tuple[ASGIApp, Inside | None]:
-    """Return the middleware `app`, or what does the same faster; and what it is together with
-    `inside`.
+def known_inside(router: APIRouter, below: ASGIApp, app: ASGIApp) -> InnermostMiddleware | None:
+    """Return `app`, round `below`, if that is just the router with its exit stack; else None."""
+    if not isinstance(app, InnermostMiddleware):
+        return None
+    own = type(below) is AsyncExitStackMiddleware and cast("Any", below).app is router
+    return app if own and router.middleware_stack == router.app else None
+
+
+def accelerate(app: Any, inside: Any) -> tuple[ASGIApp, Any]:
+    """Return the middleware `app`, or what does the same faster; and what is inside of the next
+    one, if it is known.
     """
     if (
-        inside is not None
+        isinstance(inside, InnermostMiddleware | FastHTTPMiddleware)
         and isinstance(app, BaseHTTPMiddleware)
         and type(app).__call__ is BaseHTTPMiddleware.__call__
-        and app.app is inside.app
+        and app.app is inside
+        and all(is_from(getattr(cls, name), module) for cls, name, module in _KNOWN)
     ):
-        fast = FastHTTPMiddleware(app, inside)
-        return fast, inside.within(fast)
+        inner = inside if isinstance(inside, FastHTTPMiddleware) else None
+        innermost = inside if inner is None else inner._innermost
+        fast = FastHTTPMiddleware(app, cast("InnermostMiddleware", innermost), inner)
+        return fast, fast
     return app, None
+
+
+# Functions that C does not call, since it does what they do.
+_KNOWN: list[tuple[type, str, Any]] = [
+    (_CachedRequest, "__init__", base),
+    (Request, "__init__", requests),
+    (HTTPConnection, "__init__", requests),
+    (MutableHeaders, "__init__", datastructures),
+    *((MutableHeaders, f"__{name}__", datastructures) for name in ("setitem", "delitem")),
+    *((MutableHeaders, f"__{name}__", datastructures) for name in ("getitem", "contains")),
+]

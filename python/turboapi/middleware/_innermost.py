@@ -64,12 +64,13 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         self, exc: Exception, started: bool, scope: Scope, receive: Receive, send: Send
     ) -> Awaitable[None] | None:
         """Answer for an exception that has left the route; None when there is no handler."""
-        handler = None
-        if isinstance(exc, HTTPException):
-            handler = self._status_handlers.get(exc.status_code)
-        if handler is None and not _lookup_exception_handler(self._exception_handlers, exc):
-            return None
-        return _answer(exc, started, scope, receive, send)
+        return _answer(exc, started, scope, receive, send) if self._handles(exc) else None
+
+    def _handles(self, exc: Exception) -> bool:
+        """Return whether there is a handler for the exception."""
+        if isinstance(exc, HTTPException) and self._status_handlers.get(exc.status_code):
+            return True
+        return bool(_lookup_exception_handler(self._exception_handlers, exc))
 
 
 def _app_of(state: Any) -> tuple[dict[str, Any], Any] | None:

@@ -13,12 +13,14 @@ import asyncio
 import sys
 import types
 from asyncio import tasks as asyncio_tasks
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
-from starlette.types import Message, Receive
+from starlette.types import Message
+
+from turboapi import _core
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future, Task
@@ -63,17 +65,29 @@ _start: Callable[[AbstractEventLoop, Any, Context], Task[Any]] = (
 )
 
 
-class Level:
-    """What one middleware has inside of it, for one request."""
+def start(loop: AbstractEventLoop, coro: Any, context: Context) -> Task[Any]:
+    """Return a task that has begun, if that is possible: with the loop's factory, if it has one."""
+    if loop.get_task_factory() is None:
+        return _start(loop, coro, context)
+    return loop.create_task(coro, context=context)
 
-    __slots__ = ("_left", "_parent", "_responses", "_running")
 
-    def __init__(self, parent: Level | None = None) -> None:
-        self._parent = parent
-        self._running: list[Task[Any]] = []
-        # Responses of the inside, inner ones first, to be finished when the response was sent.
-        self._responses: list[ToFinish] = []
-        self._left = False
+# How C begins a task with asyncio's own class; None: `start` does it.
+EAGER = ("loop", "context", "eager_start") if sys.version_info >= (3, 12) else None
+
+
+class Level(_core.HTTPLevel):
+    """What one middleware has inside of it, for one request.
+
+    Attributes:
+        _parent: that of the middleware outside of this one, or None.
+        _running: the tasks of calls of `call_next` that somebody may still wait for.
+        _responses: responses of the inside, inner ones first, to be finished when the response was
+            sent.
+        _left: nothing may begin any more: the middleware is over.
+    """
+
+    __slots__ = ()
 
     def add(self, response: ToFinish) -> None:
         """Something has to be done for the response after the one to the client was sent."""
@@ -86,23 +100,14 @@ class Level:
         if self._left and self._parent is not None:
             self._parent._adopt(tasks)
         else:
-            self._running += tasks
+            self._running.extend(tasks)
 
-    async def run(self, coro: Coroutine[Any, Any, _T], context: Context) -> _T:
-        """Run it in a task; a caller that stops waiting does not stop it.
+    async def _wait(self, task: Task[Any]) -> Any:
+        """Return what the task does; a caller that stops waiting does not stop it.
 
         Raises:
-            RuntimeError: the middleware is over, or the task was cancelled from inside.
+            RuntimeError: the task was cancelled from inside.
         """
-        if self._left:
-            coro.close()
-            raise RuntimeError("This task group is not active; no new tasks can be started.")
-        loop = asyncio.get_running_loop()
-        guarded = _guarded(coro)
-        if loop.get_task_factory() is None:
-            task: Task[_T | _Exit] = _start(loop, guarded, context)
-        else:
-            task = loop.create_task(guarded, context=context)
         try:
             if not task.done():
                 self._running.append(task)
@@ -111,12 +116,9 @@ class Level:
                     self._running.remove(task)
             if task.cancelled():
                 raise RuntimeError("No response returned.")
-            result = task.result()
+            return task.result()
         finally:
             del task  # a cycle, with its exception's traceback
-        if isinstance(result, _Exit):
-            raise result.error
-        return result
 
     def leave(self) -> None:
         """Let what still runs continue, to be awaited later: the middleware has its response."""
@@ -127,7 +129,7 @@ class Level:
             self._responses.clear()
             if self._running:
                 self._parent._adopt(self._running)
-                self._running = []
+                self._running.clear()
 
     async def end(self) -> None:
         """Cancel what still runs and await it: the middleware has failed."""
@@ -141,18 +143,11 @@ class Level:
             await _end(tasks)
 
 
-class _Exit:
+class Exit:
     """What would end the loop when it left a task: it is an error of the request."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
-
-
-async def _guarded(coro: Coroutine[Any, Any, _T]) -> _T | _Exit:
-    try:
-        return await coro
-    except (SystemExit, KeyboardInterrupt) as exc:
-        return _Exit(exc)
 
 
 class ToFinish(Protocol):
@@ -172,21 +167,14 @@ class Flight(Level):
         answered: the response was sent.
     """
 
-    __slots__ = ("_waiting", "answered")
+    __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.answered = False
-        self._waiting: list[Future[None]] = []
-
-    def receive_until_answered(self, receive: Receive) -> Receive:
-        """Return the inside's `receive`, which returns `http.disconnect` after the response."""
-
-        async def receive_or_disconnect() -> Message:
-            message = None if self.answered else await self._until_answered(receive())
-            return {"type": "http.disconnect"} if message is None or self.answered else message
-
-        return receive_or_disconnect
+    async def receive_inside(self) -> Message:
+        """Return what the inside receives: `http.disconnect` once the response was sent."""
+        message = None
+        if not self.answered:
+            message = await self._until_answered(self.request.wrapped_receive())
+        return {"type": "http.disconnect"} if message is None or self.answered else message
 
     @types.coroutine
     def _until_answered(self, awaitable: Awaitable[_T]) -> Generator[Any, Any, _T | None]:
@@ -251,7 +239,7 @@ class Flight(Level):
                 found = None if task.cancelled() else task.exception()
                 if isinstance(found, Exception):
                     error = found
-                elif found is None and not task.cancelled() and isinstance(task.result(), _Exit):
+                elif found is None and not task.cancelled() and isinstance(task.result(), Exit):
                     error = task.result().error
         if error is not None:
             try:

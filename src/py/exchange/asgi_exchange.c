@@ -20,6 +20,8 @@ typedef struct xch_asgi {
     PyObject *keep;           /* owned tuple of header pairs */
     PyObject *query_string;   /* owned bytes or NULL */
     ta_header *header_array;  /* owned */
+    /* Of an exchange that keeps its response: owned, or NULL. */
+    PyObject *status, *raw_headers, *content;
 } xch_asgi;
 
 /* The callable that an application sends through: notes that the response has started. */
@@ -296,6 +298,20 @@ static ta_outcome asgi_respond_op(ta_exchange *exchange, const ta_response_head 
     return *awaitable ? TA_WAITS : TA_FAILED;
 }
 
+/* The response is not sent, but kept. */
+static ta_outcome keep_response(ta_exchange *exchange, const ta_response_head *head,
+                                PyObject *raw_headers, const ta_piece *body,
+                                PyObject **Py_UNUSED(awaitable))
+{
+    xch_asgi *self = (xch_asgi *)exchange;
+    TA_ASSERT(self->content == NULL);
+    Py_XSETREF(self->status, PyLong_FromLong(head->status));
+    if (self->status == NULL || ta_asgi_respond_parts(self->st, head, raw_headers, body,
+                                                      &self->raw_headers, &self->content) < 0)
+        return TA_FAILED;
+    return TA_DONE;
+}
+
 /* -- making one ------------------------------------------------------------------------------- */
 
 static const ta_exchange_ops asgi_ops = {
@@ -305,6 +321,15 @@ static const ta_exchange_ops asgi_ops = {
     .path_params = asgi_path_params,
     .body = asgi_body_get,
     .respond = asgi_respond_op,
+};
+
+static const ta_exchange_ops keeping_ops = {
+    .scope = asgi_scope,
+    .receive = asgi_receive,
+    .send = asgi_get_send,
+    .path_params = asgi_path_params,
+    .body = asgi_body_get,
+    .respond = keep_response,
 };
 
 static PyObject *copy_tuple(PyObject *tuple)
@@ -416,6 +441,29 @@ ta_exchange *ta_asgi_exchange_new(ta_state *st, PyObject *scope, PyObject *recei
     return &self->base;
 }
 
+ta_exchange *ta_asgi_exchange_keeping(ta_state *st, PyObject *scope, PyObject *receive,
+                                      PyObject *send)
+{
+    ta_exchange *exchange = ta_asgi_exchange_new(st, scope, receive, send);
+    if (exchange != NULL)
+        exchange->ops = &keeping_ops;
+    return exchange;
+}
+
+bool ta_asgi_exchange_take_kept(ta_exchange *exchange, PyObject **status, PyObject **raw_headers,
+                                PyObject **body)
+{
+    xch_asgi *self = (xch_asgi *)exchange;
+    TA_ASSERT(exchange->ops == &keeping_ops);
+    if (self->content == NULL)
+        return false;
+    *status = self->status;
+    *raw_headers = self->raw_headers;
+    *body = self->content;
+    self->status = self->raw_headers = self->content = NULL;
+    return true;
+}
+
 ta_exchange *ta_asgi_exchange_of(ta_state *st, PyObject *connection)
 {
     PyObject *scope = PyObject_GetAttr(connection, st->names.scope);
@@ -441,6 +489,7 @@ static int xch_traverse(PyObject *obj, visitproc visit, void *arg)
     Py_VISIT(self->receive);
     Py_VISIT(self->send);
     Py_VISIT(self->keep);
+    Py_VISIT(self->raw_headers);
     return ta_exchange_traverse(&self->base, visit, arg);
 }
 
@@ -449,6 +498,9 @@ static int xch_clear(PyObject *obj)
     xch_asgi *self = (xch_asgi *)obj;
     Py_CLEAR(self->receive);
     Py_CLEAR(self->send);
+    Py_CLEAR(self->status);
+    Py_CLEAR(self->raw_headers);
+    Py_CLEAR(self->content);
     ta_exchange_clear(&self->base);
     return 0;
 }

@@ -11,7 +11,7 @@
 
 typedef struct asgi_respond {
     ta_coroutine co;
-    ta_exchange *x;        /* owned */
+    ta_exchange *x;        /* owned, or NULL */
     PyObject *send;        /* owned */
     PyObject *start, *end; /* owned messages, NULL once sent */
 } asgi_respond;
@@ -112,7 +112,8 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
     Py_XDECREF(value);
     if (!failed) {
         PyObject **next = resp->start ? &resp->start : &resp->end;
-        resp->x->response_started = true;
+        if (resp->x != NULL)
+            resp->x->response_started = true;
         PyObject *msg = *next;
         *next = NULL;
         if (msg == NULL) {
@@ -133,6 +134,19 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
     return outcome;
 }
 
+int ta_asgi_respond_parts(ta_state *st, const ta_response_head *head, PyObject *raw_headers,
+                          const ta_piece *body, PyObject **list, PyObject **bytes)
+{
+    *bytes = body_bytes(body);
+    *list = raw_headers ? Py_NewRef(raw_headers)
+                        : header_list(ta_exchange_objects_of(st), head, body->data.len);
+    if (*bytes != NULL && *list != NULL)
+        return 0;
+    Py_CLEAR(*bytes);
+    Py_CLEAR(*list);
+    return -1;
+}
+
 PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *send,
                               const ta_response_head *head, PyObject *raw_headers,
                               const ta_piece *body)
@@ -145,12 +159,9 @@ PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *sen
     }
     memset((char *)resp + sizeof(PyObject), 0, sizeof *resp - sizeof(PyObject));
     ta_coroutine_init(&resp->co, respond_advance);
-    resp->x = (ta_exchange *)Py_NewRef((PyObject *)exchange);
+    resp->x = (ta_exchange *)Py_XNewRef((PyObject *)exchange);
     resp->send = send;
-    bytes = body_bytes(body);
-    list = raw_headers ? Py_NewRef(raw_headers)
-                       : header_list(ta_exchange_objects_of(st), head, body->data.len);
-    if (bytes != NULL && list != NULL) {
+    if (ta_asgi_respond_parts(st, head, raw_headers, body, &list, &bytes) == 0) {
         resp->start = start_message(st, head->status, list);
         resp->end = message(st, st->names.http_response_body, st->names.body, bytes);
     }

@@ -11,13 +11,18 @@
 
 /*
  * A new awaitable that sends http.response.start and .body.  Steals `send`, also on failure; the
- * others are borrowed, and not needed later.  raw_headers: NULL, or what the message has as its
- * headers in place of those of `head`.  The exchange is told when the response starts.  NULL with
- * an exception.
+ * others are borrowed, and not needed later (exchange: may be NULL).  raw_headers: NULL, or what
+ * the message has as its headers in place of those of `head`.  The exchange is told when the
+ * response starts.  NULL with an exception.
  */
 PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *send,
                               const ta_response_head *head, PyObject *raw_headers,
                               const ta_piece *body);
+
+/* The headers and the body of those messages: new references.  0, or -1 with an exception. */
+TA_MUST_CHECK int ta_asgi_respond_parts(ta_state *st, const ta_response_head *head,
+                                        PyObject *raw_headers, const ta_piece *body,
+                                        PyObject **list, PyObject **bytes);
 
 int ta_asgi_respond_init(PyObject *module, ta_state *st);
 

@@ -348,11 +348,6 @@ static PyObject *loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignore
     return PyFloat_FromDouble(ta_evloop_now());
 }
 
-static PyObject *loop_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    return PyBool_FromLong(ta_evloop_cast(self)->debug);
-}
-
 static PyObject *loop_process_events(PyObject *self, PyObject *events)
 {
     ta_evloop *evloop = ta_evloop_cast(self);
@@ -619,7 +614,8 @@ static PyMethodDef methods[] = {
     {"create_future", ta_evloop_create_future, METH_NOARGS,
      PyDoc_STR("See asyncio.loop.create_future.")},
     {"time", loop_time, METH_NOARGS, PyDoc_STR("See asyncio.loop.time.")},
-    {"get_debug", loop_get_debug, METH_NOARGS, PyDoc_STR("See asyncio.loop.get_debug.")},
+    {"is_running", ta_evloop_is_running, METH_NOARGS, PyDoc_STR("See asyncio.loop.is_running.")},
+    {"get_debug", ta_evloop_get_debug, METH_NOARGS, PyDoc_STR("See asyncio.loop.get_debug.")},
     {"_process_events", loop_process_events, METH_O, NULL},
     {"_add_callback", loop_add_callback, METH_O, NULL},
     {"_call_soon", (PyCFunction)(void (*)(void))loop_private_call_soon, METH_FASTCALL, NULL},

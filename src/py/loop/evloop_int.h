@@ -174,6 +174,9 @@ PyObject *ta_evloop_get_executor(PyObject *self, void *closure);
 int ta_evloop_set_executor(PyObject *self, PyObject *executor, void *closure);
 /* loop.create_future(): a new reference. */
 PyObject *ta_evloop_create_future(PyObject *self, PyObject *ignored);
+/* evloop_run.c: is_running() and get_debug(). */
+PyObject *ta_evloop_is_running(PyObject *self, PyObject *ignored);
+PyObject *ta_evloop_get_debug(PyObject *self, PyObject *ignored);
 
 /* -- evloop_overrides.c --------------------------------------------------------------------------
  */

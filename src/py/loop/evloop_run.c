@@ -6,6 +6,19 @@
  */
 #include "py/loop/evloop_int.h"
 
+/* Methods that asyncio's Task asks for. */
+PyObject *ta_evloop_is_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *thread = PyObject_GetAttr(self, ta_evloop_cast(self)->st->names.private_thread_id);
+    Py_XDECREF(thread); /* compared only */
+    return thread ? PyBool_FromLong(!Py_IsNone(thread)) : NULL;
+}
+
+PyObject *ta_evloop_get_debug(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(ta_evloop_cast(self)->debug);
+}
+
 /* asyncio's MAXIMUM_SELECT_TIMEOUT: a day. */
 #define LONGEST_WAIT 86400.0
 

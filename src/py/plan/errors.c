@@ -312,7 +312,7 @@ ta_plan_run_state ta_errors_answer(ta_plan_run *run)
     PyObject *handler = NULL;
     ta_plan_run_state next = ST_FAILED;
     if (run->plan->hook[H_handle_error] == NULL || run->handled || run->co.closing ||
-        (run->mode != MODE_ASGI && run->mode != MODE_NATIVE) ||
+        run->mode == MODE_RESPOND || run->mode == MODE_SOLVE ||
         !PyErr_ExceptionMatches(PyExc_Exception))
         return ST_FAILED;
     run->handled = true;

@@ -259,6 +259,54 @@ static bool is_ours(const innermost *app, PyObject *scope)
     return http && PyDict_Contains(scope, names->fastapi_telemetry) == 0;
 }
 
+/* Has the plan nothing that must be done after its response was sent? */
+static int is_over_with_response(const ta_plan *plan)
+{
+    if (plan->needs_stacks || plan->body == PLAN_BODY_FORM)
+        return 0;
+    if (plan->hook[H_overrides] == NULL)
+        return 1;
+    PyObject *mapping =
+        PyObject_GetAttr(plan->hook[H_overrides], plan->st->names.dependency_overrides);
+    int some = mapping ? PyObject_IsTrue(mapping) : -1;
+    Py_XDECREF(mapping);
+    return some < 0 ? -1 : !some;
+}
+
+int ta_innermost_find(PyObject *obj, PyObject *scope, bool enter_scope, PyObject **plan)
+{
+    innermost *app = (innermost *)obj;
+    PyObject *params;
+    uint32_t index;
+    int rc = 0;
+    if (!is_ours(app, scope) || !ta_guards_hold(app->guards)) {
+        PyErr_Clear();
+        return 0;
+    }
+    PyObject *table = current_table(app);
+    if (table == NULL)
+        return -1;
+    PyObject *router = table != Py_None ? PyTuple_GET_ITEM(table, 0) : NULL;
+    if (router != NULL && find(app, router, scope, &index, &params)) {
+        PyObject *target = ta_router_target(router, index);
+        if (is_own(app, PyTuple_GET_ITEM(table, 1), index))
+            rc = is_over_with_response((ta_plan *)target);
+        if (rc == 1 && enter_scope && enter(app, router, index, scope, params) < 0)
+            rc = -1;
+        if (rc == 1)
+            *plan = Py_NewRef(target);
+        Py_DECREF(params);
+    }
+    Py_DECREF(table);
+    return rc;
+}
+
+bool ta_innermost_check(ta_state *st, PyObject *app)
+{
+    return PyObject_TypeCheck(app, ta_plan_objects_of(st)->innermost_type) &&
+           ((innermost *)app)->st != NULL;
+}
+
 /* The coroutine that runs the plan; NULL without an exception: it is for _serve; or with one. */
 static PyObject *start(innermost *app, PyObject *const *args)
 {

@@ -15,6 +15,9 @@ enum { TA_UNUSED_RUNS_MAX = 128 };
 typedef struct ta_plan_objects {
     PyTypeObject *plan_type, *run_type, *solved_type, *router_type;
     PyTypeObject *innermost_type, *innermost_run_type;
+    PyTypeObject *http_middleware_type, *http_middleware_run_type, *http_level_type;
+    PyTypeObject *call_next_type, *call_next_run_type, *inside_endpoint_type;
+    PyTypeObject *passed_response_type, *header_fields_type;
     PyObject *validation_error;             /* pydantic_core.ValidationError */
     PyObject *missing;                      /* pydantic_core.PydanticUndefined */
     PyObject *http_exception;               /* starlette.exceptions.HTTPException */

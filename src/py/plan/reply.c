@@ -256,7 +256,7 @@ static ta_plan_run_state send_response(ta_plan_run *run, PyObject *response)
 
 ta_plan_run_state ta_reply_response(ta_plan_run *run, PyObject *response)
 {
-    if (run->mode == MODE_RESPOND) {
+    if (run->mode == MODE_RESPOND || run->mode == MODE_RETURN) {
         Py_XSETREF(run->co.result, response);
         return ST_CLOSE;
     }
@@ -304,6 +304,12 @@ static ta_plan_run_state own_response(ta_plan_run *run, PyObject *response)
     return ta_plan_run_give(run, response, ST_RESPONSE);
 }
 
+/* Does the caller need a Response?  One that is kept has no place for background tasks. */
+static bool must_make_response(const ta_plan_run *run)
+{
+    return run->mode == MODE_RESPOND || (run->mode == MODE_RETURN && run->background != NULL);
+}
+
 /* Sends a str by a class whose responses have it as it is.  1: *next is the next state; 0: the
  * class must be called; -1. */
 static int send_text(ta_plan_run *run, PyObject *value, ta_plan_run_state *next)
@@ -330,12 +336,11 @@ static int send_text(ta_plan_run *run, PyObject *value, ta_plan_run_state *next)
     return 1;
 }
 
-/* hooks.make_response: any class of response, and every response that a caller of `respond` gets.
- */
+/* hooks.make_response: any class of response, and every one that must be an object. */
 static ta_plan_run_state make_response(ta_plan_run *run, PyObject *value)
 {
     ta_plan_run_state next = ST_FAILED;
-    int rc = run->mode == MODE_RESPOND ? 0 : send_text(run, value, &next);
+    int rc = must_make_response(run) ? 0 : send_text(run, value, &next);
     if (rc != 0) {
         Py_DECREF(value);
         return next;
@@ -526,7 +531,7 @@ ta_plan_run_state ta_reply_endpoint(ta_plan_run *run, PyObject *value)
         Py_DECREF(value);
         return ST_FAILED;
     }
-    if (run->mode == MODE_RESPOND || run->plan->resp == RESP_CLASS)
+    if (must_make_response(run) || run->plan->resp == RESP_CLASS)
         return make_response(run, value);
     return run->plan->resp == RESP_FIELD ? serialize(run, value) : encode(run, value);
 }

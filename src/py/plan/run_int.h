@@ -45,7 +45,9 @@
 #include "py/plan/plan_int.h"
 #include "py/support/coroutine.h"
 
-typedef enum ta_mode { MODE_NATIVE, MODE_ASGI, MODE_RESPOND, MODE_SOLVE } ta_mode;
+/* RETURN: as ASGI, but the response is not sent: it is the run's result, or the exchange keeps it.
+ */
+typedef enum ta_mode { MODE_NATIVE, MODE_ASGI, MODE_RESPOND, MODE_SOLVE, MODE_RETURN } ta_mode;
 
 typedef enum ta_plan_run_state {
     ST_START,

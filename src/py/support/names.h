@@ -52,9 +52,12 @@
     TA_NAME(dependencies)                                                                          \
     TA_NAME(dependency_overrides)                                                                  \
     TA_NAME(detail)                                                                                \
+    TA_NAME(done)                                                                                  \
     TA_NAME(encode)                                                                                \
     TA_NAME(encodings_map)                                                                         \
+    TA_NAME(end)                                                                                   \
     TA_NAME(endpoint)                                                                              \
+    TA_NAME(error)                                                                                 \
     TA_NAME(errors)                                                                                \
     TA_NAME(eof_received)                                                                          \
     TA_NAME(events)                                                                                \
@@ -80,6 +83,8 @@
     TA_NAME(iterator)                                                                              \
     TA_NAME(json)                                                                                  \
     TA_NAME(kwargs)                                                                                \
+    TA_NAME(land)                                                                                  \
+    TA_NAME(leave)                                                                                 \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(loc)                                                                                   \
     TA_NAME(media_type)                                                                            \
@@ -89,12 +94,22 @@
     TA_NAME(modified)                                                                              \
     TA_NAME(path)                                                                                  \
     TA_NAME(path_params)                                                                           \
+    TA_NAME2(private_give, "_give")                                                                \
+    TA_NAME2(private_headers_type, "_headers_type")                                                \
+    TA_NAME2(private_pass, "_pass")                                                                \
+    TA_NAME2(private_receive, "_receive")                                                          \
+    TA_NAME2(private_run, "_run")                                                                  \
+    TA_NAME2(private_send, "_send")                                                                \
+    TA_NAME2(private_task_factory, "_task_factory")                                                \
+    TA_NAME2(private_thread_id, "_thread_id")                                                      \
+    TA_NAME2(private_wait, "_wait")                                                                \
     TA_NAME(query_params)                                                                          \
     TA_NAME(query_string)                                                                          \
     TA_NAME(raw_headers)                                                                           \
     TA_NAME(raw_path)                                                                              \
     TA_NAME(reason)                                                                                \
     TA_NAME(request)                                                                               \
+    TA_NAME(result)                                                                                \
     TA_NAME(root_path)                                                                             \
     TA_NAME(route)                                                                                 \
     TA_NAME(router)                                                                                \
@@ -123,6 +138,7 @@
     TA_NAME(uncancel)                                                                              \
     TA_NAME(value)                                                                                 \
     TA_NAME(websocket)                                                                             \
+    TA_NAME(wrapped_receive)                                                                       \
     TA_NAME(write)                                                                                 \
     TA_NAME(ws)                                                                                    \
     TA_NAME(wss)                                                                                   \
