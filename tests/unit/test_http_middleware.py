@@ -456,3 +456,10 @@ def test_what_a_response_has() -> None:
     assert (response.status_code, response.json()) == (201, {"a": 1})
     assert (response.headers["x-a"], response.headers["x-b"]) == ("1", "2")
     assert len(response.headers.get_list("set-cookie")) == 2
+
+
+def test_under_trio() -> None:
+    pytest.importorskip("trio")
+    with TestClient(make_app([]), backend="trio") as client:
+        assert client.get("/number/4?q=2").json() == 8
+        assert client.get("/").headers["x-inner"] == "200"

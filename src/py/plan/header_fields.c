@@ -57,9 +57,15 @@ static bool has_name(PyObject *pair, const field_name *name)
            memcmp(PyBytes_AS_STRING(key), name->text, name->len) == 0;
 }
 
-/* Is it a list of pairs of bytes and nothing else? */
+/*
+ * Is it a list of pairs of bytes and nothing else?  Without the GIL another thread might change it
+ * meanwhile, if it is that of a response which several requests share: Starlette's code is safe.
+ */
 static bool is_plain(PyObject *list)
 {
+#ifdef Py_GIL_DISABLED
+    list = NULL;
+#endif
     if (list == NULL || !PyList_CheckExact(list))
         return false;
     for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {

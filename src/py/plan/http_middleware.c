@@ -261,10 +261,22 @@ static PyObject *respond(ta_http_middleware *mw, PyObject *scope, PyObject *rece
 
 /* -- the middleware --------------------------------------------------------------------------- */
 
+/* Does an asyncio loop run?  Under another one nothing of this works. */
+static bool is_in_asyncio(const ta_http_middleware *mw)
+{
+    PyObject *loop = PyObject_CallNoArgs(ta_loop_objects_of(mw->st)->selector.get_running_loop);
+    if (loop == NULL)
+        PyErr_Clear();
+    Py_XDECREF(loop); /* looked at only */
+    return loop != NULL && !Py_IsNone(loop);
+}
+
 /* Returns whether the request is one for which messages are not needed. */
 static int knows(const ta_http_middleware *mw, PyObject *scope)
 {
     PyObject *plan = NULL;
+    if (!is_in_asyncio(mw))
+        return 0;
     int rc = ta_innermost_find(mw->innermost, scope, false, &plan);
     Py_XDECREF(plan);
     return rc;
