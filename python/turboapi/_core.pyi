@@ -387,6 +387,8 @@ class Server:
         access_writer: Any = None,
         stats: Stats | None = None,
         stats_slot: int = 0,
+        request_ids: tuple[bytes | None, Callable[[str | None], bool] | None, bytes | None]
+        | None = None,
         more_headers: list[tuple[bytes, bytes]] | None = None,
     ) -> Self: ...
     @property

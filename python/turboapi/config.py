@@ -101,6 +101,14 @@ def _header(text: str) -> None:
         raise ValueError(f"must have a value of printable ASCII, got {text!r}")
 
 
+def _field_name(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}", text):
+        raise ValueError(f"must be the name of a header field, got {text!r}")
+    if text.lower() in ("content-length", "transfer-encoding", "connection", "host"):
+        raise ValueError(f"can't be {text}")
+    return text
+
+
 def _root_path(text: str) -> str:
     if text and not text.startswith("/"):
         raise ValueError(f"must start with '/', got {text!r}")
@@ -329,6 +337,19 @@ class Config:
     )
     use_colors: bool | None = setting(
         None, Flag(), "Coloured log; default: on a terminal.", LOGGING
+    )
+
+    request_id: bool = setting(
+        False, Flag(), "Each request has a name, in its scope and in the log.", LOGGING
+    )
+    request_id_header: str | None = setting(
+        None,
+        Text("NAME", _field_name),
+        "Field that trusted proxies name requests with, such as X-Request-ID.",
+        LOGGING,
+    )
+    request_id_response: str | None = setting(
+        None, Text("NAME", _field_name), "Field of the response that has the name.", LOGGING
     )
 
     # -- Metrics

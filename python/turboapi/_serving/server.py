@@ -500,6 +500,7 @@ def _make_server(
         access_writer=access.writer() if access_log is not None else None,
         stats=counters.stats if slot else None,
         stats_slot=slot,
+        request_ids=_request_ids(config),
         logger=logger,
         log_level=logger.getEffectiveLevel(),
         threads=_thread_limit(config),
@@ -509,6 +510,18 @@ def _make_server(
         proxy=proxy,
         max_requests=config.limit_concurrency,
         more_headers=more,
+    )
+
+
+def _request_ids(config: Config) -> tuple[Any, Any, Any] | None:
+    """Return what names requests: see `_core.Server`; None: nothing does."""
+    header, response = config.request_id_header, config.request_id_response
+    if not (config.request_id or header or response):
+        return None
+    return (
+        header.lower().encode() if header else None,
+        ProxyHeaders(config.forwarded_allow_ips).trusts if config.forwarded_allow_ips else None,
+        response.lower().encode() if response else None,
     )
 
 

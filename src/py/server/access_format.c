@@ -13,6 +13,7 @@
 #include "http/resp.h"
 #include "net/tls.h"
 #include "py/server/native_int.h"
+#include "py/server/request_id.h"
 #include "py/server/route_label.h"
 
 typedef enum field {
@@ -25,6 +26,7 @@ typedef enum field {
     F_DURATION,
     F_BYTES_IN,
     F_BYTES_OUT,
+    F_REQUEST_ID,
     F_USER_AGENT,
     F_REFERER,
     F_HOST,
@@ -51,6 +53,7 @@ static const struct {
     [F_DURATION] = {"duration", 32},
     [F_BYTES_IN] = {"bytes_in", 20},
     [F_BYTES_OUT] = {"bytes_out", 20},
+    [F_REQUEST_ID] = {"request_id", TA_REQUEST_ID_MAX + 20},
     [F_USER_AGENT] = {"user_agent", 400},
     [F_REFERER] = {"referer", 400},
     [F_HOST] = {"host", 200},
@@ -343,6 +346,8 @@ static char *put_field(char *out, ta_access_format *format, const line *l, const
         return put_value(out, native->base.method, p);
     case F_TARGET:
         return put_target(out, native, p);
+    case F_REQUEST_ID:
+        return put_value(out, ta_request_id(native), p);
     case F_USER_AGENT:
         return put_value(out, header_of(native, "user-agent"), p);
     case F_REFERER:

@@ -6,6 +6,7 @@
  */
 #include "py/server/native_int.h"
 #include "py/server/recorder.h"
+#include "py/server/request_id.h"
 
 #include <unistd.h>
 
@@ -96,6 +97,10 @@ static void head_ready(ta_native_exchange *x)
 {
     TA_ASSERT(!ta_list_linked(&x->later.node)); /* its start has been */
     ta_native_exchange_move(x, TA_RESPONSE_READY);
+    if (TA_UNLIKELY(x->server->ids != NULL)) {
+        ta_response_head head = ta_fields_head(&x->out.head);
+        ta_request_ids_answer(x->server->ids, x, &x->out.head, &head);
+    }
     x->later.fn = send_head_later;
     ta_loop_defer(x->base.ls->loop, &x->later);
     ta_response_started(x, x->out.head.status);
@@ -316,6 +321,10 @@ void ta_response_plain(ta_native_exchange *native, int status, const char *text)
     ta_native_exchange_move(native, TA_RESPONSE_DONE);
     ta_response_started(native, status);
     count_sent(native, strlen(text));
+    if (TA_UNLIKELY(native->server->ids != NULL)) {
+        ta_fields_clear(&native->out.head);
+        ta_request_ids_answer(native->server->ids, native, &native->out.head, &head);
+    }
     (void)ta_resp_send(native->req, &head, ta_str_of(text, strlen(text)));
     ta_waiters_wake(&native->in.readers);
 }
@@ -366,6 +375,8 @@ static ta_outcome send_whole(ta_native_exchange *native, whole *response)
         return TA_DONE; /* the peer has disconnected, and nobody gets it */
     response->head.flags |= native->server->base_flags;
     count_sent(native, response->body.data.len);
+    if (TA_UNLIKELY(native->server->ids != NULL))
+        ta_request_ids_answer(native->server->ids, native, &native->out.head, &response->head);
     int rc = ta_resp_send_lent(native->req, &response->head, response->body.data,
                                ta_piece_lender(&response->body, &lender));
     if (TA_UNLIKELY(rc == TA_EINVAL)) {

@@ -4,6 +4,7 @@
  * Layer: py (L4).
  */
 #include "py/server/native_int.h"
+#include "py/server/request_id.h"
 #include "py/server/tls_object.h"
 
 #include "py/plan/router.h"
@@ -198,6 +199,13 @@ static PyObject *blank_scope(ta_server *server)
     return scope;
 }
 
+/* The name of the request, if it has one. */
+static int put_id(ta_native_exchange *native, PyObject *scope)
+{
+    ta_str id = ta_request_id(native);
+    return id.len > 0 ? put(scope, native->st->names.turboapi_request_id, ta_scope_text(id)) : 0;
+}
+
 /* What a server tells any ASGI application. */
 static PyObject *plain_scope(ta_native_exchange *native)
 {
@@ -221,7 +229,8 @@ static PyObject *plain_scope(ta_native_exchange *native)
         (native->app->pathsend &&
          put(scope, names->extensions, Py_BuildValue("{O{}}", names->turboapi_pathsend)) < 0) ||
         (native->ws != NULL && ta_websocket_scope(native, scope) < 0) ||
-        ta_tls_object_scope(native, scope) < 0 || correct(native, scope) < 0)
+        put_id(native, scope) < 0 || ta_tls_object_scope(native, scope) < 0 ||
+        correct(native, scope) < 0)
         Py_CLEAR(scope);
     return scope;
 }

@@ -13,6 +13,7 @@
 #include "py/server/limits.h"
 #include "py/server/listening.h"
 #include "py/server/recorder.h"
+#include "py/server/request_id.h"
 #include "py/server/tls_object.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
@@ -72,6 +73,8 @@ static void on_request(void *ctx, ta_req *req)
     server->active++;
     if (TA_UNLIKELY(server->recorder != NULL))
         ta_recorder_begin(server->recorder, req);
+    if (TA_UNLIKELY(server->ids != NULL))
+        ta_request_ids_give(server->ids, native);
     if (TA_UNLIKELY(req->upgrade) && wants_websocket(native)) {
         int rc = ta_websocket_open(native);
         if (rc < 0) { /* no memory; maybe not a moment at which the application could be asked */
@@ -146,7 +149,10 @@ static void on_close(ta_req *req)
     ta_loop_state *ls = native->base.ls;
     TA_ASSERT(native->server->active > 0);
     native->server->active--;
+    char *id = req->notes.id;
     ta_native_exchange_closed(native);
+    req->notes.id = NULL;
+    PyMem_Free(id);
     ta_loop_state_enter(ls); /* destructors of whatever the request had */
     Py_DECREF(native);
     ta_loop_state_leave(ls);
@@ -300,6 +306,8 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->watch);
     Py_VISIT(server->access);
     int rc = ta_access_log_traverse(server->access_log, visit, arg);
+    if (rc == 0)
+        rc = ta_request_ids_traverse(server->ids, visit, arg);
     if (rc != 0)
         return rc;
     Py_VISIT(server->state);
@@ -333,6 +341,9 @@ static int server_clear(PyObject *self)
     ta_access_log *log = server->access_log;
     server->access_log = NULL;
     ta_access_log_free(log);
+    ta_request_ids *ids = server->ids;
+    server->ids = NULL;
+    ta_request_ids_free(ids);
     Py_CLEAR(server->state);
     Py_CLEAR(server->on_done);
     return 0;
@@ -396,7 +407,7 @@ static int take_root(ta_server *server, PyObject *root_path)
 /* What Server(...) was called with; objects are borrowed, NULL: not given. */
 typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
-    PyObject *more_headers, *stats;
+    PyObject *more_headers, *stats, *ids;
     const char *header, *spec_version;
     int date, level, ws_deflate;
     unsigned max_requests, threads, stats_slot;
@@ -405,18 +416,19 @@ typedef struct server_args {
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
     static char *keywords[] = {
-        "selector",     "app",        "limits", "server_header", "date_header",  "root_path",
-        "state",        "access_log", "logger", "log_level",     "max_requests", "threads",
-        "spec_version", "proxy",      "watch",  "access_writer", "ws_deflate",   "more_headers",
-        "stats",        "stats_slot", NULL};
+        "selector",      "app",        "limits",       "server_header", "date_header",
+        "root_path",     "state",      "access_log",   "logger",        "log_level",
+        "max_requests",  "threads",    "spec_version", "proxy",         "watch",
+        "access_writer", "ws_deflate", "more_headers", "stats",         "stats_slot",
+        "request_ids",   NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
     return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOI:Server", keywords, &a->selector,
+               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIO:Server", keywords, &a->selector,
                ta_server_objects_of(st)->server.app_type, &a->app, &PyDict_Type, &a->limits,
                &a->header, &a->date, &a->root, &a->state, &a->access, &a->logger, &a->level,
                &a->max_requests, &a->threads, &a->spec_version, &a->proxy, &a->watch, &a->writer,
-               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot)
+               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot, &a->ids)
                ? 0
                : -1;
 }
@@ -521,6 +533,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (a.stats != NULL && !Py_IsNone(a.stats) &&
         (server->recorder = ta_recorder_new(server, a.stats, a.stats_slot)) == NULL)
         goto error;
+    if (a.ids != NULL && !Py_IsNone(a.ids) && (server->ids = ta_request_ids_new(a.ids)) == NULL)
+        goto error;
     server->timed = server->recorder != NULL || ta_access_log_is_timed(server->access_log);
     if (make_http(server, &a, &limits) < 0)
         goto error;
@@ -600,7 +614,7 @@ static PyType_Slot slots[] = {
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True, more_headers=None, stats=None,\n"
-     "       stats_slot=0)\n--\n\n"
+     "       stats_slot=0, request_ids=None)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -612,6 +626,7 @@ static PyType_Slot slots[] = {
      "watch: called with (exchange, address of the client) of each request: gives None, or what "
      "learns more of it (for tests; src/py/server/test_observer.c).\n"
      "stats, stats_slot: a Stats to count in, and a slot that this thread has claimed.\n"
+     "request_ids: (field they come in, trusts(host), field of the response), each may be None.\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it.\n"
      "more_headers: pairs of bytes that every response has besides its own."},
     {Py_tp_new, server_new},

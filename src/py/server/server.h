@@ -21,6 +21,7 @@ enum { TA_SERVER_UNUSED_MAX = 128 };
 typedef struct ta_server ta_server;
 typedef struct ta_access_log ta_access_log;
 typedef struct ta_recorder ta_recorder;
+typedef struct ta_request_ids ta_request_ids;
 
 struct ta_server {
     PyObject_HEAD
@@ -66,6 +67,7 @@ struct ta_server {
     uint64_t busy_logged;  /* when it was told that max_requests are in flight, or 0 */
     uint64_t full_logged;  /* when the log was told that there is no room for connections, or 0 */
     ta_recorder *recorder; /* owned: counts for metrics; or NULL */
+    ta_request_ids *ids;   /* owned: gives requests names; or NULL */
     uint64_t accepted;     /* connections */
     uint64_t served;       /* requests begun */
     uint64_t active;       /* exchanges whose connection is not done with them */

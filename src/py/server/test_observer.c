@@ -10,6 +10,7 @@
  *   more to do for it
  */
 #include "py/server/native_int.h"
+#include "py/server/request_id.h"
 
 #include "py/support/exc.h"
 
@@ -70,6 +71,14 @@ int ta_test_observer_aside(ta_native_exchange *x, PyObject *message)
 void ta_test_observer_log(ta_native_exchange *native, const char *text, PyObject *exc)
 {
     ta_loop_state_enter(native->base.ls);
+    ta_str id = ta_request_id(native);
+    char named[128 + TA_REQUEST_ID_MAX];
+    if (TA_UNLIKELY(id.len > 0)) {
+        size_t len = strcspn(text, "\n");
+        snprintf(named, sizeof named, "%.*s (request %.*s)%s", (int)TA_MIN(len, (size_t)100), text,
+                 (int)id.len, id.ptr, text + len);
+        text = named;
+    }
     if (TA_LIKELY(native->asgi.watch == NULL))
         ta_exc_log(native->st, text, exc);
     else

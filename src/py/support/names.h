@@ -184,6 +184,7 @@
     TA_NAME2(private_renew, "_renew")                                                              \
     TA_NAME2(turboapi_exception, "turboapi.exception")                                             \
     TA_NAME2(turboapi_pathsend, "turboapi.pathsend")                                               \
+    TA_NAME2(turboapi_request_id, "turboapi.request_id")                                           \
     TA_NAME2(turboapi_response_started, "turboapi.response_started")                               \
     TA_NAME2(v1_0, "1.0")                                                                          \
     TA_NAME2(v1_1, "1.1")                                                                          \
