@@ -208,10 +208,13 @@ def main() -> int:
         upstreams(setup, folder) as environment,
     ):
         os.environ.update(environment)
-        for key in args.cases:
-            if not args.no_alone:
-                bench.run_alone(CASES[key])
-            bench.run_row(CASES[key], wanted)
+        try:
+            for key in args.cases:
+                if not args.no_alone:
+                    bench.run_alone(CASES[key])
+                bench.run_row(CASES[key], wanted)
+        except (KeyboardInterrupt, SystemExit):  # what was measured until then counts
+            bench.fail("the rest", "interrupted")
 
     python = subprocess.run([args.python, "-VV"], capture_output=True, text=True, check=False)
     data = {
