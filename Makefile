@@ -7,7 +7,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 run: ## set up all and serve the example shop on http://127.0.0.1:8000
 	@scripts/setup.sh run
@@ -30,6 +30,14 @@ conformance: ## FastAPI's own tests against turboapi (ARGS: files, --json F ...)
 conformance-native: ## the same with every request over a socket, as a ratchet (passing-native.txt)
 	@scripts/setup.sh test
 	$(PY) tests/conformance/ratchet.py --door native
+
+conformance-h2: ## the same over HTTP/2 (passing-h2.txt)
+	@scripts/setup.sh test
+	$(PY) tests/conformance/ratchet.py --door h2
+
+h2spec: ## HTTP/2's conformance, in the clear and over TLS (builds h2spec with Go)
+	@scripts/setup.sh test
+	$(PY) scripts/h2spec.py || [ $$? = 77 ]
 
 starlette: ## Starlette's own tests against turboapi (ARGS: --door plans, files ...)
 	@scripts/setup.sh test
@@ -103,4 +111,4 @@ clean: ## remove what was built
 	rm -rf build build-* $(VENV) .venv-fastapi .cache
 
 # Every target with a description; none of them is a file.
-.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\#.*/\1/p' Makefile)

@@ -35,6 +35,7 @@ BINDING = ("support", "json", "loop", "exchange", "plan", "server", "module.c")
 CONFINED: dict[str, tuple[str, ...]] = {
     "Python.h": ("py/*",),
     "structmember.h": ("py/*",),
+    "nghttp2/*": ("http/h2/*",),
     "openssl/*": ("http/md5.c", "http/ws/handshake.c", "net/tls*"),
     "wslay/*": ("http/ws/*.c",),
     "zlib.h": ("http/compress*.c", "http/ws/*.c"),

@@ -27,7 +27,7 @@ if [ ! -f "$sid/.complete" ]; then
     rm -rf "$sid"
     mkdir -p "$(dirname "$sid")"
     echo "test_new_pythons: making $sid (log: $sid.log)" >&2
-    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,pkgconf,zlib1g-dev,libssl-dev,libwslay-dev \
+    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,pkgconf,zlib1g-dev,libssl-dev,libwslay-dev,libnghttp2-dev \
         sid "$sid" "$mirror" >"$sid.log" 2>&1 || missing "debootstrap failed: $(tail -n 1 "$sid.log")"
     touch "$sid/.complete"
 fi

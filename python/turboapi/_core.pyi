@@ -22,6 +22,7 @@ MISSING: Final[Any]
 
 # Members of ta_http_limits by name: (default, highest value).
 HTTP_LIMITS: Final[Mapping[str, tuple[int, int]]]
+LIBRARIES: Final[Mapping[str, str | None]]
 
 class ClientDisconnected(OSError): ...  # noqa: N818
 
@@ -390,6 +391,7 @@ class Server:
         request_ids: tuple[bytes | None, Callable[[str | None], bool] | None, bytes | None]
         | None = None,
         more_headers: list[tuple[bytes, bytes]] | None = None,
+        http2: bool = False,
     ) -> Self: ...
     @property
     def app(self) -> App: ...
@@ -403,7 +405,6 @@ class Server:
     def tasks(self) -> int: ...
     def listen(self, fd: int, shared: bool = False, /) -> None: ...
     def use_tls(self, tls: TLS, /) -> None: ...
-    def _listen_mux(self, fd: int, /) -> None: ...
     def shutdown(
         self, on_done: Callable[[], object], stream_grace: float | None = None, /
     ) -> None: ...

@@ -76,6 +76,7 @@ LOGGING = "Logging"
 HTTP = "HTTP"
 METRICS = "Metrics"
 LIMITS = "Limits (0: none)"
+HTTP2 = "Limits of an HTTP/2 connection (0: none)"
 TIMEOUTS = "Timeouts (0: none)"
 WEBSOCKETS = "WebSockets (0: no limit, none)"
 
@@ -124,6 +125,11 @@ def _default_in_c(c_field: str) -> float:
 def _limit(help: str, c_field: str, number: type[Number] = Number) -> Any:
     _default, highest = HTTP_LIMITS[c_field]
     return setting(_default_in_c(c_field), number(0, highest), help, LIMITS, c_field=c_field)
+
+
+def _http2(help: str, c_field: str, number: type[Number] = Number) -> Any:
+    _default, highest = HTTP_LIMITS[c_field]
+    return setting(_default_in_c(c_field), number(0, highest), help, HTTP2, c_field=c_field)
 
 
 def _websocket(help: str, c_field: str, kind: Any) -> Any:
@@ -368,6 +374,9 @@ class Config:
     )
 
     # -- HTTP
+    http2: bool = setting(
+        True, Flag(), "Speak HTTP/2 with clients that want to, if it was built in.", HTTP
+    )
     server_header: bool = setting(True, Flag(), "Send `server: turboapi`.", HTTP)
     date_header: bool = setting(True, Flag(), "Send `date`.", HTTP)
     header: tuple[str, ...] = setting(
@@ -422,6 +431,29 @@ class Config:
 
     limit_concurrency: int = setting(
         0, _count, "Requests in flight, per event loop; further ones get 503.", LIMITS
+    )
+
+    # -- Limits of HTTP/2
+    limit_h2_streams: int = _http2(
+        "Requests that a client may have open on one connection.", "h2_streams"
+    )
+    limit_h2_stream_window: int = _http2(
+        "Bytes of a body that may be sent before the application reads them.",
+        "h2_stream_window",
+        Size,
+    )
+    limit_h2_conn_window: int = _http2(
+        "The same of all bodies of a connection together.", "h2_conn_window", Size
+    )
+    limit_h2_resets: int = _http2(
+        "Streams that a client may have reset; ten seconds restore all of them.", "h2_resets"
+    )
+    limit_h2_control_frames: int = _http2(
+        "Frames without a request that it may send, beyond those that responses call for.",
+        "h2_control_frames",
+    )
+    limit_h2_continuations: int = _http2(
+        "CONTINUATION frames of one header block.", "h2_continuations"
     )
 
     # -- Timeouts: src/http/http_limits.h has the defaults of the first five

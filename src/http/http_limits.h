@@ -35,6 +35,12 @@
     X(uint32_t, timeout_write_ms, 30000)                                                           \
     X(uint32_t, receive_rate, 240)           /* that a peer must send of a body */                 \
     X(uint32_t, send_rate, 240)              /* that a peer must take of a response */             \
+    X(uint32_t, h2_streams, 100)             /* of an HTTP/2 connection, open at once */            \
+    X(uint32_t, h2_stream_window, 262144)    /* bytes that a client may send unread on each */     \
+    X(uint32_t, h2_conn_window, 1048576)     /* and on all of them together */                     \
+    X(uint32_t, h2_resets, 200)              /* of streams; ten seconds restore all of them */     \
+    X(uint32_t, h2_control_frames, 1000)     /* the same for frames without a request */           \
+    X(uint32_t, h2_continuations, 8)         /* frames that continue one header block */           \
     X(uint32_t, ws_max_size, 16777216)       /* bytes of a message, after inflation */             \
     X(uint32_t, ws_max_queue, 32)            /* messages that wait for the application */          \
     X(uint32_t, ws_ping_interval_ms, 20000)                                                        \

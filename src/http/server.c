@@ -50,6 +50,7 @@ ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cfg *cfg)
     server->ops = cfg->ops;
     server->ctx = cfg->ctx;
     server->log = cfg->log;
+    server->http2 = cfg->http2;
     server->on_room = cfg->on_room;
     server->stamp_ms = UINT64_MAX;
     server->done.fn = tell_done;

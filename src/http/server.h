@@ -24,6 +24,7 @@ typedef struct ta_http_cfg {
     ta_str server_name;           /* copied: value of the server field; empty: none is sent */
     const ta_response_head *more; /* copied: fields of every response besides; NULL: none */
     const ta_log *log;            /* borrowed: outlives the server; NULL: silent */
+    bool http2;                   /* clients of plain connections may speak it (h2/conn.h) */
     /* May be NULL.  Called when a connection ended after ta_http_server_full returned true, but not
      * from within a call of this header. */
     void (*on_room)(void *ctx);
@@ -34,7 +35,8 @@ TA_MUST_CHECK ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cf
 /* Closes all connections at once; each open request gets its on_close from here. */
 void ta_http_server_free(ta_http_server *server);
 
-/* Serves an accepted socket with HTTP/1.  Takes over fd and transport in any outcome.  TA_OK,
+/* Serves an accepted socket: with HTTP/2 when that was agreed on or the client begins with its
+ * preface, else with HTTP/1.  Takes over fd and transport in any outcome.  TA_OK,
  * TA_ENOMEM, TA_ESYS. */
 TA_MUST_CHECK int ta_http_server_accept(ta_http_server *server, int fd, const struct sockaddr *peer,
                                         socklen_t peer_len, ta_transport *transport);

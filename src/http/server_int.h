@@ -43,6 +43,7 @@ struct ta_http_server {
     unsigned npool;
     ta_resp_stamp stamp;
     uint64_t stamp_ms; /* of the loop's clock, when stamp was brought up to date */
+    bool http2;        /* clients of plain connections may speak it */
     bool stopping;
     bool freeing;
     bool was_full;

@@ -355,3 +355,8 @@ bool ta_tls_expires(const ta_tls *tls, size_t pair, int64_t *at)
     *at = ok ? (int64_t)time(NULL) + (int64_t)days * 86400 + seconds : 0;
     return true;
 }
+
+const char *ta_tls_version(void)
+{
+    return OpenSSL_version(OPENSSL_VERSION_STRING);
+}

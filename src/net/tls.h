@@ -86,4 +86,7 @@ bool ta_tls_client_certificates(const ta_transport *t, bool (*fn)(void *arg, ta_
  * it sent none. */
 bool ta_tls_client_name(const ta_transport *t, char *text, size_t n);
 
+/* The version of OpenSSL that is in use. */
+const char *ta_tls_version(void);
+
 #endif

@@ -4,6 +4,7 @@
     python tests/conformance/ratchet.py --update    run; write what passes now to passing.txt
 
     ... --door native                               the same over sockets, with passing-native.txt
+    ... --door h2                                   over HTTP/2, with passing-h2.txt
 
 `passing.txt` lists FastAPI's own tests (part dev) that TurboAPI passes, one node id a line.
 A test that fails must have a line in `failing.md` that says why.
@@ -23,15 +24,15 @@ import suite
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-DOORS = {"asgi": "passing.txt", "native": "passing-native.txt"}
+DOORS = {"asgi": "passing.txt", "native": "passing-native.txt", "h2": "passing-h2.txt"}
 
 
 def run_suite(door: str, processes: int) -> dict[str, str]:
     """Runs the whole dev part; gives each counted test's outcome."""
     env = dict(os.environ)
     env.setdefault("CONFORMANCE_CACHE", str(ROOT / ".cache" / "conformance"))
-    if door == "native":
-        env["TURBOAPI_TESTCLIENT"] = "native"
+    if door != "asgi":
+        env["TURBOAPI_TESTCLIENT"] = door
     with tempfile.TemporaryDirectory() as folder:
         result = pathlib.Path(folder, "result.json")
         subprocess.run(
@@ -62,7 +63,8 @@ def main() -> int:
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--update", action="store_true", help="write the list anew")
     parser.add_argument("--door", choices=sorted(DOORS), default="asgi",
-                        help="asgi: TestClient as it is; native: every request over a socket")
+                        help="asgi: TestClient as it is; native: every request over a socket; "
+                             "h2: over HTTP/2")
     parser.add_argument("-n", type=int, default=2, help="processes (default 2)")
     args = parser.parse_args()
     listing = HERE / DOORS[args.door]

@@ -5,15 +5,20 @@ import logging
 import pytest
 import server_kit
 
+from turboapi import _core
 from turboapi._serving import twins
 
 LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
 LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
 
 
-@pytest.fixture(params=["h1", "mux"])
+@pytest.fixture(params=["h1", "h2"])
 def protocol(request, monkeypatch):
-    """Runs a test over HTTP/1 and over the test protocol: see server_kit.both_protocols."""
+    """Runs a test over HTTP/1 and over HTTP/2: see server_kit.both_protocols."""
+    if request.param == "h2":
+        pytest.importorskip("h2")
+        if _core.LIBRARIES["nghttp2"] is None:
+            pytest.skip("HTTP/2 was not built in: no nghttp2")
     monkeypatch.setattr(server_kit, "PROTOCOL", request.param)
     return request.param
 

@@ -8,14 +8,13 @@ import threading
 
 import patience
 import pytest
-from mux_kit import Client, Connection
 
 from turboapi._serving.server import LoopThread
 from turboapi.config import Config
 
 TIMEOUT = patience.seconds(10)
 
-# What `client()`, `request()` and `get()` speak: "h1", or "mux", the test protocol (mux_kit.py).
+# What `client()`, `request()` and `get()` speak: "h1", or "h2" (h2_kit.py).
 PROTOCOL = "h1"
 both_protocols = pytest.mark.usefixtures("protocol")
 
@@ -27,7 +26,6 @@ class Running:
         self.thread = thread
         self.loop_thread = loop_thread
         self.address = address
-        self._mux_address = None
 
     @property
     def server(self):
@@ -53,27 +51,21 @@ class Running:
 
     @contextlib.contextmanager
     def client(self):
-        conn = (
-            Connection(self.mux_address(), "{}:{}".format(*self.address))
-            if PROTOCOL == "mux"
-            else http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
-        )
+        if PROTOCOL == "h2":
+            from h2_kit import Connection  # lazy: h2 may be missing
+
+            conn = Connection(self.address, "{}:{}".format(*self.address))
+        else:
+            conn = http.client.HTTPConnection(*self.address, timeout=TIMEOUT)
         try:
             yield conn
         finally:
             conn.close()
 
-    def mux_address(self):
-        """Where the server speaks the test protocol; begins to listen when first asked."""
-        if self._mux_address is None:
-            bound = socket.create_server(("127.0.0.1", 0), backlog=128)
-            bound.setblocking(False)
-            self._mux_address = bound.getsockname()
-            self.call(lambda: self.server._listen_mux(bound.detach()))
-        return self._mux_address
+    def h2(self, **options):
+        from h2_kit import Client  # lazy: h2 may be missing
 
-    def mux(self):
-        return Client(self.mux_address())
+        return Client(self.address, **options)
 
     def request(self, method, path, body=None, headers=None):
         """One request on a connection of its own: (status, headers, body)."""

@@ -637,7 +637,6 @@ def test_requests_that_are_not_http(caplog):
         assert server.server.requests == 0
 
 
-@both_protocols
 def test_other_upgrades_are_ignored():
     with running(hello) as server:
         status, _, body = server.get("/", Connection="upgrade", Upgrade="h2c")

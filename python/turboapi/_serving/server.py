@@ -507,6 +507,7 @@ def _make_server(
         # WSGI: what is sent to a client that has gone raises OSError.
         spec_version="2.4" if config.interface == "wsgi" else "2.3",
         ws_deflate=config.ws_per_message_deflate,
+        http2=config.http2,
         proxy=proxy,
         max_requests=config.limit_concurrency,
         more_headers=more,

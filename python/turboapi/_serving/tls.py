@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("turboapi.server")
 
 # What ALPN offers, in the wire's format: each name with its length before it.
-_ALPN = b"\x08http/1.1"
+_HTTP_1 = b"\x08http/1.1"
+_HTTP_2 = b"\x02h2"
 _VERIFY = {"none": 0, "optional": 1, "required": 2}
 # Seconds between two looks at the files.
 LOOK = 5.0
@@ -51,12 +52,17 @@ def make(config: Config) -> _core.TLS | None:
             verify=_VERIFY[config.ssl_cert_reqs],
             ciphers=config.ssl_ciphers,
             tls13_only=config.ssl_min_version == "1.3",
-            alpn=_ALPN,
+            alpn=_alpn(config),
             secret=config.ssl_ticket_secret,
         )
     except ValueError as error:
         setting, why = error.args
         raise ConfigError(f"ssl_{setting}", why) from None
+
+
+def _alpn(config: Config) -> bytes:
+    """Return the protocols in our order of preference."""
+    return _HTTP_2 + _HTTP_1 if config.http2 and _core.LIBRARIES["nghttp2"] else _HTTP_1
 
 
 def tell_ends(tls: _core.TLS, config: Config) -> None:

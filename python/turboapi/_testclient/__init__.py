@@ -1,10 +1,11 @@
 """`TestClient` through the other door: every request goes over a socket to the native server.
 
-Chosen by the environment variable TURBOAPI_TESTCLIENT=native. The server runs where Starlette's
-client would call the application: in the event loop of the client's portal, so that the lifespan,
-the requests and what they leave behind share a loop exactly as with Starlette's. What a client
-can't see (exceptions, the close code of a WebSocket that was never accepted) the server tells it
-aside (`_server.Watch`).
+Chosen by the environment variable TURBOAPI_TESTCLIENT: native (HTTP/1.1) or h2 (HTTP/2, but for
+WebSockets; a field of the connection is not sent, and a response has no phrase). The server runs
+where Starlette's client would call the application: in the event loop of the client's portal, so
+that the lifespan, the requests and what they leave behind share a loop exactly as with Starlette's.
+What a client can't see (exceptions, the close code of a WebSocket that was never accepted) the
+server tells it aside (`_server.Watch`).
 
 With backend="trio" the application is called through ASGI: the native server needs asyncio.
 What a socket cannot carry, or a server must not, differs from Starlette's client:
@@ -45,6 +46,7 @@ class NativeTestClient(testclient.TestClient):
     """Starlette's TestClient, with the native server between it and the application."""
 
     __test__ = False
+    http2 = False  # requests go over HTTP/2; WebSockets do not
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -97,3 +99,9 @@ class NativeTestClient(testclient.TestClient):
         if server is not None:
             self._transport.close()  # what was not read to its end
             server.stop()
+
+
+class Http2TestClient(NativeTestClient):
+    """The same over HTTP/2; needs the package h2."""
+
+    http2 = True

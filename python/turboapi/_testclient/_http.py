@@ -69,6 +69,8 @@ class Transport(testclient._TestClientTransport):
         self._open: set[_Body] = set()
         # A connection for each request: by its port the server tells them apart.
         self._http = httpx.HTTPTransport(
+            http1=not client.http2,
+            http2=client.http2,
             verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # never used, and quickly made
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),
         )

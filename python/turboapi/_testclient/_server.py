@@ -117,6 +117,7 @@ class Server:
             state=client.app_state,
             ws_deflate=False,
             watch=self._watch,
+            http2=client.http2,
         )
         self._server.listen(listening.detach())  # its own from here on
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 import turboapi
+from turboapi._core import LIBRARIES
 from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
@@ -96,19 +97,24 @@ _HTTPS = inspect.Parameter(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(context: typer.Context, wanted: bool) -> None:
+    if not wanted:
+        return
+    if context.params.get("verbose"):
+        version()
+    else:
         typer.echo(f"turboapi {turboapi.__version__}")
-        raise typer.Exit
+    raise typer.Exit
 
 
 @app.callback()
 def _callback(
-    version: Annotated[
+    verbose: Annotated[
         bool,
-        typer.Option(
-            "--version", "-V", help="Show the version.", callback=_print_version, is_eager=True
-        ),
+        typer.Option("--verbose", help="With --version: as `turboapi version`.", is_eager=True),
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", "-V", help="Show the version.", callback=_print_version)
     ] = False,
 ) -> None:
     pass
@@ -129,6 +135,8 @@ def version() -> None:
             typer.echo(f"{package} {version_of(package)}")
         except PackageNotFoundError:
             typer.echo(f"{package} (not installed)")
+    for library, built_with in LIBRARIES.items():
+        typer.echo(f"{library} {built_with or '(not built in)'}")
 
 
 @app.command("docs-assets")

@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "http/h2/conn.h"
 #include "http/url.h"
 
 /* -- small parts ------------------------------------------------------------------------------ */
@@ -214,6 +215,60 @@ static bool end_request(h1_conn *h)
     return h->state != H1_DONE;
 }
 
+/* -- HTTP/2 ----------------------------------------------------------------------------------- */
+
+static void free_carrier(void *arg)
+{
+    ta_free(arg);
+}
+
+/* The connection is HTTP/2's from now on; only its memory is still ours. */
+static void hand_over(h1_conn *h)
+{
+    TA_ASSERT(h->state == H1_HEAD && !h->served);
+    int rc = ta_h2_take(h->server, &h->net, free_carrier, h);
+    if (rc != TA_OK) {
+        h1_log(h, TA_LOG_ERROR, "an HTTP/2 connection was refused: out of memory");
+        ta_conn_reset(&h->net);
+        h->state = H1_DONE;
+        return;
+    }
+    h->state = H1_DONE;
+    if (h->rq)
+        h1_req_give(h->server, h->rq);
+    h->rq = NULL;
+    ta_loop_undefer(h->server->loop, &h->turn);
+    ta_http_server_remove(h->server, &h->base);
+}
+
+/* Looks for the preface of a client that knows that we speak HTTP/2 (RFC 9113 3.3).  1: it is one,
+ * and the connection was handed over; 0: it is none; -1: it may become one. */
+static int look_for_preface(h1_conn *h)
+{
+    ta_str preface = TA_STR(TA_H2_PREFACE), in = ta_buf_str(&h->net.in);
+    size_t n = TA_MIN(in.len, preface.len);
+    if (TA_LIKELY(h->served || memcmp(in.ptr, preface.ptr, n) != 0) || !h->server->http2 ||
+        ta_conn_secure(&h->net))
+        return 0;
+    if (n < preface.len)
+        return h->peer_ended ? 0 : -1;
+    hand_over(h);
+    return 1;
+}
+
+/* Whether the first line of a connection, which is no request line, does not name HTTP as its
+ * protocol either: a preface that is wrong (RFC 9113 3.4), or nothing that HTTP/1 could answer. */
+static bool is_foreign(const h1_conn *h)
+{
+    ta_str in = ta_buf_str(&h->net.in);
+    if (h->served || !h->server->http2)
+        return false;
+    const char *end = memchr(in.ptr, '\r', in.len);
+    size_t n = end ? (size_t)(end - in.ptr) : in.len;
+    const char *word = memrchr(in.ptr, ' ', n);
+    return end && word && n - (size_t)(word - in.ptr) > 5 && memcmp(word + 1, "HTTP", 4) != 0;
+}
+
 /* -- the states: each returns whether there is more to do at once ----------------------------- */
 
 /* Nothing of a next request is here. */
@@ -246,6 +301,11 @@ static bool read_head(h1_conn *h, unsigned *turn)
         ta_loop_defer_turn(server->loop, &h->turn);
         return false;
     }
+    int preface = TA_UNLIKELY(c->in.data[c->in.off] == 'P') ? look_for_preface(h) : 0;
+    if (preface < 0)
+        h1_arm(h, H1_ARMED_HEAD);
+    if (preface != 0)
+        return false;
     if (!h->rq && !(h->rq = h1_req_take(server))) {
         h1_fail(h, 503, "out of memory");
         return false;
@@ -255,6 +315,11 @@ static bool read_head(h1_conn *h, unsigned *turn)
     if (rc == TA_OK) {
         ++*turn;
         return begin_request(h);
+    }
+    if (rc != TA_AGAIN && is_foreign(h)) {
+        h1_log(h, TA_LOG_INFO, "connection ended: its first line is not HTTP's");
+        finish(h, true);
+        return false;
     }
     if (rc != TA_AGAIN) {
         h1_fail(h, rq->head.status, rq->head.reason);
@@ -444,6 +509,8 @@ static void on_open(ta_conn *c)
     h1_conn *h = c->proto;
     if (h->armed == H1_ARMED_HANDSHAKE)
         h1_arm(h, H1_ARMED_HEAD);
+    if (ta_str_eq(ta_conn_alpn(c), TA_STR("h2"))) /* offered, as TLS was told to */
+        hand_over(h);
 }
 
 static void on_timeout(ta_conn *c)

@@ -1,6 +1,8 @@
 /* ws/handshake.c -- see ws_handshake.h.  SHA-1 and base64 are OpenSSL's. */
 #include "http/ws/handshake.h"
 
+#include "http/headers.h"
+
 #include <openssl/evp.h>
 #include <stdio.h>
 
@@ -9,27 +11,11 @@ enum { SERVER_BITS = 12, CLIENT_BITS = 12 };
 
 /* -- words of a field ------------------------------------------------------------------------- */
 
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t';
-}
-
 static bool is_token_char(char c)
 {
     if ((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'))
         return true;
     return c && strchr("!#$%&'*+-.^_`|~", c) != NULL;
-}
-
-static ta_str trim(ta_str s)
-{
-    while (s.len && is_space(s.ptr[0])) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len && is_space(s.ptr[s.len - 1]))
-        s.len--;
-    return s;
 }
 
 static bool same_word(ta_str a, ta_str b)
@@ -55,7 +41,7 @@ static ta_str next_item(ta_str *list)
     ta_str item = {list->ptr, comma ? (size_t)(comma - list->ptr) : list->len};
     size_t used = item.len + (comma != NULL);
     *list = ta_str_skip(*list, used);
-    return trim(item);
+    return ta_str_trim(item);
 }
 
 bool ta_ws_field_lists(const ta_header *headers, uint32_t n, ta_str name, ta_str word)
@@ -119,7 +105,7 @@ bool ta_ws_next_protocol(const ta_header *headers, uint32_t n, size_t *at, ta_st
 static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
 {
     size_t i = 0;
-    *s = trim(*s);
+    *s = ta_str_trim(*s);
     while (i < s->len && is_token_char(s->ptr[i]))
         i++;
     *name = ta_str_of(s->ptr, i);
@@ -127,10 +113,10 @@ static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
     *has_value = false;
     if (!i)
         return false;
-    *s = trim(ta_str_skip(*s, i));
+    *s = ta_str_trim(ta_str_skip(*s, i));
     if (!s->len || s->ptr[0] != '=')
         return true;
-    *s = trim(ta_str_skip(*s, 1));
+    *s = ta_str_trim(ta_str_skip(*s, 1));
     *has_value = true;
     i = 0;
     if (s->len && s->ptr[0] == '"') {
@@ -145,7 +131,7 @@ static bool read_param(ta_str *s, ta_str *name, ta_str *value, bool *has_value)
             i++;
         *value = ta_str_of(s->ptr, i);
     }
-    *s = trim(ta_str_skip(*s, i));
+    *s = ta_str_trim(ta_str_skip(*s, i));
     return value->len > 0;
 }
 
@@ -232,10 +218,10 @@ static void agree_on_deflate(const ta_req *req, ta_ws_handshake *hs)
     for (uint32_t i = 0; i < req->nheaders; i++) {
         if (!ta_str_eq(req->headers[i].name, TA_STR("sec-websocket-extensions")))
             continue;
-        ta_str list = trim(req->headers[i].value);
+        ta_str list = ta_str_trim(req->headers[i].value);
         while (list.len) {
             int rc = take_offer(hs, &list);
-            list = trim(list);
+            list = ta_str_trim(list);
             if (rc > 0) {
                 hs->deflate.on = true;
                 return;
@@ -270,10 +256,28 @@ static int refuse(ta_ws_handshake *hs, int status, const char *reason)
     return TA_EBAD;
 }
 
+/* Extended CONNECT (RFC 8441): the stream is the connection, so there is neither key nor upgrade.
+ */
+static int check_extended(const ta_req *req, bool deflate, ta_ws_handshake *out)
+{
+    ta_str version = {NULL, 0};
+    if (!req->upgrade)
+        return refuse(out, 400, "CONNECT must ask for websocket.");
+    if (!only_value(req, TA_STR("sec-websocket-version"), &version) ||
+        !ta_str_eq(version, TA_STR("13")))
+        return refuse(out, 400, "Sec-WebSocket-Version must be 13.");
+    if (deflate)
+        agree_on_deflate(req, out);
+    return TA_OK;
+}
+
 int ta_ws_handshake_check(const ta_req *req, bool deflate, ta_ws_handshake *out)
 {
     ta_str version = {NULL, 0};
+    bool extended = req->version == TA_HTTP_2 && req->method_id == TA_METHOD_CONNECT;
     memset(out, 0, sizeof *out);
+    if (extended)
+        return check_extended(req, deflate, out);
     if (req->method_id != TA_METHOD_GET)
         return refuse(out, 405, "A WebSocket is opened with GET.");
     if (req->version < TA_HTTP_1_1)
@@ -325,11 +329,14 @@ static int add_deflate(const ta_ws_handshake *hs, ta_fields *out)
 
 int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol, ta_fields *out)
 {
-    int rc = ta_fields_add(out, TA_STR("upgrade"), TA_STR("websocket"));
-    if (rc == TA_OK)
-        rc = ta_fields_add(out, TA_STR("connection"), TA_STR("Upgrade"));
-    if (rc == TA_OK)
-        rc = add_accept(hs->key, out);
+    int rc = TA_OK;
+    if (hs->key.len) {
+        rc = ta_fields_add(out, TA_STR("upgrade"), TA_STR("websocket"));
+        if (rc == TA_OK)
+            rc = ta_fields_add(out, TA_STR("connection"), TA_STR("Upgrade"));
+        if (rc == TA_OK)
+            rc = add_accept(hs->key, out);
+    }
     if (rc == TA_OK && protocol.len)
         rc = ta_fields_add(out, TA_STR("sec-websocket-protocol"), protocol);
     return rc == TA_OK && hs->deflate.on ? add_deflate(hs, out) : rc;

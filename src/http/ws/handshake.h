@@ -12,7 +12,7 @@
 #include "http/ws/deflate.h"
 
 typedef struct ta_ws_handshake {
-    ta_str key; /* borrowed: the request's Sec-WebSocket-Key */
+    ta_str key; /* borrowed: the request's Sec-WebSocket-Key; empty over HTTP/2 */
     ta_ws_deflate_params deflate;
     bool tell_server_bits, tell_client_bits; /* in the answer */
     /* when it is refused: */
@@ -36,7 +36,7 @@ bool ta_ws_next_protocol(const ta_header *headers, uint32_t n, size_t *at, ta_st
 /* Whether it may be sent as one: a token (RFC 9110 5.6.2). */
 bool ta_ws_protocol_ok(ta_str protocol);
 
-/* Appends the fields of the 101 answer; `protocol` may be empty.  TA_OK, TA_ENOMEM. */
+/* Appends the fields of the answer that accepts; `protocol` may be empty.  TA_OK, TA_ENOMEM. */
 TA_MUST_CHECK int ta_ws_handshake_answer(const ta_ws_handshake *hs, ta_str protocol,
                                          ta_fields *out);
 

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "http/mux/mux.h"
 #include "py/server/tls_object.h"
 
 static void accepted(ta_server *server, int rc)
@@ -31,12 +30,6 @@ static void on_accept(ta_listener *l, int fd, const struct sockaddr *peer, sockl
     if (rc == TA_OK)
         rc = ta_http_server_accept(server->http, fd, peer, len, transport);
     accepted(server, rc);
-}
-
-static void on_accept_mux(ta_listener *l, int fd, const struct sockaddr *peer, socklen_t len)
-{
-    ta_server *server = ta_listener_ctx(l);
-    accepted(server, ta_mux_accept(server->http, fd, peer, len, NULL));
 }
 
 enum { FULL_LOG_MS = 60000 };
@@ -65,7 +58,6 @@ static void on_exhausted(ta_listener *l, int error_number)
 }
 
 static const ta_listener_ops listener_ops = {on_accept, may_accept, on_exhausted};
-static const ta_listener_ops mux_listener_ops = {on_accept_mux, may_accept, on_exhausted};
 
 void ta_listening_on_room(void *ctx)
 {
@@ -74,7 +66,7 @@ void ta_listening_on_room(void *ctx)
         ta_listener_resume(server->listeners[i]);
 }
 
-static PyObject *listen_on(ta_server *server, int fd, bool shared, const ta_listener_ops *ops)
+static PyObject *listen_on(ta_server *server, int fd, bool shared)
 {
     if (ta_server_check_open(server) < 0)
         return NULL;
@@ -89,7 +81,7 @@ static PyObject *listen_on(ta_server *server, int fd, bool shared, const ta_list
     server->listeners = list;
     /* Ours from here on: it must be closed at once after the last accept. */
     unsigned flags = TA_LISTENER_OWN | (shared ? TA_LISTENER_SHARED : 0);
-    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, ops, server);
+    ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, &listener_ops, server);
     if (l == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
     list[server->nlisteners++] = l;
@@ -106,7 +98,7 @@ PyObject *ta_listening_listen(PyObject *self, PyObject *args)
     int fd, shared = 0;
     if (!PyArg_ParseTuple(args, "i|p:listen", &fd, &shared))
         return NULL;
-    return listen_on((ta_server *)self, fd, shared, &listener_ops);
+    return listen_on((ta_server *)self, fd, shared);
 }
 
 PyObject *ta_listening_use_tls(PyObject *self, PyObject *obj)
@@ -118,12 +110,6 @@ PyObject *ta_listening_use_tls(PyObject *self, PyObject *obj)
     ta_tls_unref(server->tls);
     server->tls = tls;
     Py_RETURN_NONE;
-}
-
-PyObject *ta_listening_listen_mux(PyObject *self, PyObject *fd)
-{
-    int n = PyObject_AsFileDescriptor(fd);
-    return n < 0 ? NULL : listen_on((ta_server *)self, n, false, &mux_listener_ops);
 }
 
 /* More than any backlog. */

@@ -8,9 +8,8 @@
 
 #include "py/server/server.h"
 
-/* Methods of a Server: listen(fd, shared), _listen_mux(fd), use_tls(tls). */
+/* Methods of a Server: listen(fd, shared), use_tls(tls). */
 PyObject *ta_listening_listen(PyObject *self, PyObject *args);
-PyObject *ta_listening_listen_mux(PyObject *self, PyObject *fd);
 PyObject *ta_listening_use_tls(PyObject *self, PyObject *obj);
 
 /* ta_http_cfg.on_room: a connection has ended, after there was no room for more. */

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "http/h2/conn.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
@@ -38,9 +39,11 @@ void ta_server_maybe_done(ta_server *server)
     Py_DECREF(fn);
 }
 
-/* "upgrade: websocket" */
+/* "upgrade: websocket", or HTTP/2's way to say so (RFC 8441). */
 static bool wants_websocket(const ta_native_exchange *x)
 {
+    if (x->base.method_id == TA_METHOD_CONNECT)
+        return true; /* CONNECT of another kind does not get here */
     return ta_ws_field_lists(x->base.headers, x->base.nheaders, TA_STR("upgrade"),
                              TA_STR("websocket"));
 }
@@ -409,26 +412,43 @@ typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
     PyObject *more_headers, *stats, *ids;
     const char *header, *spec_version;
-    int date, level, ws_deflate;
+    int date, level, ws_deflate, http2;
     unsigned max_requests, threads, stats_slot;
 } server_args;
 
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
-    static char *keywords[] = {
-        "selector",      "app",        "limits",       "server_header", "date_header",
-        "root_path",     "state",      "access_log",   "logger",        "log_level",
-        "max_requests",  "threads",    "spec_version", "proxy",         "watch",
-        "access_writer", "ws_deflate", "more_headers", "stats",         "stats_slot",
-        "request_ids",   NULL};
+    static char *keywords[] = {"selector",
+                               "app",
+                               "limits",
+                               "server_header",
+                               "date_header",
+                               "root_path",
+                               "state",
+                               "access_log",
+                               "logger",
+                               "log_level",
+                               "max_requests",
+                               "threads",
+                               "spec_version",
+                               "proxy",
+                               "watch",
+                               "access_writer",
+                               "ws_deflate",
+                               "more_headers",
+                               "stats",
+                               "stats_slot",
+                               "request_ids",
+                               "http2",
+                               NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
     return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIO:Server", keywords, &a->selector,
+               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIOp:Server", keywords, &a->selector,
                ta_server_objects_of(st)->server.app_type, &a->app, &PyDict_Type, &a->limits,
                &a->header, &a->date, &a->root, &a->state, &a->access, &a->logger, &a->level,
                &a->max_requests, &a->threads, &a->spec_version, &a->proxy, &a->watch, &a->writer,
-               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot, &a->ids)
+               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot, &a->ids, &a->http2)
                ? 0
                : -1;
 }
@@ -498,6 +518,7 @@ static int make_http(ta_server *server, const server_args *a, const ta_http_limi
         .server_name = a->header ? ta_str_of(a->header, strlen(a->header)) : (ta_str){NULL, 0},
         .more = &more_head,
         .log = &server->log,
+        .http2 = a->http2 && ta_h2_version() != NULL,
         .on_room = ta_listening_on_room,
     };
     ta_mem_tune();
@@ -583,9 +604,6 @@ static PyMethodDef methods[] = {
      "use_tls($self, tls, /)\n--\n\n"
      "Encrypts the connections that are accepted from now on.  Those that are open keep what they\n"
      "have."},
-    {"_listen_mux", ta_listening_listen_mux, METH_O,
-     "_listen_mux($self, fd, /)\n--\n\n"
-     "The same for connections that speak the test protocol (src/http/mux/mux.h)."},
     {"shutdown", server_shutdown, METH_VARARGS,
      "shutdown($self, on_done, stream_grace=None, /)\n--\n\n"
      "Stops accepting; requests in flight are served; then on_done() is called, once.  Streams\n"
@@ -614,7 +632,7 @@ static PyType_Slot slots[] = {
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True, more_headers=None, stats=None,\n"
-     "       stats_slot=0, request_ids=None)\n--\n\n"
+     "       stats_slot=0, request_ids=None, http2=False)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -628,7 +646,10 @@ static PyType_Slot slots[] = {
      "stats, stats_slot: a Stats to count in, and a slot that this thread has claimed.\n"
      "request_ids: (field they come in, trusts(host), field of the response), each may be None.\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it.\n"
-     "more_headers: pairs of bytes that every response has besides its own."},
+     "more_headers: pairs of bytes that every response has besides its own.\n"
+     "http2: clients of plain connections may begin with HTTP/2's preface; with TLS it is its "
+     "ALPN\n"
+     "that offers HTTP/2."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},
@@ -646,9 +667,19 @@ static PyType_Spec spec = {
     .slots = slots,
 };
 
+/* What the server was built with: {name: version or None}. */
+static int add_libraries(PyObject *module)
+{
+    PyObject *dict =
+        Py_BuildValue("{s:s,s:z}", "openssl", ta_tls_version(), "nghttp2", ta_h2_version());
+    PyObject *proxy = dict ? PyDictProxy_New(dict) : NULL;
+    Py_XDECREF(dict);
+    return PyModule_Add(module, "LIBRARIES", proxy); /* steals; NULL: -1 */
+}
+
 int ta_server_init(PyObject *module, ta_state *st)
 {
-    if (ta_limits_add(module) < 0)
+    if (ta_limits_add(module) < 0 || add_libraries(module) < 0)
         return -1;
     return ta_types_add(module, &spec, "Server", &ta_server_objects_of(st)->server.server_type);
 }
