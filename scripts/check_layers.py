@@ -39,6 +39,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "openssl/*": ("http/md5.c", "http/ws/handshake.c", "net/tls*"),
     "wslay/*": ("http/ws/*.c",),
     "zlib.h": ("http/compress*.c", "http/ws/*.c"),
+    "brotli/*": ("http/compress*.c",),
+    "zstd.h": ("http/compress*.c",),
 }
 
 # Headers of py/ that include nothing of Python, so that C tests may have them.

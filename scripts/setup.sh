@@ -21,7 +21,7 @@ say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 
-packages=(build-essential pkg-config libssl-dev libnghttp2-dev libwslay-dev zlib1g-dev)
+packages=(build-essential pkg-config libssl-dev libnghttp2-dev libwslay-dev zlib1g-dev libbrotli-dev libzstd-dev)
 if ! command -v "${PYTHON:-python3}" >/dev/null; then
     packages+=(python3 python3-venv python3-dev)
 elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then

@@ -19,6 +19,7 @@ import os
 import re
 from typing import TYPE_CHECKING, Any
 
+from turboapi._compression import MINIMUM_SIZE, TYPES, Compression, read_codings, read_types
 from turboapi._core import HTTP_LIMITS
 from turboapi._serving import access_format, addresses
 from turboapi._serving.settings import (
@@ -108,6 +109,20 @@ def _field_name(text: str) -> str:
     if text.lower() in ("content-length", "transfer-encoding", "connection", "host"):
         raise ValueError(f"can't be {text}")
     return text
+
+
+class _Codings(Words):
+    """Codings of content, with commas between wherever they stand."""
+
+    def parse(self, value: Any) -> tuple[str, ...]:
+        words = super().parse(value)
+        words = super().parse(",".join(words))
+        read_codings(words)
+        return words
+
+
+def _media_type(text: str) -> None:
+    read_types([text])
 
 
 def _root_path(text: str) -> str:
@@ -388,12 +403,31 @@ class Config:
     proxy_headers: bool = setting(
         True, Flag(), "Believe X-Forwarded-For and -Proto of trusted proxies.", HTTP
     )
+    proxy_protocol: bool = setting(
+        False, Flag(), "Connections come from trusted proxies that speak the PROXY protocol.", HTTP
+    )
     forwarded_allow_ips: tuple[str, ...] = setting(
         ("127.0.0.1", "::1"),
         Words("ADDRESSES", _proxies),
         "Trusted proxies: addresses, networks, '*' for all; with commas between.",
         HTTP,
         also_env=("FORWARDED_ALLOW_IPS",),
+    )
+
+    compress: tuple[str, ...] = setting(
+        (),
+        _Codings("CODINGS"),
+        "Pack responses: all, or zstd, br, gzip by preference, with levels (br:5) if you like.",
+        HTTP,
+    )
+    compress_min_size: int = setting(
+        MINIMUM_SIZE, _size, "Smallest body that is packed, where its size is known.", HTTP
+    )
+    compress_type: tuple[str, ...] = setting(
+        TYPES,
+        Words("TYPE", _media_type),
+        "Media types that are packed: text/html, text/*, +json. May be repeated.",
+        HTTP,
     )
 
     # -- Limits: src/http/http_limits.h has their defaults
@@ -543,6 +577,8 @@ class Config:
         own = addresses.parse(self.bind[0]) if len(self.bind) == 1 else {"uds": None, "fd": None}
         if self.bind and (self.uds, self.fd) not in ((None, None), (own["uds"], own["fd"])):
             raise ConfigError("bind", "can't be used together with uds or fd")
+        if self.proxy_protocol and not self.forwarded_allow_ips:
+            raise ConfigError("proxy_protocol", "needs trusted proxies in forwarded_allow_ips")
         if self.max_requests_jitter and not self.max_requests:
             raise ConfigError("max_requests_jitter", "needs max_requests")
         if self.reload and (name := next((n for n in _REPLACING if getattr(self, n)), None)):
@@ -658,6 +694,13 @@ class Config:
         """Return what `header` adds to responses, as ASGI has it."""
         pairs = [each.partition(":") for each in self.header]
         return [(name.strip().lower().encode(), text.strip().encode()) for name, _, text in pairs]
+
+    def compression(self) -> tuple[Any, ...] | None:
+        """Return the filter of `_core` that packs responses; None: they stay as they are."""
+        codings = read_codings(self.compress)
+        if not codings:
+            return None
+        return Compression(codings, self.compress_min_size, read_types(self.compress_type)).filter()
 
     def http_limits(self) -> dict[str, int]:
         """Return the members of `ta_http_limits` by name; times in milliseconds, rounded up."""

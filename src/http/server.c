@@ -122,9 +122,14 @@ void ta_http_server_remove(ta_http_server *server, ta_http_conn *c)
     }
 }
 
-bool ta_http_server_full(ta_http_server *server)
+const ta_http_limits *ta_http_server_limits(const ta_http_server *server)
 {
-    bool full = server->limits.connections && server->nconns >= server->limits.connections;
+    return &server->limits;
+}
+
+bool ta_http_server_full(ta_http_server *server, size_t more)
+{
+    bool full = server->limits.connections && server->nconns + more >= server->limits.connections;
     if (full)
         server->was_full = true;
     return full;

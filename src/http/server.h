@@ -40,8 +40,9 @@ void ta_http_server_free(ta_http_server *server);
  * TA_ENOMEM, TA_ESYS. */
 TA_MUST_CHECK int ta_http_server_accept(ta_http_server *server, int fd, const struct sockaddr *peer,
                                         socklen_t peer_len, ta_transport *transport);
-/* Whether limits.connections are open. */
-bool ta_http_server_full(ta_http_server *server);
+/* Whether limits.connections are open; `more` are about to be. */
+bool ta_http_server_full(ta_http_server *server, size_t more);
+const ta_http_limits *ta_http_server_limits(const ta_http_server *server);
 /* Connections not wholly ended. */
 size_t ta_http_server_connections(const ta_http_server *server);
 /* Calls fn for each request between on_request and on_close; it must not end one, nor free the

@@ -60,7 +60,8 @@ static const init_fn inits[] = {
     ta_forms_init,
     /* server */
     ta_app_init,
-    ta_filters_init,
+    ta_pack_filter_init,
+    ta_packer_init,
     ta_native_exchange_init,
     ta_file_reply_init,
     ta_file_response_init,

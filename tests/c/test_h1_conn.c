@@ -211,14 +211,14 @@ TA_TEST(connection_limit)
     ta_http_cfg cfg = {.limits = &fx.limits, .ops = &fx_ops, .ctx = &fx, .on_room = on_room};
     fx.server = ta_http_server_new(fx.loop, &cfg);
     fx.client = fx_connect();
-    CHECK(!ta_http_server_full(fx.server));
+    CHECK(!ta_http_server_full(fx.server, 0));
     int other = fx_connect();
-    CHECK(ta_http_server_full(fx.server));
+    CHECK(ta_http_server_full(fx.server, 0));
     CHECK_INT(room, ==, 0);
     close(other);
     settle();
     CHECK_INT(room, ==, 1);
-    CHECK(!ta_http_server_full(fx.server));
+    CHECK(!ta_http_server_full(fx.server, 0));
     fx_stop();
     CHECK_INT(room, ==, 1);
 }

@@ -5,6 +5,8 @@ import http.client
 import zlib
 from typing import Annotated
 
+import brotli
+import zstandard
 from pydantic import BaseModel, PlainSerializer
 from server_kit import TIMEOUT
 
@@ -271,8 +273,13 @@ class Client:
 
 
 def unpack(headers, content):
-    if ("content-encoding", "gzip") in headers:
+    coding = dict(headers).get("content-encoding")
+    if coding == "gzip":
         return zlib.decompressobj(31).decompress(content)
+    if coding == "br":
+        return brotli.Decompressor().process(content)
+    if coding == "zstd":
+        return zstandard.ZstdDecompressor().decompressobj().decompress(content)
     return content
 
 

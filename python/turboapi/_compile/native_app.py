@@ -266,7 +266,7 @@ class _Way:
         filters = own + self.outer
         if not can_be_joined(filters):
             return None
-        packs = any(name == "gzip" for name, *_ in filters)
+        packs = any(name in ("gzip", "compress") for name, *_ in filters)
         return _core.App(
             app,
             router=self._router(last.table(), filters),
@@ -280,7 +280,7 @@ class _Way:
             },
             root_path=app.root_path,
             filters=filters,
-            # There is no middleware but that of `filters`, of which gzip wants a file's bytes.
+            # There is no middleware but that of `filters`: what packs wants the bytes of files.
             pathsend=not packs and all(each.sends_paths for each in self.apps),
             answers=last.answers(errors),
             prefix=self.prefix,

@@ -277,6 +277,8 @@ class LoopThread:
         self.server = server = _make_server(
             selector, self._app, self._config, state, self._access, self._counters, self._slot
         )
+        if self._config.proxy_protocol:
+            server.use_proxy_protocol(ProxyHeaders(self._config.forwarded_allow_ips).trusts)
         renewing = self._use_tls(server)
         redirects = None
         try:
@@ -511,6 +513,7 @@ def _make_server(
         proxy=proxy,
         max_requests=config.limit_concurrency,
         more_headers=more,
+        compress=config.compression(),
     )
 
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 
 import turboapi
+from turboapi import _core
+from turboapi._compression import LEVELS
 from turboapi._core import LIBRARIES
 from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
@@ -137,6 +139,9 @@ def version() -> None:
             typer.echo(f"{package} (not installed)")
     for library, built_with in LIBRARIES.items():
         typer.echo(f"{library} {built_with or '(not built in)'}")
+    for coding in LEVELS:
+        built = _core.CODINGS.get(coding)
+        typer.echo(f"compression {coding} {built[0] if built else '(not in this build)'}")
 
 
 @app.command("docs-assets")

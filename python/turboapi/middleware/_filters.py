@@ -1,4 +1,4 @@
-"""Which middleware of Starlette the native server can stand in for, and with what options.
+"""Which middleware the native server can stand in for, and with what options.
 
 Middleware of exactly these classes is not called for a request that runs directly. C does to the
 response what the middleware would do (src/py/server/filters.h), and leaves a request that the
@@ -27,15 +27,20 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
 from turboapi._untouched import is_from
+from turboapi.middleware import compress
+from turboapi.middleware.compress import CompressMiddleware
 
 _KNOWN_STARLETTE = re.compile(r"1\.10\.\d+")
 _KNOWN: dict[Any, tuple[type, ...]] = {
     CORSMiddleware: (CORSMiddleware,),
     GZipMiddleware: (GZipMiddleware, gzip.IdentityResponder, gzip.GZipResponder),
+    CompressMiddleware: (CompressMiddleware,),
     HTTPSRedirectMiddleware: (HTTPSRedirectMiddleware,),
     TrustedHostMiddleware: (TrustedHostMiddleware,),
 }
-_MODULES = {module.__name__: module for module in (cors, gzip, httpsredirect, trustedhost)}
+_MODULES = {
+    module.__name__: module for module in (cors, gzip, compress, httpsredirect, trustedhost)
+}
 # It needs itsdangerous, which is there when the application has imported the module.
 _SESSIONS = "starlette.middleware.sessions"
 _FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
@@ -121,7 +126,7 @@ def _maker(middleware: Any) -> Callable[[Any], list[tuple[Any, ...]]] | None:
 def can_be_joined(filters: Iterable[tuple[Any, ...]]) -> bool:
     """Return whether C can apply all of them to one request."""
     kinds = [spec[0] for spec in filters]
-    return kinds.count("gzip") <= 1 and kinds.count("session") <= 1
+    return kinds.count("gzip") + kinds.count("compress") <= 1 and kinds.count("session") <= 1
 
 
 def _within(stack: Any) -> Iterator[Any]:
@@ -162,6 +167,10 @@ def _gzip(each: GZipMiddleware) -> list[tuple[Any, ...]]:
         raise _UnknownError
     excluded = tuple(text.encode() for text in each.exclude_content_types)
     return [("gzip", sizes[0], each.compresslevel, sizes[1], excluded, _in_thread)]
+
+
+def _compress(each: CompressMiddleware) -> list[tuple[Any, ...]]:
+    return [each.compression.filter()]
 
 
 async def _in_thread(function: Callable[[], None]) -> None:
@@ -245,6 +254,7 @@ async def _send_nothing(message: Message) -> None:
 _MAKERS: dict[type, Callable[[Any], list[tuple[Any, ...]]]] = {
     CORSMiddleware: _cors,
     GZipMiddleware: _gzip,
+    CompressMiddleware: _compress,
     HTTPSRedirectMiddleware: _https,
     TrustedHostMiddleware: _hosts,
 }

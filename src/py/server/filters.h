@@ -25,7 +25,7 @@ struct ta_native_exchange;
 typedef enum ta_packing {
     TA_PACK_NONE,  /* the body is sent unchanged */
     TA_PACK_HELD,  /* the head waits for the first chunk */
-    TA_PACK_STREAM /* chunks are compressed; x->gzip is the stream */
+    TA_PACK_STREAM /* chunks are compressed; x->out.packer is the stream */
 } ta_packing;
 
 /*
@@ -34,6 +34,9 @@ typedef enum ta_packing {
  * bytes)
  *   ("gzip", minimum_size, level, thread_minimum_size, (excluded: bytes, ...), offload)    at most
  * one; offload(function) -> awaitable of None: calls it in a thread
+ *   ("compress", minimum_size, ((coding, level), ...), thread_minimum_size, (type: bytes, ...),
+ *   offload)    instead of gzip: the coding that the client likes best, the first of equals, for
+ *   these types ("text/html", a major one and a star, or "+json")
  *   ("session", (cookie: bytes,), Session, load, save)    at most one
  *       load(scope): puts the session of the request's cookie into the scope
  *       save(scope, vary: list[str]) -> (vary: bytes | None, cookie: bytes | None): what Vary and
@@ -50,8 +53,8 @@ int ta_filters_traverse(const ta_filters *filters, visitproc visit, void *arg); 
 bool ta_filters_admit(const ta_filters *filters, struct ta_native_exchange *native);
 
 /*
- * All that follow work on x->head, whose fields are those of the application, and need x->filters.
- * -1 with an exception.
+ * All that follow work on x->head, whose fields are those of the application, and need
+ * ta_filters_there.  -1 with an exception.
  *
  * The head of a response whose body comes later.  TA_DONE: ready; TA_WAITS: held until its first
  * piece is known.

@@ -9,7 +9,7 @@
 
 typedef enum filter_kind {
     FILTER_CORS,
-    FILTER_GZIP,
+    FILTER_PACK,
     FILTER_HOSTS,
     FILTER_HTTPS,
     FILTER_SESSION
@@ -22,14 +22,18 @@ typedef struct filter {
     PyObject *fullmatch; /* owned: callable, or NULL */
     bool credentials;
     PyObject *fields; /* owned tuple of (name, value) bytes */
-    /* gzip */
+    /* pack: gzip, or one of several codings */
+    bool chooses; /* by what the client likes best; else it is Starlette's GZip */
+    uint8_t ncodings;
+    ta_coding codings[TA_CODINGS]; /* the first ncodings, by preference */
+    int levels[TA_CODINGS];        /* of each */
     Py_ssize_t minimum, thread_minimum;
-    int level;
     PyObject *offload; /* owned */
     /* session */
     PyObject *session_type; /* owned: starlette.middleware.sessions.Session */
     PyObject *load, *save;  /* owned */
-    /* gzip: excluded types; hosts: patterns; session: the cookie's name */
+    /* gzip: excluded types; compress: the only types; hosts: patterns; session: the cookie's name
+     */
     PyObject *texts; /* owned tuple of bytes */
 } filter;
 
@@ -42,6 +46,15 @@ static inline ta_str ta_filters_str(PyObject *bytes)
 {
     return ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
+
+/* filters.c: the filters from `from` to the one before `to` do to the head what they do.  All: 0,
+ * or -1 with an exception. */
+int ta_filters_apply(ta_native_exchange *native, size_t from, size_t to);
+int ta_filters_no_memory(void); /* -1 */
+/* The only field of that name from now on. */
+int ta_filters_set_field(ta_fields *fields, ta_str name, ta_str value);
+/* One Vary field of all that the response has, and `what`. */
+int ta_filters_add_vary(ta_fields *fields, ta_str what);
 
 /* session_filter.c: what the middleware does to a head that begins.  0, or -1 with an exception. */
 int ta_session_filter_apply(const filter *rule, ta_native_exchange *native);

@@ -57,15 +57,58 @@ static int read_gzip(filter *rule, PyObject *spec)
 {
     const char *kind;
     PyObject *texts, *offload;
-    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &rule->minimum, &rule->level,
+    if (!PyArg_ParseTuple(spec, "sninO!O", &kind, &rule->minimum, &rule->levels[0],
                           &rule->thread_minimum, &PyTuple_Type, &texts, &offload) ||
         check_texts(texts) < 0)
         return -1;
-    if (rule->level < -1 || rule->level > 9) {
+    if (rule->levels[0] < -1 || rule->levels[0] > 9) {
         PyErr_SetString(PyExc_ValueError, "filters: a level of -1 to 9 expected");
         return -1;
     }
-    rule->kind = FILTER_GZIP;
+    rule->kind = FILTER_PACK;
+    rule->codings[0] = TA_CODING_GZIP;
+    rule->ncodings = 1;
+    rule->texts = Py_NewRef(texts);
+    rule->offload = Py_NewRef(offload);
+    return 0;
+}
+
+/* Pairs (name, level). */
+static int read_codings(filter *rule, PyObject *pairs)
+{
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(pairs); i++) {
+        const char *name;
+        int level, lowest, highest;
+        if (!PyArg_ParseTuple(PyTuple_GET_ITEM(pairs, i), "si", &name, &level))
+            return -1;
+        ta_coding coding = ta_coding_of(ta_str_of(name, strlen(name)));
+        if (coding >= TA_CODINGS || rule->ncodings >= TA_CODINGS ||
+            !ta_packer_levels(coding, &lowest, &highest) || level < lowest || level > highest) {
+            PyErr_Format(PyExc_ValueError, "filters: no coding %s of level %d here", name, level);
+            return -1;
+        }
+        rule->codings[rule->ncodings] = coding;
+        rule->levels[rule->ncodings++] = level;
+    }
+    return 0;
+}
+
+static int read_compress(filter *rule, PyObject *spec)
+{
+    const char *kind;
+    PyObject *texts, *codings, *offload;
+    if (!PyArg_ParseTuple(spec, "snO!nO!O", &kind, &rule->minimum, &PyTuple_Type, &codings,
+                          &rule->thread_minimum, &PyTuple_Type, &texts, &offload) ||
+        check_texts(texts) < 0 || read_codings(rule, codings) < 0)
+        return -1;
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(texts); i++) {
+        if (PyBytes_GET_SIZE(PyTuple_GET_ITEM(texts, i)) == 0) {
+            PyErr_SetString(PyExc_ValueError, "filters: an empty media type");
+            return -1;
+        }
+    }
+    rule->kind = FILTER_PACK;
+    rule->chooses = true;
     rule->texts = Py_NewRef(texts);
     rule->offload = Py_NewRef(offload);
     return 0;
@@ -115,6 +158,8 @@ static int read_filter(filter *rule, PyObject *spec)
         return read_cors(rule, spec);
     if (strcmp(kind, "gzip") == 0)
         return read_gzip(rule, spec);
+    if (strcmp(kind, "compress") == 0)
+        return read_compress(rule, spec);
     if (strcmp(kind, "hosts") == 0)
         return read_hosts(rule, spec);
     if (strcmp(kind, "session") == 0)
@@ -140,10 +185,10 @@ ta_filters *ta_filters_new(PyObject *spec)
     for (size_t i = 0; i < n; i++) {
         if (read_filter(&filters->items[i], PyTuple_GET_ITEM(spec, (Py_ssize_t)i)) < 0)
             goto error;
-        bool is_gzip = filters->items[i].kind == FILTER_GZIP;
+        bool is_gzip = filters->items[i].kind == FILTER_PACK;
         bool is_session = filters->items[i].kind == FILTER_SESSION;
         if ((is_gzip && gzip) || (is_session && session)) {
-            PyErr_SetString(PyExc_ValueError, "filters: more than one gzip, or session");
+            PyErr_SetString(PyExc_ValueError, "filters: more than one that compresses, or session");
             goto error;
         }
         gzip = gzip || is_gzip;

@@ -8,9 +8,10 @@
 
 #include "py/server/server.h"
 
-/* Methods of a Server: listen(fd, shared), use_tls(tls). */
+/* Methods of a Server: listen(fd, shared), use_tls(tls), use_proxy_protocol(trusts). */
 PyObject *ta_listening_listen(PyObject *self, PyObject *args);
 PyObject *ta_listening_use_tls(PyObject *self, PyObject *obj);
+PyObject *ta_listening_use_proxy_protocol(PyObject *self, PyObject *trusts);
 
 /* ta_http_cfg.on_room: a connection has ended, after there was no room for more. */
 void ta_listening_on_room(void *ctx);

@@ -287,7 +287,7 @@ static void native_dealloc(PyObject *self)
     ta_fields_free(&native->out.head);
     Py_XDECREF(native->out.reason);
     ta_buf_free(&native->out.packed);
-    ta_gzip_free(native->out.gzip);
+    ta_packer_free(native->out.packer);
     PyMem_Free(native->in.copy);
     PyMem_Free(native->in.path_mem);
     if (!keep(server, self))

@@ -47,7 +47,7 @@ typedef struct ta_native_exchange_response {
     ta_fields head;            /* owned: of a head that waits, or that was made here */
     PyObject *reason;          /* owned bytes: reason phrase of the application's own, or NULL */
     const ta_filters *filters; /* borrowed from app: middleware round this direct run, or NULL */
-    ta_gzip *gzip;             /* owned: compresses the response, or NULL */
+    ta_packer *packer;         /* owned: compresses the response, or NULL */
     ta_buf packed;             /* owned: the piece that was compressed last */
     ta_streamer *stream;       /* borrowed: iterates over a streamed response, or NULL */
     int status;                /* 0 before it has begun */

@@ -27,6 +27,12 @@
 #include "py/support/coroutine.h"
 #include "json/num.h"
 
+/* Whether filters want to see the response: the application's, or the server's own. */
+static inline bool ta_filters_there(const ta_native_exchange *native)
+{
+    return native->out.filters != NULL || TA_UNLIKELY(native->server->filters != NULL);
+}
+
 /* -- dispatch.c -------------------------------------------------------------------------------- */
 
 /* Starts the request now, or as soon as Python code may be started. */

@@ -111,7 +111,7 @@ static ta_outcome filter_head(ta_native_exchange *native, bool added)
 {
     ta_outcome outcome = added ? TA_DONE : TA_FAILED;
     ta_response_head_suit(&native->out.head);
-    if (added && native->out.filters != NULL)
+    if (added && ta_filters_there(native))
         outcome = ta_filters_start(native, native->out.head.status);
     if (outcome == TA_FAILED)
         ta_fields_clear(&native->out.head);
@@ -406,7 +406,7 @@ ta_outcome ta_response_send(ta_exchange *base, const ta_response_head *head, PyO
     }
     if (raw_headers != NULL && take_raw_headers(native, &response, raw_headers) < 0)
         outcome = TA_FAILED;
-    if (outcome == TA_DONE && native->out.filters != NULL && native->req != NULL)
+    if (outcome == TA_DONE && ta_filters_there(native) && native->req != NULL)
         outcome = filter_whole(native, &response, raw_headers == NULL, &job);
     if (TA_LIKELY(outcome == TA_DONE))
         return send_whole(native, &response);

@@ -307,6 +307,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->logger);
     Py_VISIT(server->proxy);
     Py_VISIT(server->watch);
+    Py_VISIT(server->proxy_trusts);
     Py_VISIT(server->access);
     int rc = ta_access_log_traverse(server->access_log, visit, arg);
     if (rc == 0)
@@ -319,7 +320,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->ws_info);
     Py_VISIT(server->ws_extensions);
     Py_VISIT(server->on_done);
-    return 0;
+    return ta_filters_traverse(server->filters, visit, arg);
 }
 
 /* Closes a server that was never closed, while everything that it refers to is intact. */
@@ -340,6 +341,7 @@ static int server_clear(PyObject *self)
     Py_CLEAR(server->logger);
     Py_CLEAR(server->proxy);
     Py_CLEAR(server->watch);
+    Py_CLEAR(server->proxy_trusts);
     Py_CLEAR(server->access);
     ta_access_log *log = server->access_log;
     server->access_log = NULL;
@@ -369,7 +371,9 @@ static void server_dealloc(PyObject *self)
     Py_CLEAR(server->access_format);
     Py_CLEAR(server->root_path);
     Py_CLEAR(server->selector);
-    ta_gzip_free(server->gzip);
+    for (size_t i = 0; i < TA_COUNTOF(server->packers); i++)
+        ta_packer_free(server->packers[i]);
+    ta_filters_free(server->filters);
     ta_tls_unref(server->tls);
     ta_native_exchange_free_unused(server);
     for (size_t i = 0; i < TA_COUNTOF(server->names); i++)
@@ -410,7 +414,7 @@ static int take_root(ta_server *server, PyObject *root_path)
 /* What Server(...) was called with; objects are borrowed, NULL: not given. */
 typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
-    PyObject *more_headers, *stats, *ids;
+    PyObject *more_headers, *stats, *ids, *compress;
     const char *header, *spec_version;
     int date, level, ws_deflate, http2;
     unsigned max_requests, threads, stats_slot;
@@ -418,37 +422,21 @@ typedef struct server_args {
 
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
-    static char *keywords[] = {"selector",
-                               "app",
-                               "limits",
-                               "server_header",
-                               "date_header",
-                               "root_path",
-                               "state",
-                               "access_log",
-                               "logger",
-                               "log_level",
-                               "max_requests",
-                               "threads",
-                               "spec_version",
-                               "proxy",
-                               "watch",
-                               "access_writer",
-                               "ws_deflate",
-                               "more_headers",
-                               "stats",
-                               "stats_slot",
-                               "request_ids",
-                               "http2",
-                               NULL};
+    static char *keywords[] = {"selector",     "app",          "limits",       "server_header",
+                               "date_header",  "root_path",    "state",        "access_log",
+                               "logger",       "log_level",    "max_requests", "threads",
+                               "spec_version", "proxy",        "watch",        "access_writer",
+                               "ws_deflate",   "more_headers", "stats",        "stats_slot",
+                               "request_ids",  "http2",        "compress",     NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
-    return PyArg_ParseTupleAndKeywords(
-               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIOp:Server", keywords, &a->selector,
-               ta_server_objects_of(st)->server.app_type, &a->app, &PyDict_Type, &a->limits,
-               &a->header, &a->date, &a->root, &a->state, &a->access, &a->logger, &a->level,
-               &a->max_requests, &a->threads, &a->spec_version, &a->proxy, &a->watch, &a->writer,
-               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot, &a->ids, &a->http2)
+    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIOpO:Server", keywords,
+                                       &a->selector, ta_server_objects_of(st)->server.app_type,
+                                       &a->app, &PyDict_Type, &a->limits, &a->header, &a->date,
+                                       &a->root, &a->state, &a->access, &a->logger, &a->level,
+                                       &a->max_requests, &a->threads, &a->spec_version, &a->proxy,
+                                       &a->watch, &a->writer, &a->ws_deflate, &a->more_headers,
+                                       &a->stats, &a->stats_slot, &a->ids, &a->http2, &a->compress)
                ? 0
                : -1;
 }
@@ -531,6 +519,16 @@ static int make_http(ta_server *server, const server_args *a, const ta_http_limi
     return -1;
 }
 
+static int take_compress(ta_server *server, PyObject *spec)
+{
+    if (spec == NULL || Py_IsNone(spec))
+        return 0;
+    PyObject *specs = PyTuple_Pack(1, spec);
+    server->filters = specs ? ta_filters_new(specs) : NULL;
+    Py_XDECREF(specs);
+    return server->filters ? 0 : -1;
+}
+
 static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     ta_state *st = ta_state_of(type);
@@ -557,7 +555,7 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (a.ids != NULL && !Py_IsNone(a.ids) && (server->ids = ta_request_ids_new(a.ids)) == NULL)
         goto error;
     server->timed = server->recorder != NULL || ta_access_log_is_timed(server->access_log);
-    if (make_http(server, &a, &limits) < 0)
+    if (take_compress(server, a.compress) < 0 || make_http(server, &a, &limits) < 0)
         goto error;
     server->guest.ops = &guest_ops;
     ta_guest_enter(ls, &server->guest);
@@ -604,6 +602,10 @@ static PyMethodDef methods[] = {
      "use_tls($self, tls, /)\n--\n\n"
      "Encrypts the connections that are accepted from now on.  Those that are open keep what they\n"
      "have."},
+    {"use_proxy_protocol", ta_listening_use_proxy_protocol, METH_O,
+     "use_proxy_protocol($self, trusts, /)\n--\n\n"
+     "Connections come from proxies, which say whose they are (the PROXY protocol); trusts(host)\n"
+     "tells whether one is believed.  Others are closed."},
     {"shutdown", server_shutdown, METH_VARARGS,
      "shutdown($self, on_done, stream_grace=None, /)\n--\n\n"
      "Stops accepting; requests in flight are served; then on_done() is called, once.  Streams\n"
@@ -632,7 +634,7 @@ static PyType_Slot slots[] = {
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True, more_headers=None, stats=None,\n"
-     "       stats_slot=0, request_ids=None, http2=False)\n--\n\n"
+     "       stats_slot=0, request_ids=None, http2=False, compress=None)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -649,7 +651,9 @@ static PyType_Slot slots[] = {
      "more_headers: pairs of bytes that every response has besides its own.\n"
      "http2: clients of plain connections may begin with HTTP/2's preface; with TLS it is its "
      "ALPN\n"
-     "that offers HTTP/2."},
+     "that offers HTTP/2.\n"
+     "compress: a filter that compresses (src/py/server/filters.h), behind those of the "
+     "application."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

@@ -11,6 +11,7 @@
 #include "http/server.h"
 #include "http/ws/conn.h"
 #include "net/listener.h"
+#include "net/proxy_gate.h"
 #include "net/tls.h"
 #include "py/loop/loop_state.h"
 #include "py/server/app.h"
@@ -31,6 +32,8 @@ struct ta_server {
     ta_app *app;             /* owned; replaced when it is rebuilt */
     ta_http_server *http;    /* owned; NULL once closed */
     ta_tls *tls;             /* owned: of connections to come; NULL: they are plain */
+    ta_proxy_gate *gate;     /* owned: of connections whose proxy has not said whose; or NULL */
+    PyObject *proxy_trusts;  /* owned: called with a host: whether it is such a proxy; or NULL */
     ta_listener **listeners; /* owned array */
     unsigned nlisteners;
     ta_log log;
@@ -57,13 +60,15 @@ struct ta_server {
     ta_timer ending;                   /* shutdown.c, once it was told to end */
     uint64_t grace;                    /* ms: of streams, from then on */
     PyObject *on_done;                 /* owned: called once after shutdown */
-    ta_gzip *gzip;                     /* owned: a stream to reuse, or NULL */
+    ta_packer *packers[TA_CODINGS];    /* owned: streams to reuse, or NULL */
+    ta_filters *filters;               /* owned: one that compresses, behind the applications' */
     PyObject *names[128];              /* owned: bytes of header names seen lately, by a hash */
     unsigned base_flags;               /* TA_RESP_HAS_DATE when no date is wanted */
     uint32_t max_requests;             /* in flight, then 503; 0: no limit */
     bool errors_on_send; /* spec_version 2.4: send() to a disconnected peer raises OSError */
     bool timed;          /* somebody asks how long requests take: notes.began is set */
     bool stopping;
+    uint64_t proxy_logged; /* when it was told of a connection that was not let in, or 0 */
     uint64_t busy_logged;  /* when it was told that max_requests are in flight, or 0 */
     uint64_t full_logged;  /* when the log was told that there is no room for connections, or 0 */
     ta_recorder *recorder; /* owned: counts for metrics; or NULL */

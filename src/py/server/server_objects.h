@@ -52,7 +52,7 @@ typedef struct ta_websocket_state {
 typedef struct ta_server_types {
     PyTypeObject *app_type;
     PyTypeObject *server_type;
-    PyTypeObject *gzip_job_type;
+    PyTypeObject *pack_job_type;
     PyTypeObject *tls_type;
     PyTypeObject *log_writer_type;
     PyTypeObject *stats_type;
@@ -81,7 +81,8 @@ static inline ta_server_objects *ta_server_objects_of(ta_state *st)
 
 /* Each fills its file's objects and adds its public types: 0, or -1 with an exception. */
 int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
-int ta_filters_init(PyObject *module, ta_state *st);            /* filters.c */
+int ta_pack_filter_init(PyObject *module, ta_state *st);        /* pack_filter.c */
+int ta_packer_init(PyObject *module, ta_state *st);             /* packer.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
 int ta_file_reply_init(PyObject *module, ta_state *st);         /* file_reply.c */
 int ta_file_response_init(PyObject *module, ta_state *st);      /* file_response.c */
