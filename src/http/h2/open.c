@@ -21,6 +21,7 @@ h2_req *h2_req_take(h2_conn *m, int32_t id)
     h2_req *rq = m->pool;
     if (rq) {
         m->pool = rq->next;
+        rq->next = NULL;
         m->npool--;
         memset(rq, 0, offsetof(h2_req, trailers));
     } else {
