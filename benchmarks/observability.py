@@ -1,14 +1,15 @@
 """What the access log and the metrics cost a request: instructions of the process, or CPU time.
 
     python benchmarks/observability.py --requests 2000              by callgrind (needs valgrind)
-    python benchmarks/observability.py --time --requests 200000     by the clock of the processor
+    python benchmarks/observability.py --time --seconds 60          by the scheduler's clock (Linux)
 
-Serves `async def` with a path parameter over 16 keep-alive connections, the log into a pipe that is
-read. Instructions are repeatable on a busy machine; times are not: run those when it is quiet. The
-system's part is in the times only.
+Serves `async def` with a path parameter, the log into a pipe that is read. Times are of bursts of
+200 requests, 20 of them pipelined, on servers that run side by side: of each the 5th percentile,
+which a busy machine hardly changes, with all threads of the process.
 """
 
 import argparse
+import contextlib
 import os
 import re
 import selectors
@@ -39,6 +40,7 @@ VARIANTS = {
     "log: json, metrics": ("--access-log-format", "json", "--metrics", "unix:metrics.sock"),
 }
 CONNECTIONS = 16
+BURST, PIPELINED = 200, 20
 REQUEST = (
     b"GET /items/7?q=x HTTP/1.1\r\nHost: example.org\r\nAccept: */*\r\n"
     b"User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0\r\n\r\n"
@@ -67,10 +69,13 @@ def load(port, count):
         key.fileobj.close()
 
 
-def cpu(pid):
-    """Seconds of the processor, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return tuple(int(fields[n]) / os.sysconf("SC_CLK_TCK") for n in (11, 12))
+def cpu_ns(pid):
+    """Time on a processor, of all threads."""
+    total = 0
+    for file in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            total += int(file.read_text().split()[0])
+    return total
 
 
 class Server:
@@ -120,12 +125,15 @@ class Server:
             total = max(total, int(found[1]) if found else 0)
         return total / count
 
-    def microseconds(self, count):
-        """Of the processor, for a request: user, system."""
-        before = cpu(self.process.pid)
-        load(self.port, count)
-        after = cpu(self.process.pid)
-        return tuple(1e6 * (b - a) / count for a, b in zip(before, after, strict=True))
+    def burst(self, sock):
+        """Microseconds of CPU time for a request."""
+        before = cpu_ns(self.process.pid)
+        for _ in range(BURST // PIPELINED):
+            sock.sendall(REQUEST * PIPELINED)
+            answered = 0
+            while answered < PIPELINED:
+                answered += sock.recv(65536).count(END)
+        return (cpu_ns(self.process.pid) - before) / BURST / 1e3
 
     def close(self):
         self.process.send_signal(signal.SIGTERM)
@@ -135,35 +143,58 @@ class Server:
             self.process.kill()
 
 
+def instructions(folder, count):
+    """Print what callgrind counts, one server after the other."""
+    base = None
+    for name, options in VARIANTS.items():
+        server = Server(Path(folder, name), options, valgrind=True)
+        try:
+            found = server.instructions(count)
+        finally:
+            server.close()
+        base = found if base is None else base
+        print(f"{name:20} {found:8.0f} instructions   {found - base:+.0f}")
+
+
+def times(folder, seconds):
+    """Print CPU times, of all servers by turns."""
+    servers = {}
+    bursts = {name: [] for name in VARIANTS}
+    try:
+        for name, options in VARIANTS.items():
+            servers[name] = Server(Path(folder, name), options, valgrind=False)
+        socks = {n: socket.create_connection(("127.0.0.1", s.port)) for n, s in servers.items()}
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for name, server in servers.items():
+                bursts[name].append(server.burst(socks[name]))
+    finally:
+        for server in servers.values():
+            server.close()
+    base = None
+    for name, found in bursts.items():
+        low = sorted(found)[len(found) // 20]
+        base = low if base is None else base
+        print(f"{name:20} {low:6.2f} us   {low - base:+.2f}   ({len(found)} bursts)")
+
+
 def main():
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--requests", type=int, default=2000)
     parser.add_argument("--time", action="store_true")
-    parser.add_argument(
-        "--repeat", type=int, default=5, help="of times, by turns: the least counts"
-    )
+    parser.add_argument("--seconds", type=float, default=60)
     arguments = parser.parse_args()
     if not arguments.time and shutil.which("valgrind") is None:
         sys.exit("needs valgrind, or --time")
-    found = {}
-    for _ in range(arguments.repeat if arguments.time else 1):
-        for name, options in VARIANTS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                Path(folder, "main.py").write_text(APP)
-                server = Server(folder, options, valgrind=not arguments.time)
-                try:
-                    if arguments.time:
-                        took = server.microseconds(arguments.requests)
-                        found[name] = min(found.get(name, took), took, key=sum)
-                    else:
-                        found[name] = (server.instructions(arguments.requests),)
-                finally:
-                    server.close()
-    unit = "us (user, system)" if arguments.time else "instructions"
-    base = sum(found["neither"])
-    for name, parts in found.items():
-        text = ", ".join(f"{part:.2f}" if arguments.time else f"{part:.0f}" for part in parts)
-        print(f"{name:20} {text} {unit}   {sum(parts) - base:+.2f}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name in VARIANTS:
+            Path(folder, name).mkdir()
+            Path(folder, name, "main.py").write_text(APP)
+        if arguments.time:
+            times(folder, arguments.seconds)
+        else:
+            instructions(folder, arguments.requests)
 
 
 if __name__ == "__main__":
