@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
@@ -49,3 +50,28 @@ def test_dependencies_are_left_while_all_threads_wait_for_that(threads):
             ),
             60,
         )
+
+
+@both_protocols
+def test_the_thread_that_was_idle_for_the_shortest_time_is_taken():
+    """As anyio's: what a dependency made in its thread, the handler mostly finds in the same one."""
+    app = FastAPI()
+    together = threading.Barrier(6)
+
+    @app.get("/all", run="thread")
+    def everywhere() -> int:
+        together.wait(120)
+        return threading.get_ident()
+
+    @app.get("/one", run="thread")
+    def somewhere() -> int:
+        return threading.get_ident()
+
+    with serving(app, thread_pool=6) as server, ThreadPoolExecutor(6) as clients:
+        threads = {body for _, _, body in clients.map(lambda _: server.get("/all"), range(6))}
+        assert len(threads) == 6
+        used = []
+        for _ in range(60):
+            used.append(server.get("/one")[2])
+            time.sleep(0.005)  # it is idle again, unless the machine is very busy
+        assert max(used.count(thread) for thread in threads) > 30

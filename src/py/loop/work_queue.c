@@ -13,7 +13,6 @@ void ta_work_queue_init(ta_work_queue *queue, unsigned max, unsigned idle_second
     (void)pthread_condattr_init(&attr);
     (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     (void)pthread_mutex_init(&queue->mutex, NULL);
-    (void)pthread_cond_init(&queue->work, &attr);
     (void)pthread_cond_init(&queue->gone, &attr);
     (void)pthread_condattr_destroy(&attr);
     queue->max = max;
@@ -22,9 +21,38 @@ void ta_work_queue_init(ta_work_queue *queue, unsigned max, unsigned idle_second
 
 void ta_work_queue_destroy(ta_work_queue *queue)
 {
-    (void)pthread_cond_destroy(&queue->work);
+    TA_ASSERT(queue->waiters == NULL);
     (void)pthread_cond_destroy(&queue->gone);
     (void)pthread_mutex_destroy(&queue->mutex);
+}
+
+/* With the mutex held: wakes the thread that began to wait last. */
+static void wake_one(ta_work_queue *queue)
+{
+    ta_work_waiter *waiter = queue->waiters;
+    if (waiter == NULL)
+        return;
+    queue->waiters = waiter->next;
+    waiter->listed = false;
+    (void)pthread_cond_signal(&waiter->woken);
+}
+
+/* With the mutex held. */
+static void wake_all(ta_work_queue *queue)
+{
+    while (queue->waiters != NULL)
+        wake_one(queue);
+}
+
+/* With the mutex held: it waits no more, whether it was woken or not. */
+static void unlist(ta_work_queue *queue, ta_work_waiter *waiter)
+{
+    ta_work_waiter **at = &queue->waiters;
+    while (waiter->listed && *at != waiter)
+        at = &(*at)->next;
+    if (waiter->listed)
+        *at = waiter->next;
+    waiter->listed = false;
 }
 
 static struct timespec in_ms(unsigned ms)
@@ -65,7 +93,7 @@ ta_work_put ta_work_queue_put(ta_work_queue *queue, ta_work *work)
         if (grow)
             queue->threads++;
         result = grow ? TA_WORK_GROW : TA_WORK_QUEUED;
-        pthread_cond_signal(&queue->work);
+        wake_one(queue);
     }
     pthread_mutex_unlock(&queue->mutex);
     return result;
@@ -95,15 +123,28 @@ ta_work *ta_work_queue_pop(ta_work_queue *queue)
 static void wait_for_work(ta_work_queue *queue)
 {
     struct timespec until = in_ms(queue->idle_seconds * 1000);
+    ta_work_waiter waiter = {.listed = false};
+    pthread_condattr_t attr;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(&waiter.woken, &attr);
+    (void)pthread_condattr_destroy(&attr);
     int rc = 0;
     queue->idle++;
     while (queue->head == NULL && queue->state == TA_WORK_OPEN && queue->leaving == 0 && rc == 0) {
+        if (!waiter.listed) {
+            waiter.next = queue->waiters;
+            waiter.listed = true;
+            queue->waiters = &waiter;
+        }
         if (queue->idle_seconds == 0)
-            rc = pthread_cond_wait(&queue->work, &queue->mutex);
+            rc = pthread_cond_wait(&waiter.woken, &queue->mutex);
         else
-            rc = pthread_cond_timedwait(&queue->work, &queue->mutex, &until);
+            rc = pthread_cond_timedwait(&waiter.woken, &queue->mutex, &until);
     }
     queue->idle--;
+    unlist(queue, &waiter);
+    (void)pthread_cond_destroy(&waiter.woken);
     if (queue->head == NULL && queue->leaving > 0)
         queue->leaving--;
 }
@@ -154,7 +195,7 @@ void ta_work_queue_rest(ta_work_queue *queue)
     pthread_mutex_lock(&queue->mutex);
     if (queue->head == NULL) {
         queue->leaving = queue->idle;
-        pthread_cond_broadcast(&queue->work);
+        wake_all(queue);
     }
     pthread_mutex_unlock(&queue->mutex);
 }
@@ -164,7 +205,7 @@ void ta_work_queue_end(ta_work_queue *queue, ta_work_state state)
     pthread_mutex_lock(&queue->mutex);
     if (queue->state < state)
         queue->state = state;
-    pthread_cond_broadcast(&queue->work);
+    wake_all(queue);
     pthread_mutex_unlock(&queue->mutex);
 }
 
@@ -175,7 +216,7 @@ ta_work *ta_work_queue_close(ta_work_queue *queue)
     ta_work *work = queue->head;
     queue->head = queue->tail = NULL;
     queue->queued = 0;
-    pthread_cond_broadcast(&queue->work);
+    wake_all(queue);
     pthread_mutex_unlock(&queue->mutex);
     return work;
 }

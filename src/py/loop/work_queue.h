@@ -24,10 +24,20 @@ typedef enum ta_work_state {
     TA_WORK_CLOSED     /* threads end */
 } ta_work_state;
 
+/* Private: a thread that waits for work. */
+typedef struct ta_work_waiter {
+    pthread_cond_t woken;
+    struct ta_work_waiter *next;
+    bool listed;
+} ta_work_waiter;
+
 typedef struct ta_work_queue {
     pthread_mutex_t mutex; /* guards what follows */
-    pthread_cond_t work;   /* something came, or the state has changed */
-    pthread_cond_t gone;   /* a thread ended */
+    /* The one that has waited for the shortest time first: what it last used is still in its
+     * processor's caches, and parts of one request that follow each other run in one thread where
+     * they can, as in anyio's.  Code with objects that are bound to a thread may rely on that. */
+    ta_work_waiter *waiters;
+    pthread_cond_t gone; /* a thread ended */
     ta_work *head, *tail;
     atomic_uint queued; /* read without the mutex, too, as a hint */
     unsigned threads, idle, max;
