@@ -1,6 +1,6 @@
 """Unchanged FastAPI applications on a release that is not known: what is compiled, and the log."""
 
-# ruff: noqa: E402 (without FastAPI the module is skipped)
+# ruff: noqa: E402, F811, I001 (without FastAPI the module is skipped)
 import json
 import logging
 import re
@@ -9,6 +9,8 @@ from typing import Annotated
 import pytest
 
 fastapi = pytest.importorskip("fastapi")
+
+import fastapi.routing
 
 from fastapi import Depends, FastAPI, Query
 from pydantic import BaseModel
@@ -151,3 +153,15 @@ def test_the_table_of_releases():
             assert _fingerprints.version_key(form) <= _fingerprints.version_key(alike.split()[0])
     assert len(set(names)) == len(names)
     assert fastapi.__version__ in names
+
+
+@pytest.mark.parametrize("package", ["sentry_sdk.integrations.fastapi", "somebody.els"])
+def test_the_log_names_who_replaced_a_function(package, monkeypatch, caplog):
+    names = {"__name__": package, "original": fastapi.routing.get_request_handler}
+    exec("def wrapped(*args, **kwargs): return original(*args, **kwargs)", names)
+    monkeypatch.setattr(fastapi.routing, "get_request_handler", names["wrapped"])
+    with caplog.at_level(logging.INFO, "turboapi.server"):
+        with running(application(), interface="fastapi") as server:
+            assert server.get("/nothing")[0] == 200
+    who = f"Sentry ({package})" if "sentry" in package else package
+    assert f"as fastapi.routing.get_request_handler was replaced by {who}" in caplog.text

@@ -81,7 +81,33 @@ def why_not() -> str | None:
         replaced = next(_replaced(), None)
     except (AttributeError, KeyError) as error:
         return f"it lacks {error}"
-    return f"{replaced} was replaced" if replaced else None
+    if replaced is None:
+        return None
+    name, there = replaced
+    return f"{name} was replaced{_by_whom(there)}"
+
+
+# Who replaces functions of FastAPI, by the package that their function is in.
+_INSTRUMENTATION = {
+    "sentry_sdk": "Sentry",
+    "logfire": "Logfire",
+    "ddtrace": "Datadog",
+    "wrapt": "Datadog or another that uses wrapt",
+    "opentelemetry": "OpenTelemetry",
+    "newrelic": "New Relic",
+    "elasticapm": "Elastic APM",
+    "scout_apm": "Scout APM",
+}
+
+
+def _by_whom(there: Any) -> str:
+    # A wrapper of `functools.wraps` says it is of the module that it wraps; its code knows better.
+    code = getattr(there, "__code__", None)
+    own = getattr(there, "__globals__", {}).get("__name__") if code is not None else None
+    module_name = str(own or type(there).__module__)
+    package = module_name.partition(".")[0]
+    who = _INSTRUMENTATION.get(package)
+    return f" by {who} ({module_name})" if who else f" by {module_name}"
 
 
 # Without these groups of functions (_fingerprints.py) nothing can be said of a route.
@@ -93,33 +119,37 @@ _PARTS = {
 }
 
 
-def _replaced() -> Iterator[str]:
+def _replaced() -> Iterator[tuple[str, Any]]:
+    """Yield the name of each function that is not FastAPI's own, or Starlette's, and what is."""
     for name, functions in _FUNCTIONS.items():
         for function in functions:
             found = getattr(module(name), function, None)
             if found is not None and not _is_from(found, name):
-                yield f"{name}.{function}"
+                yield f"{name}.{function}", found
     routing = module("fastapi.routing")
     for name, origin in _IMPORTED.items():
-        if getattr(routing, name) is not getattr(module(origin), name):
-            yield f"fastapi.routing.{name}"
+        found = getattr(routing, name)
+        if found is not getattr(module(origin), name):
+            yield f"fastapi.routing.{name}", found
     for name in _OWN:
-        if not _is_from(getattr(routing, name), "fastapi.routing"):
-            yield f"fastapi.routing.{name}"
+        found = getattr(routing, name)
+        if not _is_from(found, "fastapi.routing"):
+            yield f"fastapi.routing.{name}", found
     for name, value in _STARLETTE.items():
-        if getattr(routing, name) is not value:
-            yield f"fastapi.routing.{name}"
+        found = getattr(routing, name)
+        if found is not value:
+            yield f"fastapi.routing.{name}", found
     for cls in (starlette_routing.Route, starlette_routing.Mount, starlette_routing.Router):
         for name in ("matches", "handle", "app", "__call__"):
             found = vars(cls).get(name)
             if found is not None and not is_from(found, starlette_routing):
-                yield f"starlette.routing.{cls.__name__}.{name}"
+                yield f"starlette.routing.{cls.__name__}.{name}", found
     for cls in (routing.APIRoute, routing.APIRouter, *included_router()):
         for name in ("matches", "handle", "get_route_handler", "app"):
             own: dict[str, Any] = cls.__dict__
             found = own.get(name)
             if found is not None and not _is_from(found, "fastapi.routing"):
-                yield f"{cls.__name__}.{name}"
+                yield f"{cls.__name__}.{name}", found
 
 
 def included_router() -> tuple[Any, ...]:
