@@ -12,12 +12,13 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import socket
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import metrics, notify, process, sockets
+from turboapi._serving import metrics, notify, process, sockets, upgrade
 from turboapi._serving.log import server_logger as log
 from turboapi._serving.signals import Signals
 from turboapi._serving.supervisor import SIGNALS, Supervisor
@@ -25,7 +26,6 @@ from turboapi._serving.worker_process import Process, interpreter_options
 
 if TYPE_CHECKING:
     import asyncio
-    import socket
     from collections.abc import Callable
     from typing import NoReturn
 
@@ -44,11 +44,13 @@ class Handover:
     def __init__(self, config: Config, bound: list[socket.socket]) -> None:
         """`bound` is borrowed: we keep descriptors of our own."""
         self._config = config
-        self._sockets = [each.dup() for each in bound]
+        # dup() would have others that accept from the same ones wait.
+        self._sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in bound]
         self._successor: Process | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._on_ready: Callable[[], None] | None = None
+        self._program: upgrade.NewProgram | None = None
         self._stopped = False
         self._once_more = False  # asked for again: the code may have changed since
 
@@ -71,6 +73,42 @@ class Handover:
             self._timer = loop.call_later(
                 self._config.timeout_worker_start, self._fail, "is not ready in time"
             )
+
+    def start_anew(self, loop: asyncio.AbstractEventLoop, on_ready: Callable[[], None]) -> None:
+        """Start the program anew; `on_ready` is called when it serves."""
+        if self._program is not None or self._successor is not None:
+            log.warning("SIGUSR2: a successor is starting already")
+            return
+        try:
+            program = upgrade.NewProgram(self._config, self._sockets, time.monotonic())
+        except OSError as error:
+            log.error("SIGUSR2: the program can't be started anew: %s", error)
+            return
+        log.info("SIGUSR2: process %d is to take over", program.pid)
+        self._program = program
+        loop.add_reader(program.fileno(), self._on_program, loop, program, on_ready)
+        if self._config.timeout_worker_start:
+            self._timer = loop.call_later(self._config.timeout_worker_start, program.kill)
+
+    def _on_program(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        program: upgrade.NewProgram,
+        on_ready: Callable[[], None],
+    ) -> None:
+        loop.remove_reader(program.fileno())
+        if self._timer is not None:
+            self._timer.cancel()
+        ready = program.state() == "ready"
+        program.close()
+        self._program = None
+        if not ready:
+            log.error("Process %d did not come to serve; this one goes on", program.pid)
+            return
+        log.info("Process %d has taken over", program.pid)
+        notify.successor(program.pid)
+        sockets.leave_files()
+        on_ready()
 
     def _on_news(self) -> None:
         assert self._successor is not None
@@ -161,6 +199,8 @@ class Handover:
             "first": successor.hand_over(),
             "replace": self._once_more,
             "path": sys.path,
+            "command": process.command(),
+            "manager": process.from_manager(),
         }
         for each in self._sockets:
             each.set_inheritable(True)

@@ -35,6 +35,11 @@ _came: int | None = None
 # Whether this program is the command or a worker, and nothing else.
 _whole = False
 
+# The command line that started the program, where it is another one's now; and what a service
+# manager had passed to it.
+_command: list[str] = []
+_manager: dict[str, str] = {}
+
 # Whether there is a terminal whose end SIGHUP may tell of; None: nobody has looked.
 _terminal: bool | None = None
 
@@ -78,6 +83,26 @@ def _on_hangup(number: int, frame: FrameType | None) -> None:
     # To start anew is what we are doing.
     if terminal_is_gone():
         raise SystemExit(0)
+
+
+def command() -> list[str]:
+    """Return the command line that a successor is to be started with."""
+    return _command or sys.orig_argv
+
+
+def remember_command(given: list[str]) -> None:
+    """Take over the command line of the program that this process ran before."""
+    _command[:] = given
+
+
+def from_manager() -> dict[str, str]:
+    """Return the variables about sockets that a service manager has passed."""
+    return dict(_manager)
+
+
+def remember_manager(given: dict[str, str]) -> None:
+    """Keep them for a successor, as they are removed from the environment."""
+    _manager.update(given)
 
 
 def set_name(config: Config, role: str) -> None:

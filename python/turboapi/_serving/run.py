@@ -12,7 +12,16 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving import importer, log, metrics, pid_file, process, retirement, sockets
+from turboapi._serving import (
+    importer,
+    log,
+    metrics,
+    pid_file,
+    process,
+    retirement,
+    sockets,
+    upgrade,
+)
 from turboapi._serving.worker_process import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
@@ -77,6 +86,7 @@ def serve_config(config: Config) -> int:
         BindError: can't listen there.
     """
     log.configure(config)
+    upgrade.begin()
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
             raise ConfigError("reload_dir", f"there is no folder {folder}")
@@ -145,7 +155,7 @@ def _check_tls(config: Config) -> Config:
     if config.ssl_ticket_secret is None:
         config = config.replace(ssl_ticket_secret=secrets.token_bytes(32))
     tls.make(config)
-    if config.redirect_http is not None:
+    if config.redirect_http is not None and not upgrade.is_pending():
         from turboapi._serving import redirect  # lazy: the same
 
         redirect.check(config)
@@ -157,7 +167,8 @@ def _bind_and_serve(config: Config, app: Any) -> int:
     bound = sockets.bind_all(config)
     handover = None
     try:
-        pid_file.write(config)
+        if not upgrade.is_pending():
+            pid_file.write(config)
         process.set_name(config, "server")
         if app is None:
             if (app := _load(config)) is None:

@@ -21,7 +21,17 @@ import anyio.to_thread
 
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
-from turboapi._serving import metrics, metrics_data, notify, process, sockets, tls, twins
+from turboapi._serving import (
+    metrics,
+    metrics_data,
+    notify,
+    pid_file,
+    process,
+    sockets,
+    tls,
+    twins,
+    upgrade,
+)
 from turboapi._serving.access import AccessLog
 from turboapi._serving.freezer import Freezer
 from turboapi._serving.heartbeat import Heartbeat
@@ -342,6 +352,9 @@ class LoopThread:
             Retirement(self._config, self._requests, self._heartbeat.retire).start(loop)
         else:
             logger.info("Listening on %s (process %d)", address, os.getpid())
+            if upgrade.is_pending():
+                pid_file.write(self._config)
+                upgrade.tell_ready()
             notify.ready(f"Listening on {address}")
             self._keep_telling(loop)
 
@@ -404,6 +417,19 @@ class LoopThread:
         if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             process.look_for_terminal()
             loop.add_signal_handler(signal.SIGHUP, self._on_hangup, loop)
+        if self.handover is not None:
+            loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade, loop)
+
+    def _on_upgrade(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._stop is not None
+        assert self.handover is not None
+        if not self._stop.is_set() and self.server is not None:
+            self.handover.start_anew(loop, self._on_program)
+
+    def _on_program(self) -> None:
+        self._hands_over = True
+        self._tell_libraries()
+        self._on_signal(signal.SIGUSR2)
 
     def _on_signal(self, number: int) -> None:
         # What is in flight at a handover goes on: it is the successor that is told to end.

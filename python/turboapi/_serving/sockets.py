@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving import addresses
+from turboapi._serving import addresses, process, upgrade
 from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -112,9 +112,19 @@ def files() -> dict[str, tuple[Path, int, int]]:
     return dict(_made)
 
 
+def leave_files() -> None:
+    """Leave them to another process."""
+    _made.clear()
+
+
 def take_files(made: dict[str, tuple[Path, int, int]]) -> None:
     """Take over from another process the duty to remove these files at the end."""
     _made.update(made)
+
+
+def listens(bound: socket.socket) -> bool:
+    """Return whether it does already."""
+    return bool(bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def listen(bound: socket.socket, backlog: int) -> None:
@@ -123,7 +133,7 @@ def listen(bound: socket.socket, backlog: int) -> None:
     Raises:
         BindError: another one began to listen there since ours was bound.
     """
-    if bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    if listens(bound):
         return
     try:
         bound.listen(backlog)
@@ -155,6 +165,7 @@ def from_systemd(config: Config) -> Config:
         count = os.environ.get("LISTEN_FDS", "")
         names = os.environ.get("LISTEN_FDNAMES", "").split(":")
         names = [*names, *[""] * _MOST_OF_SYSTEMD][: int(count) if count.isdecimal() else 0]
+        process.remember_manager({"LISTEN_FDS": str(len(names)), "LISTEN_FDNAMES": ":".join(names)})
         for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             os.environ.pop(name, None)
     if config.bind:
@@ -225,6 +236,10 @@ def _has_peer(bound: socket.socket) -> bool:
 
 def _bind_unix(config: Config) -> socket.socket:
     path, permissions = config.uds or "", config.uds_permissions
+    if inherited := upgrade.socket_for(socket.AF_UNIX, path):
+        status = Path(path).lstat()
+        _made[path] = (Path(path).absolute(), status.st_dev, status.st_ino)
+        return inherited
     _check_path(path, _setting(config, "uds"))
     _remove_stale(config, path)
     bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -309,6 +324,8 @@ def _is_bound(path: str) -> bool:
 
 def _bind_inet(config: Config) -> socket.socket:
     family, address = _resolve(config)
+    if inherited := upgrade.socket_for(family, address):
+        return inherited
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -373,10 +390,10 @@ def _owner_of_port(port: int) -> str:
                     inodes.add(f"socket:[{columns[9]}]")
     if not inodes:
         return ""
-    for process in Path("/proc").glob("[0-9]*"):
+    for found in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            for descriptor in (process / "fd").iterdir():
+            for descriptor in (found / "fd").iterdir():
                 if str(descriptor.readlink()) in inodes:
-                    name = (process / "comm").read_text().strip()
-                    return f" by {name} (process {process.name})"
+                    name = (found / "comm").read_text().strip()
+                    return f" by {name} (process {found.name})"
     return ""

@@ -8,6 +8,7 @@ refuses clients, until one is ready again.
 SIGTERM, SIGINT  finish what is in flight, then stop; the second one stops at once
 SIGHUP           replace the workers one by one, each when its successor is ready
 SIGTTIN, SIGTTOU one worker more, one less
+SIGUSR2          start the program anew, and stop when the new one serves (`upgrade`)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from turboapi._serving import metrics, notify, pid_file, process, sockets
+from turboapi._serving import metrics, notify, pid_file, process, sockets, upgrade
 from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.process import EXIT_FORCED
@@ -40,6 +41,7 @@ SIGNALS = (
     signal.SIGHUP,
     signal.SIGTTIN,
     signal.SIGTTOU,
+    signal.SIGUSR2,
     signal.SIGCHLD,
 )
 
@@ -111,6 +113,8 @@ class Supervisor:
         self.address = sockets.describe_all(self._sockets, config.scheme())
         self._notify_every = notify.interval()
         self._notify_at = 0.0
+        self._program: upgrade.NewProgram | None = None
+        self._replaced = False  # by that
         self._notified = False  # whether it was told that we are ready
         self._places: list[_Place] = []
         self._leaving: dict[Process, float] = {}
@@ -130,7 +134,8 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop and return the exit code of the whole."""
         process.set_name(self._config, "supervisor")
-        pid_file.write(self._config)
+        if not upgrade.is_pending():
+            pid_file.write(self._config)
         with Signals(SIGNALS) as signals:
             if self._first is None:
                 log.info("Listening on %s with %d workers", self.address, self._config.workers)
@@ -145,6 +150,7 @@ class Supervisor:
                 patience = self._patience()
                 wanted_at = time.monotonic() + (patience or 0.0)
                 sources = [each for worker in self._everyone() for each in worker.sources()]
+                sources += [self._program.fileno()] if self._program is not None else []
                 for number in signals.wait(patience, sources):
                     self._on_signal(number)
                 if patience is not None and time.monotonic() > wanted_at + _OVERSLEPT:
@@ -172,6 +178,8 @@ class Supervisor:
             self._round += 1
             self._notified = False
             notify.reloading()
+        elif number is signal.SIGUSR2:
+            self._upgrade()
         elif number is signal.SIGTTIN:
             log.info("SIGTTIN: %d workers from now on", len(self._places) + 1)
             self._add_place()
@@ -194,7 +202,8 @@ class Supervisor:
             self._stop_serving()
             return
         log.info("%s: stopping the workers", why)
-        notify.stopping()
+        if not self._replaced:
+            notify.stopping()
         self._stopping = True
         self._stopped_at = time.monotonic()
         # A worker that is still starting has the socket, but takes nobody from it: clients would
@@ -262,6 +271,8 @@ class Supervisor:
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
         due += [self._last_at] if self._last else []
         due += [self._force_at] if self._force_at != math.inf else []
+        if self._program is not None and self._config.timeout_worker_start:
+            due.append(self._program.started + self._config.timeout_worker_start)
         due += [self._notify_at] if self._notify_every else []
         due += [place.replace_at for place in self._places if place.is_tired()]
         if self._config.timeout_worker_start:
@@ -283,6 +294,8 @@ class Supervisor:
             if worker.read_news():
                 self._served = True
         now = time.monotonic()
+        if self._program is not None:
+            self._check_program(self._program, now)
         for worker in self._serving():
             self._check_beat(worker, now)
         for place in list(self._places):
@@ -436,6 +449,36 @@ class Supervisor:
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
 
+    # -- The program anew
+
+    def _upgrade(self) -> None:
+        if self._program is not None:
+            log.warning("SIGUSR2: process %d is starting already", self._program.pid)
+            return
+        try:
+            self._program = upgrade.NewProgram(self._config, self._sockets, time.monotonic())
+        except OSError as error:
+            log.error("SIGUSR2: the program can't be started anew: %s", error)
+            return
+        log.info("SIGUSR2: process %d is to take over", self._program.pid)
+
+    def _check_program(self, program: upgrade.NewProgram, now: float) -> None:
+        state = program.state()
+        longest = self._config.timeout_worker_start
+        if state == "starts":
+            if longest and now >= program.started + longest:
+                program.kill()
+            return
+        self._program = None
+        program.close()
+        if state == "failed":
+            log.error("Process %d did not come to serve; this one goes on", program.pid)
+            return
+        self._replaced = True
+        notify.successor(program.pid)
+        sockets.leave_files()
+        self._stop(f"Process {program.pid} has taken over")
+
     # -- The service manager
 
     def _tell_manager(self, now: float) -> None:
@@ -446,6 +489,9 @@ class Supervisor:
             return
         if not any(each.round < self._round or each.successor for each in self._places):
             self._notified = True
+            if upgrade.is_pending():
+                pid_file.write(self._config)
+                upgrade.tell_ready()
             notify.ready(f"Listening on {self.address}")
 
     def _close(self) -> None:
@@ -460,9 +506,12 @@ def _bind(config: Config) -> list[socket.socket]:
     bound: list[socket.socket] = []
     for each in config.addresses():
         if each.fd is None and each.uds is None and each.port == 0:
-            with sockets.bind(each) as free:
-                port = free.getsockname()[1]
-            each = dataclasses.replace(each, bind=(), port=port)
+            free = sockets.bind(each)
+            if sockets.listens(free):  # of the program before this one
+                bound.append(free)
+                continue
+            each = dataclasses.replace(each, bind=(), port=free.getsockname()[1])
+            free.close()
         try:
             bound.append(sockets.bind(each))
         except BaseException:
@@ -493,6 +542,8 @@ def main(arguments: list[str]) -> int:
     except ConfigError as error:  # it was right before
         configure_log(config.replace(log_config=None))
         log.error("%s", error)
+    process.remember_command(state["command"])
+    process.remember_manager(state["manager"])
     bound = [socket.socket(fileno=fd) for fd in state["fds"]]
     for each in bound:
         each.set_inheritable(False)
