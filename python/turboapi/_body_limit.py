@@ -72,6 +72,7 @@ def wrap_app_with_body_limit(app: ASGIApp, max_body_size: int | None) -> ASGIApp
     if max_body_size is None:
         return app
     validate_max_body_size(max_body_size)
+    assert body_limit is not None, "validate_max_body_size() has seen it"
     return body_limit.RequestBodyLimitMiddleware(_Ungroup(app), max_body_size=max_body_size)
 
 

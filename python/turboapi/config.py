@@ -672,7 +672,7 @@ class Config:
         """Return a copy for each address to listen on; each has one in host and port, uds or fd."""
         if not self.bind:
             return [self]
-        found = []
+        found: list[Self] = []
         for text in self.bind:
             one = addresses.parse(text)
             mode = self.uds_permissions if one["uds"] is not None else None

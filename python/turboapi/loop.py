@@ -172,8 +172,8 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         # It only starts reading when connection_made() has been called, as has what waits for that.
         self.call_soon(transport._start_reading, context=context)
         if waiter is not None:
-            set_result: Any = futures._set_result_unless_cancelled  # type: ignore[attr-defined]
-            self.call_soon(set_result, waiter, None, context=context)
+            module: Any = futures
+            self.call_soon(module._set_result_unless_cancelled, waiter, None, context=context)
         return transport
 
     def _detach_transport(self, server: Any, transport: Any) -> None:

@@ -249,7 +249,8 @@ _IGNORED = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind
 def _form(node: object) -> str:
     """Return a tree as text: without docstrings and annotations, and the same on each Python."""
     if isinstance(node, list):
-        return f"[{','.join(map(_form, node))}]"
+        items: list[object] = node
+        return f"[{','.join(map(_form, items))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
     fields = [(name, value) for name, value in ast.iter_fields(node) if name not in _IGNORED]

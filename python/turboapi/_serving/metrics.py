@@ -25,7 +25,7 @@ from turboapi._serving import addresses, metrics_data, sockets
 from turboapi._serving.status_page import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from turboapi.config import Config
 
@@ -70,7 +70,7 @@ class Counters:
 
 
 @contextlib.contextmanager
-def serving(config: Config) -> Iterator[Config]:
+def serving(config: Config) -> Generator[Config]:
     """Serve the metrics, if they are wanted, and give the configuration for the workers.
 
     Raises:
@@ -132,14 +132,15 @@ def _bind(config: Config) -> socket.socket:
     """
     assert config.metrics is not None
     at = addresses.parse(config.metrics)
+    path: str | None = at["uds"]
     family = socket.AF_UNIX
-    if at["uds"] is None:
+    if path is None:
         family = socket.AF_INET6 if ":" in at["host"] else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if family == socket.AF_UNIX:
-            _remove_unheard(at["uds"])
-            bound.bind(at["uds"])
+        if path is not None:
+            _remove_unheard(path)
+            bound.bind(path)
         else:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind((at["host"], at["port"]))

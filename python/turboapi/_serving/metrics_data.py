@@ -21,7 +21,7 @@ STARTING, READY, DRAINING = 1, 2, 3
 _STATES = {STARTING: "starting", READY: "ready", DRAINING: "draining"}
 
 # As in src/base/stats.h, in its order.
-_VALUES = (
+_VALUES: tuple[str, ...] = (
     "bytes_in",
     "bytes_out",
     "accepted",

@@ -106,7 +106,7 @@ class _Inherited:
 
     def __init__(self) -> None:
         text = os.environ.pop(_VARIABLE, None)
-        message = json.loads(text) if text else {}
+        message: dict[str, Any] = json.loads(text) if text else {}
         self.ready: int | None = message.get("ready")
         self.sockets = [socket.socket(fileno=fd) for fd in message.get("sockets", ())]
         for each in self.sockets:

@@ -426,11 +426,12 @@ class _Running(Response):
 
 
 async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
+    raw_headers: list[tuple[bytes, bytes]] = response.raw_headers
     await send(
         {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": response.raw_headers,
+            "headers": raw_headers,
         }
     )
     complete = False
