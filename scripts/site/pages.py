@@ -10,6 +10,7 @@ from __future__ import annotations
 import posixpath
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ DOCUMENTS = (
     "examples/store/README.md",
 )
 SETTINGS = "settings.md"
+OPTIONS = "options.md"
 
 _SHIM = "https://unpkg.com/iframe-worker/shim"
 
@@ -44,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, SETTINGS, content=settings_page()))
+    files.append(File.generated(config, OPTIONS, content=options_page()))
     return files
 
 
@@ -116,6 +119,25 @@ def settings_page() -> str:
         if one.also_env:
             meaning += f" The variable `{'`, `'.join(one.also_env)}` is read, too."
         lines.append(f"| {options} | {meaning} | {_text(getattr(default, name))} |")
+    return "\n".join(lines) + "\n"
+
+
+def options_page() -> str:
+    """Return the table of what the options of other servers are called here."""
+    lines = ["# Options of other servers", "", "What each of their options is called here."]
+    servers = tomllib.loads((ROOT / "docs/options.toml").read_text(encoding="utf-8"))
+    for server in servers.values():
+        title = f"## {server['title']} {server['version']}"
+        lines += ["", title, "", f"| {server['title']} | here |", "|-|-|"]
+        for option, ours in server["options"].items():
+            match ours:
+                case {"instead": text}:
+                    answer = f"instead: {text}"
+                case {"no": reason}:
+                    answer = f"no: {reason}"
+                case _:
+                    answer = f"yes: `{ours}`"
+            lines.append(f"| `--{option}` | {answer} |")
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import cast
 
 from turboapi._fastapi_bridge import _releases
 
@@ -249,7 +250,7 @@ _IGNORED = {"annotation", "returns", "type_comment", "type_params", "ctx", "kind
 def _form(node: object) -> str:
     """Return a tree as text: without docstrings and annotations, and the same on each Python."""
     if isinstance(node, list):
-        items: list[object] = node
+        items = cast("list[object]", node)
         return f"[{','.join(map(_form, items))}]"
     if not isinstance(node, ast.AST):
         return repr(node)

@@ -426,12 +426,12 @@ class _Running(Response):
 
 
 async def _send_chunks(response: PassedResponse | _Running, send: Send) -> None:
-    raw_headers: list[tuple[bytes, bytes]] = response.raw_headers
+    shown: Any = response
     await send(
         {
             "type": "http.response.start",
             "status": response.status_code,
-            "headers": raw_headers,
+            "headers": shown.raw_headers,
         }
     )
     complete = False
