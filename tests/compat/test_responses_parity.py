@@ -183,7 +183,7 @@ def build(module: Any, model: Any, options: dict[str, Any]) -> Any:
 
         # The defaults above are no parameters of the route.
         call: Any = plain_function if index % 3 == 0 else coroutine
-        app.get(f"/{index}", **settings)(functools.wraps(call)(_without_parameters(call)))
+        app.get(f"/{index}", **settings)(_without_parameters(call))
     return app
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from server_kit import Running, both_protocols, read_until, running, wait_for
 from starlette.testclient import TestClient
 
@@ -39,6 +39,7 @@ from turboapi import (  # noqa: E402
 from turboapi import (
     Path as PathParam,
 )
+from turboapi.exceptions import ResponseValidationError  # noqa: E402
 from turboapi.responses import PlainTextResponse  # noqa: E402
 
 
@@ -417,6 +418,41 @@ def test_the_response_is_sent_before_slow_exits_and_tasks() -> None:
                 got = read_until(sock, f'"{what}"'.encode())
                 assert got.startswith(b"HTTP/1.1 200")
                 gate.set()
+
+
+def test_a_response_is_validated_once() -> None:
+    app = FastAPI()
+    seen: list[str] = []
+
+    def note(value: str) -> str:
+        seen.append(value)
+        return value
+
+    @app.get("/iterator", response_model=list[int])
+    async def iterator(value: str) -> Any:
+        return iter(["1", value])
+
+    @app.get("/generator", response_model=list[int])
+    def generator(value: str) -> Any:
+        return (each for each in ["1", value])
+
+    @app.get("/noted", response_model=list[Annotated[int, BeforeValidator(note)]])
+    async def noted(value: str) -> Any:
+        return ["1", value]
+
+    @app.exception_handler(ResponseValidationError)
+    async def on_invalid(request: Request, error: ResponseValidationError) -> PlainTextResponse:
+        return PlainTextResponse(f"{error.errors()} {error.endpoint_path}", 500)
+
+    with running(app, interface="turboapi") as server:
+        both = Both(server, app)
+        for path in ("iterator", "generator", "noted"):
+            assert both.compare(f"/{path}?value=2")[0::2] == (200, b"[1,2]")
+            status, _, body = both.compare(f"/{path}?value=x")
+            assert status == 500
+            assert b"('response', 1)" in body
+            assert body.endswith(f"GET /{path}".encode())
+    assert seen == ["1", "2"] * 2 + ["1", "x"] * 2
 
 
 def test_sync_and_async_answers_are_equal_bytes() -> None:

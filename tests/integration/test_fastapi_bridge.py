@@ -728,6 +728,27 @@ def test_an_error_without_handlers():
     assert compare(make, [("GET", "/")], compiled=1)[0][0] == 500
 
 
+def test_a_response_is_validated_once():
+    def make():
+        app = FastAPI()
+
+        @app.get("/iterator", response_model=list[int])
+        async def iterator(value: str):
+            return iter(["1", value])
+
+        @app.get("/generator", response_model=list[int])
+        def generator(value: str):
+            return (each for each in ["1", value])
+
+        return app
+
+    requests = [
+        ("GET", f"/{path}?value={value}") for path in ("iterator", "generator") for value in "2x"
+    ]
+    answers = compare(make, requests, compiled=2)
+    assert [answer[0] for answer in answers] == [200, 500] * 2
+
+
 # -- routers, middleware, and what is not compiled -------------------------------------------------
 
 

@@ -91,8 +91,8 @@ class Hooks:
     ) -> Any:
         return JSONResponse(value, status or 200, background=background)
 
-    def serialize_field(self, value: Any, request: Any) -> bytes:
-        raise TypeError("invalid response")
+    def response_error(self, error: ValidationError, value: Any, request: Any) -> Exception:
+        return TypeError(f"invalid response {value!r}: {error.errors()[0]['type']}")
 
 
 def field(kind: Any, loc: str = "query", *, default: Any = MISSING) -> dict[str, Any]:

@@ -116,8 +116,12 @@ def test_field_response() -> None:
     }
     got = ask(plan(node(good), response=response, status_code=201))
     assert (got.status, got.body) == (201, b'{"name":"from attributes","price":2.0}')
-    with pytest.raises(TypeError, match="invalid response"):
+    with pytest.raises(TypeError, match="invalid response 5: model_attributes_type") as caught:
         ask(plan(node(bad), response=response))
+    assert caught.value.__context__ is None
+    odd = Hooks(response_error=lambda error, value, request: None)
+    with pytest.raises(TypeError, match="hook response_error must return an exception"):
+        ask(plan(node(bad), response=response, hooks=odd))
 
     async def slowly(value: Any, request: Request) -> bytes:
         await asyncio.sleep(0)

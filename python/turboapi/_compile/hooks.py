@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from anyio import CancelScope
+from pydantic import ValidationError
 from starlette._exception_handler import _lookup_exception_handler
 from starlette._utils import is_async_callable
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +22,7 @@ from starlette.types import Receive, Scope, Send
 from turboapi import _core, _response_classes, params
 from turboapi._body_limit import get_body_limit_error
 from turboapi._compat import ModelField, lenient_issubclass
+from turboapi._compat.v2 import _regenerate_error_with_loc
 from turboapi._compile import known_calls
 from turboapi._compile.defaults import OURS, is_plain_class
 from turboapi._compile.plan import compile_spec, dump_shape
@@ -370,10 +372,19 @@ class RequestHooks:
     def _checked(self, field: Any, value: Any, request: Any = None) -> Any:
         checked, errors = field.validate(value, {}, loc=("response",))
         if errors:
-            raise ResponseValidationError(
-                errors=errors, body=value, endpoint_ctx=self.endpoint_context(request)
-            )
+            raise self._invalid_response(errors, value, request)
         return checked
+
+    def response_error(self, error: ValidationError, value: Any, request: Any) -> Exception:
+        errors = _regenerate_error_with_loc(
+            errors=error.errors(include_url=False), loc_prefix=("response",)
+        )
+        return self._invalid_response(errors, value, request)
+
+    def _invalid_response(self, errors: Any, value: Any, request: Any) -> Exception:
+        return ResponseValidationError(
+            errors=errors, body=value, endpoint_ctx=self.endpoint_context(request)
+        )
 
     def endpoint_response(self, request: Request, solved: Any) -> Awaitable[Response]:
         return stream_response(self, request, solved)

@@ -9,7 +9,6 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from turboapi._compat import ModelField
 from turboapi._compile.defaults import Defaults
 from turboapi._compile.hooks import SWALLOWED, RequestHooks
 from turboapi._compile.slots import Slot
@@ -157,10 +156,6 @@ class BridgeHooks(RequestHooks):
     def swallowed(self) -> Exception:  # type: ignore[override]
         return self._exceptions.FastAPIError(SWALLOWED)  # type: ignore[no-any-return]
 
-    def _checked(self, field: ModelField, value: Any, request: Any = None) -> Any:
-        checked, errors = field.validate(value, {}, loc=("response",))
-        if errors:
-            raise self._exceptions.ResponseValidationError(
-                errors=errors, body=value, endpoint_ctx=self.endpoint_context(request)
-            )
-        return checked
+    def _invalid_response(self, errors: Any, value: Any, request: Any) -> Exception:
+        kind: Callable[..., Exception] = self._exceptions.ResponseValidationError
+        return kind(errors=errors, body=value, endpoint_ctx=self.endpoint_context(request))

@@ -25,14 +25,6 @@ int ta_params_try(ta_state *st, PyObject *validator, PyObject *value, PyObject *
     return PyErr_ExceptionMatches(objects->validation_error) ? 0 : -1;
 }
 
-int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value, PyObject **out)
-{
-    int rc = ta_params_try(st, validator, value, out);
-    if (rc == 0)
-        PyErr_Clear();
-    return rc;
-}
-
 /* The run gets the errors (a list); the values of its node are not all there. */
 static int add_errors(ta_plan_run *run, PyObject *errors)
 {

@@ -15,7 +15,7 @@
 #define TA_ENGINE_HOOKS(X)                                                                         \
     X(load_json) X(is_json) X(json_invalid) X(body_error) X(read_form) X(validation_error)         \
     X(solve_generator) X(solve_limited) X(run_sync) X(encode_json) X(make_response)                \
-    X(serialize_field) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
+    X(serialize_field) X(response_error) X(new_request) X(new_response) X(new_background) X(endpoint_response)       \
     X(handle_error) X(overrides) X(override_plan) X(operation) X(observe) X(open_generator)        \
     X(cleanup_scope) X(swallowed) X(open_stacks) X(is_default_handler) X(answers_invalid) \
     X(task_call) X(tasks_call) X(background_call) X(is_plain_response) X(parse_form)

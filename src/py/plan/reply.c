@@ -472,20 +472,41 @@ static ta_plan_run_state encode(ta_plan_run *run, PyObject *value)
     return bytes ? ta_plan_run_give(run, bytes, ST_CONTENT) : ST_FAILED;
 }
 
+/* Replaces the ValidationError that is set by what hooks.response_error makes of it.  The value is
+ * not validated again for that: it may be an iterator, which has come to its end. */
+static void refuse(ta_plan_run *run, PyObject *value)
+{
+    PyObject *error = PyErr_GetRaisedException();
+    PyObject *hook = ta_plan_hook(run->plan, H_response_error);
+    PyObject *request = hook ? ta_plan_run_request(run) : NULL;
+    PyObject *exc = NULL;
+    if (request != NULL) {
+        PyObject *args[] = {NULL, error, value, request};
+        exc = PyObject_Vectorcall(hook, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+    Py_XDECREF(request);
+    Py_DECREF(error);
+    if (exc != NULL && !PyExceptionInstance_Check(exc))
+        PyErr_SetString(PyExc_TypeError, "hook response_error must return an exception");
+    else if (exc != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(exc), exc);
+    Py_XDECREF(exc);
+}
+
 /* Lets pydantic validate and dump the value: bytes or an awaitable of them, new, or NULL. */
 static PyObject *dump(ta_plan_run *run, PyObject *value)
 {
     ta_plan *plan = run->plan;
     if (plan->resp_validator != NULL) {
         PyObject *valid;
-        int rc = ta_params_validate(plan->st, plan->resp_validator, value, &valid);
-        if (rc < 0)
+        int rc = ta_params_try(plan->st, plan->resp_validator, value, &valid);
+        if (rc == 0)
+            refuse(run, value);
+        if (rc <= 0)
             return NULL;
-        if (rc == 1) {
-            PyObject *bytes = PyObject_CallOneArg(plan->resp_to_json, valid);
-            Py_DECREF(valid);
-            return bytes;
-        }
+        PyObject *bytes = PyObject_CallOneArg(plan->resp_to_json, valid);
+        Py_DECREF(valid);
+        return bytes;
     }
     PyObject *hook = ta_plan_hook(plan, H_serialize_field);
     PyObject *request = hook ? ta_plan_run_request(run) : NULL;

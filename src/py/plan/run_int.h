@@ -188,10 +188,8 @@ ta_body_parsed(ta_plan_run *run); /* new reference; None: there was no body; NUL
 
 /* params.c: the parameters of a node into its arguments.  0, or -1 with an exception. */
 TA_MUST_CHECK int ta_params_extract(ta_plan_run *run, uint32_t node);
-/* Calls validator(value, from_attributes=True).  1: *out; 0: ValidationError (cleared); -1. */
-TA_MUST_CHECK int ta_params_validate(ta_state *st, PyObject *validator, PyObject *value,
-                                     PyObject **out);
-/* As that, but the ValidationError stays set with 0. */
+/* Calls validator(value, from_attributes=True).  1: *out; 0: a ValidationError is set; -1: another
+ * exception. */
 TA_MUST_CHECK int ta_params_try(ta_state *st, PyObject *validator, PyObject *value, PyObject **out);
 /* The run gets the errors of the ValidationError that is set, located below `loc`.  0, or -1 with
  * an exception. */
