@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import datetime
-import json
 import os
-import platform
 import random
 import re
 import resource
@@ -30,11 +27,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import growth_report, install, measure
+from harness import growth_report, install, measure, options
 from harness.cases import Case
 from harness.measure import Running, ServerFailed
-from harness.servers import APPS, DEFAULT_PYTHON, HERE, Server, Setup
-from run import cpu_model, keys, pick_cpus
+from harness.servers import APPS, HERE, Server, Setup
 
 ROUTES = (10, 100, 1_000, 10_000)
 CONNECTIONS = (10, 100, 1_000, 5_000, 10_000, 20_000)
@@ -373,19 +369,12 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--curves", default=",".join(BY_KEY), help="default: all of %(default)s")
-    parser.add_argument("--servers", default=",".join(SERVERS), help="default: all of %(default)s")
+    options.add_common(parser, list(SERVERS))
     parser.add_argument("--duration", type=float, default=1.0, help="seconds a size (%(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="the median of them counts")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--python", default=DEFAULT_PYTHON, help="interpreter that has turboapi")
-    parser.add_argument("--turboapi-args", default="", help='for example "--loop asyncio"')
-    parser.add_argument("--peers", type=Path, help="venv of the peers (made when missing)")
-    parser.add_argument("--server-cpus", default="0")
-    parser.add_argument("--client-cpus", default="1")
-    parser.add_argument("--no-install", action="store_true", help="use the peers that are there")
     args = parser.parse_args()
-    args.curves = keys(args.curves, list(BY_KEY), "curve")
-    args.servers = keys(args.servers, list(SERVERS), "server")
+    args.curves = options.keys(args.curves, list(BY_KEY), "curve")
+    args.servers = options.keys(args.servers, list(SERVERS), "server")
     if args.rounds < 1 or args.duration <= 0:
         parser.error("--rounds and --duration must be positive")
     return args
@@ -411,7 +400,7 @@ def main() -> int:
     measure.raise_limits()
     setup, versions = prepare(args)
     wrk = install.find_wrk()
-    server_cpus, client_cpus = pick_cpus(args)
+    server_cpus, client_cpus = options.pick_cpus(args)
     os.sched_setaffinity(0, client_cpus)
     growth = Growth(args, setup, wrk, server_cpus)
     for _ in range(args.rounds):
@@ -428,13 +417,9 @@ def main() -> int:
 
 def write(args: argparse.Namespace, growth: Growth, versions: dict[str, str], setup: Setup) -> None:
     """Write the medians, the tables and the plots."""
-    python = subprocess.run([args.python, "-VV"], capture_output=True, text=True, check=False)
     data: dict[str, Any] = {
         "meta": {
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "cpu": cpu_model(),
-            "kernel": platform.release(),
-            "python": python.stdout.strip().removeprefix("Python "),
+            **options.machine(args),
             "versions": versions,
             "duration": args.duration,
             "rounds": args.rounds,
@@ -459,17 +444,8 @@ def write(args: argparse.Namespace, growth: Growth, versions: dict[str, str], se
         },
         "failures": growth.failures,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "growth.json").write_text(json.dumps(data, indent=1) + "\n")
     text = growth_report.markdown(data)
-    (args.out / "growth.md").write_text(text)
-    print("\n" + text)
-    if "matplotlib" in versions:
-        outputs = [str(args.out / f"growth.{ending}") for ending in ("json", "svg", "png")]
-        draw = [setup.peer_python, str(HERE / "harness" / "growth_plot.py"), *outputs]
-        if subprocess.run(draw, check=False).returncode != 0:
-            install.say("the plot could not be drawn")
-    install.say(f"results are in {args.out}")
+    options.write(args, setup, "growth", data, text, HERE / "harness" / "growth_plot.py")
 
 
 if __name__ == "__main__":

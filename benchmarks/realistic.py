@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import datetime
 import json
 import os
-import platform
 import signal
 import statistics
 import subprocess
@@ -24,15 +22,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import install, measure, services
+from harness import install, measure, options, services
 from harness.measure import Running, ServerFailed
-from harness.servers import DEFAULT_PYTHON, HERE, Server, Setup
+from harness.servers import HERE, Server, Setup
 from real import load, report
 from real.cases import BY_KEY as CASES
 from real.cases import SQL, Case
 from real.servers import BY_KEY as SERVERS
 from real.servers import PACKAGES
-from run import cpu_model, keys, pick_cpus
 
 LOOPS = ["turboapi", "uvloop"]
 
@@ -41,21 +38,14 @@ def parse() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--cases", default=",".join(CASES), help="default: all of %(default)s")
-    parser.add_argument("--servers", default=",".join(SERVERS), help="default: all of %(default)s")
+    options.add_common(parser, list(SERVERS))
     parser.add_argument("--duration", type=float, default=2.0, help="seconds a load (%(default)s)")
     parser.add_argument("--quick", action="store_true", help="half a second a load")
     parser.add_argument("--repeat", type=int, default=1, help="rounds a row; medians count")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--python", default=DEFAULT_PYTHON, help="interpreter that has turboapi")
-    parser.add_argument("--turboapi-args", default="", help='for example "--threads 2"')
-    parser.add_argument("--peers", type=Path, help="venv of the peers (made when missing)")
-    parser.add_argument("--server-cpus", default="0")
-    parser.add_argument("--client-cpus", default="1", help="the databases' too")
-    parser.add_argument("--no-install", action="store_true", help="use the peers that are there")
     parser.add_argument("--no-alone", action="store_true", help="leave the client libraries out")
     args = parser.parse_args()
-    args.cases = keys(args.cases, list(CASES), "case")
-    args.servers = keys(args.servers, list(SERVERS), "server")
+    args.cases = options.keys(args.cases, list(CASES), "case")
+    args.servers = options.keys(args.servers, list(SERVERS), "server")
     if args.quick:
         args.duration = 0.5
     if args.repeat < 1 or args.duration <= 0:
@@ -193,7 +183,7 @@ def main() -> int:
         versions, failures = install.install_peers(peers, args.python, PACKAGES)
     versions |= install.versions(args.python, ["turboapi"])
 
-    server_cpus, client_cpus = pick_cpus(args)
+    server_cpus, client_cpus = options.pick_cpus(args)
     os.sched_setaffinity(0, client_cpus)
     bench = Benchmark(args, setup, server_cpus)
     bench.failures = failures
@@ -216,13 +206,9 @@ def main() -> int:
         except (KeyboardInterrupt, SystemExit):  # what was measured until then counts
             bench.fail("the rest", "interrupted")
 
-    python = subprocess.run([args.python, "-VV"], capture_output=True, text=True, check=False)
     data = {
         "meta": {
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "cpu": cpu_model(),
-            "kernel": platform.release(),
-            "python": python.stdout.strip().removeprefix("Python "),
+            **options.machine(args),
             "versions": versions,
             "duration": args.duration,
             "repeat": args.repeat,
@@ -235,23 +221,8 @@ def main() -> int:
         "alone": bench.alone,
         "failures": bench.failures,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "realistic.json").write_text(json.dumps(data, indent=1) + "\n")
     text = report.markdown(data)
-    (args.out / "realistic.md").write_text(text)
-    print("\n" + text)
-    if "matplotlib" in versions:
-        done = subprocess.run(
-            [
-                setup.peer_python,
-                str(HERE / "real" / "plot.py"),
-                *[str(args.out / f"realistic.{ending}") for ending in ("json", "svg", "png")],
-            ],
-            check=False,
-        )
-        if done.returncode != 0:
-            install.say("the plot could not be drawn")
-    install.say(f"results are in {args.out}")
+    options.write(args, setup, "realistic", data, text, HERE / "real" / "plot.py")
     return 0 if bench.results else 1
 
 

@@ -7,10 +7,7 @@ Each server is pinned to one CPU and driven by wrk on another.  See README.md.
 from __future__ import annotations
 
 import argparse
-import datetime
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,31 +16,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from harness import install, measure, report
+from harness import install, measure, options, report
 from harness.cases import BY_KEY as CASES
 from harness.measure import ServerFailed
 from harness.servers import BY_KEY as SERVERS
-from harness.servers import DEFAULT_PYTHON, HERE, Server, Setup
+from harness.servers import HERE, Server, Setup
 
 EXTRAS = ["burst", "idle"]
-
-
-def keys(text: str, known: list[str], what: str) -> list[str]:
-    """Split a list of keys, in the order of `known`."""
-    chosen = [key.strip() for key in text.split(",") if key.strip()]
-    unknown = [key for key in chosen if key not in known]
-    if unknown:
-        sys.exit(f"benchmark: no such {what}: {', '.join(unknown)}; there are {', '.join(known)}")
-    return [key for key in known if key in chosen]
-
-
-def cpu_set(text: str) -> set[int]:
-    """Read "0" or "0,2" or "0-3"."""
-    found: set[int] = set()
-    for part in text.split(","):
-        low, _, high = part.partition("-")
-        found |= set(range(int(low), int(high or low) + 1))
-    return found
 
 
 def parse() -> argparse.Namespace:
@@ -51,31 +30,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     every_case = [*CASES, *EXTRAS]
     parser.add_argument("--cases", default=",".join(every_case), help="default: all of %(default)s")
-    parser.add_argument("--servers", default=",".join(SERVERS), help="default: all of %(default)s")
+    options.add_common(parser, list(SERVERS))
     parser.add_argument("--duration", type=float, default=5.0, help="seconds a case (%(default)s)")
     parser.add_argument("--repeat", type=int, default=1, help="runs a case; the median counts")
-    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the results")
-    parser.add_argument("--python", default=DEFAULT_PYTHON, help="interpreter that has turboapi")
-    parser.add_argument("--turboapi-args", default="", help='for example "--threads 2"')
-    parser.add_argument("--peers", type=Path, help="venv of the peers (made when missing)")
-    parser.add_argument("--server-cpus", default="0")
-    parser.add_argument("--client-cpus", default="1")
-    parser.add_argument("--no-install", action="store_true", help="use the peers that are there")
     args = parser.parse_args()
-    args.cases = keys(args.cases, every_case, "case")
-    args.servers = keys(args.servers, list(SERVERS), "server")
+    args.cases = options.keys(args.cases, every_case, "case")
+    args.servers = options.keys(args.servers, list(SERVERS), "server")
     if args.repeat < 1 or args.duration <= 0:
         parser.error("--repeat and --duration must be positive")
     return args
-
-
-def pick_cpus(args: argparse.Namespace) -> tuple[set[int], set[int]]:
-    """Return the CPUs of server and client, as far as there are so many."""
-    have = os.sched_getaffinity(0)
-    server, client = cpu_set(args.server_cpus) & have, cpu_set(args.client_cpus) & have
-    if not server or not client or server & client:
-        install.say(f"warning: server and client share CPUs (there are {sorted(have)})")
-    return server or have, client or have
 
 
 class Benchmark:
@@ -149,14 +112,6 @@ class Benchmark:
                 self.fail(server, f"{extra}: {error}")
 
 
-def cpu_model() -> str:
-    """Return the processor's name."""
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
 def main() -> int:
     """Set up, run, write the report."""
     args = parse()
@@ -177,7 +132,7 @@ def main() -> int:
             versions, failures = install.install_peers(peers, args.python)
     versions |= install.versions(args.python, ["turboapi", "pydantic", "pydantic-core"])
 
-    server_cpus, client_cpus = pick_cpus(args)
+    server_cpus, client_cpus = options.pick_cpus(args)
     os.sched_setaffinity(0, client_cpus)
     bench = Benchmark(args, setup, wrk, server_cpus)
     bench.failures = failures
@@ -187,13 +142,9 @@ def main() -> int:
             continue
         bench.run(server)
 
-    python = subprocess.run([args.python, "-VV"], capture_output=True, text=True, check=False)
     data = {
         "meta": {
-            "date": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            "cpu": cpu_model(),
-            "kernel": platform.release(),
-            "python": python.stdout.strip().removeprefix("Python "),
+            **options.machine(args),
             "versions": versions,
             "duration": args.duration,
             "repeat": args.repeat,
@@ -205,23 +156,8 @@ def main() -> int:
         "idle": bench.idle,
         "failures": bench.failures,
     }
-    args.out.mkdir(parents=True, exist_ok=True)
-    (args.out / "results.json").write_text(json.dumps(data, indent=1) + "\n")
     text = report.markdown(data)
-    (args.out / "results.md").write_text(text)
-    print("\n" + text)
-    if "matplotlib" in versions:
-        done = subprocess.run(
-            [
-                setup.peer_python,
-                str(HERE / "harness" / "plot.py"),
-                *[str(args.out / f"results.{ending}") for ending in ("json", "svg", "png")],
-            ],
-            check=False,
-        )
-        if done.returncode != 0:
-            install.say("the plot could not be drawn")
-    install.say(f"results are in {args.out}")
+    options.write(args, setup, "results", data, text, HERE / "harness" / "plot.py")
     return 0 if bench.results or bench.burst or bench.idle else 1
 
 

@@ -12,29 +12,8 @@ versions=("$@")
 [ ${#versions[@]} -gt 0 ] || versions=(3.14 3.15)
 sid=${TURBOAPI_SID:-${XDG_CACHE_HOME:-$HOME/.cache}/turboapi/sid}
 
-missing() {
-    echo "test_new_pythons: not run: $1" >&2
-    exit 2
-}
-
-[ "$(id -u)" = 0 ] || missing "a chroot needs root"
-if [ ! -f "$sid/.complete" ]; then
-    command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap >/dev/null ||
-        missing "debootstrap cannot be installed"
-    mirror=$(sed -nE 's/^deb (\[[^]]*\] )?(http[^ ]+) .*/\2/p; s/^URIs: *([^ ]+).*/\1/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v -- -security | head -n 1 || true)
-    [ -n "$mirror" ] || missing "no Debian mirror in /etc/apt/sources.list*"
-    rm -rf "$sid"
-    mkdir -p "$(dirname "$sid")"
-    echo "test_new_pythons: making $sid (log: $sid.log)" >&2
-    debootstrap --variant=minbase --include=ca-certificates,gcc,libc6-dev,pkgconf,zlib1g-dev,libssl-dev,libwslay-dev,libnghttp2-dev \
-        sid "$sid" "$mirror" >"$sid.log" 2>&1 || missing "debootstrap failed: $(tail -n 1 "$sid.log")"
-    touch "$sid/.complete"
-fi
-cp -L /etc/resolv.conf /etc/hosts "$sid/etc/"
-cp -L /etc/ssl/certs/ca-certificates.crt "$sid/etc/ssl/certs/" # with what this machine trusts besides
-# A mirror may be behind: whether its lists are too old is decided here as on this machine.
-apt-config dump Acquire::Check-Valid-Until >"$sid/etc/apt/apt.conf.d/99turboapi"
+. scripts/debian_root.sh
+debian_root sid "$sid" gcc,libc6-dev,pkgconf,zlib1g-dev,libssl-dev,libwslay-dev,libnghttp2-dev
 
 # The files as they are here, without what git ignores.
 rm -rf "$sid/src/turboapi"
@@ -69,8 +48,7 @@ INSIDE
 status=0
 for version in "${versions[@]}"; do
     printf '\n=== Python %s\n' "$version"
-    unshare --mount bash -euc 'mount --bind /proc "$1/proc"; mount --rbind /dev "$1/dev"; exec chroot "$1" bash /src/run.sh "$2"' \
-        _ "$sid" "$version" && continue
+    in_debian_root "$sid" bash /src/run.sh "$version" && continue
     found=$?
     [ "$found" != 2 ] || echo "test_new_pythons: Debian sid has no Python $version" >&2
     status=1

@@ -10,28 +10,8 @@ cd "$(dirname "$0")/.."
 suite=${1:-bookworm}
 root=${TURBOAPI_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/turboapi}/$suite
 
-missing() {
-    echo "try_wheel: not run: $1" >&2
-    exit 2
-}
-
-[ "$(id -u)" = 0 ] || missing "a chroot needs root"
-if [ ! -f "$root/.complete" ]; then
-    command -v debootstrap >/dev/null || apt-get install -y -qq debootstrap >/dev/null ||
-        missing "debootstrap cannot be installed"
-    mirror=$(sed -nE 's/^deb (\[[^]]*\] )?(http[^ ]+) .*/\2/p; s/^URIs: *([^ ]+).*/\1/p' \
-        /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | grep -v -- -security | head -n 1 || true)
-    [ -n "$mirror" ] || missing "no Debian mirror in /etc/apt/sources.list*"
-    rm -rf "$root"
-    mkdir -p "$(dirname "$root")"
-    echo "try_wheel: making $root (log: $root.log)" >&2
-    debootstrap --variant=minbase --include=ca-certificates,python3,python3-venv,curl,openssl "$suite" "$root" "$mirror" \
-        >"$root.log" 2>&1 || missing "debootstrap failed: $(tail -n 1 "$root.log")"
-    touch "$root/.complete"
-fi
-cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
-cp -L /etc/ssl/certs/ca-certificates.crt "$root/etc/ssl/certs/" # with what this machine trusts besides
-[ ! -f /etc/pip.conf ] || cp -L /etc/pip.conf "$root/etc/"
+. scripts/debian_root.sh
+debian_root "$suite" "$root" python3,python3-venv,curl,openssl
 
 rm -rf "$root/try"
 mkdir -p "$root/try"
@@ -79,5 +59,4 @@ done
 ask https://localhost:8443/docs | grep -q /docs/assets/swagger-ui-bundle.js
 echo "/docs: without a CDN"
 INSIDE
-unshare --mount bash -euc 'mount --bind /proc "$1/proc"; mount --rbind /dev "$1/dev"; exec env PIP_INDEX_URL="${PIP_INDEX_URL:-}" chroot "$1" bash /try/run.sh' \
-    _ "$root"
+in_debian_root "$root" bash /try/run.sh

@@ -55,6 +55,17 @@ static inline ta_response_head ta_head_bare(int status)
     return (ta_response_head){.status = status, .length = -1};
 }
 
+/* A head of plain text. */
+static inline ta_response_head ta_head_text(int status)
+{
+    static const ta_field type = TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8");
+    return (ta_response_head){.status = status,
+                              .fields = &type,
+                              .nfields = 1,
+                              .text = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
+                              .length = -1};
+}
+
 /* -- making one ------------------------------------------------------------------------------- */
 
 /* The fields of a response that is being made.  All members but `status` are private, though they

@@ -121,7 +121,7 @@ def test_command_line(harness: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     args = run.parse()
     assert args.cases == ["sync", "async"]
     assert args.servers == ["floor"]
-    assert run.cpu_set("0,2-4") == {0, 2, 3, 4}
+    assert harness("harness.options").cpu_set("0,2-4") == {0, 2, 3, 4}
     monkeypatch.setattr(sys, "argv", ["run.py", "--cases", "nope"])
     with pytest.raises(SystemExit, match="no such case"):
         run.parse()

@@ -193,20 +193,10 @@ static int h1_send(ta_req *req, const ta_response_head *head, ta_str body, const
     return rc;
 }
 
-static ta_response_head plain_text(int status)
-{
-    static const ta_field type = TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8");
-    return (ta_response_head){.status = status,
-                              .fields = &type,
-                              .nfields = 1,
-                              .text = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
-                              .length = -1};
-}
-
 void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
 {
     ta_str body = {reason, strlen(reason)};
-    ta_response_head head = plain_text(status);
+    ta_response_head head = ta_head_text(status);
     ta_resp_wire wire = {
         .head = &head,
         .framing = TA_FRAME_LENGTH,
@@ -282,7 +272,7 @@ static int h1_end(ta_req *req)
     if (rq->resp_done)
         return TA_OK;
     if (!rq->resp_started) {
-        ta_response_head head = plain_text(500);
+        ta_response_head head = ta_head_text(500);
         return h1_send(req, &head, TA_STR("Internal Server Error"), NULL);
     }
     if (rq->resp_length && rq->resp_left) {

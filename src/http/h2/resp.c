@@ -245,16 +245,6 @@ static int h2_send(ta_req *req, const ta_response_head *head, ta_str body, const
     return rc;
 }
 
-static ta_response_head plain_text(int status)
-{
-    static const ta_field type = TA_FIELD_FIRST("content-type", "text/plain; charset=utf-8");
-    return (ta_response_head){.status = status,
-                              .fields = &type,
-                              .nfields = 1,
-                              .text = TA_STR("content-type: text/plain; charset=utf-8\r\n"),
-                              .length = -1};
-}
-
 void h2_fail(h2_req *rq, int status, const char *reason)
 {
     h2_log(rq->conn, TA_LOG_INFO, "refused a request: %d %s", status, reason);
@@ -263,7 +253,7 @@ void h2_fail(h2_req *rq, int status, const char *reason)
             h2_break_off(rq, NGHTTP2_CANCEL);
         return;
     }
-    ta_response_head head = plain_text(status);
+    ta_response_head head = ta_head_text(status);
     (void)h2_send(&rq->req, &head, ta_str_of(reason, strlen(reason)), NULL);
 }
 
@@ -301,7 +291,7 @@ static int h2_end(ta_req *req)
     if (rq->phase >= H2_ENDED)
         return TA_OK;
     if (rq->phase < H2_STARTED) {
-        ta_response_head head = plain_text(500);
+        ta_response_head head = ta_head_text(500);
         return h2_send(req, &head, TA_STR("Internal Server Error"), NULL);
     }
     bool gone = h2_gone(rq);
