@@ -100,6 +100,15 @@ class Bridge:
         self.install()
         return made or stacked_app(app, self._called_app)
 
+    def why_not(self) -> str | None:
+        """Why no request gets to a plan, or None."""
+        telemetry = getattr(self.app, "_native_telemetry", None)
+        if self._why_not is None and telemetry is not None and telemetry.enabled():
+            return "its telemetry is on"
+        if self._why_not is None and not (BridgedApp(self.app).is_direct() or self._is_between()):
+            return "its router is not FastAPI's own, or has limits of forms"
+        return self._why_not
+
     def _called_app(self) -> Any:
         """Return a `_core.App` that calls the user's middleware, without what is round it."""
         plain = _theirs.serves_itself(self.app)

@@ -1,4 +1,4 @@
-"""The command line: `turboapi run`, `turboapi dev`, `turboapi version`."""
+"""The command line: `turboapi run`, `turboapi dev`, `turboapi doctor`, and more."""
 
 import sys
 

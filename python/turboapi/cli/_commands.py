@@ -17,6 +17,7 @@ import turboapi
 from turboapi import _core
 from turboapi._compression import LEVELS
 from turboapi._core import LIBRARIES
+from turboapi._serving import importer
 from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
@@ -99,6 +100,16 @@ _HTTPS = inspect.Parameter(
 )
 
 
+_JSON = inspect.Parameter(
+    "as_json",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, typer.Option("--json", help="As JSON, for programs.", show_default=False)
+    ],
+)
+
+
 def _print_version(context: typer.Context, wanted: bool) -> None:
     if not wanted:
         return
@@ -125,23 +136,29 @@ def _callback(
 @app.command()
 def version() -> None:
     """Show the versions of TurboAPI, Python and what it builds on."""
+    for name, found in _versions().items():
+        typer.echo(f"{name} {found}")
+
+
+def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as version_of
 
-    typer.echo(f"turboapi {turboapi.__version__}")
-    typer.echo(
-        f"{platform.python_implementation()} {platform.python_version()} on {platform.platform()}"
-    )
+    found = {
+        "turboapi": turboapi.__version__,
+        platform.python_implementation(): f"{platform.python_version()} on {platform.platform()}",
+    }
     for package in ("starlette", "pydantic", "pydantic-core", "anyio", "uvloop", "watchfiles"):
         try:
-            typer.echo(f"{package} {version_of(package)}")
+            found[package] = version_of(package)
         except PackageNotFoundError:
-            typer.echo(f"{package} (not installed)")
+            found[package] = "(not installed)"
     for library, built_with in LIBRARIES.items():
-        typer.echo(f"{library} {built_with or '(not built in)'}")
+        found[library] = built_with or "(not built in)"
     for coding in LEVELS:
         built = _core.CODINGS.get(coding)
-        typer.echo(f"compression {coding} {built[0] if built else '(not in this build)'}")
+        found[f"compression {coding}"] = built[0] if built else "(not in this build)"
+    return found
 
 
 @app.command("docs-assets")
@@ -189,6 +206,50 @@ def dev(
     _serve(name, attribute, entrypoint, values, _DEV_DEFAULTS)
 
 
+def doctor(
+    name: str | None,
+    attribute: str | None,
+    entrypoint: str | None,
+    as_json: bool,
+    values: dict[str, Any],
+) -> None:
+    """Show what of an application runs natively, and what does not and why.
+
+    Takes the options of `run`, to show which are in force. The exit code is 0 if all path
+    operations run natively, 1 if some do not, 2 if the application can't be loaded.
+    """
+    import contextlib  # lazy: few ask
+    import json  # lazy: the same
+    import traceback  # lazy: the same
+
+    from turboapi.cli import _doctor  # lazy: the same
+
+    config = _loaded_config(name, attribute, entrypoint, values, _RUN_DEFAULTS, EXIT_USAGE)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # what modules print is no part of the report
+            found = importer.load(config)
+            report = _doctor.examine(
+                found,
+                str(importer.locate(config.app, config.app_dir)),
+                config,
+                _RUN_DEFAULTS,
+                _versions(),
+            )
+    except AppError as error:
+        _fail(str(error), EXIT_USAGE)
+    except ConfigError as error:
+        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+    except Exception:
+        traceback.print_exc()
+        raise typer.Exit(EXIT_USAGE) from None
+    if as_json:
+        typer.echo(json.dumps(_doctor.as_json(report), indent=2, default=str))
+    else:
+        _doctor.show(Console(), report)
+    raise typer.Exit(0 if report.is_native else 1)
+
+
+app.command("doctor")(with_settings(doctor, _RUN_DEFAULTS, (*_LEADING, _JSON)))
 app.command("run")(with_settings(run, _RUN_DEFAULTS, _LEADING))
 app.command("dev")(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _HTTPS)))
 
@@ -276,19 +337,36 @@ def _serve(
     values: dict[str, Any],
     defaults: dict[str, Any],
 ) -> None:
+    config = _loaded_config(name, attribute, entrypoint, values, defaults)
     try:
-        env_file = values.get("env_file") or os.environ.get(ENV_PREFIX + "ENV_FILE")
-        if env_file:
-            load_env_file(env_file)
-        config = Config.load(
-            {**values, "app": _named(name, attribute, entrypoint)}, defaults=defaults
-        )
         code = serve_config(config)
     except ConfigError as error:
         _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
     except (AppError, BindError) as error:
         _fail(str(error), 1)
     sys.exit(code)
+
+
+def _loaded_config(
+    name: str | None,
+    attribute: str | None,
+    entrypoint: str | None,
+    values: dict[str, Any],
+    defaults: dict[str, Any],
+    code: int = 1,
+) -> Config:
+    """Return the settings; `code` is that of the exit when no application is to be found."""
+    try:
+        env_file = values.get("env_file") or os.environ.get(ENV_PREFIX + "ENV_FILE")
+        if env_file:
+            load_env_file(env_file)
+        return Config.load(
+            {**values, "app": _named(name, attribute, entrypoint)}, defaults=defaults
+        )
+    except ConfigError as error:
+        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+    except AppError as error:
+        _fail(str(error), code)
 
 
 def _named(name: str | None, attribute: str | None, entrypoint: str | None) -> str | None:
