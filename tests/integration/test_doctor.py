@@ -10,7 +10,6 @@ import pytest
 from cli_kit import run
 
 OWN = """
-from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.staticfiles import StaticFiles
 
@@ -58,9 +57,12 @@ async def ws(socket: WebSocket):
     await socket.accept()
 
 
-class Own(BaseHTTPMiddleware):
-    async def dispatch(self, request, call_next):
-        return await call_next(request)
+class Own(APIRouter):
+    def matches(self, scope):
+        return super().matches(scope)
+
+
+own = Own(prefix="/own")
 
 
 class Plain:
@@ -139,6 +141,16 @@ def test_all_native(folder):
     found = report(folder, "main:bare", code=0)
     assert found["native"] is True
     assert operations(found) == {("GET", "/only/{x}"): (True, None)}
+
+
+def test_what_decides_itself(folder):
+    main = folder / "main.py"
+    main.write_text(main.read_text() + 'bare.include_router(own, prefix="/at")\n')
+    found = report(folder, "main:bare", code=1)
+    assert operations(found) == {
+        ("GET", "/only/{x}"): (True, None),
+        ("", "/at/own"): (False, "a custom router class"),
+    }
 
 
 def test_settings_in_force(folder):

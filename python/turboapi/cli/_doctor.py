@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from rich.console import Group
 from rich.table import Table
@@ -45,7 +45,7 @@ class Route:
     """
 
     kind: str
-    methods: list[str]
+    methods: Sequence[str]
     path: str
     native: bool | None
     why: str | None = None
@@ -143,7 +143,7 @@ def _routes(app: Any, prefix: str, why: str | None) -> Iterator[Route]:
         reason: str | None
         include = getattr(state, "include_context", None)
         if include is not None:  # a whole router
-            path = include.prefix or "/"
+            path = include.prefix + state.original_router.prefix or "/"
             native, reason = False, why or "a custom router class"
         elif not isinstance(route, place.operation):
             yield Route("route", methods, prefix + path, None)
@@ -204,7 +204,8 @@ def _why_own(place: Any) -> str | None:
     if hooks is None:
         if getattr(place.state, "max_body_size", None) is not None:
             return "a limit of the body's size"
-        custom = type(route).get_route_handler is not APIRoute.get_route_handler
+        kind = cast("Any", type(route))
+        custom = kind.get_route_handler is not APIRoute.get_route_handler
         return "a custom route class" if custom else "a replaced handler"
     try:
         _ = hooks.inheriting(place.form_limits).plan
@@ -308,8 +309,7 @@ _WORDS = {True: ("native", "green"), False: ("ASGI", "bold yellow"), None: ("-",
 def _shown(value: Any) -> str:
     if not isinstance(value, tuple):
         return str(value)
-    parts: tuple[Any, ...] = value
-    return ", ".join(map(str, parts))
+    return ", ".join(map(str, value))  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
 
 
 def _table_of(
