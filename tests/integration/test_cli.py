@@ -41,6 +41,29 @@ def test_versions_and_help(folder):
     assert "[default: 65536]" in output
 
 
+@pytest.mark.parametrize("command", ["module", "script"])
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_told_without_the_framework(folder, command, option):
+    import turboapi
+
+    script = "from turboapi.cli import main; main()"
+    (folder / "turboapi").write_text(script)
+    called = ["-m", "turboapi"] if command == "module" else [str(folder / "turboapi")]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", *called, option],
+        cwd="/",
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (0, f"turboapi {turboapi.__version__}\n")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "turboapi._serving.process" in imported
+    packages = {name.partition(".")[0] for name in imported}
+    assert not packages & {"typer", "rich", "starlette", "pydantic", "asyncio"}
+    assert not {"turboapi._core", "turboapi.applications", "turboapi.cli._commands"} & imported
+
+
 def test_bad_settings_name_where_they_were_given(folder):
     code, output = run(folder, "run", "--port", "70000")
     assert (code, output) == (2, "Error: --port: must be between 0 and 65535, got 70000\n")

@@ -12,6 +12,8 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from turboapi._version import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
@@ -47,7 +49,8 @@ _terminal: bool | None = None
 def guard_start() -> None:
     """Let SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
 
-    Called before the package is imported, which takes a while. No-op in other programs.
+    Called before the package is imported, which takes a while. No-op in other programs. The command
+    that is only asked for its version ends here: that needs none of the package.
     """
     arguments = sys.orig_argv
     with suppress(ValueError):
@@ -58,6 +61,9 @@ def guard_start() -> None:
         or arguments[:2] == ["-m", "turboapi"]
         or os.path.basename(sys.argv[0]) == "turboapi"  # noqa: PTH119 (pathlib is not imported yet)
     ):
+        if sys.argv[1:] in (["--version"], ["-V"]):
+            print(f"turboapi {__version__}")
+            raise SystemExit
         end_on_signals()
         look_for_terminal()
         signal.signal(signal.SIGHUP, _on_hangup)
