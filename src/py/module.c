@@ -136,13 +136,13 @@ static int module_clear(PyObject *module)
     char *state = PyModule_GetState(module);
     if (state == NULL)
         return 0;
+    ta_plan_free_unused_runs((ta_state *)state);
     for (size_t i = 0; i < NOBJECTS; i = next_object(i)) {
         PyObject *obj, *none = NULL;
         memcpy(&obj, state + i * sizeof obj, sizeof obj);
         memcpy(state + i * sizeof obj, &none, sizeof none);
         Py_XDECREF(obj);
     }
-    ta_plan_free_unused_runs((ta_state *)state);
     return 0;
 }
 

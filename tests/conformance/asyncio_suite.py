@@ -13,6 +13,7 @@ fail on our loop only have their reason in asyncio-excluded.md.
 from __future__ import annotations
 
 import argparse
+import gc
 import importlib
 import json
 import os
@@ -76,6 +77,7 @@ def run_here(loop: str, module: str, file: Path) -> None:
 
         use_our_loop()
     suite = unittest.defaultTestLoader.loadTestsFromName(f"test.test_asyncio.{module}")
+    gc.freeze()  # many tests collect: that takes longer than the rest, and minutes on a busy machine
     runner = unittest.TextTestRunner(sys.stdout, resultclass=Result, verbosity=1)
     file.write_text(json.dumps(runner.run(suite).outcomes))
     sys.stdout.flush()

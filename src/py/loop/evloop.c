@@ -544,6 +544,10 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     evloop->st = ta_state_of_module(module);
 #ifdef Py_GIL_DISABLED
     (void)pthread_mutex_init(&evloop->mutex, NULL);
+#else
+    ta_evloop_state *objects = &ta_loop_objects_of(evloop->st)->evloop;
+    evloop->unused_types[0] = (PyTypeObject *)Py_NewRef((PyObject *)objects->handle_type);
+    evloop->unused_types[1] = (PyTypeObject *)Py_NewRef((PyObject *)objects->timer_type);
 #endif
     return (PyObject *)evloop;
 }
@@ -564,6 +568,10 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(evloop->loop_kwargs);
     Py_VISIT(evloop->ready);
     Py_VISIT(evloop->scheduled);
+#ifndef Py_GIL_DISABLED
+    Py_VISIT(evloop->unused_types[0]);
+    Py_VISIT(evloop->unused_types[1]);
+#endif
     return 0;
 }
 

@@ -57,6 +57,7 @@ struct ta_evloop {
 #else
     PyObject *unused[TA_HANDLE_FREE_MAX]; /* memory of handles, to be reused */
     unsigned nunused;
+    PyTypeObject *unused_types[2]; /* owned: those handles were of them */
 #endif
 };
 

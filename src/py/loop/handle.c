@@ -169,7 +169,9 @@ void ta_handle_free_unused(ta_evloop *evloop)
 {
 #ifndef Py_GIL_DISABLED
     while (evloop->nunused > 0)
-        PyObject_GC_Del(evloop->unused[--evloop->nunused]);
+        PyObject_GC_Del(evloop->unused[--evloop->nunused]); /* asks what its type is */
+    Py_CLEAR(evloop->unused_types[0]);
+    Py_CLEAR(evloop->unused_types[1]);
 #else
     (void)evloop;
 #endif

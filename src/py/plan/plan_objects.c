@@ -56,6 +56,9 @@ int ta_plan_objects_init(PyObject *module, ta_state *st)
 void ta_plan_free_unused_runs(ta_state *st)
 {
     ta_unused_runs *unused = ta_unused_runs_of(st);
+    PyTypeObject *type = ta_plan_objects_of(st)->run_type;
+    ta_plan_objects_of(st)->run_type = NULL;
     while (unused->count > 0)
-        PyObject_GC_Del(unused->runs[--unused->count]);
+        PyObject_GC_Del(unused->runs[--unused->count]); /* asks what its type is */
+    Py_XDECREF(type);
 }

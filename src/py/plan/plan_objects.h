@@ -56,7 +56,7 @@ static inline ta_unused_runs *ta_unused_runs_of(ta_state *st)
 
 /* Fills the objects; adds Plan, Solved and MISSING to the module.  0, or -1 with an exception. */
 int ta_plan_objects_init(PyObject *module, ta_state *st);
-/* Frees them, after run_type was cleared so that no further run is added. */
+/* Frees them, then their type: no further run is kept. */
 void ta_plan_free_unused_runs(ta_state *st);
 
 #endif

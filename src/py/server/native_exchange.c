@@ -117,7 +117,8 @@ void ta_native_exchange_free_unused(ta_server *server)
 {
 #ifndef Py_GIL_DISABLED
     while (server->nunused > 0)
-        PyObject_GC_Del(server->unused[--server->nunused]);
+        PyObject_GC_Del(server->unused[--server->nunused]); /* asks what its type is */
+    Py_CLEAR(server->unused_type);
 #else
     (void)server;
 #endif

@@ -320,6 +320,9 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->ws_info);
     Py_VISIT(server->ws_extensions);
     Py_VISIT(server->on_done);
+#ifndef Py_GIL_DISABLED
+    Py_VISIT(server->unused_type);
+#endif
     return ta_filters_traverse(server->filters, visit, arg);
 }
 
@@ -541,6 +544,10 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (server == NULL)
         return NULL;
     server->st = st;
+#ifndef Py_GIL_DISABLED
+    server->unused_type =
+        (PyTypeObject *)Py_NewRef((PyObject *)ta_server_objects_of(st)->native_exchange.type);
+#endif
     server->ls = ls;
     ta_list_init(&server->websocks);
     take_settings(server, &a, &limits);

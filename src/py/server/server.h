@@ -82,6 +82,7 @@ struct ta_server {
 #ifndef Py_GIL_DISABLED
     void *unused[TA_SERVER_UNUSED_MAX]; /* owned: memory of exchanges, to be reused */
     unsigned nunused;
+    PyTypeObject *unused_type; /* owned: that they were of */
 #endif
 };
 
