@@ -14,7 +14,7 @@ if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
     echo "$stamp" >"$venv/.stamp"
 fi
 processes=() # tested on ordinary builds
-for name in cli workers handover process_end shutdown_open interrupts; do
+for name in cli workers handover process_end process_options upgrade doctor shutdown_open interrupts; do
     processes+=("--ignore=tests/integration/test_$name.py")
 done
 PATH="$PWD/$venv/bin:$PATH" PYTHON_GIL=0 "$venv/bin/python" -m pytest tests/unit tests/integration tests/threads \
