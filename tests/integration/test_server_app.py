@@ -16,6 +16,7 @@ import anyio
 import anyio.from_thread
 import patience
 import pytest
+import starlette.responses
 from pydantic import BaseModel
 from server_kit import both_protocols, read_all, read_until, running, wait_for
 from starlette import routing
@@ -945,8 +946,12 @@ def test_files_are_paths_only_where_nobody_else_sees_them(tmp_path, monkeypatch)
             await self.app(scope, receive, watching)
 
     opened = []
-    original = FileResponse._open_file
-    monkeypatch.setattr(FileResponse, "_open_file", lambda self: opened.append(1) or original(self))
+    original = starlette.responses.FileResponse._open_file  # ours derives from it
+    monkeypatch.setattr(
+        starlette.responses.FileResponse,
+        "_open_file",
+        lambda self: opened.append(1) or original(self),
+    )
 
     def make(*middleware):
         app = FastAPI(middleware=[Middleware(each) for each in middleware])
@@ -1036,8 +1041,12 @@ def test_middleware_of_what_is_mounted_sees_the_bytes_of_files(tmp_path, monkeyp
     content = b"x = 1;" * 20_000
     (tmp_path / "a.js").write_bytes(content)
     opened = []
-    original = FileResponse._open_file
-    monkeypatch.setattr(FileResponse, "_open_file", lambda self: opened.append(1) or original(self))
+    original = starlette.responses.FileResponse._open_file  # ours derives from it
+    monkeypatch.setattr(
+        starlette.responses.FileResponse,
+        "_open_file",
+        lambda self: opened.append(1) or original(self),
+    )
 
     def files():
         return StaticFiles(directory=tmp_path)
