@@ -491,6 +491,32 @@ def test_a_child_of_fork_ends(loop_name):
     assert code == 0
 
 
+def test_calls_in_a_child_of_fork():
+    """On asyncio's executor they wait for ever for a thread that was idle before the fork."""
+    out, code, err = output_of(
+        "turboapi",
+        """
+        import os
+
+        async def main():
+            calls = (asyncio.to_thread(time.sleep, 0.001) for _ in range(20))
+            await asyncio.wait_for(asyncio.gather(*calls), 30)
+
+        loop = new_loop()
+        loop.run_until_complete(main())
+        for _ in range(3):
+            if (pid := os.fork()) == 0:
+                loop.run_until_complete(main())
+                os._exit(0)  # to close the loop would take its files from the parent's epoll set
+            print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+        loop.run_until_complete(main())
+        loop.close()
+        """,
+    )
+    assert out == "0\n0\n0\n", err
+    assert code == 0
+
+
 @pytest.mark.parametrize("loop_name", ["asyncio", "turboapi"])
 def test_no_call_after_the_end(loop_name):
     out, code, err = output_of(

@@ -327,6 +327,10 @@ static int put(ta_call_queue *queue, const ta_call_spec *spec, bool held)
     ta_call *call = call_new(queue, spec);
     if (call == NULL)
         return -1;
+    if (TA_UNLIKELY(is_forked(queue))) { /* it gets threads of its own */
+        ta_work_queue_forked(&queue->queue);
+        queue->pid = getpid();
+    }
     ta_work_put how = ta_work_queue_put(&queue->queue, &call->work);
     if (how == TA_WORK_REFUSED)
         Py_DECREF(call);

@@ -26,6 +26,15 @@ void ta_work_queue_destroy(ta_work_queue *queue)
     (void)pthread_mutex_destroy(&queue->mutex);
 }
 
+void ta_work_queue_forked(ta_work_queue *queue)
+{
+    ta_work_queue_init(queue, queue->max, queue->idle_seconds);
+    queue->waiters = NULL;
+    queue->head = queue->tail = NULL;
+    queue->queued = 0;
+    queue->threads = queue->idle = queue->leaving = 0;
+}
+
 /* With the mutex held: wakes the thread that began to wait last. */
 static void wake_one(ta_work_queue *queue)
 {

@@ -47,6 +47,9 @@ typedef struct ta_work_queue {
 } ta_work_queue;
 
 void ta_work_queue_init(ta_work_queue *queue, unsigned max, unsigned idle_seconds);
+/* In a child of fork(), which has none of the threads: they are forgotten, and what was queued,
+ * which the parent does. */
+void ta_work_queue_forked(ta_work_queue *queue);
 /* When nobody uses it any more. */
 void ta_work_queue_destroy(ta_work_queue *queue);
 
