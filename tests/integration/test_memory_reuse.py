@@ -85,7 +85,9 @@ def test_handles(loop, after_making, after_freeing):
         assert listed(loop) == set()
     if REUSED:
         assert seen[0] & seen[-1]
-        assert types == (sys.getrefcount(_core.Handle), sys.getrefcount(_core.TimerHandle))
+        # Other loops, of earlier tests, may be freed meanwhile.
+        now = sys.getrefcount(_core.Handle), sys.getrefcount(_core.TimerHandle)
+        assert all(abs(a - b) < count for a, b in zip(types, now, strict=True))
 
 
 @pytest.mark.parametrize("before_collecting", [list, freeze])
