@@ -568,11 +568,7 @@ static int loop_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(evloop->loop_kwargs);
     Py_VISIT(evloop->ready);
     Py_VISIT(evloop->scheduled);
-#ifndef Py_GIL_DISABLED
-    Py_VISIT(evloop->unused_types[0]);
-    Py_VISIT(evloop->unused_types[1]);
-#endif
-    return 0;
+    return ta_handle_visit_unused(evloop, visit, arg);
 }
 
 static int loop_clear(PyObject *self)

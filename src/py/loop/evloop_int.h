@@ -127,6 +127,8 @@ PyObject *ta_handle_new(ta_evloop *evloop, PyTypeObject *type, PyObject *callbac
 int ta_handle_run(ta_evloop *evloop, PyObject *handle);
 /* Cancels one of ours that is not scheduled.  It keeps its callback's reference no longer. */
 void ta_handle_drop(PyObject *handle);
+/* For the loop's tp_traverse: what the memory kept for new handles holds. */
+int ta_handle_visit_unused(ta_evloop *evloop, visitproc visit, void *arg);
 /* Frees the memory that was kept for new handles. */
 void ta_handle_free_unused(ta_evloop *evloop);
 

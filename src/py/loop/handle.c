@@ -165,6 +165,17 @@ static void handle_dealloc(PyObject *self)
     Py_XDECREF((PyObject *)evloop); /* last: it may be the last one, which frees what is unused */
 }
 
+int ta_handle_visit_unused(ta_evloop *evloop, visitproc visit, void *arg)
+{
+#ifndef Py_GIL_DISABLED
+    Py_VISIT(evloop->unused_types[0]);
+    Py_VISIT(evloop->unused_types[1]);
+#else
+    (void)evloop, (void)visit, (void)arg;
+#endif
+    return 0;
+}
+
 void ta_handle_free_unused(ta_evloop *evloop)
 {
 #ifndef Py_GIL_DISABLED
