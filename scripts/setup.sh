@@ -5,7 +5,7 @@
 #   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
 #   scripts/setup.sh bench   the same as test, but without assertions
 #   scripts/setup.sh bench-real  the same as bench, and the servers that its applications ask
-#   scripts/setup.sh docs    the same as run, and mkdocs
+#   scripts/setup.sh docs    the same as run, with assertions, and mkdocs
 #   scripts/setup.sh fuzz    the same as test, and clang
 #   scripts/setup.sh suites  the same as test, and servers for the suites of other projects
 #
@@ -68,7 +68,7 @@ stamp() { cat "$@" | sha256sum | cut -c1-16; }
 constraints=tests/conformance/constraints.txt
 
 ndebug=false
-case $goal in run | bench | bench-real | docs) ndebug=true ;; esac
+case $goal in run | bench | bench-real) ndebug=true ;; esac
 build_stamp=ndebug-$ndebug-$(stamp pyproject.toml packages/docs-assets/pyproject.toml meson.build meson.options requirements/build.txt requirements/example.txt "$constraints")
 if [ "$(cat "$venv/.stamp-run" 2>/dev/null)" != "$build_stamp" ]; then
     say "installing the build tools"
