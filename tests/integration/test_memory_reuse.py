@@ -152,5 +152,6 @@ def test_exchanges_and_runs():
             assert status == 200
             found = json.loads(body)
             expected = expected or found
-            assert found == expected
+            if REUSED:  # else what other threads held may be freed at any time
+                assert found == expected
             assert found[0]["Run"] == 1

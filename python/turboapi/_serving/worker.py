@@ -11,6 +11,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,9 @@ from turboapi._serving.worker_process import SHOW_STACKS
 
 if TYPE_CHECKING:
     from turboapi.config import Config
+
+
+_SPARE = 5.0  # seconds beyond those of a graceful stop
 
 
 def main(arguments: list[str]) -> int:
@@ -42,15 +46,24 @@ def main(arguments: list[str]) -> int:
     sys.path[:] = message["path"]
     faulthandler.register(SHOW_STACKS, file=message["stacks"], all_threads=True)
     threading.Thread(
-        target=_end_with_supervisor, args=(message["life"],), name="lifeline", daemon=True
+        target=_end_with_supervisor,
+        args=(message["life"], config.timeout_graceful_shutdown),
+        name="lifeline",
+        daemon=True,
     ).start()
     return run_here(config)
 
 
-def _end_with_supervisor(life: int) -> None:
+def _end_with_supervisor(life: int, grace: float) -> None:
+    """Stop this process when the pipe to its supervisor breaks; `grace`: seconds for that."""
     with suppress(OSError):
         os.read(life, 1)
         os.kill(os.getpid(), signal.SIGTERM)
+        # Nobody else will ever stop it: a signal that was missed while it started, or a stop that
+        # does not come to its end, must not leave a server behind.
+        while grace > 0:
+            time.sleep(grace + _SPARE)
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
