@@ -152,6 +152,7 @@ def test_exchanges_and_runs():
             assert status == 200
             found = json.loads(body)
             expected = expected or found
-            if REUSED:  # else what other threads held may be freed at any time
-                assert found == expected
+            # Fewer, once what an earlier test left is freed; more would be stale ones.
+            for now, first in zip(found, expected, strict=True):
+                assert now["Exchange"] <= first["Exchange"]
             assert found[0]["Run"] == 1
