@@ -135,6 +135,11 @@ def check_stopped() -> None:
         raise SystemExit(code_of_stop(_came))
 
 
+def stopped_by() -> int | None:
+    """Return the signal that told this process to stop while it started, if one did."""
+    return _came
+
+
 def code_of_stop(number: int) -> int:
     """Return the exit code of a process that a signal stopped before it served."""
     return EXIT_INTERRUPTED if number == signal.SIGINT else 0

@@ -413,6 +413,9 @@ class LoopThread:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._on_signal, number)
             self._should_exit.take(number)
+        # One that came before raised SystemExit, which a finalizer or an import may have swallowed.
+        if (came := process.stopped_by()) is not None:
+            self._on_signal(came)
         # Of a program that calls us SIGHUP is ours, unless it is to be ignored (nohup).
         if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             process.look_for_terminal()
