@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import re
 import signal
 import socket
@@ -17,21 +16,10 @@ from pathlib import Path
 import patience
 import pytest
 from blocks import Block, Command, commands_of, matches
+from ports import free_port
 
 _SERVES = re.compile(r"turboapi (run|dev)\b(?!.*--help)")
 _PORT = "8000"
-
-
-def free_port() -> int:
-    """Return a port below those that the kernel hands out.
-
-    Who connects to one of the kernel's in a loop, before anybody listens, may meet itself there.
-    """
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket() as free:
-            free.bind(("127.0.0.1", port))
-            return port
 
 
 class Reader:

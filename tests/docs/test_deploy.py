@@ -17,7 +17,7 @@ from pathlib import Path
 import patience
 import pytest
 import yaml
-from conftest import free_port
+from ports import free_port
 
 from turboapi.config import Config, settings
 

@@ -8,9 +8,6 @@ import server_kit
 from turboapi import _core
 from turboapi._serving import twins
 
-LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
-LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
-
 
 @pytest.fixture(params=["h1", "h2"])
 def protocol(request, monkeypatch):
@@ -26,7 +23,7 @@ def protocol(request, monkeypatch):
 @pytest.fixture(autouse=True)
 def plain_loggers():
     """Loggers as an application finds them: another test may have configured them."""
-    for name in LOGGERS:
+    for name in server_kit.LOGGERS:
         logger = logging.getLogger(name)
         logger.disabled, logger.propagate = False, True
         logger.handlers.clear()

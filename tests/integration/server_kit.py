@@ -14,6 +14,10 @@ from turboapi.config import Config
 
 TIMEOUT = patience.seconds(10)
 
+# Those that a server configures.
+LOGGERS = ("turboapi", "turboapi.access", "turboapi.error", "turboapi.server", "asyncio")
+LOGGERS += ("uvicorn", "uvicorn.access", "uvicorn.error")
+
 # What `client()`, `request()` and `get()` speak: "h1", or "h2" (h2_kit.py).
 PROTOCOL = "h1"
 both_protocols = pytest.mark.usefixtures("protocol")

@@ -18,8 +18,7 @@ import time
 import patience
 import pytest
 from cli_kit import APP, PATIENCE
-from conftest import LOGGERS
-from server_kit import running
+from server_kit import LOGGERS, running
 
 from turboapi import FastAPI, Request
 from turboapi._serving import log, twins

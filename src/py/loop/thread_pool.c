@@ -124,6 +124,11 @@ bool ta_thread_pool_wanted(ta_thread_pool *pool)
     return wanted;
 }
 
+void ta_thread_pool_rest(ta_thread_pool *pool)
+{
+    ta_work_queue_rest(&pool->queue);
+}
+
 /* -- jobs ------------------------------------------------------------------------------------- */
 
 static void job_clear_call(ta_job *job)
