@@ -19,5 +19,6 @@ rm -rf build/wheel
     { cat build/wheel/log >&2; exit 1; }
 "$venv/bin/python" -m build --quiet --wheel --outdir build/wheel/repaired packages/docs-assets
 mkdir -p dist
+rm -f dist/turboapi-*.whl dist/turboapi-*.tar.gz # of its name before
 cp build/wheel/*.tar.gz build/wheel/repaired/*.whl dist/
 ls -l build/wheel/*.tar.gz build/wheel/repaired/*.whl

@@ -64,6 +64,24 @@ fi
 pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
 export PATH="$PWD/$venv/bin:$PATH" # meson and ninja, for the build without isolation
 
+# The distribution was named `turboapi` before: of a clone of ours it is removed, so that its metadata, its loader and
+# its command are not found beside those of `turboapi-c`.
+if "$venv/bin/python" - <<'PY'
+import sys
+from importlib import metadata
+
+try:
+    old = metadata.distribution("turboapi")
+except metadata.PackageNotFoundError:
+    sys.exit(1)
+sys.exit(not (old.metadata["Summary"] or "").startswith("FastAPI-compatible web framework whose request path"))
+PY
+then
+    say "removing the distribution turboapi, which is named turboapi-c now"
+    "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes turboapi
+    rm -f "$venv/.stamp-run"
+fi
+
 # A stamp a goal: nothing is installed twice while the lists are the same.
 stamp() { cat "$@" | sha256sum | cut -c1-16; }
 constraints=tests/conformance/constraints.txt

@@ -9,6 +9,7 @@ venv=${FT_VENV:-.venv-ft}
 stamp=$(cat requirements/free-threaded.txt pyproject.toml | sha256sum | cut -c1-16)
 if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/free-threaded.txt
+    "$venv/bin/python" -m pip uninstall --quiet --disable-pip-version-check --yes turboapi # its name of before
     PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
         --no-build-isolation -e .
     echo "$stamp" >"$venv/.stamp"

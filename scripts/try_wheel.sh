@@ -15,7 +15,7 @@ debian_root "$suite" "$root" python3,python3-venv,curl,openssl
 
 rm -rf "$root/try"
 mkdir -p "$root/try"
-cp dist/*.whl "$root/try/"
+cp dist/turboapi_c-*.whl dist/turboapi_c_docs-*.whl "$root/try/"
 cat >"$root/try/main.py" <<'APP'
 from turboapi import FastAPI
 
@@ -35,7 +35,7 @@ if command -v cc gcc clang >/dev/null; then
 fi
 python3 -m venv venv
 tag=cp$(python3 -c 'import sys; print("%d%d" % sys.version_info[:2])')
-wheel=$(ls ./*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "dist/ has no wheel for $tag" >&2; exit 1; }
+wheel=$(ls ./turboapi_c-*-"$tag"-"$tag"-*.whl 2>/dev/null) || { echo "dist/ has no wheel for $tag" >&2; exit 1; }
 venv/bin/pip install --quiet --disable-pip-version-check "$wheel[https]" ./turboapi_c_docs-*.whl
 venv/bin/turboapi --version
 venv/bin/turboapi cert localhost 127.0.0.1 >/dev/null

@@ -15,10 +15,11 @@ from .servers import HERE, PEERS
 VERSIONS = """
 import importlib.metadata, json, sys
 names = sys.argv[1:]
+distributions = {"turboapi": "turboapi-c"}
 found = {}
 for name in names:
     try:
-        found[name] = importlib.metadata.version(name)
+        found[name] = importlib.metadata.version(distributions.get(name, name))
     except importlib.metadata.PackageNotFoundError:
         pass
 print(json.dumps(found))

@@ -2,7 +2,15 @@
 
 # ruff: noqa: E402
 
+import os as _os
+
 from ._version import __version__ as __version__
+
+# A module that only PyPI's `turboapi` has, another project.
+if _os.path.exists(f"{__path__[0]}/main_app.py"):  # noqa: PTH110 (pathlib takes long to import)
+    from ._other_project import refuse as _refuse
+
+    _refuse(__path__[0])
 
 # isort: split
 from ._serving.process import guard_start as _guard_start

@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 
 _OLD, _NEW = "fastapi", "turboapi"
+_DISTRIBUTION = "turboapi-c"
 _SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages", "build", "dist"})
 _FROM = re.compile(r"from(?:\s|\\\r?\n)+fastapi\b")
 _TEXT = re.compile(r"^fastapi(\.[A-Za-z_]\w*)*(:[A-Za-z_]\w*)?$")
@@ -205,7 +206,7 @@ def _distributions() -> dict[str, list[str]]:
 @cache
 def _needs_fastapi(top: str) -> bool:
     for distribution in _distributions().get(top, ()):
-        if distribution.lower().replace("_", "-") in (_OLD, _NEW):
+        if distribution.lower().replace("_", "-") in (_OLD, _DISTRIBUTION):
             continue
         for requirement in importlib.metadata.requires(distribution) or ():
             needed, _, condition = requirement.partition(";")

@@ -2,7 +2,12 @@
 
 import sys
 
-from turboapi._serving import process
+import turboapi
+from turboapi._other_project import check_command
+
+check_command(__file__.rpartition("/cli/")[0], getattr(turboapi, "__version__", None))
+
+from turboapi._serving import process  # noqa: E402
 
 
 def main() -> None:

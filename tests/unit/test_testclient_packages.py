@@ -1,0 +1,60 @@
+"""Which of httpx2 and httpx the test client uses."""
+
+import subprocess
+import sys
+
+import patience
+import pytest
+
+APPLICATION = """
+from turboapi import FastAPI
+from turboapi.testclient import TestClient
+
+app = FastAPI()
+
+@app.get("/")
+async def hello():
+    return "hello"
+
+with TestClient(app) as client:
+    print(client.get("/").json())
+    print(TestClient.__name__, {base.__module__.partition(".")[0] for base in TestClient.__mro__})
+"""
+
+
+def run(door, code, *options):
+    return subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env={"TURBOAPI_TESTCLIENT": door},
+        capture_output=True,
+        text=True,
+        timeout=patience.seconds(30),
+    )
+
+
+CLIENTS = {"": "TestClient", "native": "NativeTestClient", "h2": "Http2TestClient"}
+
+
+@pytest.mark.parametrize("door", CLIENTS)
+def test_httpx2_is_preferred_and_nothing_is_warned_of(door):
+    pytest.importorskip("httpx2")
+    done = run(door, APPLICATION, "-W", "error")
+    assert (done.returncode, done.stderr) == (0, "")
+    hello, client = done.stdout.splitlines()
+    assert hello == "hello"
+    assert client.startswith(f"{CLIENTS[door]} ")
+    assert "'httpx2'" in client
+    assert "'httpx'" not in client
+
+
+@pytest.mark.parametrize("door", CLIENTS)
+def test_httpx_will_do(door):
+    pytest.importorskip("httpx")
+    done = run(door, f"import sys; sys.modules['httpx2'] = None\n{APPLICATION}", "-W", "always")
+    assert done.returncode == 0, done.stderr
+    hello, client = done.stdout.splitlines()
+    assert hello == "hello"
+    assert client.startswith(f"{CLIENTS[door]} ")
+    assert "'httpx'" in client
+    assert "'httpx2'" not in client
+    assert "install `httpx2` instead" in done.stderr  # Starlette says so
