@@ -218,7 +218,11 @@ class App:
 @final
 class StaticFiles:
     def __new__(
-        cls, app: object, directories: list[Any], guards: tuple[tuple[Any, str, Any], ...]
+        cls,
+        app: object,
+        directories: list[Any],
+        guards: tuple[tuple[Any, str, Any], ...],
+        packed: tuple[str, ...] = (),
     ) -> Self: ...
 
 @final
@@ -404,6 +408,7 @@ class Server:
         more_headers: list[tuple[bytes, bytes]] | None = None,
         http2: bool = False,
         compress: tuple[Any, ...] | None = None,
+        front: tuple[App, tuple[str, ...]] | None = None,
     ) -> Self: ...
     @property
     def app(self) -> App: ...

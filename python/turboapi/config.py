@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from turboapi._compression import MINIMUM_SIZE, TYPES, Compression, read_codings, read_types
 from turboapi._core import HTTP_LIMITS
-from turboapi._serving import access_format, addresses
+from turboapi._serving import access_format, addresses, static_paths
 from turboapi._serving.settings import (
     METADATA_KEY,
     Choice,
@@ -430,6 +430,21 @@ class Config:
         HTTP,
     )
 
+    static_path: tuple[str, ...] = setting(
+        (),
+        Words("PREFIX=DIR", static_paths.parse),
+        "Folder whose files the server sends itself, in front of the application. May be repeated.",
+        HTTP,
+    )
+    static_html: bool = setting(
+        False, Flag(), "There, index.html stands for its folder, and 404.html for what is not.",
+        HTTP,
+    )  # fmt: skip
+    static_precompressed: bool = setting(
+        False, Flag(), "There, send FILE.zst, .br or .gz in place of FILE to clients that can.",
+        HTTP,
+    )  # fmt: skip
+
     # -- Limits: src/http/http_limits.h has their defaults
     limit_request_line: int = _limit("Bytes of the request line.", "request_line", Size)
     limit_header_bytes: int = _limit("Bytes of all header fields.", "header_bytes", Size)
@@ -583,6 +598,10 @@ class Config:
             raise ConfigError("max_requests_jitter", "needs max_requests")
         if self.reload and (name := next((n for n in _REPLACING if getattr(self, n)), None)):
             raise ConfigError(name, "can't be used together with reload")
+        static_paths.read(self)
+        for name in ("static_html", "static_precompressed"):
+            if getattr(self, name) and not self.static_path:
+                raise ConfigError(name, "needs static_path")
         self._check_tls()
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")

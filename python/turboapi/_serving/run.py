@@ -20,6 +20,7 @@ from turboapi._serving import (
     process,
     retirement,
     sockets,
+    static_paths,
     upgrade,
 )
 from turboapi._serving.worker_process import EXIT_NO_APP
@@ -64,6 +65,7 @@ def run(app: Any, **settings: Any) -> None:
                 "run('package.module:attribute')",
             )
         log.configure(config)
+        static_paths.check(config)
         name = getattr(app, "__qualname__", type(app).__qualname__)
         app = importer.make(app, name, factory=config.factory, interface=config.interface)
         config = _check_tls(sockets.from_systemd(config))
@@ -90,6 +92,7 @@ def serve_config(config: Config) -> int:
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
             raise ConfigError("reload_dir", f"there is no folder {folder}")
+    static_paths.check(config)
     # What is wrong with the name is told now, not by each worker.
     importer.locate(config.app, config.app_dir)
     config = _check_tls(sockets.from_systemd(config))

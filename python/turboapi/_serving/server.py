@@ -28,6 +28,7 @@ from turboapi._serving import (
     pid_file,
     process,
     sockets,
+    static_paths,
     tls,
     twins,
     upgrade,
@@ -543,6 +544,7 @@ def _make_server(
         max_requests=config.limit_concurrency,
         more_headers=more,
         compress=config.compression(),
+        front=static_paths.front(config),
     )
 
 

@@ -29,6 +29,7 @@ from starlette.types import Scope, Send
 from turboapi import _core
 from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._untouched import is_from
+from turboapi.staticfiles import PrecompressedStaticFiles
 
 _PATHSEND = "http.response.pathsend"
 # What the native server says.
@@ -59,6 +60,7 @@ _TRANSPARENT = frozenset(
 # What decides how a StaticFiles answers; the class of its responses follows from them.
 _STATIC_METHODS = ("__call__", "get_response", "file_response")
 _STATIC_ATTRIBUTES = vars(StaticFiles()).keys()
+_OWN_METHODS = ("lookup_path", "file_response")
 
 
 _kind: Callable[[Any], Any] = type  # for type checkers, which narrow too much
@@ -90,8 +92,11 @@ def is_static(route: BaseRoute) -> bool:
         return False
     mounted: Any = route.app
     cls = _kind(mounted)
-    return issubclass(cls, StaticFiles) and all(
-        getattr(cls, name) is getattr(StaticFiles, name) and name not in vars(mounted)
+    known: Any = PrecompressedStaticFiles
+    if not issubclass(cls, known):
+        known = StaticFiles
+    return issubclass(cls, known) and all(
+        getattr(cls, name) is getattr(known, name) and name not in vars(mounted)
         for name in _STATIC_METHODS
     )
 
@@ -106,6 +111,7 @@ def _guards() -> tuple[tuple[Any, str, Any], ...]:
             "is_not_modified",
             "check_config",
         ),
+        PrecompressedStaticFiles: (*_STATIC_METHODS, *_OWN_METHODS),
         FileResponse: ("__init__", "__call__", "init_headers", "set_stat_headers", "charset"),
         staticfiles: ("FileResponse", "NotModifiedResponse", "get_route_path"),
         responses: ("guess_type", "formatdate"),
@@ -119,15 +125,17 @@ _GUARDS = _guards()
 
 
 def native_static(route: BaseRoute) -> Any:
-    """Return a `_core.StaticFiles` for a mount of Starlette's `StaticFiles`, or None."""
+    """Return a `_core.StaticFiles` for a mount of Starlette's `StaticFiles` or ours, or None."""
     if not isinstance(route, Mount):
         return None
     mounted: Any = route.app
-    if _kind(mounted) is not StaticFiles:
+    if _kind(mounted) not in (StaticFiles, PrecompressedStaticFiles):
         return None
     own = cast("dict[str, Any]", vars(mounted))
+    codings: Any = own.get("codings", ())
     if (
-        own.keys() != _STATIC_ATTRIBUTES
+        own.keys() - {"codings"} != _STATIC_ATTRIBUTES
+        or type(codings) is not tuple
         or type(own["all_directories"]) is not list
         or sys.getfilesystemencoding() != "utf-8"
     ):
@@ -135,7 +143,9 @@ def native_static(route: BaseRoute) -> Any:
     directories: Any = own["all_directories"]  # pyright: ignore[reportUnknownVariableType]
     try:
         guards = (*_GUARDS, (mounted, "all_directories", directories))
-        return _core.StaticFiles(mounted, directories, guards)
+        if codings:
+            guards = (*guards, (mounted, "codings", codings))
+        return _core.StaticFiles(mounted, directories, guards, codings)
     except (TypeError, ValueError):  # a directory that is no path
         return None
 

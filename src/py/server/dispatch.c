@@ -271,17 +271,18 @@ static bool start_direct(ta_native_exchange *native)
     return true;
 }
 
-/* Rebuilds the App after routes or middleware have changed.  -1 with an exception. */
-static int rebuild(ta_server *server)
+/* Rebuilds an App of the server's after routes or middleware have changed.  -1 with an exception.
+ */
+static int rebuild(ta_server *server, ta_app **place)
 {
-    ta_app *app = server->app;
+    ta_app *app = *place;
     if (app->rebuild == NULL) {
         atomic_store(&app->stale, false);
         return 0;
     }
     Py_INCREF(app); /* that code may serve a request, which may rebuild, too */
     PyObject *made = PyObject_CallNoArgs(app->rebuild);
-    bool same = server->app == app;
+    bool same = *place == app;
     Py_DECREF(app);
     if (made == NULL)
         return -1;
@@ -296,7 +297,7 @@ static int rebuild(ta_server *server)
         return 0;
     }
     Py_BEGIN_CRITICAL_SECTION(server); /* this thread alone writes it, but others may read it */
-    server->app = (ta_app *)made;
+    *place = (ta_app *)made;
     Py_END_CRITICAL_SECTION();
     Py_DECREF(app);
     return 0;
@@ -331,17 +332,18 @@ static void start(ta_native_exchange *native)
         refuse_busy(native);
         return;
     }
-    if (TA_UNLIKELY(atomic_load_explicit(&server->app->stale, memory_order_acquire))) {
+    ta_app **place = TA_UNLIKELY(ta_front_wants(native)) ? &server->front : &server->app;
+    if (TA_UNLIKELY(atomic_load_explicit(&(*place)->stale, memory_order_acquire))) {
         ta_loop_state_enter(server->ls);
-        int rc = rebuild(server);
+        int rc = rebuild(server, place);
         ta_loop_state_leave(server->ls);
         if (rc < 0) {
             failed_outside(native);
             return;
         }
     }
-    if (native->app != server->app)
-        ta_native_exchange_use_app(native, server->app);
+    if (native->app != *place)
+        ta_native_exchange_use_app(native, *place);
     if (TA_UNLIKELY(server->watch != NULL) && ta_test_observer_begin(native) < 0) {
         failed_outside(native);
         return;
@@ -362,7 +364,7 @@ static bool start_in_step(ta_native_exchange *native)
     PyObject *run = NULL;
     ta_outcome outcome;
     if (is_busy(server) || server->watch != NULL || native->ws != NULL || !native->app->direct ||
-        atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
+        ta_front_wants(native) || atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
         !ta_routing_run(native, &run, &outcome))
         return false;
     if (outcome == TA_WAITS)

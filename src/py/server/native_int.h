@@ -181,6 +181,13 @@ bool ta_static_files_check(ta_state *st, PyObject *obj);
 /* Serves the file at `path` (below the mount) from a _core.StaticFiles. */
 ta_static_found ta_static_files_run(ta_native_exchange *native, PyObject *files, ta_str path);
 
+/* -- front.c ----------------------------------------------------------------------------------- */
+
+/* What Server(front=...) was given: (App, prefixes), None or NULL.  0, or -1 with an exception. */
+TA_MUST_CHECK int ta_front_take(ta_server *server, PyObject *front);
+/* Whether the request is for it. */
+bool ta_front_wants(const ta_native_exchange *native);
+
 /* -- streaming_response.c ---------------------------------------------------------------------- */
 
 /* See ta_exchange_ops.deliver. */

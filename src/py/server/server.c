@@ -304,6 +304,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(server->selector);
     Py_VISIT((PyObject *)server->app);
+    Py_VISIT((PyObject *)server->front);
     Py_VISIT(server->logger);
     Py_VISIT(server->proxy);
     Py_VISIT(server->watch);
@@ -341,6 +342,7 @@ static int server_clear(PyObject *self)
     ta_server *server = (ta_server *)self;
     server_finalize(self);
     Py_CLEAR(server->app);
+    Py_CLEAR(server->front);
     Py_CLEAR(server->logger);
     Py_CLEAR(server->proxy);
     Py_CLEAR(server->watch);
@@ -373,6 +375,7 @@ static void server_dealloc(PyObject *self)
     Py_CLEAR(server->ws_extensions);
     Py_CLEAR(server->access_format);
     Py_CLEAR(server->root_path);
+    Py_CLEAR(server->fronted);
     Py_CLEAR(server->selector);
     for (size_t i = 0; i < TA_COUNTOF(server->packers); i++)
         ta_packer_free(server->packers[i]);
@@ -417,7 +420,7 @@ static int take_root(ta_server *server, PyObject *root_path)
 /* What Server(...) was called with; objects are borrowed, NULL: not given. */
 typedef struct server_args {
     PyObject *selector, *app, *limits, *root, *state, *access, *logger, *proxy, *watch, *writer;
-    PyObject *more_headers, *stats, *ids, *compress;
+    PyObject *more_headers, *stats, *ids, *compress, *front;
     const char *header, *spec_version;
     int date, level, ws_deflate, http2;
     unsigned max_requests, threads, stats_slot;
@@ -425,21 +428,21 @@ typedef struct server_args {
 
 static int read_args(ta_state *st, PyObject *args, PyObject *kwargs, server_args *a)
 {
-    static char *keywords[] = {"selector",     "app",          "limits",       "server_header",
-                               "date_header",  "root_path",    "state",        "access_log",
-                               "logger",       "log_level",    "max_requests", "threads",
-                               "spec_version", "proxy",        "watch",        "access_writer",
-                               "ws_deflate",   "more_headers", "stats",        "stats_slot",
-                               "request_ids",  "http2",        "compress",     NULL};
+    static char *keywords[] = {
+        "selector",      "app",        "limits",       "server_header", "date_header",
+        "root_path",     "state",      "access_log",   "logger",        "log_level",
+        "max_requests",  "threads",    "spec_version", "proxy",         "watch",
+        "access_writer", "ws_deflate", "more_headers", "stats",         "stats_slot",
+        "request_ids",   "http2",      "compress",     "front",         NULL};
     *a = (server_args){
         .header = "turboapi", .spec_version = "2.3", .date = 1, .level = 30, .ws_deflate = 1};
-    return PyArg_ParseTupleAndKeywords(args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIOpO:Server", keywords,
-                                       &a->selector, ta_server_objects_of(st)->server.app_type,
-                                       &a->app, &PyDict_Type, &a->limits, &a->header, &a->date,
-                                       &a->root, &a->state, &a->access, &a->logger, &a->level,
-                                       &a->max_requests, &a->threads, &a->spec_version, &a->proxy,
-                                       &a->watch, &a->writer, &a->ws_deflate, &a->more_headers,
-                                       &a->stats, &a->stats_slot, &a->ids, &a->http2, &a->compress)
+    return PyArg_ParseTupleAndKeywords(
+               args, kwargs, "OO!|$O!zpUOOOiIIsOOOpOOIOpOO:Server", keywords, &a->selector,
+               ta_server_objects_of(st)->server.app_type, &a->app, &PyDict_Type, &a->limits,
+               &a->header, &a->date, &a->root, &a->state, &a->access, &a->logger, &a->level,
+               &a->max_requests, &a->threads, &a->spec_version, &a->proxy, &a->watch, &a->writer,
+               &a->ws_deflate, &a->more_headers, &a->stats, &a->stats_slot, &a->ids, &a->http2,
+               &a->compress, &a->front)
                ? 0
                : -1;
 }
@@ -562,7 +565,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     if (a.ids != NULL && !Py_IsNone(a.ids) && (server->ids = ta_request_ids_new(a.ids)) == NULL)
         goto error;
     server->timed = server->recorder != NULL || ta_access_log_is_timed(server->access_log);
-    if (take_compress(server, a.compress) < 0 || make_http(server, &a, &limits) < 0)
+    if (take_compress(server, a.compress) < 0 || ta_front_take(server, a.front) < 0 ||
+        make_http(server, &a, &limits) < 0)
         goto error;
     server->guest.ops = &guest_ops;
     ta_guest_enter(ls, &server->guest);
@@ -641,7 +645,7 @@ static PyType_Slot slots[] = {
      "       root_path='', state=None, access_log=None, logger=None, log_level=30,\n"
      "       max_requests=0, threads=0, spec_version='2.3', proxy=None, watch=None,\n"
      "       access_writer=None, ws_deflate=True, more_headers=None, stats=None,\n"
-     "       stats_slot=0, request_ids=None, http2=False, compress=None)\n--\n\n"
+     "       stats_slot=0, request_ids=None, http2=False, compress=None, front=None)\n--\n\n"
      "An HTTP server on the Selector's loop, which must be running in this thread.\n\n"
      "limits: members of ta_http_limits by name (src/http/http_limits.h).  access_log: called "
      "with\n"
@@ -656,11 +660,9 @@ static PyType_Slot slots[] = {
      "request_ids: (field they come in, trusts(host), field of the response), each may be None.\n"
      "ws_deflate: agree on permessage-deflate with clients of WebSockets that offer it.\n"
      "more_headers: pairs of bytes that every response has besides its own.\n"
-     "http2: clients of plain connections may begin with HTTP/2's preface; with TLS it is its "
-     "ALPN\n"
-     "that offers HTTP/2.\n"
-     "compress: a filter that compresses (src/py/server/filters.h), behind those of the "
-     "application."},
+     "http2: clients of plain connections may begin with its preface; TLS offers it by ALPN.\n"
+     "compress: a filter that compresses (src/py/server/filters.h), behind the application's.\n"
+     "front: (App, prefixes): serves the paths below these in place of `app`, but no WebSockets."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

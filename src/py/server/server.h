@@ -30,6 +30,8 @@ struct ta_server {
     ta_loop_state *ls;       /* borrowed from `selector` */
     PyObject *selector;      /* owned */
     ta_app *app;             /* owned; replaced when it is rebuilt */
+    ta_app *front;           /* owned: the same of what is served before it; or NULL */
+    PyObject *fronted;       /* owned tuple of str: the prefixes of its paths; or NULL */
     ta_http_server *http;    /* owned; NULL once closed */
     ta_tls *tls;             /* owned: of connections to come; NULL: they are plain */
     ta_proxy_gate *gate;     /* owned: of connections whose proxy has not said whose; or NULL */

@@ -9,14 +9,20 @@
 
 #include <unistd.h>
 
+#include "http/encoding.h"
 #include "http/headers.h"
 #include "py/support/attributes.h"
 #include "py/support/types.h"
 
 enum { LONG_PATH = 2048 }; /* of a request, from where it is left to Python */
 
-#define INDEX     "index.html"
-#define NOT_FOUND "404.html"
+#define INDEX          "index.html"
+#define NOT_FOUND      "404.html"
+#define LONGEST_SUFFIX ".zst"
+
+/* Of the files beside a file that have it packed. */
+static const char *const suffixes[TA_CODINGS] = {
+    [TA_CODING_GZIP] = ".gz", [TA_CODING_BR] = ".br", [TA_CODING_ZSTD] = LONGEST_SUFFIX};
 
 typedef struct static_files {
     PyObject_HEAD
@@ -25,6 +31,8 @@ typedef struct static_files {
     PyObject *items;       /* owned tuple: of that list */
     PyObject *paths;       /* owned tuple of bytes: the same for the system */
     PyObject *guards;      /* owned tuple of (owner, name, value): what must be as it was */
+    uint8_t npacked;
+    ta_coding packed[TA_CODINGS]; /* the first npacked, by preference: files packed beforehand */
 } static_files;
 
 /* -- whether it is as it was ------------------------------------------------------------------ */
@@ -98,8 +106,10 @@ typedef struct look {
     const static_files *files;
     bool follow;
     char real[PATH_MAX];
-    const char *rel; /* of what was looked up last */
-    ta_file file;    /* opened, with TA_FILE_IS */
+    const char *rel;  /* of what was looked up last */
+    const char *dir;  /* below which it was */
+    ta_file file;     /* opened, with TA_FILE_IS */
+    ta_coding coding; /* of its content */
 } look;
 
 /* As lookup_path. */
@@ -110,6 +120,7 @@ static ta_file_found look_up(look *l, const char *rel)
         const char *dir = PyBytes_AS_STRING(PyTuple_GET_ITEM(l->files->paths, i));
         ta_file_found found =
             ta_file_open_below(&l->x->server->files, dir, rel, l->follow, l->real, &l->file);
+        l->dir = dir;
         if (found != TA_FILE_ABSENT)
             return found;
     }
@@ -123,6 +134,80 @@ static ta_str name_of(const look *l)
     const char *slash = strrchr(path, '/');
     const char *name = slash ? slash + 1 : path;
     return ta_str_of(name, strlen(name));
+}
+
+/* -- packed files beside it ------------------------------------------------------------------- */
+
+static void read_accepted(const ta_exchange *x, ta_accepted *accepted)
+{
+    ta_accepted_init(accepted);
+    for (uint32_t i = 0; i < x->nheaders; i++)
+        if (ta_str_eq(x->headers[i].name, TA_STR("accept-encoding")))
+            ta_accepted_add(accepted, x->headers[i].value);
+}
+
+/* Opens, in the place of the file that was found, the one of those beside it that the client likes
+ * best.  False: Python has to. */
+static bool choose_packed(look *l)
+{
+    char rel[LONG_PATH + sizeof INDEX + sizeof LONGEST_SUFFIX], real[PATH_MAX];
+    ta_coding left[TA_CODINGS];
+    size_t n = l->files->npacked, len = strlen(l->rel);
+    ta_accepted accepted;
+    ta_file packed;
+    read_accepted(&l->x->base, &accepted);
+    memcpy(left, l->files->packed, sizeof left);
+    memcpy(rel, l->rel, len);
+    while (n > 0) {
+        ta_coding coding = ta_accepted_choose(&accepted, left, n);
+        if (coding == TA_CODING_IDENTITY)
+            break;
+        memcpy(rel + len, suffixes[coding], strlen(suffixes[coding]) + 1);
+        ta_file_found found =
+            ta_file_open_below(&l->x->server->files, l->dir, rel, l->follow, real, &packed);
+        if (found == TA_FILE_ASK)
+            return false;
+        if (found == TA_FILE_IS && packed.regular) {
+            close(l->file.fd);
+            l->file = packed;
+            l->coding = coding;
+            break;
+        }
+        if (found == TA_FILE_IS)
+            close(packed.fd);
+        size_t kept = 0;
+        for (size_t i = 0; i < n; i++)
+            if (left[i] != coding)
+                left[kept++] = left[i];
+        n = kept;
+    }
+    return true;
+}
+
+enum { LONG_TAG = sizeof((ta_file_stamp *)0)->etag + 8 };
+
+/* The tag of what is sent: another one for each coding, whatever size and time the files have. */
+static ta_str tag_of(const look *l, const ta_file_stamp *stamp, char out[LONG_TAG])
+{
+    ta_str etag = ta_str_of(stamp->etag, sizeof stamp->etag), name = ta_coding_name(l->coding);
+    if (l->coding == TA_CODING_IDENTITY)
+        return etag;
+    memcpy(out, etag.ptr, etag.len - 1);
+    out[etag.len - 1] = '-';
+    memcpy(out + etag.len, name.ptr, name.len);
+    out[etag.len + name.len] = '"';
+    return ta_str_of(out, etag.len + name.len + 1);
+}
+
+/* What the choice adds to a response. */
+static bool add_choice(const look *l, ta_fields *fields, int status)
+{
+    if (l->files->npacked == 0 || status == 404)
+        return true;
+    if (l->coding != TA_CODING_IDENTITY && status == 200 &&
+        ta_fields_add(fields, TA_STR("content-encoding"), ta_coding_name(l->coding)) != TA_OK)
+        return false;
+    return ta_fields_add(fields, TA_STR("vary"), TA_STR("Accept-Encoding")) == TA_OK;
 }
 
 /* -- 304 -------------------------------------------------------------------------------------- */
@@ -213,15 +298,16 @@ static ta_static_found answered(ta_file_sent sent)
                                          : TA_STATIC_ASK;
 }
 
-static ta_static_found send_not_modified(ta_native_exchange *native, ta_str etag)
+static ta_static_found send_not_modified(const look *l, ta_str etag)
 {
+    ta_native_exchange *native = l->x;
     ta_fields fields;
     ta_piece piece = {TA_STR(""), NULL, NULL};
     PyObject *awaitable = NULL;
     ta_static_found found = TA_STATIC_ASK;
     ta_fields_init(&fields);
     fields.status = 304;
-    if (ta_fields_add(&fields, TA_STR("etag"), etag) == TA_OK) {
+    if (ta_fields_add(&fields, TA_STR("etag"), etag) == TA_OK && add_choice(l, &fields, 304)) {
         ta_response_head head = ta_fields_head(&fields);
         ta_outcome outcome =
             native->base.ops->respond(&native->base, &head, NULL, &piece, &awaitable);
@@ -240,16 +326,17 @@ static ta_static_found send_file(look *l, int status)
     ta_file_range range;
     ta_fields fields;
     ta_static_found found = TA_STATIC_ASK;
-    char text[80];
+    char text[80], tag[LONG_TAG];
+    ta_str modified = ta_str_of(stamp.modified, sizeof stamp.modified), etag;
+    bool usable = status != 200 || l->files->npacked == 0 || choose_packed(l);
     int fd = l->file.fd;
-    ta_str modified = ta_str_of(stamp.modified, sizeof stamp.modified);
-    ta_str etag = ta_str_of(stamp.etag, sizeof stamp.etag);
     ta_fields_init(&fields);
-    if (!ta_file_reply_stamp(&l->file, &stamp))
+    if (!usable || !ta_file_reply_stamp(&l->file, &stamp))
         goto done;
+    etag = tag_of(l, &stamp, tag);
     int same = status == 200 ? is_not_modified(&native->base, modified, etag) : 0;
     if (same > 0)
-        found = send_not_modified(native, etag);
+        found = send_not_modified(l, etag);
     if (same != 0 ||
         !ta_file_reply_range(&native->base, status, l->file.size, modified, etag, &range))
         goto done;
@@ -258,7 +345,7 @@ static ta_static_found send_file(look *l, int status)
         ta_fields_add(&fields, TA_STR("accept-ranges"), TA_STR("bytes")) != TA_OK ||
         ta_fields_add_length(&fields, (uint64_t)range.length) != TA_OK ||
         ta_fields_add(&fields, TA_STR("last-modified"), modified) != TA_OK ||
-        ta_fields_add(&fields, TA_STR("etag"), etag) != TA_OK)
+        ta_fields_add(&fields, TA_STR("etag"), etag) != TA_OK || !add_choice(l, &fields, status))
         goto done;
     if (range.partial) {
         size_t n = ta_file_reply_range_text(text, &range, l->file.size);
@@ -396,12 +483,32 @@ static PyObject *encode_paths(PyObject *items)
     return paths;
 }
 
+/* The codings of those names, each at most once.  0, or -1 with an exception. */
+static int read_packed(static_files *files, PyObject *names)
+{
+    for (Py_ssize_t i = 0; names != NULL && i < PyTuple_GET_SIZE(names); i++) {
+        const char *name = PyUnicode_AsUTF8(PyTuple_GET_ITEM(names, i));
+        ta_coding coding = name ? ta_coding_of(ta_str_of(name, strlen(name))) : TA_CODINGS;
+        bool known = coding < TA_CODINGS && suffixes[coding] != NULL;
+        for (size_t k = 0; k < files->npacked; k++)
+            known = known && files->packed[k] != coding;
+        if (!known) {
+            if (name != NULL)
+                PyErr_Format(PyExc_ValueError, "packed: not %s, or not again", name);
+            return -1;
+        }
+        files->packed[files->npacked++] = coding;
+    }
+    return 0;
+}
+
 static PyObject *files_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
-    static char *keywords[] = {"app", "directories", "guards", NULL};
-    PyObject *app, *directories, *guards;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!:StaticFiles", keywords, &app,
-                                     &PyList_Type, &directories, &PyTuple_Type, &guards) ||
+    static char *keywords[] = {"app", "directories", "guards", "packed", NULL};
+    PyObject *app, *directories, *guards, *packed = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO!O!|O!:StaticFiles", keywords, &app,
+                                     &PyList_Type, &directories, &PyTuple_Type, &guards,
+                                     &PyTuple_Type, &packed) ||
         ta_attributes_check(guards) < 0)
         return NULL;
     static_files *files = (static_files *)type->tp_alloc(type, 0);
@@ -412,7 +519,7 @@ static PyObject *files_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     files->guards = Py_NewRef(guards);
     files->items = PyList_AsTuple(directories);
     files->paths = files->items ? encode_paths(files->items) : NULL;
-    if (files->paths == NULL) {
+    if (files->paths == NULL || read_packed(files, packed) < 0) {
         Py_DECREF(files);
         return NULL;
     }
@@ -421,9 +528,10 @@ static PyObject *files_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
 static PyType_Slot slots[] = {
     {Py_tp_doc,
-     "StaticFiles(app, directories, guards)\n--\n\n"
+     "StaticFiles(app, directories, guards, packed=())\n--\n\n"
      "A mount of Starlette's StaticFiles `app`, whose all_directories is `directories`,\n"
-     "as long as getattr(owner, name) is value for each of the guards."},
+     "as long as getattr(owner, name) is value for each of the guards.  packed: codings, by\n"
+     "preference, in which a file may lie beside itself (.zst, .br, .gz)."},
     {Py_tp_new, files_new},
     {Py_tp_traverse, files_traverse},
     {Py_tp_clear, files_clear},
