@@ -131,7 +131,7 @@ typedef struct ta_http_proto {
     int (*send)(ta_req *req, const ta_response_head *head, ta_str body, const ta_lender *from);
     int (*start)(ta_req *req, const ta_response_head *head);
     int (*data)(ta_req *req, ta_str data, const ta_lender *from);
-    int (*end)(ta_req *req);
+    int (*end)(ta_req *req, const ta_response_head *trailers);
     int (*file)(ta_req *req, int fd, int64_t offset, int64_t len);
     int (*informational)(ta_req *req, const ta_response_head *head);
     void (*abort)(ta_req *req);
@@ -197,7 +197,13 @@ static inline int ta_resp_data(ta_req *req, ta_str data)
 }
 static inline int ta_resp_end(ta_req *req)
 {
-    return req->proto->end(req);
+    return req->proto->end(req, NULL);
+}
+/* The same with trailer fields behind the body, where the protocol has a place for them: HTTP/2,
+ * and chunked bodies of HTTP/1.1.  Of `trailers` only the fields count. */
+static inline int ta_resp_end_with(ta_req *req, const ta_response_head *trailers)
+{
+    return req->proto->end(req, trailers);
 }
 /* Sends `len` bytes of a file from `offset` with sendfile(2), between start and end as
  * ta_resp_data; takes over neither fd nor position.  fd must stay open until on_close. */

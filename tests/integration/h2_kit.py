@@ -145,6 +145,7 @@ class Client:
         machine._transitions = {**machine._transitions, goaway: (None, open_state)}
         if settings:
             self.state.local_settings.update(settings)
+            self.state.local_settings.acknowledge()  # they are its first ones
         self.state.initiate_connection()
         # The windows of streams are what tests are about.
         self.state.increment_flow_control_window(2**30)

@@ -426,3 +426,13 @@ def test_a_websocket_among_requests():
         exchange.write(frame(8, b"\x03\xe8"))
         assert exchange.read() == b"\x88\x02\x03\xe8"
         wait_for(lambda: server.server.active == 0)
+
+
+@pytest.mark.parametrize(
+    "line", [b"GET / FTP/1.0", b"GET /", b"GET /index.html", b"GET http://a/ XTTP/1.1", b"HELO a"]
+)
+def test_first_lines_that_are_wrong_get_an_answer(line):
+    """As without HTTP/2: a preface that is wrong, which gets none, does not look like a request."""
+    with serving(make_app()) as server:
+        assert server.exchange(line + b"\r\nhost: a\r\n\r\n").startswith(b"HTTP/1.1 400 ")
+        assert server.exchange(b"INVALID CONNECTION PREFACE\r\n\r\n") == b""

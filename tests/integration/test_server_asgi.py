@@ -99,6 +99,7 @@ def test_scope():
         "path": "/a b/é",
         "raw_path": b"/a%20b/%C3%A9",
         "query_string": b"q=1&r=%20",
+        "extensions": {"http.response.trailers": {}, "http.response.early_hint": {}},
     }
     assert scopes[1]["http_version"] == "1.0"
     assert scopes[1]["method"] == "POST"

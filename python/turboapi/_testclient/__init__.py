@@ -12,8 +12,8 @@ What a socket cannot carry, or a server must not, differs from Starlette's clien
 
 - White space round a header's value is gone; a path is percent-decoded once, not twice.
 - A request that HTTP forbids (CONNECT for a path, an invalid Host field) is answered with 400.
-- `http.response.trailers` is not offered. Streams run ahead of a test that does not read them, as
-  far as buffers go.
+- Trailers and early hints are offered, and pass by: httpx shows neither. Streams run ahead of a
+  test that does not read them, as far as buffers go.
 - A WebSocket's close frame ends it for both: what the application sends after the test's `close()`
   does not arrive. When it returns without closing, `receive()` gives code 1000; Starlette's waits
   forever. Codes that no frame may carry are refused: but `close(1005)` sends none, and

@@ -256,17 +256,20 @@ static int look_for_preface(h1_conn *h)
     return 1;
 }
 
-/* Whether the first line of a connection, which is no request line, does not name HTTP as its
- * protocol either: a preface that is wrong (RFC 9113 3.4), or nothing that HTTP/1 could answer. */
+/* Whether the first line of a connection, which is no request line, does not even have HTTP's form:
+ * neither a target nor a protocol, so that it may as well be a preface that is wrong (RFC 9113
+ * 3.4).  Who sent it would not understand an answer. */
 static bool is_foreign(const h1_conn *h)
 {
     ta_str in = ta_buf_str(&h->net.in);
     if (h->served || !h->server->http2)
         return false;
     const char *end = memchr(in.ptr, '\r', in.len);
-    size_t n = end ? (size_t)(end - in.ptr) : in.len;
-    const char *word = memrchr(in.ptr, ' ', n);
-    return end && word && n - (size_t)(word - in.ptr) > 5 && memcmp(word + 1, "HTTP", 4) != 0;
+    const char *target = end ? memchr(in.ptr, ' ', (size_t)(end - in.ptr)) : NULL;
+    const char *word = end ? memrchr(in.ptr, ' ', (size_t)(end - in.ptr)) : NULL;
+    if (!target++ || !word++ || word == target || memmem(word, (size_t)(end - word), "HTTP", 4))
+        return false;
+    return *target != '/' && *target != '*' && !memchr(target, ':', (size_t)(word - target));
 }
 
 /* -- the states: each returns whether there is more to do at once ----------------------------- */

@@ -265,7 +265,18 @@ static int h1_data(ta_req *req, ta_str data, const ta_lender *from)
     return data.len ? written(rq, write_some(rq, data, from)) : TA_OK;
 }
 
-static int h1_end(ta_req *req)
+/* The last chunk, and the trailer section. */
+static int write_last_chunk(h1_req *rq, const ta_response_head *trailers)
+{
+    ta_conn *c = &rq->conn->net;
+    if (TA_LIKELY(!trailers || !trailers->nfields))
+        return ta_conn_write(c, "0\r\n\r\n", 5);
+    (void)ta_conn_write(c, "0\r\n", 3);
+    (void)ta_conn_write(c, trailers->text.ptr, trailers->text.len);
+    return ta_conn_write(c, "\r\n", 2);
+}
+
+static int h1_end(ta_req *req, const ta_response_head *trailers)
 {
     h1_req *rq = h1_req_of(req);
     h1_conn *h = rq->conn;
@@ -285,7 +296,7 @@ static int h1_end(ta_req *req)
     if (h->state == H1_GONE || h->net.closed)
         rc = TA_ECLOSED;
     else if (rq->resp_chunked)
-        rc = written(rq, ta_conn_write(&h->net, "0\r\n\r\n", 5));
+        rc = written(rq, write_last_chunk(rq, trailers));
     complete(rq);
     return rc;
 }

@@ -243,6 +243,8 @@ void h2_queue_init(h2_req *rq);
 extern const ta_http_proto h2_proto;
 /* Answers with an error of our own instead of what is being done. */
 void h2_fail(h2_req *rq, int status, const char *reason);
+/* The trailers, when all of the body is with the connection.  False: they could not be queued. */
+TA_MUST_CHECK bool h2_send_trailers(h2_req *rq);
 /* Gives the response up: RST_STREAM with that error. */
 void h2_break_off(h2_req *rq, uint32_t error);
 

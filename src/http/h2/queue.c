@@ -123,8 +123,11 @@ ssize_t h2_queue_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t
     }
     if (last) {
         *flags |= NGHTTP2_DATA_FLAG_EOF;
-        if (rq->has_trailers)
+        if (rq->has_trailers) {
             *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
+            if (!h2_send_trailers(rq))
+                return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
+        }
     }
     if (n)
         *flags |= NGHTTP2_DATA_FLAG_NO_COPY;

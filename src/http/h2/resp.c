@@ -110,6 +110,18 @@ static int send_head(h2_req *rq, const ta_response_head *head, int64_t length, b
     return TA_OK;
 }
 
+bool h2_send_trailers(h2_req *rq)
+{
+    h2_nva nva;
+    ta_response_head trailers = ta_fields_head(&rq->trailers);
+    if (!begin_fields(&nva, &trailers, 0))
+        return false;
+    put_application(&nva, &trailers);
+    int rc = nghttp2_submit_trailer(rq->conn->session, rq->id, nva.all, nva.n);
+    free_fields(&nva);
+    return rc == 0;
+}
+
 /* An interim head. */
 static int send_interim(h2_req *rq, const ta_response_head *head)
 {
@@ -285,7 +297,7 @@ static int h2_data(ta_req *req, ta_str data, const ta_lender *from)
     return queued(rq, h2_queue_bytes(rq, data, from));
 }
 
-static int h2_end(ta_req *req)
+static int h2_end(ta_req *req, const ta_response_head *trailers)
 {
     h2_req *rq = h2_req_of(req);
     if (rq->phase >= H2_ENDED)
@@ -299,6 +311,13 @@ static int h2_end(ta_req *req)
         log_length(rq, "shorter");
         give_up(rq);
         return TA_ECLOSED;
+    }
+    if (trailers && trailers->nfields && !rq->bodyless && !gone) {
+        if (ta_fields_copy(&rq->trailers, trailers) != TA_OK) {
+            h2_panic(rq->conn);
+            return TA_ECLOSED;
+        }
+        rq->has_trailers = true;
     }
     rq->want_drain = false;
     complete(rq);

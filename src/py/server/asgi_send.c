@@ -31,8 +31,9 @@ int ta_asgi_send_start(ta_native_exchange *native, PyObject *message)
     if (status == NULL)
         return -1;
     int rc = ta_asgi_io_get_item(message, names->headers, &headers);
-    if (rc >= 0 && TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 3))
-        rc = take_reason(native, message);
+    if (rc >= 0 &&
+        TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 2 + (headers != NULL)))
+        rc = take_reason(native, message) < 0 ? -1 : ta_asgi_extensions_start(native, message);
     if (rc >= 0)
         rc = ta_response_begin(native, status, headers);
     if (rc < 0)
@@ -92,6 +93,8 @@ static ta_outcome take_message(ta_native_exchange *native, PyObject *message, Py
     } else if (!native->base.response_started) {
         if (ta_asgi_io_same_text(type, names->http_response_start))
             outcome = ta_asgi_send_start(native, message) < 0 ? TA_FAILED : TA_DONE;
+        else if (ta_asgi_io_same_text(type, names->http_response_early_hint))
+            outcome = ta_asgi_extensions_hint(native, message);
         else
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.start', but got '%S'.", type);
@@ -102,10 +105,18 @@ static ta_outcome take_message(ta_native_exchange *native, PyObject *message, Py
             PyErr_Format(PyExc_RuntimeError,
                          "Unexpected ASGI message '%S' sent, after response already completed.",
                          type);
+    } else if (TA_UNLIKELY(native->out.trailers == TA_TRAILERS_NOW)) {
+        if (ta_asgi_io_same_text(type, names->http_response_trailers))
+            outcome = ta_asgi_extensions_trailers(native, message);
+        else
+            PyErr_Format(PyExc_RuntimeError,
+                         "Expected ASGI message 'http.response.trailers', but got '%S'.", type);
     } else if (ta_asgi_io_same_text(type, names->http_response_body)) {
         outcome = ta_asgi_send_body(native, message, job);
     } else if (ta_asgi_io_same_text(type, names->http_response_pathsend)) {
         outcome = ta_send_file_message(native, message);
+    } else if (ta_asgi_io_same_text(type, names->http_response_early_hint)) {
+        outcome = ta_asgi_extensions_hint(native, message);
     } else {
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'http.response.body', but got '%S'.", type);

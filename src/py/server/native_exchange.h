@@ -40,10 +40,18 @@ typedef struct ta_native_exchange_request {
     ta_waiters readers; /* receive() and body() wait for input or the peer's end */
 } ta_native_exchange_request;
 
+/* Whether trailers follow the body. */
+typedef enum ta_trailers {
+    TA_TRAILERS_NONE,
+    TA_TRAILERS_AHEAD, /* its head announced them */
+    TA_TRAILERS_NOW    /* all of the body was sent: out.head gathers them */
+} ta_trailers;
+
 /* The response, on its way out. */
 typedef struct ta_native_exchange_response {
     ta_response_state state;   /* ta_native_exchange_move */
     uint8_t packing;           /* ta_packing */
+    uint8_t trailers;          /* ta_trailers */
     ta_fields head;            /* owned: of a head that waits, or that was made here */
     PyObject *reason;          /* owned bytes: reason phrase of the application's own, or NULL */
     const ta_filters *filters; /* borrowed from app: middleware round this direct run, or NULL */

@@ -11,9 +11,10 @@
  *   response, from Python objects to lines filters.c     what middleware that runs natively does to
  *   it streaming_response.c  a StreamingResponse without receive() and send() send_file.c   files
  *   as bodies file_reply.c, file_response.c, static_files.c  the same in C asgi_io.c     the
- * callables receive and send asgi_receive.c, asgi_send.c  what calls of them do websocket.c   the
- * same for WebSockets waiters.c     those who wait for input, or for room access_log.c  a line for
- * each response test_observer.c  what a test client in the same process learns besides the response
+ * callables receive and send asgi_receive.c, asgi_send.c  what calls of them do asgi_extensions.c
+ * trailers and early hints websocket.c   the same for WebSockets waiters.c     those who wait for
+ * input, or for room access_log.c  a line for each response test_observer.c  what a test client in
+ * the same process learns besides the response
  */
 #ifndef TA_PY_SERVER_NATIVE_INT_H
 #define TA_PY_SERVER_NATIVE_INT_H
@@ -104,6 +105,10 @@ ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job);
 int ta_response_begin_head(ta_native_exchange *native, const ta_response_head *head);
 /* `size` bytes of the regular file `fd` (taken over) are the whole body.  As ta_response_piece. */
 ta_outcome ta_response_file(ta_native_exchange *native, int fd, int64_t start, int64_t size);
+/* Ends the response with the trailers in x->out.head.  TA_DONE, TA_FAILED. */
+ta_outcome ta_response_trailers(ta_native_exchange *x);
+/* An interim response; left out once the final one has begun.  As ta_response_piece without job. */
+ta_outcome ta_response_interim(ta_native_exchange *x, const ta_response_head *head);
 /* Sends a plain response of the server's own; connection: close. */
 void ta_response_plain(ta_native_exchange *native, int status, const char *text);
 /* Sends what there is and ends the connection, since the application has left its response
@@ -234,6 +239,17 @@ PyObject *ta_asgi_send_job(ta_native_exchange *native, PyObject *job);
 /* http.response.start and .body, or their like.  As ta_response_begin and ta_response_piece. */
 int ta_asgi_send_start(ta_native_exchange *native, PyObject *message);
 ta_outcome ta_asgi_send_body(ta_native_exchange *native, PyObject *message, PyObject **job);
+
+/* -- asgi_extensions.c ------------------------------------------------------------------------- */
+
+/* scope["extensions"] of the scope that others are copied from, and of a request: new dicts. */
+PyObject *ta_asgi_extensions_new(const ta_names_state *names);
+PyObject *ta_asgi_extensions_of(const ta_native_exchange *native, PyObject *blank_scope);
+/* The member "trailers" of http.response.start.  0 or -1. */
+int ta_asgi_extensions_start(ta_native_exchange *native, PyObject *message);
+/* http.response.trailers and http.response.early_hint.  As ta_response_piece without job. */
+ta_outcome ta_asgi_extensions_trailers(ta_native_exchange *native, PyObject *message);
+ta_outcome ta_asgi_extensions_hint(ta_native_exchange *native, PyObject *message);
 
 /* -- test_observer.c --------------------------------------------------------------------------- */
 

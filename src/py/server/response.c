@@ -210,7 +210,8 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
     fit how = count_body(native, data.len, more);
     if (TA_UNLIKELY(how == FIT_TOO_LONG))
         return does_not_fit(how);
-    if (!more && how == FIT_WELL && native->out.state == TA_RESPONSE_READY) {
+    bool trailers = TA_UNLIKELY(native->out.trailers != TA_TRAILERS_NONE);
+    if (!more && how == FIT_WELL && native->out.state == TA_RESPONSE_READY && !trailers) {
         ta_loop_undefer(native->base.ls->loop, &native->later);
         ta_native_exchange_move(native, TA_RESPONSE_STREAM);
         ta_response_head head = head_of(native);
@@ -225,11 +226,27 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
         rc = ta_resp_data_lent(native->req, data, ta_piece_lender(piece, &lender));
     if (TA_UNLIKELY(how == FIT_TOO_SHORT)) /* what there is was sent; the rest never comes */
         return does_not_fit(how);
-    if (!more) {
+    if (!more && trailers) {
+        native->out.trailers = TA_TRAILERS_NOW;
+        ta_fields_clear(&native->out.head);
+    } else if (!more) {
         int ended = ta_resp_end(native->req);
         return completed(native, result_of(native, rc == TA_OK ? ended : rc));
     }
     return result_of(native, rc);
+}
+
+ta_outcome ta_response_trailers(ta_native_exchange *x)
+{
+    ta_response_head trailers = ta_fields_head(&x->out.head);
+    TA_ASSERT(x->out.trailers == TA_TRAILERS_NOW && x->out.state == TA_RESPONSE_STREAM);
+    return completed(x, result_of(x, ta_resp_end_with(x->req, &trailers)));
+}
+
+ta_outcome ta_response_interim(ta_native_exchange *x, const ta_response_head *head)
+{
+    int rc = ta_resp_informational(x->req, head);
+    return rc == TA_EINVAL ? TA_DONE : result_of(x, rc);
 }
 
 /* Sends a piece that the filters have seen, and the head if it was held back till now. */

@@ -181,9 +181,9 @@ static PyObject *blank_scope(ta_server *server)
 {
     const ta_names_state *names = &server->st->names;
     PyObject *const order[] = {
-        names->type,   names->asgi,      names->http_version, names->server, names->client,
-        names->scheme, names->root_path, names->headers,      names->state,  names->method,
-        names->path,   names->raw_path,  names->query_string,
+        names->type,   names->asgi,      names->http_version, names->server,     names->client,
+        names->scheme, names->root_path, names->headers,      names->state,      names->method,
+        names->path,   names->raw_path,  names->query_string, names->extensions,
     };
     if (server->blank_scope != NULL)
         return server->blank_scope;
@@ -193,7 +193,8 @@ static PyObject *blank_scope(ta_server *server)
             PyDict_SetItem(scope, order[i], Py_None) < 0)
             Py_CLEAR(scope);
     if (scope != NULL && (PyDict_SetItem(scope, names->type, names->http) < 0 ||
-                          PyDict_SetItem(scope, names->root_path, server->root_path) < 0))
+                          PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
+                          put(scope, names->extensions, ta_asgi_extensions_new(names)) < 0))
         Py_CLEAR(scope);
     server->blank_scope = scope;
     return scope;
@@ -226,8 +227,7 @@ static PyObject *plain_scope(ta_native_exchange *native)
         put(scope, names->path, ta_scope_text(native->base.path)) < 0 ||
         put(scope, names->raw_path, bytes_of(native->in.raw_path)) < 0 ||
         put(scope, names->query_string, bytes_of(native->base.query)) < 0 ||
-        (native->app->pathsend &&
-         put(scope, names->extensions, Py_BuildValue("{O{}}", names->turboapi_pathsend)) < 0) ||
+        put(scope, names->extensions, ta_asgi_extensions_of(native, blank)) < 0 ||
         (native->ws != NULL && ta_websocket_scope(native, scope) < 0) ||
         put_id(native, scope) < 0 || ta_tls_object_scope(native, scope) < 0 ||
         correct(native, scope) < 0)

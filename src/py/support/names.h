@@ -85,11 +85,13 @@
     TA_NAME(kwargs)                                                                                \
     TA_NAME(land)                                                                                  \
     TA_NAME(leave)                                                                                 \
+    TA_NAME(links)                                                                                 \
     TA_NAME(listen_for_disconnect)                                                                 \
     TA_NAME(loc)                                                                                   \
     TA_NAME(media_type)                                                                            \
     TA_NAME(method)                                                                                \
     TA_NAME(more_body)                                                                             \
+    TA_NAME(more_trailers)                                                                         \
     TA_NAME(name)                                                                                  \
     TA_NAME(modified)                                                                              \
     TA_NAME(path)                                                                                  \
@@ -133,6 +135,7 @@
     TA_NAME(tasks)                                                                                 \
     TA_NAME(text)                                                                                  \
     TA_NAME(throw)                                                                                 \
+    TA_NAME(trailers)                                                                              \
     TA_NAME(type)                                                                                  \
     TA_NAME(types_map)                                                                             \
     TA_NAME(uncancel)                                                                              \
@@ -176,6 +179,7 @@
     TA_NAME2(http_request, "http.request")                                                         \
     TA_NAME2(http_response_body, "http.response.body")                                             \
     TA_NAME2(http_response_debug, "http.response.debug")                                           \
+    TA_NAME2(http_response_early_hint, "http.response.early_hint")                                 \
     TA_NAME2(http_response_pathsend, "http.response.pathsend")                                     \
     TA_NAME2(http_response_start, "http.response.start")                                           \
     TA_NAME2(http_response_trailers, "http.response.trailers")                                     \
