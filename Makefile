@@ -62,6 +62,10 @@ bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh bench
 	$(PY) benchmarks/run.py $(ARGS)
 
+bench-ordinary: ## three ordinary applications: instructions, and how many their libraries take
+	@scripts/setup.sh bench
+	$(PY) benchmarks/ordinary.py $(ARGS)
+
 bench-growth: ## how the cost of a request grows with routes, connections, fields, bodies, dependencies
 	@scripts/setup.sh bench
 	$(PY) benchmarks/growth.py $(ARGS)

@@ -13,7 +13,7 @@ ALL = [case.key for case in CASES]
 TURBOAPI = {"BENCH_FRAMEWORK": "turboapi"}
 
 
-def _site_packages(setup: Setup) -> str:
+def site_packages(setup: Setup) -> str:
     return sysconfig.get_path("purelib", vars={"base": str(setup.peers)})
 
 
@@ -27,7 +27,7 @@ def turboapi(*options: str) -> Command:
 
     def command(setup: Setup, variant: str, port: int) -> list[str]:
         return [
-            *["env", f"PYTHONPATH={APPS}:{_site_packages(setup)}", setup.python],
+            *["env", f"PYTHONPATH={APPS}:{site_packages(setup)}", setup.python],
             *["-m", "turboapi", "run", f"real_shared:{variant}"],
             *["--host", "127.0.0.1", "--port", str(port)],
             *["--no-access-log", "--log-level", "warning", *options, *setup.turboapi_args],

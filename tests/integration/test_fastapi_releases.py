@@ -157,11 +157,11 @@ def test_the_table_of_releases():
 
 @pytest.mark.parametrize("package", ["sentry_sdk.integrations.fastapi", "somebody.els"])
 def test_the_log_names_who_replaced_a_function(package, monkeypatch, caplog):
-    names = {"__name__": package, "original": fastapi.routing.get_request_handler}
+    names = {"__name__": package, "original": fastapi.routing.request_response}
     exec("def wrapped(*args, **kwargs): return original(*args, **kwargs)", names)
-    monkeypatch.setattr(fastapi.routing, "get_request_handler", names["wrapped"])
+    monkeypatch.setattr(fastapi.routing, "request_response", names["wrapped"])
     with caplog.at_level(logging.INFO, "turboapi.server"):
         with running(application(), interface="fastapi") as server:
             assert server.get("/nothing")[0] == 200
     who = f"Sentry ({package})" if "sentry" in package else package
-    assert f"as fastapi.routing.get_request_handler was replaced by {who}" in caplog.text
+    assert f"as fastapi.routing.request_response was replaced by {who}" in caplog.text

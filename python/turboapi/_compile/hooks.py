@@ -346,6 +346,8 @@ class RequestHooks:
 
     def _respond(self, value: Any, status_code: int | None, background: Any | None) -> Response:
         field = self.response_field
+        if field is None and self.plain_json and (body := _core.encode_json(value)) is not None:
+            return self._json_response(body, status_code, background)
         given: dict[str, Any] = {"background": background}
         if status_code is not None:
             given["status_code"] = status_code
@@ -356,6 +358,20 @@ class RequestHooks:
             plain = field is None
             content = self.jsonable(value) if plain else self._serialize(value)
             response = self.response_class(content, **given)
+        if not is_body_allowed_for_status_code(response.status_code):
+            response.body = b""
+        return response
+
+    def _json_response(
+        self, body: bytes, status_code: int | None, background: Any | None
+    ) -> Response:
+        """Return what `response_class` would make of the data with that JSON."""
+        kind = self.response_class
+        response = kind.__new__(kind)
+        response.status_code = 200 if status_code is None else status_code
+        response.background = background
+        response.body = body
+        response.init_headers()
         if not is_body_allowed_for_status_code(response.status_code):
             response.body = b""
         return response

@@ -4,6 +4,8 @@ It does what _compile/route_table.py does, over FastAPI's classes.
 """
 
 from collections.abc import Iterator
+from inspect import iscoroutinefunction
+from types import CellType, FunctionType
 from typing import Any
 
 from starlette import routing as starlette_routing
@@ -62,22 +64,36 @@ class AskedOfThem(Theirs):
 
 
 class Target(Theirs):
-    """A compiled path operation."""
+    """A compiled path operation.
 
-    __slots__ = ("endpoint", "hooks", "plan")
+    Attributes:
+        app: what runs the plan for a request that came through the middleware.
+        is_wrapped: somebody's function is round the plan, so that it can't run without that.
+    """
+
+    __slots__ = ("app", "endpoint", "hooks", "is_wrapped", "plan")
 
     def __init__(
-        self, route: Any, effective: Any | None, included: Any | None, limits: Any, hooks: Any
+        self,
+        route: Any,
+        effective: Any | None,
+        included: Any | None,
+        limits: Any,
+        hooks: Any,
+        wrapper: Any | None,
     ) -> None:
+        """Take also what `_wrapper_of` found."""
         super().__init__(route, effective, included, limits)
         self.endpoint = self.state.endpoint
         self.hooks = hooks
         self.plan = hooks.plan
+        self.is_wrapped = wrapper is not None
+        self.app = self.plan.asgi if wrapper is None else _theirs.wrapped_app(wrapper, self.plan)
 
     async def run(
         self, path_params: dict[str, Any], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        """Run the plan for a request that came through the middleware."""
+        """Serve a request that came through the middleware."""
         inherited = scope.get("path_params")
         scope["path_params"] = {**inherited, **path_params} if inherited else path_params
         scope["endpoint"] = self.endpoint
@@ -86,7 +102,7 @@ class Target(Theirs):
             own = _scope.own_scope(scope)
             own[_scope.INCLUDED_ROUTER] = self.included
             own[_scope.EFFECTIVE_ROUTE] = self.effective
-        await self.plan.asgi(scope, receive, send)
+        await self.app(scope, receive, send)
 
 
 class Table:
@@ -106,7 +122,9 @@ class Table:
             self.targets.append(target)
         low_priority = getattr(app.router, "_iter_low_priority_routes", tuple)  # since 0.138
         self.low_priority = tuple(low_priority())
-        self.compiled = sum(isinstance(each, Target) for each in self.targets)
+        self.compiled = sum(
+            isinstance(each, Target) and not each.is_wrapped for each in self.targets
+        )
         self.router = _core.Router(self.entries)
 
     def lookup(self, scope: Scope) -> Found | None:
@@ -178,6 +196,9 @@ class Table:
             place = Theirs(*where)
             limited = not is_operation and place.body_limit is not None
             yield operation(serving, None, {}, limited=limited), place
+        elif target.is_wrapped:
+            self.left.append((_label(serving), "a wrapped handler, round the plan"))
+            yield operation(serving, None, {}), target
         else:
             items = {"endpoint": serving.endpoint, "route": route}
             yield operation(serving, target.plan, items), target
@@ -195,11 +216,15 @@ class Table:
             raise CannotTranslate("a limit of the body's size")
         if (limits or _theirs.form_limits(route)) and serving.body_field is not None:
             raise CannotTranslate("limits of forms")
-        if not _is_original(serving, _theirs.handler_of(route, effective)):
-            raise CannotTranslate("a replaced handler")
+        handler = _theirs.handler_of(route, effective)
+        wrapper = None
+        if not _is_original(serving, handler):
+            wrapper = _wrapper_of(serving, handler)
+            if wrapper is None:
+                raise CannotTranslate("a replaced handler")
         hooks = BridgeHooks.of(serving, self._translator, effective)
         try:
-            return Target(route, effective, included, limits, hooks)
+            return Target(route, effective, included, limits, hooks, wrapper)
         except Exception as error:
             # It shall fail, if it does, for requests of this route and in FastAPI's words.
             raise CannotTranslate(f"{type(error).__name__}: {error}") from error
@@ -213,12 +238,17 @@ def _label(serving: Any) -> str:
     return f"{','.join(sorted(serving.methods or ()))} {serving.path}"
 
 
+_APP, _HANDLER = "request_response.<locals>.app", "get_request_handler.<locals>.app"
+
+
 def _is_original(serving: Any, app: Any) -> bool:
     """Return whether FastAPI made the route's ASGI application of just these attributes."""
-    handler = _closed_over(app, "request_response.<locals>.app", "f")
-    made_of = "get_request_handler.<locals>.app"
+    return _is_handler(serving, _closed_over(app, _APP, "f"))
+
+
+def _is_handler(serving: Any, handler: Any) -> bool:
     return all(
-        _closed_over(handler, made_of, name) is value
+        _closed_over(handler, _HANDLER, name) is value
         for name, value in (
             ("dependant", serving.dependant),
             ("body_field", serving.body_field),
@@ -227,6 +257,24 @@ def _is_original(serving: Any, app: Any) -> bool:
             ("dependency_overrides_provider", serving.dependency_overrides_provider),
         )
     )
+
+
+def _wrapper_of(serving: Any, app: Any) -> tuple[FunctionType, int] | None:
+    """Return the function round the route's handler, and which of its closed-over variables that
+    handler is.
+
+    This is what instrumentation makes that replaces `get_request_handler`, as Sentry's does.
+    """
+    wrapper = _closed_over(app, _APP, "f")
+    if type(wrapper) is not FunctionType or not iscoroutinefunction(wrapper):
+        return None
+    cells = wrapper.__closure__ or ()
+    found = [
+        i
+        for i, cell in enumerate(cells)
+        if cell != CellType() and _is_handler(serving, cell.cell_contents)
+    ]
+    return (wrapper, found[0]) if len(found) == 1 else None
 
 
 def _closed_over(function: Any, qualname: str, name: str) -> Any:

@@ -7,7 +7,7 @@ instrumentation does, wants it to be called.
 import sys
 from collections.abc import Iterator
 from functools import cache
-from types import ModuleType
+from types import CellType, FunctionType, ModuleType
 from typing import Any, cast
 
 from starlette import _exception_handler, concurrency
@@ -24,9 +24,9 @@ from turboapi._untouched import is_from
 from turboapi.encoders import ENCODERS_BY_TYPE
 
 # Functions that take part in a request, by module; those of the classes are below. Releases lack
-# some of them.
+# some of them. The table looks at what `get_request_handler` made for each route.
 _FUNCTIONS = {
-    "fastapi.routing": ("get_request_handler", "request_response"),
+    "fastapi.routing": ("request_response",),
     "fastapi.dependencies.utils": (
         "solve_dependencies",
         "_solve_generator",
@@ -185,6 +185,29 @@ def handler_of(route: Any, effective: Any | None) -> Any:
         return routing.request_response(route.get_route_handler())
     finally:
         routing._effective_route_context_var.reset(token)
+
+
+def wrapped_app(wrapper: tuple[FunctionType, int], plan: Any) -> Any:
+    """Return a route's ASGI application with the plan in the place of the handler that a function
+    closes over: in that place of its variables.
+    """
+    function, place = wrapper
+
+    async def handler(request: Request) -> Response:
+        response: Response = await plan.respond(request)
+        return response
+
+    cells = list(function.__closure__ or ())
+    cells[place] = CellType(handler)
+    made = FunctionType(
+        function.__code__,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        tuple(cells),
+    )
+    made.__kwdefaults__ = function.__kwdefaults__
+    return module("fastapi.routing").request_response(made)
 
 
 def encoders_are_default() -> bool:
