@@ -26,6 +26,7 @@
 #include "py/support/attributes.h"
 #include "py/support/exc.h"
 #include "py/support/in_context.h"
+#include "py/support/pending.h"
 
 typedef int (*init_fn)(PyObject *module, ta_state *st);
 
@@ -34,6 +35,7 @@ static const init_fn inits[] = {
     /* support */
     ta_exc_init,
     ta_in_context_init,
+    ta_pending_init,
     ta_attributes_init,
     /* json */
     ta_encode_init,

@@ -1,12 +1,14 @@
 """Threads for `def` handlers and dependencies: what happens when all of them are taken."""
 
 import asyncio
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated
 
 import pytest
+from pydantic import BaseModel
 from server_kit import both_protocols, running, wait_for
 
 from turboapi import Depends, FastAPI
@@ -50,6 +52,29 @@ def test_dependencies_are_left_while_all_threads_wait_for_that(threads):
             ),
             60,
         )
+
+
+def test_what_a_thread_drops_last_is_freed():
+    """Without the GIL the loop's thread frees it (PEP 703), where no Python code runs otherwise."""
+    app = FastAPI()
+    freed = []
+
+    class Item(BaseModel):
+        number: int
+
+        def __del__(self):
+            freed.append(self.number)
+
+    @app.post("/", run="thread")
+    def index(item: Item):
+        return item.number
+
+    headers = {"content-type": "application/json"}
+    with serving(app) as server:
+        for number in range(3):
+            body = json.dumps({"number": number})
+            assert server.request("POST", "/", body, headers)[0] == 200
+            wait_for(lambda count=number + 1: len(freed) == count)
 
 
 @both_protocols

@@ -14,6 +14,7 @@
 #include "py/loop/thread_pool.h"
 #include "py/loop/work_queue.h"
 #include "py/support/exc.h"
+#include "py/support/pending.h"
 #include "py/support/types.h"
 
 struct ta_call_queue {
@@ -249,6 +250,8 @@ static bool run(ta_call *call)
         call->exc = as_asyncios(call->queue, refused ? ta_thread_pool_no_stop_iteration(exc) : exc);
     }
     clear_call(call); /* its objects are freed where they were used, not on the loop's thread */
+    if (ta_pending_run(call->queue->st) < 0) /* not once it counts as idle: this may block */
+        PyErr_WriteUnraisable((PyObject *)call);
     post(call, true);
     return true;
 }

@@ -157,10 +157,6 @@ static void let_go(ta_prefetch *prefetch)
         Py_XDECREF(res);
     }
     Py_CLEAR(prefetch->iterator);
-#ifdef Py_GIL_DISABLED
-    /* An object goes in the thread that made it (PEP 703): one that is idle would let it wait. */
-    ta_thread_pool_rest(prefetch->pool);
-#endif
 }
 
 /* Takes the thread out of the iterator, and ends an iterator that nobody needs any more. */

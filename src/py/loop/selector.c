@@ -12,6 +12,7 @@
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
 #include "py/support/exc.h"
+#include "py/support/pending.h"
 #include "py/support/types.h"
 
 /* Batches of ta_loop_poll in one select() while nothing was scheduled on the loop. */
@@ -325,7 +326,7 @@ static int turn(ta_loop_state *ls, int timeout_ms, ta_ready *ready, unsigned *se
         PyErr_SetRaisedException(exc);
         return -1;
     }
-    if (PyErr_CheckSignals() < 0)
+    if (PyErr_CheckSignals() < 0 || ta_pending_run(ls->st) < 0)
         return -1;
     if (n < 0) {
         errno = err;

@@ -14,6 +14,7 @@
 #include "py/loop/thread_token.h"
 #include "py/loop/work_queue.h"
 #include "py/support/exc.h"
+#include "py/support/pending.h"
 #include "py/support/types.h"
 
 enum { DEFAULT_THREADS = 40, IDLE_SECONDS = 10 };
@@ -122,11 +123,6 @@ bool ta_thread_pool_wanted(ta_thread_pool *pool)
     bool wanted = pool->queue.queued > pool->queue.idle;
     pthread_mutex_unlock(&pool->queue.mutex);
     return wanted;
-}
-
-void ta_thread_pool_rest(ta_thread_pool *pool)
-{
-    ta_work_queue_rest(&pool->queue);
 }
 
 /* -- jobs ------------------------------------------------------------------------------------- */
@@ -336,6 +332,8 @@ static PyObject *worker_call(PyObject *self, PyObject *args, PyObject *Py_UNUSED
         if (work == NULL)
             break;
         job_run(pool, job_of(work), token);
+        if (ta_pending_run(st) < 0)
+            PyErr_WriteUnraisable(self);
     }
     Py_XDECREF(token);
     Py_RETURN_NONE;

@@ -61,8 +61,6 @@ bool ta_thread_pool_post(ta_thread_pool *pool, ta_wake_item *item);
 
 /* Any thread: returns whether somebody waits for a thread while none is idle or about to start. */
 bool ta_thread_pool_wanted(ta_thread_pool *pool);
-/* Any thread: ends those that are idle; later work starts new ones. */
-void ta_thread_pool_rest(ta_thread_pool *pool);
 
 /* Threads: 0 means anyio's default limiter decides (40). */
 int ta_thread_pool_configure(ta_loop_state *ls, unsigned max_threads);

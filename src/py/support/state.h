@@ -50,11 +50,17 @@ typedef struct ta_in_context_state {
     PyTypeObject *type;
 } ta_in_context_state;
 
+/* pending.c */
+typedef struct ta_pending_state {
+    PyObject *nothing; /* a Python function that does nothing; NULL where there is a GIL */
+} ta_pending_state;
+
 /* The part of layer support, and the beginning of the whole. */
 typedef struct ta_state {
     ta_names_state names;
     ta_exc_state exc;
     ta_in_context_state in_context;
+    ta_pending_state pending;
 } ta_state;
 
 extern struct PyModuleDef ta_module_def; /* module.c; constant after load */
