@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 
+import anyio
 import patience
 import pytest
 from server_kit import TIMEOUT, read_until, running, wait_for
@@ -165,6 +166,78 @@ def test_those_that_wait_fail_or_cancel_themselves_leave_the_others_alone(servin
     paths = [*expected, *reversed(expected), "/cancels", "/waits", "/marks", "/quick"] * 2
     with serving(app) as server, Batch(server, *map(get, paths)) as batch:
         assert batch.answers() == [expected[path] for path in paths]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_scopes_begin_at_the_first_line_and_after_a_wait(serving, debug):
+    app = FastAPI()
+
+    async def child(n):
+        await asyncio.sleep(0.001)
+        assert var.get() == n
+        return n
+
+    async def group(n):
+        async with asyncio.TaskGroup() as tasks:
+            made = tasks.create_task(child(n))
+        assert made.result() == n
+        failed = False
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                forever = tasks.create_task(asyncio.sleep(patience.seconds(60)))
+                raise ValueError(n)
+        except* ValueError:
+            failed = True
+        assert failed
+        assert forever.cancelled()
+
+    async def late(n):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.001):
+                await asyncio.sleep(patience.seconds(60))
+
+    async def scopes(n):
+        with anyio.move_on_after(0.001) as scope:
+            await anyio.sleep(patience.seconds(60))
+        assert scope.cancelled_caught
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(anyio.sleep, patience.seconds(60))
+            tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0)
+
+    async def cancels(n):
+        asyncio.current_task().cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.sleep(patience.seconds(60))
+        asyncio.current_task().uncancel()
+
+    ways = {"group": group, "late": late, "scopes": scopes, "cancels": cancels}
+
+    @app.get("/{way}/{n}")
+    async def index(way: str, n: int, wait: bool = False):
+        seen = var.get()
+        var.set(n)
+        if wait:
+            await asyncio.sleep(0)
+        task = asyncio.current_task()
+        await ways[way](n)
+        assert asyncio.current_task() is task
+        assert task.cancelling() == 0
+        assert var.get() == n
+        return f"{n} {seen}"
+
+    paths = [f"/{way}/{{n}}{wait}" for way in ways for wait in ("", "?wait=1")]
+    wanted = [get(paths[n % len(paths)].format(n=n)) for n in range(4 * len(paths))]
+    answers = [(200, f'"{n} unset"') for n in range(len(wanted))]
+    with serving(app) as server:
+        server.call(lambda: server.loop_thread._loop.set_debug(debug))
+        for _ in range(200 if debug else 0):  # the server looks at it now and then
+            server.get("/nowhere")
+        with Batch(server, *wanted) as batch:  # a connection each
+            assert batch.answers() == answers
+        with Batch(server, *(b"".join(wanted[n : n + 8]) for n in range(0, 32, 8))) as batch:
+            assert batch.answers(each=8) == answers
 
 
 def test_what_was_not_begun_can_be_cancelled(serving):
