@@ -8,8 +8,7 @@
  */
 #include "py/loop/call_queue.h"
 
-#include <unistd.h>
-
+#include "base/fork_mark.h"
 #include "py/loop/selector.h"
 #include "py/loop/thread_pool.h"
 #include "py/loop/work_queue.h"
@@ -23,7 +22,7 @@ struct ta_call_queue {
     ta_state *st;      /* borrowed: the type keeps the module */
     ta_loop_state *ls; /* borrowed: of the loop's thread; NULL once the selector is closed */
     ta_wake *wake;     /* the same, guarded by the queue's mutex */
-    pid_t pid;         /* whose threads they are: a child of fork() has none, see is_forked */
+    ta_fork_mark mark; /* whose threads they are: a child of fork() has none, see is_forked */
     PyObject *start;   /* owned: start(held) starts a thread that calls work() */
     PyObject *extra;   /* owned: the tuple of arguments of an item's run() */
 };
@@ -321,7 +320,7 @@ static void drop_queued(ta_call_queue *queue)
  */
 static bool is_forked(const ta_call_queue *queue)
 {
-    return queue->pid != getpid();
+    return ta_fork_mark_is_child(&queue->mark);
 }
 
 /* `held`: the caller has the locks of ThreadPoolExecutor.  1, 0 (refused), -1 with an exception. */
@@ -332,7 +331,7 @@ static int put(ta_call_queue *queue, const ta_call_spec *spec, bool held)
         return -1;
     if (TA_UNLIKELY(is_forked(queue))) { /* it gets threads of its own */
         ta_work_queue_forked(&queue->queue);
-        queue->pid = getpid();
+        ta_fork_mark_renew(&queue->mark);
     }
     ta_work_put how = ta_work_queue_put(&queue->queue, &call->work);
     if (how == TA_WORK_REFUSED)
@@ -475,7 +474,7 @@ static PyObject *queue_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         return NULL;
     ta_work_queue_init(&queue->queue, max, idle_seconds);
     queue->st = st;
-    queue->pid = getpid();
+    ta_fork_mark_init(&queue->mark);
     queue->ls = ls;
     queue->wake = ls->wake;
     queue->start = Py_NewRef(start);
@@ -525,6 +524,7 @@ static void queue_dealloc(PyObject *self)
     /* No thread works on it, and nothing can be queued: each would hold a reference. */
     if (!is_forked(cast(self)))
         ta_work_queue_destroy(&cast(self)->queue);
+    ta_fork_mark_free(&cast(self)->mark);
     (void)queue_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
