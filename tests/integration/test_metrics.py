@@ -358,6 +358,26 @@ def test_workers_that_die_lose_nothing(cli, tmp_path):
         server.ended()
 
 
+def test_threads_of_one_process(cli):
+    """Each event loop has a slot of its own, and the address shows the sum."""
+    server, port = cli("--threads", "3")
+    with server.started():
+        for n in range(30):
+            server.get(f"/items/{n}")
+        assert counted(port, "/items/{item_id}", "GET", "200") == 30
+        found = samples(ask(port, "/metrics")[1])
+        assert found["threads", ("ready",)] == 3
+        shown = json.loads(ask(port, "/-/status.json")[1])["workers"]
+        assert sorted(each["thread"] for each in shown) == [0, 1, 2]
+        assert {each["pid"] for each in shown} == {server.process.pid}
+        assert ask(port, "/-/live")[0] == 200
+        server.send(signal.SIGHUP)
+        server.saw("is the supervisor of")
+        until(lambda: ask_ready(port), "the metrics of the supervisor")
+        until(lambda: samples(ask(port, "/metrics")[1])["threads", ("ready",)] == 3, "its threads")
+        assert counted(port, "/items/{item_id}", "GET", "200") == 30
+
+
 def test_a_handover_keeps_the_counts(cli):
     server, port = cli()
     with server.started():

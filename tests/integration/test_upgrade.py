@@ -1,9 +1,11 @@
 """SIGUSR2: the program anew, beside the old one and then in its place."""
 
+import json
 import os
 import re
 import signal
 import socket
+import threading
 
 import pytest
 from cli_kit import APP, LOCAL, PATIENCE, Clients, Server, gone, until
@@ -150,10 +152,66 @@ def test_descriptors_of_a_handover_do_not_make_others_wait():
         handover.stop()
 
 
+def ask_metrics(path, page):
+    """Status and text of a page of the metrics, on a connection of its own."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(path))
+        client.sendall(b"GET %s HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % page)
+        head, _, text = client.makefile("rb").read().partition(b"\r\n\r\n")
+        return int(head.split()[1]), text.decode()
+
+
 @pytest.mark.parametrize("mode", MODES)
-def test_an_address_of_metrics_can_not_be_handed_over(folder, mode):
-    options = ("--metrics", f"unix:{folder / 'metrics'}")
+def test_the_address_of_metrics_is_handed_over(folder, mode):
+    path = folder / "metrics"
+    options = ("--metrics", f"unix:{path}")
     with Server(folder, "run", *QUIET, *options, *mode).started() as server:
+        # It is ready at every moment, whoever answers.
+        seen, stop = set(), threading.Event()
+
+        def look():
+            while not stop.is_set():
+                seen.add(ask_metrics(path, b"/-/ready")[0])
+
+        with Programs(server) as programs:
+            inode = path.stat().st_ino
+            looking = threading.Thread(target=look)
+            looking.start()
+            try:
+                for _ in range(2):
+                    programs.upgrade()
+            finally:
+                stop.set()
+                looking.join(PATIENCE)
+            assert server.get() == "one"
+            assert seen == {200}
+            assert path.stat().st_ino == inode
+
+            def workers():
+                return json.loads(ask_metrics(path, b"/-/status.json")[1])["workers"]
+
+            until(lambda: len(workers()) == (2 if mode else 1), "all workers")
+            assert all(gone(pid) for pid in programs.pids()[:-1])
+            assert "turboapi_requests_total" in ask_metrics(path, b"/metrics")[1]
+    until(lambda: not path.exists(), "the end of the socket")
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_metrics_go_on_when_no_program_takes_over(folder, mode):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    options = ("--metrics", f"localhost:{port}")
+    with Server(folder, "run", *QUIET, *options, *mode).started() as server:
+        (folder / "main.py").write_text("raise RuntimeError('broken')\n")
         server.send(signal.SIGUSR2)
-        server.saw("SIGUSR2: the program can't be started anew: its address of --metrics is in use")
-        assert server.get() == "one"
+        server.saw("did not come to serve; this one goes on")
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(b"GET /-/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+            assert b" 200 OK" in client.makefile("rb").read()
+        (folder / "main.py").write_text(APP)
+        with Programs(server) as programs:
+            programs.upgrade()
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                client.sendall(b"GET /-/ready HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                assert b" 200 OK" in client.makefile("rb").read()

@@ -108,6 +108,7 @@ class Handover:
         log.info("Process %d has taken over", program.pid)
         notify.successor(program.pid)
         sockets.leave_files()
+        upgrade.tell_replaced()
         on_ready()
 
     def _on_news(self) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi import _core
-from turboapi._serving import addresses, metrics_data, sockets
+from turboapi._serving import addresses, metrics_data, sockets, upgrade
 from turboapi._serving.status_page import PAGE
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 _LEAST_SLOTS = 64
 # Between two looks for workers that have ended, in seconds.
 _LOOK = 1.0
-# For the thread's end.
+# For the thread's end, and in it for what is being answered.
 _GRACE = 2.0
+_LAST_ANSWERS = 1.0
 
 _SECURITY = (
     (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; "
@@ -90,13 +91,19 @@ def serving(config: Config) -> Generator[Config]:
             os.set_inheritable(descriptor, False)
     shown = _Shown(config, listening)
     shown.free(os.getpid())  # as which we served before `keep`
-    shown.start()
+    if upgrade.is_pending():
+        # Until we serve, the old program tells how it is with what clients get.
+        upgrade.when_ready(shown.start)
+    else:
+        shown.start()
+    upgrade.when_replaced(shown.leave)
     try:
         yield config
     finally:
         shown.stop()
         listening.close()
-        _remove_file(config)
+        if not shown.replaced and not upgrade.is_pending():
+            _remove_file(config)
 
 
 def keep(config: Config) -> None:
@@ -136,6 +143,8 @@ def _bind(config: Config) -> socket.socket:
     family = socket.AF_UNIX
     if path is None:
         family = socket.AF_INET6 if ":" in at["host"] else socket.AF_INET
+    if (inherited := _inherited(family, path, at)) is not None:
+        return inherited
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         if path is not None:
@@ -153,6 +162,16 @@ def _bind(config: Config) -> socket.socket:
         ) from None
     bound.setblocking(False)
     return bound
+
+
+def _inherited(family: int, path: str | None, at: dict[str, Any]) -> socket.socket | None:
+    """Return the socket of the program that this one is to replace, if it is of that address."""
+    if path is not None:
+        return upgrade.metrics_socket(family, path)
+    with suppress(OSError):
+        found = socket.getaddrinfo(at["host"], at["port"], family, socket.SOCK_STREAM)
+        return upgrade.metrics_socket(family, found[0][4])
+    return None
 
 
 def _remove_file(config: Config) -> None:
@@ -177,6 +196,7 @@ class _Shown:
     """The thread that serves the address."""
 
     def __init__(self, config: Config, listening: socket.socket) -> None:
+        self.replaced = False
         self._config = config
         self._stats = _map(config)
         self._slots = _slots(config)
@@ -190,12 +210,21 @@ class _Shown:
         self._thread.start()
         self._started.wait()
 
+    def leave(self) -> None:
+        """Let another program serve the address."""
+        self.replaced = True
+        self._tell_stop()
+
     def stop(self) -> None:
         """End it, soon."""
+        if self._thread.ident is not None:
+            self._tell_stop()
+            self._thread.join(_GRACE)
+
+    def _tell_stop(self) -> None:
         if self._loop is not None and self._stop is not None:
             with suppress(RuntimeError):  # closed already
                 self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_GRACE)
 
     def _run(self) -> None:
         selector = _core.Selector()
@@ -219,6 +248,10 @@ class _Shown:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), _LOOK)
         finally:
+            done = asyncio.Event()
+            server.shutdown(done.set)
+            with suppress(TimeoutError):  # who asks just now gets an answer
+                await asyncio.wait_for(done.wait(), _LAST_ANSWERS)
             server.close()
 
     def free(self, pid: int = 0) -> None:
@@ -261,7 +294,8 @@ class _Shown:
                 data = metrics_data.status(self._snapshot(), time.time())
                 return 200, "application/json", json.dumps(data)
             case "/-/ready":
-                ready = self._snapshot().is_ready()
+                # Where we are replaced, the new program is, and this is the last answer of ours.
+                ready = self.replaced or self._snapshot().is_ready()
                 return (200, "text/plain", "ready\n") if ready else (503, "text/plain", "no\n")
             case "/-/live":
                 live = self._snapshot().is_live(self._config.timeout_worker)

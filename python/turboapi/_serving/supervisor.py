@@ -477,6 +477,7 @@ class Supervisor:
         self._replaced = True
         notify.successor(program.pid)
         sockets.leave_files()
+        upgrade.tell_replaced()
         self._stop(f"Process {program.pid} has taken over")
 
     # -- The service manager

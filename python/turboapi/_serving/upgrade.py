@@ -3,7 +3,8 @@
 The new one is what the command line says now: another release, or another virtual environment at
 the same path. It gets the listening sockets, so that nobody is refused, and tells through a pipe
 when it serves; then the old one finishes what it has and ends. If the new one does not come so far,
-the old one goes on.
+the old one goes on. The address of the metrics is the old one's until then, and the new one's from
+then on.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from turboapi._serving import process
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from turboapi.config import Config
 
-# What the old program passes on: {"ready": pipe, "sockets": descriptors, "systemd": variables}.
+# What the old program passes on: {"ready": pipe, "sockets": descriptors, "metrics": descriptor or
+# None, "systemd": variables}.
 _VARIABLE = "TURBOAPI_UPGRADE"
 
 State = Literal["starts", "ready", "failed"]
@@ -44,16 +48,16 @@ class NewProgram:
         Raises:
             OSError: it can't be started.
         """
-        if config.metrics is not None:
-            raise OSError("its address of --metrics is in use by this one")
         self.started = now
         self._pipe, theirs = os.pipe()
         os.set_blocking(self._pipe, False)
         fds = [each.fileno() for each in bound]
         given = process.from_manager()
-        message = {"ready": theirs, "sockets": fds, "systemd": given}
+        shown = config.metrics_listen_fd
+        message = {"ready": theirs, "sockets": fds, "metrics": shown, "systemd": given}
         passed = [*range(3, 3 + int(given.get("LISTEN_FDS", "0")))]
         passed += [each.fd for each in config.addresses() if each.fd is not None]
+        passed += [shown] if shown is not None else []
         try:
             self._child = subprocess.Popen(  # noqa: S603
                 [sys.executable, *process.command()[1:]],
@@ -111,6 +115,10 @@ class _Inherited:
         self.sockets = [socket.socket(fileno=fd) for fd in message.get("sockets", ())]
         for each in self.sockets:
             each.set_inheritable(False)
+        shown = message.get("metrics")
+        self.metrics = None if shown is None else socket.socket(fileno=shown)
+        if self.metrics is not None:
+            self.metrics.set_inheritable(False)
         if self.ready is not None:
             os.set_inheritable(self.ready, False)
             os.environ.update(message["systemd"])
@@ -119,6 +127,26 @@ class _Inherited:
 
 
 _inherited: _Inherited | None = None
+
+# What is called when this program is about to take over, and when another one has.
+_when_ready: list[Callable[[], object]] = []
+_when_replaced: list[Callable[[], object]] = []
+
+
+def when_ready(call: Callable[[], object]) -> None:
+    """Have `call()` called before the old program hears that we serve."""
+    _when_ready.append(call)
+
+
+def when_replaced(call: Callable[[], object]) -> None:
+    """Have `call()` called when a new program serves in the place of this one."""
+    _when_replaced.append(call)
+
+
+def tell_replaced() -> None:
+    """Call what waits for that."""
+    for call in _when_replaced:
+        call()
 
 
 def _what_there_is() -> _Inherited:
@@ -144,11 +172,31 @@ def tell_ready() -> None:
     for each in found.sockets:
         each.close()
     found.sockets.clear()
+    if found.metrics is not None:
+        found.metrics.close()
+        found.metrics = None
     if found.ready is not None:
+        for call in _when_ready:
+            call()
         with suppress(OSError):  # it was killed meanwhile
             os.write(found.ready, b"1")
         os.close(found.ready)
         found.ready = None
+
+
+def metrics_socket(family: int, name: Any) -> socket.socket | None:
+    """Return the same for the metrics."""
+    found = _what_there_is()
+    each = found.metrics
+    if each is None or each.family != family:
+        return None
+    own = each.getsockname()
+    if own != name and (
+        family == socket.AF_UNIX or own[0] != name[0] or name[1] not in (0, own[1])
+    ):
+        return None
+    found.metrics = None
+    return each
 
 
 def socket_for(family: int, name: Any) -> socket.socket | None:
