@@ -60,8 +60,8 @@ _FRAMING = {"content-length", "transfer-encoding", "connection", "upgrade", "tra
 _LEAST_HEAD = 16
 _LEAST_BUFFER = 1024
 
-# What has workers replaced, so that there is a supervisor even for one.
-_REPLACING = ("max_requests", "max_rss", "max_lifetime")
+# What is done by a supervisor, so that there is one even for one worker.
+_REPLACING = ("preload", "max_requests", "max_rss", "max_lifetime")
 
 _count = Number(0, _UINT32)
 _size = Size(0, _UINT32)
@@ -299,6 +299,10 @@ class Config:
         True, Flag(), "The garbage collector leaves out what was there at the start.", PROCESSES
     )
 
+    preload: bool = setting(
+        False, Flag(), "Import the application once, and fork the workers from that process.",
+        PROCESSES,
+    )  # fmt: skip
     max_requests: int = setting(
         0, _count, "Requests of a worker before another replaces it; 0: no limit.", PROCESSES
     )

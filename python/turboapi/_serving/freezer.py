@@ -16,17 +16,21 @@ class Freezer:
     Args:
         enabled: without it nothing is done; nor is where the collector is off, or something is
             frozen already, since then the program takes care of it itself.
+        more: what is frozen was by us, before this process was forked; the rest follows.
     """
 
-    def __init__(self, enabled: bool) -> None:
+    def __init__(self, enabled: bool, more: bool = False) -> None:
         self._enabled = enabled
+        self._more = more
         self._lock = threading.Lock()
         self._frozen = False
 
     def freeze(self) -> None:
         """Collect what is garbage, and freeze the rest. From any of the threads that serve."""
         with self._lock:
-            if self._frozen or not self._enabled or not gc.isenabled() or gc.get_freeze_count():
+            if self._frozen or not self._enabled or not gc.isenabled():
+                return
+            if gc.get_freeze_count() and not self._more:
                 return
             gc.collect()
             gc.freeze()

@@ -58,6 +58,7 @@ def guard_start() -> None:
     is_worker = arguments[:2] == ["-m", "turboapi._serving.worker"]
     if (
         is_worker
+        or arguments[:2] == ["-m", "turboapi._serving.template"]
         or arguments[:2] == ["-m", "turboapi"]
         or os.path.basename(sys.argv[0]) == "turboapi"  # noqa: PTH119 (pathlib is not imported yet)
     ):
@@ -70,6 +71,13 @@ def guard_start() -> None:
     if is_worker:
         # Blocked by the supervisor, so that none came too early.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+
+
+def take_signals() -> None:
+    """Do the same in a worker that was forked, from which SIGTERM and SIGINT were kept so far."""
+    end_on_signals()
+    signal.signal(signal.SIGHUP, _on_hangup)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
 def end_on_signals() -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from turboapi._serving.handover import Handover
 
 # Settings that need further processes.
-_OTHER_PROCESSES = ("reload", *retirement.SETTINGS)
+_OTHER_PROCESSES = ("reload", "preload", *retirement.SETTINGS)
 
 EXIT_NO_SOCKET = 1
 EXIT_USAGE = 2
@@ -109,17 +109,21 @@ def _serve_in_processes(config: Config) -> int:
         from turboapi._serving.reload import Reloader  # lazy: only to reload
 
         return Reloader(config).run()
-    if config.workers > 1 or retirement.is_wanted(config):
+    if config.workers > 1 or config.preload or retirement.is_wanted(config):
         from turboapi._serving.supervisor import Supervisor  # lazy: only for several workers
 
         return Supervisor(config).run()
     return _bind_and_serve(config, None)
 
 
-def run_here(config: Config) -> int:
-    """Serve in this process, on the socket in `config.fd`; what a worker does."""
-    log.configure(config)
-    app = _load(config)
+def run_here(config: Config, app: Any = None) -> int:
+    """Serve in this process, on the socket in `config.fd`; what a worker does.
+
+    `app`: the application, where it is imported already; None: it is to be.
+    """
+    if app is None:
+        log.configure(config)
+        app = load(config)
     if app is None:
         return EXIT_NO_APP
     try:
@@ -174,7 +178,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
             pid_file.write(config)
         process.set_name(config, "server")
         if app is None:
-            if (app := _load(config)) is None:
+            if (app := load(config)) is None:
                 return EXIT_NO_APP
             # What can be imported once can be again.
             from turboapi._serving.handover import Handover  # lazy: workers have none
@@ -191,7 +195,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
         sockets.remove_files(config)
 
 
-def _load(config: Config) -> Any:
+def load(config: Config) -> Any:
     """Return the application, or None after the log said why there is none."""
     app = None
     try:

@@ -86,7 +86,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
         app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
     listening = _listening_sockets(config)
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
-    freezer = Freezer(config.gc_freeze)
+    freezer = Freezer(config.gc_freeze, more=config.preload)
     access = AccessLog(config)
     access.open()
     counters = metrics.Counters(config)

@@ -9,6 +9,9 @@ SIGTERM, SIGINT  finish what is in flight, then stop; the second one stops at on
 SIGHUP           replace the workers one by one, each when its successor is ready
 SIGTTIN, SIGTTOU one worker more, one less
 SIGUSR2          start the program anew, and stop when the new one serves (`upgrade`)
+
+With `--preload` workers are forked from a process that has imported the application (`template`).
+SIGHUP starts another one of these first.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from turboapi._serving.log import configure as configure_log
 from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.process import EXIT_FORCED
 from turboapi._serving.signals import ONE_STOP, Signals
+from turboapi._serving.templates import Template, TemplateError
 from turboapi._serving.worker_process import EXIT_NO_APP, Process
 from turboapi.config import ConfigError
 
@@ -113,6 +117,9 @@ class Supervisor:
         self.address = sockets.describe_all(self._sockets, config.scheme())
         self._notify_every = notify.interval()
         self._notify_at = 0.0
+        self._template: Template | None = None  # of the workers to come
+        self._next_template: Template | None = None  # in the making
+        self._old_templates: list[Template] = []  # whose workers are leaving
         self._program: upgrade.NewProgram | None = None
         self._replaced = False  # by that
         self._notified = False  # whether it was told that we are ready
@@ -142,6 +149,8 @@ class Supervisor:
                 log.info("Supervisor is process %d", os.getpid())
             else:
                 log.info("Process %d is the supervisor of %d", os.getpid(), self._first.pid)
+            if self._config.preload:
+                self._begin_template()
             for _ in range(self._config.workers):
                 self._add_place()
             if self._replace_first:
@@ -151,6 +160,7 @@ class Supervisor:
                 wanted_at = time.monotonic() + (patience or 0.0)
                 sources = [each for worker in self._everyone() for each in worker.sources()]
                 sources += [self._program.fileno()] if self._program is not None else []
+                sources += [each.fileno() for each in self._templates() if each.fileno() >= 0]
                 for number in signals.wait(patience, sources):
                     self._on_signal(number)
                 if patience is not None and time.monotonic() > wanted_at + _OVERSLEPT:
@@ -174,10 +184,14 @@ class Supervisor:
         elif number is signal.SIGHUP and process.terminal_is_gone():
             self._stop("The terminal is gone")
         elif number is signal.SIGHUP:
-            log.info("SIGHUP: replacing the workers one by one")
-            self._round += 1
             self._notified = False
             notify.reloading()
+            if self._config.preload:
+                log.info("SIGHUP: importing the application anew")
+                self._begin_template()
+                return
+            log.info("SIGHUP: replacing the workers one by one")
+            self._round += 1
         elif number is signal.SIGUSR2:
             self._upgrade()
         elif number is signal.SIGTTIN:
@@ -249,8 +263,24 @@ class Supervisor:
             self._served = True
             return
         place.round = self._round
-        place.worker = Process.start(self._config, self._sockets, own_group=True)
+        place.worker = self._new_process()
+        if place.worker is None:
+            place.start_at = math.inf  # until there is a template
+            return
         log.info("Worker %d is process %d", place.number, place.worker.pid)
+
+    def _new_process(self) -> Process | None:
+        """Start a process that serves; None: there is nothing yet to fork it from."""
+        if not self._config.preload:
+            return Process.start(self._config, self._sockets, own_group=True)
+        if self._template is None:
+            return None
+        try:
+            return Process.fork(self._config, self._sockets, self._template)
+        except TemplateError as error:
+            log.error("No worker can be started: %s", error)
+            self._check_templates(time.monotonic())
+            return None
 
     def _dismiss(self, worker: Process) -> None:
         worker.send(signal.SIGTERM)
@@ -267,7 +297,13 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         """Seconds until something is due without a signal or a word of a worker."""
-        due = [place.start_at for place in self._places if place.worker is None]
+        due = [
+            place.start_at
+            for place in self._places
+            if place.worker is None and place.start_at != math.inf
+        ]
+        if self._next_template is not None and self._served and self._config.timeout_worker_start:
+            due.append(self._next_template.started + self._config.timeout_worker_start)
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
         due += [self._last_at] if self._last else []
         due += [self._force_at] if self._force_at != math.inf else []
@@ -294,6 +330,7 @@ class Supervisor:
             if worker.read_news():
                 self._served = True
         now = time.monotonic()
+        self._check_templates(now)
         if self._program is not None:
             self._check_program(self._program, now)
         for worker in self._serving():
@@ -320,7 +357,7 @@ class Supervisor:
         self._roll_on(now)
         self._tell_manager(now)
         if process.is_whole():
-            _reap_others(self._everyone())
+            _reap_others(self._everyone(), self._templates())
 
     # -- Workers that do not answer
 
@@ -418,7 +455,10 @@ class Supervisor:
             return
         place = min(old, key=lambda each: each.round)
         place.round = self._round
-        place.successor = Process.start(self._config, self._sockets, own_group=True)
+        place.successor = self._new_process()
+        if place.successor is None:
+            place.replace_at = now + _LONGEST_PAUSE
+            return
         assert place.worker is not None
         log.info(
             "Worker %d: process %d is to replace %d",
@@ -448,6 +488,64 @@ class Supervisor:
             each.round = max(each.round, place.round)
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
+
+    # -- Templates
+
+    def _templates(self) -> list[Template]:
+        kept = [each for each in (self._template, self._next_template) if each is not None]
+        return [*kept, *self._old_templates]
+
+    def _begin_template(self) -> None:
+        if self._next_template is not None:  # what it reads may have changed since
+            self._next_template.close()
+        self._next_template = Template(self._config)
+        log.info("Process %d imports the application", self._next_template.pid)
+
+    def _check_templates(self, now: float) -> None:
+        for each in self._templates():
+            each.read_news()
+        if self._next_template is not None:
+            self._check_next_template(self._next_template, now)
+        if self._template is not None and self._template.fileno() < 0:
+            log.error("Process %d, which forks the workers, has ended", self._template.pid)
+            self._template.close()
+            self._template = None
+            if self._next_template is None and not self._stopping:
+                self._begin_template()
+        for each in list(self._old_templates):
+            if not each.is_needed:
+                each.close()
+                self._old_templates.remove(each)
+
+    def _check_next_template(self, template: Template, now: float) -> None:
+        if template.ready:
+            self._next_template = None
+            if self._template is not None:
+                self._old_templates.append(self._template)
+            self._template = template
+            for place in self._places:
+                if place.start_at == math.inf:
+                    place.start_at = now
+            if self._served:
+                log.info("The application is imported: replacing the workers one by one")
+                self._round += 1
+            return
+        longest = self._config.timeout_worker_start if self._served else 0
+        late = bool(longest) and now >= template.started + longest
+        if template.exit_code is None and not late:
+            return
+        self._next_template = None
+        template.close()
+        if self._stopping:
+            return
+        if not self._served:
+            log.error("The application could not be imported")
+            self._exit_code = EXIT_NO_APP
+            self._stop("No application")
+            return
+        log.error("The application could not be imported anew; the old workers go on")
+        if self._template is None:
+            log.error("No further worker can be started before the next SIGHUP")
 
     # -- The program anew
 
@@ -496,6 +594,8 @@ class Supervisor:
             notify.ready(f"Listening on {self.address}")
 
     def _close(self) -> None:
+        for each in self._templates():
+            each.close()
         sockets.close(self._sockets)
         sockets.remove_files(self._config)
 
@@ -522,9 +622,10 @@ def _bind(config: Config) -> list[socket.socket]:
     return bound
 
 
-def _reap_others(ours: list[Process]) -> None:
+def _reap_others(ours: list[Process], templates: list[Template]) -> None:
     """Take the exit codes of children that are not ours: in a container we may be process 1."""
     known = {worker.pid for worker in ours if worker.exit_code is None}
+    known |= {each.pid for each in templates if each.exit_code is None}
     with suppress(ChildProcessError):
         while found := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if found.si_pid in known:

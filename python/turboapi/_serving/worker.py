@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from turboapi._serving import process
 from turboapi._serving.run import run_here
@@ -30,6 +30,12 @@ def main(arguments: list[str]) -> int:
     """Serve as the message in the pipe `arguments[1]` says and return the exit code."""
     with open(int(arguments[1]), "rb") as pipe:  # noqa: PTH123
         message = pickle.load(pipe)  # noqa: S301 (from our own parent)
+    sys.path[:] = message["path"]
+    return serve(message)
+
+
+def serve(message: dict[str, Any], app: Any = None) -> int:
+    """Serve as a message says and return the exit code; `app`: imported already, or None."""
     config: Config = message["config"]
     # They were inherited by us, and are nothing to the application's own children.
     served = [each.fd for each in config.addresses()]
@@ -43,7 +49,6 @@ def main(arguments: list[str]) -> int:
         if descriptor is not None:
             os.set_inheritable(descriptor, False)
     process.set_name(config, "worker")
-    sys.path[:] = message["path"]
     faulthandler.register(SHOW_STACKS, file=message["stacks"], all_threads=True)
     threading.Thread(
         target=_end_with_supervisor,
@@ -51,7 +56,7 @@ def main(arguments: list[str]) -> int:
         name="lifeline",
         daemon=True,
     ).start()
-    return run_here(config)
+    return run_here(config, app)
 
 
 def _end_with_supervisor(life: int, grace: float) -> None:

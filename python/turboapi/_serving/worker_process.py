@@ -21,8 +21,10 @@ from turboapi._serving.heartbeat import READY, RETIRES
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
     from typing import Protocol
 
+    from turboapi._serving.templates import Template
     from turboapi.config import Config
 
     class _Child(Protocol):
@@ -70,6 +72,32 @@ class Process:
         for descriptor in (beats, stacks):
             if descriptor is not None:
                 os.set_blocking(descriptor, False)
+
+    @classmethod
+    def fork(cls, config: Config, bound: list[socket.socket], template: Template) -> Process:
+        """Do the same from a template, whose workers always have a group of their own.
+
+        Raises:
+            TemplateError: it can't.
+        """
+        ready_read, ready_write = os.pipe()
+        life_read, life_write = os.pipe()
+        stacks_read, stacks_write = os.pipe()
+        theirs = [ready_write, life_read, stacks_write]
+        shared = [] if config.metrics_fd is None else [config.metrics_fd]
+        try:
+            child = template.fork(
+                {"config": config},
+                [*theirs, *shared, *(each.fileno() for each in bound)],
+            )
+        except BaseException:
+            for descriptor in (ready_read, life_write, stacks_read):
+                os.close(descriptor)
+            raise
+        finally:
+            for descriptor in theirs:
+                os.close(descriptor)
+        return cls(child, ready_read, life_write, stacks_read)
 
     @classmethod
     def start(cls, config: Config, bound: list[socket.socket], *, own_group: bool) -> Process:
@@ -249,12 +277,59 @@ class _Adopted:
         os.kill(self.pid, number)
 
     def wait(self, timeout: float | None = None) -> int:
-        end = None if timeout is None else time.monotonic() + timeout
-        while (code := self.poll()) is None:
-            if timeout is not None and end is not None and time.monotonic() >= end:
-                raise subprocess.TimeoutExpired("worker", timeout)
-            time.sleep(0.02)
-        return code
+        return _wait(self.poll, timeout)
+
+
+class Forked:
+    """A worker that a template has forked: it is that one's child.
+
+    Attributes:
+        pid: its process id.
+        code: its exit code, as soon as the template has told it.
+        is_orphan: the template has died, so that nobody will.
+    """
+
+    def __init__(self, pid: int, read_news: Callable[[], None]) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        self.is_orphan = False
+        self._read_news = read_news
+
+    def poll(self) -> int | None:
+        """Return the exit code; None: it runs."""
+        if self.code is None and not self.is_orphan:
+            self._read_news()
+        if self.code is None and self.is_orphan:
+            self._look_for_it()
+        return self.code
+
+    def _look_for_it(self) -> None:
+        with suppress(ChildProcessError):  # process 1 of a container is its parent now
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.code = os.waitstatus_to_exitcode(status)
+            return
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            self.code = -signal.SIGKILL  # as far as anybody knows
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+        return _wait(self.poll, timeout)
+
+
+def _wait(poll: Callable[[], int | None], timeout: float | None) -> int:
+    end = None if timeout is None else time.monotonic() + timeout
+    while (code := poll()) is None:
+        if timeout is not None and end is not None and time.monotonic() >= end:
+            raise subprocess.TimeoutExpired("worker", timeout)
+        time.sleep(0.02)
+    return code
 
 
 def _read(pipe: int) -> bytes | None:
