@@ -307,3 +307,29 @@ def test_contexts_are_live_and_pass_through():
     assert list(iter_route_contexts([context])) == [context]
     with pytest.raises(AttributeError):
         context.no_such_name
+
+
+def test_contexts_that_are_kept_follow_the_routes():
+    def paths():
+        return [context.path for context in iter_route_contexts(app.routes)]
+
+    app = bare()
+    app.add_api_route("/a", endpoint)
+    assert paths() == ["/a"]
+    (first,), (again,) = iter_route_contexts(app.routes), iter_route_contexts(app.routes)
+    assert first is again
+    assert first.starlette_route is None
+    app.add_api_route("/b", endpoint)
+    assert paths() == ["/a", "/b"]
+    app.routes[0] = app.routes[1]
+    assert paths() == ["/b", "/b"]
+    del app.routes[0]
+    router = APIRouter()
+    app.include_router(router, prefix="/p")
+    assert paths() == ["/b"]
+    router.add_api_route("/x", endpoint)
+    assert paths() == ["/b", "/p/x"]
+    app.routes[:] = app.routes[:1]
+    assert paths() == ["/b"]
+    app.router.routes = []
+    assert paths() == []

@@ -23,7 +23,12 @@ from turboapi._compile.route_table import (
 )
 from turboapi._form_limits import _FormLimits
 from turboapi.routing import _files, _scope
-from turboapi.routing._included import _EffectiveRouteContext, _IncludedRouter, match_effective
+from turboapi.routing._included import (
+    RouteContext,
+    _EffectiveRouteContext,
+    _IncludedRouter,
+    match_effective,
+)
 from turboapi.routing._route import APIRoute
 from turboapi.telemetry._api import _route_selected
 
@@ -35,8 +40,22 @@ class RouteList(list[BaseRoute]):
         super().__init__(routes)
         # A weak reference: the router owns the list.
         self._router = weakref.ref(router)
+        self._contexts: tuple[RouteContext, ...] | None = None
+
+    def _own_contexts(self) -> tuple[RouteContext, ...] | None:
+        """Return the context of each route; None where routers are included, which may change."""
+        contexts = self._contexts
+        if contexts is None:
+            if any(isinstance(route, _IncludedRouter) for route in self):
+                return None
+            routes = list(self)
+            contexts = self._contexts = tuple(map(RouteContext, routes))
+            if list(map(id, self)) != list(map(id, routes)):  # by another thread, meanwhile
+                self._contexts = None
+        return contexts
 
     def _changed(self) -> None:
+        self._contexts = None
         if (router := self._router()) is not None:
             router._mark_routes_changed()
 

@@ -163,6 +163,11 @@ class RouteContext:
     def endpoint(self) -> Callable[..., Any] | None:
         return getattr(self._effective_route, "endpoint", None)
 
+    @property
+    def starlette_route(self) -> BaseRoute | None:
+        # Exporters of metrics ask for it at every request; without this it is an error each time.
+        return getattr(self._effective_route, "starlette_route", None)
+
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Ask the route: exporters of metrics do so for every request, and every route."""
         route: Any = self.route if self._route_context is None else self._effective_route
@@ -389,6 +394,12 @@ def iter_route_contexts(routes: Sequence[BaseRoute | RouteContext]) -> Iterator[
 
     Contexts among `routes` are given back as they are.
     """
+    kept: Callable[[], Sequence[RouteContext] | None] | None
+    kept = getattr(routes, "_own_contexts", None)
+    yield from (kept and kept()) or _contexts_of(routes)
+
+
+def _contexts_of(routes: Sequence[BaseRoute | RouteContext]) -> Iterator[RouteContext]:
     for route in routes:
         if isinstance(route, RouteContext):
             yield route
