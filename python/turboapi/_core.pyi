@@ -408,7 +408,7 @@ class Server:
         more_headers: list[tuple[bytes, bytes]] | None = None,
         http2: bool = False,
         compress: tuple[Any, ...] | None = None,
-        front: tuple[App, tuple[str, ...]] | None = None,
+        front: tuple[App | None, tuple[str, ...], App | None] | None = None,
     ) -> Self: ...
     @property
     def app(self) -> App: ...

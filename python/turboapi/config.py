@@ -434,6 +434,12 @@ class Config:
         HTTP,
     )
 
+    request_encoding: str = setting(
+        "pass",
+        Choice(("pass", "refuse", "decode")),
+        "Bodies with a Content-Encoding: left to the application, answered 415, or decoded.",
+        HTTP,
+    )
     static_path: tuple[str, ...] = setting(
         (),
         Words("PREFIX=DIR", static_paths.parse),
@@ -482,6 +488,13 @@ class Config:
         "Requests on one connection before it is closed.", "requests_per_conn"
     )
 
+    limit_decoded_bytes: int = setting(
+        2**26, Size(0, 2**63 - 1), "Bytes of a body that request-encoding decodes, decoded.",
+        LIMITS,
+    )  # fmt: skip
+    limit_decoded_ratio: int = setting(
+        200, _count, "Bytes that each byte of such a body may become, beyond the first MiB.", LIMITS
+    )
     limit_concurrency: int = setting(
         0, _count, "Requests in flight, per event loop; further ones get 503.", LIMITS
     )

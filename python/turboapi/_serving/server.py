@@ -27,6 +27,7 @@ from turboapi._serving import (
     notify,
     pid_file,
     process,
+    request_encoding,
     sockets,
     static_paths,
     tls,
@@ -544,8 +545,17 @@ def _make_server(
         max_requests=config.limit_concurrency,
         more_headers=more,
         compress=config.compression(),
-        front=static_paths.front(config),
+        front=_front(app, config),
     )
+
+
+def _front(app: Any, config: Config) -> tuple[Any, tuple[str, ...], Any] | None:
+    """Return what is before the application: see `_core.Server`; None: nothing."""
+    files, prefixes = static_paths.front(config) or (None, ())
+    encoded = request_encoding.encoded(app, config)
+    if files is None and encoded is None:
+        return None
+    return files, prefixes, None if encoded is None else _core.App(encoded)
 
 
 def _request_ids(config: Config) -> tuple[Any, Any, Any] | None:

@@ -332,7 +332,7 @@ static void start(ta_native_exchange *native)
         refuse_busy(native);
         return;
     }
-    ta_app **place = TA_UNLIKELY(ta_front_wants(native)) ? &server->front : &server->app;
+    ta_app **place = ta_front_place(native);
     if (TA_UNLIKELY(atomic_load_explicit(&(*place)->stale, memory_order_acquire))) {
         ta_loop_state_enter(server->ls);
         int rc = rebuild(server, place);
@@ -364,7 +364,8 @@ static bool start_in_step(ta_native_exchange *native)
     PyObject *run = NULL;
     ta_outcome outcome;
     if (is_busy(server) || server->watch != NULL || native->ws != NULL || !native->app->direct ||
-        ta_front_wants(native) || atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
+        ta_front_place(native) != &server->app ||
+        atomic_load_explicit(&native->app->stale, memory_order_acquire) ||
         !ta_routing_run(native, &run, &outcome))
         return false;
     if (outcome == TA_WAITS)

@@ -188,10 +188,10 @@ ta_static_found ta_static_files_run(ta_native_exchange *native, PyObject *files,
 
 /* -- front.c ----------------------------------------------------------------------------------- */
 
-/* What Server(front=...) was given: (App, prefixes), None or NULL.  0, or -1 with an exception. */
+/* What Server(front=...) was given, or NULL.  0, or -1 with an exception. */
 TA_MUST_CHECK int ta_front_take(ta_server *server, PyObject *front);
-/* Whether the request is for it. */
-bool ta_front_wants(const ta_native_exchange *native);
+/* Where the server has the App that the request is for. */
+ta_app **ta_front_place(const ta_native_exchange *native);
 
 /* -- streaming_response.c ---------------------------------------------------------------------- */
 

@@ -305,6 +305,7 @@ static int server_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(server->selector);
     Py_VISIT((PyObject *)server->app);
     Py_VISIT((PyObject *)server->front);
+    Py_VISIT((PyObject *)server->encoded);
     Py_VISIT(server->logger);
     Py_VISIT(server->proxy);
     Py_VISIT(server->watch);
@@ -343,6 +344,7 @@ static int server_clear(PyObject *self)
     server_finalize(self);
     Py_CLEAR(server->app);
     Py_CLEAR(server->front);
+    Py_CLEAR(server->encoded);
     Py_CLEAR(server->logger);
     Py_CLEAR(server->proxy);
     Py_CLEAR(server->watch);
@@ -662,7 +664,7 @@ static PyType_Slot slots[] = {
      "more_headers: pairs of bytes that every response has besides its own.\n"
      "http2: clients of plain connections may begin with its preface; TLS offers it by ALPN.\n"
      "compress: a filter that compresses (src/py/server/filters.h), behind the application's.\n"
-     "front: (App, prefixes): serves the paths below these in place of `app`, but no WebSockets."},
+     "front: (App or None, prefixes, App or None): see src/py/server/front.c."},
     {Py_tp_new, server_new},
     {Py_tp_methods, methods},
     {Py_tp_getset, getset},

@@ -31,6 +31,7 @@ struct ta_server {
     PyObject *selector;      /* owned */
     ta_app *app;             /* owned; replaced when it is rebuilt */
     ta_app *front;           /* owned: the same of what is served before it; or NULL */
+    ta_app *encoded;         /* owned: the same for bodies with a Content-Encoding; or NULL */
     PyObject *fronted;       /* owned tuple of str: the prefixes of its paths; or NULL */
     ta_http_server *http;    /* owned; NULL once closed */
     ta_tls *tls;             /* owned: of connections to come; NULL: they are plain */
