@@ -3,6 +3,8 @@
 VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
+# Tests wait more than they compute: three processes keep two CPUs busy.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 
@@ -16,7 +18,7 @@ run: ## set up all and serve the example shop on http://127.0.0.1:8000
 test: ## set up all; C tests, Python tests, conformance ratchet
 	@scripts/setup.sh test
 	scripts/test_c.sh
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 	$(PY) tests/conformance/ratchet.py
 
 lint: ## formats, lint, layering, sizes and types

@@ -50,7 +50,7 @@ PY
     LD_PRELOAD=$preload \
         ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
         PYTHONMALLOC=malloc TURBOAPI_SANITIZED=1 \
-        python -m pytest -x -q --timeout 600 -k "not leak and not flat" \
+        python -m pytest -x -q --numprocesses "${JOBS:-3}" --dist loadfile --timeout 600 -k "not leak and not flat" \
         tests/unit tests/integration "${python_only[@]}" ${PYTEST_ARGS:-}
     ;;
 *)

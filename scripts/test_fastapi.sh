@@ -18,7 +18,7 @@ if ! cmp -s "$list" "$own/.stamp"; then
     cp "$list" "$own/.stamp"
 fi
 # meson and ninja, when the extension has to be built again
-PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest \
+PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest --numprocesses "${JOBS:-3}" --dist loadfile \
     tests/integration/test_fastapi_bridge*.py tests/integration/test_fastapi_releases.py \
     tests/integration/test_middleware_semantics.py \
     tests/integration/test_request_semantics.py \

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
+from naming import address_free
 from pydantic import AliasChoices, BaseModel, Field
 from starlette.background import BackgroundTasks
 from starlette.requests import HTTPConnection, Request
@@ -342,7 +343,7 @@ class CalledAsyncGenerator:
         (CalledAsyncGenerator(), (False, True, False)),
         (wrapper(functools.partial(async_generator)), (False, True, False)),
     ],
-    ids=repr,
+    ids=address_free,
 )
 def test_kinds_of_calls(call: Any, kinds: tuple[bool, bool, bool]) -> None:
     asked = (_is_gen_callable, _is_async_gen_callable, _is_coroutine_callable)

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
+from naming import address_free
 from pydantic import AnyUrl, BaseModel, Field, NameEmail, RootModel, SecretStr
 from pydantic_core import PydanticUndefined
 
@@ -105,7 +106,7 @@ Point = namedtuple("Point", "x y")
         (PydanticUndefined, None),
         (types.SimpleNamespace(a=1), {"a": 1}),
     ],
-    ids=repr,
+    ids=address_free,
 )
 def test_kinds(value: Any, expected: Any) -> None:
     encoded = jsonable_encoder(value)

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
+from naming import address_free
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -155,7 +156,7 @@ needs_2_11 = pytest.mark.skipif(
 
 
 @needs_2_11
-@pytest.mark.parametrize("kind", EQUAL, ids=str)
+@pytest.mark.parametrize("kind", EQUAL, ids=address_free)
 def test_equal_where_it_succeeds(kind: Any) -> None:
     adapter = TypeAdapter(kind)
     assert json_mode_is_equal(adapter.core_schema)
@@ -192,7 +193,7 @@ class ToText(BaseModel):
         Annotated[int, AfterValidator(abs)],
         Annotated[int, BeforeValidator(int)],
     ],
-    ids=str,
+    ids=address_free,
 )
 def test_not_equal_or_not_known(kind: Any) -> None:
     assert not json_mode_is_equal(TypeAdapter(kind).core_schema)
@@ -251,7 +252,7 @@ class Missing(enum.Enum):
         Annotated[int, AfterValidator(mine)],
         Annotated[Annotated[int, Tag("i")] | Annotated[str, Tag("s")], Discriminator(mine)],
     ],
-    ids=str,
+    ids=address_free,
 )
 def test_user_code_is_found(kind: Any) -> None:
     assert runs_user_code(TypeAdapter(kind).core_schema)
@@ -263,6 +264,6 @@ class StandardFactories(BaseModel):
     c: datetime = Field(default_factory=datetime.now)
 
 
-@pytest.mark.parametrize("kind", [*EQUAL, StandardFactories, Decimal, bytes], ids=str)
+@pytest.mark.parametrize("kind", [*EQUAL, StandardFactories, Decimal, bytes], ids=address_free)
 def test_no_user_code(kind: Any) -> None:
     assert not runs_user_code(TypeAdapter(kind).core_schema)
