@@ -5,9 +5,9 @@ import importlib.util
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _ALIAS = "fastapi"
 _TARGET = "turboapi"
@@ -42,7 +42,7 @@ def as_fastapi() -> None:
         sys.modules[_ALIAS] = sys.modules[_TARGET]
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
@@ -57,12 +57,17 @@ class _Finder(MetaPathFinder):
                 name=fullname,
             )
         is_package = ours.submodule_search_locations is not None
-        return ModuleSpec(fullname, _Loader(name), origin=ours.origin, is_package=is_package)
+        # Not one of importlib.abc's, which takes long to import, but it has their methods.
+        loader: Any = _Loader(name)
+        return ModuleSpec(fullname, loader, origin=ours.origin, is_package=is_package)
 
 
-class _Loader(Loader):
+class _Loader:
     def __init__(self, name: str) -> None:
         self._name = name
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        return None  # as usual
 
     def exec_module(self, module: ModuleType) -> None:
         # The import system takes what is in sys.modules after this; the new module is dropped.

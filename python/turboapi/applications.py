@@ -4,7 +4,8 @@ import os
 import sys
 import warnings
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Annotated, Any, Literal, ParamSpec, TypeVar, cast
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, Literal, ParamSpec, TypeVar, cast
 
 from starlette.applications import Starlette
 from starlette.datastructures import State
@@ -62,9 +63,11 @@ from turboapi.routing._options import (
 )
 from turboapi.telemetry import TelemetryConfig
 from turboapi.telemetry._api import CompleteConfig
-from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware, NativeTelemetry, _legacy_otel
 from turboapi.types import DecoratedCallable
 from turboapi.utils import generate_unique_id
+
+if TYPE_CHECKING:
+    from turboapi.telemetry._asgi import NativeTelemetry
 
 AppType = TypeVar("AppType", bound="FastAPI")
 P = ParamSpec("P")
@@ -230,8 +233,13 @@ class FastAPI(Starlette):
             "CompleteConfig",
             {**_TELEMETRY_DEFAULTS, "auto_configure": automatic, **(telemetry or {})},
         )
-        self._native_telemetry = NativeTelemetry(self._telemetry)
         self.setup()
+
+    @cached_property
+    def _native_telemetry(self) -> "NativeTelemetry":
+        from turboapi.telemetry._asgi import NativeTelemetry  # lazy: takes long, and serves only
+
+        return NativeTelemetry(self._telemetry)
 
     # -- serving ------------------------------------------------------------------------------
 
@@ -240,6 +248,9 @@ class FastAPI(Starlette):
         return self._wrap_middleware(self.router)
 
     def _wrap_middleware(self, app: ASGIApp) -> ASGIApp:
+        # lazy: takes long, and only what is served needs it
+        from turboapi.telemetry._asgi import ExceptionTelemetryMiddleware
+
         handlers = dict(self.exception_handlers)
         on_error = None
         for key in self.exception_handlers:
@@ -286,6 +297,8 @@ class FastAPI(Starlette):
             if self.middleware_stack is None:
                 self.middleware_stack = self.build_middleware_stack()
             scope["app"] = self
+            from turboapi.telemetry._asgi import _legacy_otel  # lazy: as above
+
             legacy = _legacy_otel(self.middleware_stack)
             await self._native_telemetry(
                 app=serve, scope=scope, receive=receive, send=send, legacy_otel=legacy

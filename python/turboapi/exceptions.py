@@ -4,9 +4,8 @@ See https://fastapi.tiangolo.com/tutorial/handling-errors/.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from pydantic import BaseModel, create_model
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.exceptions import WebSocketException as StarletteWebSocketException
 
@@ -47,8 +46,26 @@ class WebSocketException(StarletteWebSocketException):
         super().__init__(code=code, reason=reason)
 
 
-RequestErrorModel: type[BaseModel] = create_model("Request")
-WebSocketErrorModel: type[BaseModel] = create_model("WebSocket")
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    RequestErrorModel: type[BaseModel]
+    WebSocketErrorModel: type[BaseModel]
+
+_MODELS = {"RequestErrorModel": "Request", "WebSocketErrorModel": "WebSocket"}
+
+
+def __getattr__(name: str) -> Any:
+    """Return one of the models that nothing uses but old libraries, made at the first use."""
+    if name not in _MODELS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pydantic import create_model  # lazy: takes long
+
+    return globals().setdefault(name, create_model(_MODELS[name], __module__=__name__))
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODELS})
 
 
 class FastAPIError(RuntimeError):

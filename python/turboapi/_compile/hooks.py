@@ -51,7 +51,7 @@ from turboapi.exceptions import (
 )
 from turboapi.routing import _scope
 from turboapi.routing._stream import stream_response
-from turboapi.security.oauth2 import SecurityScopes
+from turboapi.security._scopes import SecurityScopes
 from turboapi.sse import EventSourceResponse
 from turboapi.telemetry._api import (
     _operation,

@@ -13,7 +13,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 
 from turboapi import _core
 from turboapi._compat import ModelField
-from turboapi._compile.credentials import credential
 from turboapi._compile.shape import shape_of
 from turboapi._compile.slots import bound_validator, core_schema_of
 from turboapi.dependencies.models import (
@@ -24,6 +23,7 @@ from turboapi.dependencies.models import (
     _is_coroutine_callable,
     _is_gen_callable,
 )
+from turboapi.security.base import SecurityBase
 
 if TYPE_CHECKING:
     from turboapi._compile.hooks import RequestHooks
@@ -86,7 +86,7 @@ class _Compiler:
             "inject": _inject(used, self.hooks),
             "body": self.hooks.body_slot(used),
             "concurrency": None if is_endpoint else used.concurrency,
-            "credential": None if is_endpoint or used.concurrency else credential(used.call),
+            "credential": None if is_endpoint or used.concurrency else _credential(used.call),
         }
         self.nodes.append(node)
         self.dependants.append(used)
@@ -114,6 +114,14 @@ class _Compiler:
     def _slot(self, dependant: Dependant) -> int:
         key = self.hooks.cache_key(dependant, self.scopes_cache)
         return self.slots.setdefault(key, len(self.slots))
+
+
+def _credential(call: Any) -> Any:
+    if not isinstance(call, SecurityBase):
+        return None
+    from turboapi._compile.credentials import credential  # lazy: with all kinds of schemes
+
+    return credential(call)
 
 
 def compile_spec(

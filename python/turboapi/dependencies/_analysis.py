@@ -44,7 +44,7 @@ from turboapi.dependencies.models import (
     _UsesScopesCache,
 )
 from turboapi.exceptions import DependencyScopeError
-from turboapi.security.oauth2 import SecurityScopes
+from turboapi.security._scopes import SecurityScopes
 from turboapi.types import DependencyCacheKey
 from turboapi.utils import create_model_field, get_path_param_names
 

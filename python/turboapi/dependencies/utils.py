@@ -102,6 +102,6 @@ from turboapi.dependencies.models import _is_coroutine_callable as _is_coroutine
 from turboapi.dependencies.models import _is_gen_callable as _is_gen_callable
 from turboapi.exceptions import DependencyScopeError as DependencyScopeError
 from turboapi.logger import logger as logger
-from turboapi.security import SecurityScopes as SecurityScopes
+from turboapi.security._scopes import SecurityScopes as SecurityScopes
 from turboapi.utils import create_model_field as create_model_field
 from turboapi.utils import get_path_param_names as get_path_param_names

@@ -16,7 +16,6 @@ from turboapi.exceptions import FastAPIDeprecationWarning
 from turboapi.openapi import _operation
 from turboapi.openapi._responses import STATUS_PATTERNS as status_code_ranges  # noqa: N811
 from turboapi.openapi._schemas import Schemas
-from turboapi.openapi.models import OpenAPI
 from turboapi.utils import generate_operation_id_for_path
 
 # isort: split
@@ -149,6 +148,8 @@ def get_openapi(
         "tags": tags,
         "externalDocs": external_docs,
     }
+    from turboapi.openapi.models import OpenAPI  # lazy: takes long, for documents only
+
     checked = OpenAPI.model_validate(_without_empty(document, keep=("openapi", "paths")))
     return jsonable_encoder(checked, by_alias=True, exclude_none=True)  # type: ignore[no-any-return]
 
@@ -233,3 +234,16 @@ def generate_operation_id(*, route: Any, method: str) -> str:
     return route.operation_id or generate_operation_id_for_path(
         name=route.name, path=route.path_format, method=method
     )
+
+
+def __getattr__(name: str) -> Any:
+    """Return `OpenAPI`, which libraries import from here, too."""
+    if name != "OpenAPI":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from turboapi.openapi.models import OpenAPI  # lazy: as above
+
+    return OpenAPI
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "OpenAPI"})

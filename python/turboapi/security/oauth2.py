@@ -11,6 +11,7 @@ from turboapi.exceptions import HTTPException
 from turboapi.openapi.models import OAuth2 as OAuth2Model
 from turboapi.openapi.models import OAuthFlows as OAuthFlowsModel
 from turboapi.param_functions import Form
+from turboapi.security._scopes import SecurityScopes as SecurityScopes
 from turboapi.security.base import ChallengingScheme
 from turboapi.security.utils import get_authorization_scheme_param
 
@@ -179,16 +180,3 @@ class OAuth2AuthorizationCodeBearer(_OAuth2Bearer):
             description=description,
             auto_error=auto_error,
         )
-
-
-class SecurityScopes:
-    """The scopes that all dependants up the chain require; ask for it by annotation.
-
-    Attributes:
-        scopes: the list.
-        scope_str: the list joined by spaces, as RFC 6749, section 3.3 writes it.
-    """
-
-    def __init__(self, scopes: list[str] | None = None) -> None:
-        self.scopes: list[str] = scopes or []
-        self.scope_str: str = " ".join(self.scopes)

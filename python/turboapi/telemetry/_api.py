@@ -1,26 +1,32 @@
 """What the rest of the framework tells OpenTelemetry, and what processors can ask for.
 
-Needs only the API package. The state of a request is an object in the OpenTelemetry context, so
-that tasks and threads started by the endpoint find it too.
+Needs only the API package, and imports it when there is something to tell: most applications have
+no telemetry, and it takes long. The state of a request is an object in the OpenTelemetry context,
+so that tasks and threads started by the endpoint find it too.
 """
 
+from __future__ import annotations
+
+import sys
 from collections.abc import Callable, Generator, MutableMapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import time_ns
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
 
-from opentelemetry import context as otel_context
-from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
-from opentelemetry.context import Context
-from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import Span, StatusCode, Tracer, TracerProvider
 from starlette.exceptions import HTTPException, WebSocketException
 from starlette.requests import Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from typing_extensions import TypedDict
 
 from turboapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+
+if TYPE_CHECKING:
+    from opentelemetry._logs import Logger, LoggerProvider
+    from opentelemetry.context import Context
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import Span, Tracer, TracerProvider
 
 SCOPE_KEY: Final = "fastapi.telemetry"
 
@@ -113,12 +119,14 @@ class _RequestTelemetry:
     _exceptions: list[BaseException] = field(default_factory=list, repr=False)  # pyright: ignore[reportUnknownVariableType]
 
 
-_REQUEST_TELEMETRY_KEY: Final = otel_context.create_key("fastapi.request")
+_REQUEST_TELEMETRY_KEY: Final = f"fastapi.request-{uuid4()}"  # as opentelemetry's create_key()
 _NO_OPERATION: Final = nullcontext()
 
 
 def _get_request_telemetry(context: Context | None = None) -> _RequestTelemetry | None:
-    found = otel_context.get_value(_REQUEST_TELEMETRY_KEY, context)
+    # As long as nobody has imported it, no request has a state. (Or is importing it, elsewhere.)
+    get_value = getattr(sys.modules.get("opentelemetry.context"), "get_value", None)
+    found = get_value and get_value(_REQUEST_TELEMETRY_KEY, context)
     return found if isinstance(found, _RequestTelemetry) else None
 
 
@@ -143,6 +151,8 @@ def _validation_failed(exc: RequestValidationError | WebSocketRequestValidationE
             telemetry.data.body = exc.body
     if telemetry.logger is None:
         return
+    from opentelemetry._logs import SeverityNumber  # lazy: see above
+
     attributes: dict[str, Any] = {"fastapi.validation.error_count": len(errors)}
     if telemetry.route is not None:
         attributes["http.route"] = telemetry.route
@@ -179,6 +189,8 @@ def _operation(
 
 @contextmanager
 def _span(tracer: Tracer, name: str, function: Callable[..., Any] | None) -> Generator[None]:
+    from opentelemetry.trace import StatusCode  # lazy: see above
+
     attributes: dict[str, str] = {}
     if function is not None:
         kind = type(function)

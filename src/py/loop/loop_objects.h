@@ -77,7 +77,6 @@ typedef struct ta_thread_pool_state {
     PyTypeObject *prefetch_type; /* prefetch.c */
     PyObject *thread_class;      /* threading.Thread */
     PyObject *threadlocals;      /* anyio's thread-local state of worker threads, or None */
-    PyObject *anyio_backend;     /* anyio's asyncio backend class, or None */
     PyObject *anyio_run_sync;    /* anyio.to_thread.run_sync, or None */
 } ta_thread_pool_state;
 

@@ -578,7 +578,6 @@ int ta_thread_pool_init(PyObject *module, ta_state *st)
         return -1;
     objects->thread_class = ta_types_import("threading", "Thread");
     objects->threadlocals = optional("anyio._core._eventloop", "threadlocals");
-    objects->anyio_backend = optional("anyio._backends._asyncio", "AsyncIOBackend");
     objects->anyio_run_sync = optional("anyio.to_thread", "run_sync");
     return objects->thread_class ? 0 : -1;
 }

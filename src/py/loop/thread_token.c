@@ -57,7 +57,14 @@ ta_thread_token *ta_thread_token_new(ta_state *st, PyObject *aioloop)
     ta_thread_token *token = (ta_thread_token *)type->tp_alloc(type, 0);
     if (token == NULL)
         goto error;
-    token->backend = Py_NewRef(ta_loop_objects_of(st)->pool.anyio_backend);
+    /* Not kept in the state: to import it takes long, and an application without threads needs it
+     * for nothing. */
+    int found =
+        ta_types_import_optional("anyio._backends._asyncio", "AsyncIOBackend", &token->backend);
+    if (found < 0)
+        goto error;
+    if (found == 0)
+        token->backend = Py_NewRef(Py_None);
     token->loop = Py_NewRef(aioloop);
     if (PyObject_SetAttrString(locals, "current_token", (PyObject *)token) < 0 ||
         PyObject_SetAttrString(locals, "current_cancel_scope", Py_None) < 0)
