@@ -107,6 +107,10 @@ soak: ## 300,000 requests of each kind: does the server's memory stay flat? (ARG
 	@scripts/setup.sh test
 	$(PY) scripts/soak.py $(ARGS)
 
+endurance: ## 2 minutes of full load over TLS while certificates, workers and the program change (ARGS: --minutes 20)
+	@scripts/setup.sh test
+	$(PY) scripts/endurance.py $(ARGS)
+
 nightly: ## what takes too long for every change: fuzzing, memory under load, busy processors
 	scripts/nightly.sh
 

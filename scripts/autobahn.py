@@ -1,6 +1,7 @@
 """Autobahn's WebSocket test suite against the native server, on loopback.
 
     python scripts/autobahn.py --python2 /path/to/python2.7 [--cases '1.*' '13.*'] [--out FOLDER]
+    python scripts/autobahn.py --tls ...           # wss, with a certificate of `turboapi cert`
 
 Makes a virtual environment of Python 2.7 (which `wstest` needs; its interpreter must be there
 already) in FOLDER, installs autobahntestsuite from PyPI, serves an echo application with this
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -33,13 +35,24 @@ async def app(scope, receive, send):
         await send({**message, "type": "websocket.send"})
 
 
-def serve(port: int) -> int:
-    """Serve `app` until a signal comes."""
+def serve(port: int, pair: list[str]) -> int:
+    """Serve `app` until a signal comes; over TLS if there are the files of a certificate."""
     from turboapi._serving.server import serve
     from turboapi.config import Config
 
-    config = Config(port=port, log_level="warning", access_log=False, interface="asgi")
+    settings = dict(zip(("ssl_certfile", "ssl_keyfile"), pair, strict=False))
+    config = Config(port=port, log_level="warning", access_log=False, interface="asgi", **settings)
     return serve(app, config)
+
+
+def certificate(folder: Path) -> list[str]:
+    """Make a certificate for this machine, and return its files."""
+    made = folder / "certificate"
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir()
+    command = [sys.executable, "-m", "turboapi", "cert", "localhost", "127.0.0.1", "--to", made]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return [str(made / "cert.pem"), str(made / "key.pem")]
 
 
 def wstest(python2: str, folder: Path) -> Path:
@@ -57,20 +70,23 @@ def wstest(python2: str, folder: Path) -> Path:
     return program
 
 
-def run(program: Path, folder: Path, cases: list[str], timeout: float) -> dict[str, dict[str, str]]:
+def run(
+    program: Path, folder: Path, cases: list[str], timeout: float, *, tls: bool
+) -> dict[str, dict[str, str]]:
     """Run the cases and return the suite's index by number of the case."""
+    pair = certificate(folder) if tls else []
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     reports = folder / "reports"
     spec = {
         "outdir": str(reports),
-        "servers": [{"agent": AGENT, "url": f"ws://127.0.0.1:{port}"}],
+        "servers": [{"agent": AGENT, "url": f"{'wss' if tls else 'ws'}://127.0.0.1:{port}"}],
         "cases": cases,
         "exclude-cases": [],
         "exclude-agent-cases": {},
     }
     (folder / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
-    server = subprocess.Popen([sys.executable, __file__, "--serve", str(port)])
+    server = subprocess.Popen([sys.executable, __file__, "--serve", str(port), *pair])
     try:
         for _ in range(200):
             try:
@@ -111,14 +127,16 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", default=["*"])
     parser.add_argument("--out", type=Path, default=Path("build/autobahn"))
     parser.add_argument("--timeout", type=float, default=3600, help="seconds for all cases")
-    parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--tls", action="store_true", help="over TLS")
+    parser.add_argument("--serve", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
-        return serve(arguments.serve)
+        return serve(int(arguments.serve[0]), arguments.serve[1:])
     folder = arguments.out.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     program = wstest(arguments.python2, folder)
-    return 0 if report(run(program, folder, arguments.cases, arguments.timeout)) else 1
+    index = run(program, folder, arguments.cases, arguments.timeout, tls=arguments.tls)
+    return 0 if report(index) else 1
 
 
 if __name__ == "__main__":

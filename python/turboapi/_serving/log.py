@@ -135,8 +135,9 @@ def configure(config: Config) -> None:
 
 def _dictionary(config: Config) -> dict[str, Any]:
     def handler(stream: str) -> dict[str, Any]:
+        is_log = stream == "stderr"
         return {
-            "class": "logging.StreamHandler",
+            "class": "turboapi._serving.error_log.Handler" if is_log else "logging.StreamHandler",
             "formatter": stream,
             "stream": f"ext://sys.{stream}",
         }

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi._serving import (
+    error_log,
     importer,
     log,
     metrics,
@@ -71,7 +72,7 @@ def run(app: Any, **settings: Any) -> None:
         config = _check_tls(sockets.from_systemd(config))
         pid_file.check(config)
         try:
-            with metrics.serving(config) as config:
+            with metrics.serving(config) as config, error_log.unblocked():
                 code = _bind_and_serve(config, app)
         finally:
             pid_file.remove(config)
@@ -98,7 +99,7 @@ def serve_config(config: Config) -> int:
     config = _check_tls(sockets.from_systemd(config))
     pid_file.check(config)
     try:
-        with metrics.serving(config) as config:
+        with metrics.serving(config) as config, error_log.unblocked():
             return _serve_in_processes(config)
     finally:
         pid_file.remove(config)
@@ -127,7 +128,8 @@ def run_here(config: Config, app: Any = None) -> int:
     if app is None:
         return EXIT_NO_APP
     try:
-        return _serve(app, config)
+        with error_log.unblocked():
+            return _serve(app, config)
     except (sockets.BindError, ConfigError) as error:
         log.server_logger.error("%s", error)
         return EXIT_NO_SOCKET

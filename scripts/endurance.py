@@ -1,0 +1,596 @@
+#!/usr/bin/env python3
+"""Is a response lost or corrupted while everything changes that may change at run time?
+
+    scripts/endurance.py                      # 2 minutes
+    scripts/endurance.py --minutes 20 --json figures.json
+
+`turboapi run --workers 3` serves TLS, with HTTP/1.1 and HTTP/2, at full load. Meanwhile its
+certificate is exchanged (5 times a minute), workers are killed at random (every 4 to 12 seconds),
+and in the second half it is reloaded by SIGHUP (once a minute of the whole) and replaced by SIGUSR2
+(once in four minutes).
+
+Clients check every byte. A request may fail only if the process that had its connection was
+killed; what a GOAWAY or REFUSED_STREAM says was not processed is asked again. In the first half one
+worker is spared, and its memory may grow by --limit MiB after a fifth of that time. The exit code
+is 1 when something was lost, corrupted, or grew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+WORKERS = 3
+LARGE = 200_000
+BODY = 20_000
+PATIENCE = 120.0  # seconds that one answer may take on a loaded machine
+
+APPLICATION = """
+import contextlib
+import os
+import pathlib
+import zlib
+
+from turboapi import FastAPI, Request, Response
+
+PID = str(os.getpid())
+
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    pathlib.Path("ready", PID).touch()
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.get("/small/{number}")
+async def small(number: int):
+    return Response(f"{number} small", headers={"x-pid": PID})
+
+
+@app.get("/thread/{number}")
+def thread(number: int):
+    return Response(f"{number} thread", headers={"x-pid": PID})
+
+
+@app.get("/large/{number}")
+async def large(number: int):
+    return Response((b"%08d" % number) * (LARGE // 8), headers={"x-pid": PID})
+
+
+@app.post("/body/{number}")
+async def body(number: int, request: Request):
+    return Response(f"{number} {zlib.crc32(await request.body())}", headers={"x-pid": PID})
+""".replace("LARGE", str(LARGE))
+
+
+def question(number: int) -> tuple[str, str, bytes, bytes]:
+    """Return a request's method, path and body, and the body of its answer."""
+    match number % 20:
+        case 0:
+            return "GET", f"/large/{number}", b"", (b"%08d" % number) * (LARGE // 8)
+        case 1 | 2:
+            body = (b"%08d" % number) * (BODY // 8)
+            return "POST", f"/body/{number}", body, f"{number} {zlib.crc32(body)}".encode()
+        case 3 | 4:
+            return "GET", f"/thread/{number}", b"", f"{number} thread".encode()
+        case _:
+            return "GET", f"/small/{number}", b"", f"{number} small".encode()
+
+
+# -- clients: a process of them, which prints what it saw as JSON ----------------------------------
+
+
+class CutError(Exception):
+    """The connection ended where an answer was due."""
+
+
+@dataclass
+class Seen:
+    """What the clients of a process saw."""
+
+    answered: Counter[str] = field(default_factory=Counter)
+    again: int = 0  # requests of which the server said that it did not process them
+    corrupted: list[str] = field(default_factory=list)
+    failures: list[tuple[float, int, str]] = field(default_factory=list)  # time, process, what
+    serials: set[str] = field(default_factory=set)  # of certificates
+    slowest: float = 0.0
+    number: int = 0
+
+    def next(self) -> int:
+        """Return the number of a new request."""
+        self.number += 1
+        return self.number
+
+    def fail(self, pid: int, error: BaseException) -> None:
+        """Note a request that was not answered; `pid`: whose connection it was, 0 if unknown."""
+        self.failures.append((time.time(), pid, repr(error)))
+
+    def answer(self, kind: str, number: int, status: bytes, body: bytes, begun: float) -> None:
+        """Note and check an answer."""
+        self.slowest = max(self.slowest, time.monotonic() - begun)
+        self.answered[kind] += 1
+        if status != b"200" or body != question(number)[3]:
+            self.corrupted.append(f"{kind} {number}: {status!r} {len(body)} {body[:60]!r}")
+
+
+async def connect(
+    port: int, context: ssl.SSLContext, seen: Seen
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Return a connection on which the handshake is done."""
+    reader, writer = await asyncio.open_connection(
+        "127.0.0.1", port, ssl=context, server_hostname="localhost", ssl_handshake_timeout=PATIENCE
+    )
+    seen.serials.add(writer.get_extra_info("peercert")["serialNumber"])
+    return reader, writer
+
+
+async def http1(port: int, authority: str, seen: Seen, end: float) -> None:
+    """One client of HTTP/1.1: new connections, on each up to 50 requests."""
+    context = ssl.create_default_context(cafile=authority)
+    while time.monotonic() < end:
+        pid = 0
+        try:
+            reader, writer = await connect(port, context, seen)
+        except OSError as error:
+            seen.fail(0, error)
+            await asyncio.sleep(0.05)
+            continue
+        try:
+            for _ in range(random.randint(1, 50)):
+                number, begun = seen.next(), time.monotonic()
+                method, path, body, _ = question(number)
+                head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
+                head += f"content-length: {len(body)}\r\n\r\n" if body else "\r\n"
+                writer.write(head.encode() + body)
+                async with asyncio.timeout(PATIENCE):
+                    lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+                    fields = dict(line.split(b": ", 1) for line in lines[1:-2])
+                    pid = int(fields.get(b"x-pid", b"0"))
+                    answer = await reader.readexactly(int(fields[b"content-length"]))
+                seen.answer("h1", number, lines[0].split()[1], answer, begun)
+                if fields.get(b"connection") == b"close" or time.monotonic() > end:
+                    break
+        except (OSError, EOFError, TimeoutError, ssl.SSLError) as error:
+            seen.fail(pid, error)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+
+
+class Http2:
+    """One connection of HTTP/2 with up to 20 requests at a time."""
+
+    def __init__(self, seen: Seen, reader: Any, writer: Any, first: list[int]) -> None:
+        import h2.config  # lazy: for the processes of clients
+        import h2.connection  # lazy: as above
+
+        self.seen, self.reader, self.writer = seen, reader, writer
+        self.state = h2.connection.H2Connection(
+            h2.config.H2Configuration(client_side=True, header_encoding=None)
+        )
+        self.state.initiate_connection()
+        self.state.increment_flow_control_window(2**30)
+        self.open: dict[int, list[Any]] = {}  # stream: number, status, body, begun
+        self.again = first  # requests that were not processed
+        self.pid = 0
+        self.left = random.randint(20, 500)
+        self.going = False
+
+    def ask(self) -> None:
+        """Send more requests."""
+        while self.left > 0 and len(self.open) < 20 and not self.going:
+            self.left -= 1
+            number = self.again.pop() if self.again else self.seen.next()
+            method, path, body, _ = question(number)
+            stream = self.state.get_next_available_stream_id()
+            fields = [(":method", method), (":scheme", "https"), (":authority", "localhost")]
+            if body and self.state.outbound_flow_control_window < BODY:  # it opens soon
+                self.again.append(number)
+                self.left += 1
+                return
+            self.state.send_headers(stream, [*fields, (":path", path)], end_stream=not body)
+            self.open[stream] = [number, b"", b"", time.monotonic()]
+            while body:
+                self.state.send_data(stream, body[:16384], end_stream=len(body) <= 16384)
+                body = body[16384:]
+
+    async def run(self, end: float) -> None:
+        """Ask until the connection is used up; raises where answers are missing."""
+        while True:
+            if time.monotonic() > end:
+                self.left = 0
+            self.ask()
+            self.writer.write(self.state.data_to_send())
+            if not self.open and (self.going or self.left <= 0):
+                return
+            async with asyncio.timeout(PATIENCE):
+                data = await self.reader.read(65536)
+            if not data:
+                raise CutError(f"{len(self.open)} answers missing")
+            self.take(data)
+
+    def take(self, data: bytes) -> None:
+        """Note what has come."""
+        import h2.errors  # lazy: for the processes of clients
+        import h2.events  # lazy: as above
+
+        # Its own opinion is that nothing may follow a GOAWAY; what is open ends in order.
+        for event in self.state.receive_data(data):
+            one = self.open.get(getattr(event, "stream_id", 0) or 0)
+            match event:
+                case h2.events.ResponseReceived() if one:
+                    fields = dict(event.headers)
+                    one[1], self.pid = fields[b":status"], int(fields.get(b"x-pid", b"0"))
+                case h2.events.DataReceived() if one:
+                    one[2] += event.data
+                    self.state.acknowledge_received_data(
+                        event.flow_controlled_length, event.stream_id
+                    )
+                case h2.events.StreamEnded() if one:
+                    del self.open[event.stream_id]
+                    self.seen.answer("h2", one[0], one[1], one[2], one[3])
+                case h2.events.StreamReset() if one:
+                    del self.open[event.stream_id]
+                    if event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM:
+                        self.refused(one[0])
+                    else:
+                        self.seen.corrupted.append(f"h2 {one[0]}: reset {event.error_code!r}")
+                case h2.events.ConnectionTerminated():
+                    self.going = True
+                    if event.error_code:
+                        raise CutError(f"GOAWAY {event.error_code!r}")
+                    last = event.last_stream_id or 0
+                    for stream in [each for each in self.open if each > last]:
+                        self.refused(self.open.pop(stream)[0])
+
+    def refused(self, number: int) -> None:
+        """Ask again, on another connection."""
+        self.seen.again += 1
+        self.again.append(number)
+
+
+def tolerate_goaway() -> None:
+    """Let streams that are open end in order after a GOAWAY, which hyper-h2 would not."""
+    import h2.connection  # lazy: for the processes of clients
+
+    states, inputs = h2.connection.ConnectionState, h2.connection.ConnectionInputs
+    machine = h2.connection.H2ConnectionStateMachine
+    goaway = (states.CLIENT_OPEN, inputs.RECV_GOAWAY)
+    machine._transitions = {**machine._transitions, goaway: (None, states.CLIENT_OPEN)}
+
+
+async def http2(port: int, authority: str, seen: Seen, end: float) -> None:
+    """One client of HTTP/2: new connections one after the other."""
+    context = ssl.create_default_context(cafile=authority)
+    context.set_alpn_protocols(["h2"])
+    again: list[int] = []
+    while time.monotonic() < end:
+        try:
+            reader, writer = await connect(port, context, seen)
+        except OSError as error:
+            seen.fail(0, error)
+            await asyncio.sleep(0.05)
+            continue
+        client = Http2(seen, reader, writer, again)
+        try:
+            await client.run(end)
+        except (OSError, CutError, TimeoutError, ssl.SSLError) as error:
+            for _ in client.open:
+                seen.fail(client.pid, error)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+                await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+
+
+async def clients(port: int, authority: str, seconds: float) -> None:
+    """Be clients of both kinds for a time, and print what they saw."""
+    tolerate_goaway()
+    seen, end = Seen(), time.monotonic() + seconds
+    async with asyncio.TaskGroup() as group:
+        for _ in range(6):
+            group.create_task(http1(port, authority, seen, end))
+        for _ in range(3):
+            group.create_task(http2(port, authority, seen, end))
+    found = {name: value for name, value in vars(seen).items() if name != "serials"}
+    print(json.dumps({**found, "serials": sorted(seen.serials)}))
+
+
+# -- the server, and what is done to it ------------------------------------------------------------
+
+
+class Certificates:
+    """Certificates of one authority, with their keys, that take each other's place in a file."""
+
+    def __init__(self, folder: Path) -> None:
+        import trustme
+
+        self.folder = folder
+        self.file = folder / "certificate.pem"
+        self.authority = folder / "authority.pem"
+        self._ca = trustme.CA()
+        self._ca.cert_pem.write_to_path(str(self.authority))
+        self.made = 0
+        self.renew()
+
+    def renew(self) -> None:
+        """Put a new one in the place of the last."""
+        certificate = self._ca.issue_cert("localhost", "127.0.0.1")
+        new = self.folder / "new.pem"
+        certificate.private_key_and_cert_chain_pem.write_to_path(str(new))
+        new.replace(self.file)
+        self.made += 1
+
+
+class Server:
+    """The server's processes; the supervisor changes with SIGUSR2."""
+
+    def __init__(self, folder: Path, certificates: Certificates, port: int) -> None:
+        (folder / "endurance_app.py").write_text(APPLICATION)
+        (folder / "ready").mkdir()
+        self.folder = folder
+        self.port = port
+        command = [sys.executable, "-m", "turboapi", "run", "endurance_app:app", "--app-dir", "."]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(WORKERS)]
+        command += ["--no-access-log", "--pid-file", "pid"]
+        command += ["--ssl-certfile", str(certificates.file)]
+        with (folder / "log.txt").open("wb") as log:
+            self._first = subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    @property
+    def log(self) -> str:
+        """What the server has said."""
+        return (self.folder / "log.txt").read_text(errors="replace")
+
+    def supervisor(self) -> int:
+        """Return the process that signals go to, or 0."""
+        with contextlib.suppress(OSError, ValueError):
+            return int((self.folder / "pid").read_text())
+        return 0
+
+    def workers(self) -> list[int]:
+        """Return the supervisor's workers that serve, the oldest first."""
+        found: dict[int, int] = {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                pid, fields = stat.parent.name, stat.read_text().rpartition(")")[2].split()
+                ready = (self.folder / "ready" / pid).exists()
+                if ready and int(fields[1]) == self.supervisor() and fields[0] != "Z":
+                    found[int(pid)] = int(fields[19])
+        return sorted(found, key=lambda pid: found[pid])
+
+    def await_ready(self) -> None:
+        """Return when it listens."""
+        until = time.monotonic() + PATIENCE
+        while len(self.workers()) < WORKERS or not self._accepts():
+            if self._first.poll() is not None or time.monotonic() > until:
+                sys.exit(f"the server did not start:\n{self.log}")
+            time.sleep(0.1)
+
+    def _accepts(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE).close()
+            return True
+        return False
+
+    def reap(self) -> None:
+        """Note the end of the process that was started first."""
+        self._first.poll()
+
+    def stop(self) -> bool:
+        """End it in order; return whether it did."""
+        pid = self.supervisor()
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGTERM)
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            self.reap()
+            if not Path(f"/proc/{pid}").exists():
+                return True
+            time.sleep(0.1)
+        return False
+
+
+def resident(pid: int) -> float:
+    """Return a process's memory in MiB; 0: it is gone."""
+    with contextlib.suppress(OSError, IndexError):
+        pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+    return 0.0
+
+
+@dataclass
+class Done:
+    """What was done to the server."""
+
+    killed: list[tuple[float, int]] = field(default_factory=list)
+    hups: int = 0
+    upgrades: int = 0
+    memory: list[tuple[float, float]] = field(default_factory=list)  # of the worker that is spared
+
+
+class Plan:
+    """When what is to be done next, in seconds from the beginning."""
+
+    def __init__(self, seconds: float) -> None:
+        def spread(begin: float, count: int) -> list[float]:
+            step = (seconds - 10 - begin) / count
+            return [begin + step * (at + 0.5) for at in range(count)]
+
+        minutes = seconds / 60
+        half = seconds / 2
+        self.renewals = spread(5, max(2, round(5 * minutes)))
+        self.hups = spread(half, max(2, round(minutes)))
+        self.upgrades = spread(half, max(1, round(minutes / 4)))
+        self.half = half
+        self.kill = 5.0
+        self.last_kill = seconds - 10
+
+
+def torment(server: Server, certificates: Certificates, seconds: float, done: Done) -> None:
+    """Do to the server what the plan says, until the clients are done."""
+    plan, begun = Plan(seconds), time.monotonic()
+    spared = server.workers()[0]
+    while (now := time.monotonic() - begun) < seconds:
+        if plan.renewals and now > plan.renewals[0]:
+            plan.renewals.pop(0)
+            certificates.renew()
+        if now < plan.half:
+            if (size := resident(spared)) > 0:
+                done.memory.append((now, size))
+        elif plan.hups and now > plan.hups[0]:
+            plan.hups.pop(0)
+            with contextlib.suppress(OSError):
+                os.kill(server.supervisor(), signal.SIGHUP)
+                done.hups += 1
+        elif plan.upgrades and now > plan.upgrades[0]:
+            # Not while it is busy with another one: it is asked for until it is done.
+            old = server.supervisor()
+            with contextlib.suppress(OSError):
+                os.kill(old, signal.SIGUSR2)
+            until = time.monotonic() + 60
+            while server.supervisor() in (0, old) and time.monotonic() < until:
+                server.reap()
+                time.sleep(0.2)
+            if server.supervisor() not in (0, old):
+                plan.upgrades.pop(0)
+                done.upgrades += 1
+        if plan.kill < now < plan.last_kill:
+            plan.kill = now + random.uniform(4, 12)
+            serving = server.workers()
+            victims = [pid for pid in serving if now > plan.half or pid != spared]
+            if len(serving) > 1:  # that all are dead proves nothing
+                victim = random.choice(victims)
+                done.killed.append((time.time(), victim))
+                with contextlib.suppress(OSError):
+                    os.kill(victim, signal.SIGKILL)
+        server.reap()
+        time.sleep(0.5)
+
+
+def report(found: list[dict[str, Any]], done: Done, made: int, limit: float) -> dict[str, Any]:
+    """Return the figures; "wrong" is what must not be."""
+    killed = {pid for _, pid in done.killed}
+    lost: list[str] = []
+    cut: Counter[str] = Counter()
+    for seen in found:
+        for at, pid, what in seen["failures"]:
+            # Of a connection that had not told whose it was: when one was killed just before.
+            near = pid == 0 and any(-1 < at - when < 3 for when, _ in done.killed)
+            if pid in killed or (near and "Refused" not in what):
+                cut[re.sub(r"\d+ ", "", what)[:60]] += 1
+            else:
+                lost.append(f"process {pid}: {what}")
+    answered: Counter[str] = Counter()
+    for seen in found:
+        answered.update(seen["answered"])
+    serials = {serial for seen in found for serial in seen["serials"]}
+    warm = [size for at, size in done.memory if at > done.memory[-1][0] / 5]
+    tenth = max(1, len(warm) // 10)
+    first, last = sorted(warm[:tenth])[tenth // 2], sorted(warm[-tenth:])[tenth // 2]
+    corrupted = [line for seen in found for line in seen["corrupted"]]
+    wrong = [f"lost: {each}" for each in lost] + [f"corrupted: {each}" for each in corrupted]
+    if last - first > limit:
+        wrong.append(f"memory: {first:.1f} to {last:.1f} MiB")
+    if len(serials) < made * 0.9:  # the last one may come too late, one at a reload too early
+        wrong.append(f"certificates: {len(serials)} of {made} were seen")
+    return {
+        "answered": dict(answered),
+        "asked again": sum(seen["again"] for seen in found),
+        "cut with a killed worker": dict(cut),
+        "workers killed": len(done.killed),
+        "SIGHUP": done.hups,
+        "SIGUSR2": done.upgrades,
+        "certificates made": made,
+        "certificates seen": len(serials),
+        "MiB of a worker": {"first": round(first, 1), "last": round(last, 1)},
+        "slowest answer, s": round(max(seen["slowest"] for seen in found), 2),
+        "wrong": wrong,
+    }
+
+
+def main() -> int:
+    """Return 0 if nothing was lost, corrupted, or grew."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--limit", type=float, default=8.0, help="MiB that a worker may grow by")
+    parser.add_argument("--processes", type=int, default=2, help="of clients")
+    parser.add_argument("--seed", type=int, default=None, help="of what is killed when")
+    parser.add_argument("--json", type=Path, help="write the figures there")
+    parser.add_argument("--log", type=Path, help="keep the server's log there")
+    parser.add_argument("--client", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.client:
+        port, authority, seconds = arguments.client
+        asyncio.run(clients(int(port), authority, float(seconds)))
+        return 0
+    random.seed(arguments.seed)
+    seconds = arguments.minutes * 60
+    if seconds < 60:
+        parser.error("--minutes: at least 1")
+    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as probe:
+        folder = Path(name)
+        port = probe.getsockname()[1]
+        probe.close()
+        certificates, done = Certificates(folder), Done()
+        server = Server(folder, certificates, port)
+        try:
+            server.await_ready()
+            command = [sys.executable, __file__, "--client", str(port), str(certificates.authority)]
+            asking = [
+                subprocess.Popen([*command, str(seconds)], stdout=subprocess.PIPE)
+                for _ in range(arguments.processes)
+            ]
+            torment(server, certificates, seconds, done)
+            said = [each.communicate(timeout=PATIENCE * 3)[0] for each in asking]
+        finally:
+            ended = server.stop()
+            if arguments.log:
+                arguments.log.write_text(server.log)
+        figures = report(
+            [json.loads(text) for text in said], done, certificates.made, arguments.limit
+        )
+        if not ended:
+            figures["wrong"].append("the server did not end")
+        # What Python or C would say of an error of their own.
+        for line in re.findall(r"(?m)^(?:Traceback|ERROR|Fatal|.*Exception ignored).*", server.log):
+            # A new program may be too slow on a loaded machine: it is asked for again.
+            if "ended by SIGKILL" not in line and "did not come to serve" not in line:
+                figures["wrong"].append(f"log: {line}")
+    for what, value in figures.items():
+        if what != "wrong":
+            print(f"{what:<26}{value}")
+    for line in figures["wrong"][:40]:
+        print(f"WRONG: {line}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+    return 1 if figures["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
