@@ -8,6 +8,9 @@
 #   VENV (default .venv): where the tools are installed
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# The same commit gives the same bytes: files in the archives have its time.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+export SOURCE_DATE_EPOCH
 venv=${VENV:-.venv}
 scripts/setup.sh run
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/wheel.txt

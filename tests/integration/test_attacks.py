@@ -463,6 +463,31 @@ def test_packed_requests_are_not_unpacked():
             assert int(body(answer)) == len(bomb)
 
 
+def test_many_small_chunks_take_linear_time(echoing):
+    def cost(count):
+        sent = POST.replace(b"Host: a\r\n", b"Host: a\r\nConnection: close\r\n") + CHUNKED
+        data = sent + b"\r\n" + b"1\r\nx\r\n" * count + b"0\r\n\r\n"
+        begun = time.process_time()
+        assert len(body(echoing.exchange(data))) == count + len("/first|")
+        return time.process_time() - begun
+
+    cost(1000)
+    assert cost(160_000) < 24 * cost(20_000) + 0.5
+
+
+def test_many_fields_of_one_name_take_linear_time():
+    def cost(count):
+        sent = b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * count + END
+        begun = time.process_time()
+        for _ in range(5):
+            assert status(server.exchange(sent)) == 200
+        return time.process_time() - begun
+
+    with running(echo, limit_header_count=20_000, limit_header_bytes=1_000_000) as server:
+        cost(100)
+        assert cost(16_000) < 24 * cost(2_000) + 0.2
+
+
 # -- WebSockets
 
 

@@ -226,6 +226,49 @@ def test_hpack_bomb():
         assert server.server.requests == 1
 
 
+@pytest.mark.parametrize("name", ["x", "cookie"])
+def test_fields_of_one_byte(name):
+    """The "HTTP/2 bomb": what a field takes beside its text adds up, and streams hold it."""
+    with running(app) as server, server.h2() as client:
+        assert is_well(client)
+        try:
+            for _ in range(5):
+                assert client.open("GET", "/", [(name, "v")] * 8000).head()[0] == 431
+        except ConnectionError:
+            assert client.goaway is not None
+            assert client.goaway.error_code == CALM
+        assert server.server.requests == 1
+
+
+@pytest.mark.parametrize(
+    "end", [frame(WINDOW_UPDATE, 0, bytes(4)), frame(PING, 0, bytes(8)) * 2 * ALLOWED]
+)
+@pytest.mark.parametrize(
+    "behind",
+    [
+        frame(PING, 0, bytes(7)),
+        frame(SETTINGS, 0, bytes(5)),
+        frame(WINDOW_UPDATE, 0, bytes(3)),
+        frame(RST_STREAM, 1, bytes(3)),
+        frame(PRIORITY, 1, bytes(3)),
+        frame(PRIORITY_UPDATE, 0, bytes(3)),
+        frame(CONTINUATION, 1, bytes(3)),
+        frame(HEADERS, 1, b"", 0x20),
+        frame(DATA, 1, b"\xff", 8),
+        frame(DATA, 1, bytes(20_000)),
+    ],
+)
+def test_frames_behind_the_end(end, behind):
+    """nghttp2 went on reading behind a frame that ends the connection, to a failed assertion."""
+    with running(app, limit_h2_control_frames=ALLOWED) as server:
+        with server.h2() as client:
+            assert is_well(client)
+            client.sock.sendall(end + behind * 3)
+            assert end_of(client)
+        with server.h2() as client:
+            assert is_well(client)
+
+
 def test_number_of_fields():
     with running(app, limit_header_count=10) as server, server.h2() as client:
         assert client.open("GET", "/", [(f"x{n}", "v") for n in range(10)]).head()[0] == 200
