@@ -119,14 +119,14 @@ def wait_for(condition, timeout=10):
 
 
 @contextlib.contextmanager
-def running(app, *, uds=None, **settings):
+def running(app, *, uds=None, host="127.0.0.1", **settings):
     """Yield a server for `app`; stopped gracefully at the end, which must succeed."""
     settings.setdefault("timeout_graceful_shutdown", patience.seconds(5))
     settings.setdefault("access_log", False)
     settings.setdefault("interface", "asgi")
     config = Config(**settings)
     if uds is None:
-        bound = socket.create_server(("127.0.0.1", 0), backlog=128)
+        bound = socket.create_server((host, 0), backlog=128)
     else:
         bound = socket.socket(socket.AF_UNIX)
         bound.bind(uds)

@@ -8,6 +8,7 @@ import socket
 import struct
 import threading
 
+import patience
 import pytest
 from server_kit import (
     both_protocols,
@@ -103,6 +104,36 @@ def test_scope():
     }
     assert scopes[1]["http_version"] == "1.0"
     assert scopes[1]["method"] == "POST"
+
+
+def test_each_scope_tells_of_its_own_request():
+    names = "http_version", "method", "query_string", "server"
+    seen = []
+
+    @handler
+    async def app(scope, receive, send):
+        seen.append(tuple(scope[name] for name in names))
+        for name in names:
+            scope[name] = "changed"
+        await send_text(send, "x")
+
+    asked = [
+        ("1.1", "GET", b"", "127.0.0.1"),
+        ("1.0", "GET", b"", "127.0.0.1"),
+        ("1.1", "OPTIONS", b"a=1", "127.0.0.1"),
+        ("1.1", "GET", b"", "127.0.0.2"),
+        ("1.1", "GET", b"b", "127.0.0.1"),
+        ("1.1", "GET", b"", "127.0.0.1"),
+    ]
+    with running(app, host="0.0.0.0") as server:
+        port = server.address[1]
+        for version, method, query, host in asked:
+            with socket.create_connection((host, port), patience.seconds(10)) as client:
+                target = b"/?" + query if query else b"/"
+                line = b"%s %s HTTP/%s\r\n" % (method.encode(), target, version.encode())
+                client.sendall(line + b"host: x\r\nconnection: close\r\n\r\n")
+                read_all(client)
+    assert seen == [(*each, (host, port)) for *each, host in asked]
 
 
 @both_protocols

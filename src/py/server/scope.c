@@ -81,13 +81,14 @@ PyObject *ta_scope_peer(ta_native_exchange *x)
     return address(host, port);
 }
 
-static PyObject *local_address(ta_native_exchange *x)
+/* Where the request arrived: a host of no length for a Unix socket. */
+static uint16_t local_of(ta_native_exchange *x, ta_str *host)
 {
-    ta_str host = {NULL, 0};
     uint16_t port = 0;
+    *host = ta_str_of(NULL, 0);
     if (x->req != NULL)
-        ta_req_local(x->req, &host, &port);
-    return address(host, port);
+        ta_req_local(x->req, host, &port);
+    return port;
 }
 
 PyObject *ta_scope_client(ta_native_exchange *native)
@@ -173,12 +174,29 @@ static int correct(ta_native_exchange *native, PyObject *scope)
     return res ? 0 : -1;
 }
 
-/*
- * The scope of no request: what every scope has, in uvicorn's order.  Its copies need no room for
- * further members, up to a dozen.  Borrowed, or NULL with an exception.
- */
-static PyObject *blank_scope(ta_server *server)
+/* What the blank scope has of the first request's own address.  0, or -1 with an exception. */
+static int keep_local(ta_native_exchange *native, PyObject *scope)
 {
+    ta_server *server = native->server;
+    ta_str host;
+    uint16_t port = local_of(native, &host);
+    if (host.len > sizeof server->local_host)
+        return 0;
+    if (put(scope, native->st->names.server, address(host, port)) < 0)
+        return -1;
+    memcpy(server->local_host, host.ptr ? host.ptr : "", host.len);
+    server->local_len = host.len;
+    server->local_port = port;
+    return 0;
+}
+
+/*
+ * What every scope is a copy of, in uvicorn's order: it has what most requests have.  Its copies
+ * need no room for further members, up to a dozen.  Borrowed, or NULL with an exception.
+ */
+static PyObject *blank_scope(ta_native_exchange *native)
+{
+    ta_server *server = native->server;
     const ta_names_state *names = &server->st->names;
     PyObject *const order[] = {
         names->type,   names->asgi,      names->http_version, names->server,     names->client,
@@ -193,11 +211,40 @@ static PyObject *blank_scope(ta_server *server)
             PyDict_SetItem(scope, order[i], Py_None) < 0)
             Py_CLEAR(scope);
     if (scope != NULL && (PyDict_SetItem(scope, names->type, names->http) < 0 ||
+                          PyDict_SetItem(scope, names->http_version, names->v1_1) < 0 ||
+                          PyDict_SetItem(scope, names->scheme, names->http) < 0 ||
                           PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
-                          put(scope, names->extensions, ta_asgi_extensions_new(names)) < 0))
+                          PyDict_SetItem(scope, names->method, names->GET) < 0 ||
+                          put(scope, names->query_string, bytes_of(TA_STR(""))) < 0 ||
+                          put(scope, names->extensions, ta_asgi_extensions_new(names)) < 0 ||
+                          keep_local(native, scope) < 0))
         Py_CLEAR(scope);
     server->blank_scope = scope;
     return scope;
+}
+
+/* What is not as in the blank scope.  0, or -1 with an exception. */
+static int put_unusual(ta_native_exchange *native, PyObject *scope)
+{
+    const ta_names_state *names = &native->st->names;
+    const ta_server *server = native->server;
+    ta_str host;
+    uint16_t port = local_of(native, &host);
+    if (TA_UNLIKELY(native->in.version != TA_HTTP_1_1) &&
+        PyDict_SetItem(scope, names->http_version, version_text(native)) < 0)
+        return -1;
+    if (TA_UNLIKELY(port != server->local_port ||
+                    !ta_str_eq(host, ta_str_of(server->local_host, server->local_len))) &&
+        put(scope, names->server, address(host, port)) < 0)
+        return -1;
+    if (native->in.secure && PyDict_SetItem(scope, names->scheme, names->https) < 0)
+        return -1;
+    if (native->base.method_id != TA_METHOD_GET &&
+        put(scope, names->method, method_text(native)) < 0)
+        return -1;
+    return native->base.query.len == 0
+               ? 0
+               : put(scope, names->query_string, bytes_of(native->base.query));
 }
 
 /* The name of the request, if it has one. */
@@ -212,21 +259,17 @@ static PyObject *plain_scope(ta_native_exchange *native)
 {
     const ta_names_state *names = &native->st->names;
     ta_server *server = native->server;
-    PyObject *blank = blank_scope(server);
+    PyObject *blank = blank_scope(native);
     PyObject *scope = blank ? PyDict_Copy(blank) : NULL;
     if (scope == NULL)
         return NULL;
-    if (put(scope, names->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
-        PyDict_SetItem(scope, names->http_version, version_text(native)) < 0 ||
-        put(scope, names->server, local_address(native)) < 0 ||
+    if (put_unusual(native, scope) < 0 ||
+        put(scope, names->asgi, PyDict_Copy(server->asgi_info)) < 0 ||
         put(scope, names->client, ta_scope_peer(native)) < 0 ||
-        PyDict_SetItem(scope, names->scheme, native->in.secure ? names->https : names->http) < 0 ||
         put(scope, names->headers, header_list(native)) < 0 ||
         (server->state != NULL && put(scope, names->state, PyDict_Copy(server->state)) < 0) ||
-        put(scope, names->method, method_text(native)) < 0 ||
         put(scope, names->path, ta_scope_text(native->base.path)) < 0 ||
         put(scope, names->raw_path, bytes_of(native->in.raw_path)) < 0 ||
-        put(scope, names->query_string, bytes_of(native->base.query)) < 0 ||
         put(scope, names->extensions, ta_asgi_extensions_of(native, blank)) < 0 ||
         (native->ws != NULL && ta_websocket_scope(native, scope) < 0) ||
         put_id(native, scope) < 0 || ta_tls_object_scope(native, scope) < 0 ||

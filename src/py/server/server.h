@@ -52,6 +52,9 @@ struct ta_server {
     PyObject *state;       /* owned dict: lifespan state, copied into each scope; or NULL */
     PyObject *asgi_info;   /* owned dict: scope["asgi"], copied */
     PyObject *blank_scope; /* owned dict: what scopes are copies of, or NULL before the first */
+    char local_host[64];   /* the address in it under "server": no terminator */
+    size_t local_len;
+    uint16_t local_port;
     PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */
     ta_ws_cfg ws_cfg;                  /* but what was agreed on with each client */
     uint32_t ws_queue;                 /* messages that may wait for receive(), 0: no limit */
