@@ -20,6 +20,7 @@ fi
 # meson and ninja, when the extension has to be built again
 PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest --numprocesses "${JOBS:-3}" --dist loadfile \
     tests/integration/test_fastapi_bridge*.py tests/integration/test_fastapi_releases.py \
+    tests/integration/test_fastapi_instrumentation.py tests/integration/test_fastapi_tutorial.py \
     tests/integration/test_middleware_semantics.py \
     tests/integration/test_request_semantics.py \
     tests/integration/test_overrides_semantics.py tests/compat "$@"

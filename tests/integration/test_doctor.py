@@ -235,3 +235,29 @@ def test_a_replaced_function_of_fastapi(folder):
     found = report(folder, "main:bare", code=1)
     assert found["why_not"] == "fastapi.routing.run_endpoint_function was replaced by main"
     assert operations(found) == {("GET", "/only/{x}"): (False, found["why_not"])}
+
+
+INSTRUMENTED = {
+    "sentry_sdk": "import sentry_sdk\n\nsentry_sdk.init(dsn='https://k@localhost/1')\n",
+    "logfire": "import logfire\n\nlogfire.configure(send_to_logfire=False, console=False)\n",
+    "ddtrace": "import ddtrace\n\nddtrace.patch(fastapi=True, starlette=True)\n",
+    "opentelemetry.instrumentation.fastapi": "",
+}
+AFTER = {
+    "logfire": "logfire.instrument_fastapi(bare)\n",
+    "opentelemetry.instrumentation.fastapi": (
+        "from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor\n\n"
+        "FastAPIInstrumentor.instrument_app(bare)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("package", INSTRUMENTED)
+def test_known_instrumentation_stays_native(package, folder):
+    pytest.importorskip("fastapi")
+    pytest.importorskip(package)
+    text = OWN.replace("FRAMEWORK", "fastapi").replace(", max_body_size=10", "")
+    (folder / "main.py").write_text(INSTRUMENTED[package] + text + AFTER.get(package, ""))
+    found = report(folder, "main:bare", code=0)
+    assert found["why_not"] is None
+    assert operations(found) == {("GET", "/only/{x}"): (True, None)}

@@ -7,6 +7,7 @@ these want.
 """
 
 from collections.abc import Iterator
+from inspect import getattr_static
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette import routing as starlette_routing
@@ -145,8 +146,10 @@ def overrides(made: object, base: type, *names: str) -> bool:
     """Return whether a method of `base` is another one for this object."""
     own = vars(made)
     kind = type(made)
+    # Not as attributes: what wraps a method may bind itself anew each time it is looked up.
     return any(
-        getattr(kind, name, None) is not getattr(base, name) or name in own for name in names
+        getattr_static(kind, name, None) is not getattr_static(base, name) or name in own
+        for name in names
     )
 
 

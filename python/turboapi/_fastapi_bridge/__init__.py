@@ -8,6 +8,7 @@ callable. `fastapi` is no dependency: it is there when the application is, and f
 | file | what is in it |
 |---|---|
 | `_theirs.py` | the modules of the installed FastAPI, and whether they are as released |
+| `_instrumentation.py`, `_wrapped.py` | what instrumentation replaced in it, with plans inside |
 | `_translate.py` | its Dependants and fields as ours |
 | `_hooks.py` | what a plan asks during a request, answered with its classes |
 | `_table.py` | its tree of routes as a table for `_core.Router` |

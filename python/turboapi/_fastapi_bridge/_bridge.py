@@ -102,8 +102,7 @@ class Bridge:
 
     def why_not(self) -> str | None:
         """Why no request gets to a plan, or None."""
-        telemetry = getattr(self.app, "_native_telemetry", None)
-        if self._why_not is None and telemetry is not None and telemetry.enabled():
+        if self._why_not is None and _theirs.telemetry_is_on(self.app):
             return "its telemetry is on"
         if self._why_not is None and not (BridgedApp(self.app).is_direct() or self._is_between()):
             return "its router is not FastAPI's own, or has limits of forms"
@@ -146,7 +145,7 @@ class Bridge:
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Do what the router does, with plans for the routes that have one."""
-        if scope["type"] == "http" and "fastapi.telemetry" not in scope:
+        if scope["type"] == "http" and scope.get("fastapi.telemetry") is None:
             table = self.table()
             found = table.router.match(scope["method"], get_route_path(scope))
             target = None if found is None else table.targets[found[0]]
@@ -154,7 +153,7 @@ class Bridge:
                 scope.setdefault("router", self.router)
                 await target.run(found[1], scope, receive, send)
                 return
-        elif scope["type"] == "websocket" and "fastapi.telemetry" not in scope:
+        elif scope["type"] == "websocket" and scope.get("fastapi.telemetry") is None:
             table = self.table("websocket")
         else:
             table = None

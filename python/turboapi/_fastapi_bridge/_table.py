@@ -4,7 +4,7 @@ It does what _compile/route_table.py does, over FastAPI's classes.
 """
 
 from collections.abc import Iterator
-from inspect import iscoroutinefunction
+from inspect import getattr_static, iscoroutinefunction
 from types import CellType, FunctionType
 from typing import Any
 
@@ -26,7 +26,7 @@ from turboapi._compile.route_table import (
     overrides,
     websocket,
 )
-from turboapi._fastapi_bridge import _theirs
+from turboapi._fastapi_bridge import _instrumentation, _theirs, _wrapped
 from turboapi._fastapi_bridge._hooks import BridgeHooks
 from turboapi._fastapi_bridge._translate import CannotTranslate, Translator
 from turboapi.routing import _scope
@@ -68,10 +68,11 @@ class Target(Theirs):
 
     Attributes:
         app: what runs the plan for a request that came through the middleware.
-        is_wrapped: somebody's function is round the plan, so that it can't run without that.
+        is_known: nothing is round the plan but what known instrumentation put there.
+        is_wrapped: something is, so that the plan can't run without that.
     """
 
-    __slots__ = ("app", "endpoint", "hooks", "is_wrapped", "plan")
+    __slots__ = ("app", "endpoint", "hooks", "is_known", "is_wrapped", "plan")
 
     def __init__(
         self,
@@ -87,8 +88,15 @@ class Target(Theirs):
         self.endpoint = self.state.endpoint
         self.hooks = hooks
         self.plan = hooks.plan
-        self.is_wrapped = wrapper is not None
-        self.app = self.plan.asgi if wrapper is None else _theirs.wrapped_app(wrapper, self.plan)
+        function = None if wrapper is None else wrapper[0]
+        self.is_known = function is None or _instrumentation.is_handler(function)
+        app = _wrapped.app_of(route, self.state, hooks, function if self.is_known else None)
+        if wrapper is not None and not self.is_known:
+            if app is not None:
+                raise CannotTranslate("a replaced handler")
+            app = _theirs.wrapped_app(wrapper, self.plan)
+        self.is_wrapped = app is not None
+        self.app: ASGIApp = app or self.plan.asgi
 
     async def run(
         self, path_params: dict[str, Any], scope: Scope, receive: Receive, send: Send
@@ -122,9 +130,7 @@ class Table:
             self.targets.append(target)
         low_priority = getattr(app.router, "_iter_low_priority_routes", tuple)  # since 0.138
         self.low_priority = tuple(low_priority())
-        self.compiled = sum(
-            isinstance(each, Target) and not each.is_wrapped for each in self.targets
-        )
+        self.compiled = sum(isinstance(each, Target) and each.is_known for each in self.targets)
         self.router = _core.Router(self.entries)
 
     def lookup(self, scope: Scope) -> Found | None:
@@ -197,7 +203,8 @@ class Table:
             limited = not is_operation and place.body_limit is not None
             yield operation(serving, None, {}, limited=limited), place
         elif target.is_wrapped:
-            self.left.append((_label(serving), "a wrapped handler, round the plan"))
+            if not target.is_known:
+                self.left.append((_label(serving), "a wrapped handler, round the plan"))
             yield operation(serving, None, {}), target
         else:
             items = {"endpoint": serving.endpoint, "route": route}
@@ -225,13 +232,16 @@ class Table:
         hooks = BridgeHooks.of(serving, self._translator, effective)
         try:
             return Target(route, effective, included, limits, hooks, wrapper)
+        except CannotTranslate:
+            raise
         except Exception as error:
             # It shall fail, if it does, for requests of this route and in FastAPI's words.
             raise CannotTranslate(f"{type(error).__name__}: {error}") from error
 
 
 def _inherits(made: object, base: type, *names: str) -> bool:
-    return all(getattr(type(made), name) is getattr(base, name) for name in names)
+    kind = type(made)
+    return all(getattr_static(kind, name, None) is getattr_static(base, name) for name in names)
 
 
 def _label(serving: Any) -> str:

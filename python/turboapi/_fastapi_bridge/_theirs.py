@@ -5,12 +5,14 @@ instrumentation does, wants it to be called.
 """
 
 import sys
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from operator import is_
 from types import CellType, FunctionType, ModuleType
 from typing import Any, cast
 
 from starlette import _exception_handler, concurrency
+from starlette import applications as starlette_applications
 from starlette import routing as starlette_routing
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -19,7 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Router
 
 from turboapi._compile.defaults import Defaults
-from turboapi._fastapi_bridge import _fingerprints
+from turboapi._fastapi_bridge import _fingerprints, _instrumentation
 from turboapi._untouched import is_from
 from turboapi.encoders import ENCODERS_BY_TYPE
 
@@ -120,36 +122,50 @@ _PARTS = {
 
 
 def _replaced() -> Iterator[tuple[str, Any]]:
-    """Yield the name of each function that is not FastAPI's own, or Starlette's, and what is."""
+    """Yield the name of each function that is not FastAPI's own, or Starlette's, and what is.
+
+    What known instrumentation put there, and what it calls, is looked through.
+    """
+    for name, there, is_original in _watched():
+        if not is_original(_instrumentation.original_of(name, there)):
+            yield name, there
+
+
+def _watched() -> Iterator[tuple[str, Any, Callable[[Any], bool]]]:
+    """Yield names of functions, what is there, and what tells whether that is their own."""
     for name, functions in _FUNCTIONS.items():
         for function in functions:
             found = getattr(module(name), function, None)
-            if found is not None and not _is_from(found, name):
-                yield f"{name}.{function}", found
+            if found is not None:
+                yield f"{name}.{function}", found, partial(_is_from, name=name)
     routing = module("fastapi.routing")
     for name, origin in _IMPORTED.items():
         found = getattr(routing, name)
-        if found is not getattr(module(origin), name):
-            yield f"fastapi.routing.{name}", found
+        yield f"fastapi.routing.{name}", found, partial(is_, getattr(module(origin), name))
     for name in _OWN:
         found = getattr(routing, name)
-        if not _is_from(found, "fastapi.routing"):
-            yield f"fastapi.routing.{name}", found
+        yield f"fastapi.routing.{name}", found, partial(_is_from, name="fastapi.routing")
     for name, value in _STARLETTE.items():
         found = getattr(routing, name)
-        if found is not value:
-            yield f"fastapi.routing.{name}", found
+        yield f"fastapi.routing.{name}", found, partial(is_, value)
     for cls in (starlette_routing.Route, starlette_routing.Mount, starlette_routing.Router):
         for name in ("matches", "handle", "app", "__call__"):
             found = vars(cls).get(name)
-            if found is not None and not is_from(found, starlette_routing):
-                yield f"starlette.routing.{cls.__name__}.{name}", found
+            if found is not None:
+                is_own = partial(is_from, module=starlette_routing)
+                yield f"starlette.routing.{cls.__name__}.{name}", found, is_own
     for cls in (routing.APIRoute, routing.APIRouter, *included_router()):
         for name in ("matches", "handle", "get_route_handler", "app"):
             own: dict[str, Any] = cls.__dict__
             found = own.get(name)
-            if found is not None and not _is_from(found, "fastapi.routing"):
-                yield f"{cls.__name__}.{name}", found
+            if found is not None:
+                yield f"{cls.__name__}.{name}", found, _is_method
+
+
+def _is_method(function: Any) -> bool:
+    # What wraps a method that the class inherits from Starlette's stands in FastAPI's class.
+    inherited = _instrumentation.original_of("starlette.routing.Route.handle", function)
+    return _is_from(function, "fastapi.routing") or is_from(inherited, starlette_routing)
 
 
 def included_router() -> tuple[Any, ...]:
@@ -225,10 +241,22 @@ def serves_itself(app: Any) -> bool:
     theirs = module("fastapi.applications").FastAPI
     own: dict[str, Any] = app.__dict__
     return (
-        all(getattr(kind, name) is getattr(theirs, name) for name in _APP_METHODS)
+        is_from(starlette_applications.Starlette.__call__, starlette_applications)
+        and all(getattr(kind, name) is getattr(theirs, name) for name in _APP_METHODS)
         and all(_is_from(getattr(theirs, name), "fastapi.applications") for name in _APP_METHODS)
         and not own.keys() & set(_APP_METHODS)
     )
+
+
+def telemetry_is_on(app: Any) -> bool:
+    """Return whether FastAPI's own telemetry looks at requests; OpenTelemetry's package may."""
+    telemetry = getattr(app, "_native_telemetry", None)  # since 0.142
+    if telemetry is None or not telemetry.enabled():
+        return False
+    if app.middleware_stack is None:
+        app.middleware_stack = app.build_middleware_stack()
+    others = getattr(module("fastapi.applications"), "_legacy_otel", None)
+    return others is None or not others(app.middleware_stack)
 
 
 def stack_is_plain(app: Any) -> bool:
@@ -255,10 +283,18 @@ def stack_is_plain(app: Any) -> bool:
         ExceptionMiddleware,
         applications.AsyncExitStackMiddleware,
     ):
-        if type(stack) is not cls:
+        if type(stack) is not cls or not _has_own_call(cls):
             return False
         stack = stack.app
     return stack is app.router
+
+
+def _has_own_call(cls: type) -> bool:
+    for each in cls.__mro__:
+        call = vars(each).get("__call__")
+        if call is not None:
+            return is_from(call, sys.modules.get(each.__module__))
+    return False
 
 
 _APP_METHODS = ("__call__", "build_middleware_stack")

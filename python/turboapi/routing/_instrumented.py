@@ -61,7 +61,7 @@ async def solve(route: "RequestHooks", connection: Any, body: Any = Undefined) -
 async def respond(route: "RequestHooks", request: Request) -> Response:
     """Return what `plan.respond` does."""
     routing = _replaceable.routing
-    body = await _read_body(route, request)
+    body = await read_body(route, request)
     with _operation(name="dependencies", function=route.call):
         solved = await solve(route, request, body)
     if solved.errors:
@@ -98,7 +98,8 @@ async def respond(route: "RequestHooks", request: Request) -> Response:
     return response
 
 
-async def _read_body(route: "RequestHooks", request: Request) -> Any:
+async def read_body(route: "RequestHooks", request: Request) -> Any:
+    """Return the body as a handler reads it before it solves dependencies; or `Undefined`."""
     try:
         if route.is_form:
             return await route.read_form(request)
