@@ -17,6 +17,8 @@ from ._serving.process import guard_start as _guard_start
 
 _guard_start()  # the imports below take a while
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from starlette import status as status
 from starlette.responses import Response as Response
 
@@ -40,3 +42,20 @@ from .requests import Request as Request
 from .routing import APIRouter as APIRouter
 from .websockets import WebSocket as WebSocket
 from .websockets import WebSocketDisconnect as WebSocketDisconnect
+
+if _TYPE_CHECKING:
+    from ._serving.embedded import Config as Config
+    from ._serving.embedded import Server as Server
+    from ._serving.run import run as run
+
+
+def __getattr__(name: str) -> object:
+    if name in ("Config", "Server"):
+        from ._serving import embedded  # lazy: under another server nobody needs it
+
+        return getattr(embedded, name)
+    if name == "run":
+        from ._serving.run import run  # lazy: the same
+
+        return run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,6 +29,7 @@ from turboapi._serving.settings import (
     Duration,
     Flag,
     Lines,
+    LogConfig,
     Mode,
     Number,
     NumberedChoice,
@@ -225,6 +226,7 @@ class Config:
         Words("ADDRESS", addresses.check),
         "HOST:PORT, unix:PATH, fd://N or systemd:NAME, instead of those above. May be repeated.",
         BINDING,
+        aliases=("-b",),
     )
     backlog: int = setting(
         2048, Number(1, 2**31 - 1), "Connections that may wait to be accepted.", BINDING
@@ -278,7 +280,7 @@ class Config:
     # -- Processes and threads
     workers: int = setting(
         1, Number(1, 1024), "Processes that serve, supervised and restarted.", PROCESSES,
-        also_env=("WEB_CONCURRENCY",),
+        also_env=("WEB_CONCURRENCY",), aliases=("-w",),
     )  # fmt: skip
     threads: int = setting(
         1,
@@ -357,12 +359,16 @@ class Config:
         "Bytes of it that wait for a slow reader; more lines are dropped. 0: requests wait.",
         LOGGING,
     )
-    log_config: str | None = setting(
-        None, Text("FILE"), "Python's logging configuration: .json, .yaml or .ini.", LOGGING
+    log_config: str | dict[str, Any] | None = setting(  # noqa: RUF009
+        None, LogConfig(), "Python's logging configuration: .json, .yaml or .ini.", LOGGING
     )
     use_colors: bool | None = setting(
         None, Flag(), "Coloured log; default: on a terminal.", LOGGING
     )
+    announce: bool = setting(
+        False, Flag(), "What is served where is told once it is; always on a terminal.", LOGGING,
+        command_line=False,
+    )  # fmt: skip
 
     request_id: bool = setting(
         False, Flag(), "Each request has a name, in its scope and in the log.", LOGGING

@@ -1,12 +1,17 @@
-"""`python -m turboapi.migrate` and `turboapi.as_fastapi()`."""
+"""`turboapi migrate` and `turboapi.as_fastapi()`."""
 
+import json
 import subprocess
 import sys
 import textwrap
 
+import patience
 import pytest
+from typer.testing import CliRunner
 
-from turboapi import migrate
+from turboapi import _migrate_imports as migrate
+from turboapi._migrate_servers import notes_of_commands
+from turboapi.cli._commands import app
 
 
 def run(code, *path):
@@ -160,42 +165,208 @@ def project(tmp_path):
     return tmp_path
 
 
-def test_command_writes(project, capsys):
-    assert migrate.main([str(project)]) == 0
+def call(*words):
+    return CliRunner().invoke(app, ["migrate", *map(str, words)])
+
+
+def test_command_writes_when_told_to(project):
     main = project / "app" / "main.py"
+    before = main.read_bytes()
+    done = call(project)
+    assert (done.exit_code, main.read_bytes()) == (0, before)
+    assert f"{main}: imports fastapi" in done.stdout
+    assert "1 of 2 files to rewrite, 0 notes; --write does it" in done.stderr
+    done = call("--write", project)
+    assert done.exit_code == 0
     assert main.read_bytes() == b"from turboapi import FastAPI\r\n# \xc3\xa9\r\n"
     assert (project / ".venv" / "lib.py").read_text() == "import fastapi\n"
     assert (project / "env" / "lib.py").read_text() == "import fastapi\n"
-    assert "1 of 2 files rewritten" in capsys.readouterr().err
-    assert migrate.main(["--check", str(project)]) == 0
+    assert "1 of 2 files rewritten" in done.stderr
+    assert call("--check", project).exit_code == 0
+    assert call("--write", "--diff", project).exit_code == 2
 
 
-def test_command_checks_and_shows(project, capsys):
+def test_command_checks_and_shows(project):
     main = project / "app" / "main.py"
     before = main.read_bytes()
-    assert migrate.main(["--check", str(project)]) == 1
-    assert f"{main}: imports fastapi" in capsys.readouterr().out
-    assert migrate.main(["--diff", str(project)]) == 0
-    out = capsys.readouterr().out
-    assert "-from fastapi import FastAPI" in out
-    assert "+from turboapi import FastAPI" in out
-    assert migrate.main(["--diff", "--check", str(main)]) == 1
+    done = call("--check", project)
+    assert done.exit_code == 1
+    assert f"{main}: imports fastapi" in done.stdout
+    done = call("--diff", project)
+    assert done.exit_code == 0
+    assert "-from fastapi import FastAPI" in done.stdout
+    assert "+from turboapi import FastAPI" in done.stdout
+    assert call("--diff", "--check", main).exit_code == 1
     assert main.read_bytes() == before
 
 
-def test_command_goes_on_after_a_bad_file(project, capsys):
+def test_command_goes_on_after_a_bad_file(project):
     (project / "app" / "bad.py").write_text("def (:\n")
-    assert migrate.main([str(project)]) == 2
-    assert "bad.py" in capsys.readouterr().err
+    done = call("--write", project)
+    assert done.exit_code == 2
+    assert "bad.py" in done.stderr
     assert b"turboapi" in (project / "app" / "main.py").read_bytes()
-    assert migrate.main([str(project / "nowhere")]) == 2
+    assert call(project / "nowhere").exit_code == 2
+
+
+def test_as_a_module(project):
+    done = subprocess.run(
+        [sys.executable, "-m", "turboapi.migrate", "--check"],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=patience.seconds(20),
+    )
+    assert (done.returncode, done.stdout) == (1, "app/main.py: imports fastapi\n"), done.stderr
 
 
 def test_keeps_the_encoding(tmp_path):
     path = tmp_path / "a.py"
     text = "# -*- coding: latin-1 -*-\nx = 'é'; import fastapi\n"
     path.write_bytes(text.encode("latin-1"))
-    assert migrate.main([str(path)]) == 0
+    assert call("--write", path).exit_code == 0
     assert path.read_bytes() == text.replace("import fastapi", "import turboapi as fastapi").encode(
         "latin-1"
     )
+
+
+# -- how servers are started -----------------------------------------------------------------------
+
+
+def commands(text):
+    return [f"{note.line}: {note.text}" for note in notes_of_commands(text)]
+
+
+@pytest.mark.parametrize(
+    ("line", "ours"),
+    [
+        (
+            "uvicorn main:app --host 0.0.0.0 --port 80",
+            "turboapi run main:app --host 0.0.0.0 --port 80",
+        ),
+        ("uvicorn main:app", "turboapi run main:app --host 127.0.0.1"),
+        (
+            "python -m uvicorn --reload shop.main:app --uds /run/x",
+            "turboapi run --reload shop.main:app --uds /run/x",
+        ),
+        (
+            "uvicorn a:b --host=:: --http httptools --loop auto --limit-max-requests=5",
+            "turboapi run a:b --host :: --max-requests 5",
+        ),
+        (
+            "uvicorn a:b --no-access-log --proxy-headers --host $HOST --port ${PORT:-80}",
+            "turboapi run a:b --no-access-log --proxy-headers --host $HOST --port ${PORT:-80}",
+        ),
+        ("fastapi run app/main.py --port 80", "turboapi run app/main.py --port 80"),
+        ("fastapi dev", "turboapi dev"),
+        (
+            "hypercorn a:b -b :80 -w 4 -k uvloop --keep-alive 5 --access-logfile -",
+            "turboapi run a:b --bind :80 --workers 4 --timeout-idle 5",
+        ),
+    ],
+    ids=str,
+)
+def test_command_lines(line, ours):
+    assert commands(line) == [f"1: {line} -> {ours}"]
+    # As they stand in other files.
+    assert commands(f"web: {line}\n") == [f"1: {line} -> {ours}"]
+    assert commands(f"#!/bin/sh\nset -e\nexec {line} # it serves\n") == [f"3: {line} -> {ours}"]
+    assert commands(f"RUN x\nCMD x && {line} && y\n") == [f"2: {line} -> {ours}"]
+    assert commands(f'    command: "{line}"\n') == [f"1: {line} -> {ours}"]
+    words, our_words = line.split(), ours.split()
+    in_list = json.dumps(words)
+    assert commands(f"# x\nCMD {in_list}\n") == [f"2: {in_list} -> {json.dumps(our_words)}"]
+    if words[0] != "python":
+        items = "\n".join(f"  - {word}" for word in words)
+        assert commands(f"command:\n{items}\nports: []\n") == [
+            f"2: {in_list} -> {json.dumps(our_words)}"
+        ]
+    if len(words) > 2:
+        broken = f"{words[0]} {words[1]} \\\n    " + " ".join(words[2:])
+        assert commands(f"FROM x\nCMD {broken}\n") == [f"2: {line} -> {ours}"]
+
+
+def test_command_lines_with_something_to_say():
+    assert commands("gunicorn main:app -w 4 -k uvicorn.workers.UvicornWorker -b :80") == [
+        "1: gunicorn main:app -w 4 -k uvicorn.workers.UvicornWorker -b :80 -> "
+        "turboapi run main:app --workers 4 --bind :80",
+        "1: or keep gunicorn: gunicorn -k turboapi.gunicorn.Worker ...",
+    ]
+    found = commands("uvicorn a:b --host x --ssl-version 17 --nonsense 1")
+    assert found[0].endswith("-> turboapi run a:b --host x")
+    assert found[1:] == [
+        "1: --ssl-version: use --ssl-min-version (ssl_min_version)",
+        "1: --nonsense: there is no such option here; see turboapi run --help",
+    ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "RUN pip install uvicorn[standard] gunicorn",
+        "# uvicorn main:app",
+        "[program:uvicorn]",
+        "image: uvicorn",
+        "fastapi login",
+        "we like uvicorn a lot: it serves",
+        "/usr/bin/my-uvicorn main:app",
+    ],
+)
+def test_other_lines_say_nothing(line):
+    assert commands(line + "\n") == []
+
+
+def test_requirements():
+    needless = "uvicorn is not needed where TurboAPI serves"
+    assert commands("fastapi\nuvicorn[standard]>=0.30\nuvicorn-worker\nuvicorn\n") == [
+        f"2: {needless}",
+        f"4: {needless}",
+    ]
+    assert commands('dependencies = [\n    "uvicorn>=0.30",\n]\n') == [f"2: {needless}"]
+
+
+def test_calls_of_uvicorn():
+    assert notes("import uvicorn\nuvicorn.run('a:b', port=1)\n") == [
+        "uvicorn.run: turboapi.run takes the same arguments"
+    ]
+    assert notes("from uvicorn import Config, Server, main\n") == [
+        "uvicorn.Config: turboapi.Config takes the same arguments",
+        "uvicorn.Server: turboapi.Server takes the same arguments",
+    ]
+    found = notes("import uvicorn\nuvicorn.run(app, http='h11', callback_notify=f)\n")
+    assert "callback_notify: run a task in the application's lifespan" in found
+    assert len(found) == 2
+    assert notes("worker_class = 'uvicorn.workers.UvicornWorker'\n") == [
+        "'uvicorn.workers.UvicornWorker': here it is 'turboapi.gunicorn.Worker'"
+    ]
+    assert notes("run('a:b')\nself.uvicorn.stop()\n") == []
+
+
+def test_a_project(tmp_path):
+    """Files are found by their names, and nothing is written."""
+    files = {
+        "Dockerfile": 'FROM python\nCMD ["uvicorn", "main:app", "--host", "0.0.0.0"]\n',
+        "Procfile": "web: uvicorn main:app --host 0.0.0.0 --port $PORT\n",
+        "docker-compose.yml": "services:\n  web:\n    command: fastapi run main.py\n",
+        "deploy/web.service": "ExecStart=/srv/venv/bin/uvicorn main:app\n",
+        "README.md": "uvicorn main:app\n",
+        "main.py": "import uvicorn\nfrom fastapi import FastAPI\nuvicorn.run('main:app')\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = call(tmp_path)
+    assert done.exit_code == 0
+    said = done.stdout.replace(f"{tmp_path}/", "")
+    assert said.splitlines() == [
+        "main.py: imports fastapi",
+        'Dockerfile:2: ["uvicorn", "main:app", "--host", "0.0.0.0"] -> '
+        '["turboapi", "run", "main:app", "--host", "0.0.0.0"]',
+        "Procfile:1: uvicorn main:app --host 0.0.0.0 --port $PORT -> "
+        "turboapi run main:app --host 0.0.0.0 --port $PORT",
+        "docker-compose.yml:3: fastapi run main.py -> turboapi run main.py",
+        "main.py:3: uvicorn.run: turboapi.run takes the same arguments",
+        "deploy/web.service:1: /srv/venv/bin/uvicorn main:app -> "
+        "/srv/venv/bin/turboapi run main:app --host 127.0.0.1",
+    ]
+    assert all((tmp_path / name).read_text() == text for name, text in files.items())

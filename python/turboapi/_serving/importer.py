@@ -15,7 +15,7 @@ import os
 import pkgutil
 import sys
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,11 +50,13 @@ class Location:
         module: to import.
         attribute: of the module, dots allowed; None: look for one.
         folder: to put first on `sys.path`.
+        found_as: how it was found, in words.
     """
 
     module: str
     attribute: str | None
     folder: Path
+    found_as: str = "it was named"
 
     def __str__(self) -> str:
         return f"{self.module}:{self.attribute}" if self.attribute else self.module
@@ -95,10 +97,12 @@ def _looks_like_path(target: str, base: Path) -> bool:
 
 def _locate_usual(base: Path) -> Location:
     if entry := _entry_of_pyproject(base):
-        return locate(entry, str(base))
+        found = locate(entry, str(base))
+        return replace(found, found_as=f"the entrypoint in {base / 'pyproject.toml'}")
     for usual in USUAL_FILES:
         if (base / usual).is_file():
-            return _locate_path(base / usual, None)
+            found = _locate_path(base / usual, None)
+            return replace(found, found_as=f"{usual}, one of the usual files")
     raise AppError(
         "No application was named, and there is none of the usual files "
         f"({', '.join(USUAL_FILES)}) in {base}. Name it: turboapi run package.module:attribute"

@@ -119,7 +119,10 @@ def configure(config: Config) -> None:
     logging.addLevelName(TRACE, "TRACE")
     twins.pair()
     if config.log_config is not None:
-        _configure_from(config.log_config)
+        if isinstance(config.log_config, dict):
+            _configure_from_dictionary(config.log_config)
+        else:
+            _configure_from(config.log_config)
     else:
         logging.config.dictConfig(_dictionary(config))
     if not config.access_log:
@@ -181,6 +184,13 @@ def _configure_from(path: str) -> None:
         raise ConfigError("log_config", "YAML needs a package: pip install pyyaml") from None
     except Exception as error:
         raise ConfigError("log_config", f"{path} can't be used: {error}") from error
+
+
+def _configure_from_dictionary(dictionary: dict[str, Any]) -> None:
+    try:
+        _configure_with(dictionary)
+    except Exception as error:
+        raise ConfigError("log_config", f"the dictionary can't be used: {error}") from error
 
 
 def _configure_with(dictionary: Any) -> None:

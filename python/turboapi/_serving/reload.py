@@ -224,6 +224,9 @@ class Reloader:
 
     def _replace(self, worker: Process) -> None:
         """End the old worker, at once if it takes its time."""
+        worker.read_news()
+        if worker.ready:
+            self._config = self._config.replace(announce=False)  # it was told
         worker.send(signal.SIGTERM)
         if not worker.wait(self._config.timeout_graceful_shutdown or None):
             worker.send(signal.SIGTERM)

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi._serving import (
+    banner,
     error_log,
     importer,
     log,
     metrics,
+    other_names,
     pid_file,
     process,
     retirement,
@@ -28,6 +30,7 @@ from turboapi._serving.worker_process import EXIT_NO_APP
 from turboapi.config import Config, ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
     from turboapi._serving.handover import Handover
@@ -45,7 +48,9 @@ def run(app: Any, **settings: Any) -> None:
     Args:
         app: the application, or its import string (`package.module:attribute`), which several
             workers and reloading need.
-        settings: those of `turboapi.config.Config`; what is not given comes from the environment.
+        settings: those of `turboapi.config.Config`, or uvicorn's names for them (`reload_dirs`,
+            `limit_max_requests`, `timeout_keep_alive`, ...); what is not given comes from the
+            environment.
 
     Raises:
         ConfigError: a setting can't be used.
@@ -53,10 +58,10 @@ def run(app: Any, **settings: Any) -> None:
         BindError: can't listen there.
         SystemExit: with the exit code of the server, unless it is 0.
     """
+    config = settings_of(app, settings)
     if isinstance(app, str):
-        code = serve_config(Config.load({**settings, "app": app}))
+        code = serve_config(config)
     else:
-        config = Config.load(settings)
         setting = next((n for n in _OTHER_PROCESSES if getattr(config, n)), None)
         if config.workers > 1 or setting is not None:
             setting = setting or "workers"
@@ -67,9 +72,8 @@ def run(app: Any, **settings: Any) -> None:
             )
         log.configure(config)
         static_paths.check(config)
-        name = getattr(app, "__qualname__", type(app).__qualname__)
-        app = importer.make(app, name, factory=config.factory, interface=config.interface)
-        config = _check_tls(sockets.from_systemd(config))
+        app = made_of(app, config)
+        config = check_tls(sockets.from_systemd(config))
         pid_file.check(config)
         try:
             with metrics.serving(config) as config, error_log.unblocked():
@@ -78,6 +82,28 @@ def run(app: Any, **settings: Any) -> None:
             pid_file.remove(config)
     if code:
         sys.exit(code)
+
+
+def settings_of(app: Any, given: Mapping[str, Any]) -> Config:
+    """Return the settings that a program gives with an application or its import string.
+
+    Raises:
+        ConfigError: one of them can't be used.
+    """
+    if env_file := given.get("env_file"):
+        load_env_file(str(env_file))
+    values = other_names.arguments(given)
+    return other_names.load({**values, "app": app} if isinstance(app, str) else values)
+
+
+def made_of(app: Any, config: Config) -> Any:
+    """Return the application that an object is, or makes.
+
+    Raises:
+        AppError: it is none.
+    """
+    name = getattr(app, "__qualname__", type(app).__qualname__)
+    return importer.make(app, name, factory=config.factory, interface=config.interface)
 
 
 def serve_config(config: Config) -> int:
@@ -96,7 +122,9 @@ def serve_config(config: Config) -> int:
     static_paths.check(config)
     # What is wrong with the name is told now, not by each worker.
     importer.locate(config.app, config.app_dir)
-    config = _check_tls(sockets.from_systemd(config))
+    if banner.is_wanted(config):
+        config = config.replace(announce=True)
+    config = check_tls(sockets.from_systemd(config))
     pid_file.check(config)
     try:
         with metrics.serving(config) as config, error_log.unblocked():
@@ -150,7 +178,7 @@ def load_env_file(path: str) -> None:
     load_dotenv(path)
 
 
-def _check_tls(config: Config) -> Config:
+def check_tls(config: Config) -> Config:
     """Return the configuration with the secret that its processes share for TLS, if it is used.
 
     Raises:
@@ -185,7 +213,7 @@ def _bind_and_serve(config: Config, app: Any) -> int:
             # What can be imported once can be again.
             from turboapi._serving.handover import Handover  # lazy: workers have none
 
-            handover = Handover(config, bound)
+            handover = Handover(config.replace(announce=False), bound)
         # From here the descriptors are the server's.
         served = config.served_by(bound)
         for each in bound:

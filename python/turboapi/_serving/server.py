@@ -22,6 +22,7 @@ import anyio.to_thread
 from turboapi import _core
 from turboapi._fastapi_bridge import native_app
 from turboapi._serving import (
+    banner,
     metrics,
     metrics_data,
     notify,
@@ -81,10 +82,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     Raises:
         BindError: can't listen there.
     """
-    if config.interface == "wsgi":
-        from turboapi._serving.wsgi import WSGIAdapter  # lazy: most applications are ASGI
-
-        app = WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
+    app = as_asgi(app, config)
     listening = _listening_sockets(config)
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
     freezer = Freezer(config.gc_freeze, more=config.preload)
@@ -116,8 +114,34 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
             sockets.close(each)
 
 
+def as_asgi(app: Any, config: Config) -> Any:
+    """Return what serves an application whose interface is known: itself, or an adapter."""
+    if config.interface != "wsgi":
+        return app
+    from turboapi._serving.wsgi import WSGIAdapter  # lazy: most applications are ASGI
+
+    return WSGIAdapter(app, threads=config.thread_pool, multiprocess=config.workers > 1)
+
+
+def new_loop(kind: str, selector: _core.Selector) -> asyncio.AbstractEventLoop:
+    """Return an event loop of the kind that the setting `loop` names, for this selector."""
+    if kind == "uvloop":
+        import uvloop
+
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
+    if kind == "turboapi":
+        from turboapi.loop import new_event_loop  # lazy: not for other loops
+
+        return new_event_loop(selector)
+    return asyncio.SelectorEventLoop(selector)
+
+
 class LoopThread:
-    """An event loop and what it serves; `run` is called in the thread that it belongs to."""
+    """An event loop and what it serves; `run` is called in the thread that it belongs to.
+
+    In a loop that runs already, `serve` is awaited instead.
+    """
 
     def __init__(
         self,
@@ -165,7 +189,8 @@ class LoopThread:
         """Serve until `stop` is called or a signal comes and return the exit code."""
         selector = _core.Selector()
         try:
-            with asyncio.Runner(loop_factory=lambda: self._new_loop(selector)) as runner:
+            kind = self._config.loop
+            with asyncio.Runner(loop_factory=lambda: new_loop(kind, selector)) as runner:
                 self.exit_code = self._run(runner, selector)
         except BaseException:
             self.exit_code = EXIT_FORCED
@@ -177,13 +202,13 @@ class LoopThread:
         return self.exit_code
 
     def _run(self, runner: asyncio.Runner, selector: _core.Selector) -> int:
-        """Run the loop to the end of `_serve`.
+        """Run the loop to the end of `serve`.
 
         asyncio lets a KeyboardInterrupt out of any Task end the loop. Where it can't be Ctrl+C it
         is an error of that Task, as of a request's own; the loop goes on where it stood.
         """
         loop = runner.get_loop()
-        serving = loop.create_task(self._serve(selector))
+        serving = loop.create_task(self.serve(selector))
         try:
             return runner.run(_finish(serving))
         except KeyboardInterrupt as error:
@@ -203,18 +228,6 @@ class LoopThread:
             with suppress(RuntimeError):  # closed meanwhile
                 loop.call_soon_threadsafe(self._stop_here, at_once)
 
-    def _new_loop(self, selector: _core.Selector) -> asyncio.AbstractEventLoop:
-        if self._config.loop == "uvloop":
-            import uvloop
-
-            loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-            return loop
-        if self._config.loop == "turboapi":
-            from turboapi.loop import new_event_loop  # lazy: not for other loops
-
-            return new_event_loop(selector)
-        return asyncio.SelectorEventLoop(selector)
-
     def _stop_here(self, at_once: bool = True) -> None:
         assert self._stop is not None
         assert self._force is not None
@@ -222,7 +235,12 @@ class LoopThread:
             self._force.set()
         self._stop.set()
 
-    async def _serve(self, selector: _core.Selector) -> int:
+    async def serve(self, selector: _core.Selector) -> int:
+        """Serve in the running loop until told to stop and return the exit code.
+
+        Raises:
+            BindError: can't listen there.
+        """
         self._loop = loop = asyncio.get_running_loop()
         self._stop, self._force = asyncio.Event(), asyncio.Event()
         selector.attach(loop)
@@ -244,7 +262,7 @@ class LoopThread:
             return process.code_of_stop(self._stopped_by)
         try:
             code = await self._serve_requests(selector, lifespan.state)
-        except sockets.BindError:
+        except (sockets.BindError, asyncio.CancelledError):
             await lifespan.shutdown()
             raise
         return await self._stop_lifespan(lifespan) if code == 0 else code
@@ -298,10 +316,7 @@ class LoopThread:
             # Now, not before: what is accepted is served.
             redirects = self._redirect(selector, self._port())
             address = sockets.describe_all(self._bound, self._config.scheme())
-            for each in self._bound:
-                sockets.listen(each, self._config.backlog)
-                server.listen(each.fileno(), self._is_shared())
-                each.detach()  # it is the server's now
+            self._listen(server)
             self._counters.tell(self._slot, metrics_data.READY)
             self.ready.set()
             if self._followers is None:
@@ -317,6 +332,12 @@ class LoopThread:
             if redirects is not None:
                 redirects.close()
             server.close()
+
+    def _listen(self, server: _core.Server) -> None:
+        for each in self._bound:
+            sockets.listen(each, self._config.backlog)
+            server.listen(each.fileno(), self._is_shared())
+            each.detach()  # it is the server's now
 
     def _port(self) -> int:
         ports = [each.getsockname()[1] for each in self._bound if each.family != socket.AF_UNIX]
@@ -349,6 +370,8 @@ class LoopThread:
     def _tell_ready(self, address: str) -> None:
         """Tell the supervisor, or without one the log."""
         loop = asyncio.get_running_loop()
+        if self._config.announce:
+            banner.show(self._config, self._app, address)
         if self._config.ready_fd is not None:
             self._heartbeat.start(loop)
             Retirement(self._config, self._requests, self._heartbeat.retire).start(loop)
@@ -359,6 +382,11 @@ class LoopThread:
                 upgrade.tell_ready()
             notify.ready(f"Listening on {address}")
             self._keep_telling(loop)
+
+    def _tell_stopping(self) -> None:
+        """Tell the service manager, unless the supervisor does, or somebody goes on for us."""
+        if self._config.ready_fd is None and self._followers is not None and not self._hands_over:
+            notify.stopping()
 
     def _requests(self) -> int:
         """Return how many requests there have been on all loops of the process."""
@@ -375,10 +403,11 @@ class LoopThread:
         assert self._force is not None
         logger.info("Shutting down")
         self._counters.tell(self._slot, metrics_data.DRAINING)
-        if self._config.ready_fd is None and self._followers is not None and not self._hands_over:
-            notify.stopping()
+        self._tell_stopping()
         if waits_for := _pending(server):
-            logger.info("Waiting for %s to end (a second signal forces it)", waits_for)
+            logger.info(
+                "Waiting for %s to end (Ctrl+C again, or a second signal, ends at once)", waits_for
+            )
         streams = server.pending()[1]
         done = asyncio.Event()
         server.shutdown(done.set, self._config.timeout_stream_shutdown or None)

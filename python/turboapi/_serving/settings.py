@@ -198,6 +198,18 @@ class Text:
 
 
 @dataclasses.dataclass(frozen=True)
+class LogConfig(Text):
+    """A file of Python's logging configuration, or in programs the dictionary itself."""
+
+    metavar: str = "FILE"
+
+    def parse(self, value: Any) -> Any:
+        """Take paths and dictionaries."""
+        given: Any = value
+        return given if isinstance(value, dict) else super().parse(given)
+
+
+@dataclasses.dataclass(frozen=True)
 class Words:
     """A list of strings: repeated on the command line, with commas between in the environment."""
 

@@ -267,6 +267,7 @@ class Supervisor:
         if place.worker is None:
             place.start_at = math.inf  # until there is a template
             return
+        self._config = self._config.replace(announce=False)  # one of them tells
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
     def _new_process(self) -> Process | None:

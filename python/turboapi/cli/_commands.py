@@ -12,20 +12,32 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperGroup
 
 import turboapi
 from turboapi import _core
 from turboapi._compression import LEVELS
 from turboapi._core import LIBRARIES
-from turboapi._serving import importer
+from turboapi._serving import importer, other_names
 from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
 from turboapi.cli._options import option_name, with_settings
-from turboapi.config import ENV_PREFIX, TLS, Config, ConfigError, settings
+from turboapi.config import ENV_PREFIX, LOGGING, TLS, Config, ConfigError, settings
 from turboapi.openapi import assets
 
+
+class _Group(TyperGroup):
+    """The commands, with a hint for who writes `turboapi main:app`, as uvicorn has it."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and (":" in args[0] or args[0].endswith(".py")):
+            _fail(f"{args[0]} is no command; to serve it: turboapi run {args[0]}", EXIT_USAGE)
+        return super().resolve_command(ctx, args)
+
+
 app = typer.Typer(
+    cls=_Group,
     name="turboapi",
     help="Serve [bold]TurboAPI[/bold], FastAPI, and other ASGI and WSGI applications.",
     rich_markup_mode="rich",
@@ -84,6 +96,20 @@ _ENTRYPOINT = inspect.Parameter(
     ],
 )
 _LEADING = (_APP, _ATTRIBUTE, _ENTRYPOINT)
+_VERBOSE = inspect.Parameter(
+    "verbose",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Say what is served and by which settings; show debug messages.",
+            rich_help_panel=LOGGING,
+            show_default=False,
+        ),
+    ],
+)
 _HTTPS = inspect.Parameter(
     "https",
     inspect.Parameter.KEYWORD_ONLY,
@@ -180,20 +206,25 @@ def docs_assets(
 
 
 def run(
-    name: str | None, attribute: str | None, entrypoint: str | None, values: dict[str, Any]
+    name: str | None,
+    attribute: str | None,
+    entrypoint: str | None,
+    verbose: bool,
+    values: dict[str, Any],
 ) -> None:
     """Serve an application.
 
     Every option has an environment variable, shown in brackets. Sizes take K, M, G; times are in
     seconds, or take ms, s, m, h.
     """
-    _serve(name, attribute, entrypoint, values, _RUN_DEFAULTS)
+    _serve(name, attribute, entrypoint, values, _RUN_DEFAULTS, verbose)
 
 
 def dev(
     name: str | None,
     attribute: str | None,
     entrypoint: str | None,
+    verbose: bool,
     https: bool,
     values: dict[str, Any],
 ) -> None:
@@ -203,7 +234,7 @@ def dev(
     # A production setting in the environment: reloading has one worker.
     if values.get("reload", True):
         values.setdefault("workers", 1)
-    _serve(name, attribute, entrypoint, values, _DEV_DEFAULTS)
+    _serve(name, attribute, entrypoint, values, _DEV_DEFAULTS, verbose)
 
 
 def doctor(
@@ -250,8 +281,8 @@ def doctor(
 
 
 app.command("doctor")(with_settings(doctor, _RUN_DEFAULTS, (*_LEADING, _JSON)))
-app.command("run")(with_settings(run, _RUN_DEFAULTS, _LEADING))
-app.command("dev")(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _HTTPS)))
+app.command("run")(with_settings(run, _RUN_DEFAULTS, (*_LEADING, _VERBOSE)))
+app.command("dev")(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _VERBOSE, _HTTPS)))
 
 
 @app.command()
@@ -276,6 +307,35 @@ def cert(
         _fail(f"cert: {error.filename or to}: {error.strerror or error}", 1)
     typer.echo(f"turboapi run --ssl-certfile {files.certificate} --ssl-keyfile {files.key}")
     typer.echo(f"Clients trust it by {files.authority}, such as: curl --cacert {files.authority}")
+
+
+@app.command()
+def migrate(
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="[PATH]...",
+            help="Files and folders; default: the current one.",
+            show_default=False,
+        ),
+    ] = None,
+    write: Annotated[bool, typer.Option("--write", help="Rewrite the files.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="Show the changes.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if there is something to rewrite.")
+    ] = False,
+) -> None:
+    """Find what a project says of FastAPI, uvicorn and gunicorn, and what it is here.
+
+    Imports of fastapi can be rewritten; calls of uvicorn and command lines (in Dockerfiles,
+    Procfiles, compose files, ...) are noted, with ours beside them. Nothing is written without
+    --write.
+    """
+    from turboapi import _migrate_imports as migration  # lazy: it is called once, if ever
+
+    if write and (diff or check):
+        _fail("--write: can't be used together with --diff or --check", EXIT_USAGE)
+    raise typer.Exit(migration.run(paths or [Path()], write=write, diff=diff, check=check))
 
 
 @app.command()
@@ -336,8 +396,13 @@ def _serve(
     entrypoint: str | None,
     values: dict[str, Any],
     defaults: dict[str, Any],
+    verbose: bool,
 ) -> None:
+    if verbose:
+        defaults = {**defaults, "log_level": "debug", "announce": True}
     config = _loaded_config(name, attribute, entrypoint, values, defaults)
+    if verbose:
+        _tell_settings(config, defaults)
     try:
         code = serve_config(config)
     except ConfigError as error:
@@ -345,6 +410,14 @@ def _serve(
     except (AppError, BindError) as error:
         _fail(str(error), 1)
     sys.exit(code)
+
+
+def _tell_settings(config: Config, defaults: dict[str, Any]) -> None:
+    from turboapi.cli import _doctor  # lazy: few ask
+
+    typer.echo("Settings that differ from the defaults:", err=True)
+    for option, value in _doctor.changed(config, defaults).items():
+        typer.echo(f"  {option} {_doctor.shown(value)}", err=True)
 
 
 def _loaded_config(
@@ -360,9 +433,10 @@ def _loaded_config(
         env_file = values.get("env_file") or os.environ.get(ENV_PREFIX + "ENV_FILE")
         if env_file:
             load_env_file(env_file)
-        return Config.load(
-            {**values, "app": _named(name, attribute, entrypoint)}, defaults=defaults
-        )
+        for each, why in other_names.NEEDLESS.items():
+            if each in values:
+                typer.echo(f"{option_name(each)} has no effect: {why}", err=True)
+        return other_names.load({**values, "app": _named(name, attribute, entrypoint)}, defaults)
     except ConfigError as error:
         _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
     except AppError as error:

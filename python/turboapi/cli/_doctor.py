@@ -101,7 +101,7 @@ def examine(
         why_not=why,
         routes=[*_routes(app, "", why)] if known else [],
         middleware=[*_middleware(app)] if known else [],
-        settings=_changed(config, defaults),
+        settings=changed(config, defaults),
         versions=versions,
     )
 
@@ -250,13 +250,13 @@ def _name_of(middleware: Any) -> str:
     return f"{name} ({function.__name__})" if hasattr(function, "__name__") else name
 
 
-def _changed(config: Config, defaults: Mapping[str, Any]) -> dict[str, Any]:
+def changed(config: Config, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings that differ from the defaults by the names of their options."""
     usual = Config.load({}, {}, defaults=defaults)
     found: dict[str, Any] = {}
     for name, one in settings().items():
         value = getattr(config, name)
-        if name != "app" and value != getattr(usual, name):
+        if one.command_line and value != getattr(usual, name):
             found[option_name(name)] = "(hidden)" if one.secret else value
     return found
 
@@ -298,7 +298,7 @@ def _rendered(report: Report) -> Iterator[RenderableType]:
         style = "" if each["cost"] == IN_C else "yellow"
         lines.append((Text(each["cost"], style), Text(each["name"])))
     yield from _table_of("Middleware, the outermost first", ("cost", "name"), lines)
-    lines = [(name, Text(_shown(value))) for name, value in report.settings.items()]
+    lines = [(name, Text(shown(value))) for name, value in report.settings.items()]
     yield from _table_of("Settings that differ from the defaults", ("option", "value"), lines)
     yield from _table_of("Versions", ("package", "version"), [*report.versions.items()])
 
@@ -306,7 +306,8 @@ def _rendered(report: Report) -> Iterator[RenderableType]:
 _WORDS = {True: ("native", "green"), False: ("ASGI", "bold yellow"), None: ("-", "dim")}
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return the value of a setting as text."""
     if not isinstance(value, tuple):
         return str(value)
     return ", ".join(map(str, value))  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]

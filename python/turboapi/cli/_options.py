@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from turboapi._serving import other_names
 from turboapi._serving.settings import Flag, Setting, Words
 from turboapi.config import ENV_PREFIX, Config, settings
 
@@ -47,11 +48,39 @@ def with_settings(
                 annotation=_annotation(name, one, default),
             )
         )
+    parameters += [
+        inspect.Parameter(
+            name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_hidden(name)
+        )
+        for name in _other_names()
+    ]
     entry.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     entry.__annotations__ = {each.name: each.annotation for each in parameters}
     entry.__doc__ = command.__doc__
     entry.__name__ = command.__name__
     return entry
+
+
+def _other_names() -> list[str]:
+    """Return what other servers have as options: taken, but not shown."""
+    names = {**other_names.RENAMED, **other_names.NEEDLESS, **other_names.REFUSED}
+    shown = {alias for one in settings().values() for alias in one.aliases}
+    return [
+        name
+        for name in names
+        if name not in other_names.ARGUMENTS and option_name(name) not in shown
+    ]
+
+
+def _hidden(name: str) -> Any:
+    is_flag = name in other_names.FLAGS
+    info = typer.Option(option_name(name), hidden=True, show_default=False)
+    renamed = settings().get(other_names.RENAMED.get(name, ""))
+    if is_flag:
+        return Annotated[bool | None, info]
+    if renamed is not None and isinstance(renamed.kind, Words):
+        return Annotated[list[str] | None, info]
+    return Annotated[str | None, info]
 
 
 def _annotation(name: str, one: Setting, default: Any) -> Any:
