@@ -13,7 +13,7 @@ help: ## this list
 
 run: ## set up all and serve the example shop on http://127.0.0.1:8000
 	@scripts/setup.sh run
-	$(VENV)/bin/turboapi run examples.store.app:app --app-dir . $(ARGS)
+	$(VENV)/bin/turboapi run examples.store.app:app --app-dir . --host 127.0.0.1 $(ARGS)
 
 test: ## set up all; C tests, Python tests, conformance ratchet
 	@scripts/setup.sh test

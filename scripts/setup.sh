@@ -18,10 +18,33 @@ venv=${VENV:-.venv}
 
 say() { printf '\033[1m== %s\033[0m\n' "$*" >&2; }
 
+# Runs a command that takes a while: a sign of life every few seconds, and its output if it fails.
+long() {
+    local log started=$SECONDS told=0 worker
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 &
+    worker=$!
+    trap 'kill "$worker" 2>/dev/null' EXIT # it would go on after Ctrl+C
+    while kill -0 "$worker" 2>/dev/null; do
+        sleep 0.2
+        if [ $((SECONDS - started)) -ge $((told + 5)) ]; then
+            told=$((SECONDS - started))
+            printf '   %d s  %s\n' "$told" "$(tail -n 1 "$log" | tr -d '\r' | cut -c 1-100)" >&2
+        fi
+    done
+    if ! wait "$worker"; then
+        cat "$log" >&2
+        rm -f "$log"
+        exit 1
+    fi
+    trap - EXIT
+    rm -f "$log"
+}
+
 sudo=
 [ "$(id -u)" = 0 ] || sudo=sudo
 
-packages=(build-essential pkg-config libssl-dev libnghttp2-dev libwslay-dev zlib1g-dev libbrotli-dev libzstd-dev)
+packages=(gcc libc6-dev pkg-config libssl-dev libnghttp2-dev libwslay-dev zlib1g-dev libbrotli-dev libzstd-dev)
 if ! command -v "${PYTHON:-python3}" >/dev/null; then
     packages+=(python3 python3-venv python3-dev)
 elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then
@@ -46,8 +69,9 @@ if [ ${#missing[@]} -gt 0 ]; then
     fi
     say "installing ${missing[*]}"
     lock=(-o DPkg::Lock::Timeout=300) # another apt-get may be at work
-    $sudo apt-get "${lock[@]}" update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get "${lock[@]}" install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    long $sudo apt-get "${lock[@]}" update
+    long $sudo env DEBIAN_FRONTEND=noninteractive \
+        apt-get "${lock[@]}" install -y --no-install-recommends "${missing[@]}"
 fi
 
 python=${PYTHON:-python3}
@@ -61,7 +85,7 @@ if [ ! -x "$venv/bin/python" ]; then
     say "making $venv"
     "$python" -m venv "$venv"
 fi
-pip=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check)
+pip=(long "$venv/bin/python" -m pip install --disable-pip-version-check)
 export PATH="$PWD/$venv/bin:$PATH" # meson and ninja, for the build without isolation
 
 # The distribution was named `turboapi` before: of a clone of ours it is removed, so that its metadata, its loader and

@@ -12,9 +12,9 @@ from turboapi.responses import FileResponse
 from turboapi.staticfiles import StaticFiles
 
 from . import orders, products, users
-from .db import Pool
+from .db import ADMIN, Pool
 from .deps import passwords
-from .settings import Settings, load
+from .settings import DEMO_PASSWORD, Settings, load
 
 STATIC = Path(__file__).resolve().parent / "static"
 
@@ -27,6 +27,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await app.state.pool.open()
     try:
         await app.state.pool.seed(passwords.hash(settings.admin_password))
+        if settings.admin_password == DEMO_PASSWORD:
+            print(f"Demo login: {ADMIN}, password {DEMO_PASSWORD}", flush=True)
         yield
     finally:
         await app.state.pool.close()

@@ -1,48 +1,19 @@
-"""SQLite through aiosqlite: a small pool of connections, and the schema with its first goods."""
+"""SQLite through aiosqlite: a small pool of connections, migrations, and the first goods."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiosqlite
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS users (
-    id INTEGER PRIMARY KEY,
-    email TEXT NOT NULL UNIQUE COLLATE NOCASE,
-    name TEXT NOT NULL,
-    role TEXT NOT NULL DEFAULT 'customer',
-    password_hash TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS products (
-    id INTEGER PRIMARY KEY,
-    name TEXT NOT NULL,
-    description TEXT NOT NULL,
-    price INTEGER NOT NULL CHECK (price >= 0),
-    stock INTEGER NOT NULL CHECK (stock >= 0),
-    tags TEXT NOT NULL DEFAULT '[]',
-    image TEXT
-);
-CREATE TABLE IF NOT EXISTS orders (
-    id INTEGER PRIMARY KEY,
-    user_id INTEGER NOT NULL REFERENCES users (id),
-    placed_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    total INTEGER NOT NULL
-);
-CREATE TABLE IF NOT EXISTS order_lines (
-    order_id INTEGER NOT NULL REFERENCES orders (id) ON DELETE CASCADE,
-    product_id INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    price INTEGER NOT NULL,
-    quantity INTEGER NOT NULL
-);
-CREATE INDEX IF NOT EXISTS order_lines_order ON order_lines (order_id);
-"""
+MIGRATIONS = Path(__file__).resolve().parent / "migrations"
 
+ADMIN = "admin@example.com"
 GOODS = [
     (
         "Teapot",
@@ -67,6 +38,21 @@ GOODS = [
 ]
 
 
+async def first(
+    db: aiosqlite.Connection, query: str, values: Iterable[Any] = ()
+) -> aiosqlite.Row | None:
+    """Return the first row of a query, if there is one."""
+    async with db.execute(query, values) as cursor:
+        return await cursor.fetchone()
+
+
+async def one(db: aiosqlite.Connection, query: str, values: Iterable[Any] = ()) -> aiosqlite.Row:
+    """Return the first row of a query that always has one."""
+    row = await first(db, query, values)
+    assert row is not None
+    return row
+
+
 class Pool:
     """A fixed number of connections to one SQLite file (WAL: many readers, one writer)."""
 
@@ -77,15 +63,29 @@ class Pool:
         self._all: list[aiosqlite.Connection] = []
 
     async def open(self) -> None:
-        """Open the connections and make the schema."""
+        """Open the connections and bring the schema up to date."""
         for _ in range(self._size):
             connection = await aiosqlite.connect(self._path, isolation_level=None)
             connection.row_factory = aiosqlite.Row
-            for pragma in ("journal_mode=WAL", "foreign_keys=ON", "busy_timeout=5000"):
+            # First: with several workers, one makes the file and the others wait for it.
+            for pragma in ("busy_timeout=5000", "journal_mode=WAL", "foreign_keys=ON"):
                 await connection.execute(f"PRAGMA {pragma}")
             self._all.append(connection)
             self._free.put_nowait(connection)
-        await self._all[0].executescript(SCHEMA)
+        await self._migrate()
+
+    async def _migrate(self) -> None:
+        """Run the migrations that the file has not seen: `user_version` is that of the last one."""
+        async with self.connection() as db:
+            await db.execute("BEGIN IMMEDIATE")  # another worker may be about to do the same
+            (version,) = await one(db, "PRAGMA user_version")
+            for file in sorted(MIGRATIONS.glob("*.sql")):
+                number = int(file.name.partition("_")[0])
+                if number > version:
+                    for statement in file.read_text().split(";"):
+                        await db.execute(statement)
+                    await db.execute(f"PRAGMA user_version = {number}")
+            await db.commit()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -100,20 +100,20 @@ class Pool:
         try:
             yield connection
         finally:
-            if connection.in_transaction:
-                await connection.rollback()
+            # Always: what a cancelled request has begun in the connection's thread may be running.
+            await connection.rollback()
             self._free.put_nowait(connection)
 
     async def seed(self, admin_hash: str) -> None:
         """Put the first goods and the shopkeeper into an empty shop."""
         async with self.connection() as db:
             await db.execute("BEGIN IMMEDIATE")
-            row = await (await db.execute("SELECT count(*) FROM users")).fetchone()
-            if row is not None and row[0] == 0:
+            (users,) = await one(db, "SELECT count(*) FROM users")
+            if users == 0:
                 await db.execute(
                     "INSERT INTO users (email, name, role, password_hash)"
                     " VALUES (?, ?, 'admin', ?)",
-                    ("admin@example.com", "Shopkeeper", admin_hash),
+                    (ADMIN, "Shopkeeper", admin_hash),
                 )
                 await db.executemany(
                     "INSERT INTO products (name, description, price, stock, tags)"

@@ -14,6 +14,7 @@ from pwdlib import PasswordHash
 from turboapi import Depends, HTTPException, Request, Security, status
 from turboapi.security import OAuth2PasswordBearer, SecurityScopes
 
+from .db import first
 from .models import User
 from .settings import Settings
 
@@ -86,9 +87,7 @@ async def current_user(
             "Only the shopkeeper may do that.",
             {"WWW-Authenticate": challenge},
         )
-    row = await (
-        await db.execute("SELECT id, email, name, role FROM users WHERE id = ?", (user_id,))
-    ).fetchone()
+    row = await first(db, "SELECT id, email, name, role FROM users WHERE id = ?", (user_id,))
     if row is None:
         raise unauthorized
     return User(**dict(row))

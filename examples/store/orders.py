@@ -8,6 +8,7 @@ import aiosqlite
 
 from turboapi import APIRouter, BackgroundTasks, HTTPException, status
 
+from .db import first, one
 from .deps import Customer, Database, SettingsDep
 from .mail import send_mail
 from .models import Order, OrderIn
@@ -32,12 +33,12 @@ async def place(
     wanted: dict[int, int] = {}
     for line in order.lines:
         wanted[line.product_id] = wanted.get(line.product_id, 0) + line.quantity
-    await db.execute("BEGIN IMMEDIATE")  # get_db rolls back when we leave by an exception
+    # The lock for writing from the start: what is read stays true until the commit, so the last
+    # one is sold once. When we leave by an exception, the pool rolls back.
+    await db.execute("BEGIN IMMEDIATE")
     lines, total = [], 0
     for product_id, quantity in wanted.items():
-        row = await (
-            await db.execute("SELECT name, price, stock FROM products WHERE id = ?", (product_id,))
-        ).fetchone()
+        row = await first(db, "SELECT name, price, stock FROM products WHERE id = ?", (product_id,))
         if row is None:
             raise HTTPException(status.HTTP_404_NOT_FOUND, f"There is no product {product_id}.")
         if row["stock"] < quantity:
@@ -56,6 +57,7 @@ async def place(
         " VALUES (?, ?, ?, ?, ?)",
         [(order_id, *line) for line in lines],
     )
+    placed = await fetch(db, await one(db, "SELECT * FROM orders WHERE id = ?", (order_id,)))
     await db.commit()
     goods = ", ".join(f"{quantity} x {name}" for _, name, _, quantity in lines)
     background.add_task(
@@ -65,9 +67,7 @@ async def place(
         f"Your order {order_id}",
         f"{goods}: {total / 100:.2f} EUR",
     )
-    placed = await (await db.execute("SELECT * FROM orders WHERE id = ?", (order_id,))).fetchone()
-    assert placed is not None
-    return await fetch(db, placed)
+    return placed
 
 
 @router.get("", response_model=list[Order])

@@ -7,9 +7,11 @@ import secrets
 from typing import Annotated, Any, Literal
 
 import aiosqlite
+from starlette.concurrency import run_in_threadpool
 
 from turboapi import APIRouter, File, HTTPException, Path, Query, Response, UploadFile, status
 
+from .db import first, one
 from .deps import Admin, Database, SettingsDep
 from .models import Product, ProductIn, ProductPage, ProductPatch
 
@@ -37,7 +39,7 @@ def to_product(row: aiosqlite.Row) -> dict[str, Any]:
 
 async def fetch(db: aiosqlite.Connection, product_id: int) -> dict[str, Any]:
     """Return the product, or 404."""
-    row = await (await db.execute("SELECT * FROM products WHERE id = ?", (product_id,))).fetchone()
+    row = await first(db, "SELECT * FROM products WHERE id = ?", (product_id,))
     if row is None:
         raise HTTPException(status.HTTP_404_NOT_FOUND, f"There is no product {product_id}.")
     return to_product(row)
@@ -67,14 +69,12 @@ async def search(
     if in_stock:
         where.append("stock > 0")
     condition = " AND ".join(where)
-    total = await (
-        await db.execute(f"SELECT count(*) FROM products WHERE {condition}", values)
-    ).fetchone()
+    (total,) = await one(db, f"SELECT count(*) FROM products WHERE {condition}", values)
     rows = await db.execute_fetchall(
         f"SELECT * FROM products WHERE {condition} ORDER BY {ORDER[sort]}, id LIMIT ? OFFSET ?",
         [*values, limit, offset],
     )
-    return {"total": total[0] if total else 0, "items": [to_product(row) for row in rows]}
+    return {"total": total, "items": [to_product(row) for row in rows]}
 
 
 @router.get("/{product_id}", response_model=Product)
@@ -126,7 +126,7 @@ async def upload_image(
     settings: SettingsDep,
 ) -> Any:
     """Give the product a picture."""
-    await fetch(db, product_id)
+    before = await fetch(db, product_id)
     content = await image.read(settings.max_image_bytes + 1)
     if len(content) > settings.max_image_bytes:
         raise HTTPException(
@@ -138,6 +138,8 @@ async def upload_image(
             status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "A picture must be a PNG, JPEG or GIF file."
         )
     name = f"{product_id}-{secrets.token_hex(4)}.{ending}"
-    (settings.images / name).write_bytes(content)
+    await run_in_threadpool((settings.images / name).write_bytes, content)
     await db.execute("UPDATE products SET image = ? WHERE id = ?", (name, product_id))
+    if before["image"]:
+        (settings.images / before["image"].rpartition("/")[2]).unlink(missing_ok=True)
     return await fetch(db, product_id)

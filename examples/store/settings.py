@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass, field
 from pathlib import Path
 
+DEMO_PASSWORD = "admin"
 HERE = Path(__file__).resolve().parent
 
 
@@ -18,7 +19,7 @@ class Settings:
     secret: str = field(repr=False)
     token_minutes: int = 60
     max_image_bytes: int = 2 * 1024 * 1024
-    admin_password: str = field(default="admin", repr=False)
+    admin_password: str = field(default=DEMO_PASSWORD, repr=False)
 
     @property
     def database(self) -> Path:
@@ -59,5 +60,5 @@ def load() -> Settings:
         data=data,
         secret=_secret(data),
         token_minutes=int(os.environ.get("STORE_TOKEN_MINUTES", "60")),
-        admin_password=os.environ.get("STORE_ADMIN_PASSWORD", "admin"),
+        admin_password=os.environ.get("STORE_ADMIN_PASSWORD", DEMO_PASSWORD),
     )

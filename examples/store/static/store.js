@@ -70,6 +70,7 @@ function change(product, by) {
   line.quantity += by;
   if (line.quantity > 0) basket[product.id] = line; else delete basket[product.id];
   store.save("basket", basket);
+  $("order-error").textContent = ""; // what it said of the basket may be true no more
   showBasket();
 }
 
@@ -77,7 +78,7 @@ function showBasket() {
   const lines = Object.entries(basket);
   $("count").textContent = lines.reduce((sum, [, line]) => sum + line.quantity, 0);
   $("total").textContent = money(lines.reduce((sum, [, line]) => sum + line.quantity * line.price, 0));
-  $("order").disabled = lines.length === 0;
+  $("place-order").disabled = lines.length === 0;
   $("lines").replaceChildren(...lines.map(([id, line]) => {
     const button = (text, by, label) => {
       const node = element("button", { type: "button", textContent: text, onclick: () => change({ id, ...line }, by) });
@@ -88,10 +89,16 @@ function showBasket() {
   }));
 }
 
-function setToken(value) {
+async function setToken(value) {
   token = value;
   store.save("token", value);
   $("account").textContent = value ? "Log out" : "Log in";
+  let user = null;
+  if (value) {
+    try { user = await api("/users/me"); } catch (error) { if (error.status === 401) return setToken(null); }
+  }
+  $("shelf-link").hidden = user?.role !== "admin";
+  show();
 }
 
 function setRegistering(value) {
@@ -109,16 +116,31 @@ async function logIn(event) {
   try {
     if (registering) await api("/users", { method: "POST", json: { name, email, password } });
     const answer = await api("/token", { method: "POST", form: new URLSearchParams({ username: email, password }) });
-    setToken(answer.access_token);
+    $("login").reset();
     $("login-dialog").close();
+    await setToken(answer.access_token);
     toast("Welcome");
+    then?.();
   } catch (error) {
     $("login-error").textContent = error.message;
   }
 }
 
-async function order() {
-  if (!token) { $("basket-dialog").close(); $("login-dialog").showModal(); return; }
+// Ask for a login, and go on with what the customer was at.
+let then;
+function askLogin(goOn) {
+  then = goOn;
+  setRegistering(false);
+  $("login-dialog").showModal();
+}
+
+function openBasket() {
+  $("order-error").textContent = "";
+  $("basket-dialog").showModal();
+}
+
+async function placeOrder() {
+  if (!token) { $("basket-dialog").close(); askLogin(openBasket); return; }
   const lines = Object.entries(basket).map(([id, { quantity }]) => ({ product_id: Number(id), quantity }));
   try {
     const placed = await api("/orders", { method: "POST", json: { lines } });
@@ -127,22 +149,72 @@ async function order() {
     showBasket();
     $("basket-dialog").close();
     toast(`Order ${placed.id} is placed: ${money(placed.total)}`);
-    search();
+    show();
   } catch (error) {
-    if (error.status === 401) { setToken(null); $("basket-dialog").close(); $("login-dialog").showModal(); return; }
+    if (error.status === 401) { setToken(null); $("basket-dialog").close(); askLogin(openBasket); return; }
     $("order-error").textContent = error.message;
   }
+}
+
+async function showOrders() {
+  $("order-list").replaceChildren();
+  if (!token) { $("orders-summary").textContent = "Log in to see your orders."; return; }
+  try {
+    const orders = await api("/orders");
+    $("orders-summary").textContent = orders.length ? "" : "You have not ordered anything yet.";
+    $("order-list").replaceChildren(...orders.map((order) => element("li", {},
+      element("strong", { textContent: `Order ${order.id}` }),
+      element("span", { textContent: new Date(order.placed_at).toLocaleString() }),
+      element("span", { className: "wide", textContent: order.lines.map((line) => `${line.quantity} × ${line.name}`).join(", ") }),
+      element("strong", { textContent: money(order.total) }))));
+  } catch (error) {
+    $("orders-summary").textContent = error.message;
+  }
+}
+
+async function showShelf() {
+  const page = await api("/products?limit=100");
+  $("shelf-list").replaceChildren(...page.items.map((product) => {
+    const error = element("p", { className: "error", role: "alert" });
+    const picture = element("img", { alt: "", hidden: !product.image, src: product.image ?? "" });
+    const input = element("input", { type: "file", accept: "image/png,image/jpeg,image/gif" });
+    input.setAttribute("aria-label", `Picture of ${product.name}`);
+    input.onchange = async () => {
+      error.textContent = "";
+      const form = new FormData();
+      form.set("image", input.files[0]);
+      try {
+        picture.src = (await api(`/products/${product.id}/image`, { method: "PUT", form })).image;
+        picture.hidden = false;
+        toast(`${product.name} has a new picture`);
+      } catch (reason) {
+        error.textContent = reason.message;
+      }
+    };
+    return element("li", {}, picture, element("strong", { className: "wide", textContent: product.name }), input, error);
+  }));
+}
+
+// The part of the page that the address names: #shop, #orders, #shelf.
+const views = { shop: search, orders: showOrders, shelf: showShelf };
+function show() {
+  const name = location.hash.slice(1) in views ? location.hash.slice(1) : "shop";
+  for (const each of Object.keys(views)) $(each).hidden = each !== name;
+  $("search").hidden = name !== "shop";
+  views[name]();
 }
 
 let waiting;
 $("search").oninput = () => { clearTimeout(waiting); waiting = setTimeout(search, 150); };
 $("search").onsubmit = (event) => { event.preventDefault(); search(); };
-$("basket").onclick = () => { $("order-error").textContent = ""; $("basket-dialog").showModal(); };
-$("account").onclick = () => { if (token) { setToken(null); toast("Bye"); } else { setRegistering(false); $("login-dialog").showModal(); } };
+$("basket").onclick = openBasket;
+$("account").onclick = () => { if (token) { setToken(null); toast("Bye"); } else askLogin(null); };
 $("switch").onclick = () => setRegistering(!registering);
 $("login").onsubmit = logIn;
-$("order").onclick = order;
+$("login").oninput = () => { $("login-error").textContent = ""; }; // being corrected
+$("place-order").onclick = placeOrder;
 for (const button of document.querySelectorAll("[data-close]")) button.onclick = () => button.closest("dialog").close();
-setToken(token);
+window.onhashchange = show;
+window.onstorage = () => { basket = store.load("basket", {}); showBasket(); }; // of another tab
 showBasket();
-search();
+setToken(token);

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
+
+from examples.store.db import MIGRATIONS, Pool, one
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(100)
 
@@ -108,6 +113,9 @@ def test_image(client: httpx.Client, admin: dict[str, str]) -> None:
     answer = client.put(path, files={"image": ("x.png", PNG, "image/png")}, headers=admin)
     assert answer.status_code == 200, answer.text
     assert client.get(answer.json()["image"]).content == PNG
+    again = client.put(path, files={"image": ("x.png", PNG, "image/png")}, headers=admin)
+    assert client.get(again.json()["image"]).content == PNG
+    assert client.get(answer.json()["image"]).status_code == 404, "the old one goes"
     text = client.put(path, files={"image": ("x.png", b"hello", "image/png")}, headers=admin)
     assert text.status_code == 415
     large = client.put(
@@ -157,10 +165,87 @@ def test_order_and_mail(
 def test_last_one_is_sold_once(
     client: httpx.Client, admin: dict[str, str], customer: dict[str, str]
 ) -> None:
+    """To one of 50 clients at once; the others are told that none is left."""
     product = new_product(client, admin, name="Last one", stock=1)
     body = {"lines": [{"product_id": product["id"], "quantity": 1}]}
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(
-            threads.map(lambda _: client.post("/orders", json=body, headers=customer), range(8))
-        )
-    assert sorted(a.status_code for a in answers) == [201] + [409] * 7
+    together = threading.Barrier(50)
+
+    def order(_: int) -> httpx.Response:
+        with httpx.Client(base_url=client.base_url, timeout=60) as own:
+            own.get("/health")  # connected
+            together.wait(60)
+            return own.post("/orders", json=body, headers=customer)
+
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(order, range(50)))
+    assert sorted(a.status_code for a in answers) == [201] + [409] * 49
+    assert {a.json()["detail"] for a in answers if a.status_code == 409} == {
+        "Only 0 of “Last one” are left."
+    }
+    assert client.get(f"/products/{product['id']}").json()["stock"] == 0
+    assert sum(
+        line["product_id"] == product["id"]
+        for order in client.get("/orders", headers=customer).json()
+        for line in order["lines"]
+    ) == 1  # fmt: skip
+
+
+def test_guessing_passwords_takes_long(client: httpx.Client) -> None:
+    email = f"{time.time_ns()}@example.com"
+    body = {"email": email, "password": "long enough", "name": "Cy"}
+    assert client.post("/users", json=body).status_code == 201
+
+    def try_(password: str) -> httpx.Response:
+        return client.post("/token", data={"username": email, "password": password})
+
+    assert [try_(f"wrong {n}").status_code for n in range(3)] == [401] * 3
+    refused = try_("long enough")
+    assert refused.status_code == 429, "the right one, too"
+    assert 1 <= int(refused.headers["retry-after"]) <= 2
+    assert "Try again in" in refused.json()["detail"]
+    for _ in range(300):
+        if (answer := try_("long enough")).status_code != 429:
+            break
+        time.sleep(0.1)
+    assert answer.status_code == 200
+    assert try_("wrong").status_code == 401, "it begins anew"
+
+
+def test_migrations(tmp_path: Path) -> None:
+    """Each runs once, also on a file that was made before schemas had numbers."""
+    old = sqlite3.connect(tmp_path / "store.db")
+    with old:
+        for statement in (MIGRATIONS / "0001_shop.sql").read_text().split(";"):
+            old.execute(statement)
+        old.execute("INSERT INTO products (name, description, price, stock) VALUES ('x', '', 1, 1)")
+    old.close()
+
+    async def open_twice() -> tuple[int, int, str]:
+        for _ in range(2):
+            pool = Pool(tmp_path / "store.db", size=1)
+            await pool.open()
+            async with pool.connection() as db:
+                (version,) = await one(db, "PRAGMA user_version")
+                (goods,) = await one(db, "SELECT count(*) FROM products")
+                (mode,) = await one(db, "PRAGMA journal_mode")
+            await pool.close()
+        return version, goods, mode
+
+    assert asyncio.run(open_twice()) == (len(list(MIGRATIONS.glob("*.sql"))), 1, "wal")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM orders WHERE user_id = 1 ORDER BY id DESC",
+        "SELECT * FROM order_lines WHERE order_id = 1",
+        "SELECT * FROM products ORDER BY price, id",
+        "SELECT * FROM users WHERE email = 'a'",
+    ],
+)
+def test_indexes_are_used(client: httpx.Client, data: Path, query: str) -> None:
+    db = sqlite3.connect(f"file:{data / 'store.db'}?mode=ro", uri=True)
+    plan = " ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {query}"))
+    db.close()
+    assert "USING INDEX" in plan or "USING COVERING INDEX" in plan
+    assert "TEMP B-TREE" not in plan or "LAST TERM" in plan
