@@ -168,3 +168,4 @@ def test_the_help_fits_80_columns(folder, command):
     code, text = run(folder, command, "--help", COLUMNS="80")
     assert code == 0
     assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text

@@ -22,6 +22,7 @@ from turboapi._serving import importer, other_names
 from turboapi._serving.importer import USUAL_FILES, AppError, locate
 from turboapi._serving.run import EXIT_USAGE, load_env_file, serve_config
 from turboapi._serving.sockets import BindError
+from turboapi.cli._help import Command
 from turboapi.cli._options import option_name, with_settings
 from turboapi.config import ENV_PREFIX, LOGGING, TLS, Config, ConfigError, settings
 from turboapi.openapi import assets
@@ -280,9 +281,9 @@ def doctor(
     raise typer.Exit(0 if report.is_native else 1)
 
 
-app.command("doctor")(with_settings(doctor, _RUN_DEFAULTS, (*_LEADING, _JSON)))
-app.command("run")(with_settings(run, _RUN_DEFAULTS, (*_LEADING, _VERBOSE)))
-app.command("dev")(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _VERBOSE, _HTTPS)))
+app.command("doctor", cls=Command)(with_settings(doctor, _RUN_DEFAULTS, (*_LEADING, _JSON)))
+app.command("run", cls=Command)(with_settings(run, _RUN_DEFAULTS, (*_LEADING, _VERBOSE)))
+app.command("dev", cls=Command)(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _VERBOSE, _HTTPS)))
 
 
 @app.command()
