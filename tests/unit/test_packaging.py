@@ -1,5 +1,8 @@
 """What the distribution is called and brings, and what is said where another project's files are."""
 
+import datetime
+import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -117,3 +120,95 @@ def test_our_command_tells_that_the_package_is_not_ours(package, left):
     done = python(package.parent, "from turboapi.cli import main; main()")
     assert check(done, package).startswith("Error: ")
     assert done.stderr.count("\n") == 1
+
+
+# -- Releases
+
+
+@pytest.fixture
+def release():
+    spec = importlib.util.spec_from_file_location("release", ROOT / "scripts/release.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def repository(tmp_path, release):
+    for name, *_ in release.PLACES:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "CHANGELOG.md").write_text("# Changelog\n\n## Unreleased\n- A change.\n")
+    release.git(tmp_path, "init", "--quiet")
+    for name in ("user.name", "user.email"):
+        release.git(tmp_path, "config", name, "somebody")
+    release.git(tmp_path, "config", "core.hooksPath", "/nonexistent")
+    release.git(tmp_path, "add", ".")
+    release.git(tmp_path, "commit", "--quiet", "--message", "Begin")
+    return tmp_path
+
+
+DAY = datetime.date(2026, 12, 1)
+
+
+def test_a_release_has_its_version_everywhere_and_a_tag(release, repository):
+    release.release(repository, "9.0.1", DAY)
+    for name, *_ in release.PLACES:
+        text = (repository / name).read_text()
+        assert text.count("9.0.1") == 1
+        assert text == (ROOT / name).read_text().replace(turboapi.__version__, "9.0.1", 1)
+    changelog = (repository / "CHANGELOG.md").read_text()
+    assert changelog == "# Changelog\n\n## Unreleased\n\n## 9.0.1 (2026-12-01)\n- A change.\n"
+    assert release.git(repository, "describe") == "v9.0.1"
+    assert release.git(repository, "status", "--porcelain") == ""
+    with pytest.raises(release.ReleaseError, match="is a tag v9.0.1 already"):
+        release.release(repository, "9.0.1", DAY)
+    with pytest.raises(release.ReleaseError, match="9.0.0 is not newer than 9.0.1"):
+        release.release(repository, "9.0.0", DAY)
+    with pytest.raises(release.ReleaseError, match="nothing under '## Unreleased'"):
+        release.release(repository, "9.0.2", DAY)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"), [("0.1", "is not a version such as"), ("0.0.9", "is not newer than")]
+)
+def test_a_release_that_is_none_changes_nothing(release, repository, version, said):
+    with pytest.raises(release.ReleaseError, match=said):
+        release.release(repository, version, DAY)
+    assert release.git(repository, "status", "--porcelain") == ""
+    (repository / "CHANGELOG.md").write_text("changed")
+    with pytest.raises(release.ReleaseError, match="not committed"):
+        release.release(repository, "9.0.0", DAY)
+
+
+# -- The C libraries in wheels
+
+
+def libraries():
+    lines = (ROOT / "requirements/libraries.txt").read_text().splitlines()
+    return [line.split() for line in lines if line and not line.startswith("#")]
+
+
+def test_the_libraries_are_pinned():
+    script = (ROOT / "scripts/build_libraries.sh").read_text()
+    assert {name for name, *_ in libraries()} == {
+        "brotli", "nghttp2", "openssl", "wslay", "zlib", "zstd",
+    }  # fmt: skip
+    for name, version, sha256, address in libraries():
+        assert f"build_{name}() " in script
+        assert re.fullmatch("[0-9a-f]{64}", sha256)
+        assert address.startswith("https://")
+        assert version in address
+
+
+def test_a_source_with_another_checksum_is_refused(tmp_path):
+    (tmp_path / "wslay-1.1.1.tar.gz").write_bytes(b"something else")
+    done = subprocess.run(
+        [ROOT / "scripts/build_libraries.sh", tmp_path / "prefix", "wslay"],
+        env={"PATH": os.environ["PATH"], "DOWNLOADS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=patience.seconds(30),
+    )
+    assert done.returncode == 1
+    assert "wslay-1.1.1.tar.gz has the SHA-256" in done.stderr
