@@ -38,10 +38,11 @@ typedef struct fixture {
     char log[4096];   /* upcalls */
     char lines[2048]; /* of the server's log */
     size_t got_len;
-    char got[1 << 16]; /* what the client read */
+    char got[1 << 18]; /* what the client read */
     bool got_eof;      /* the client saw the end */
     bool got_reset;
     bool quiet; /* no notes */
+    bool http2; /* clients may speak it */
     unsigned closes;
 } fixture;
 
@@ -80,7 +81,7 @@ static void up_request(void *ctx, ta_req *req)
 
 static void up_body(ta_req *req)
 {
-    CHECK(req == fx.req);
+    CHECK(req == fx.req || fx.quiet);
     note("body(%zu)", req->body.len);
     if (req->body_eof)
         note("eof");
@@ -158,6 +159,7 @@ static void fx_serve(void)
         .ops = &fx_ops,
         .ctx = &fx,
         .log = &fx.log_sink,
+        .http2 = fx.http2,
     };
     fx.server = ta_http_server_new(fx.loop, &cfg);
     CHECK(fx.server != NULL);
@@ -259,14 +261,14 @@ static void fx_send(const char *data, size_t len)
         FAIL("send: %zd of %zu: %s", n, len, strerror(errno));
 }
 
-static void say(const char *text)
+TA_UNUSED static void say(const char *text)
 {
     fx_send(text, strlen(text));
     settle();
 }
 
 /* Drops "date: ...\r\n" lines, which change. */
-static char *undated(char *text)
+TA_UNUSED static char *undated(char *text)
 {
     char *p = text;
     while ((p = strstr(p, "date: ")) != NULL) {
