@@ -110,6 +110,9 @@ soak: ## 300,000 requests of each kind: does the server's memory stay flat? (ARG
 endurance: ## 2 minutes of full load over TLS while certificates, workers and the program change (ARGS: --minutes 20)
 	@scripts/setup.sh test
 	$(PY) scripts/endurance.py $(ARGS)
+floods: ## what a well-behaved client notices of floods and slow clients (ARGS: --kinds ...)
+	@scripts/setup.sh test
+	$(PY) scripts/floods.py $(ARGS)
 
 nightly: ## what takes too long for every change: fuzzing, memory under load, busy processors
 	scripts/nightly.sh

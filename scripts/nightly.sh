@@ -13,6 +13,7 @@ stage() {
 stage "memory under load" make soak
 stage "memory under load, uvloop" make soak ARGS="--option loop=uvloop"
 stage "certificates, reloads, upgrades and killed workers under load" make endurance
+stage "floods and slow clients" make floods ARGS="--seconds 1 --floor 5"
 stage "tests beside eight busy processes, three times" scripts/test_under_load.sh
 stage "suites of other projects on our event loop" make loop-suites
 stage "Python 3.14 and 3.15" make new-pythons

@@ -72,7 +72,7 @@ static void take_input(h2_conn *m)
     if (!m->ending)
         rc = nghttp2_session_mem_recv(m->session, (const uint8_t *)c->in.data + c->in.off, n);
     ta_conn_consume(c, n);
-    if (rc >= 0)
+    if (rc >= 0 || m->ending) /* what there is to say was said */
         return;
     /* The preface, a flood that nghttp2 noticed, or no memory: what is to be said to that has been
      * queued, if anything. */

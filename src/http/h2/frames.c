@@ -36,6 +36,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 {
     h2_conn *m = user;
     h2_req *rq = m->heading;
+    if (TA_UNLIKELY(m->ending)) /* the rest of a bomb is not worth the time */
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (!rq || rq->malformed)
         return 0;
     if (!h2_head_field(rq, ta_str_of((const char *)name, name_len),
