@@ -60,6 +60,10 @@ fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of
 	@scripts/setup.sh test
 	scripts/test_fastapi.sh $(ARGS)
 
+bench-protocols: ## TLS, HTTP/2 and packed responses against other servers (ARGS: --quick ...)
+	@scripts/setup.sh test
+	$(PY) benchmarks/protocols.py $(ARGS)
+
 bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh bench
 	$(PY) benchmarks/run.py $(ARGS)
@@ -110,6 +114,7 @@ soak: ## 300,000 requests of each kind: does the server's memory stay flat? (ARG
 endurance: ## 2 minutes of full load over TLS while certificates, workers and the program change (ARGS: --minutes 20)
 	@scripts/setup.sh test
 	$(PY) scripts/endurance.py $(ARGS)
+
 floods: ## what a well-behaved client notices of floods and slow clients (ARGS: --kinds ...)
 	@scripts/setup.sh test
 	$(PY) scripts/floods.py $(ARGS)
