@@ -38,7 +38,7 @@ PY
     done
     # So is what tests whole processes: most of it is the start of interpreters.
     for name in cli workers handover process_end process_options upgrade metrics doctor shutdown_open interrupts \
-        tls_process fastapi_releases fastapi_tutorial; do
+        tls_process fastapi_releases fastapi_tutorial chromium; do
         python_only+=("--ignore=tests/integration/test_$name.py")
     done
     # Leaks are counted by tests of their own, which run without sanitizers (their figures mean
