@@ -64,6 +64,7 @@ static const init_fn inits[] = {
     ta_app_init,
     ta_pack_filter_init,
     ta_packer_init,
+    ta_unpacker_init,
     ta_native_exchange_init,
     ta_file_reply_init,
     ta_file_response_init,

@@ -8,7 +8,7 @@ import pytest
 from cli_kit import LOCAL, Server
 from server_kit import TIMEOUT, both_protocols, handler, read_body, running, send_text
 
-from turboapi import Body, FastAPI, Request
+from turboapi import Body, FastAPI, Request, _core
 from turboapi._serving.wsgi import WSGIAdapter
 from turboapi.config import Config, ConfigError
 from turboapi.middleware.cors import CORSMiddleware
@@ -31,6 +31,13 @@ PACKED = {
     "identity": TEXT,
     "": TEXT,
 }
+# As this build can; several frames of zstd are one body.
+if "br" in _core.UNPACKED:
+    PACKED["br"] = _core.Packer("br", 5).pack(TEXT, True)
+if "zstd" in _core.UNPACKED:
+    PACKED["zstd"] = _core.Packer("zstd", 3).pack(TEXT, True)
+    PACKED["ZSTD"] = PACKED["zstd"] + _core.Packer("zstd", 3).pack(b"", True)
+KNOWN = ", ".join(["gzip", "deflate", *_core.UNPACKED])
 
 
 @handler
@@ -63,9 +70,14 @@ def test_decoded(coding):
 
 def test_pieces_of_any_size():
     """Chunked, a few bytes at a time: what can't be decoded yet waits."""
-    packed = [gzip.compress(b"first"), zlib.compress(b"second"), bare(b"third")]
+    packed = [
+        ("gzip", gzip.compress(b"first")),
+        ("deflate", zlib.compress(b"second")),
+        ("deflate", bare(b"third")),
+        *((coding, _core.Packer(coding, 3).pack(b"third", True)) for coding in _core.UNPACKED),
+    ]
     with running(echo, request_encoding="decode") as server, server.client() as conn:
-        for data, coding in zip(packed, ("gzip", "deflate", "deflate"), strict=True):
+        for coding, data in packed:
             pieces = [data[i : i + 1] for i in range(len(data))]
             fields = {"Content-Encoding": coding, "Transfer-Encoding": "chunked"}
             conn.request("POST", "/", iter(pieces), fields, encode_chunked=True)
@@ -84,6 +96,9 @@ def test_what_is_no_stream():
         (b"x", "deflate"),
         (b"\xff\xff\xff\xff", "deflate"),
     ]
+    for coding in _core.UNPACKED:
+        wrong += [(b"\xff plain text", coding), (PACKED[coding][:-3], coding)]
+        wrong += [(PACKED[coding] + b"more", coding)]
     with running(echo, request_encoding="decode") as server:
         for data, coding in wrong:
             status, _, body = post(server, data, coding)
@@ -97,7 +112,7 @@ def test_other_codings():
     with running(echo, request_encoding="decode") as server:
         for coding in ("compress", "gzip, gzip", "gzip,deflate", "unknown"):
             status, fields, _ = post(server, b"x", coding)
-            assert (status, fields["accept-encoding"]) == (415, "gzip, deflate")
+            assert (status, fields["accept-encoding"]) == (415, KNOWN)
 
 
 @both_protocols
@@ -138,14 +153,8 @@ def test_sizes_at_their_edges():
             assert post(server, data, "gzip", "/length")[0] == status
 
 
-@both_protocols
-@pytest.mark.parametrize("limits", [{}, {"limit_decoded_ratio": 0}, {"limit_decoded_bytes": 0}])
-def test_bombs(limits):
-    """200 MB in 200 KB: what is decoded before the refusal is bounded."""
-    stream = zlib.compressobj(9, wbits=31)
-    bomb = b"".join(stream.compress(bytes(2**20)) for _ in range(200)) + stream.flush()
-    assert len(bomb) < 250_000
-    seen = []
+def counting(seen):
+    """An application that notes how long the pieces of a body are."""
 
     @handler
     async def app(scope, receive, send):
@@ -156,7 +165,18 @@ def test_bombs(limits):
                 break
         await send_text(send, "done")
 
-    with running(app, request_encoding="decode", **limits) as server:
+    return app
+
+
+@both_protocols
+@pytest.mark.parametrize("limits", [{}, {"limit_decoded_ratio": 0}, {"limit_decoded_bytes": 0}])
+def test_bombs(limits):
+    """200 MB in 200 KB: what is decoded before the refusal is bounded."""
+    stream = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(stream.compress(bytes(2**20)) for _ in range(200)) + stream.flush()
+    assert len(bomb) < 250_000
+    seen = []
+    with running(counting(seen), request_encoding="decode", **limits) as server:
         assert post(server, bomb, "gzip")[0] == 413
         assert max(seen) <= 65536
         assert sum(seen) <= 2**26 + 65536
@@ -164,6 +184,40 @@ def test_bombs(limits):
         seen.clear()
         assert post(server, gzip.compress(bomb), "gzip")[0] == 200
         assert sum(seen) == len(bomb)
+
+
+@pytest.mark.parametrize("coding", _core.UNPACKED)
+def test_bombs_of_other_codings(coding):
+    """200 MB, packed to almost nothing."""
+    packer = _core.Packer(coding, 2)
+    bomb = b"".join(packer.pack(bytes(2**20), False) for _ in range(200)) + packer.pack(b"", True)
+    assert len(bomb) < 250_000
+    for limits in ({}, {"limit_decoded_ratio": 0}):
+        seen = []
+        with running(counting(seen), request_encoding="decode", **limits) as server:
+            assert post(server, bomb, coding)[0] == 413
+        assert max(seen) <= 65536
+        assert sum(seen) <= 2**26 + 65536
+
+
+def test_an_unpacker_by_itself():
+    for coding in _core.UNPACKED:
+        unpacker = _core.Unpacker(coding)
+        unpacker.feed(PACKED[coding])
+        assert len(unpacker.take(1000)) == 1000
+        assert not unpacker.is_complete()
+        rest = b"".join(iter(lambda taking=unpacker: taking.take(65536), b""))
+        assert len(rest) == len(TEXT) - 1000
+        assert unpacker.is_complete()
+        with pytest.raises(ValueError, match="there must be room"):
+            unpacker.take(0)
+        unpacker = _core.Unpacker(coding)
+        unpacker.feed(b"\xff no stream")
+        for _ in range(2):
+            with pytest.raises(ValueError, match="no such stream"):
+                unpacker.take(10)
+    with pytest.raises(ValueError, match="no coding gzip here"):
+        _core.Unpacker("gzip")
 
 
 def application():

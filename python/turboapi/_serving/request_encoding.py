@@ -9,9 +9,12 @@ coding. Only requests that have the field come here; all others go their usual w
 from __future__ import annotations
 
 import zlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from starlette.exceptions import HTTPException
+
+from turboapi import _core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -94,6 +97,7 @@ class _Zlib:
 _DECODERS: dict[str, Callable[[], _Decoder]] = {
     "gzip": lambda: _Zlib(gzip=True),
     "deflate": lambda: _Zlib(gzip=False),
+    **{name: partial(_core.Unpacker, name) for name in _core.UNPACKED},
 }
 _ALIASES = {"x-gzip": "gzip"}
 

@@ -83,6 +83,7 @@ static inline ta_server_objects *ta_server_objects_of(ta_state *st)
 int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
 int ta_pack_filter_init(PyObject *module, ta_state *st);        /* pack_filter.c */
 int ta_packer_init(PyObject *module, ta_state *st);             /* packer.c */
+int ta_unpacker_init(PyObject *module, ta_state *st);           /* unpacker.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
 int ta_file_reply_init(PyObject *module, ta_state *st);         /* file_reply.c */
 int ta_file_response_init(PyObject *module, ta_state *st);      /* file_response.c */
