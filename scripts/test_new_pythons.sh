@@ -39,8 +39,9 @@ python -m pip install --quiet --disable-pip-version-check --no-build-isolation \
 python --version
 python -c 'import turboapi'
 status=0
-python -m pytest -q -p no:cacheprovider tests/unit/test_loop.py tests/unit/test_tasks.py tests/unit/test_selector.py \
-    tests/unit/test_server_lifetime.py tests/integration/test_stream.py tests/integration/test_memory_reuse.py || status=1
+python -m pytest -q -p no:cacheprovider tests/unit/test_loop.py tests/unit/test_loop_executor.py \
+    tests/unit/test_tasks.py tests/unit/test_selector.py tests/unit/test_server_lifetime.py \
+    tests/integration/test_stream.py tests/integration/test_memory_reuse.py || status=1
 python tests/conformance/asyncio_suite.py || status=1
 exit $status
 INSIDE

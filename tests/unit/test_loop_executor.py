@@ -40,11 +40,18 @@ def of_threads(name):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 7])
 def test_arguments_and_result(loop, count):
+    looked = threading.Event()
+
+    def call(*args):
+        assert looked.wait(patience.seconds(10))
+        return args
+
     async def main():
-        future = loop.run_in_executor(None, lambda *args: args, *range(count))
+        future = loop.run_in_executor(None, call, *range(count))
         assert type(future) is asyncio.Future
         assert future.get_loop() is loop
         assert not future.done()
+        looked.set()
         assert await future == tuple(range(count))
         assert await asyncio.to_thread(lambda *a, **k: (a, k), 1, b=2) == ((1,), {"b": 2})
 
@@ -635,7 +642,16 @@ def test_subclasses(base):
             return super().run_in_executor(executor, func, *args)
 
     loop = Loop()
-    run(loop, asyncio.to_thread(name_of_thread))
+    waits = threading.Event()
+
+    def call():  # from Python 3.15 on nobody calls the loop when it has ended already
+        assert waits.wait(patience.seconds(10))
+
+    async def main():
+        loop.call_soon(waits.set)
+        await asyncio.to_thread(call)
+
+    run(loop, main())
     assert seen == ["run_in_executor", "create_future", "call_soon_threadsafe"]
     run(loop, loop.shutdown_default_executor())
     loop.close()
