@@ -17,14 +17,14 @@ from turboapi.config import Config
 
 
 @contextlib.contextmanager
-def threaded(app, count):
-    """As `server._serve_threads`, but for the signals: the address."""
+def threaded(app, count, **settings):
+    """As `server._serve_threads`, but for the signals: the address, and the loops."""
     first = socket.socket()
     first.bind(("127.0.0.1", 0))
     first.setblocking(False)
     address = first.getsockname()
     socks = [first] + [first.dup() for _ in range(count - 1)]
-    config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5)
+    config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5, **settings)
     loops = [LoopThread(app, config, [sock]) for sock in socks]
     threads = [threading.Thread(target=_follow, args=(each, loops[0])) for each in loops]
     for thread in threads:
@@ -32,7 +32,7 @@ def threaded(app, count):
     try:
         for each in loops:
             assert each.ready.wait(10)
-        yield address
+        yield address, loops
     finally:
         for each in loops:
             each.stop()
@@ -104,7 +104,7 @@ def work(address, errors, stop, offset):
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_threads_under_load(count):
     seen, errors = set(), []
-    with threaded(make_app(seen), count) as address:
+    with threaded(make_app(seen), count) as (address, _):
         stop = time.monotonic() + 2
         clients = [
             threading.Thread(target=work, args=(address, errors, stop, i * 1_000_000))
@@ -121,7 +121,7 @@ def test_threads_under_load(count):
 def test_routes_change_under_load():
     app = make_app(set())
     errors = []
-    with threaded(app, 2) as address:
+    with threaded(app, 2) as (address, _):
         stop = time.monotonic() + 1.5
         clients = [
             threading.Thread(target=work, args=(address, errors, stop, i * 1_000_000))
