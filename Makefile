@@ -64,6 +64,10 @@ bench-protocols: ## TLS, HTTP/2 and packed responses against other servers (ARGS
 	@scripts/setup.sh test
 	$(PY) benchmarks/protocols.py $(ARGS)
 
+fastapi-versions: ## unchanged applications on many releases of FastAPI (ARGS: names of releases, --quick)
+	@scripts/setup.sh test
+	$(PY) scripts/test_fastapi_versions.py $(ARGS)
+
 bench: ## the servers side by side: a table and a plot in benchmarks/results
 	@scripts/setup.sh bench
 	$(PY) benchmarks/run.py $(ARGS)
