@@ -10,7 +10,7 @@
 #   system's
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# The same commit gives the same bytes: files in the archives have its time.
+# Files in the archives have the time of the commit.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 venv=${VENV:-.venv}
