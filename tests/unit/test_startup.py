@@ -116,24 +116,33 @@ def test_pickling_by_name(name):
     assert of.__module__.startswith("turboapi.security.")
 
 
-def test_instructions():
-    """In user space, for one Python: what they may be grows with the libraries, too."""
-    code = "import turboapi; turboapi.FastAPI()"
+# What an application imports of others in any case.
+OTHERS = (
+    "import asyncio, pydantic.fields, pydantic.main, pydantic.networks, "
+    "starlette.applications, starlette.middleware.base"
+)
+# Times the instructions of those, in user space; it was 1.75 with Python 3.13.
+LIMIT = 2.0
+
+
+def instructions(code):
     command = ["perf", "stat", "-x", ",", "-e", "instructions:u", "--"]
+    run(code)  # byte code is written
     try:
-        run(code)  # byte code is written
-        counted = run(code, *command).stderr
+        said = run(code, *command).stderr
     except FileNotFoundError:
         pytest.skip("there is no perf")
     except AssertionError as error:
         pytest.skip(f"perf does not work here: {error}")
-    found = [line.partition(",")[0] for line in counted.splitlines() if "instructions" in line]
+    found = [line.partition(",")[0] for line in said.splitlines() if "instructions" in line]
     if not found or not found[0].isdigit():
         pytest.skip("perf cannot count instructions here")
-    assert int(found[0]) < LIMIT
+    return int(found[0])
 
 
-LIMIT = 1_100_000_000
+def test_instructions():
+    ours = instructions("import turboapi; turboapi.FastAPI()")
+    assert ours < LIMIT * instructions(OTHERS)
 
 
 def test_the_alias_does_not_need_importlib_abc():
