@@ -33,11 +33,11 @@ _GZIP_WINDOW, _ZLIB_WINDOW, _RAW_WINDOW = 31, 15, -15
 class _Decoder(Protocol):
     """One stream."""
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes, /) -> None:
         """Take more of the packed bytes, once `take` gives nothing."""
         ...
 
-    def take(self, most: int) -> bytes:
+    def take(self, most: int, /) -> bytes:
         """Return decoded bytes, as many as there are and no more than that.
 
         Raises:

@@ -44,7 +44,7 @@ class Template:
         self.started = time.monotonic()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self._said = b""
-        self._answer: tuple[str, str] | None = None
+        self._answers: list[tuple[str, str]] = []
         self._children: dict[int, Forked] = {}
         self._open = True
         try:
@@ -83,20 +83,20 @@ class Template:
         Raises:
             TemplateError: it can't.
         """
-        self._answer = None
+        self._answers.clear()
         try:
             self._send(message, descriptors)
         except OSError as error:
             raise TemplateError(f"the process that forks workers is gone: {error}") from None
         end = time.monotonic() + _FORK_GRACE
-        while self._answer is None:
+        while not self._answers:
             left = end - time.monotonic()
             if not self._open or left <= 0:
                 self.kill()
                 raise TemplateError("the process that forks workers does not answer")
             select.select([self._link], [], [], left)
             self.read_news()
-        kind, said = self._answer
+        kind, said = self._answers.pop()
         if kind == "failed":
             raise TemplateError(f"can't fork: {said}")
         child = Forked(int(said), self.read_news)
@@ -128,7 +128,7 @@ class Template:
             if (child := self._children.pop(pid, None)) is not None:
                 child.code = code
         else:
-            self._answer = kind, said
+            self._answers.append((kind, said))
 
     def _shut(self) -> None:
         """Note that it has died, and that nobody tells how its workers end."""
