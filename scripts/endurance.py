@@ -515,7 +515,7 @@ def report(found: list[dict[str, Any]], done: Done, made: int, limit: float) -> 
     wrong = [f"lost: {each}" for each in lost] + [f"corrupted: {each}" for each in corrupted]
     if last - first > limit:
         wrong.append(f"memory: {first:.1f} to {last:.1f} MiB")
-    if len(serials) < made * 0.9:  # the last one may come too late, one at a reload too early
+    if len(serials) < made * 0.9 - 2:  # some are followed too soon by another, or by the end
         wrong.append(f"certificates: {len(serials)} of {made} were seen")
     return {
         "answered": dict(answered),
