@@ -292,9 +292,9 @@ def test_children_of_others_leave_no_zombies():
         "from turboapi._serving.supervisor import _reap_others\n"
         "children = [os.fork() or os._exit(i) for i in range(3)]\n"
         "while children:\n"
-        "    _reap_others([])\n"
+        "    _reap_others([], [])\n"
         "    children = [p for p in children if os.path.exists(f'/proc/{p}')]\n"
         "    time.sleep(0.01)\n"
-        "_reap_others([])\n"
+        "_reap_others([], [])\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE)

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Awaitable, Callable
 from inspect import getattr_static
 from types import CellType, FunctionType
-from typing import Any
+from typing import Any, cast
 
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
@@ -46,8 +46,7 @@ def app_of(route: Any, serving: Any, hooks: Any, handler: Any) -> ASGIApp | None
         app = _theirs.module("fastapi.routing").request_response(_as_function(respond))
     elif handler is not None:
         app = _Handled(hooks.plan, handler)
-    kind: Any = type(route)
-    handle = getattr_static(kind, "handle")
+    handle: Any = getattr_static(cast("type[object]", type(route)), "handle")
     if original_of("APIRoute.handle", handle) is not handle:
         app = _Traced(handle._self_wrapper, route, app or hooks.plan.asgi)
     return app

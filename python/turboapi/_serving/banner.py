@@ -6,7 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from turboapi._serving import importer
+from turboapi._serving import error_log, importer
 from turboapi._version import __version__
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ def show(config: Config, app: Any, address: str) -> None:
         f"  {_BOLD if colours else ''}{name:{width}}{_RESET if colours else ''}  {text}"
         for name, text in rows
     ]
-    sys.stderr.write("\n" + "\n".join(lines) + "\n\n")
-    sys.stderr.flush()
+    error_log.write("\n" + "\n".join(lines) + "\n\n")
 
 
 def _rows(config: Config, app: Any, address: str) -> list[tuple[str, str]]:

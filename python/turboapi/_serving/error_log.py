@@ -17,11 +17,11 @@ import logging
 import os
 import stat
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from turboapi import _core
 
@@ -68,6 +68,16 @@ class Handler(logging.StreamHandler[Any]):
             self.handleError(record)
 
 
+def write(text: str) -> None:
+    """Write to stderr as the handler does; a terminal that is gone is no error."""
+    if _state.sink is not None and sys.stderr is _state.stream:
+        _state.sink.put(text)
+        return
+    with suppress(OSError):
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
 class _LastResort(Handler):
     """Has the place of logging's own for loggers that nobody has configured, such as asyncio's."""
 
@@ -87,7 +97,7 @@ _state = _State()
 
 
 @contextmanager
-def unblocked() -> Iterator[None]:
+def unblocked() -> Generator[None]:
     """Have nobody wait for the reader of stderr, if that is a pipe, a socket or a terminal."""
     writer = _writer() if _state.sink is None else None
     if writer is None:
@@ -101,9 +111,13 @@ def unblocked() -> Iterator[None]:
         yield
     finally:
         logging.lastResort = last_resort
-        sink, _state.sink = _state.sink, None
-        if sink is not None:
-            sink.close()
+        _close()
+
+
+def _close() -> None:
+    sink, _state.sink = _state.sink, None
+    if sink is not None:  # a child of fork() has none
+        sink.close()
 
 
 def _writer() -> _core.LogWriter | None:

@@ -14,6 +14,7 @@ worker gets; answers are lines.
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import pickle
 import selectors
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
     app = run.load(config)
     if app is None:
         return EXIT_NO_APP
-    import turboapi._serving.server  # noqa: F401  # lazy: here, so that workers share it, too
+    importlib.import_module("turboapi._serving.server")  # lazy: here, so that workers share it, too
 
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)

@@ -140,12 +140,13 @@ def native_static(route: BaseRoute) -> Any:
         or sys.getfilesystemencoding() != "utf-8"
     ):
         return None
+    packed = cast("tuple[Any, ...]", codings)
     directories: Any = own["all_directories"]  # pyright: ignore[reportUnknownVariableType]
     try:
         guards = (*_GUARDS, (mounted, "all_directories", directories))
-        if codings:
-            guards = (*guards, (mounted, "codings", codings))
-        return _core.StaticFiles(mounted, directories, guards, codings)
+        if packed:
+            guards = (*guards, (mounted, "codings", packed))
+        return _core.StaticFiles(mounted, directories, guards, packed)
     except (TypeError, ValueError):  # a directory that is no path
         return None
 
