@@ -35,7 +35,7 @@ class Reader:
         self.server: subprocess.Popen[bytes] | None = None
         self.port = str(free_port())
         self.environ = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PORT": self.port,
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -16,7 +16,8 @@ def names_of(framework: str) -> SimpleNamespace:
     found: dict[str, Any] = {}
     for name in ("", ".responses", ".exceptions", ".security", ".background", ".encoders"):
         module: ModuleType = importlib.import_module(framework + name)
-        found |= {key: value for key, value in vars(module).items() if not key.startswith("_")}
+        # Some are imported when they are first asked for.
+        found |= {key: getattr(module, key) for key in dir(module) if not key.startswith("_")}
     handlers = importlib.import_module(framework + ".exception_handlers")
     return SimpleNamespace(**{**found, "handlers": handlers, "framework": framework})
 

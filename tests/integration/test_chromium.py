@@ -8,8 +8,6 @@ from pathlib import Path
 
 import patience
 import pytest
-from examples.store.app import create_app
-from examples.store.settings import Settings
 from h2_kit import BUILT
 from server_kit import running
 from tls_kit import Authority
@@ -49,7 +47,11 @@ Promise.all([loaded, echoed]).then(([_, echo]) => {
 
 def make_app(folder):
     (folder / "images").mkdir()
-    app = create_app(Settings(data=folder, secret="0" * 64))
+    store = pytest.importorskip(
+        "examples.store.app", reason="the example's packages are not installed"
+    )
+    settings = pytest.importorskip("examples.store.settings")
+    app = store.create_app(settings.Settings(data=folder, secret="0" * 64))
 
     @app.get("/protocol")
     async def page():

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import socket
 import subprocess
+import tempfile
 from typing import Annotated
 
 import pytest
@@ -81,7 +82,7 @@ def test_httpx():
 
 
 @pytest.fixture
-def postgres(tmp_path_factory):
+def postgres():
     """Run a PostgreSQL of our own as an unprivileged user; yield what asyncpg needs to connect."""
     if os.environ.get("TURBOAPI_SANITIZED"):
         pytest.skip("PostgreSQL does not start with a sanitizer's library preloaded")
@@ -90,7 +91,7 @@ def postgres(tmp_path_factory):
     ]
     if not os.path.exists(os.path.join(found[-1], "initdb")):
         pytest.skip("PostgreSQL is not installed (apt-get install postgresql)")
-    folder = str(tmp_path_factory.mktemp("postgres"))
+    folder = tempfile.mkdtemp(prefix="postgres-")  # whose parents its user may enter
     prefix = []
     if os.geteuid() == 0:  # which PostgreSQL refuses to run as
         try:
@@ -99,8 +100,6 @@ def postgres(tmp_path_factory):
             pytest.skip("PostgreSQL needs a user `postgres` when the tests run as root")
         os.chown(folder, user.pw_uid, user.pw_gid)
         prefix = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
-        for parent in [os.path.dirname(folder), os.path.dirname(os.path.dirname(folder))]:
-            os.chmod(parent, 0o755)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
 
@@ -117,6 +116,7 @@ def postgres(tmp_path_factory):
         yield {"host": "127.0.0.1", "port": port, "user": "tester", "database": "postgres"}
     finally:
         run("pg_ctl", "stop", "-m", "immediate")
+        shutil.rmtree(folder)
 
 
 def test_asyncpg(postgres):

@@ -40,7 +40,7 @@ def freeze():
 
 def listed(loop):
     """Those of the loop that the collector knows, each once; not what reads the loop's own socket."""
-    found = [each for each in gc.get_objects() if isinstance(each, asyncio.Handle)]
+    found = [each for each in gc.get_objects() if issubclass(type(each), asyncio.Handle)]
     found = [
         id(each) for each in found if each._loop is loop and each._callback != loop._read_from_self
     ]

@@ -89,7 +89,12 @@ def test_it_goes_over_a_socket():
         return sorted(request.scope["extensions"])
 
     extensions = NativeTestClient(app).get("/").json()
-    assert extensions == ["http.response.debug", "turboapi.pathsend"]
+    assert extensions == [
+        "http.response.debug",
+        "http.response.early_hint",
+        "http.response.trailers",
+        "turboapi.pathsend",
+    ]
 
 
 @pytest.mark.parametrize("first", ["http.response.debug", "http.response.start"])

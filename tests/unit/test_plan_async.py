@@ -518,7 +518,7 @@ def test_no_leaks(name: str) -> None:
         gc.collect()  # free-threaded builds free what was left to it only now
         used = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
-        assert abs(len(gc.get_objects()) - objects) < 50
+        assert len(gc.get_objects()) - objects < 50  # earlier tests may have left some to be freed
         now = sys.getrefcount(None), sys.getrefcount(JSON), sys.getrefcount(Request)
         assert all(abs(a - b) < 50 for a, b in zip(now, references, strict=True))
         assert used < count * 13  # the smallest object is 16 bytes

@@ -1,5 +1,6 @@
 """Which of httpx2 and httpx the test client uses."""
 
+import os
 import subprocess
 import sys
 
@@ -22,10 +23,14 @@ with TestClient(app) as client:
 """
 
 
+# Without it, a free-threaded Python warns of modules that need the GIL.
+GIL = {name: value for name, value in os.environ.items() if name == "PYTHON_GIL"}
+
+
 def run(door, code, *options):
     return subprocess.run(
         [sys.executable, *options, "-c", code],
-        env={"TURBOAPI_TESTCLIENT": door},
+        env={"TURBOAPI_TESTCLIENT": door, **GIL},
         capture_output=True,
         text=True,
         timeout=patience.seconds(30),
