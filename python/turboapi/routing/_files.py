@@ -140,7 +140,7 @@ def native_static(route: BaseRoute) -> Any:
         or sys.getfilesystemencoding() != "utf-8"
     ):
         return None
-    packed = cast("tuple[Any, ...]", codings)
+    packed: Any = codings  # pyright: ignore[reportUnknownVariableType]
     directories: Any = own["all_directories"]  # pyright: ignore[reportUnknownVariableType]
     try:
         guards = (*_GUARDS, (mounted, "all_directories", directories))
