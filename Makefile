@@ -18,6 +18,7 @@ run: ## set up all and serve the example shop on http://127.0.0.1:8000
 test: ## set up all; C tests, Python tests, conformance ratchet
 	@scripts/setup.sh test
 	scripts/test_c.sh
+	@$(PY) -c 'import turboapi._core' # built once if its sources changed, not by each process
 	$(PY) -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 	$(PY) tests/conformance/ratchet.py
 

@@ -18,5 +18,7 @@ processes=() # tested on ordinary builds
 for name in cli workers handover process_end process_options upgrade doctor shutdown_open interrupts; do
     processes+=("--ignore=tests/integration/test_$name.py")
 done
+# Once if its sources changed, not by each process.
+PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -c "import turboapi._core"
 PATH="$PWD/$venv/bin:$PATH" PYTHON_GIL=0 "$venv/bin/python" -m pytest --numprocesses "${JOBS:-3}" --dist loadfile \
     tests/unit tests/integration tests/threads "${processes[@]}" "$@"
