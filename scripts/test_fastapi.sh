@@ -17,9 +17,8 @@ if ! cmp -s "$list" "$own/.stamp"; then
         -r "$list"
     cp "$list" "$own/.stamp"
 fi
-# meson and ninja, when the extension has to be built again: once, not by each process
-PATH="$PWD/$venv/bin:$PATH" "$own/bin/python" -c "import turboapi._core"
-PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest --numprocesses "${JOBS:-3}" --dist loadfile \
+# meson and ninja, when the extension has to be built again
+PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest \
     tests/integration/test_fastapi_bridge*.py tests/integration/test_fastapi_releases.py \
     tests/integration/test_fastapi_instrumentation.py tests/integration/test_fastapi_tutorial.py \
     tests/integration/test_middleware_semantics.py \
