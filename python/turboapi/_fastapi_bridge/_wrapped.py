@@ -24,9 +24,7 @@ from turboapi._fastapi_bridge._instrumentation import (
 )
 from turboapi._request import EngineRequest
 from turboapi.dependencies.models import _is_coroutine_callable
-from turboapi.routing._instrumented import read_body
-from turboapi.routing._stream import response_arguments
-from turboapi.utils import is_body_allowed_for_status_code
+from turboapi.routing._instrumented import read_body, serialized
 
 
 def app_of(route: Any, serving: Any, hooks: Any, handler: Any) -> ASGIApp | None:
@@ -169,24 +167,10 @@ class _Stepwise:
             if value.background is None:
                 value.background = solved.background_tasks
             return value
-        dumps_json = serving.response_field is not None and hooks.dumps_json
-        content = await routing.serialize_response(
-            field=serving.response_field,
-            response_content=value,
-            **hooks.dump_options,
-            is_coroutine=self._is_coroutine,
-            endpoint_ctx=hooks.endpoint_context(request),
-            dump_json=dumps_json,
+        field = serving.response_field
+        return await serialized(
+            routing, field, hooks, request, value, solved, is_coroutine=self._is_coroutine
         )
-        given = response_arguments(hooks.status_code, solved)
-        if dumps_json:
-            response = Response(content=content, media_type="application/json", **given)
-        else:
-            response = hooks.response_class(content, **given)
-        if not is_body_allowed_for_status_code(response.status_code):
-            response.body = b""
-        response.headers.raw.extend(solved.response.headers.raw)
-        return response
 
 
 def _with_original(there: Any, variable: str | None, original: Any) -> Any:

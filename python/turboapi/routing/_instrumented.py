@@ -77,21 +77,47 @@ async def respond(route: "RequestHooks", request: Request) -> Response:
         if value.background is None:
             value.background = solved.background_tasks
         return value
-    given = _stream.response_arguments(route.status_code, solved)
-    dumps_json = route.response_field is not None and route.dumps_json
     with _operation(name="serialization", function=route.call):
-        content = await routing.serialize_response(
-            field=route.response_field,
-            response_content=value,
-            **route.dump_options,
-            is_coroutine=is_coroutine,
-            endpoint_ctx=route.endpoint_context(request),
-            dump_json=dumps_json,
+        return await serialized(
+            routing, route.response_field, route, request, value, solved, is_coroutine=is_coroutine
         )
-        if dumps_json:
-            response = Response(content=content, media_type="application/json", **given)
-        else:
-            response = route.response_class(content, **given)
+
+
+async def serialized(
+    routing: Any,
+    field: Any,
+    route: "RequestHooks",
+    request: Any,
+    value: Any,
+    solved: Any,
+    *,
+    is_coroutine: bool,
+) -> Response:
+    """Return the response with what an endpoint returned.
+
+    Args:
+        routing: the module that has `serialize_response`: ours or FastAPI's.
+        field: the response field, as that module's; or None.
+        route: what else there is to know of the route.
+        request: the request, as that module's functions expect it.
+        value: what the endpoint returned.
+        solved: what its dependencies were solved to.
+        is_coroutine: whether it is an `async def`.
+    """
+    dumps_json = field is not None and route.dumps_json
+    content = await routing.serialize_response(
+        field=field,
+        response_content=value,
+        **route.dump_options,
+        is_coroutine=is_coroutine,
+        endpoint_ctx=route.endpoint_context(request),
+        dump_json=dumps_json,
+    )
+    given = _stream.response_arguments(route.status_code, solved)
+    if dumps_json:
+        response = Response(content=content, media_type="application/json", **given)
+    else:
+        response = route.response_class(content, **given)
     if not is_body_allowed_for_status_code(response.status_code):
         response.body = b""
     response.headers.raw.extend(solved.response.headers.raw)
