@@ -85,7 +85,7 @@ if [ ! -x "$venv/bin/python" ]; then
     say "making $venv"
     "$python" -m venv "$venv"
 fi
-pip=(long "$venv/bin/python" -m pip install --disable-pip-version-check)
+pip=(long "$venv/bin/python" -m pip install --disable-pip-version-check --progress-bar off)
 export PATH="$PWD/$venv/bin:$PATH" # meson and ninja, for the build without isolation
 
 # The distribution was named `turboapi` before: of a clone of ours it is removed, so that its metadata, its loader and

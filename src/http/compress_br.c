@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/mem.h"
+#include "http/compress_br_memory.h"
 #include "http/compress_int.h"
 
 /* 256 KB: a larger window costs each stream more memory and helps only bodies beyond it. */
@@ -18,24 +19,12 @@ static br *of(ta_packer *packer)
     return TA_CONTAINER_OF(packer, br, base);
 }
 
-static void *take(void *unused, size_t size)
-{
-    (void)unused;
-    return ta_malloc(size);
-}
-
-static void give(void *unused, void *ptr)
-{
-    (void)unused;
-    ta_free(ptr);
-}
-
 static ta_packer *make(int level)
 {
     br *b = ta_calloc(1, sizeof *b);
     if (b == NULL)
         return NULL;
-    b->state = BrotliEncoderCreateInstance(take, give, NULL);
+    b->state = BrotliEncoderCreateInstance(ta_br_take, ta_br_give, NULL);
     if (b->state == NULL) {
         ta_free(b);
         return NULL;

@@ -2,6 +2,7 @@
 #include <brotli/decode.h>
 
 #include "base/mem.h"
+#include "http/compress_br_memory.h"
 #include "http/decompress.h"
 
 typedef struct unbr {
@@ -14,24 +15,12 @@ static unbr *of(ta_unpacker *unpacker)
     return TA_CONTAINER_OF(unpacker, unbr, base);
 }
 
-static void *take(void *unused, size_t size)
-{
-    (void)unused;
-    return ta_malloc(size);
-}
-
-static void give(void *unused, void *ptr)
-{
-    (void)unused;
-    ta_free(ptr);
-}
-
 static ta_unpacker *make(void)
 {
     unbr *b = ta_calloc(1, sizeof *b);
     if (b == NULL)
         return NULL;
-    b->state = BrotliDecoderCreateInstance(take, give, NULL);
+    b->state = BrotliDecoderCreateInstance(ta_br_take, ta_br_give, NULL);
     if (b->state == NULL) {
         ta_free(b);
         return NULL;
