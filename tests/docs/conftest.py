@@ -20,6 +20,7 @@ from ports import free_port
 
 _SERVES = re.compile(r"turboapi (run|dev)\b(?!.*--help)")
 _PORT = "8000"
+_OURS = re.compile(r"PYTEST|^CI$|^GITHUB_|^BUILD_NUMBER$")
 
 
 class Reader:
@@ -35,7 +36,8 @@ class Reader:
         self.server: subprocess.Popen[bytes] | None = None
         self.port = str(free_port())
         self.environ = {
-            **{name: value for name, value in os.environ.items() if "PYTEST" not in name},
+            # A reader has no pytest round it and is not CI, which pytest and its plugins tell of.
+            **{name: value for name, value in os.environ.items() if not _OURS.search(name)},
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "PORT": self.port,
             "PYTHONDONTWRITEBYTECODE": "1",

@@ -1,5 +1,6 @@
 """`--preload`: one import, workers that are forked from the process that did it."""
 
+import ctypes
 import os
 import re
 import signal
@@ -64,6 +65,8 @@ async def kill(number: int):
     os.kill(os.getpid(), number)
 """
 
+PR_SET_CHILD_SUBREAPER = 36
+
 PRELOAD = (*LOCAL, "--preload", "--workers", "2", "--no-access-log")
 
 
@@ -77,6 +80,16 @@ def folder(tmp_path):
 def two(folder):
     with Server(folder, "run", "main:app", *PRELOAD).started() as server:
         yield server
+
+
+@pytest.fixture
+def adopts_orphans():
+    """Have the kernel make processes whose parents died children of this one."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    if prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
+        pytest.skip("the kernel has no PR_SET_CHILD_SUBREAPER")
+    yield
+    prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
 def imports(folder):
@@ -177,6 +190,18 @@ def test_the_template_is_imported_again_when_it_dies(two, folder):
     assert len(two.pids(2)) == 2
     two.send(signal.SIGTERM)
     assert two.ended() == 0
+
+
+def test_orphans_that_nobody_waits_for(folder, adopts_orphans):
+    """As in a container whose process 1 never waits for the children it is given."""
+    with Server(folder, "run", "main:app", *PRELOAD).started() as server:
+        pids = server.pids(2)
+        os.kill(int(imports(folder)[0]), signal.SIGKILL)
+        until(lambda: all(gone(pid) for pid in pids), "the end of the old workers")
+        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+    assert {os.waitpid(pid, 0)[0] for pid in pids} == set(pids)
 
 
 def test_threads_of_the_import_are_told_of(folder):

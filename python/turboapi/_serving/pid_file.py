@@ -7,6 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from turboapi._serving.process import is_running
 from turboapi._serving.settings import ConfigError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def check(config: Config) -> None:
     if not path.absolute().parent.is_dir():
         raise ConfigError("pid_file", f"there is no folder {path.absolute().parent}")
     pid = _read(path)
-    if pid not in (None, os.getpid(), os.getppid()) and _runs(pid):
+    if pid not in (None, os.getpid(), os.getppid()) and is_running(pid):
         raise ConfigError("pid_file", f"{path} names process {pid}, which runs")
 
 
@@ -56,13 +57,3 @@ def _read(path: Path) -> int | None:
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None
-
-
-def _runs(pid: int | None) -> bool:
-    try:
-        os.kill(pid or 0, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return isinstance(pid, int) and pid < 1 << 31
-    return True

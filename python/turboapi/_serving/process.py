@@ -46,6 +46,25 @@ _manager: dict[str, str] = {}
 _terminal: bool | None = None
 
 
+def is_running(pid: int) -> bool:
+    """Return whether there is such a process and it has not ended; it need not be our child."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OverflowError:
+        return False
+    except PermissionError:
+        pass
+    # One that has ended stays until its parent has waited for it. Process 1 of a container may be
+    # one that never waits for the children it is given.
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] not in (b"Z", b"X")
+    except OSError:  # it ended meanwhile, or the system has no such files
+        return not os.path.exists("/proc/self/stat")
+
+
 def guard_start() -> None:
     """Let SIGTERM and SIGINT end the process quietly, until the server has handlers of its own.
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turboapi._serving.heartbeat import READY, RETIRES
+from turboapi._serving.process import is_running
 
 if TYPE_CHECKING:
     import socket
@@ -309,9 +310,7 @@ class Forked:
             if pid:
                 self.code = os.waitstatus_to_exitcode(status)
             return
-        try:
-            os.kill(self.pid, 0)
-        except ProcessLookupError:
+        if not is_running(self.pid):
             self.code = -signal.SIGKILL  # as far as anybody knows
 
     def send_signal(self, number: int) -> None:
