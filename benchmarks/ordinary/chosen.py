@@ -1,13 +1,16 @@
-"""What `fastapi` is: TurboAPI, FastAPI, or nothing, for what the libraries take alone."""
+"""What `fastapi` is: TurboAPI, FastAPI, or nothing, for what the libraries take alone.
+
+`alone-fastapi`: they are alone, too, but ask FastAPI's classes about routes where they can.
+"""
 
 import os
 import sys
 
 FRAMEWORK = os.environ["BENCH_FRAMEWORK"]
-ALONE = FRAMEWORK == "alone"
+ALONE = FRAMEWORK in ("alone", "alone-fastapi")
 if FRAMEWORK == "turboapi":
     import turboapi
 
     turboapi.as_fastapi()
-elif ALONE:
+elif FRAMEWORK == "alone":
     sys.modules["fastapi"] = None

@@ -13,6 +13,12 @@ if chosen.ALONE:
     # The exporter asks the routes for the path: those that a FastAPI application has.
     paths = "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/x/{i}"
     router = Router([Route(path, null.endpoint) for path in paths])
+    if chosen.FRAMEWORK == "alone-fastapi":
+        from fastapi import FastAPI
+
+        asked = FastAPI()
+        asked.get(paths[-1])(null.endpoint)
+        router = asked.router
     inner = PrometheusMiddleware(null.Application(router=router), group_paths=True)
     app = CorrelationIdMiddleware(CORSMiddleware(inner, allow_origins=["*"]))
 else:

@@ -124,7 +124,13 @@ class Innermost:
         /,
     ) -> None: ...
     def _use(
-        self, table: tuple[Router, tuple[tuple[dict[str, Any], Any] | None, ...]] | None, /
+        self,
+        table: tuple[
+            Router,
+            tuple[tuple[dict[str, Any] | None, Any, dict[str, Any] | None] | None, ...],
+        ]
+        | None,
+        /,
     ) -> None: ...
     def _drop(self) -> None: ...
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]: ...

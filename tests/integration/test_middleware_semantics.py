@@ -634,3 +634,25 @@ def test_as_fastapi(scenario):
     expected = outcome(scenario, fastapi, DOORS["asgi"])
     for door in DOORS.values():
         assert outcome(scenario, turboapi, door) == expected
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda each: each.__name__)
+def test_unchanged_applications_as_under_fastapi(scenario):
+    """Their stack has the same inside as ours when `turboapi run` serves them."""
+    fastapi = pytest.importorskip("fastapi")
+    expected = outcome(scenario, fastapi, DOORS["asgi"])
+    assert outcome(scenario, fastapi, DOORS["native"]) == expected
+
+
+def test_unchanged_applications_have_the_same_inside():
+    fastapi = pytest.importorskip("fastapi")
+    world = World(fastapi)
+    backgrounds(world)
+    with DOORS["native"](world.app) as client:
+        assert client.get("/").status_code == 200
+        level, kinds = world.app.middleware_stack, []
+        while hasattr(level, "app"):
+            kinds.append(type(level).__name__)
+            level = level.app
+    assert kinds.count("FastHTTPMiddleware") == 2
+    assert kinds.count("TheirInnermost") == 1

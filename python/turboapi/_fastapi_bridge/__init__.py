@@ -12,6 +12,7 @@ callable. `fastapi` is no dependency: it is there when the application is, and f
 | `_translate.py` | its Dependants and fields as ours |
 | `_hooks.py` | what a plan asks during a request, answered with its classes |
 | `_table.py` | its tree of routes as a table for `_core.Router` |
+| `_stack.py` | the inside of its middleware, in C |
 | `_bridge.py` | the application as the server and its own middleware see it |
 """
 

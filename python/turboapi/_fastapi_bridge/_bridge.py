@@ -23,6 +23,7 @@ from turboapi._compile.native_app import (
 )
 from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
 from turboapi._fastapi_bridge import _theirs, is_fastapi
+from turboapi._fastapi_bridge._stack import put_into
 from turboapi._fastapi_bridge._table import Table, Target
 from turboapi.routing._dispatch import RouteList
 
@@ -117,9 +118,11 @@ class Bridge:
         """Stand between the application's middleware and its router, and below its mounts."""
         if self._why_not is not None or not self._is_between():
             return
-        if self.router.middleware_stack == self.serve:
-            return
-        self.router.middleware_stack = self.serve
+        with self._lock:
+            if self.router.middleware_stack == self.serve:
+                return
+            self.router.middleware_stack = self.serve
+            put_into(self.app, self)
         for place in self.table().targets:
             below = getattr(place.route, "app", None)
             if isinstance(place.route, Mount | Host) and is_fastapi(below):
@@ -166,8 +169,8 @@ class Bridge:
         if found is None:
             return False
         _, place, child = found
+        scope.setdefault("router", self.router)
         if place is not None:
-            scope.setdefault("router", self.router)
             await place.serve(child, scope, receive, send)
             return True
         other = with_other_slash(scope) if self.router.redirect_slashes else None
@@ -179,7 +182,6 @@ class Bridge:
             return True
         if table.low_priority:
             return False
-        scope.setdefault("router", self.router)
         await self.router.default(scope, receive, send)
         return True
 

@@ -106,10 +106,8 @@ class Target(Theirs):
         scope["path_params"] = {**inherited, **path_params} if inherited else path_params
         scope["endpoint"] = self.endpoint
         scope["route"] = self.route
-        if self.effective is not None:
-            own = _scope.own_scope(scope)
-            own[_scope.INCLUDED_ROUTER] = self.included
-            own[_scope.EFFECTIVE_ROUTE] = self.effective
+        if (own := self.own_items()) is not None:
+            _scope.own_scope(scope).update(own)
         await self.app(scope, receive, send)
 
 

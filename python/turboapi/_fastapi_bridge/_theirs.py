@@ -283,13 +283,14 @@ def stack_is_plain(app: Any) -> bool:
         ExceptionMiddleware,
         applications.AsyncExitStackMiddleware,
     ):
-        if type(stack) is not cls or not _has_own_call(cls):
+        if type(stack) is not cls or not has_own_call(cls):
             return False
         stack = stack.app
     return stack is app.router
 
 
-def _has_own_call(cls: type) -> bool:
+def has_own_call(cls: type) -> bool:
+    """Return whether the `__call__` of a class is the one that its module defines."""
     for each in cls.__mro__:
         call = vars(each).get("__call__")
         if call is not None:

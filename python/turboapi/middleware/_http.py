@@ -473,6 +473,7 @@ def accelerate(app: Any, inside: Any) -> tuple[ASGIApp, Any]:
 
 # Functions that C does not call, since it does what they do.
 _KNOWN: list[tuple[type, str, Any]] = [
+    (BaseHTTPMiddleware, "__call__", base),
     (_CachedRequest, "__init__", base),
     (Request, "__init__", requests),
     (HTTPConnection, "__init__", requests),

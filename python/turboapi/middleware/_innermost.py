@@ -30,8 +30,12 @@ from turboapi.routing import (
     _replaceable,
     _route,
 )
+from turboapi.routing._places import Place
 
 Guard = tuple[dict[str, Any], str, Any]
+# Where the application of a route is, the one that its plan stands for, and what the framework has
+# of the place in its own part of the scope.
+Served = tuple[dict[str, Any] | None, Any, dict[str, Any] | None]
 _REPLACED = object()
 _CALLED = ("solve_dependencies", "run_endpoint_function", "serialize_response")
 
@@ -54,7 +58,7 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
             self._use(None)
             return
         table = router._route_table()
-        self._use((table.router, tuple(_app_of(place.state) for place in table.targets)))
+        self._use((table.router, tuple(_as_served(place) for place in table.targets)))
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve what has no plan."""
@@ -73,13 +77,12 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         return bool(_lookup_exception_handler(self._exception_handlers, exc))
 
 
-def _app_of(state: Any) -> tuple[dict[str, Any], Any] | None:
-    """Return where the application of a route is, and the one that its plan stands for."""
-    space = cast("dict[str, Any]", vars(state))
+def _as_served(place: Place) -> Served:
+    space = cast("dict[str, Any]", vars(place.state))
     if "app" not in space:
-        return None
+        return None, None, place.own_items()
     app = space["app"]
-    return space, app if _handler.hooks_of(app) is not None else _REPLACED
+    return space, app if _handler.hooks_of(app) is not None else _REPLACED, place.own_items()
 
 
 async def _answer(

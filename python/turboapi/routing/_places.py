@@ -67,6 +67,12 @@ class Place:
         """The limit of the routers round a route that has none of its own."""
         return self.included.include_context.max_body_size if self.included is not None else None
 
+    def own_items(self) -> dict[str, Any] | None:
+        """Return what a request below an included router has in our part of the scope."""
+        if self.effective is None:
+            return None
+        return {_scope.INCLUDED_ROUTER: self.included, _scope.EFFECTIVE_ROUTE: self.effective}
+
     async def serve(self, child: Scope, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that matches; `child` is what the match adds to the scope."""
         _scope.merge_child(scope, child)
@@ -139,10 +145,8 @@ class RoutePlace(Place):
         scope["endpoint"] = self.state.endpoint
         if isinstance(self.route, APIRoute):
             scope["route"] = self.route
-        if self.effective is not None:
-            own = _scope.own_scope(scope)
-            own[_scope.INCLUDED_ROUTER] = self.included
-            own[_scope.EFFECTIVE_ROUTE] = self.effective
+        if (own := self.own_items()) is not None:
+            _scope.own_scope(scope).update(own)
             _scope.add_form_limits(scope, self.form_limits)
         if "fastapi.telemetry" in scope:
             _route_selected(scope=scope, path=self.state.path_format)

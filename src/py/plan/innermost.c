@@ -22,8 +22,9 @@ typedef struct innermost {
     ta_state *st;       /* borrowed: the type keeps the module; NULL until prepared */
     PyObject *router;   /* owned: the Python router, for the scope */
     PyObject *handlers; /* owned: (by class, by status), for the scope */
-    /* owned: (_core.Router, (namespace of a route, its application) or None for each entry);
-     * None: nothing has a plan; NULL: ask _renew() */
+    /* owned: (_core.Router, (namespace of a route, its application, what goes into the framework's
+     * own part of the scope) or None for each entry); None: nothing has a plan; NULL: ask
+     * _renew() */
     PyObject *table;
     ta_guards *guards; /* owned */
 } innermost;
@@ -200,25 +201,48 @@ static int put_params(const innermost *app, PyObject *scope, PyObject *own)
 /* Returns whether nobody has replaced the application of the route: its attribute `app`. */
 static bool is_own(const innermost *app, PyObject *apps, uint32_t index)
 {
-    PyObject *pair = PyTuple_GET_ITEM(apps, index), *now = NULL;
-    if (pair == Py_None)
+    PyObject *place = PyTuple_GET_ITEM(apps, index), *now = NULL;
+    if (place == Py_None || PyTuple_GET_ITEM(place, 0) == Py_None)
         return true;
-    if (PyDict_GetItemRef(PyTuple_GET_ITEM(pair, 0), app->st->names.app, &now) < 0)
+    if (PyDict_GetItemRef(PyTuple_GET_ITEM(place, 0), app->st->names.app, &now) < 0)
         PyErr_Clear();
     Py_XDECREF(now); /* compared only */
-    return now == PyTuple_GET_ITEM(pair, 1);
+    return now == PyTuple_GET_ITEM(place, 1);
 }
 
-/* What the middleware and the router put into the scope.  0, or -1 with an exception. */
+/* What the routers keep under a key of their own.  0, or -1 with an exception. */
+static int put_own(const innermost *app, PyObject *scope, PyObject *items)
+{
+    PyObject *name = app->st->names.fastapi, *own = NULL;
+    int rc = PyDict_GetItemRef(scope, name, &own);
+    if (rc > 0) {
+        if (PyDict_Check(own))
+            rc = PyDict_Update(own, items);
+    } else if (rc == 0) {
+        own = PyDict_Copy(items); /* it is the request's */
+        rc = own ? PyDict_SetItem(scope, name, own) : -1;
+    }
+    Py_XDECREF(own);
+    return rc < 0 ? -1 : 0;
+}
+
+/*
+ * What the middleware and the router put into the scope; `table` as in the Innermost.  0, or -1
+ * with an exception.
+ */
 static int enter(const innermost *app, PyObject *table, uint32_t index, PyObject *scope,
                  PyObject *params)
 {
     const ta_names_state *names = &app->st->names;
-    PyObject *items = ta_router_scope_items(table, index);
+    PyObject *items = ta_router_scope_items(PyTuple_GET_ITEM(table, 0), index);
+    PyObject *place = PyTuple_GET_ITEM(PyTuple_GET_ITEM(table, 1), index);
+    PyObject *own = place == Py_None ? Py_None : PyTuple_GET_ITEM(place, 2);
     if (PyDict_SetItem(scope, names->exception_handlers, app->handlers) < 0 ||
         PyDict_SetDefault(scope, names->router, app->router) == NULL)
         return -1;
     if (items != NULL && PyDict_Update(scope, items) < 0)
+        return -1;
+    if (own != Py_None && put_own(app, scope, own) < 0)
         return -1;
     return put_params(app, scope, params);
 }
@@ -262,7 +286,7 @@ static bool is_ours(const innermost *app, PyObject *scope)
 /* Has the plan nothing that must be done after its response was sent? */
 static int is_over_with_response(const ta_plan *plan)
 {
-    if (plan->needs_stacks || plan->body == PLAN_BODY_FORM)
+    if (plan->needs_stacks || plan->offers_stacks || plan->body == PLAN_BODY_FORM)
         return 0;
     if (plan->hook[H_overrides] == NULL)
         return 1;
@@ -291,7 +315,7 @@ int ta_innermost_find(PyObject *obj, PyObject *scope, bool enter_scope, PyObject
         PyObject *target = ta_router_target(router, index);
         if (is_own(app, PyTuple_GET_ITEM(table, 1), index))
             rc = is_over_with_response((ta_plan *)target);
-        if (rc == 1 && enter_scope && enter(app, router, index, scope, params) < 0)
+        if (rc == 1 && enter_scope && enter(app, table, index, scope, params) < 0)
             rc = -1;
         if (rc == 1)
             *plan = Py_NewRef(target);
@@ -320,7 +344,7 @@ static PyObject *start(innermost *app, PyObject *const *args)
     PyObject *router = table != NULL && table != Py_None ? PyTuple_GET_ITEM(table, 0) : NULL;
     if (router != NULL && find(app, router, scope, &index, &params)) {
         if (is_own(app, PyTuple_GET_ITEM(table, 1), index) &&
-            enter(app, router, index, scope, params) == 0)
+            enter(app, table, index, scope, params) == 0)
             coro = new_run(app, ta_router_target(router, index), args);
         Py_DECREF(params);
     }
@@ -372,7 +396,16 @@ static void set_table(innermost *app, PyObject *table)
     Py_XDECREF(old);
 }
 
-/* (Router, a None or pair of a dict and an object for each entry) */
+/* (a dict or None, any object, a dict or None) */
+static bool is_place(PyObject *place)
+{
+    if (!PyTuple_Check(place) || PyTuple_GET_SIZE(place) != 3)
+        return false;
+    PyObject *space = PyTuple_GET_ITEM(place, 0), *own = PyTuple_GET_ITEM(place, 2);
+    return (space == Py_None || PyDict_Check(space)) && (own == Py_None || PyDict_Check(own));
+}
+
+/* (Router, None or a place for each entry) */
 static bool is_table(const innermost *app, PyObject *table)
 {
     if (!PyTuple_Check(table) || PyTuple_GET_SIZE(table) != 2 ||
@@ -382,9 +415,8 @@ static bool is_table(const innermost *app, PyObject *table)
     if (!PyTuple_Check(apps) || PyTuple_GET_SIZE(apps) != PyObject_Size(PyTuple_GET_ITEM(table, 0)))
         return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(apps); i++) {
-        PyObject *pair = PyTuple_GET_ITEM(apps, i);
-        if (pair != Py_None && !(PyTuple_Check(pair) && PyTuple_GET_SIZE(pair) == 2 &&
-                                 PyDict_Check(PyTuple_GET_ITEM(pair, 0))))
+        PyObject *place = PyTuple_GET_ITEM(apps, i);
+        if (place != Py_None && !is_place(place))
             return false;
     }
     return true;
@@ -442,8 +474,8 @@ static PyMethodDef app_methods[] = {
      "Take what the scopes get, and what must not be replaced for plans to run."},
     {"_use", use, METH_O,
      "_use($self, table, /)\n--\n\nTake the table of routes, with what must be the attribute `app` "
-     "of each; None: no\n"
-     "route has a plan."},
+     "of each, and\n"
+     "what its requests have in the scope under `fastapi`; None: no route has a plan."},
     {"_drop", drop, METH_NOARGS,
      "_drop($self, /)\n--\n\nThe routes have changed: the next request calls _renew()."},
     {NULL},

@@ -108,11 +108,12 @@ typedef struct ta_plan {
     uint8_t body, resp;
     int32_t fast_body; /* the node whose json_validator may take the raw bytes, or -1 */
     /*
-     * needs_stacks: respond and solve need exit stacks in the scope; direct: may be answered
-     * without a Task; isolate: code besides `def` functions that get contexts of their own (not
-     * with run="inline") may set context variables.
+     * needs_stacks: respond and solve need exit stacks in the scope; offers_stacks: the user's code
+     * finds some there, and may push exits; direct: may be answered without a Task; isolate: code
+     * besides `def` functions that get contexts of their own (not with run="inline") may set
+     * context variables.
      */
-    bool strict_content_type, needs_stacks, direct, isolate, is_coroutine;
+    bool strict_content_type, needs_stacks, offers_stacks, direct, isolate, is_coroutine;
     PyObject *resp_validator, *resp_to_json; /* owned or NULL */
     PyObject *resp_shape;                    /* owned or NULL: tried before those two */
     PyObject *resp_text_type; /* owned bytes or NULL: the content type of a class for texts */

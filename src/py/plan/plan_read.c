@@ -120,6 +120,8 @@ static int read_nodes(ta_plan *plan, const ta_plan_spec *rd)
             node->body_use == BODY_EXTRACT ||
             (plan->hook[H_open_stacks] != NULL && node->ninjects > 0))
             plan->direct = false;
+        if (plan->hook[H_open_stacks] != NULL && node->ninjects > 0)
+            plan->offers_stacks = true;
         if (runs_user_code(node))
             plan->isolate = true;
     }

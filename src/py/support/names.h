@@ -64,6 +64,7 @@
     TA_NAME(extend)                                                                                \
     TA_NAME(extensions)                                                                            \
     TA_NAME(f_locals)                                                                              \
+    TA_NAME(fastapi)                                                                               \
     TA_NAME(fd)                                                                                    \
     TA_NAME(filename)                                                                              \
     TA_NAME(fileno)                                                                                \
