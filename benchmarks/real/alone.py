@@ -34,8 +34,6 @@ from starlette_exporter import PrometheusMiddleware
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from real.cases import BY_KEY, MEMBERS
 
-TASKS = 32
-
 
 async def items() -> object:
     """Select twenty objects in a session of their own."""
@@ -112,8 +110,9 @@ def chat() -> Callable[[], Awaitable[object]]:
 class Meter:
     """Does an operation again and again, and tells what it cost."""
 
-    def __init__(self, operation: Callable[[], Awaitable[object]]) -> None:
+    def __init__(self, operation: Callable[[], Awaitable[object]], tasks: int) -> None:
         self.operation = operation
+        self.tasks = tasks
         self.done = 0
         self.until = math.inf
         self.most: float = math.inf
@@ -128,7 +127,7 @@ class Meter:
         """Let all tasks do it; return the CPU that it took, in seconds."""
         self.done, self.most, self.until = 0, most, time.monotonic() + seconds
         before = time.process_time()
-        await asyncio.gather(*[self.again() for _ in range(TASKS)])
+        await asyncio.gather(*[self.again() for _ in range(self.tasks)])
         return time.process_time() - before
 
     async def time(self, seconds: float) -> float:
@@ -182,7 +181,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--count", type=int, help="so often, between two lines of input")
     options = parser.parse_args()
-    meter = Meter(operations[options.operation])
+    tasks = min(32, BY_KEY[options.operation].connections)
+    meter = Meter(operations[options.operation], tasks)
     with asyncio.Runner(loop_factory=loop_factory(options.loop)) as runner:
         if options.count:
             runner.run(meter.count(options.count))

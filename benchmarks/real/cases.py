@@ -136,6 +136,7 @@ CASES = [
         "/proxy",
         _is({"upstream": {"message": "Hello, World!"}}),
         "proxy",
+        connections=8,  # httpcore's pool looks at all connections for each request: real/README.md
     ),
     Case(
         "chat",

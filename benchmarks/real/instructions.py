@@ -41,7 +41,7 @@ ALONE = {"alone": "turboapi", "alone-uvloop": "uvloop"}
 WARM_UP = 400
 
 
-def ask(port: int, request: bytes, count: int, connections: int = 32) -> None:
+def ask(port: int, request: bytes, count: int, connections: int) -> None:
     """Send so many requests over keep-alive connections and read their answers."""
     sent = 0
     with selectors.DefaultSelector() as selector:
@@ -152,7 +152,7 @@ class Counter:
         def prepare(process: subprocess.Popen[str]) -> None:
             wait_for(port, process)
             measure.check_answer(case, port)
-            ask(port, request, WARM_UP)
+            ask(port, request, WARM_UP, case.connections)
 
         command = server.command(self.setup, case.variant, port)
         return self.run(
@@ -160,7 +160,7 @@ class Counter:
             command,
             server.env,
             prepare,
-            lambda _process: ask(port, request, self.options.count),
+            lambda _process: ask(port, request, self.options.count, case.connections),
         )
 
     def alone(self, case: Case, loop: str) -> float:
