@@ -288,6 +288,21 @@ def test_a_client_that_left_before_the_start(serving):
         wait_for(lambda: sorted(begun) == [1, 2])
 
 
+@contextlib.contextmanager
+def debugged(server):
+    """asyncio's debug mode within."""
+    server.call(lambda: server.loop_thread._loop.set_debug(True))
+    for _ in range(200):  # the server looks at it now and then
+        server.get("/nowhere")
+    yield
+    server.call(lambda: server.loop_thread._loop.set_debug(False))
+
+
+def reports(caplog):
+    """What was said of slow steps."""
+    return [r.getMessage() for r in caplog.records if r.msg.startswith("Executing")]
+
+
 def test_slow_ones_of_a_batch_are_told_apart(serving, caplog):
     app = FastAPI()
 
@@ -300,16 +315,49 @@ def test_slow_ones_of_a_batch_are_told_apart(serving, caplog):
         time.sleep(0.15)
 
     caplog.set_level(logging.WARNING, "asyncio")
-    with serving(app) as server:
-        server.call(lambda: server.loop_thread._loop.set_debug(True))
-        for _ in range(200):  # the server looks at it now and then
-            server.get("/nowhere")
-        with Batch(server, get("/first"), get("/second")) as batch:
-            assert [status for status, _ in batch.answers()] == [200, 200]
-        server.call(lambda: server.loop_thread._loop.set_debug(False))
-    told = [r.getMessage() for r in caplog.records if r.msg.startswith("Executing")]
+    with (
+        serving(app) as server,
+        debugged(server),
+        Batch(server, get("/first"), get("/second")) as batch,
+    ):
+        assert [status for status, _ in batch.answers()] == [200, 200]
+    told = reports(caplog)
     for name in ("first", "second"):
         assert len([text for text in told if f"{name}()" in text]) == 1, told
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+@pytest.mark.parametrize("wait", [0, 0.001])
+def test_slow_steps_after_a_wait_are_told_apart(serving, caplog, wait, pipelined):
+    app = FastAPI()
+
+    @app.get("/first")
+    async def first():
+        await asyncio.sleep(wait)
+        time.sleep(0.06)
+
+    @app.get("/second")
+    async def second():
+        await asyncio.sleep(wait)
+        time.sleep(0.06)
+        await asyncio.sleep(wait)
+        time.sleep(0.06)
+
+    @app.get("/quick")
+    async def quick():
+        await asyncio.sleep(wait)
+
+    caplog.set_level(logging.WARNING, "asyncio")
+    paths = ["/quick", "/first", "/quick", "/second", "/quick"]
+    with serving(app) as server:
+        server.call(lambda: setattr(server.loop_thread._loop, "slow_callback_duration", 0.05))
+        wanted = [b"".join(map(get, paths))] if pipelined else map(get, paths)
+        with debugged(server), Batch(server, *wanted) as batch:
+            answers = batch.answers(each=len(paths) if pipelined else 1)
+            assert answers == [(200, "null")] * len(paths)
+    told = reports(caplog)
+    for name, count in (("first", 1), ("second", 2)):
+        assert len([text for text in told if f"{name}()" in text]) == count, told
 
 
 def test_a_batch_leaves_the_loop_its_turn(serving):

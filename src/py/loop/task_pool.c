@@ -16,8 +16,7 @@
  */
 #include "py/loop/task_pool_int.h"
 
-#include <time.h>
-
+#include "base/clock.h"
 #include "py/support/coroutine.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
@@ -63,6 +62,34 @@ static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObje
     return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
+/* cr_frame, cr_code, cr_await, __name__, __qualname__: the running coroutine's, or None. */
+static PyObject *tramp_proxy(PyObject *self, void *closure)
+{
+    ta_trampoline *tramp = tramp_cast(self);
+    PyObject *res;
+    if (tramp->coro == NULL)
+        Py_RETURN_NONE;
+    int rc = PyObject_GetOptionalAttrString(tramp->coro, (const char *)closure, &res);
+    if (rc == 0)
+        Py_RETURN_NONE;
+    return rc < 0 ? NULL : res;
+}
+
+/*
+ * The loop's debug mode reports a slow step when it is over, and the repr of the Task names it: the
+ * Task of a coroutine that waited is not reused then, and is named after it to the end.
+ */
+static bool stays_named(const ta_trampoline *tramp)
+{
+    return tramp->ls != NULL && tramp->ls->debug && tramp->waited;
+}
+
+static void name_what_ran(ta_trampoline *tramp)
+{
+    Py_XSETREF(tramp->ran, tramp_proxy((PyObject *)tramp, "__qualname__"));
+    PyErr_Clear(); /* it is called `turboapi` then */
+}
+
 /*
  * The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
  * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task.
@@ -70,6 +97,8 @@ static PySendResult throw_to(ta_state *st, PyObject *coro, PyObject *exc, PyObje
 static ta_outcome ended(ta_trampoline *tramp, PyObject *result)
 {
     PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
+    if (TA_UNLIKELY(stays_named(tramp)))
+        name_what_ran(tramp);
     Py_CLEAR(tramp->coro);
     if (exc != NULL)
         PyErr_SetRaisedException(Py_NewRef(exc));
@@ -101,7 +130,8 @@ static PySendResult settle(ta_trampoline *tramp, bool may_park, PyObject **resul
 {
     ta_loop_state *ls = tramp->ls;
     ta_trampoline_list_take(tramp, &ls->nlive);
-    if (may_park && ls->nidle < ls->max_idle && ta_task_reuse_is_clean(tramp)) {
+    if (may_park && !stays_named(tramp) && ls->nidle < ls->max_idle &&
+        ta_task_reuse_is_clean(tramp)) {
         ta_trampoline_list_put(tramp, &ls->idle_tasks, &ls->nidle);
         Py_DECREF(tramp); /* of the live list */
         return park(tramp, result);
@@ -187,13 +217,6 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
 
 /* -- debug mode ------------------------------------------------------------------------------- */
 
-static double now_s(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
-}
-
 /*
  * A step in a batch of ours is no handle of the loop, which would report a slow one, so we report
  * it.  The loop itself times steps that are handles.
@@ -208,12 +231,13 @@ static PySendResult timed_step(ta_trampoline *tramp, PyObject *thrown, PyObject 
     PyObject *text =
         tramp->task ? PyObject_Repr(tramp->task) : NULL; /* now: it names the coroutine */
     PyErr_Clear();
-    double start = now_s();
+    uint64_t start = ta_clock_ns();
     PySendResult status = step(tramp, thrown, result);
     PyObject *exc = PyErr_GetRaisedException(), *report = NULL, *res = NULL;
     if (text != NULL &&
         (report = ta_types_import("turboapi._serving.watchdog", "slow_step")) != NULL)
-        res = PyObject_CallFunction(report, "OOd", aioloop, text, now_s() - start);
+        res = PyObject_CallFunction(report, "OOd", aioloop, text,
+                                    (double)(ta_clock_ns() - start) / 1e9);
     if (res == NULL && PyErr_Occurred())
         ta_exc_report(st, NULL, "Exception while a slow step was reported");
     Py_XDECREF(res);
@@ -335,21 +359,7 @@ static PyObject *tramp_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     ta_trampoline *t = tramp_cast(self);
     if (t->coro == NULL)
         Py_RETURN_NONE;
-    PyObject *res = PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->names.close);
-    return res;
-}
-
-/* cr_frame, cr_code, cr_await, __name__, __qualname__: the running coroutine's, or None. */
-static PyObject *tramp_proxy(PyObject *self, void *closure)
-{
-    ta_trampoline *tramp = tramp_cast(self);
-    PyObject *res;
-    if (tramp->coro == NULL)
-        Py_RETURN_NONE;
-    int rc = PyObject_GetOptionalAttrString(tramp->coro, (const char *)closure, &res);
-    if (rc == 0)
-        Py_RETURN_NONE;
-    return rc < 0 ? NULL : res;
+    return PyObject_CallMethodNoArgs(t->coro, ta_state_of(Py_TYPE(self))->names.close);
 }
 
 static PyObject *tramp_name(PyObject *self, void *closure)
@@ -358,7 +368,8 @@ static PyObject *tramp_name(PyObject *self, void *closure)
     if (res == NULL || !Py_IsNone(res))
         return res;
     Py_DECREF(res);
-    return PyUnicode_FromString("turboapi");
+    PyObject *ran = tramp_cast(self)->ran;
+    return ran ? Py_NewRef(ran) : PyUnicode_FromString("turboapi");
 }
 
 /* cr_running, cr_suspended. */
@@ -395,6 +406,7 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(tramp->coro);
     Py_VISIT(tramp->context);
     Py_VISIT(tramp->cancelled);
+    Py_VISIT(tramp->ran);
     return 0;
 }
 
@@ -409,6 +421,7 @@ static int tramp_clear(PyObject *self)
     Py_CLEAR(tramp->coro);
     Py_CLEAR(tramp->context);
     Py_CLEAR(tramp->cancelled);
+    Py_CLEAR(tramp->ran);
     return 0;
 }
 

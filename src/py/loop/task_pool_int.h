@@ -27,6 +27,7 @@ typedef struct ta_trampoline {
     PyObject *coro;    /* owned: the one that runs, or NULL */
     PyObject *context; /* owned: the one that it runs in */
     PyObject *cancelled; /* owned: what is thrown into it instead of its first step, or NULL */
+    PyObject *ran;       /* owned: the name of the coroutine that it ran, in debug mode; or NULL */
     ta_task_pool_done done;
     void *arg;         /* borrowed: until done said 0 or -1 */
     ta_list_node node; /* in ls->idle_tasks or ls->live_tasks; the list owns a reference */
