@@ -3,15 +3,23 @@
 import asyncio
 import functools
 import logging
+import sys
 import threading
 import time
+import traceback
 from contextlib import asynccontextmanager
 
 import pytest
 from server_kit import running, wait_for
 
 from turboapi import Depends, FastAPI
-from turboapi._serving.watchdog import Watchdog, _described, _Watched
+from turboapi._serving.watchdog import (
+    Watchdog,
+    _described,
+    _frames_of,
+    _Watched,
+    _written_frames_of,
+)
 
 LOOPS = ["turboapi", "asyncio", "uvloop"]
 
@@ -112,11 +120,38 @@ def test_a_loop_that_only_waits_is_not_asked():
     thread = threading.Thread(target=runs_the_loop)
     thread.start()
     assert waiting.wait(60)
-    idle = frozenset({threading.Event.wait.__code__, threading.Condition.wait.__code__})
+    codes = (threading.Event.wait.__code__, threading.Condition.wait.__code__)
+    idle = frozenset((code.co_filename, code.co_name) for code in codes)
     one = _Watched(Loop(), thread.ident, idle, hosted=False)
     wait_for(lambda: one.look() == 0.0, 60)  # Loop() has no answers
     over.set()
     thread.join(60)
+
+
+def test_frames_without_the_gil():
+    """Such as faulthandler writes them: the same as those that can be looked at with the GIL."""
+    over, waiting = threading.Event(), threading.Event()
+
+    def wartet_länger():
+        waiting.set()
+        over.wait(60)
+
+    thread = threading.Thread(target=wartet_länger)
+    thread.start()
+    try:
+        assert waiting.wait(60)
+        # What it does in `wait` takes a moment.
+        wait_for(lambda: "acquire(" in _written_frames_of(thread.ident)[-1].line, 60)
+        frames = traceback.walk_stack(sys._current_frames()[thread.ident])
+        expected = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in frames][::-1]
+        found = _written_frames_of(thread.ident)
+        assert [(each.filename, each.lineno, each.name) for each in found] == expected
+        assert ("wartet_länger", "over.wait(60)") in [(each.name, each.line) for each in found]
+        assert [each.line for each in _frames_of(thread.ident)] == [each.line for each in found]
+        assert _written_frames_of(1) == []
+    finally:
+        over.set()
+        thread.join(60)
 
 
 def test_no_thread_when_nobody_wants_to_know():

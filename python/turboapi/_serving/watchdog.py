@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import functools
 import inspect
+import linecache
 import logging
 import os
+import re
 import sys
 import sysconfig
 import threading
@@ -22,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import CodeType, FrameType
+    from types import FrameType
     from typing import Protocol
 
     class Answers(Protocol):
@@ -42,6 +45,8 @@ _MOST_LINES = 256
 _CLOSE_LOOK = 0.05
 
 _OURS = str(Path(__file__).parents[1]) + os.sep
+# Functions, by file and name.
+_Functions = frozenset[tuple[str, str]]
 _LIBRARIES = tuple(
     path + os.sep for path in {*map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib"))}
 )
@@ -51,7 +56,7 @@ class _Watched:
     """A loop, and what is known of it."""
 
     def __init__(
-        self, selector: Answers, thread: int, runners: frozenset[CodeType], *, hosted: bool
+        self, selector: Answers, thread: int, runners: _Functions, *, hosted: bool
     ) -> None:
         self.selector = selector
         self.thread = thread
@@ -66,8 +71,8 @@ class _Watched:
     def look(self) -> float:
         """Return how long the loop has not answered."""
         if self.idle is not None and not self.held:
-            frame = sys._current_frames().get(self.thread)
-            if frame is None or frame.f_code in self.idle:
+            frames = _frames_of(self.thread)
+            if not frames or _function(frames[-1]) in self.idle:
                 return 0.0  # it is not woken for this
         return self.selector.lag()
 
@@ -160,7 +165,7 @@ class Watchdog:
 
     def _tell(self, one: _Watched, lag: float) -> str | None:
         """Return the place, if it was told."""
-        stack = _stack(sys._current_frames().get(one.thread), one.runners)
+        stack = _stack(_frames_of(one.thread), one.runners)
         place = _place(stack)
         now = time.monotonic()
         again, skipped = self._lines.get(place, (0.0, 0))
@@ -180,33 +185,72 @@ class Watchdog:
         return place
 
 
-def _below(frame: FrameType | None) -> frozenset[CodeType]:
+def _below(frame: FrameType | None) -> _Functions:
     """Return what runs the loop, of the frames of a coroutine on it."""
     asynchronous = inspect.CO_COROUTINE | inspect.CO_GENERATOR
-    codes: set[CodeType] = set()
+    functions: set[tuple[str, str]] = set()
     running = False
     while frame is not None:
-        if frame.f_code.co_flags & inspect.CO_COROUTINE:
+        code = frame.f_code
+        if code.co_flags & inspect.CO_COROUTINE:
             running = True
-        elif running and not frame.f_code.co_flags & asynchronous:
-            codes.add(frame.f_code)
+        elif running and not code.co_flags & asynchronous:
+            functions.add((code.co_filename, code.co_name))
         frame = frame.f_back
-    return frozenset(codes)
+    return frozenset(functions)
 
 
-def _stack(frame: FrameType | None, runners: frozenset[CodeType]) -> traceback.StackSummary:
+def _frames_of(thread: int) -> traceback.StackSummary:
+    """Return the frames of a thread, the innermost last; none where it runs no Python code.
+
+    Without the GIL the frames of another thread must not be touched, as it may end them meanwhile,
+    and the process crashes.
+    """
+    if not getattr(sys, "_is_gil_enabled", lambda: True)():
+        return _written_frames_of(thread)
+    frame = sys._current_frames().get(thread)
+    frames = traceback.StackSummary.extract(traceback.walk_stack(frame) if frame else iter(()))
+    frames.reverse()
+    return frames
+
+
+def _written_frames_of(thread: int) -> traceback.StackSummary:
+    """As faulthandler writes them down, which stops all threads meanwhile."""
+    with os.fdopen(os.memfd_create("turboapi-stacks"), "w+", encoding="ascii") as file:
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.seek(0)
+        lines = file.read().splitlines()
+    frames, here = traceback.StackSummary(), False
+    for line in lines:
+        if head := re.match(r"(?:Current thread|Thread) 0x([0-9a-f]+)", line):
+            here = int(head[1], 16) == thread
+        elif here and (each := re.match(r'  File "(.*)", line (\d+) in (.*)', line)):
+            file_name = _unescaped(each[1])
+            linecache.checkcache(file_name)
+            frames.append(traceback.FrameSummary(file_name, int(each[2]), _unescaped(each[3])))
+    frames.reverse()
+    return frames
+
+
+def _unescaped(text: str) -> str:
+    """Return what faulthandler wrote in ASCII."""
+    escape = r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{8}))"
+    return re.sub(escape, lambda found: chr(int(found[found.lastindex or 0], 16)), text)
+
+
+def _function(frame: traceback.FrameSummary) -> tuple[str, str]:
+    return frame.filename, frame.name
+
+
+def _stack(frames: traceback.StackSummary, runners: _Functions) -> traceback.StackSummary:
     """From the first frame of the application that the loop has called to the innermost."""
-    frames = list(traceback.walk_stack(frame))[::-1] if frame is not None else []
-    while frames and frames[0][0].f_code in runners:
+    while frames and _function(frames[0]) in runners:
         del frames[0]
-    lines = traceback.StackSummary.extract(iter(frames))
-    first = 0
-    for number, each in enumerate(lines):
+    for number, each in enumerate(frames):
         if _is_application(each.filename):
-            first = number
+            del frames[:number]
             break
-    del lines[:first]
-    return lines
+    return frames
 
 
 def _is_application(file: str) -> bool:
