@@ -108,6 +108,10 @@ tsan: ## C tests under ThreadSanitizer
 	@scripts/setup.sh test
 	scripts/sanitize.sh thread
 
+tsan-python: ## Python tests with threads under ThreadSanitizer (builds a 3.13t for it, cached; ARGS: files of tests)
+	@scripts/setup.sh test
+	scripts/tsan_python.sh $(ARGS)
+
 fuzz: ## each libFuzzer target for FUZZ_SECONDS (default 60)
 	@scripts/setup.sh fuzz
 	scripts/fuzz.sh

@@ -31,8 +31,9 @@ if [ -z "$mirror" ]; then
     echo "build_python_ft: no Debian mirror found in /etc/apt/sources.list*" >&2
     exit 1
 fi
-$sudo apt-get update -qq
-$sudo apt-get install -y -qq --no-install-recommends build-essential dpkg-dev pkg-config \
+lock=(-o DPkg::Lock::Timeout=300) # another apt-get may be at work
+$sudo apt-get "${lock[@]}" update -qq
+$sudo apt-get "${lock[@]}" install -y -qq --no-install-recommends build-essential dpkg-dev pkg-config \
     zlib1g-dev libssl-dev libffi-dev libbz2-dev liblzma-dev libsqlite3-dev uuid-dev xz-utils >/dev/null
 
 mkdir -p "$work/apt/lists/partial" "$work/apt/archives/partial"
@@ -47,15 +48,24 @@ apt-get "${apt_options[@]}" source -qq --download-only python3.13
 dpkg-source --no-check --skip-patches -x python3.13_*.dsc source >/dev/null
 
 cd source
-configure=(--prefix="$prefix" --disable-gil --with-ensurepip=install)
+configure=(--prefix="$prefix" --disable-gil)
+install=(make install)
 if [ "$sanitize" = thread ]; then
-    configure+=(--with-thread-sanitizer --with-pydebug)
+    # Not --with-pydebug: packages have wheels for the ordinary ABI only. They come from another interpreter's pip.
+    configure+=(--with-thread-sanitizer --disable-test-modules --with-ensurepip=no)
+    # Compiling the library would take longer than all the rest: each module is, at its first import.
+    install+=(PYTHON_FOR_BUILD=true)
+    # The races that CPython knows of are said in its own file, of the same version.
+    mkdir -p "$prefix"
+    cp Tools/tsan/suppressions_free_threading.txt "$prefix/tsan_suppressions.txt"
+else
+    configure+=(--with-ensurepip=install)
 fi
 echo "build_python_ft: configuring and compiling (log: $prefix.log)" >&2
 mkdir -p "$(dirname "$prefix")"
 {
     ./configure "${configure[@]}"
     make -j"$jobs"
-    make install
+    "${install[@]}"
 } >"$prefix.log" 2>&1 || { tail -n 30 "$prefix.log" >&2; exit 1; }
 echo "$python"

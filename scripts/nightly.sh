@@ -19,6 +19,7 @@ stage "suites of other projects on our event loop" make loop-suites
 stage "Python 3.14 and 3.15" make new-pythons
 stage "unchanged applications on twelve releases of FastAPI" make fastapi-versions
 stage "wheel, on a Debian without a compiler" bash -c "make wheel && make try-wheel"
+stage "free-threaded Python and threads under TSan" make tsan-python
 stage "fuzz, 10 minutes a target" env FUZZ_SECONDS=600 make fuzz
 if [ ${#failed[@]} -gt 0 ]; then
     printf 'failed: %s\n' "${failed[@]}"

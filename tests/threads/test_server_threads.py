@@ -9,11 +9,14 @@ import sys
 import threading
 import time
 
+import patience
 import pytest
 
 from turboapi import FastAPI
 from turboapi._serving.server import LoopThread, _follow
 from turboapi.config import Config
+
+PATIENCE = patience.seconds(10)
 
 
 @contextlib.contextmanager
@@ -24,20 +27,25 @@ def threaded(app, count, **settings):
     first.setblocking(False)
     address = first.getsockname()
     socks = [first] + [first.dup() for _ in range(count - 1)]
-    config = Config(threads=count, access_log=False, timeout_graceful_shutdown=5, **settings)
+    # Clients may be slow, under a sanitizer.
+    patient = dict.fromkeys(("timeout_idle", "timeout_header", "timeout_handshake"), PATIENCE)
+    config = Config(
+        **{"threads": count, "access_log": False, "timeout_graceful_shutdown": 5},
+        **{**patient, **settings},
+    )
     loops = [LoopThread(app, config, [sock]) for sock in socks]
     threads = [threading.Thread(target=_follow, args=(each, loops[0])) for each in loops]
     for thread in threads:
         thread.start()
     try:
         for each in loops:
-            assert each.ready.wait(10)
+            assert each.ready.wait(PATIENCE)
         yield address, loops
     finally:
         for each in loops:
             each.stop()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE)
         for sock in socks:
             sock.close()
     assert not any(thread.is_alive() for thread in threads)
@@ -77,7 +85,7 @@ def make_app(seen):
 
 
 def work(address, errors, stop, offset):
-    client = http.client.HTTPConnection(*address, timeout=10)
+    client = http.client.HTTPConnection(*address, timeout=PATIENCE)
     n = offset
     try:
         while time.monotonic() < stop:
@@ -113,7 +121,7 @@ def test_threads_under_load(count):
         for client in clients:
             client.start()
         for client in clients:
-            client.join(20)
+            client.join(2 * PATIENCE)
     assert errors == []
     assert len(seen) >= count  # the loops' threads, and workers
 
@@ -133,8 +141,8 @@ def test_routes_change_under_load():
             app.add_api_route(f"/added/{n}", lambda: "added")
             time.sleep(0.05)
         for client in clients:
-            client.join(20)
-        client = http.client.HTTPConnection(*address, timeout=10)
+            client.join(2 * PATIENCE)
+        client = http.client.HTTPConnection(*address, timeout=PATIENCE)
         client.request("GET", "/added/9")
         assert client.getresponse().read() == b'"added"'
         client.close()

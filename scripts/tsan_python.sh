@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Runs the tests in which threads meet on a free-threaded CPython 3.13 under ThreadSanitizer, interpreter and
+# extension (the first build takes about 15 minutes and is cached). Fails for every race that is reported.
+#
+#   scripts/tsan_python.sh [FILE or option of pytest ...]      default: tests/threads and those of TESTS
+#
+# Reports that are no faults of ours: CPython's own file of them, and scripts/tsan_suppressions.txt.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+plain=$(scripts/build_python_ft.sh | tail -n 1)
+python=$(TURBOAPI_FT_SANITIZE=thread scripts/build_python_ft.sh | tail -n 1)
+venv=${TSAN_VENV:-.venv-tsan}
+dir=$PWD/build/tsan-python
+site=$PWD/$venv/lib/python3.13t/site-packages
+
+# Everything is ten times slower: what is not under test is done by the ordinary interpreter.
+stamp=$(cat requirements/free-threaded.txt "$python" | sha256sum | cut -c1-16)
+if [ "$(cat "$venv/.stamp" 2>/dev/null)" != "$stamp" ]; then
+    rm -rf "$venv" "$dir"
+    "$plain" -m compileall -q "$(dirname "$(dirname "$python")")/lib/python3.13t" >/dev/null || true
+    TSAN_OPTIONS=report_bugs=0 "$python" -m venv --without-pip "$venv"
+    mkdir -p "$dir"
+    # Those that have no wheels take longer to build than all the rest, and test nothing here.
+    grep -vE '^(-r|brotli|zstandard)' requirements/free-threaded.txt >"$dir.txt"
+    "$plain" -m pip install --quiet --disable-pip-version-check --root-user-action ignore \
+        --target "$site" -r "$dir.txt"
+    echo "$stamp" >"$venv/.stamp"
+fi
+
+# meson and ninja are those of the ordinary environment.
+export PATH="$PWD/${VENV:-.venv}/bin:$PATH"
+if [ ! -f "$dir/build.ninja" ]; then
+    mkdir -p "$dir"
+    printf "[binaries]\npython = '%s'\n" "$PWD/$venv/bin/python" >"$dir.ini"
+    TSAN_OPTIONS=report_bugs=0 meson setup "$dir" --native-file "$dir.ini" -Dbuildtype=debugoptimized \
+        -Db_sanitize=thread -Db_lundef=false >/dev/null
+fi
+TSAN_OPTIONS=report_bugs=0 ninja -C "$dir" --quiet
+rm -rf "$site/turboapi" && mkdir "$site/turboapi"
+for file in python/turboapi/*; do ln -s "$PWD/$file" "$site/turboapi/"; done
+ln -s "$dir"/src/py/_core*.so "$site/turboapi/"
+
+cat "$(dirname "$(dirname "$python")")/tsan_suppressions.txt" scripts/tsan_suppressions.txt >"$dir/suppressions.txt"
+reports=$dir/reports
+rm -rf "$reports" && mkdir "$reports"
+[ $# -gt 0 ] || set -- tests/threads \
+    tests/integration/test_{batches,pipelined_batches,other_threads,pool,stream,big_responses,metrics,watchdog}.py \
+    tests/unit/test_{loop,loop_executor,loop_anyio,socket_transport,plan_async,heartbeat}.py
+code=0
+# exitcode=0: a process of a test does not fail for a report; the file is what counts.
+TSAN_OPTIONS="suppressions=$dir/suppressions.txt log_path=$reports/tsan exitcode=0 history_size=3" \
+    PYTHON_GIL=0 TURBOAPI_SANITIZED=1 "$venv/bin/python" -m pytest -q --timeout 900 -k "not leak and not flat" "$@" || code=$?
+if [ -n "$(ls "$reports")" ]; then
+    cat "$reports"/*
+    echo "tsan_python: $(cat "$reports"/* | grep -c '^WARNING: ThreadSanitizer') reports in $reports" >&2
+    code=1
+fi
+exit "$code"
