@@ -33,11 +33,11 @@ def wait_for_socket(path: str) -> None:
 
 
 @contextlib.contextmanager
-def process(*command: str) -> Iterator[None]:
+def process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command in the background."""
     running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        yield
+        yield running
     finally:
         running.terminate()
         running.wait()
