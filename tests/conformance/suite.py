@@ -31,7 +31,7 @@ def sdist(cache, project, version):
     if not wanted.exists():
         subprocess.run(
             [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps",
-             "--no-binary", ":all:", f"{project}=={version}", "--dest", str(folder)],
+             "--no-binary", project, f"{project}=={version}", "--dest", str(folder)],
             check=True,
         )
     if not wanted.exists():
