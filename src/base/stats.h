@@ -110,7 +110,7 @@ static inline void ta_stat_set(_Atomic uint64_t *value, uint64_t n)
     atomic_store_explicit(value, n, memory_order_relaxed);
 }
 
-/* By the slot's own thread. */
+/* By the only thread that counts here; others may read. */
 static inline void ta_stat_add(_Atomic uint64_t *value, uint64_t n)
 {
     ta_stat_set(value, ta_stat_get(value) + n);

@@ -103,14 +103,14 @@ void ta_http_server_add(ta_http_server *server, ta_http_conn *c, const ta_http_c
     c->ops = ops;
     TA_ASSERT(ops->each && ops->stop && ops->destroy && !server->freeing);
     ta_list_push_back(&server->conns, &c->node);
-    server->nconns++;
+    ta_stat_add(&server->nconns, 1);
 }
 
 void ta_http_server_remove(ta_http_server *server, ta_http_conn *c)
 {
     TA_ASSERT(ta_list_linked(&c->node) && server->nconns > 0);
     ta_list_remove(&c->node);
-    server->nconns--;
+    ta_stat_add(&server->nconns, (uint64_t)-1);
     if (server->freeing)
         return;
     if (server->stopping && !server->nconns)
@@ -137,7 +137,7 @@ bool ta_http_server_full(ta_http_server *server, size_t more)
 
 size_t ta_http_server_connections(const ta_http_server *server)
 {
-    return server->nconns;
+    return ta_stat_get(&server->nconns);
 }
 
 void ta_http_server_each(ta_http_server *server, void (*fn)(ta_req *req, void *arg), void *arg)

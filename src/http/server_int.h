@@ -8,6 +8,7 @@
 #define TA_HTTP_SERVER_INT_H
 
 #include "base/list.h"
+#include "base/stats.h"
 #include "http/resp.h"
 #include "http/server.h"
 #include "net/conn.h"
@@ -38,8 +39,8 @@ struct ta_http_server {
     void (*on_room)(void *ctx);
     ta_conn_group *group; /* owned */
     ta_list_node conns;
-    size_t nconns;
-    struct h1_req *pool; /* owned: spare requests of HTTP/1 (h1/open.c) */
+    _Atomic uint64_t nconns; /* any thread may ask for it */
+    struct h1_req *pool;     /* owned: spare requests of HTTP/1 (h1/open.c) */
     unsigned npool;
     ta_resp_stamp stamp;
     uint64_t stamp_ms; /* of the loop's clock, when stamp was brought up to date */

@@ -123,7 +123,7 @@ static void release(ta_native_exchange *native)
 {
     ta_server *server = (ta_server *)Py_NewRef((PyObject *)native->server);
     TA_ASSERT(server->tasks > 0);
-    server->tasks--;
+    ta_stat_add(&server->tasks, (uint64_t)-1);
     ta_work_ends(&native->asgi.work);
     if (TA_UNLIKELY(native->asgi.watch != NULL))
         ta_test_observer_ended(native);
@@ -201,7 +201,7 @@ static void run_task(ta_native_exchange *native, PyObject *coro)
 {
     TA_ASSERT(coro != NULL && !PyErr_Occurred());
     Py_INCREF(native);
-    native->server->tasks++;
+    ta_stat_add(&native->server->tasks, 1);
     ta_work_begins(&native->asgi.work);
     bool followed = native->req != NULL && native->req->followed;
     if (ta_task_pool_start(native->base.ls, coro, followed, server_done, native) < 0) {

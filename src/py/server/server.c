@@ -67,13 +67,13 @@ static void on_request(void *ctx, ta_req *req)
     req->user = native;
     if (TA_UNLIKELY(server->timed))
         req->notes.began = ta_clock_ns();
-    server->served++;
+    ta_stat_add(&server->served, 1);
     if (native == NULL) {
         ta_loop_state_unhandled(server->ls, "A request could not be taken");
         ta_resp_abort(req);
         return;
     }
-    server->active++;
+    ta_stat_add(&server->active, 1);
     if (TA_UNLIKELY(server->recorder != NULL))
         ta_recorder_begin(server->recorder, req);
     if (TA_UNLIKELY(server->ids != NULL))
@@ -151,7 +151,7 @@ static void on_close(ta_req *req)
         return;
     ta_loop_state *ls = native->base.ls;
     TA_ASSERT(native->server->active > 0);
-    native->server->active--;
+    ta_stat_add(&native->server->active, (uint64_t)-1);
     char *id = req->notes.id;
     ta_native_exchange_closed(native);
     req->notes.id = NULL;
@@ -584,16 +584,16 @@ static PyObject *get_count(PyObject *self, void *closure)
     size_t connections;
     switch ((intptr_t)closure) {
     case 0:
-        return PyLong_FromUnsignedLongLong(server->served);
+        return PyLong_FromUnsignedLongLong(ta_stat_get(&server->served));
     case 1:
-        return PyLong_FromUnsignedLongLong(server->active);
+        return PyLong_FromUnsignedLongLong(ta_stat_get(&server->active));
     case 2:
         Py_BEGIN_CRITICAL_SECTION(self);
         connections = server->http ? ta_http_server_connections(server->http) : 0;
         Py_END_CRITICAL_SECTION();
         return PyLong_FromSize_t(connections);
     default:
-        return PyLong_FromUnsignedLongLong(server->tasks);
+        return PyLong_FromUnsignedLongLong(ta_stat_get(&server->tasks));
     }
 }
 

@@ -7,6 +7,7 @@
 #define TA_PY_SERVER_SERVER_H
 
 #include "base/log.h"
+#include "base/stats.h"
 #include "http/file.h"
 #include "http/server.h"
 #include "http/ws/conn.h"
@@ -80,9 +81,10 @@ struct ta_server {
     ta_recorder *recorder; /* owned: counts for metrics; or NULL */
     ta_request_ids *ids;   /* owned: gives requests names; or NULL */
     uint64_t accepted;     /* connections */
-    uint64_t served;       /* requests begun */
-    uint64_t active;       /* exchanges whose connection is not done with them */
-    uint64_t tasks;        /* coroutines of ours that have not ended */
+    /* Any thread may ask for these. */
+    _Atomic uint64_t served; /* requests begun */
+    _Atomic uint64_t active; /* exchanges whose connection is not done with them */
+    _Atomic uint64_t tasks;  /* coroutines of ours that have not ended */
     ta_file_opener files;
     bool http_done; /* after shutdown: no connection is left */
 #ifndef Py_GIL_DISABLED
