@@ -8,9 +8,9 @@ from pathlib import Path
 
 import patience
 import pytest
+from certificates import Authority
 from h2_kit import BUILT
 from server_kit import running
-from tls_kit import Authority
 
 from turboapi import Response, WebSocket
 

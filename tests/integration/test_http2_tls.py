@@ -1,9 +1,10 @@
 """HTTP/2 over TLS: what ALPN chooses, and that requests go through it."""
 
 import pytest
+from certificates import Authority
 from h2_kit import Closed, needs_h2
 from server_kit import running
-from tls_kit import Authority, ask, connected
+from tls_kit import ask, connected
 
 from turboapi import FastAPI, Request
 

@@ -2,11 +2,11 @@
 
 import contextlib
 import socket
-import ssl
 import struct
 import time
 
 import pytest
+from certificates import Authority
 from server_kit import TIMEOUT, read_all, running, wait_for
 
 V2 = b"\r\n\r\n\0\r\nQUIT\n"
@@ -108,14 +108,10 @@ def test_the_end_with_some_that_wait():
 
 
 def test_below_tls(tmp_path):
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
-    made = authority.issue_cert("localhost")
-    path = tmp_path / "cert.pem"
-    path.write_bytes(made.private_key_and_cert_chain_pem.bytes())
-    context = ssl.create_default_context()
-    authority.configure_trust(context)
-    with running(app, proxy_protocol=True, ssl_certfile=str(path)) as server:
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost")
+    context = authority.context()
+    with running(app, proxy_protocol=True, ssl_certfile=certificate, ssl_keyfile=key) as server:
         with socket.create_connection(server.address, TIMEOUT) as plain:
             plain.sendall(v2(0x11, TCP4))
             with context.wrap_socket(plain, server_hostname="localhost") as connection:

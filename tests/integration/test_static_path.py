@@ -9,13 +9,13 @@ import ssl
 from email.utils import formatdate
 
 import pytest
+from certificates import Authority
 from cli_kit import APP, LOCAL, Server, run
 from server_kit import both_protocols, forever, handler, running, send_text, text_app
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from test_static_files import by_server, by_starlette, hide_boundary
 from test_static_files import threads as threads
-from tls_kit import Authority
 
 from turboapi import FastAPI
 from turboapi._serving.wsgi import WSGIAdapter

@@ -9,8 +9,9 @@ import time
 
 import patience
 import pytest
+from certificates import DAY, Authority
 from server_kit import TIMEOUT, running, wait_for
-from tls_kit import DAY, Authority, ask, connected, get
+from tls_kit import ask, connected, get
 from websockets.sync.client import connect as websocket_connect
 
 from turboapi import FastAPI, Request, WebSocket
@@ -596,3 +597,15 @@ def test_the_type_checks_what_it_is_given(pair):
     with running(app) as server:
         with pytest.raises(TypeError, match="a TLS is wanted, not int"):
             server.server.use_tls(1)
+
+
+def test_a_handshake_is_finished_and_its_request_served_in_a_shutdown(authority, pair):
+    """Who has connected before the end is served, even if it takes longer than an idle client may."""
+    with serving(pair) as server:
+        with socket.create_connection(server.address, timeout=TIMEOUT) as plain:
+            wait_for(lambda: server.server.connections == 1)
+            server.loop_thread.stop()
+            time.sleep(0.6)
+            with authority.context().wrap_socket(plain, server_hostname="localhost") as sock:
+                time.sleep(0.35)
+                assert ask(sock).endswith(b"hello")

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 
 import pytest
+from certificates import Authority
 from server_kit import TIMEOUT, running, text_app
-from tls_kit import Authority
 
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl")
 

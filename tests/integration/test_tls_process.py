@@ -10,8 +10,8 @@ import subprocess
 import sys
 
 import pytest
+from certificates import Authority
 from cli_kit import PATIENCE, Server, until
-from tls_kit import Authority
 
 APP = """
 import os

@@ -21,6 +21,7 @@ from unittest import mock
 
 import patience
 import pytest
+from certificates import Authority
 
 from turboapi import _core
 from turboapi.loop import EventLoop, new_event_loop
@@ -735,12 +736,10 @@ def test_sendfile(fallback):
 
 
 def make_certificate(folder):
-    trustme = pytest.importorskip("trustme")
-    authority = trustme.CA()
+    authority = Authority(folder)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(server)
-    client = ssl.create_default_context()
-    authority.configure_trust(client)
+    server.load_cert_chain(*authority.issue("localhost"))
+    client = authority.context()
     return server, client
 
 
