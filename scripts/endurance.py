@@ -9,10 +9,13 @@ certificate is exchanged (5 times a minute), workers are killed at random (every
 and in the second half it is reloaded by SIGHUP (once a minute of the whole) and replaced by SIGUSR2
 (once in four minutes).
 
-Clients check every byte. A request may fail only if the process that had its connection was
-killed; what a GOAWAY or REFUSED_STREAM says was not processed is asked again. In the first half one
-worker is spared, and its memory may grow by --limit MiB after a fifth of that time. The exit code
-is 1 when something was lost, corrupted, or grew.
+Clients check every byte. A request may fail only if its connection was a killed process's, which is
+looked up before it is killed. What a GOAWAY or REFUSED_STREAM says was not processed is asked
+again; so is what finds an idle connection of HTTP/1.1 closed, if workers were being replaced. That
+none of those was processed and its answer lost is seen in each worker that ends in order: it must
+have served as many requests as it answered. In the first half one worker is spared, and its memory
+may grow by --limit MiB after a fifth of that time. The exit code is 1 when something was lost,
+corrupted, or grew.
 """
 
 from __future__ import annotations
@@ -44,6 +47,7 @@ PATIENCE = 120.0  # seconds that one answer may take on a loaded machine
 
 APPLICATION = """
 import contextlib
+import itertools
 import os
 import pathlib
 import zlib
@@ -51,12 +55,14 @@ import zlib
 from turboapi import FastAPI, Request, Response
 
 PID = str(os.getpid())
+served = itertools.count()
 
 
 @contextlib.asynccontextmanager
 async def lifespan(app):
     pathlib.Path("ready", PID).touch()
     yield
+    pathlib.Path("ended", PID).write_text(str(next(served)))
 
 
 app = FastAPI(lifespan=lifespan)
@@ -64,22 +70,27 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/small/{number}")
 async def small(number: int):
+    next(served)
     return Response(f"{number} small", headers={"x-pid": PID})
 
 
 @app.get("/thread/{number}")
 def thread(number: int):
+    next(served)
     return Response(f"{number} thread", headers={"x-pid": PID})
 
 
 @app.get("/large/{number}")
 async def large(number: int):
+    next(served)
     return Response((b"%08d" % number) * (LARGE // 8), headers={"x-pid": PID})
 
 
 @app.post("/body/{number}")
 async def body(number: int, request: Request):
-    return Response(f"{number} {zlib.crc32(await request.body())}", headers={"x-pid": PID})
+    crc = zlib.crc32(await request.body())
+    next(served)
+    return Response(f"{number} {crc}", headers={"x-pid": PID})
 """.replace("LARGE", str(LARGE))
 
 
@@ -105,13 +116,53 @@ class CutError(Exception):
 
 
 @dataclass
+class Link:
+    """A connection."""
+
+    port: int = 0  # the client's
+    since: float = field(default_factory=time.time)
+    what: str = "to connect"
+    reader: Any = None
+    writer: Any = None
+
+    async def open(self, port: int, context: ssl.SSLContext, seen: Seen) -> None:
+        """Connect; the handshake is done then."""
+        sock = socket.socket()
+        sock.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
+            self.port = sock.getsockname()[1]
+            self.what = "handshake"
+            self.reader, self.writer = await asyncio.open_connection(
+                sock=sock,
+                ssl=context,
+                server_hostname="localhost",
+                ssl_handshake_timeout=PATIENCE,
+            )
+        except BaseException:
+            sock.close()
+            raise
+        self.what = "first request"
+        seen.serials.add(self.writer.get_extra_info("peercert")["serialNumber"])
+
+    async def close(self) -> None:
+        """Close it, in order if that can be."""
+        self.writer.close()
+        with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+            await asyncio.wait_for(self.writer.wait_closed(), PATIENCE)
+
+
+@dataclass
 class Seen:
     """What the clients of a process saw."""
 
     answered: Counter[str] = field(default_factory=Counter)
+    answered_by: Counter[str] = field(default_factory=Counter)  # process
     again: int = 0  # requests of which the server said that it did not process them
     corrupted: list[str] = field(default_factory=list)
-    failures: list[tuple[float, int, str]] = field(default_factory=list)  # time, process, what
+    # Each: the client's port, when it connected and when it saw the end, what.
+    failures: list[tuple[int, float, float, str]] = field(default_factory=list)
+    closed: list[tuple[int, float, float, str]] = field(default_factory=list)  # while idle
     serials: set[str] = field(default_factory=set)  # of certificates
     slowest: float = 0.0
     number: int = 0
@@ -121,79 +172,85 @@ class Seen:
         self.number += 1
         return self.number
 
-    def fail(self, pid: int, error: BaseException) -> None:
-        """Note a request that was not answered; `pid`: whose connection it was, 0 if unknown."""
-        self.failures.append((time.time(), pid, repr(error)))
+    def fail(self, link: Link, error: BaseException) -> None:
+        """Note a request that was not answered."""
+        self.failures.append((link.port, link.since, time.time(), f"{link.what}: {error!r}"))
 
-    def answer(self, kind: str, number: int, status: bytes, body: bytes, begun: float) -> None:
+    def answer(
+        self, kind: str, number: int, status: bytes, body: bytes, begun: float, pid: str
+    ) -> None:
         """Note and check an answer."""
         self.slowest = max(self.slowest, time.monotonic() - begun)
         self.answered[kind] += 1
+        self.answered_by[pid] += 1
         if status != b"200" or body != question(number)[3]:
             self.corrupted.append(f"{kind} {number}: {status!r} {len(body)} {body[:60]!r}")
-
-
-async def connect(
-    port: int, context: ssl.SSLContext, seen: Seen
-) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Return a connection on which the handshake is done."""
-    reader, writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=context, server_hostname="localhost", ssl_handshake_timeout=PATIENCE
-    )
-    seen.serials.add(writer.get_extra_info("peercert")["serialNumber"])
-    return reader, writer
 
 
 async def http1(port: int, authority: str, seen: Seen, end: float) -> None:
     """One client of HTTP/1.1: new connections, on each up to 50 requests."""
     context = ssl.create_default_context(cafile=authority)
-    while time.monotonic() < end:
-        pid = 0
+    again: list[int] = []
+    while time.monotonic() < end or again:
+        link = Link()
         try:
-            reader, writer = await connect(port, context, seen)
+            await link.open(port, context, seen)
         except OSError as error:
-            seen.fail(0, error)
+            seen.fail(link, error)
             await asyncio.sleep(0.05)
             continue
         try:
-            for _ in range(random.randint(1, 50)):
-                number, begun = seen.next(), time.monotonic()
-                method, path, body, _ = question(number)
-                head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
-                head += f"content-length: {len(body)}\r\n\r\n" if body else "\r\n"
-                writer.write(head.encode() + body)
-                async with asyncio.timeout(PATIENCE):
-                    lines = (await reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
-                    fields = dict(line.split(b": ", 1) for line in lines[1:-2])
-                    pid = int(fields.get(b"x-pid", b"0"))
-                    answer = await reader.readexactly(int(fields[b"content-length"]))
-                seen.answer("h1", number, lines[0].split()[1], answer, begun)
-                if fields.get(b"connection") == b"close" or time.monotonic() > end:
-                    break
+            await http1_requests(link, seen, end, again)
         except (OSError, EOFError, TimeoutError, ssl.SSLError) as error:
-            seen.fail(pid, error)
+            seen.fail(link, error)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+            await link.close()
+
+
+async def http1_requests(link: Link, seen: Seen, end: float, again: list[int]) -> None:
+    """Ask on one connection; into `again` goes what finds it closed."""
+    for _ in range(random.randint(1, 50)):
+        number, begun = again.pop() if again else seen.next(), time.monotonic()
+        method, path, body, _ = question(number)
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n"
+        head += f"content-length: {len(body)}\r\n\r\n" if body else "\r\n"
+        link.writer.write(head.encode() + body)
+        async with asyncio.timeout(PATIENCE):
+            try:
+                lines = (await link.reader.readuntil(b"\r\n\r\n")).lower().split(b"\r\n")
+            except (OSError, EOFError, ssl.SSLError) as error:
+                partial = getattr(error, "partial", b"")
+                if link.what != "next request" or partial:
+                    raise
+                # The server had closed it: clients ask again (RFC 9112 9.3.1).
+                seen.closed.append((link.port, link.since, time.time(), repr(error)))
+                again.append(number)
+                return
+            link.what = "answer"
+            fields = dict(line.split(b": ", 1) for line in lines[1:-2])
+            answer = await link.reader.readexactly(int(fields[b"content-length"]))
+        link.what = "next request"
+        pid = fields.get(b"x-pid", b"").decode()
+        seen.answer("h1", number, lines[0].split()[1], answer, begun, pid)
+        if fields.get(b"connection") == b"close" or (time.monotonic() > end and not again):
+            return
 
 
 class Http2:
     """One connection of HTTP/2 with up to 20 requests at a time."""
 
-    def __init__(self, seen: Seen, reader: Any, writer: Any, first: list[int]) -> None:
+    def __init__(self, seen: Seen, link: Link, first: list[int]) -> None:
         import h2.config  # lazy: for the processes of clients
         import h2.connection  # lazy: as above
 
-        self.seen, self.reader, self.writer = seen, reader, writer
+        self.seen, self.link = seen, link
         self.state = h2.connection.H2Connection(
             h2.config.H2Configuration(client_side=True, header_encoding=None)
         )
         self.state.initiate_connection()
         self.state.increment_flow_control_window(2**30)
-        self.open: dict[int, list[Any]] = {}  # stream: number, status, body, begun
+        self.open: dict[int, list[Any]] = {}  # stream: number, status, body, begun, process
         self.again = first  # requests that were not processed
-        self.pid = 0
         self.left = random.randint(20, 500)
         self.going = False
 
@@ -210,7 +267,7 @@ class Http2:
                 self.left += 1
                 return
             self.state.send_headers(stream, [*fields, (":path", path)], end_stream=not body)
-            self.open[stream] = [number, b"", b"", time.monotonic()]
+            self.open[stream] = [number, b"", b"", time.monotonic(), ""]
             while body:
                 self.state.send_data(stream, body[:16384], end_stream=len(body) <= 16384)
                 body = body[16384:]
@@ -219,13 +276,13 @@ class Http2:
         """Ask until the connection is used up; raises where answers are missing."""
         while True:
             if time.monotonic() > end:
-                self.left = 0
+                self.left = len(self.again)
             self.ask()
-            self.writer.write(self.state.data_to_send())
+            self.link.writer.write(self.state.data_to_send())
             if not self.open and (self.going or self.left <= 0):
                 return
             async with asyncio.timeout(PATIENCE):
-                data = await self.reader.read(65536)
+                data = await self.link.reader.read(65536)
             if not data:
                 raise CutError(f"{len(self.open)} answers missing")
             self.take(data)
@@ -241,7 +298,8 @@ class Http2:
             match event:
                 case h2.events.ResponseReceived() if one:
                     fields = dict(event.headers)
-                    one[1], self.pid = fields[b":status"], int(fields.get(b"x-pid", b"0"))
+                    one[1], one[4] = fields[b":status"], fields.get(b"x-pid", b"").decode()
+                    self.link.what = "later request"
                 case h2.events.DataReceived() if one:
                     one[2] += event.data
                     self.state.acknowledge_received_data(
@@ -249,7 +307,7 @@ class Http2:
                     )
                 case h2.events.StreamEnded() if one:
                     del self.open[event.stream_id]
-                    self.seen.answer("h2", one[0], one[1], one[2], one[3])
+                    self.seen.answer("h2", *one)
                 case h2.events.StreamReset() if one:
                     del self.open[event.stream_id]
                     if event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM:
@@ -285,23 +343,22 @@ async def http2(port: int, authority: str, seen: Seen, end: float) -> None:
     context = ssl.create_default_context(cafile=authority)
     context.set_alpn_protocols(["h2"])
     again: list[int] = []
-    while time.monotonic() < end:
+    while time.monotonic() < end or again:
+        link = Link()
         try:
-            reader, writer = await connect(port, context, seen)
+            await link.open(port, context, seen)
         except OSError as error:
-            seen.fail(0, error)
+            seen.fail(link, error)
             await asyncio.sleep(0.05)
             continue
-        client = Http2(seen, reader, writer, again)
+        client = Http2(seen, link, again)
         try:
             await client.run(end)
         except (OSError, CutError, TimeoutError, ssl.SSLError) as error:
             for _ in client.open:
-                seen.fail(client.pid, error)
+                seen.fail(link, error)
         finally:
-            writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
-                await asyncio.wait_for(writer.wait_closed(), PATIENCE)
+            await link.close()
 
 
 async def clients(port: int, authority: str, seconds: float) -> None:
@@ -349,6 +406,7 @@ class Server:
     def __init__(self, folder: Path, certificates: Certificates, port: int) -> None:
         (folder / "endurance_app.py").write_text(APPLICATION)
         (folder / "ready").mkdir()
+        (folder / "ended").mkdir()
         self.folder = folder
         self.port = port
         command = [sys.executable, "-m", "turboapi", "run", "endurance_app:app", "--app-dir", "."]
@@ -396,13 +454,32 @@ class Server:
             return True
         return False
 
+    def kill(self, pid: int) -> set[int]:
+        """Kill a worker; return the ports of clients whose connections it had, by then."""
+        os.kill(pid, signal.SIGSTOP)
+        sockets = set()
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                sockets.add(os.readlink(descriptor).removeprefix("socket:[").removesuffix("]"))
+        ports = set()
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[9] in sockets and int(fields[1].split(":")[1], 16) == self.port:
+                ports.add(int(fields[2].split(":")[1], 16))
+        os.kill(pid, signal.SIGKILL)
+        return ports
+
+    def served(self) -> dict[str, int]:
+        """Return how many requests each worker served that has ended in order."""
+        return {each.name: int(each.read_text()) for each in (self.folder / "ended").iterdir()}
+
     def reap(self) -> None:
         """Note the end of the process that was started first."""
         self._first.poll()
 
     def stop(self) -> bool:
         """End it in order; return whether it did."""
-        pid = self.supervisor()
+        pid = self.supervisor() or self._first.pid  # 0 would be all of this group
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGTERM)
         until = time.monotonic() + PATIENCE
@@ -426,16 +503,17 @@ def resident(pid: int) -> float:
 class Done:
     """What was done to the server."""
 
-    killed: list[tuple[float, int]] = field(default_factory=list)
+    killed: list[tuple[float, set[int]]] = field(default_factory=list)  # with clients' ports
     hups: int = 0
     upgrades: int = 0
+    first: float = float("inf")  # when workers were replaced for the first time
     memory: list[tuple[float, float]] = field(default_factory=list)  # of the worker that is spared
 
 
 class Plan:
     """When what is to be done next, in seconds from the beginning."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, hups: int | None, upgrades: int | None) -> None:
         def spread(begin: float, count: int) -> list[float]:
             step = (seconds - 10 - begin) / count
             return [begin + step * (at + 0.5) for at in range(count)]
@@ -443,16 +521,18 @@ class Plan:
         minutes = seconds / 60
         half = seconds / 2
         self.renewals = spread(5, max(2, round(5 * minutes)))
-        self.hups = spread(half, max(2, round(minutes)))
-        self.upgrades = spread(half, max(1, round(minutes / 4)))
+        self.hups = spread(half, hups or max(2, round(minutes)))
+        self.upgrades = spread(half, upgrades or max(1, round(minutes / 4)))
         self.half = half
         self.kill = 5.0
         self.last_kill = seconds - 10
 
 
-def torment(server: Server, certificates: Certificates, seconds: float, done: Done) -> None:
+def torment(
+    server: Server, certificates: Certificates, plan: Plan, seconds: float, done: Done
+) -> None:
     """Do to the server what the plan says, until the clients are done."""
-    plan, begun = Plan(seconds), time.monotonic()
+    begun = time.monotonic()
     spared = server.workers()[0]
     while (now := time.monotonic() - begun) < seconds:
         if plan.renewals and now > plan.renewals[0]:
@@ -463,14 +543,18 @@ def torment(server: Server, certificates: Certificates, seconds: float, done: Do
                 done.memory.append((now, size))
         elif plan.hups and now > plan.hups[0]:
             plan.hups.pop(0)
+            done.first = min(done.first, time.time())
             with contextlib.suppress(OSError):
-                os.kill(server.supervisor(), signal.SIGHUP)
-                done.hups += 1
+                if supervisor := server.supervisor():
+                    os.kill(supervisor, signal.SIGHUP)
+                    done.hups += 1
         elif plan.upgrades and now > plan.upgrades[0]:
             # Not while it is busy with another one: it is asked for until it is done.
             old = server.supervisor()
+            done.first = min(done.first, time.time())
             with contextlib.suppress(OSError):
-                os.kill(old, signal.SIGUSR2)
+                if old:
+                    os.kill(old, signal.SIGUSR2)
             until = time.monotonic() + 60
             while server.supervisor() in (0, old) and time.monotonic() < until:
                 server.reap()
@@ -483,27 +567,46 @@ def torment(server: Server, certificates: Certificates, seconds: float, done: Do
             serving = server.workers()
             victims = [pid for pid in serving if now > plan.half or pid != spared]
             if len(serving) > 1:  # that all are dead proves nothing
-                victim = random.choice(victims)
-                done.killed.append((time.time(), victim))
                 with contextlib.suppress(OSError):
-                    os.kill(victim, signal.SIGKILL)
+                    done.killed.append((time.time(), server.kill(random.choice(victims))))
         server.reap()
         time.sleep(0.5)
 
 
-def report(found: list[dict[str, Any]], done: Done, made: int, limit: float) -> dict[str, Any]:
+def report(
+    found: list[dict[str, Any]],
+    done: Done,
+    served: dict[str, int],
+    made: int,
+    limit: float,
+) -> dict[str, Any]:
     """Return the figures; "wrong" is what must not be."""
-    killed = {pid for _, pid in done.killed}
+
+    def killed(port: int, since: float, at: float) -> bool:
+        return any(port in ports and since <= when <= at for when, ports in done.killed)
+
     lost: list[str] = []
     cut: Counter[str] = Counter()
+    idle = 0
     for seen in found:
-        for at, pid, what in seen["failures"]:
-            # Of a connection that had not told whose it was: when one was killed just before.
-            near = pid == 0 and any(-1 < at - when < 3 for when, _ in done.killed)
-            if pid in killed or (near and "Refused" not in what):
+        for port, since, at, what in seen["failures"]:
+            if killed(port, since, at):
                 cut[re.sub(r"\d+ ", "", what)[:60]] += 1
             else:
-                lost.append(f"process {pid}: {what}")
+                lost.append(f"{what}, {at - since:.1f} s after it was connected")
+        for port, since, at, what in seen["closed"]:
+            if killed(port, since, at):
+                cut[re.sub(r"\d+ ", "", what)[:60]] += 1
+            elif at > done.first:
+                idle += 1
+            else:
+                lost.append(f"closed while idle: {what}")
+    answers: Counter[str] = Counter()
+    for seen in found:
+        answers.update(seen["answered_by"])
+    for pid, count in served.items():
+        if answers[pid] != count:
+            lost.append(f"process {pid} served {count} requests and answered {answers[pid]}")
     answered: Counter[str] = Counter()
     for seen in found:
         answered.update(seen["answered"])
@@ -520,8 +623,10 @@ def report(found: list[dict[str, Any]], done: Done, made: int, limit: float) -> 
     return {
         "answered": dict(answered),
         "asked again": sum(seen["again"] for seen in found),
+        "found closed, asked again": idle,
         "cut with a killed worker": dict(cut),
         "workers killed": len(done.killed),
+        "workers ended in order": len(served),
         "SIGHUP": done.hups,
         "SIGUSR2": done.upgrades,
         "certificates made": made,
@@ -540,6 +645,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.0)
     parser.add_argument("--limit", type=float, default=8.0, help="MiB that a worker may grow by")
     parser.add_argument("--processes", type=int, default=2, help="of clients")
+    parser.add_argument("--hups", type=int, help="SIGHUPs, in the second half")
+    parser.add_argument("--upgrades", type=int, help="SIGUSR2s, in the second half")
     parser.add_argument("--seed", type=int, default=None, help="of what is killed when")
     parser.add_argument("--json", type=Path, help="write the figures there")
     parser.add_argument("--log", type=Path, help="keep the server's log there")
@@ -566,14 +673,19 @@ def main() -> int:
                 subprocess.Popen([*command, str(seconds)], stdout=subprocess.PIPE)
                 for _ in range(arguments.processes)
             ]
-            torment(server, certificates, seconds, done)
+            plan = Plan(seconds, arguments.hups, arguments.upgrades)
+            torment(server, certificates, plan, seconds, done)
             said = [each.communicate(timeout=PATIENCE * 3)[0] for each in asking]
         finally:
             ended = server.stop()
             if arguments.log:
                 arguments.log.write_text(server.log)
         figures = report(
-            [json.loads(text) for text in said], done, certificates.made, arguments.limit
+            [json.loads(text) for text in said],
+            done,
+            server.served(),
+            certificates.made,
+            arguments.limit,
         )
         if not ended:
             figures["wrong"].append("the server did not end")

@@ -33,6 +33,11 @@ static inline bool ta_timer_armed(const ta_timer *t)
 {
     return t->deadline != 0;
 }
+/* Milliseconds until it expires; 0: it is due, or not armed. */
+static inline uint64_t ta_timer_left(const ta_timer *t, uint64_t now)
+{
+    return t->deadline > now ? t->deadline - now : 0;
+}
 /* Milliseconds until the next timer may expire (0: now), or -1 without any. */
 int ta_timers_next(const ta_timers *timers, uint64_t now);
 /* Runs what has expired; returns how many. */

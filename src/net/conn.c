@@ -351,6 +351,14 @@ static void read_input(ta_conn *c)
     ta_conn_update_events(c);
 }
 
+bool ta_conn_look(ta_conn *c)
+{
+    uint64_t before = c->bytes_in;
+    if (c->state == CONN_OPEN && reading(c))
+        read_input(c);
+    return c->bytes_in != before;
+}
+
 void ta_conn_consume(ta_conn *c, size_t n)
 {
     ta_buf *in = &c->in;

@@ -167,6 +167,9 @@ void ta_conn_finish(ta_conn *c, bool linger);
 
 /* Drops the first n bytes of c->in; resumes reading that c->in being full had stopped. */
 void ta_conn_consume(ta_conn *c, size_t n);
+/* Reads what has come by now, unless reading is paused: for one whose time is over, as what came
+ * within it may wait behind what others sent.  True: something had come, and was told. */
+bool ta_conn_look(ta_conn *c);
 /* No on_data until resumed.  Free of system calls unless the peer does send meanwhile. */
 void ta_conn_pause(ta_conn *c);
 /* on_data does not come for bytes that were in c->in before: the caller looks at them itself. */

@@ -1,6 +1,7 @@
 /* Ends: disconnects, half-closed clients, resets over TCP, files, shutdown, lack of memory. */
 #include "h1_fixture.h"
 
+#include "http/h1/h1_int.h"
 #include "ta_failmalloc.h"
 
 #include <arpa/inet.h>
@@ -535,6 +536,54 @@ TA_TEST(shutdown_serves_requests_on_their_way)
     CHECK(strstr(got, "connection: close") && strstr(got, "/3"));
     RUN_UNTIL(shut == 1, 3000);
     close(fresh);
+    fx_stop();
+}
+
+/* A client that asked a moment ago is given longer than one that was quiet for long. */
+TA_TEST(shutdown_waits_longer_for_lively_clients)
+{
+    static const uint32_t late = H1_PARTING_MS * 2;
+    shut = 0;
+    fx_start(handle_path);
+    fx_serve();
+    say(REQ("GET", "/1", ""));
+    EXPECT(OK("2", "/1"));
+    uint64_t begun = now_ms();
+    ta_http_server_shutdown(fx.server, on_shut, &fx);
+    RUN_UNTIL(now_ms() - begun >= late, 3000);
+    CHECK(!fx.got_eof);
+    say(REQ("GET", "/2", ""));
+    EXPECT(OK_HEAD "content-length: 2\r\nconnection: close\r\n\r\n/2");
+    RUN_UNTIL(shut == 1, 3000);
+    fx_stop();
+}
+
+static int other; /* the client whose request takes long */
+
+static void dawdle(ta_req *req)
+{
+    if (ta_str_eq(req->path, TA_STR("/dawdle")))
+        usleep(20 * 1000);
+    handle_path(req);
+}
+
+/* What has come before a connection's time was over is served, even if the loop was busy then. */
+TA_TEST(requests_that_came_in_time_are_served)
+{
+    fx_start(dawdle);
+    fx.limits.timeout_idle_ms = 100;
+    fx_serve();
+    other = fx_connect();
+    say(REQ("GET", "/1", ""));
+    EXPECT(OK("2", "/1"));
+    usleep(150 * 1000);
+    const char *text = REQ("GET", "/dawdle", "");
+    CHECK_INT(send(other, text, strlen(text), MSG_NOSIGNAL), ==, strlen(text));
+    text = REQ("GET", "/2", "");
+    fx_send(text, strlen(text));
+    settle();
+    EXPECT(OK("2", "/2"));
+    close(other);
     fx_stop();
 }
 

@@ -1,6 +1,7 @@
 /* HTTP/2 connections: requests, bodies, windows, resets, limits, ends, lack of memory. */
 #include "h2_fixture.h"
 
+#include "http/h2/h2_int.h"
 #include "ta_failmalloc.h"
 
 /* -- requests and responses ------------------------------------------------------------------- */
@@ -369,6 +370,58 @@ TA_TEST(shutdown_serves_what_is_open)
     H2_UNTIL(fx.got_eof, 5000);
     CHECK(strstr(h2.log, "data(1 late) end(1)"));
     LOG("request(GET /) close");
+    h2_stop();
+}
+
+/* Requests that cross the last GOAWAY on their way cost the client nothing of what it has not read
+ * yet: no reset follows. */
+TA_TEST(shutdown_resets_no_client_that_sends)
+{
+    h2_start(handle_never);
+    h2_serve();
+    h2_get("/");
+    h2_turn();
+    ta_http_server_shutdown(fx.server, NULL, NULL);
+    H2_UNTIL(strstr(h2.log, "goaway(1 0)") != NULL, 5000);
+    CHECK_INT(answer(fx.req, "late"), ==, TA_OK);
+    H2_UNTIL(fx.got_eof, 5000);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(send(fx.client, "\0\0\5\2\0\0\0\0\3\0\0\0\0\1", 14, MSG_NOSIGNAL), ==, 14);
+        turn(1);
+        fx_read();
+    }
+    CHECK(!fx.got_reset);
+    CHECK(strstr(h2.log, "data(1 late) end(1)"));
+    h2_stop();
+}
+
+static void dawdle(ta_req *req)
+{
+    if (ta_str_eq(req->path, TA_STR("/dawdle")))
+        usleep(20 * 1000);
+    handle_path(req);
+}
+
+/* Streams that have come when the last GOAWAY is due are served, even if the loop was busy then. */
+TA_TEST(shutdown_serves_what_came_in_time)
+{
+    static const char slow[] = REQ("GET", "/dawdle", "");
+    const uint8_t *data;
+    h2_start(dawdle);
+    fx.quiet = true;
+    h2_serve();
+    int other = fx_connect();
+    h2_get("/1");
+    ssize_t n = nghttp2_session_mem_send(h2.session, &data); /* what comes later is not sent */
+    CHECK_INT(n, >, 0);
+    ta_http_server_shutdown(fx.server, NULL, NULL);
+    turn(1);
+    usleep((H2_PARTING_MS + 50) * 1000);
+    CHECK_INT(send(other, slow, sizeof slow - 1, MSG_NOSIGNAL), ==, sizeof slow - 1);
+    fx_send((const char *)data, (size_t)n);
+    H2_UNTIL(fx.got_eof, 5000);
+    CHECK(strstr(h2.log, "data(1 /1) end(1)"));
+    close(other);
     h2_stop();
 }
 

@@ -10,6 +10,16 @@
 
 /* -- small parts ------------------------------------------------------------------------------ */
 
+/* In a shutdown: how long an idle connection stays.  Who has only just come, or asked a moment ago,
+ * is likely to ask. */
+static uint32_t parting(const h1_conn *h)
+{
+    uint32_t idle = h->server->limits.timeout_idle_ms;
+    uint64_t left = ta_timer_left(&h->net.deadline, ta_loop_now(h->server->loop));
+    bool quiet = h->served && h->armed == H1_ARMED_IDLE && left + H1_PARTING_LIVELY_MS <= idle;
+    return quiet ? H1_PARTING_MS : H1_PARTING_LIVELY_MS;
+}
+
 void h1_arm(h1_conn *h, h1_armed kind)
 {
     const ta_http_limits *limits = &h->server->limits;
@@ -18,11 +28,11 @@ void h1_arm(h1_conn *h, h1_armed kind)
     if (kind == h->armed && (kind == H1_ARMED_NONE || kind == H1_ARMED_HEAD))
         return;
     if (kind == H1_ARMED_HANDSHAKE)
-        ms = limits->timeout_handshake_ms;
+        ms = h->server->stopping ? H1_PARTING_HANDSHAKE_MS : limits->timeout_handshake_ms;
     else if (kind == H1_ARMED_HEAD)
         ms = limits->timeout_header_ms;
     else if (kind == H1_ARMED_IDLE)
-        ms = h->server->stopping ? H1_PARTING_MS : limits->timeout_idle_ms;
+        ms = h->server->stopping ? parting(h) : limits->timeout_idle_ms;
     else if (kind == H1_ARMED_BODY)
         ms = h->state == H1_DRAIN || !limits->timeout_body_ms ? limits->timeout_body_ms
                                                               : TA_MAX(h->pace.left, 1U);
@@ -511,7 +521,7 @@ static void on_open(ta_conn *c)
 {
     h1_conn *h = c->proto;
     if (h->armed == H1_ARMED_HANDSHAKE)
-        h1_arm(h, H1_ARMED_HEAD);
+        h1_arm(h, h->server->stopping ? H1_ARMED_IDLE : H1_ARMED_HEAD);
     if (ta_str_eq(ta_conn_alpn(c), TA_STR("h2"))) /* offered, as TLS was told to */
         hand_over(h);
 }
@@ -527,6 +537,8 @@ static void on_timeout(ta_conn *c)
     case H1_HEAD:
         if (kind == H1_ARMED_HANDSHAKE)
             h1_log(h, TA_LOG_DEBUG, "connection ended: the TLS handshake took too long");
+        else if (kind == H1_ARMED_IDLE && ta_conn_look(c))
+            return; /* h may be somebody else's by now */
         /* nothing but an empty line is no request yet */
         if (kind == H1_ARMED_IDLE || !c->in.len ||
             (c->in.len <= 2 && c->in.data[c->in.off] == '\r'))

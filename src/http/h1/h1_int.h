@@ -164,10 +164,14 @@ enum {
     H1_POOL_MAX = 256,          /* spare requests */
     H1_READER_MS = 1000,        /* for something to be sent to a client that may be there or not */
     H1_READER_UNBEGUN_MS = 250, /* the same before the response has begun */
-    H1_PARTING_MS = 250,        /* in a shutdown, for requests that are on their way already */
-    H1_KEEP_BODY = 16 * 1024,   /* memory of a body that is kept for the next one */
-    H1_SINK_MIN = 2048,         /* bodies with so many bytes to come are read in place */
-    H1_COPY_MAX = 32 * 1024     /* response bodies up to this are copied behind their head */
+    /* In a shutdown, for requests that are on their way already: of clients that were quiet for as
+     * long as the next one, of others, and of those that are still in their handshake. */
+    H1_PARTING_MS = 250,
+    H1_PARTING_LIVELY_MS = 1000,
+    H1_PARTING_HANDSHAKE_MS = 3000,
+    H1_KEEP_BODY = 16 * 1024, /* memory of a body that is kept for the next one */
+    H1_SINK_MIN = 2048,       /* bodies with so many bytes to come are read in place */
+    H1_COPY_MAX = 32 * 1024   /* response bodies up to this are copied behind their head */
 };
 
 #endif

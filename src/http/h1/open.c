@@ -91,7 +91,7 @@ static void stop(ta_http_conn *c)
 {
     h1_conn *h = of(c);
     if (h->state == H1_HEAD && !h->net.in.len && !h->rq)
-        h1_arm(h, H1_ARMED_IDLE);
+        h1_arm(h, h->armed == H1_ARMED_HANDSHAKE ? H1_ARMED_HANDSHAKE : H1_ARMED_IDLE);
 }
 
 static void destroy(ta_http_conn *c)

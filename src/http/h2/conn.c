@@ -138,7 +138,7 @@ static void begin(h2_req *rq)
 {
     h2_conn *m = rq->conn;
     rq->phase = H2_OPEN;
-    rq->begun = rq->body_told = true;
+    rq->begun = rq->body_told = m->lively = true;
     /* Another one waits: whoever starts this one may start both at once. */
     const ta_list_node *next = m->due.next;
     rq->req.followed = next != &m->due && TA_CONTAINER_OF(next, h2_req, due)->phase == H2_NEW;
@@ -249,7 +249,9 @@ static void settle(h2_conn *m)
     /* Requests that are left have lost their streams. */
     if (!nghttp2_session_want_read(m->session) && !nghttp2_session_want_write(m->session)) {
         m->finishing = true;
-        ta_conn_finish(m->net, !m->server->stopping && !m->net->eof);
+        /* Who sends while its connection ends gets a reset, which destroys what it has not read
+         * yet.  In a shutdown nobody waits for clients that were quiet. */
+        ta_conn_finish(m->net, !m->net->eof && (!m->server->stopping || m->lively));
         return;
     }
     arm(m);
@@ -313,6 +315,10 @@ static void on_timeout(ta_conn *c)
 {
     h2_conn *m = c->proto;
     h2_armed kind = (h2_armed)m->armed;
+    /* What has come within the time may wait in the socket. */
+    bool more = (kind == H2_ARMED_IDLE || kind == H2_ARMED_PART) && ta_conn_look(c);
+    if (more && kind == H2_ARMED_IDLE && (m->armed != kind || ta_timer_armed(&c->deadline)))
+        return; /* a request */
     m->armed = H2_ARMED_NONE;
     if (kind == H2_ARMED_HEAD)
         h2_terminate(m, NGHTTP2_ENHANCE_YOUR_CALM, "a header block did not arrive in time");
@@ -374,6 +380,9 @@ static void stop(ta_http_conn *c)
     if (m->gone || m->net->closed || m->ending)
         return;
     m->noticed = true;
+    m->lively = m->nreqs || m->armed != H2_ARMED_IDLE ||
+                ta_timer_left(&m->net->deadline, ta_loop_now(m->server->loop)) + H2_LIVELY_MS >
+                    m->server->limits.timeout_idle_ms;
     (void)nghttp2_submit_shutdown_notice(m->session);
     m->armed = H2_ARMED_PART;
     ta_conn_set_deadline(m->net, H2_PARTING_MS);

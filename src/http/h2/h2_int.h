@@ -148,6 +148,7 @@ struct h2_conn {
     bool ending;    /* GOAWAY for good: no new requests */
     bool noticed;   /* GOAWAY as a notice was sent */
     bool finishing; /* ta_conn_finish was called */
+    bool lively;    /* it had requests a moment ago, in a shutdown */
 };
 
 static inline h2_req *h2_req_of(const ta_req *req)
@@ -255,6 +256,7 @@ enum {
     H2_LEND_MIN = 4096,       /* less is copied, no matter who owns it */
     H2_KEEP_BODY = 16 * 1024, /* memory of a body that is kept for the next one */
     H2_PARTING_MS = 250,      /* in a shutdown, for requests that are on their way already */
+    H2_LIVELY_MS = 1000,      /* who asked within that time may well be sending */
     H2_HPACK_TABLE = 4096     /* bytes of each dynamic table */
 };
 
