@@ -123,6 +123,32 @@ static uint16_t listen4(unsigned batch)
     return port;
 }
 
+/* Of what a client does not read the kernel holds some, but not all that it would have room for. */
+TA_TEST(unread_bytes_are_bounded)
+{
+    enum { MIB = 1 << 20 };
+    uint16_t port;
+    int fd = ta_test_listen(&port), small = 4096;
+    static char data[4 * MIB];
+    start(fd, 0);
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(port)};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(setsockopt(client, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    CHECK(connect(client, (struct sockaddr *)&a, sizeof a) == 0);
+    while (n_accepted == 0)
+        turn(10);
+    size_t taken = 0;
+    ssize_t n;
+    while ((n = send(accepted[0], data, sizeof data, MSG_NOSIGNAL)) > 0)
+        taken += (size_t)n;
+    CHECK_INT(errno, ==, EAGAIN);
+    CHECK_INT(taken, >=, MIB / 4);
+    CHECK_INT(taken, <, 2 * MIB);
+    close(client);
+    stop();
+}
+
 TA_TEST(batch_is_bounded)
 {
     uint16_t port = listen4(3);
