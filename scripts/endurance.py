@@ -527,6 +527,12 @@ class Plan:
         self.kill = 5.0
         self.last_kill = seconds - 10
 
+    def renew(self, now: float, certificates: Certificates) -> None:
+        """Renew the certificate if it is time to."""
+        if self.renewals and now > self.renewals[0]:
+            self.renewals.pop(0)
+            certificates.renew()
+
 
 def torment(
     server: Server, certificates: Certificates, plan: Plan, seconds: float, done: Done
@@ -535,9 +541,7 @@ def torment(
     begun = time.monotonic()
     spared = server.workers()[0]
     while (now := time.monotonic() - begun) < seconds:
-        if plan.renewals and now > plan.renewals[0]:
-            plan.renewals.pop(0)
-            certificates.renew()
+        plan.renew(now, certificates)
         if now < plan.half:
             if (size := resident(spared)) > 0:
                 done.memory.append((now, size))
@@ -558,6 +562,7 @@ def torment(
             until = time.monotonic() + 60
             while server.supervisor() in (0, old) and time.monotonic() < until:
                 server.reap()
+                plan.renew(time.monotonic() - begun, certificates)
                 time.sleep(0.2)
             if server.supervisor() not in (0, old):
                 plan.upgrades.pop(0)
