@@ -11,7 +11,8 @@ take: alone, then while another process (of the lowest priority, as it would hav
 own) does what the kind says, --rounds times in turn; the medians count. The exit code is 1 when the
 99th percentile with the flood is more than --factor times that without, the server's memory grew by
 more than --limit MiB, or the client got a wrong answer or none. Times mean something on a machine
-that does nothing else.
+that does nothing else; with --work it is not they that count, but how much processor time the
+server spends between a request and its answer, which hardly depends on what else runs.
 """
 
 from __future__ import annotations
@@ -371,31 +372,40 @@ class Sample:
     p99: float
     count: int
     wrong: int
+    work: float  # p99 of the server's processor time until the answer, ms
 
 
-def measure(port: int, seconds: float, pace: float, watch: Callable[[], None]) -> Sample:
+def worked(pid: int) -> float:
+    """Return the processor time of a process's main thread so far, in seconds."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def measure(port: int, pid: int, seconds: float, pace: float, watch: Callable[[], None]) -> Sample:
     """Send a request every `pace` seconds."""
     clients: list[Http1 | Http2] = [Http1(port), Http2(port)]
     times: list[float] = []
+    work: list[float] = []
     wrong = 0
     end = time.monotonic() + seconds
     try:
         while time.monotonic() < end:
             for client in clients:
-                begun = time.monotonic()
+                before, begun = worked(pid), time.monotonic()
                 try:
                     wrong += not client.request()
                 except OSError:
-                    return Sample(0, 0, len(times), wrong + 1)
+                    return Sample(0, 0, len(times), wrong + 1, 0)
                 times.append(time.monotonic() - begun)
+                work.append(worked(pid) - before)
                 time.sleep(max(0.0, pace - times[-1]))
             watch()
     finally:
         for client in clients:
             client.sock.close()
     times.sort()
+    work.sort()
     at = [1000 * times[int(len(times) * part)] for part in (0.5, 0.99)]
-    return Sample(at[0], at[1], len(times), wrong)
+    return Sample(at[0], at[1], len(times), wrong, 1000 * work[int(len(work) * 0.99)])
 
 
 # -- runs ------------------------------------------------------------------------------------------
@@ -446,10 +456,12 @@ class Row:
     cpu: float  # of the server during the flood, per cent of a core
     ended: int
 
-    def problem(self, factor: float, floor: float, limit: float) -> str:
+    def problem(self, factor: float, floor: float, limit: float, work: bool) -> str:
         if self.quiet.wrong or self.flooded.wrong:
             return "wrong answers, or none"
-        if self.flooded.p99 > factor * max(self.quiet.p99, floor):
+        if work and self.flooded.work > factor * max(self.quiet.work, floor):
+            return f"more than {factor:g} times as much work"
+        if not work and self.flooded.p99 > factor * max(self.quiet.p99, floor):
             return f"p99 more than {factor:g} times as long"
         if self.peak - self.before > limit:
             return f"memory grew by more than {limit:g} MiB"
@@ -457,7 +469,7 @@ class Row:
 
 
 def flooded(
-    kind: str, port: int, seconds: float, pace: float, watch: Callable[[], None]
+    kind: str, port: int, pid: int, seconds: float, pace: float, watch: Callable[[], None]
 ) -> tuple[Sample, int]:
     """What the client sees meanwhile, and how many connections of the flood the server ended."""
     command = [sys.executable, __file__, "--attack", kind, "--port", str(port)]
@@ -469,7 +481,7 @@ def flooded(
         try:
             flood.stdout.readline()
             time.sleep(min(seconds / 4, 1.0))  # until its connections are there
-            sample = measure(port, seconds, pace, watch)
+            sample = measure(port, pid, seconds, pace, watch)
             flood.stdin.close()
             return sample, int(flood.stdout.readline() or 0)
         finally:
@@ -479,19 +491,20 @@ def flooded(
 def median(samples: list[Sample]) -> Sample:
     """That with the median p99; wrong answers are those of all."""
     middle = sorted(samples, key=lambda one: one.p99)[len(samples) // 2]
-    return replace(middle, wrong=sum(one.wrong for one in samples))
+    work = sorted(one.work for one in samples)[len(samples) // 2]
+    return replace(middle, wrong=sum(one.wrong for one in samples), work=work)
 
 
 def run(kind: str, seconds: float, pace: float, rounds: int) -> Row:
     with tempfile.TemporaryDirectory() as name, server(Path(name)) as (port, pid):
-        measure(port, min(seconds, 1.0), pace, lambda: None)  # warms it up
+        measure(port, pid, min(seconds, 1.0), pace, lambda: None)  # warms it up
         before = memory(pid)
         peaks = [before]
         quiet, loud, ended, used, elapsed = [], [], 0, 0.0, 0.0
         for _ in range(rounds):
-            quiet.append(measure(port, seconds, pace, lambda: None))
+            quiet.append(measure(port, pid, seconds, pace, lambda: None))
             begun, so_far = time.monotonic(), cpu_time(pid)
-            sample, n = flooded(kind, port, seconds, pace, lambda: peaks.append(memory(pid)))
+            sample, n = flooded(kind, port, pid, seconds, pace, lambda: peaks.append(memory(pid)))
             used, elapsed = used + cpu_time(pid) - so_far, elapsed + time.monotonic() - begun
             loud.append(sample)
             ended += n
@@ -510,6 +523,7 @@ def main() -> int:
     parser.add_argument("--pace", type=float, default=0.004, help="seconds between two requests")
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--floor", type=float, default=1.0, help="ms; less counts as that")
+    parser.add_argument("--work", action="store_true", help="let the server's work count")
     parser.add_argument("--limit", type=float, default=64.0, help="MiB")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--list", action="store_true", help="name the kinds")
@@ -526,7 +540,8 @@ def main() -> int:
     if unknown := set(kinds) - set(FLOODS):
         parser.error(f"no such kind: {', '.join(sorted(unknown))}")
     print(
-        "kind            quiet p50/p99 ms  flooded p50/p99 ms  times  MiB before/peak  CPU %  ended"
+        "kind            quiet p50/p99 ms  flooded p50/p99 ms  times  work p99 ms   MiB before/peak"
+        "  CPU %  ended"
     )
     failed = False
     rows = []
@@ -534,18 +549,21 @@ def main() -> int:
         row = run(kind, options.seconds, options.pace, options.rounds)
         rows.append(row)
         quiet, loud = row.quiet, row.flooded
-        problem = row.problem(options.factor, options.floor, options.limit)
+        problem = row.problem(options.factor, options.floor, options.limit, options.work)
         failed |= bool(problem)
         print(
             f"{kind:15s} {quiet.p50:7.2f} {quiet.p99:8.2f}  {loud.p50:9.2f} {loud.p99:8.2f}"
-            f"  {loud.p99 / max(quiet.p99, 1e-9):5.1f}  {row.before:7.1f} {row.peak:7.1f}"
+            f"  {loud.p99 / max(quiet.p99, 1e-9):5.1f}  {quiet.work:5.2f} {loud.work:5.2f}"
+            f"  {row.before:7.1f} {row.peak:7.1f}"
             f"  {row.cpu:5.0f}  {row.ended:5d}  {problem}",
             flush=True,
         )
     if options.json:
         figures = [
             {
-                "kind": row.kind, "quiet_p99_ms": row.quiet.p99, "flooded_p99_ms": row.flooded.p99,
+                "kind": row.kind,
+                "quiet_work_ms": row.quiet.work, "flooded_work_ms": row.flooded.work,
+                "quiet_p99_ms": row.quiet.p99, "flooded_p99_ms": row.flooded.p99,
                 "mib_before": row.before, "mib_peak": row.peak, "server_cpu_percent": row.cpu,
                 "connections_ended": row.ended,
             }

@@ -65,7 +65,7 @@ class Authority:
         self.folder = Path(folder)
         self.file = str(self.folder / f"{name}.pem")
         self._own = self.folder / f"{name}.d"
-        self._own.mkdir()
+        self._own.mkdir(exist_ok=True)
         key = ("-nodes", "-keyout", str(self._own / "authority.key"), "-out", self.file)
         config = ("-config", self._configure(), "-extensions", "root", "-subj", f"/CN={name}")
         _openssl("req", "-x509", "-new", *_NEW_KEY, *key, *config, "-days", "30")
