@@ -44,7 +44,7 @@ cat "$(dirname "$(dirname "$python")")/tsan_suppressions.txt" scripts/tsan_suppr
 reports=$dir/reports
 rm -rf "$reports" && mkdir "$reports"
 [ $# -gt 0 ] || set -- tests/threads \
-    tests/integration/test_{batches,pipelined_batches,other_threads,pool,stream,big_responses,watchdog}.py \
+    tests/integration/test_{batches,pipelined_batches,other_threads,pool,stream,big_responses}.py \
     tests/unit/test_{loop,loop_executor,loop_anyio,socket_transport,plan_async,heartbeat}.py
 code=0
 # exitcode=0: a process of a test does not fail for a report; the file is what counts.

@@ -109,6 +109,11 @@ def test_a_line_that_holds_the_loop_again_and_again(caplog):
     assert len(said(caplog, "(9 more times since it was last told)")) == 1
 
 
+def _waits(thread):
+    """Whether it has come to the lock that Event.wait() waits for."""
+    return "acquire(" in _frames_of(thread.ident)[-1].line
+
+
 def test_a_loop_that_only_waits_is_not_asked():
     """uvloop would be woken."""
     over, waiting = threading.Event(), threading.Event()
@@ -123,7 +128,8 @@ def test_a_loop_that_only_waits_is_not_asked():
     codes = (threading.Event.wait.__code__, threading.Condition.wait.__code__)
     idle = frozenset((code.co_filename, code.co_name) for code in codes)
     one = _Watched(Loop(), thread.ident, idle, hosted=False)
-    wait_for(lambda: one.look() == 0.0, 60)  # Loop() has no answers
+    wait_for(lambda: _waits(thread), 60)
+    assert one.look() == 0.0  # Loop() has no answers
     over.set()
     thread.join(60)
 
@@ -140,8 +146,7 @@ def test_frames_without_the_gil():
     thread.start()
     try:
         assert waiting.wait(60)
-        # What it does in `wait` takes a moment.
-        wait_for(lambda: "acquire(" in _written_frames_of(thread.ident)[-1].line, 60)
+        wait_for(lambda: _waits(thread), 60)
         frames = traceback.walk_stack(sys._current_frames()[thread.ident])
         expected = [(f.f_code.co_filename, line, f.f_code.co_name) for f, line in frames][::-1]
         found = _written_frames_of(thread.ident)
