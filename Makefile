@@ -1,4 +1,4 @@
-# Every target sets up what it needs (scripts/setup.sh), on a bare Debian 12 too.
+# Every target sets up what it needs (scripts/setup.sh), on a bare Debian 12 or 13 too.
 
 VENV ?= .venv
 PY := $(VENV)/bin/python
@@ -97,7 +97,7 @@ docs-serve: ## the site on http://127.0.0.1:8001, rebuilt at every change
 wheel: ## the sdist, and a wheel for this Python that needs no compiler and no library of the system, in dist
 	scripts/build_wheel.sh
 
-try-wheel: ## install that wheel on a bare Debian 12 (debootstrap) and ask it over TLS, HTTP/1.1 and HTTP/2
+try-wheel: ## install that wheel on a bare Debian (debootstrap; ARGS: trixie) and ask it over TLS, HTTP/1.1 and HTTP/2
 	scripts/try_wheel.sh $(ARGS)
 
 asan: ## C tests and Python tests under AddressSanitizer and UBSan

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up what a make target needs, from a bare Debian 12 (root or sudo) on.  Safe to run again.
+# Sets up what a make target needs, from a bare Debian 12 or 13 (root or sudo) on.  Safe to run again.
 #
 #   scripts/setup.sh run     system headers, .venv, the package (editable), the example's packages
 #   scripts/setup.sh test    the same with assertions (TA_ASSERT), and everything the tests and checks need
