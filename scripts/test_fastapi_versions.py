@@ -40,6 +40,7 @@ VERSIONS: dict[str, tuple[str, ...]] = {
 }
 TESTS = [
     "tests/integration/test_fastapi_tutorial.py",
+    "tests/integration/test_fastapi_instrumentation.py",
     "tests/integration/test_fastapi_releases.py",
     "tests/integration/test_fastapi_bridge.py",
     "tests/integration/test_fastapi_bridge_routing.py",
