@@ -46,7 +46,6 @@ from turboapi.openapi._endpoints import (
     redoc_endpoint,
     swagger_ui_endpoint,
 )
-from turboapi.openapi.utils import get_openapi
 from turboapi.params import Depends
 from turboapi.routing._frontend import Directory, Fallback, resolve_check_dir
 from turboapi.routing._options import (
@@ -342,7 +341,8 @@ class FastAPI(Starlette):
         """
         version = self.router._get_routes_version()
         if not self.openapi_schema or self._openapi_routes_version != version:
-            self.openapi_schema = get_openapi(
+            # Looked up where `turboapi.applications.get_openapi` may have been replaced.
+            self.openapi_schema = sys.modules[__name__].get_openapi(
                 title=self.title,
                 version=self.version,
                 openapi_version=self.openapi_version,
@@ -574,3 +574,16 @@ Read more about it in the
 
 
 TurboAPI = FastAPI
+
+
+def __getattr__(name: str) -> Any:
+    if name != "get_openapi":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    # lazy: documents are made when somebody asks for one, by many modules
+    from turboapi.openapi.utils import get_openapi
+
+    return get_openapi
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "get_openapi"})

@@ -5,10 +5,13 @@ See https://fastapi.tiangolo.com/tutorial/encoder/.
 
 import dataclasses
 import datetime
+import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from enum import Enum
+from importlib import import_module
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -20,17 +23,19 @@ from ipaddress import (
 from pathlib import Path, PurePath
 from re import Pattern
 from types import GeneratorType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from pydantic import BaseModel
-from pydantic.networks import AnyUrl, NameEmail
 from pydantic.types import SecretBytes, SecretStr
 from pydantic_core import PydanticUndefinedType
 
 from turboapi._compat import Url, is_pydantic_v1_model_instance
 from turboapi.exceptions import PydanticV1NotSupportedError
 from turboapi.types import IncEx
+
+if TYPE_CHECKING:
+    ENCODERS_BY_TYPE: dict[type[Any], Callable[[Any], Any]]
 
 _Encoders = dict[Any, Callable[[Any], Any]]
 
@@ -51,7 +56,7 @@ def decimal_encoder(dec_value: Decimal) -> int | float:
     return int(dec_value) if isinstance(exponent, int) and exponent >= 0 else float(dec_value)
 
 
-ENCODERS_BY_TYPE: dict[type[Any], Callable[[Any], Any]] = {
+_BY_TYPE: dict[type[Any], Callable[[Any], Any]] = {
     bytes: lambda o: o.decode(),
     datetime.date: isoformat,
     datetime.datetime: isoformat,
@@ -63,28 +68,26 @@ ENCODERS_BY_TYPE: dict[type[Any], Callable[[Any], Any]] = {
     **dict.fromkeys((frozenset, deque, GeneratorType, set), list),
     **dict.fromkeys((IPv4Address, IPv4Interface, IPv4Network), str),
     **dict.fromkeys((IPv6Address, IPv6Interface, IPv6Network), str),
-    **dict.fromkeys((NameEmail, Path, SecretBytes, SecretStr, UUID, Url, AnyUrl), str),
+    **dict.fromkeys((Path, SecretBytes, SecretStr, UUID, Url), str),
+}
+
+# Types whose modules take long to import. Without the module there is no such object.
+_ELSEWHERE = {
+    "pydantic.networks": ("NameEmail", "AnyUrl"),
+    "pydantic.color": ("Color",),  # deprecated, but some still have it
+    "pydantic_extra_types.color": ("Color",),
 }
 
 
-def _add_colors() -> None:
-    try:
-        from pydantic import color  # deprecated, but some still have it
-
-        ENCODERS_BY_TYPE[color.Color] = str  # pyright: ignore[reportDeprecated]
-    except ImportError:
-        pass
-    try:
-        from pydantic_extra_types.color import (  # type: ignore[import-not-found,unused-ignore]
-            Color as ExtraColor,
-        )
-
-        ENCODERS_BY_TYPE[ExtraColor] = str
-    except ImportError:
-        pass
-
-
-_add_colors()
+def _add_imported() -> None:
+    """Add the types of `_ELSEWHERE` whose modules have been imported by now."""
+    for name in [name for name in _ELSEWHERE if name in sys.modules]:
+        found = [getattr(sys.modules[name], each, None) for each in _ELSEWHERE[name]]
+        if None in found:  # another thread is importing it
+            continue
+        _BY_TYPE.update(dict.fromkeys(cast("list[type[Any]]", found), str))
+        encoders_by_class_tuples[str] = (*encoders_by_class_tuples[str], *found)
+        _ELSEWHERE.pop(name, None)
 
 
 def generate_encoders_by_class_tuples(
@@ -97,7 +100,23 @@ def generate_encoders_by_class_tuples(
     return result
 
 
-encoders_by_class_tuples = generate_encoders_by_class_tuples(ENCODERS_BY_TYPE)
+encoders_by_class_tuples = generate_encoders_by_class_tuples(_BY_TYPE)
+
+
+def __getattr__(name: str) -> Any:
+    """Return `ENCODERS_BY_TYPE`, complete: who asks for it may look up any type."""
+    if name != "ENCODERS_BY_TYPE":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    for module in list(_ELSEWHERE):
+        with suppress(ImportError):
+            import_module(module)
+    _add_imported()
+    return _BY_TYPE
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "ENCODERS_BY_TYPE"})
+
 
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
@@ -157,8 +176,10 @@ class _Encoder:
                 self.encode(item, include, exclude)
                 for item in obj  # pyright: ignore[reportUnknownVariableType]
             ]
-        if kind in ENCODERS_BY_TYPE:
-            return ENCODERS_BY_TYPE[kind](obj)
+        if _ELSEWHERE and kind not in _BY_TYPE:
+            _add_imported()
+        if kind in _BY_TYPE:
+            return _BY_TYPE[kind](obj)
         for encoder, classes in encoders_by_class_tuples.items():
             if isinstance(obj, classes):
                 return encoder(obj)

@@ -6,7 +6,7 @@ https://fastapi.tiangolo.com/tutorial/server-sent-events/.
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import StreamingResponse
 
 # The item schema that OpenAPI 3.2 (section 4.14.4) gives for an event.
@@ -63,6 +63,9 @@ class ServerSentEvent(BaseModel):
     Raises:
         pydantic.ValidationError: for fields that the wire format can't carry.
     """
+
+    # The validator is built with the first event: most applications send none.
+    model_config = ConfigDict(defer_build=True)
 
     data: Any = None
     raw_data: str | None = None

@@ -8,7 +8,7 @@ import sys
 import patience
 import pytest
 
-from turboapi import exceptions, openapi, security
+from turboapi import applications, encoders, exceptions, openapi, security
 from turboapi.openapi import utils
 
 # What pydantic's plugins import is not ours to choose.
@@ -18,9 +18,12 @@ LATER = {
     "email_validator",
     "httpx",
     "httpx2",
+    "importlib.metadata",
     "jinja2",
     "opentelemetry",
     "rich",
+    "pydantic.color",
+    "pydantic.networks",
     "turboapi._compile.native_app",
     "turboapi._fastapi_bridge",
     "turboapi._serving.server",
@@ -28,7 +31,9 @@ LATER = {
     "turboapi.cli",
     "turboapi.config",
     "turboapi.loop",
+    "turboapi.openapi._operation",
     "turboapi.openapi.models",
+    "turboapi.openapi.utils",
     "turboapi.security.http",
     "turboapi.security.oauth2",
     "turboapi.telemetry._asgi",
@@ -91,7 +96,9 @@ def test_modules_as_attributes():
     [
         (security, {*security.__all__, "oauth2", "http", "api_key", "open_id_connect_url"}),
         (exceptions, {"RequestErrorModel", "WebSocketErrorModel"}),
-        (openapi, {"models"}),
+        (openapi, {"models", "utils"}),
+        (applications, {"get_openapi"}),
+        (encoders, {"ENCODERS_BY_TYPE"}),
         (utils, {"OpenAPI"}),
     ],
 )
@@ -101,6 +108,44 @@ def test_names_that_are_made_when_asked_for(module, names):
     assert names <= set(dir(module))
     with pytest.raises(AttributeError, match=r"has no attribute 'nothing'"):
         module.nothing  # noqa: B018
+
+
+def test_the_maker_of_documents_may_be_replaced(monkeypatch):
+    monkeypatch.setattr(
+        applications, "get_openapi", lambda **options: {"title": options["title"]}, raising=False
+    )
+    assert applications.FastAPI(title="Mine").openapi() == {"title": "Mine"}
+
+
+def test_encoders_of_types_that_are_imported_later():
+    run(
+        """
+import sys
+from turboapi.encoders import jsonable_encoder
+
+class Odd:
+    def __init__(self):
+        self.a = 1
+
+assert jsonable_encoder(Odd()) == {"a": 1}
+assert "pydantic.networks" not in sys.modules
+from pydantic import AnyUrl, HttpUrl, NameEmail, RedisDsn
+from pydantic.color import Color
+assert jsonable_encoder([AnyUrl("a://b"), HttpUrl("http://c/")]) == ["a://b", "http://c/"]
+assert jsonable_encoder(RedisDsn("redis://d:1/0")) == "redis://d:1/0"
+assert jsonable_encoder(NameEmail("x", "x@y.z")) == "x <x@y.z>"
+assert jsonable_encoder(Color("red")) == "red"
+"""
+    )
+
+
+def test_an_encoder_of_an_application(monkeypatch):
+    networks = pytest.importorskip("pydantic.networks")
+    table = encoders.ENCODERS_BY_TYPE
+    assert table[networks.AnyUrl] is str
+    assert table[networks.NameEmail] is str
+    monkeypatch.setitem(table, complex, lambda number: [number.real, number.imag])
+    assert encoders.jsonable_encoder({"a": 1j}) == {"a": [0, 1]}
 
 
 def test_star():
