@@ -136,6 +136,11 @@ class Innermost:
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]: ...
 
 @disjoint_base
+class InnerFilter:
+    def _prepare(self, filters: tuple[tuple[Any, ...]], /) -> None: ...
+    def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]: ...
+
+@disjoint_base
 class HTTPMiddleware:
     def _prepare(
         self,

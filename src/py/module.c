@@ -77,6 +77,7 @@ static const init_fn inits[] = {
     ta_tls_object_init,
     ta_log_writer_init,
     ta_stats_object_init,
+    ta_inner_filter_init,
     ta_server_init,
 };
 

@@ -23,7 +23,13 @@ from turboapi import _core, exception_handlers
 from turboapi._body_limit import AppBodyLimitMiddleware
 from turboapi._own import is_own
 from turboapi._untouched import is_from
-from turboapi.middleware._filters import are_known, can_be_joined, filters_of, outer_filters_of
+from turboapi.middleware._filters import (
+    are_known,
+    can_be_joined,
+    filters_of,
+    outer_filters_of,
+    put_inner_filters,
+)
 from turboapi.middleware._innermost import the_way
 from turboapi.routing import _files
 from turboapi.routing._instrumented import is_instrumented
@@ -66,6 +72,7 @@ def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
         return _core.App(app)
     own = cast("dict[str, Any]", vars(app))
     filters, inner = outer_filters_of(outermost)
+    put_inner_filters(inner)
     return _core.App(
         app,
         stack=inner,

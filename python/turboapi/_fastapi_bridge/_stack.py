@@ -13,6 +13,7 @@ from starlette.routing import Router
 
 from turboapi._fastapi_bridge import _theirs
 from turboapi._fastapi_bridge._table import Target
+from turboapi.middleware._filters import DEEPEST, may_exchange
 from turboapi.middleware._http import accelerate
 from turboapi.middleware._innermost import InnermostMiddleware, Served
 from turboapi.routing._places import Place
@@ -59,7 +60,7 @@ def put_into(app: Any, bridge: "Bridge") -> None:
     while type(level) is not ExceptionMiddleware:
         levels.append(level)
         level = getattr(level, "app", None)
-        if level is None or len(levels) > _DEEPEST:
+        if level is None or len(levels) > DEEPEST:
             return
     if "__call__" in vars(level) or not _theirs.has_own_call(ExceptionMiddleware):
         return
@@ -68,24 +69,13 @@ def put_into(app: Any, bridge: "Bridge") -> None:
     inner: Any = TheirInnermost(level, bridge)
     inside: Any = inner
     for outer in reversed(levels):
-        if not _has_attribute(outer, level):
+        if not may_exchange(outer, level):
             return
         outer.app = inner
         level = outer
         inner, inside = accelerate(outer, inside)
         if inner is outer:  # it is called as before
             return
-
-
-# No application has so many; a stack that leads to itself would.
-_DEEPEST = 1000
-
-
-def _has_attribute(outer: Any, app: Any) -> bool:
-    """Return whether `app` is an attribute that can be set without the class's knowledge."""
-    kind = cast("Any", type(outer))
-    plain = kind.__setattr__ is object.__setattr__ and not hasattr(kind, "app")
-    return plain and getattr(outer, "__dict__", {}).get("app") is app
 
 
 def _leads_to_the_bridge(below: Any, bridge: "Bridge") -> bool:

@@ -11,13 +11,15 @@ from __future__ import annotations
 import re
 import sys
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
 from copy import copy
 from types import ModuleType
 from typing import Any, cast
 
 import anyio.to_thread
 import starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware, cors, gzip, httpsredirect, trustedhost
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
@@ -26,6 +28,7 @@ from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import Message, Receive, Scope, Send
 
+from turboapi import _core
 from turboapi._untouched import is_from
 from turboapi.middleware import compress
 from turboapi.middleware.compress import CompressMiddleware
@@ -115,6 +118,88 @@ def outer_filters_of(stack: Any) -> tuple[tuple[tuple[Any, ...], ...], Any]:
             break
         found, stack = more, stack.app
     return tuple(found), stack
+
+
+def put_inner_filters(stack: Any) -> None:
+    """Have C do what middleware inside of `stack` does, where an attribute `app` leads there.
+
+    Idempotent; what can't be exchanged is called as before.
+    """
+    if _KNOWN_STARLETTE.fullmatch(starlette.__version__) is None:
+        return
+    for _ in range(DEEPEST):
+        below = getattr(stack, "app", None)
+        if below is None or isinstance(below, ExceptionMiddleware):
+            return
+        kind = _INNER.get(type(below))
+        if kind is not None and _is_known(type(below)) and may_exchange(stack, below):
+            with suppress(_UnknownError):
+                stack.app = below = kind(below)
+        stack = below
+
+
+# No application has so many; a stack that leads to itself would.
+DEEPEST = 1000
+
+
+def may_exchange(outer: Any, app: Any) -> bool:
+    """Return whether `app` is an attribute that can be set without the class's knowledge."""
+    kind = cast("Any", type(outer))
+    plain = kind.__setattr__ is object.__setattr__ and not hasattr(kind, "app")
+    return plain and getattr(outer, "__dict__", {}).get("app") is app
+
+
+class _InnerFilter(_core.InnerFilter):
+    """A middleware of Starlette's that C stands in for; it has the attributes of that one."""
+
+    _make: Callable[[Any], list[tuple[Any, ...]]]
+
+    def __init__(self, original: Any) -> None:
+        own = cast("dict[str, Any]", vars(original))
+        made = type(self)._make(original)
+        if len(made) != 1 or callable(own.get("__call__")) or own.keys() & _METHODS:
+            raise _UnknownError
+        vars(self).update(own)
+        self._prepare((made[0],))
+
+
+# What somebody may have put into an object, to be called instead.
+_METHODS = {"send", "simple_response", "preflight_response", "is_allowed_origin"}
+
+
+class _InnerCORS(_InnerFilter, CORSMiddleware):  # type: ignore[misc]
+    _make = staticmethod(lambda each: _cors(each))
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return CORSMiddleware.__call__(self, scope, receive, send)
+
+    def _send_other(self, message: Message, send: Send, scope: Scope) -> Awaitable[None]:
+        return CORSMiddleware.send(self, message, send, Headers(scope=scope))
+
+
+class _InnerHosts(_InnerFilter, TrustedHostMiddleware):  # type: ignore[misc]
+    _make = staticmethod(lambda each: _hosts(each))
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return TrustedHostMiddleware.__call__(self, scope, receive, send)
+
+
+class _InnerHTTPS(_InnerFilter, HTTPSRedirectMiddleware):  # type: ignore[misc]
+    _make = staticmethod(lambda each: _https(each))
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return HTTPSRedirectMiddleware.__call__(self, scope, receive, send)
+
+
+_INNER: dict[type, type[_InnerFilter]] = {
+    CORSMiddleware: _InnerCORS,
+    TrustedHostMiddleware: _InnerHosts,
+    HTTPSRedirectMiddleware: _InnerHTTPS,
+}
+for _inner in _INNER.items():
+    _inner[1].__name__ = _inner[1].__qualname__ = _inner[0].__name__
+    _inner[1].__module__ = _inner[0].__module__
+del _inner
 
 
 def _maker(middleware: Any) -> Callable[[Any], list[tuple[Any, ...]]] | None:

@@ -25,10 +25,9 @@ static bool plain_host(ta_str *host)
     return ok;
 }
 
-static bool host_allowed(const filter *rule, const ta_native_exchange *native)
+bool ta_filters_host_allowed(const filter *rule, ta_str host)
 {
-    ta_str host;
-    if (!ta_exchange_header(&native->base, "host", 4, &host) || !plain_host(&host))
+    if (!plain_host(&host))
         return false;
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->texts); i++) {
         ta_str pattern = ta_filters_str(PyTuple_GET_ITEM(rule->texts, i));
@@ -81,7 +80,8 @@ bool ta_filters_admit(const ta_filters *filters, ta_native_exchange *native)
                 return false;
             break;
         case FILTER_HOSTS:
-            if (!host_allowed(&filters->items[i], native))
+            if (!ta_exchange_header(&native->base, "host", 4, &value) ||
+                !ta_filters_host_allowed(&filters->items[i], value))
                 return false;
             break;
         case FILTER_HTTPS:
@@ -151,6 +151,11 @@ static int origin_allowed(const filter *rule, ta_str origin)
     return rc;
 }
 
+int ta_filters_names_origin(const filter *rule, ta_str origin)
+{
+    return rule->origins ? origin_allowed(rule, origin) : rule->credentials;
+}
+
 static int cors_apply(const filter *rule, ta_native_exchange *native)
 {
     ta_fields *fields = &native->out.head;
@@ -162,7 +167,7 @@ static int cors_apply(const filter *rule, ta_native_exchange *native)
                                      ta_filters_str(PyTuple_GET_ITEM(pair, 1))) < 0)
                 return -1;
         }
-        int named = rule->origins ? origin_allowed(rule, origin) : rule->credentials;
+        int named = ta_filters_names_origin(rule, origin);
         if (named < 0 || (named && ta_filters_set_field(
                                        fields, TA_STR("access-control-allow-origin"), origin) < 0))
             return -1;

@@ -1,6 +1,6 @@
 /*
- * filters_int.h -- the inside of ta_filters: shared by filters.c, filters_read.c and
- * session_filter.c.
+ * filters_int.h -- the inside of ta_filters: shared by filters.c, filters_read.c,
+ * inner_filter.c and session_filter.c.
  */
 #ifndef TA_PY_SERVER_FILTERS_INT_H
 #define TA_PY_SERVER_FILTERS_INT_H
@@ -51,6 +51,10 @@ static inline ta_str ta_filters_str(PyObject *bytes)
  * or -1 with an exception. */
 int ta_filters_apply(ta_native_exchange *native, size_t from, size_t to);
 int ta_filters_no_memory(void); /* -1 */
+/* Does the value of Host name one of the rule's?  False also when in doubt. */
+bool ta_filters_host_allowed(const filter *rule, ta_str host);
+/* Does a response of CORS name the request's origin?  1, 0, or -1 with an exception. */
+int ta_filters_names_origin(const filter *rule, ta_str origin);
 /* The only field of that name from now on. */
 int ta_filters_set_field(ta_fields *fields, ta_str name, ta_str value);
 /* One Vary field of all that the response has, and `what`. */

@@ -48,7 +48,7 @@ typedef struct ta_websocket_state {
     PyObject *client_disconnected; /* the exception class */
 } ta_websocket_state;
 
-/* app.c, server.c, filters.c, tls_object.c, log_writer.c, stats_object.c */
+/* app.c, server.c, filters.c, inner_filter.c, tls_object.c, log_writer.c, stats_object.c */
 typedef struct ta_server_types {
     PyTypeObject *app_type;
     PyTypeObject *server_type;
@@ -56,6 +56,7 @@ typedef struct ta_server_types {
     PyTypeObject *tls_type;
     PyTypeObject *log_writer_type;
     PyTypeObject *stats_type;
+    PyTypeObject *inner_filter_type, *cors_send_type;
 } ta_server_types;
 
 typedef struct ta_server_objects {
@@ -82,6 +83,7 @@ static inline ta_server_objects *ta_server_objects_of(ta_state *st)
 /* Each fills its file's objects and adds its public types: 0, or -1 with an exception. */
 int ta_app_init(PyObject *module, ta_state *st);                /* app.c */
 int ta_pack_filter_init(PyObject *module, ta_state *st);        /* pack_filter.c */
+int ta_inner_filter_init(PyObject *module, ta_state *st);       /* inner_filter.c */
 int ta_packer_init(PyObject *module, ta_state *st);             /* packer.c */
 int ta_unpacker_init(PyObject *module, ta_state *st);           /* unpacker.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
