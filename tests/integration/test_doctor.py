@@ -220,7 +220,10 @@ def test_an_unchanged_application(folder):
         ("GET", "/sub/below"): (True, None),
     }
     assert found["middleware"][0] == {"name": "CORSMiddleware", "cost": "C"}
-    assert [each["cost"] for each in found["middleware"][1:]] == ["Python", "Python"]
+    assert [each["cost"] for each in found["middleware"][1:]] == [
+        "Python",
+        "C round a Python function",
+    ]
     assert report(folder, "main:bare", code=0)["native"] is True
     found = report(folder, "main:bare", "--interface", "asgi", code=1)
     assert operations(found) == {("GET", "/only/{x}"): (False, found["why_not"])}

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from starlette.routing import Host, Mount, WebSocketRoute
 
+from turboapi import _core
 from turboapi._compile.native_app import within
 from turboapi._compile.route_table import has_known_convertors, overrides
 from turboapi._fastapi_bridge import is_fastapi
@@ -17,7 +18,7 @@ from turboapi._own import is_own
 from turboapi._serving import importer
 from turboapi.cli._options import option_name
 from turboapi.config import Config, settings
-from turboapi.middleware._filters import outer_filters_of
+from turboapi.middleware._filters import outer_filters_of, put_inner_filters
 from turboapi.middleware._http import FastHTTPMiddleware
 from turboapi.routing import _files, _handler
 from turboapi.routing._instrumented import is_instrumented
@@ -221,15 +222,19 @@ def _middleware(app: Any) -> Iterator[dict[str, str]]:
     """Yield name and cost of the user's middleware, the outermost first."""
     if app.middleware_stack is None:
         app.middleware_stack = app.build_middleware_stack()
+    if not is_own(app):
+        _bridge(app).install()  # as before it is served
     level = within(app.middleware_stack, _layers(app))
     _, called = outer_filters_of(level) if level is not None else ((), None)
     if getattr(app, "max_body_size", None) is not None:
         called = level
+    put_inner_filters(called)
     in_c = level is not None
     for each in app.user_middleware:
         in_c = in_c and level is not called
         cost = CALLED_BY_C if isinstance(level, FastHTTPMiddleware) else PYTHON
-        yield {"name": _name_of(each), "cost": IN_C if in_c else cost}
+        filtered = in_c or isinstance(level, _core.InnerFilter)
+        yield {"name": _name_of(each), "cost": IN_C if filtered else cost}
         level = getattr(level, "app", None)
 
 
