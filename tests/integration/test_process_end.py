@@ -183,11 +183,14 @@ def test_a_signal_ends_the_end(folder):
 def test_programs_of_others_go_on(folder):
     """`app.run()` returns, and a tool that runs the command gets to its own end."""
     (folder / "script.py").write_text(
-        "import os, runpy, signal, sys, threading\n"
-        "from main import app\n"
+        "import contextlib, os, runpy, signal, sys, threading\n"
+        "from turboapi import FastAPI\n"
         "from turboapi._serving.run import run\n"
-        "threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
-        "run(app, port=0)\n"
+        "@contextlib.asynccontextmanager\n"
+        "async def lifespan(app):\n"
+        "    threading.Timer(1, lambda: os.kill(os.getpid(), signal.SIGTERM)).start()\n"
+        "    yield\n"
+        "run(FastAPI(lifespan=lifespan), port=0)\n"
         "sys.argv = ['turboapi', 'version']\n"
         "try:\n"
         "    runpy.run_module('turboapi', run_name='__main__', alter_sys=True)\n"
