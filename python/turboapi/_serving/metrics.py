@@ -295,7 +295,8 @@ class _Shown:
                 return 200, "application/json", json.dumps(data)
             case "/-/ready":
                 # Where we are replaced, the new program is, and this is the last answer of ours.
-                ready = self.replaced or self._snapshot().is_ready()
+                # In this order: it is noted before the event loops, in other threads, begin to end.
+                ready = self._snapshot().is_ready() or self.replaced
                 return (200, "text/plain", "ready\n") if ready else (503, "text/plain", "no\n")
             case "/-/live":
                 live = self._snapshot().is_live(self._config.timeout_worker)
