@@ -43,6 +43,7 @@ TESTS = [
     "tests/integration/test_fastapi_instrumentation.py",
     "tests/integration/test_fastapi_releases.py",
     "tests/integration/test_fastapi_bridge.py",
+    "tests/integration/test_fastapi_bridge_middleware.py",
     "tests/integration/test_fastapi_bridge_routing.py",
     "tests/compat/test_bridge_parity.py",
 ]

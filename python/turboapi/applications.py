@@ -342,7 +342,7 @@ class FastAPI(Starlette):
         version = self.router._get_routes_version()
         if not self.openapi_schema or self._openapi_routes_version != version:
             # Looked up where `turboapi.applications.get_openapi` may have been replaced.
-            self.openapi_schema = sys.modules[__name__].get_openapi(
+            schema: dict[str, Any] = sys.modules[__name__].get_openapi(
                 title=self.title,
                 version=self.version,
                 openapi_version=self.openapi_version,
@@ -358,6 +358,7 @@ class FastAPI(Starlette):
                 separate_input_output_schemas=self.separate_input_output_schemas,
                 external_docs=self.openapi_external_docs,
             )
+            self.openapi_schema = schema
             self._openapi_routes_version = version
         return self.openapi_schema
 

@@ -81,6 +81,7 @@ def put_into(app: Any, bridge: "Bridge") -> None:
 def _leads_to_the_bridge(below: Any, bridge: "Bridge") -> bool:
     """Return whether what `ExceptionMiddleware` calls is only the exit stack round the router."""
     router = bridge.router
+    own = cast("dict[str, Any]", vars(router))
     kind = _theirs.module("fastapi.applications").AsyncExitStackMiddleware
     return (
         type(below) is kind
@@ -88,6 +89,6 @@ def _leads_to_the_bridge(below: Any, bridge: "Bridge") -> bool:
         and _theirs.has_own_call(kind)
         and below.app is router
         and cast("Any", type(router)).__call__ is Router.__call__
-        and not vars(router).keys() & {"app", "__call__"}
+        and not own.keys() & {"app", "__call__"}
         and router.middleware_stack == bridge.serve
     )

@@ -131,8 +131,9 @@ def put_inner_filters(stack: Any) -> None:
         below = getattr(stack, "app", None)
         if below is None or isinstance(below, ExceptionMiddleware):
             return
-        kind = _INNER.get(type(below))
-        if kind is not None and _is_known(type(below)) and may_exchange(stack, below):
+        known = cast("type[object]", type(below))
+        kind = _INNER.get(known)
+        if kind is not None and _is_known(known) and may_exchange(stack, below):
             with suppress(_UnknownError):
                 stack.app = below = kind(below)
         stack = below
@@ -152,7 +153,9 @@ def may_exchange(outer: Any, app: Any) -> bool:
 class _InnerFilter(_core.InnerFilter):
     """A middleware of Starlette's that C stands in for; it has the attributes of that one."""
 
-    _make: Callable[[Any], list[tuple[Any, ...]]]
+    @staticmethod
+    def _make(original: Any) -> list[tuple[Any, ...]]:
+        raise NotImplementedError
 
     def __init__(self, original: Any) -> None:
         own = cast("dict[str, Any]", vars(original))
@@ -168,7 +171,9 @@ _METHODS = {"send", "simple_response", "preflight_response", "is_allowed_origin"
 
 
 class _InnerCORS(_InnerFilter, CORSMiddleware):  # type: ignore[misc]
-    _make = staticmethod(lambda each: _cors(each))
+    @staticmethod
+    def _make(original: CORSMiddleware) -> list[tuple[Any, ...]]:
+        return _cors(original)
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return CORSMiddleware.__call__(self, scope, receive, send)
@@ -178,14 +183,18 @@ class _InnerCORS(_InnerFilter, CORSMiddleware):  # type: ignore[misc]
 
 
 class _InnerHosts(_InnerFilter, TrustedHostMiddleware):  # type: ignore[misc]
-    _make = staticmethod(lambda each: _hosts(each))
+    @staticmethod
+    def _make(original: TrustedHostMiddleware) -> list[tuple[Any, ...]]:
+        return _hosts(original)
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return TrustedHostMiddleware.__call__(self, scope, receive, send)
 
 
 class _InnerHTTPS(_InnerFilter, HTTPSRedirectMiddleware):  # type: ignore[misc]
-    _make = staticmethod(lambda each: _https(each))
+    @staticmethod
+    def _make(original: HTTPSRedirectMiddleware) -> list[tuple[Any, ...]]:
+        return _https(original)
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         return HTTPSRedirectMiddleware.__call__(self, scope, receive, send)
@@ -196,10 +205,15 @@ _INNER: dict[type, type[_InnerFilter]] = {
     TrustedHostMiddleware: _InnerHosts,
     HTTPSRedirectMiddleware: _InnerHTTPS,
 }
-for _inner in _INNER.items():
-    _inner[1].__name__ = _inner[1].__qualname__ = _inner[0].__name__
-    _inner[1].__module__ = _inner[0].__module__
-del _inner
+
+
+def _name_as_theirs() -> None:
+    for theirs, ours in _INNER.items():
+        ours.__name__ = ours.__qualname__ = theirs.__name__
+        ours.__module__ = theirs.__module__
+
+
+_name_as_theirs()
 
 
 def _maker(middleware: Any) -> Callable[[Any], list[tuple[Any, ...]]] | None:

@@ -84,21 +84,15 @@ static bool stays_named(const ta_trampoline *tramp)
     return tramp->ls != NULL && tramp->ls->debug && tramp->waited;
 }
 
-static void name_what_ran(ta_trampoline *tramp)
-{
-    Py_XSETREF(tramp->ran, tramp_proxy((PyObject *)tramp, "__qualname__"));
-    PyErr_Clear(); /* it is called `turboapi` then */
-}
-
-/*
- * The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
- * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task.
- */
+/* The coroutine ended with *result, or the exception that is set.  TA_WAITS: another one follows
+ * in t->coro; TA_DONE: over; TA_FAILED: over, an exception is set and leaves the Task. */
 static ta_outcome ended(ta_trampoline *tramp, PyObject *result)
 {
     PyObject *next = NULL, *exc = result ? NULL : PyErr_GetRaisedException();
-    if (TA_UNLIKELY(stays_named(tramp)))
-        name_what_ran(tramp);
+    if (TA_UNLIKELY(stays_named(tramp))) {
+        Py_XSETREF(tramp->ran, tramp_proxy((PyObject *)tramp, "__qualname__"));
+        PyErr_Clear(); /* it is called `turboapi` then */
+    }
     Py_CLEAR(tramp->coro);
     if (exc != NULL)
         PyErr_SetRaisedException(Py_NewRef(exc));
