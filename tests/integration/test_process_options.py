@@ -71,7 +71,7 @@ def test_a_worker_is_replaced_when_it_is_old(folder):
 
 
 def test_a_worker_is_replaced_when_it_is_large(folder):
-    grow = '\n    if scope["path"] == "/grow":\n        GROWN.append(b"x" * (200 << 20))\n'
+    grow = '\n    if scope["path"] == "/grow":\n        GROWN.append(b"x" * (300 << 20))\n'
     text = APP.replace('    body = {"/pid"', grow + '    body = {"/pid"') + "\nGROWN = []\n"
     (folder / "main.py").write_text(text)
     with Server(folder, "run", *QUIET, "--max-rss", "250M").started() as server:
