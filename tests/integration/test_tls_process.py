@@ -157,6 +157,7 @@ def test_errors_name_the_option(authority, options, tmp_path):
 
 
 def test_a_certificate_for_development(tmp_path):
+    pytest.importorskip("trustme")
     (tmp_path / "shop.py").write_text(APP)
     arguments = ("dev", "shop:app", "--https", "--port", "0")
     with Https(tmp_path, *arguments, XDG_CACHE_HOME=str(tmp_path)).started() as server:
@@ -166,6 +167,7 @@ def test_a_certificate_for_development(tmp_path):
 
 
 def test_certificates_for_other_hosts(tmp_path):
+    pytest.importorskip("trustme")
     (tmp_path / "shop.py").write_text(APP)
     made = turboapi(tmp_path, "cert", "localhost", "shop.test", "--to", "certs")
     assert made.returncode == 0, made.stderr
