@@ -10,8 +10,11 @@ import gzip
 import os
 from typing import Annotated
 
+import h2.errors
+import httpx2
+import patience
 import pytest
-from h2_kit import START, Reset, needs_h2
+from h2_kit import MOST, START, Reset, needs_h2
 from server_kit import handler, read_body, running, send_text, wait_for
 from ws_kit import echo, frame
 
@@ -213,6 +216,43 @@ def test_a_response_before_the_end_of_the_body():
         exchange = client.open("POST", "/early", end=False)
         assert exchange.read() == b'"no body needed"'
         exchange.write(b"late", end=True)
+        assert client.open("GET", "/sync/1").read() == b"1"
+
+
+UNWANTED_MAX = 1 << 20
+
+
+@pytest.mark.parametrize("path", ["/early", "/not-there"])
+@pytest.mark.parametrize("size", [65_000, 65_600, 300_000, 900_000])
+def test_a_body_that_nobody_reads_is_taken(path, size):
+    """A client that is reset while it sends loses the response; one with a shut window waits."""
+    with serving(make_app()) as server:
+        for _ in range(3):
+            client = httpx2.Client(http1=False, http2=True, timeout=patience.seconds(5))
+            with client:
+                url = "http://{}:{}{}".format(*server.address, path)
+                assert client.post(url, content=bytes(size)).status_code in (200, 404)
+                assert client.post(url, content=bytes(size)).status_code in (200, 404)
+
+
+def test_a_body_that_nobody_reads_has_an_end():
+    with serving(make_app()) as server, server.h2() as client:
+        exchange = client.open("POST", "/early", end=False)
+        assert exchange.read() == b'"no body needed"'
+
+        exchange.ended = False
+        client.exchanges[exchange.id] = exchange  # which still has something to tell
+        sent = 0
+        while sent < 4 * UNWANTED_MAX:
+            client.until(lambda: exchange.credit > 0 or exchange.error is not None)
+            if exchange.error is not None:
+                break
+            piece = bytes(min(MOST, exchange.credit))
+            client.state.send_data(exchange.id, piece)
+            client.flush()
+            sent += len(piece)
+        assert exchange.error == h2.errors.ErrorCodes.NO_ERROR
+        assert UNWANTED_MAX < sent < 2 * UNWANTED_MAX
         assert client.open("GET", "/sync/1").read() == b"1"
 
 

@@ -99,7 +99,13 @@ static void let_go(h2_req *rq)
     h2_conn *m = rq->conn;
     if (m->gone || rq->stream_closed)
         return;
-    (void)nghttp2_session_set_stream_user_data(m->session, rq->id, NULL);
+    h2_leave_body(m->session, rq->id, H2_UNWANTED_MAX);
+    /* What was not read fills the stream's window no more. */
+    rq->want = SIZE_MAX;
+    rq->unread += rq->dropped;
+    m->unread += rq->dropped;
+    rq->dropped = 0;
+    h2_body_grant(rq);
 }
 
 static void end_request(h2_req *rq)

@@ -3,7 +3,7 @@
 
 static h2_req *find(h2_conn *m, int32_t id)
 {
-    return nghttp2_session_get_stream_user_data(m->session, id);
+    return h2_find(m->session, id);
 }
 
 /* -- what arrives ----------------------------------------------------------------------------- */
@@ -105,17 +105,33 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     }
 }
 
+/*
+ * The response was over before the request (RFC 9113 8.1), or nobody waits for the rest.  Clients
+ * whose stream is reset while they send may not read the response, and those whose window is shut
+ * wait for ever: so a body is taken and dropped, to a limit.
+ */
+static int drop_data(h2_conn *m, h2_req *rq, int32_t id, size_t len)
+{
+    h2_body_drop(m, len);
+    if (rq) {
+        rq->dropped += len;
+        return 0;
+    }
+    uintptr_t left = (uintptr_t)nghttp2_session_get_stream_user_data(m->session, id) >> 1;
+    if (left < len || m->ending)
+        return nghttp2_submit_rst_stream(m->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
+    h2_leave_body(m->session, id, left - len);
+    int rc = nghttp2_session_consume_stream(m->session, id, len);
+    return rc == NGHTTP2_ERR_NOMEM ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+}
+
 static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *data,
                          size_t len, void *user)
 {
     h2_conn *m = user;
     h2_req *rq = find(m, id);
-    if (!rq || rq->phase >= H2_ENDED || m->ending) {
-        h2_body_drop(m, len);
-        if (!rq) /* answered before it was all here: the rest is of no use (RFC 9113 8.1) */
-            return nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR);
-        return 0;
-    }
+    if (!rq || rq->phase >= H2_ENDED || m->ending)
+        return drop_data(m, rq, id, len);
     return h2_body_take(rq, ta_str_of((const char *)data, len)) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 

@@ -61,6 +61,7 @@ typedef struct h2_req {
     size_t want;            /* of ta_req_want_body */
     uint64_t received;      /* body bytes */
     size_t unread;          /* received, and the stream's window not opened again for them */
+    size_t dropped;         /* since the response is complete; the same holds for these */
     uint64_t left;          /* of the response's content-length; UINT64_MAX: it has none */
     ta_list_node parts;     /* owned: h2_part */
     uint64_t queued;        /* bytes in them */
@@ -150,6 +151,21 @@ struct h2_conn {
     bool finishing; /* ta_conn_finish was called */
     bool lively;    /* it had requests a moment ago, in a shutdown */
 };
+
+/*
+ * What nghttp2 keeps for a stream: its request, or after that, with the lowest bit set, how many
+ * bytes of the body may still come.
+ */
+static inline h2_req *h2_find(nghttp2_session *session, int32_t id)
+{
+    void *data = nghttp2_session_get_stream_user_data(session, id);
+    return (uintptr_t)data & 1 ? NULL : data;
+}
+
+static inline void h2_leave_body(nghttp2_session *session, int32_t id, size_t most)
+{
+    (void)nghttp2_session_set_stream_user_data(session, id, (void *)((uintptr_t)most << 1 | 1));
+}
 
 static inline h2_req *h2_req_of(const ta_req *req)
 {
@@ -250,14 +266,15 @@ TA_MUST_CHECK bool h2_send_trailers(h2_req *rq);
 void h2_break_off(h2_req *rq, uint32_t error);
 
 enum {
-    H2_POOL_MAX = 128,        /* spare requests of a connection */
-    H2_QUEUE_MAX = 65536,     /* response bytes of a stream that wait before TA_AGAIN */
-    H2_TURN_BYTES = 1 << 20,  /* sent for a connection before others get their turn */
-    H2_LEND_MIN = 4096,       /* less is copied, no matter who owns it */
-    H2_KEEP_BODY = 16 * 1024, /* memory of a body that is kept for the next one */
-    H2_PARTING_MS = 250,      /* in a shutdown, for requests that are on their way already */
-    H2_LIVELY_MS = 1000,      /* who asked within that time may well be sending */
-    H2_HPACK_TABLE = 4096     /* bytes of each dynamic table */
+    H2_POOL_MAX = 128,         /* spare requests of a connection */
+    H2_QUEUE_MAX = 65536,      /* response bytes of a stream that wait before TA_AGAIN */
+    H2_TURN_BYTES = 1 << 20,   /* sent for a connection before others get their turn */
+    H2_LEND_MIN = 4096,        /* less is copied, no matter who owns it */
+    H2_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
+    H2_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */
+    H2_LIVELY_MS = 1000,       /* who asked within that time may well be sending */
+    H2_UNWANTED_MAX = 1 << 20, /* bytes of a body that are dropped once its response is over */
+    H2_HPACK_TABLE = 4096      /* bytes of each dynamic table */
 };
 
 #endif

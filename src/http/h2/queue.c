@@ -112,7 +112,7 @@ bool h2_queue_file(h2_req *rq, int fd, int64_t at, uint64_t len)
 ssize_t h2_queue_read(nghttp2_session *session, int32_t id, uint8_t *buf, size_t length,
                       uint32_t *flags, nghttp2_data_source *source, void *user)
 {
-    h2_req *rq = nghttp2_session_get_stream_user_data(session, id);
+    h2_req *rq = h2_find(session, id);
     if (!rq || rq->phase == H2_BROKEN)
         return NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE;
     size_t n = (size_t)TA_MIN((uint64_t)length, rq->queued);
@@ -180,7 +180,7 @@ int h2_queue_send(nghttp2_session *session, nghttp2_frame *frame, const uint8_t 
 {
     enum { FRAME_HEAD = 9 };
     h2_conn *m = user;
-    h2_req *rq = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
+    h2_req *rq = h2_find(session, frame->hd.stream_id);
     if (m->full || !m->budget)
         return NGHTTP2_ERR_WOULDBLOCK;
     if (!rq || rq->queued < length) /* given up since this frame was made */
