@@ -183,7 +183,11 @@ def test_context_variables(loop):
         return before
 
     async def main():
-        loop.set_default_executor(loop._default_executor or ThreadPoolExecutor(1))
+        executor = loop._default_executor
+        if executor is None or type(executor) is ThreadPoolExecutor:
+            # One whose thread is not back yet from the last call would start another one.
+            executor = ThreadPoolExecutor(1)
+        loop.set_default_executor(executor)
         variable.set("task")
         # A thread of an executor has a context of its own, which stays; to_thread copies ours.
         assert await loop.run_in_executor(None, swap, "kept") == "unset"
