@@ -81,9 +81,10 @@ _ELSEWHERE = {
 
 def _add_imported() -> None:
     """Add the types of `_ELSEWHERE` whose modules have been imported by now."""
-    for name in [name for name in _ELSEWHERE if name in sys.modules]:
-        found = [getattr(sys.modules[name], each, None) for each in _ELSEWHERE[name]]
-        if None in found:  # another thread is importing it
+    for name, classes in list(_ELSEWHERE.items()):  # other threads may do the same meanwhile
+        module = sys.modules.get(name)
+        found = [getattr(module, each, None) for each in classes]
+        if None in found:  # it is not imported, or not to its end
             continue
         _BY_TYPE.update(dict.fromkeys(cast("list[type[Any]]", found), str))
         encoders_by_class_tuples[str] = (*encoders_by_class_tuples[str], *found)

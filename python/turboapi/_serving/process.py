@@ -50,9 +50,7 @@ def is_running(pid: int) -> bool:
     """Return whether there is such a process and it has not ended; it need not be our child."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OverflowError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
