@@ -57,11 +57,13 @@ def table(runs: dict[tuple[str, str], list[measure.Result]], cases: list[str]) -
         return statistics.median(getattr(a, what) / getattr(b, what) for a, b in pairs)
 
     head = ["case", *(f"{key}, us" for key in ARGUMENTS), "CPU, 2 threads : 1"]
+    head += ["CPU, 2 processes : 1"]  # what the machine itself takes for a second CPU at work
     head += ["rate, 2 threads : 2 processes", "CPU : sync, 1 thread", "CPU : sync, 2 threads"]
     rows = []
     for case in cases:
         row = [CASES[case].title, *(f"{median(key, case, 'cpu_us'):.2f}" for key in ARGUMENTS)]
-        row.append(f"{ratio(('two threads', case), ('one thread', case), 'cpu_us'):.2f}")
+        for two in ("two threads", "two processes"):
+            row.append(f"{ratio((two, case), ('one thread', case), 'cpu_us'):.2f}")
         row.append(f"{ratio(('two threads', case), ('two processes', case), 'rps'):.2f}")
         for key in ("one thread", "two threads"):
             known = (key, "sync") in runs

@@ -9,6 +9,7 @@
 #include "py/loop/call_queue.h"
 #include "py/loop/evloop.h"
 #include "py/loop/future.h"
+#include "py/loop/gc_time.h"
 #include "py/loop/idle_threads.h"
 #include "py/loop/prefetch.h"
 #include "py/loop/selector.h"
@@ -46,6 +47,7 @@ static const init_fn inits[] = {
     ta_selector_init,
     ta_future_init,
     ta_task_pool_init,
+    ta_gc_time_init,
     ta_thread_pool_init,
     ta_call_queue_init,
     ta_idle_threads_init,

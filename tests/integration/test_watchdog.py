@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import gc
 import logging
 import sys
 import threading
@@ -211,6 +212,50 @@ def test_a_quick_function_that_blocks_is_named(caplog, busy):
         over.set()
         if busy:
             asker.join(60)
+
+
+def held_up(server, times):
+    """Whether the function is in threads after it held up the loop that often."""
+    for _ in range(times):
+        promote(server, "/")
+        server.get("/?now=1")
+    return all(b"turboapi worker thread" in server.get("/")[2] for _ in range(300))
+
+
+def test_a_function_that_computes_for_long_stays_in_threads():
+    app = FastAPI()
+
+    @app.get("/")
+    def computes(now: bool = False):
+        end = time.thread_time() + 0.02 * now
+        while time.thread_time() < end:
+            pass
+        return threading.current_thread().name
+
+    with serving(app) as server:
+        assert not held_up(server, 1)
+        assert held_up(server, 1)
+
+
+def test_nobody_is_blamed_for_the_garbage_collector():
+    app = FastAPI()
+    there = [[number] for number in range(200_000)]
+
+    @app.get("/")
+    def allocates(now: bool = False):
+        if now:
+            gc.collect()
+        return threading.current_thread().name
+
+    with serving(app) as server:
+        begun = time.perf_counter()
+        gc.collect()
+        assert time.perf_counter() - begun > 0.002  # enough to be noticed
+        promote(server, "/")
+        for _ in range(3):
+            server.get("/?now=1")
+            assert b"server" in server.get("/")[2]
+    assert there
 
 
 def test_names_of_functions():

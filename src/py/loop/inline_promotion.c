@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
+#include "py/loop/gc_time.h"
 #include "py/support/exc.h"
 #include "py/support/types.h"
 
@@ -19,12 +20,13 @@ enum {
     QUICK_NS = 100 * 1000,  /* each shorter than this */
     STALL_NS = 1000 * 1000, /* inline: longer is a stall */
     /* A function that waited this long is reported; it stays in threads for DEMOTED_NS if it waited
-     * for BLOCKED_NS or used the processor for BUSY_NS.  A garbage collection, code that runs for
-     * the first time, or a busy machine can cause less. */
+     * for BLOCKED_NS or used the processor for BUSY_NS, which is serious.  Code that runs for the
+     * first time, or a busy machine, can cause less. */
     TOLD_NS = 10 * 1000 * 1000,
     BLOCKED_NS = 250 * 1000 * 1000,
     BUSY_NS = 500 * 1000 * 1000,
-    STALLS = 2,   /* demoted for good */
+    SERIOUS = 2,  /* demoted for good */
+    STALLS = 2,   /* any, none FORGOTTEN_NS after another: demoted for DEMOTED_NS */
     DOUBTFUL = 8, /* stalls that other threads may have caused: count as one */
     /* A thread that waits for the GIL wakes every 5 ms to request it again: one that waited longer
      * than LONG_NS with fewer switches than one per SWITCH_NS waited for something else. */
@@ -32,6 +34,9 @@ enum {
     SWITCH_NS = 15 * 1000 * 1000,
 };
 static const int64_t DEMOTED_NS = 600 * (int64_t)1000000000;
+/* On a machine that is shared with others, each function is held up by them now and then: what
+ * counts is how often. */
+static const int64_t FORGOTTEN_NS = 60 * (int64_t)1000000000;
 
 ta_callstat *ta_callstat_new(void)
 {
@@ -112,15 +117,30 @@ static void tell(ta_loop_state *ls, PyObject *func, int64_t took, const char *ho
     Py_XDECREF(res);
 }
 
-/* Returns whether the thread may have waited for the GIL while threads of ours had it. */
+/* Returns whether the thread may have waited for the GIL (without one: for a lock inside the
+ * interpreter) while threads of ours had it. */
 static bool is_doubtful(ta_loop_state *ls, int64_t took, long switches)
 {
+    if (switches == 0)
+        return false;
 #ifdef Py_GIL_DISABLED
-    return false;
+    bool others = PyDict_Size(ta_loop_objects_of(ls->st)->selector.by_loop) > 1;
+    return took < LONG_NS && (others || ta_thread_pool_active(ls) > 0);
 #else
-    return switches > 0 && ta_thread_pool_active(ls) > 0 &&
-           (took < LONG_NS || switches >= took / SWITCH_NS);
+    return ta_thread_pool_active(ls) > 0 && (took < LONG_NS || switches >= took / SWITCH_NS);
 #endif
+}
+
+/* Counts a stall; returns the sum of those that are not forgotten. */
+static unsigned count(ta_callstat *stat, int64_t now, unsigned weight)
+{
+    int64_t last = atomic_exchange_explicit(&stat->stalled_at, now, memory_order_relaxed);
+    unsigned sum = atomic_load_explicit(&stat->stalls, memory_order_relaxed);
+    if (now - last >= FORGOTTEN_NS)
+        sum = 0;
+    sum = TA_MIN((unsigned)UINT8_MAX, sum + weight);
+    atomic_store_explicit(&stat->stalls, (uint8_t)sum, memory_order_relaxed);
+    return sum;
 }
 
 /*
@@ -130,33 +150,37 @@ static bool is_doubtful(ta_loop_state *ls, int64_t took, long switches)
  * away, which tells nothing.
  */
 static void stalled(ta_loop_state *ls, ta_callstat *stat, PyObject *func, int64_t start,
-                    int64_t took)
+                    int64_t took, int64_t collected)
 {
     struct rusage ru;
     if (getrusage(RUSAGE_THREAD, &ru) < 0)
         return;
     long switches = ru.ru_nvcsw - ls->watch.switches;
-    int64_t used = cpu_ns() - ls->watch.cpu_ns - (start - ls->watch.start_ns);
+    int64_t used = cpu_ns() - ls->watch.cpu_ns - (start - ls->watch.start_ns) - collected;
     ls->watch.batch = 0; /* the snapshot is used up */
-    if (switches == 0 && used < STALL_NS)
+    took -= collected;
+    if (took <= STALL_NS || (switches == 0 && used < STALL_NS))
         return;
-    uint8_t weight = is_doubtful(ls, took, switches) ? 1 : DOUBTFUL;
-    uint8_t sum = (uint8_t)TA_MIN(
-        UINT8_MAX, atomic_load_explicit(&stat->demoted, memory_order_relaxed) + weight);
-    atomic_store_explicit(&stat->demoted, sum, memory_order_relaxed);
-    if (sum % DOUBTFUL != 0 && weight == 1)
+    int64_t now = now_ns(), waited = switches > 0 ? took - TA_MAX(used, (int64_t)0) : 0;
+    bool doubtful = is_doubtful(ls, took, switches);
+    unsigned sum = count(stat, now, doubtful ? 1 : DOUBTFUL);
+    if (sum % DOUBTFUL != 0 && doubtful)
         return;
-    bool for_good = sum >= STALLS * DOUBTFUL;
+    bool serious = took >= BUSY_NS || waited >= BLOCKED_NS;
+    bool for_good =
+        serious &&
+        atomic_fetch_add_explicit(&stat->serious, 1, memory_order_relaxed) + 1 >= SERIOUS;
+    bool for_long = serious || sum >= STALLS * DOUBTFUL;
     atomic_store_explicit(&stat->quick, 0, memory_order_relaxed);
-    int64_t waited = switches > 0 ? took - TA_MAX(used, (int64_t)0) : 0;
-    bool blocked = took >= BUSY_NS || waited >= BLOCKED_NS;
-    if (blocked)
-        atomic_store_explicit(&stat->not_before, now_ns() + DEMOTED_NS, memory_order_relaxed);
+    if (for_long) {
+        atomic_store_explicit(&stat->stalls, 0, memory_order_relaxed);
+        atomic_store_explicit(&stat->not_before, now + DEMOTED_NS, memory_order_relaxed);
+    }
     if (atomic_exchange_explicit(&stat->state, for_good ? TA_CALL_NEVER : TA_CALL_LEARNING,
                                  memory_order_relaxed) == TA_CALL_INLINE)
         ta_thread_pool_demoted(ls);
-    if (blocked || waited >= TOLD_NS || (for_good && took >= TOLD_NS))
-        tell(ls, func, took, for_good ? "from now on" : blocked ? "for ten minutes" : "for now");
+    if (serious || waited >= TOLD_NS || (for_long && took >= TOLD_NS))
+        tell(ls, func, took, for_good ? "from now on" : for_long ? "for ten minutes" : "for now");
 }
 
 PyObject *ta_inline_promotion_call(ta_loop_state *ls, ta_callstat *stat, PyObject *func,
@@ -167,7 +191,7 @@ PyObject *ta_inline_promotion_call(ta_loop_state *ls, ta_callstat *stat, PyObjec
         Py_XDECREF(context);
         return NULL;
     }
-    int64_t start = now_ns();
+    int64_t start = now_ns(), collected = ta_gc_time_until(ls->gc_time, start);
     if (ls->watch.batch != ls->batch) { /* once per batch: it costs a system call */
         struct rusage ru;
         (void)getrusage(RUSAGE_THREAD, &ru);
@@ -182,7 +206,7 @@ PyObject *ta_inline_promotion_call(ta_loop_state *ls, ta_callstat *stat, PyObjec
     int64_t end = now_ns();
     PyObject *exc = res ? NULL : PyErr_GetRaisedException();
     if (TA_UNLIKELY(end - start > STALL_NS))
-        stalled(ls, stat, func, start, end - start);
+        stalled(ls, stat, func, start, end - start, ta_gc_time_until(ls->gc_time, end) - collected);
     if (PyContext_Exit(context) < 0)
         PyErr_Clear();
     Py_DECREF(context);

@@ -14,7 +14,9 @@ struct ta_callstat {
     _Atomic uint32_t refs;
     _Atomic uint32_t quick;     /* quick calls in a row in the pool */
     _Atomic uint8_t state;      /* TA_CALL_* */
-    _Atomic uint8_t demoted;    /* weighted count of stalls of the loop */
+    _Atomic uint8_t stalls;     /* weighted count of the loop's stalls, until none for a while */
+    _Atomic uint8_t serious;    /* those that kept it in threads for a long time, ever */
+    _Atomic int64_t stalled_at; /* ns: the last one, or 0 */
     _Atomic int64_t not_before; /* ns: when it may be promoted again */
 };
 

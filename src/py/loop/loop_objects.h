@@ -71,6 +71,7 @@ typedef struct ta_task_pool_state {
 
 /* thread_pool.c */
 typedef struct ta_thread_pool_state {
+    PyObject *gc_time; /* a capsule: gc_time.c */
     PyTypeObject *job_type;
     PyTypeObject *worker_type;
     PyTypeObject *token_type;

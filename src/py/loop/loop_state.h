@@ -63,6 +63,7 @@ typedef struct ta_loop_state {
     PyObject *context; /* owned: the contextvars.Context that requests get a copy of */
     PyObject *fatal; /* owned: an interrupt or SystemExit out of a handler: select() raises it   */
     PyObject *call_stats;        /* owned dict, or NULL: call_stats.c */
+    struct ta_gc_time *gc_time;  /* borrowed: of the module's state */
     bool in_batch;               /* inside ta_loop_poll */
     _Atomic unsigned long owner; /* the thread of the batch that runs, or ran last: anyone reads */
     uint64_t batch;              /* counts them */

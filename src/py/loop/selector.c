@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "py/loop/evloop.h"
+#include "py/loop/gc_time.h"
 #include "py/loop/shared_refs.h"
 #include "py/loop/task_pool.h"
 #include "py/loop/thread_pool.h"
@@ -546,6 +547,7 @@ static PyObject *selector_new(PyTypeObject *type, PyObject *args, PyObject *kwar
         return NULL;
     ta_loop_state *ls = &self->ls;
     ls->st = st;
+    ls->gc_time = ta_gc_time_of(st);
     (void)pthread_mutex_init(&ls->lag.mutex, NULL);
     ta_list_init(&ls->guests);
     if ((ls->loop = ta_loop_new(which)) == NULL || (ls->wake = ta_wake_new(ls->loop)) == NULL) {
