@@ -56,6 +56,31 @@ static int reserve_place(ta_fields *f)
     return TA_OK;
 }
 
+/* Eight letters, or other bytes, in lower case. */
+static uint64_t lower_of(uint64_t word)
+{
+    const uint64_t ones = 0x0101010101010101ULL, highs = 0x80 * ones;
+    uint64_t low = word & ~highs;
+    uint64_t from_a = low + (0x80 - 'A') * ones, beyond_z = low + (0x7f - 'Z') * ones;
+    return word | ((~word & highs & from_a & ~beyond_z) >> 2);
+}
+
+static void copy_lower(char *out, ta_str name)
+{
+    uint64_t word;
+    if (name.len < sizeof word) {
+        for (size_t i = 0; i < name.len; i++)
+            out[i] = ta_ascii_lower(name.ptr[i]);
+        return;
+    }
+    for (size_t i = 0; i < name.len; i += sizeof word) {
+        size_t at = TA_MIN(i, name.len - sizeof word); /* the last ones overlap */
+        memcpy(&word, name.ptr + at, sizeof word);
+        word = lower_of(word);
+        memcpy(out + at, &word, sizeof word);
+    }
+}
+
 int ta_fields_add(ta_fields *f, ta_str name, ta_str value)
 {
     int64_t length = f->length;
@@ -71,9 +96,8 @@ int ta_fields_add(ta_fields *f, ta_str name, ta_str value)
     char *out = ta_buf_reserve(&f->text, size);
     if (!out || reserve_place(f) != TA_OK)
         return TA_ENOMEM;
-    char *p = out;
-    for (size_t i = 0; i < name.len; i++)
-        *p++ = ta_ascii_lower(name.ptr[i]);
+    copy_lower(out, name);
+    char *p = out + name.len;
     memcpy(p, ": ", 2);
     if (value.len)
         memcpy(p + 2, value.ptr, value.len);

@@ -107,6 +107,42 @@ bool ta_asgi_io_same_text(PyObject *a, PyObject *b)
     return a == b || (PyUnicode_Check(a) && PyUnicode_Compare(a, b) == 0);
 }
 
+/* As ta_asgi_message_read, of a dict; false: there is something else in it. */
+static bool read_members(const ta_names_state *names, PyObject *dict, ta_asgi_message *out)
+{
+    PyObject *const known[TA_MEMBERS] = {names->type, names->status, names->headers, names->body,
+                                         names->more_body};
+    PyObject *key, *value;
+    for (Py_ssize_t pos = 0; PyDict_Next(dict, &pos, &key, &value);) {
+        size_t i = 0;
+        while (i < TA_MEMBERS && key != known[i])
+            i++;
+        if (i == TA_MEMBERS) /* perhaps an equal text that is another object */
+            return false;
+        out->members[i] = Py_NewRef(value);
+    }
+    return true;
+}
+
+void ta_asgi_message_read(const ta_names_state *names, PyObject *object, ta_asgi_message *out)
+{
+    *out = (ta_asgi_message){.object = object};
+    if (!PyDict_CheckExact(object))
+        return;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    if (PyDict_GET_SIZE(object) <= TA_MEMBERS)
+        out->is_read = read_members(names, object, out);
+    Py_END_CRITICAL_SECTION();
+    if (!out->is_read)
+        ta_asgi_message_drop(out);
+}
+
+void ta_asgi_message_drop(ta_asgi_message *message)
+{
+    for (size_t i = 0; i < TA_MEMBERS; i++)
+        Py_CLEAR(message->members[i]);
+}
+
 /* -- the callables ---------------------------------------------------------------------------- */
 
 static PyObject *receive_call(PyObject *self, PyObject *Py_UNUSED(ignored))

@@ -23,17 +23,44 @@ static int take_reason(ta_native_exchange *native, PyObject *message)
     return 0;
 }
 
-int ta_asgi_send_start(ta_native_exchange *native, PyObject *message)
+/* A member: 1 and a new reference, 0: absent, -1. */
+static int get(const ta_asgi_message *message, size_t member, PyObject *name, PyObject **out)
+{
+    if (TA_UNLIKELY(!message->is_read))
+        return ta_asgi_io_get_item(message->object, name, out);
+    *out = Py_XNewRef(message->members[member]);
+    return *out != NULL;
+}
+
+/* The same, KeyError when absent. */
+static PyObject *need(const ta_asgi_message *message, size_t member, PyObject *name)
+{
+    PyObject *value;
+    if (get(message, member, name, &value) == 0)
+        PyErr_SetObject(PyExc_KeyError, name);
+    return value;
+}
+
+/* What beginnings of responses seldom have.  0 or -1. */
+static int take_rest(ta_native_exchange *native, const ta_asgi_message *message)
+{
+    if (message->is_read || !PyDict_Check(message->object))
+        return 0;
+    return take_reason(native, message->object) < 0
+               ? -1
+               : ta_asgi_extensions_start(native, message->object);
+}
+
+int ta_asgi_send_start(ta_native_exchange *native, const ta_asgi_message *message)
 {
     const ta_names_state *names = &native->st->names;
     PyObject *headers = NULL;
-    PyObject *status = ta_asgi_io_need_item(message, names->status);
+    PyObject *status = need(message, TA_MEMBER_STATUS, names->status);
     if (status == NULL)
         return -1;
-    int rc = ta_asgi_io_get_item(message, names->headers, &headers);
-    if (rc >= 0 &&
-        TA_UNLIKELY(PyDict_Check(message) && PyDict_GET_SIZE(message) > 2 + (headers != NULL)))
-        rc = take_reason(native, message) < 0 ? -1 : ta_asgi_extensions_start(native, message);
+    int rc = get(message, TA_MEMBER_HEADERS, names->headers, &headers);
+    if (rc >= 0)
+        rc = take_rest(native, message);
     if (rc >= 0)
         rc = ta_response_begin(native, status, headers);
     if (rc < 0)
@@ -43,14 +70,15 @@ int ta_asgi_send_start(ta_native_exchange *native, PyObject *message)
     return rc;
 }
 
-ta_outcome ta_asgi_send_body(ta_native_exchange *native, PyObject *message, PyObject **job)
+ta_outcome ta_asgi_send_body(ta_native_exchange *native, const ta_asgi_message *message,
+                             PyObject **job)
 {
     const ta_names_state *names = &native->st->names;
     PyObject *body = NULL, *more = NULL;
     ta_outcome outcome = TA_FAILED;
     int is_more = 0;
-    if (ta_asgi_io_get_item(message, names->body, &body) < 0 ||
-        ta_asgi_io_get_item(message, names->more_body, &more) < 0)
+    if (get(message, TA_MEMBER_BODY, names->body, &body) < 0 ||
+        get(message, TA_MEMBER_MORE, names->more_body, &more) < 0)
         goto done;
     is_more = more ? PyObject_IsTrue(more) : 0;
     if (is_more < 0)
@@ -73,26 +101,19 @@ done:
     return outcome;
 }
 
-/* As ta_response_piece. */
-static ta_outcome take_message(ta_native_exchange *native, PyObject *message, PyObject **job)
+/* What a message of that type asks for.  As ta_response_piece. */
+static ta_outcome obey(ta_native_exchange *native, const ta_asgi_message *read, PyObject *type,
+                       PyObject **job)
 {
     const ta_names_state *names = &native->st->names;
-    if (native->peer == TA_PEER_GONE && native->out.state != TA_RESPONSE_DONE) {
-        if (!native->server->errors_on_send)
-            return TA_DONE; /* as uvicorn: silently */
-        PyErr_SetString(PyExc_OSError, "The client has disconnected.");
-        return TA_FAILED;
-    }
-    PyObject *type = ta_asgi_io_need_item(message, names->type);
-    if (type == NULL)
-        return TA_FAILED;
+    PyObject *message = read->object;
     ta_outcome outcome = TA_FAILED;
     if (TA_UNLIKELY(native->asgi.watch != NULL) &&
         ta_asgi_io_same_text(type, names->http_response_debug)) {
         outcome = ta_test_observer_aside(native, message) < 0 ? TA_FAILED : TA_DONE;
     } else if (!native->base.response_started) {
         if (ta_asgi_io_same_text(type, names->http_response_start))
-            outcome = ta_asgi_send_start(native, message) < 0 ? TA_FAILED : TA_DONE;
+            outcome = ta_asgi_send_start(native, read) < 0 ? TA_FAILED : TA_DONE;
         else if (ta_asgi_io_same_text(type, names->http_response_early_hint))
             outcome = ta_asgi_extensions_hint(native, message);
         else
@@ -112,7 +133,7 @@ static ta_outcome take_message(ta_native_exchange *native, PyObject *message, Py
             PyErr_Format(PyExc_RuntimeError,
                          "Expected ASGI message 'http.response.trailers', but got '%S'.", type);
     } else if (ta_asgi_io_same_text(type, names->http_response_body)) {
-        outcome = ta_asgi_send_body(native, message, job);
+        outcome = ta_asgi_send_body(native, read, job);
     } else if (ta_asgi_io_same_text(type, names->http_response_pathsend)) {
         outcome = ta_send_file_message(native, message);
     } else if (ta_asgi_io_same_text(type, names->http_response_early_hint)) {
@@ -121,7 +142,25 @@ static ta_outcome take_message(ta_native_exchange *native, PyObject *message, Py
         PyErr_Format(PyExc_RuntimeError,
                      "Expected ASGI message 'http.response.body', but got '%S'.", type);
     }
-    Py_DECREF(type);
+    return outcome;
+}
+
+/* As ta_response_piece. */
+static ta_outcome take_message(ta_native_exchange *native, PyObject *message, PyObject **job)
+{
+    const ta_names_state *names = &native->st->names;
+    if (native->peer == TA_PEER_GONE && native->out.state != TA_RESPONSE_DONE) {
+        if (!native->server->errors_on_send)
+            return TA_DONE; /* as uvicorn: silently */
+        PyErr_SetString(PyExc_OSError, "The client has disconnected.");
+        return TA_FAILED;
+    }
+    ta_asgi_message read;
+    ta_asgi_message_read(names, message, &read);
+    PyObject *type = need(&read, TA_MEMBER_TYPE, names->type);
+    ta_outcome outcome = type ? obey(native, &read, type, job) : TA_FAILED;
+    Py_XDECREF(type);
+    ta_asgi_message_drop(&read);
     return outcome;
 }
 

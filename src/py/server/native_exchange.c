@@ -86,38 +86,50 @@ static int set_path(ta_native_exchange *native, ta_str path)
     return 0;
 }
 
-/* One is made and freed for each request. */
-static ta_native_exchange *allocate(ta_server *server)
+/* One is made and freed for each request, with memory for the head of its response: *head. */
+static ta_native_exchange *allocate(ta_server *server, ta_fields *head)
 {
     PyTypeObject *type = ta_server_objects_of(server->st)->native_exchange.type;
 #ifndef Py_GIL_DISABLED
     if (TA_LIKELY(server->nunused > 0)) {
-        PyObject *reused = server->unused[--server->nunused];
-        return (ta_native_exchange *)PyObject_Init(reused, type);
+        ta_native_exchange *reused = server->unused[--server->nunused];
+        *head = reused->out.head;
+        return (ta_native_exchange *)PyObject_Init((PyObject *)reused, type);
     }
 #endif
+    ta_fields_init(head);
     return PyObject_GC_New(ta_native_exchange, type);
 }
 
-/* Returns whether the server keeps the memory of a finalized exchange. */
-static bool keep(ta_server *server, PyObject *finalized)
+/* Gives the memory of a finalized exchange to the server, or frees it. */
+static void give_back(ta_server *server, ta_native_exchange *finalized)
 {
 #ifndef Py_GIL_DISABLED
+    enum { KEPT_TEXT = 2048, KEPT_PLACES = 64 }; /* more than most heads have */
+    ta_fields *head = &finalized->out.head;
     if (server->nunused < TA_SERVER_UNUSED_MAX) {
+        if (TA_LIKELY(head->text.cap <= KEPT_TEXT && head->cap <= KEPT_PLACES))
+            ta_fields_clear(head);
+        else
+            ta_fields_free(head);
+        head->status = 0;
         server->unused[server->nunused++] = finalized;
-        return true;
+        return;
     }
 #endif
     (void)server;
-    (void)finalized;
-    return false;
+    ta_fields_free(&finalized->out.head);
+    PyObject_GC_Del(finalized);
 }
 
 void ta_native_exchange_free_unused(ta_server *server)
 {
 #ifndef Py_GIL_DISABLED
-    while (server->nunused > 0)
-        PyObject_GC_Del(server->unused[--server->nunused]); /* asks what its type is */
+    while (server->nunused > 0) {
+        ta_native_exchange *unused = server->unused[--server->nunused];
+        ta_fields_free(&unused->out.head);
+        PyObject_GC_Del(unused); /* asks what its type is */
+    }
     Py_CLEAR(server->unused_type);
 #else
     (void)server;
@@ -134,7 +146,8 @@ void ta_native_exchange_use_app(ta_native_exchange *native, ta_app *app)
 
 ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
 {
-    ta_native_exchange *native = allocate(server);
+    ta_fields head;
+    ta_native_exchange *native = allocate(server, &head);
     if (native == NULL)
         return NULL;
     memset((char *)native + sizeof(ta_exchange), 0, sizeof *native - sizeof(ta_exchange));
@@ -145,7 +158,7 @@ ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
     ta_native_exchange_use_app(native, server->app);
     native->req = req;
     native->out.file = -1;
-    ta_fields_init(&native->out.head);
+    native->out.head = head;
     native->in.version = req->version;
     native->base.method = req->method;
     native->base.method_id = req->method_id;
@@ -285,14 +298,12 @@ static void native_dealloc(PyObject *self)
     native->server = NULL;
     native->app = NULL;
     Py_CLEAR(native->holder);
-    ta_fields_free(&native->out.head);
     Py_XDECREF(native->out.reason);
     ta_buf_free(&native->out.packed);
     ta_packer_free(native->out.packer);
     PyMem_Free(native->in.copy);
     PyMem_Free(native->in.path_mem);
-    if (!keep(server, self))
-        PyObject_GC_Del(self);
+    give_back(server, native);
     Py_DECREF(type);
     Py_DECREF(server); /* last: with its last reference goes what it keeps */
 }

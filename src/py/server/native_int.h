@@ -226,6 +226,26 @@ int ta_asgi_io_get_item(PyObject *mapping, PyObject *key, PyObject **out);
 PyObject *ta_asgi_io_need_item(PyObject *mapping, PyObject *key);
 bool ta_asgi_io_same_text(PyObject *a, PyObject *b);
 
+/* What messages of responses have. */
+enum {
+    TA_MEMBER_TYPE,
+    TA_MEMBER_STATUS,
+    TA_MEMBER_HEADERS,
+    TA_MEMBER_BODY,
+    TA_MEMBER_MORE,
+    TA_MEMBERS
+};
+
+/* A message to be sent: what it has is read at once where it is a dict with nothing else in it. */
+typedef struct ta_asgi_message {
+    PyObject *object;              /* borrowed */
+    PyObject *members[TA_MEMBERS]; /* owned; NULL: not there, or not read */
+    bool is_read;
+} ta_asgi_message;
+
+void ta_asgi_message_read(const ta_names_state *names, PyObject *object, ta_asgi_message *out);
+void ta_asgi_message_drop(ta_asgi_message *message);
+
 /* -- asgi_receive.c, asgi_send.c --------------------------------------------------------------- */
 
 /* A call: new reference. */
@@ -237,8 +257,9 @@ PyObject *ta_asgi_send_new(ta_native_exchange *native, PyObject *message);
  */
 PyObject *ta_asgi_send_job(ta_native_exchange *native, PyObject *job);
 /* http.response.start and .body, or their like.  As ta_response_begin and ta_response_piece. */
-int ta_asgi_send_start(ta_native_exchange *native, PyObject *message);
-ta_outcome ta_asgi_send_body(ta_native_exchange *native, PyObject *message, PyObject **job);
+int ta_asgi_send_start(ta_native_exchange *native, const ta_asgi_message *message);
+ta_outcome ta_asgi_send_body(ta_native_exchange *native, const ta_asgi_message *message,
+                             PyObject **job);
 
 /* -- asgi_extensions.c ------------------------------------------------------------------------- */
 

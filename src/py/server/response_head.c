@@ -19,19 +19,59 @@ static const bool refused_in_names[256] = {
     ['['] = 1,  [']'] = 1,  ['='] = 1,  ['{'] = 1,  ['}'] = 1,  ['"'] = 1,  [0x7f] = 1,
 };
 
+#define ONES  0x0101010101010101ULL
+#define HIGHS 0x8080808080808080ULL
+
+/* The bytes from the i-th on, or the last ones, of a text that has so many. */
+static inline uint64_t eight_at(const char *s, size_t n, size_t i)
+{
+    uint64_t word;
+    memcpy(&word, s + TA_MIN(i, n - sizeof word), sizeof word);
+    return word;
+}
+
+/* The high bit of each byte from lo to hi, in a word of bytes below 0x80. */
+static inline uint64_t between(uint64_t word, uint64_t lo, uint64_t hi)
+{
+    return (word + (0x80 - lo) * ONES) & ~(word + (0x7f - hi) * ONES) & HIGHS;
+}
+
+/* Eight bytes at once: small letters, digits, "-" and their like, which most names are of. */
+static inline bool is_plain_name(uint64_t word)
+{
+    return (between(word, '-', '9') | between(word, '^', 'z')) == HIGHS && (word & HIGHS) == 0;
+}
+
 static bool name_ok(const char *s, size_t n)
 {
-    if (n == 0)
-        return false;
+    if (TA_LIKELY(n >= 8)) {
+        size_t i = 0;
+        while (is_plain_name(eight_at(s, n, i)))
+            if ((i += 8) >= n)
+                return true;
+    }
     for (size_t i = 0; i < n; i++)
         if (refused_in_names[(unsigned char)s[i]])
             return false;
-    return true;
+    return n > 0;
+}
+
+/* Whether there may be a control in a word: never wrong when it says no. */
+static inline bool has_control(uint64_t word)
+{
+    uint64_t del = word ^ (0x7f * ONES);
+    return ((((word - 0x20 * ONES) & ~word) | ((del - ONES) & ~del)) & HIGHS) != 0;
 }
 
 /* Controls but the tab end a field or hide in it (response splitting). */
 static bool value_ok(const char *s, size_t n)
 {
+    if (n >= 8) {
+        size_t i = 0;
+        while (!has_control(eight_at(s, n, i)))
+            if ((i += 8) >= n)
+                return true;
+    }
     for (size_t i = 0; i < n; i++) {
         unsigned char c = (unsigned char)s[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f)
@@ -78,28 +118,28 @@ static int add_field(ta_fields *head, ta_str name, ta_str value)
     return -1;
 }
 
+static int add_objects(ta_fields *head, PyObject *name, PyObject *value)
+{
+    if (TA_LIKELY(PyBytes_Check(name) && PyBytes_Check(value)))
+        return add_field(head, ta_str_of(PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name)),
+                         ta_str_of(PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)));
+    PyErr_Format(PyExc_TypeError, "header fields must be pairs of bytes, not of %.50s and %.50s",
+                 Py_TYPE(name)->tp_name, Py_TYPE(value)->tp_name);
+    return -1;
+}
+
 static int add_pair(ta_fields *head, PyObject *pair)
 {
+    if (TA_LIKELY(PyTuple_CheckExact(pair) && PyTuple_GET_SIZE(pair) == 2))
+        return add_objects(head, PyTuple_GET_ITEM(pair, 0), PyTuple_GET_ITEM(pair, 1));
     PyObject *seq = PySequence_Fast(pair, "header fields must be pairs of bytes");
     if (seq == NULL)
         return -1;
     int rc = -1;
-    PyObject *name, *value;
-    if (PySequence_Fast_GET_SIZE(seq) != 2) {
+    if (PySequence_Fast_GET_SIZE(seq) == 2)
+        rc = add_objects(head, PySequence_Fast_GET_ITEM(seq, 0), PySequence_Fast_GET_ITEM(seq, 1));
+    else
         PyErr_SetString(PyExc_ValueError, "header fields must be pairs of bytes");
-        goto done;
-    }
-    name = PySequence_Fast_GET_ITEM(seq, 0);
-    value = PySequence_Fast_GET_ITEM(seq, 1);
-    if (!PyBytes_Check(name) || !PyBytes_Check(value)) {
-        PyErr_Format(PyExc_TypeError,
-                     "header fields must be pairs of bytes, not of %.50s and %.50s",
-                     Py_TYPE(name)->tp_name, Py_TYPE(value)->tp_name);
-        goto done;
-    }
-    rc = add_field(head, ta_str_of(PyBytes_AS_STRING(name), (size_t)PyBytes_GET_SIZE(name)),
-                   ta_str_of(PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)));
-done:
     Py_DECREF(seq);
     return rc;
 }

@@ -106,7 +106,8 @@ static void deny(ta_websocket *w)
 
 static ta_outcome send_denial_body(ta_websocket *ws, PyObject *message)
 {
-    ta_outcome outcome = ta_asgi_send_body(ws->x, message, NULL); /* no filters there */
+    ta_asgi_message body = {.object = message};
+    ta_outcome outcome = ta_asgi_send_body(ws->x, &body, NULL); /* no filters there */
     if (ta_response_is_over(ws->x->out.state)) {
         ta_websocket_move(ws, TA_WEBSOCKET_CLOSED);
         ta_websocket_set_end(ws, TA_WS_ABNORMAL, NULL);
@@ -217,7 +218,8 @@ static ta_outcome take_first_message(ta_websocket *ws, PyObject *message, PyObje
         return TA_DONE;
     }
     if (ta_asgi_io_same_text(type, names->websocket_http_response_start)) {
-        if (ta_asgi_send_start(ws->x, message) < 0)
+        ta_asgi_message start = {.object = message};
+        if (ta_asgi_send_start(ws->x, &start) < 0)
             return TA_FAILED;
         ta_websocket_move(ws, TA_WEBSOCKET_DENYING);
         return TA_DONE;
