@@ -74,6 +74,7 @@ ta_loop *ta_loop_new(ta_backend backend)
     ta_list_init(&loop->deferred);
     ta_list_init(&loop->turns);
     ta_list_init(&loop->last);
+    ta_list_init(&loop->next);
     loop->budget_us = BUDGET_US;
     loop->now = clock_ms();
     tell_pulse(loop, true);
@@ -100,7 +101,7 @@ void ta_loop_free(ta_loop *loop)
 {
     if (!loop)
         return;
-    ta_list_node *const lists[] = {&loop->deferred, &loop->turns, &loop->last};
+    ta_list_node *const lists[] = {&loop->deferred, &loop->turns, &loop->last, &loop->next};
     for (size_t i = 0; i < TA_COUNTOF(lists); i++) {
         while (!ta_list_empty(lists[i]))
             ta_list_remove(lists[i]->next);
@@ -255,13 +256,19 @@ static bool has_deferred(const ta_loop *loop)
            !ta_list_empty(&loop->last);
 }
 
+/* The next batch has something to do, whatever the descriptors say. */
+static bool has_work(const ta_loop *loop)
+{
+    return has_deferred(loop) || !ta_list_empty(&loop->next);
+}
+
 /* Nested under another loop: when must that one call us, though no descriptor is ready? */
 static void arm_timer_fd(ta_loop *loop)
 {
     if (loop->timer_fd < 0)
         return;
     uint64_t at = 0;
-    if (has_deferred(loop) || loop->nleft) {
+    if (has_work(loop) || loop->nleft) {
         at = 1; /* long past: at once */
     } else {
         int ms = ta_timers_next(loop->timers, loop->now);
@@ -330,6 +337,16 @@ void ta_loop_defer_last(ta_loop *loop, ta_defer *item)
     defer_to(loop, &loop->last, item);
 }
 
+void ta_loop_defer_next(ta_loop *loop, ta_defer *item)
+{
+    defer_to(loop, &loop->next, item);
+}
+
+uint64_t ta_loop_batch(const ta_loop *loop)
+{
+    return loop->batch;
+}
+
 void ta_loop_undefer(ta_loop *loop, ta_defer *item)
 {
     (void)loop;
@@ -351,20 +368,26 @@ unsigned ta_loop_pending(const ta_loop *loop)
     return loop->pending;
 }
 
-/* Calls what is in the list now; what is deferred by that comes behind a marker, and stays. */
-static unsigned run_round(ta_list_node *list)
+/* Calls what is in the list before the marker, which it takes away. */
+static unsigned run_until(ta_list_node *list, ta_list_node *marker)
 {
     unsigned ran = 0;
-    ta_list_node marker = {NULL, NULL};
-    ta_list_push_back(list, &marker);
-    while (list->next != &marker) {
+    while (list->next != marker) {
         ta_defer *item = TA_CONTAINER_OF(list->next, ta_defer, node);
         ta_list_remove(&item->node);
         ran++;
         item->fn(item);
     }
-    ta_list_remove(&marker);
+    ta_list_remove(marker);
     return ran;
+}
+
+/* Calls what is in the list now; what is deferred by that stays. */
+static unsigned run_round(ta_list_node *list)
+{
+    ta_list_node marker = {NULL, NULL};
+    ta_list_push_back(list, &marker);
+    return run_until(list, &marker);
 }
 
 unsigned ta_loop_run_turns(ta_loop *loop)
@@ -504,6 +527,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
 
     TA_ASSERT(!loop->in_poll);
     loop->in_poll = true;
+    loop->batch++;
 #ifndef NDEBUG
     loop->poller = pthread_self();
 #endif
@@ -518,7 +542,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     bool rest = loop->nleft && dispatch_left(loop, &b);
 
     int n = loop->ops->wait(loop, 0, events, max);
-    if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && !has_deferred(loop)) {
+    if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && !has_work(loop)) {
         loop->now = clock_ms();
         note_return(loop, loop->now);
         int next = ta_timers_next(loop->timers, loop->now);
@@ -539,6 +563,8 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     loop->now = clock_ms();
     note_return(loop, loop->now);
     tell_pulse(loop, false);
+    ta_list_node marker = {NULL, NULL}; /* behind what earlier batches left to this one */
+    ta_list_push_back(&loop->next, &marker);
     if (!rest) {
         dispatch(loop, events, n, &b);
     } else {
@@ -548,6 +574,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     }
     loop->pending = 0;
     b.ran += ta_timers_run(loop->timers, loop->now);
+    b.ran += run_until(&loop->next, &marker);
     b.ran += run_deferred(loop);
     loop->in_poll = false;
     if (loop->timer_fd >= 0) {

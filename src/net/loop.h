@@ -111,6 +111,13 @@ void ta_loop_defer_turn(ta_loop *loop, ta_defer *item);
 unsigned ta_loop_run_turns(ta_loop *loop);
 /* The same, but after all those: to write at once what the whole batch has to be written. */
 void ta_loop_defer_last(ta_loop *loop, ta_defer *item);
+/*
+ * The same in the next batch, once that has served its descriptors: for what has had its share of
+ * this one, as the others' input, which may have come meanwhile, is looked at first.
+ */
+void ta_loop_defer_next(ta_loop *loop, ta_defer *item);
+/* The number of the batch: a share counts from its beginning. */
+uint64_t ta_loop_batch(const ta_loop *loop);
 void ta_loop_undefer(ta_loop *loop, ta_defer *item);
 
 /* Monotonic milliseconds, read once a batch; _refresh reads the clock anew (after long work). */

@@ -57,7 +57,9 @@ struct ta_loop {
     ta_timers *timers;        /* owned */
     /* Calls at the end of the batch; `turns`: of connections; `last`: after all others. */
     ta_list_node deferred, turns, last;
-    bool turning; /* `turns` are being called */
+    ta_list_node next; /* calls in the next batch */
+    uint64_t batch;    /* its number */
+    bool turning;      /* `turns` are being called */
     ta_loop_hooks hooks;
     unsigned budget_us; /* of a batch; 0: no bound */
     unsigned pending;   /* events of the batch that come after the one that is served */

@@ -306,6 +306,50 @@ TA_TEST(floods)
     flood(0xbe, 0, 0, "x", 1);
 }
 
+/* How many frames of eight bytes have come since this was last asked. */
+static size_t pongs(void)
+{
+    fx_read();
+    size_t n = fx.got_len / 17;
+    CHECK_INT(fx.got_len % 17, ==, 0);
+    fx.got_len = 0;
+    return n;
+}
+
+/* What one turn takes of a connection ends at a frame, and the rest waits for the next batch. */
+TA_TEST(a_turns_share_of_frames)
+{
+    enum { SHARE = 128, MORE = 3 };
+    uint8_t ping[17] = {0, 0, 8, NGHTTP2_PING}, pings[(2 * SHARE + MORE) * sizeof ping];
+    for (size_t at = 0; at < sizeof pings; at += sizeof ping)
+        memcpy(pings + at, ping, sizeof ping);
+    h2_start(handle_never);
+    fx.limits.h2_control_frames = 0;
+    h2_serve();
+    h2_turn();
+    turn(1);
+    CHECK_INT(pongs(), ==, 0);
+    (void)send(fx.client, pings, SHARE * sizeof ping, MSG_NOSIGNAL);
+    turn(1000);
+    CHECK_INT(pongs(), ==, SHARE);
+    (void)send(fx.client, pings, sizeof pings, MSG_NOSIGNAL);
+    turn(1000);
+    CHECK_INT(pongs(), ==, SHARE);
+    uint64_t start = now_ms();
+    turn(5000);
+    CHECK_INT(pongs(), ==, SHARE);
+    /* Reading goes on, with the half of a frame that came between. */
+    (void)send(fx.client, ping, 5, MSG_NOSIGNAL);
+    turn(5000);
+    CHECK_INT(pongs(), ==, MORE);
+    CHECK_INT(now_ms() - start, <, 4000); /* nothing waited for the client */
+    turn(1);
+    (void)send(fx.client, ping + 5, sizeof ping - 5, MSG_NOSIGNAL);
+    turn(1000);
+    CHECK_INT(pongs(), ==, 1);
+    h2_stop();
+}
+
 TA_TEST(rapid_reset)
 {
     h2_start(handle_never);

@@ -640,6 +640,59 @@ BOTH(deferred)
     CHECK(!ta_list_linked(&c.d.node));
 }
 
+typedef struct next_job {
+    ta_defer d;
+    ta_loop *loop;
+    watch *w;
+    int calls;
+    unsigned before; /* calls of w by then */
+    uint64_t batch;  /* of the last call */
+} next_job;
+
+static void on_next(ta_defer *d)
+{
+    next_job *j = TA_CONTAINER_OF(d, next_job, d);
+    j->calls++;
+    j->batch = ta_loop_batch(j->loop);
+    j->before = j->w ? j->w->calls : 0;
+    ta_loop_defer_next(j->loop, d);
+}
+
+/* Once a batch, behind its descriptors, and without a wait. */
+BOTH(next_batch)
+{
+    ta_loop *loop = new_loop();
+    watch w;
+    next_job a = {.d = {.fn = on_next}, .loop = loop, .w = &w};
+    unsigned served;
+    int p[2];
+    pair(p);
+    watch_add(&w, loop, p[0], TA_EV_READ);
+    CHECK(write(p[1], "x", 1) == 1);
+    uint64_t start = ms(), batch = ta_loop_batch(loop);
+    ta_loop_defer_next(loop, &a.d);
+    ta_loop_defer_next(loop, &a.d);
+    for (int i = 1; i <= 3; i++) {
+        CHECK_INT(turn(loop, 5000, &served), ==, 0);
+        CHECK_INT(served, ==, 2);
+        CHECK_INT(a.calls, ==, i);
+        CHECK_INT(a.before, ==, i);
+        CHECK_INT(a.batch, ==, batch + (uint64_t)i);
+    }
+    ta_loop_del(loop, &w.io);
+    CHECK_INT(turn(loop, 5000, &served), ==, 0);
+    CHECK_INT(served, ==, 1);
+    ta_loop_undefer(loop, &a.d);
+    CHECK_INT(turn(loop, 0, &served), ==, 0);
+    CHECK_INT(served, ==, 0);
+    CHECK_INT(ms() - start, <, 4000);
+    ta_loop_defer_next(loop, &a.d);
+    ta_loop_free(loop); /* with one still queued */
+    CHECK(!ta_list_linked(&a.d.node));
+    close(p[0]);
+    close(p[1]);
+}
+
 TA_TEST(nested)
 {
     ta_loop *loop = ta_loop_new(TA_BACKEND_EPOLL);
@@ -676,6 +729,14 @@ TA_TEST(nested)
     CHECK(poll(&outer, 1, 1000) == 1);
     CHECK_INT(turn(loop, 0, &served), ==, 0);
     CHECK_INT(a.calls, ==, 1);
+    CHECK_INT(turn(loop, 0, &served), ==, 0);
+    CHECK(poll(&outer, 1, 0) == 0);
+    next_job next = {.d = {.fn = on_next}, .loop = loop};
+    ta_loop_defer_next(loop, &next.d);
+    CHECK(poll(&outer, 1, 1000) == 1);
+    CHECK_INT(turn(loop, 0, &served), ==, 0);
+    CHECK_INT(next.calls, ==, 1);
+    ta_loop_undefer(loop, &next.d);
     CHECK_INT(turn(loop, 0, &served), ==, 0);
     CHECK(poll(&outer, 1, 0) == 0);
     CHECK_INT(ta_loop_set_nested(loop, false), ==, TA_OK);

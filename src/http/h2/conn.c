@@ -68,10 +68,16 @@ static void take_input(h2_conn *m)
     size_t n = c->in.len;
     ssize_t rc = 0;
     if (!m->ending)
-        h2_guard_input(m, (const uint8_t *)c->in.data + c->in.off, n);
-    if (!m->ending)
+        n = h2_guard_input(m, (const uint8_t *)c->in.data + c->in.off, n);
+    if (!m->ending && n)
         rc = nghttp2_session_mem_recv(m->session, (const uint8_t *)c->in.data + c->in.off, n);
-    ta_conn_consume(c, n);
+    ta_conn_consume(c, m->ending ? c->in.len : n);
+    if (c->in.len) { /* the rest, and what the socket holds, after the others' */
+        ta_conn_pause(c);
+        ta_loop_defer_next(m->server->loop, &m->next);
+    } else {
+        ta_conn_resume(c);
+    }
     if (rc >= 0 || m->ending) /* what there is to say was said */
         return;
     /* The preface, a flood that nghttp2 noticed, or no memory: what is to be said to that has been

@@ -9,6 +9,8 @@
  * is closed counts as open until whoever works on it has noticed.
  *
  * nghttp2 does not tell of frames that it ignores, so their heads are read off the input here.
+ * That is also where the input is cut: small frames come by the thousand in what one read brings,
+ * and each may call for an answer, so a connection's share of a turn is counted in frames.
  */
 #include "http/h2/h2_int.h"
 
@@ -68,9 +70,17 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-void h2_guard_input(h2_conn *m, const uint8_t *data, size_t n)
+size_t h2_guard_input(h2_conn *m, const uint8_t *data, size_t n)
 {
+    const uint8_t *begin = data;
+    uint64_t batch = ta_loop_batch(m->server->loop);
+    if (m->batch != batch) {
+        m->batch = batch;
+        m->frames = 0;
+    }
     while (n && !m->ending) {
+        if (m->frames >= H2_TURN_FRAMES && !m->skip && !m->nhead)
+            break;
         size_t k = TA_MIN(n, m->skip);
         m->skip -= k;
         if (!k) {
@@ -83,6 +93,7 @@ void h2_guard_input(h2_conn *m, const uint8_t *data, size_t n)
         if (m->nhead < sizeof m->head)
             continue;
         m->nhead = 0;
+        m->frames++;
         nghttp2_frame_hd hd = {.length = get32(m->head) >> 8,
                                .type = m->head[3],
                                .flags = m->head[4],
@@ -91,6 +102,7 @@ void h2_guard_input(h2_conn *m, const uint8_t *data, size_t n)
         on_frame(m, &hd);
         h2_seen_frame(m, &hd);
     }
+    return (size_t)(data - begin);
 }
 
 void h2_guard_reset(h2_conn *m)

@@ -129,6 +129,9 @@ struct h2_conn {
     uint32_t npool;
     h2_req *heading; /* borrowed: whose header block is being received */
     ta_defer turn;   /* runs h2_run */
+    ta_defer next;   /* the same in the next batch, for the rest of the input */
+    uint64_t batch;  /* of the loop, in which */
+    uint32_t frames; /* so many frames were taken from the input */
     uint64_t unread; /* of all requests: received and not read by the application */
     size_t withheld; /* received, and the connection's window not opened again for them */
     size_t budget;   /* bytes that may still be sent in this turn */
@@ -206,8 +209,9 @@ void h2_log(h2_conn *m, ta_log_level level, const char *fmt, ...) TA_PRINTF(3, 4
 void h2_frames_callbacks(nghttp2_session_callbacks *callbacks);
 
 /* -- h2/guard.c ------------------------------------------------------------------------------- */
-/* Looks at the heads of frames in what has arrived; may end the connection. */
-void h2_guard_input(h2_conn *m, const uint8_t *data, size_t n);
+/* Looks at the heads of frames in what has arrived; may end the connection.  Returns how many bytes
+ * of it are the connection's share of this turn. */
+size_t h2_guard_input(h2_conn *m, const uint8_t *data, size_t n);
 /* The client has reset a stream that was open, or made us reset it. */
 void h2_guard_reset(h2_conn *m);
 /* A frame of ours that a client may answer was sent. */
@@ -269,6 +273,7 @@ enum {
     H2_POOL_MAX = 128,         /* spare requests of a connection */
     H2_QUEUE_MAX = 65536,      /* response bytes of a stream that wait before TA_AGAIN */
     H2_TURN_BYTES = 1 << 20,   /* sent for a connection before others get their turn */
+    H2_TURN_FRAMES = 128,      /* the same of its frames that are taken */
     H2_LEND_MIN = 4096,        /* less is copied, no matter who owns it */
     H2_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
     H2_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */

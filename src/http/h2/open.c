@@ -199,6 +199,11 @@ static void on_turn(ta_defer *item)
     h2_run(TA_CONTAINER_OF(item, h2_conn, turn));
 }
 
+static void on_next(ta_defer *item)
+{
+    h2_run(TA_CONTAINER_OF(item, h2_conn, next));
+}
+
 static void conn_free(h2_conn *m)
 {
     while (m->pool) {
@@ -218,6 +223,7 @@ int ta_h2_take(ta_http_server *server, ta_conn *net, void (*free_carrier)(void *
     m->server = server;
     m->net = net;
     m->turn.fn = on_turn;
+    m->next.fn = on_next;
     m->skip = sizeof TA_H2_PREFACE - 1;
     m->last_id = -1;
     ta_list_init(&m->reqs);
@@ -246,6 +252,7 @@ void h2_conn_free(h2_conn *m)
     void (*free_carrier)(void *) = m->free_carrier;
     void *carrier = m->carrier;
     ta_loop_undefer(server->loop, &m->turn);
+    ta_loop_undefer(server->loop, &m->next);
     ta_http_server_remove(server, &m->base);
     conn_free(m);
     free_carrier(carrier);
