@@ -1,11 +1,6 @@
 /* h2/frames.c -- what nghttp2 tells of frames that arrived or were sent.  See h2/h2_int.h. */
 #include "http/h2/h2_int.h"
 
-static h2_req *find(h2_conn *m, int32_t id)
-{
-    return h2_find(m->session, id);
-}
-
 /* -- what arrives ----------------------------------------------------------------------------- */
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *user)
@@ -14,7 +9,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     int32_t id = frame->hd.stream_id;
     m->heading = NULL;
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
-        m->heading = find(m, id);
+        m->heading = h2_find(session, id);
         return 0;
     }
     if (m->ending)
@@ -94,7 +89,8 @@ static int on_frame_recv(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_HEADERS:
         return on_headers(m, frame);
     case NGHTTP2_DATA:
-        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && (rq = find(m, frame->hd.stream_id)))
+        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+            (rq = h2_find(session, frame->hd.stream_id)))
             end_of_body(rq);
         return 0;
     case NGHTTP2_RST_STREAM:
@@ -129,7 +125,7 @@ static int on_data_chunk(nghttp2_session *session, uint8_t flags, int32_t id, co
                          size_t len, void *user)
 {
     h2_conn *m = user;
-    h2_req *rq = find(m, id);
+    h2_req *rq = h2_find(session, id);
     if (!rq || rq->phase >= H2_ENDED || m->ending)
         return drop_data(m, rq, id, len);
     return h2_body_take(rq, ta_str_of((const char *)data, len)) ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -155,7 +151,8 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
     case NGHTTP2_HEADERS:
     case NGHTTP2_DATA:
         h2_guard_sent(m);
-        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM && (rq = find(m, frame->hd.stream_id))) {
+        if (frame->hd.flags & NGHTTP2_FLAG_END_STREAM &&
+            (rq = h2_find(session, frame->hd.stream_id))) {
             rq->end_sent = true;
             h2_due(rq);
         }
@@ -170,7 +167,7 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
                              void *user)
 {
     h2_conn *m = user;
-    h2_req *rq = frame->hd.type == NGHTTP2_HEADERS ? find(m, frame->hd.stream_id) : NULL;
+    h2_req *rq = frame->hd.type == NGHTTP2_HEADERS ? h2_find(session, frame->hd.stream_id) : NULL;
     if (rq && rq->phase < H2_BROKEN && error != NGHTTP2_ERR_SESSION_CLOSING &&
         error != NGHTTP2_ERR_STREAM_CLOSED && error != NGHTTP2_ERR_STREAM_CLOSING) {
         h2_log(m, TA_LOG_ERROR, "the head of a response could not be sent: %s",
@@ -183,7 +180,7 @@ static int on_frame_not_send(nghttp2_session *session, const nghttp2_frame *fram
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error, void *user)
 {
     h2_conn *m = user;
-    h2_req *rq = find(m, id);
+    h2_req *rq = h2_find(session, id);
     if (!rq)
         return 0;
     rq->stream_closed = true;
