@@ -152,8 +152,12 @@ bool ta_cookie_next(ta_str *rest, ta_cookie_pair *pair)
 
 static bool is_unreserved_or_sub_delim(unsigned char c)
 {
-    return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z') ||
-           (c && strchr("-._~!$&'()*+,;=", c));
+    /* A bit for each; ASCII only. */
+    static const uint64_t set[4] = {
+        /* !$&'()*+,-. 0-9 ;= */ 0x2bff7fd200000000,
+        /* A-Z _ a-z ~ */ 0x47fffffe87fffffe,
+    };
+    return set[c / 64] >> (c % 64) & 1;
 }
 
 static bool is_port(const char *p, const char *end)
