@@ -6,6 +6,8 @@
 
 #include <time.h>
 
+enum { BLOCKS_KEPT = 1 << 20 /* bytes: a kilobyte a stream of a thousand */ };
+
 /* -- time ------------------------------------------------------------------------------------- */
 
 const ta_resp_stamp *ta_http_server_stamp(ta_http_server *server)
@@ -55,6 +57,7 @@ ta_http_server *ta_http_server_new(ta_loop *loop, const ta_http_cfg *cfg)
     server->stamp_ms = UINT64_MAX;
     server->done.fn = tell_done;
     ta_list_init(&server->conns);
+    ta_blocks_init(&server->blocks, BLOCKS_KEPT);
     ta_conn_cfg net = {
         .read_max = read_max(cfg->limits),
         .write_high = cfg->limits->write_buffer ? cfg->limits->write_buffer : UINT32_MAX,
@@ -88,6 +91,7 @@ void ta_http_server_free(ta_http_server *server)
     }
     TA_ASSERT(!server->nconns);
     ta_h1_free_spare(server);
+    ta_blocks_free(&server->blocks);
     ta_resp_stamp_free(&server->stamp);
     ta_free(server);
 }

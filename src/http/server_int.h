@@ -7,6 +7,7 @@
 #ifndef TA_HTTP_SERVER_INT_H
 #define TA_HTTP_SERVER_INT_H
 
+#include "base/blocks.h"
 #include "base/list.h"
 #include "base/stats.h"
 #include "http/resp.h"
@@ -42,6 +43,7 @@ struct ta_http_server {
     _Atomic uint64_t nconns; /* any thread may ask for it */
     struct h1_req *pool;     /* owned: spare requests of HTTP/1 (h1/open.c) */
     unsigned npool;
+    ta_blocks blocks; /* owned: of HTTP/2's sessions (h2/open.c) */
     ta_resp_stamp stamp;
     uint64_t stamp_ms; /* of the loop's clock, when stamp was brought up to date */
     bool http2;        /* clients of plain connections may speak it */

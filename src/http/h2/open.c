@@ -106,24 +106,29 @@ void h2_req_give(h2_req *rq)
 
 /* -- sessions --------------------------------------------------------------------------------- */
 
+/* nghttp2 allocates about ten times for a stream. */
 static void *mem_malloc(size_t size, void *user)
 {
-    return ta_malloc(size);
+    return ta_blocks_take(user, size);
 }
 
 static void mem_free(void *ptr, void *user)
 {
-    ta_free(ptr);
+    ta_blocks_give(user, ptr);
 }
 
 static void *mem_calloc(size_t count, size_t size, void *user)
 {
-    return ta_calloc(count, size);
+    size_t total;
+    if (__builtin_mul_overflow(count, size, &total))
+        return NULL;
+    void *ptr = ta_blocks_take(user, total);
+    return ptr ? memset(ptr, 0, total) : NULL;
 }
 
 static void *mem_realloc(void *ptr, size_t size, void *user)
 {
-    return ta_realloc(ptr, size);
+    return ta_blocks_resize(user, ptr, size);
 }
 
 static nghttp2_option *make_option(const ta_http_limits *limits)
@@ -155,7 +160,7 @@ static nghttp2_session *make_session(h2_conn *m)
 {
     nghttp2_session *session = NULL;
     nghttp2_session_callbacks *callbacks;
-    nghttp2_mem mem = {NULL, mem_malloc, mem_free, mem_calloc, mem_realloc};
+    nghttp2_mem mem = {&m->server->blocks, mem_malloc, mem_free, mem_calloc, mem_realloc};
     nghttp2_option *option = make_option(&m->server->limits);
     if (!option)
         return NULL;
