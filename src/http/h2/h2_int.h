@@ -95,10 +95,10 @@ typedef struct h2_req {
     ta_buf text;        /* owned: of the fields, and the decoded path */
     ta_header *fields;  /* owned */
     uint32_t nfields, cap;
-    ta_str authority, path, scheme; /* slices of text */
-    ta_buf body_mem;                /* owned: memory for req.body while that is not in use */
-    h2_part first;                  /* a part that needs no allocation */
-    struct h2_req *next;            /* in the pool */
+    ta_str authority, path; /* slices of text */
+    ta_buf body_mem;        /* owned: memory for req.body while that is not in use */
+    h2_part first;          /* a part that needs no allocation */
+    struct h2_req *next;    /* in the pool */
 } h2_req;
 
 /* How much of something a client has used up: a bucket that leaks (h2/guard.c). */

@@ -38,7 +38,6 @@ static char *room(h2_req *rq, size_t n)
     }
     slide(&rq->authority, from, text->len, text->data);
     slide(&rq->path, from, text->len, text->data);
-    slide(&rq->scheme, from, text->len, text->data);
     slide(&rq->req.method, from, text->len, text->data);
     return to;
 }
@@ -95,27 +94,25 @@ static void refuse(h2_req *rq, int status, const char *why)
     rq->why = why;
 }
 
-/* nghttp2 lets each through once, and before all other fields. */
+/* nghttp2 lets each through once, and before all other fields.  The scheme is the connection's. */
 static bool add_pseudo(h2_req *rq, ta_str name, ta_str value)
 {
-    ta_str *to;
     if (ta_str_eq(name, TA_STR(":method"))) {
-        to = &rq->req.method;
-    } else if (ta_str_eq(name, TA_STR(":path"))) {
-        to = &rq->path;
-    } else if (ta_str_eq(name, TA_STR(":authority"))) {
-        to = &rq->authority;
-    } else if (ta_str_eq(name, TA_STR(":scheme"))) {
-        to = &rq->scheme;
-    } else {
-        if (ta_str_eq(name, TA_STR(":protocol"))) {
-            rq->websocket = ta_str_eq(value, TA_STR("websocket"));
-            rq->connect = !rq->websocket;
+        if (ta_str_eq(value, TA_STR("GET"))) {
+            rq->req.method = TA_STR("GET");
+            return true;
         }
-        return true;
+        return (rq->req.method = keep(rq, value)).ptr != NULL;
     }
-    *to = keep(rq, value);
-    return to->ptr != NULL;
+    if (ta_str_eq(name, TA_STR(":path")))
+        return (rq->path = keep(rq, value)).ptr != NULL;
+    if (ta_str_eq(name, TA_STR(":authority")))
+        return (rq->authority = keep(rq, value)).ptr != NULL;
+    if (ta_str_eq(name, TA_STR(":protocol"))) {
+        rq->websocket = ta_str_eq(value, TA_STR("websocket"));
+        rq->connect = !rq->websocket;
+    }
+    return true;
 }
 
 bool h2_head_field(h2_req *rq, ta_str name, ta_str value)

@@ -37,7 +37,7 @@ h2_req *h2_req_take(h2_conn *m, int32_t id)
                       (size_t)window(limits->h2_stream_window));
     rq->body_told = true;
     rq->nfields = 0;
-    rq->authority = rq->path = rq->scheme = ta_str_of(NULL, 0);
+    rq->authority = rq->path = ta_str_of(NULL, 0);
     rq->req.secure = ta_conn_secure(m->net);
     rq->req.version = TA_HTTP_2;
     rq->req.content_length = -1;

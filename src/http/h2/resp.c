@@ -15,10 +15,32 @@ typedef struct h2_nva {
     size_t n;
 } h2_nva;
 
-static void put(h2_nva *nva, ta_str name, ta_str value)
+/* nghttp2 copies what is not said to stay, byte by byte: a frame may wait longer than its request
+ * lives. */
+enum {
+    COPY = NGHTTP2_NV_FLAG_NONE,
+    NAME_STAYS = NGHTTP2_NV_FLAG_NO_COPY_NAME,
+    BOTH_STAY = NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE
+};
+
+static void put(h2_nva *nva, ta_str name, ta_str value, uint8_t flags)
 {
-    nva->all[nva->n++] = (nghttp2_nv){(uint8_t *)name.ptr, (uint8_t *)value.ptr, name.len,
-                                      value.len, NGHTTP2_NV_FLAG_NONE};
+    nva->all[nva->n++] =
+        (nghttp2_nv){(uint8_t *)name.ptr, (uint8_t *)value.ptr, name.len, value.len, flags};
+}
+
+/* `room` is for as many digits as there may be, during the submission. */
+static void put_number(h2_nva *nva, ta_str name, uint64_t number, char room[20])
+{
+    put(nva, name, ta_str_of(room, (size_t)(ta_resp_put_uint(room, number) - room)), NAME_STAYS);
+}
+
+static void put_status(h2_nva *nva, int status, char room[20])
+{
+    if (TA_LIKELY(status == 200))
+        put(nva, TA_STR(":status"), TA_STR("200"), BOTH_STAY);
+    else
+        put_number(nva, TA_STR(":status"), (uint64_t)status, room);
 }
 
 /* Those that are HTTP/1's: another version must not send them (RFC 9113 8.2.2). */
@@ -51,8 +73,14 @@ static void put_application(h2_nva *nva, const ta_response_head *head)
 {
     for (uint32_t i = 0; i < head->nfields; i++) {
         ta_str name = ta_field_name(head->text, &head->fields[i]);
-        if (!is_of_connection(name))
-            put(nva, name, ta_field_value(head->text, &head->fields[i]));
+        ta_str value = ta_field_value(head->text, &head->fields[i]);
+        if (ta_str_eq(name, TA_STR("content-type"))) {
+            bool json = ta_str_eq(value, TA_STR("application/json"));
+            put(nva, TA_STR("content-type"), json ? TA_STR("application/json") : value,
+                json ? BOTH_STAY : NAME_STAYS);
+        } else if (!is_of_connection(name)) {
+            put(nva, name, value, COPY);
+        }
     }
 }
 
@@ -68,16 +96,17 @@ static ta_str value_of(const char *line, size_t len, size_t name)
     return ta_str_of(line + name + 2, len - name - 4);
 }
 
+/* The stamp outlives the connections; a head that waits gets the date at which it is sent. */
 static void put_own(h2_nva *nva, const ta_resp_stamp *stamp, unsigned flags)
 {
     if (!(flags & TA_RESP_HAS_DATE))
-        put(nva, TA_STR("date"), value_of(stamp->date, TA_RESP_DATE_LINE, 4));
+        put(nva, TA_STR("date"), value_of(stamp->date, TA_RESP_DATE_LINE, 4), BOTH_STAY);
     if (!(flags & TA_RESP_HAS_SERVER) && stamp->server_len)
-        put(nva, TA_STR("server"), value_of(stamp->server, stamp->server_len, 6));
+        put(nva, TA_STR("server"), value_of(stamp->server, stamp->server_len, 6), BOTH_STAY);
     ta_str text = ta_buf_str(&stamp->more.text);
     for (uint32_t i = 0; i < stamp->more.count; i++)
         put(nva, ta_field_name(text, &stamp->more.places[i]),
-            ta_field_value(text, &stamp->more.places[i]));
+            ta_field_value(text, &stamp->more.places[i]), BOTH_STAY);
 }
 
 /* A final head; `length`: of the body, -1: unknown, or the head has it.  `end`: nothing follows. */
@@ -92,12 +121,10 @@ static int send_head(h2_req *rq, const ta_response_head *head, int64_t length, b
         h2_panic(m);
         return TA_ECLOSED;
     }
-    put(&nva, TA_STR(":status"),
-        ta_str_of(status, (size_t)(ta_resp_put_uint(status, (uint64_t)head->status) - status)));
+    put_status(&nva, head->status, status);
     put_own(&nva, stamp, head->flags);
     if (length >= 0)
-        put(&nva, TA_STR("content-length"),
-            ta_str_of(digits, (size_t)(ta_resp_put_uint(digits, (uint64_t)length) - digits)));
+        put_number(&nva, TA_STR("content-length"), (uint64_t)length, digits);
     put_application(&nva, head);
     int rc = nghttp2_submit_response(m->session, rq->id, nva.all, nva.n, end ? NULL : &body);
     free_fields(&nva);
@@ -132,8 +159,7 @@ static int send_interim(h2_req *rq, const ta_response_head *head)
         h2_panic(m);
         return TA_ECLOSED;
     }
-    put(&nva, TA_STR(":status"),
-        ta_str_of(status, (size_t)(ta_resp_put_uint(status, (uint64_t)head->status) - status)));
+    put_status(&nva, head->status, status);
     put_application(&nva, head);
     int rc =
         nghttp2_submit_headers(m->session, NGHTTP2_FLAG_NONE, rq->id, NULL, nva.all, nva.n, NULL);
