@@ -479,6 +479,11 @@ class Config:
     limit_write_buffer: int = _limit(
         "Bytes of a response held before writers must wait.", "write_buffer", Size
     )
+    limit_unsent: int = _limit(
+        "Bytes that the kernel holds of a response before the client can take them (TCP).",
+        "unsent",
+        Size,
+    )
     limit_receive_rate: int = _limit(
         "Bytes a second of a body that a client must send on average; slower: timeout-body.",
         "receive_rate",

@@ -26,6 +26,7 @@
     X(uint32_t, pipelined, 64)               /* requests per turn before others get theirs */      \
     X(uint32_t, body_buffer, 262144)         /* bytes held before reading pauses */                \
     X(uint32_t, write_buffer, 262144)        /* bytes held before ta_resp_* return TA_AGAIN */     \
+    X(uint32_t, unsent, 1048576)             /* bytes that the kernel holds before us */             \
     X(uint32_t, connections, 0)              /* open at once */                                    \
     X(uint32_t, requests_per_conn, 0)        /* then `connection: close` */                        \
     X(uint32_t, timeout_handshake_ms, 10000) /* of TLS */                                          \

@@ -23,12 +23,7 @@
 
 #include "base/mem.h"
 
-enum {
-    BATCH = 64,
-    RETRY_MS = 100,
-    LOOK_MS = 250,
-    UNSENT_MAX = 1 << 20 /* bytes of a connection that the kernel takes and cannot send yet */
-};
+enum { BATCH = 64, RETRY_MS = 100, LOOK_MS = 250 };
 
 struct ta_listener {
     ta_io io;
@@ -72,13 +67,12 @@ static void update(ta_listener *l)
         ta_loop_set_timer(l->loop, &l->retry, RETRY_MS);
 }
 
-/* What a peer does not read shall wait with us, where it is counted and may be lent: the kernel
- * would take 4 MB of each connection, and we would be busy with copying it.  Accepted ones inherit
- * it. */
-static void bound_unsent(int fd)
+/* Accepted ones inherit it. */
+void ta_listener_bound_unsent(ta_listener *l, uint32_t most)
 {
-    int most = UNSENT_MAX;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof(most));
+    int value = (int)TA_MIN(most, (uint32_t)INT32_MAX);
+    if (l->is_tcp)
+        (void)setsockopt(l->io.fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &value, sizeof(value));
 }
 
 /* Goes to the end of the queue of those who wait for connections; it is told at once if there are
@@ -224,8 +218,6 @@ ta_listener *ta_listener_new(ta_loop *loop, int fd, unsigned flags, unsigned bat
     if (getsockname(fd, (struct sockaddr *)&addr, &len) < 0)
         goto fail;
     l->is_tcp = addr.ss_family == AF_INET || addr.ss_family == AF_INET6;
-    if (l->is_tcp)
-        bound_unsent(fd);
     l->spare = open_spare();
     int err = watch(l);
     if (err < 0) {

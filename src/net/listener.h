@@ -39,6 +39,13 @@ void ta_listener_resume(ta_listener *l);
 /* Accepts what waits in the backlog now, at most `max`: before the end, as closing the socket would
  * reset it. */
 void ta_listener_drain(ta_listener *l, unsigned max);
+/*
+ * So many bytes of each TCP connection accepted from now on are taken by the kernel before it can
+ * send them, and little more; 0: as many as the system's settings say.  What a peer does not read
+ * shall wait with us, where it is counted and may be lent: the kernel would take 4 MB of each
+ * connection, and we would be busy with copying it.
+ */
+void ta_listener_bound_unsent(ta_listener *l, uint32_t most);
 void *ta_listener_ctx(const ta_listener *l);
 
 #endif

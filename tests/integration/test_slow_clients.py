@@ -1,6 +1,7 @@
 """Clients that drip: a least rate for bodies and responses (src/base/pace.h)."""
 
 import contextlib
+import os
 import socket
 import time
 
@@ -102,3 +103,23 @@ def test_a_quiet_stream_is_not_slow():
         server.raw(GET.replace(b"host", b"connection: close\r\nhost")) as sock,
     ):
         assert read_all(sock).endswith(b"1\r\nx\r\n1\r\nx\r\n0\r\n\r\n")
+
+
+def accepted(client):
+    """Return another descriptor of the server's end of a connection, as it is in this process."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        with contextlib.suppress(OSError):  # closed meanwhile, or no connected socket
+            with socket.fromfd(number, client.family, client.type) as sock:
+                if sock.getpeername() == client.getsockname():
+                    return sock.dup()
+    raise AssertionError("no such connection")
+
+
+@pytest.mark.parametrize("settings", [{}, {"limit_unsent": 100_000}, {"limit_unsent": 0}])
+def test_what_the_kernel_holds_unsent(settings):
+    with running(make_app(), interface="turboapi", **settings) as server, server.raw() as client:
+        client.sendall(GET)
+        client.recv(1000)
+        with accepted(client) as sock:
+            option = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+            assert option == settings.get("limit_unsent", 1 << 20)

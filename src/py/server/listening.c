@@ -165,6 +165,7 @@ static PyObject *listen_on(ta_server *server, int fd, bool shared)
     ta_listener *l = ta_listener_new(server->ls->loop, fd, flags, 0, &listener_ops, server);
     if (l == NULL)
         return PyErr_SetFromErrno(PyExc_OSError);
+    ta_listener_bound_unsent(l, ta_http_server_limits(server->http)->unsent);
     list[server->nlisteners++] = l;
     if (!server->kept) {
         /* A connection's upcalls need it, whoever else forgets it. */
