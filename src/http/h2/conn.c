@@ -280,9 +280,9 @@ void h2_run(h2_conn *m)
     m->running = true;
     m->budget = H2_TURN_BYTES;
     do {
-        m->again = false;
         take_input(m);
         h2_pump(m);
+        m->again = false; /* what came up so far is sent, or among those that are due */
         pause = !tell_all(m, &begun);
     } while (!pause && (m->again || !ta_list_empty(&m->due)));
     if (m->again)
