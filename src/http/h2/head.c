@@ -8,7 +8,7 @@
 enum {
     FIRST_FIELDS = 16,
     FIRST_TEXT = 1024,
-    EXCESS = 16 /* so many times more than the limit ends the connection: HPACK bombs */
+    EXCESS = 4 /* so many times more than the limit ends the connection: HPACK bombs */
 };
 
 /* -- fields ----------------------------------------------------------------------------------- */
