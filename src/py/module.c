@@ -28,6 +28,7 @@
 #include "py/support/exc.h"
 #include "py/support/in_context.h"
 #include "py/support/pending.h"
+#include "py/support/spares.h"
 
 typedef int (*init_fn)(PyObject *module, ta_state *st);
 
@@ -37,6 +38,7 @@ static const init_fn inits[] = {
     ta_exc_init,
     ta_in_context_init,
     ta_pending_init,
+    ta_spares_init,
     ta_attributes_init,
     /* json */
     ta_encode_init,
@@ -110,26 +112,16 @@ static int module_exec(PyObject *module)
 }
 
 /*
- * The whole state is the server's, the highest layer's.  All of it but unused_runs is owned object
- * pointers of two static types: an array, read as bytes because of the rules of aliasing.
+ * The whole state is the server's, the highest layer's: owned object pointers of two static types,
+ * an array, which is read as bytes because of the rules of aliasing.
  */
 enum { NOBJECTS = sizeof(ta_server_module_state) / sizeof(PyObject *) };
-enum {
-    UNUSED_RUNS = offsetof(ta_plan_module_state, unused_runs) / sizeof(PyObject *),
-    UNUSED_RUNS_END = sizeof(ta_plan_module_state) / sizeof(PyObject *)
-};
 _Static_assert(sizeof(PyObject *) == sizeof(PyTypeObject *), "object pointers differ");
-
-/* The index of the object after `i`. */
-static size_t next_object(size_t i)
-{
-    return i + 1 == UNUSED_RUNS ? UNUSED_RUNS_END : i + 1;
-}
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     const char *state = PyModule_GetState(module);
-    for (size_t i = 0; state != NULL && i < NOBJECTS; i = next_object(i)) {
+    for (size_t i = 0; state != NULL && i < NOBJECTS; i++) {
         PyObject *obj;
         memcpy(&obj, state + i * sizeof obj, sizeof obj);
         Py_VISIT(obj);
@@ -142,8 +134,7 @@ static int module_clear(PyObject *module)
     char *state = PyModule_GetState(module);
     if (state == NULL)
         return 0;
-    ta_plan_free_unused_runs((ta_state *)state);
-    for (size_t i = 0; i < NOBJECTS; i = next_object(i)) {
+    for (size_t i = 0; i < NOBJECTS; i++) {
         PyObject *obj, *none = NULL;
         memcpy(&obj, state + i * sizeof obj, sizeof obj);
         memcpy(state + i * sizeof obj, &none, sizeof none);

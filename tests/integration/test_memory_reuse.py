@@ -156,3 +156,50 @@ def test_exchanges_and_runs():
             for now, first in zip(found, expected, strict=True):
                 assert now["Exchange"] <= first["Exchange"]
             assert found[0]["Run"] == 1
+
+
+class Tagging:
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def tagged(message):
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-tag", b"1"))
+            await send(message)
+
+        await self.app(scope, receive, tagged)
+
+
+def test_what_serves_a_request_within_middleware():
+    """As the objects above: also those of an ASGI exchange, of receive() and of send()."""
+    app = FastAPI()
+    app.add_middleware(Tagging)
+    kinds = ("AsgiExchange", "AsgiRespond", "InnermostRun", "Receive", "Run", "Send")
+
+    def known():
+        names = [type(each).__name__ for each in gc.get_objects()]
+        return {name: names.count(name) for name in kinds}
+
+    @app.post("/")
+    async def index(collect: bool, item: dict):
+        before = known()
+        if collect:
+            gc.collect()
+        await asyncio.sleep(0)
+        return [before, known(), item]
+
+    with running(app, interface="turboapi") as server:
+        first = None
+        for turn in range(40):
+            server.call((gc.collect, freeze, gc.unfreeze, list)[turn % 4])
+            body = json.dumps({"turn": turn}).encode()
+            path, fields = f"/?collect={turn % 3 == 0}", {"content-type": "application/json"}
+            status, headers, body = server.request("POST", path, body, fields)
+            assert (status, headers["x-tag"]) == (200, "1")
+            *found, item = json.loads(body)
+            assert item == {"turn": turn}
+            first = first or found
+            for now, then in zip(found, first, strict=True):
+                assert all(now[name] <= then[name] for name in kinds)
+            assert found[0]["Run"] == found[0]["InnermostRun"] == found[0]["AsgiExchange"] == 1

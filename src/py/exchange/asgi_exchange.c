@@ -11,6 +11,7 @@
 #include "py/exchange/asgi_respond.h"
 #include "py/loop/loop_state.h"
 #include "py/support/coroutine.h"
+#include "py/support/spares.h"
 #include "py/support/types.h"
 
 typedef struct xch_asgi {
@@ -423,7 +424,7 @@ static int take_scope(xch_asgi *self, PyObject *scope)
 
 ta_exchange *ta_asgi_exchange_new(ta_state *st, PyObject *scope, PyObject *receive, PyObject *send)
 {
-    xch_asgi *self = PyObject_GC_New(xch_asgi, ta_exchange_objects_of(st)->asgi_type);
+    xch_asgi *self = (xch_asgi *)ta_spares_take(ta_exchange_objects_of(st)->spare_exchanges);
     if (self == NULL)
         return NULL;
     memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
@@ -514,7 +515,7 @@ static void xch_dealloc(PyObject *obj)
     Py_CLEAR(self->keep);
     Py_CLEAR(self->query_string);
     PyMem_Free(self->header_array);
-    type->tp_free(obj);
+    ta_spares_give(ta_exchange_objects_of(ta_state_of_class(type))->spare_exchanges, obj);
     Py_DECREF(type);
 }
 
@@ -590,6 +591,7 @@ int ta_asgi_exchange_init(PyObject *module, ta_state *st)
 {
     ta_exchange_objects *objects = ta_exchange_objects_of(st);
     if (ta_types_add(module, &exchange_spec, NULL, &objects->asgi_type) < 0 ||
+        (objects->spare_exchanges = ta_spares_new(st, objects->asgi_type)) == NULL ||
         ta_types_add(module, &body_spec, NULL, &objects->body_type) < 0 ||
         ta_asgi_respond_init(module, st) < 0 ||
         ta_types_add(module, &send_spec, NULL, &objects->send_type) < 0)

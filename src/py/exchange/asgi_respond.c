@@ -7,6 +7,7 @@
 
 #include "http/status.h"
 #include "py/support/coroutine.h"
+#include "py/support/spares.h"
 #include "py/support/types.h"
 
 typedef struct asgi_respond {
@@ -152,7 +153,7 @@ PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *sen
                               const ta_piece *body)
 {
     PyObject *list = NULL, *bytes = NULL;
-    asgi_respond *resp = PyObject_GC_New(asgi_respond, ta_exchange_objects_of(st)->respond_type);
+    asgi_respond *resp = (asgi_respond *)ta_spares_take(ta_exchange_objects_of(st)->spare_responds);
     if (resp == NULL) {
         Py_DECREF(send);
         return NULL;
@@ -201,7 +202,7 @@ static void respond_dealloc(PyObject *obj)
     PyTypeObject *type = Py_TYPE(obj);
     PyObject_GC_UnTrack(obj);
     respond_clear(obj);
-    type->tp_free(obj);
+    ta_spares_give(ta_exchange_objects_of(ta_state_of_class(type))->spare_responds, obj);
     Py_DECREF(type);
 }
 
@@ -229,5 +230,8 @@ int ta_asgi_respond_init(PyObject *module, ta_state *st)
     objects->json_type = Py_BuildValue("(yy)", "content-type", "application/json");
     if (objects->content_length == NULL || objects->json_type == NULL)
         return -1;
-    return ta_types_add(module, &respond_spec, NULL, &objects->respond_type);
+    if (ta_types_add(module, &respond_spec, NULL, &objects->respond_type) < 0)
+        return -1;
+    objects->spare_responds = ta_spares_new(st, objects->respond_type);
+    return objects->spare_responds ? 0 : -1;
 }

@@ -15,6 +15,7 @@
 #include "py/plan/router.h"
 #include "py/plan/run_int.h"
 #include "py/support/guards.h"
+#include "py/support/spares.h"
 #include "py/support/types.h"
 
 typedef struct innermost {
@@ -109,7 +110,7 @@ static void run_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     (void)run_clear(self);
-    PyObject_GC_Del(self);
+    ta_spares_give(ta_plan_objects_of(ta_state_of_class(type))->spare_innermost_runs, self);
     Py_DECREF(type);
 }
 
@@ -117,7 +118,8 @@ static void run_dealloc(PyObject *self)
 static PyObject *new_run(innermost *app, PyObject *plan, PyObject *const *args)
 {
     ta_state *st = app->st;
-    innermost_run *run = PyObject_GC_New(innermost_run, ta_plan_objects_of(st)->innermost_run_type);
+    innermost_run *run =
+        (innermost_run *)ta_spares_take(ta_plan_objects_of(st)->spare_innermost_runs);
     if (run == NULL)
         return NULL;
     ta_coroutine_init(&run->co, run_advance);
@@ -528,7 +530,9 @@ static PyType_Spec run_spec = {
 int ta_innermost_init(PyObject *module, ta_state *st)
 {
     ta_plan_objects *objects = ta_plan_objects_of(st);
-    if (ta_types_add(module, &app_spec, "Innermost", &objects->innermost_type) < 0)
+    if (ta_types_add(module, &app_spec, "Innermost", &objects->innermost_type) < 0 ||
+        ta_types_add(module, &run_spec, NULL, &objects->innermost_run_type) < 0)
         return -1;
-    return ta_types_add(module, &run_spec, NULL, &objects->innermost_run_type);
+    objects->spare_innermost_runs = ta_spares_new(st, objects->innermost_run_type);
+    return objects->spare_innermost_runs ? 0 : -1;
 }

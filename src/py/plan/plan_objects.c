@@ -5,6 +5,7 @@
  */
 #include "py/plan/run_int.h"
 
+#include "py/support/spares.h"
 #include "py/support/types.h"
 
 static int import_all(ta_plan_objects *objects)
@@ -44,21 +45,12 @@ int ta_plan_objects_init(PyObject *module, ta_state *st)
     if (import_all(objects) < 0 ||
         ta_types_add(module, &ta_plan_type_spec, "Plan", &objects->plan_type) < 0 ||
         ta_types_add(module, &ta_solved_type_spec, "Solved", &objects->solved_type) < 0 ||
-        ta_types_add(module, &ta_plan_run_type_spec, NULL, &objects->run_type) < 0)
+        ta_types_add(module, &ta_plan_run_type_spec, NULL, &objects->run_type) < 0 ||
+        (objects->spare_runs = ta_spares_new(st, objects->run_type)) == NULL)
         return -1;
     objects->request_body = PyObject_GetAttrString(request_type, "body");
     objects->request_json = PyObject_GetAttrString(request_type, "json");
     if (objects->request_body == NULL || objects->request_json == NULL)
         return -1;
     return PyModule_AddObjectRef(module, "MISSING", objects->missing);
-}
-
-void ta_plan_free_unused_runs(ta_state *st)
-{
-    ta_unused_runs *unused = ta_unused_runs_of(st);
-    PyTypeObject *type = ta_plan_objects_of(st)->run_type;
-    ta_plan_objects_of(st)->run_type = NULL;
-    while (unused->count > 0)
-        PyObject_GC_Del(unused->runs[--unused->count]); /* asks what its type is */
-    Py_XDECREF(type);
 }

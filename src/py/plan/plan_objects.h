@@ -9,12 +9,11 @@
 
 #include "py/exchange/exchange_objects.h"
 
-enum { TA_UNUSED_RUNS_MAX = 128 };
-
 /* Owned object pointers only. */
 typedef struct ta_plan_objects {
     PyTypeObject *plan_type, *run_type, *solved_type, *router_type;
     PyTypeObject *innermost_type, *innermost_run_type;
+    PyObject *spare_runs, *spare_innermost_runs; /* spares.h */
     PyTypeObject *http_middleware_type, *http_middleware_run_type, *http_level_type;
     PyTypeObject *call_next_type, *call_next_run_type, *inside_endpoint_type;
     PyTypeObject *passed_response_type, *header_fields_type;
@@ -30,18 +29,10 @@ typedef struct ta_plan_objects {
     PyObject *kw_include_url;               /* ("include_url",) */
 } ta_plan_objects;
 
-/* Memory of runs that have ended, to be reused; none on free-threaded builds.  These are no objects
- * any more: they have been finalized. */
-typedef struct ta_unused_runs {
-    void *runs[TA_UNUSED_RUNS_MAX];
-    unsigned count;
-} ta_unused_runs;
-
 /* The state as this layer sees it. */
 typedef struct ta_plan_module_state {
     ta_exchange_module_state below;
     ta_plan_objects objects;
-    ta_unused_runs unused_runs;
 } ta_plan_module_state;
 
 static inline ta_plan_objects *ta_plan_objects_of(ta_state *st)
@@ -49,14 +40,7 @@ static inline ta_plan_objects *ta_plan_objects_of(ta_state *st)
     return &((ta_plan_module_state *)st)->objects;
 }
 
-static inline ta_unused_runs *ta_unused_runs_of(ta_state *st)
-{
-    return &((ta_plan_module_state *)st)->unused_runs;
-}
-
 /* Fills the objects; adds Plan, Solved and MISSING to the module.  0, or -1 with an exception. */
 int ta_plan_objects_init(PyObject *module, ta_state *st);
-/* Frees them, then their type: no further run is kept. */
-void ta_plan_free_unused_runs(ta_state *st);
 
 #endif

@@ -9,6 +9,7 @@
  */
 #include "py/loop/loop_state.h"
 #include "py/plan/run_int.h"
+#include "py/support/spares.h"
 
 /* -- life ------------------------------------------------------------------------------------- */
 
@@ -16,20 +17,9 @@ static ta_outcome advance(ta_coroutine *co, PyObject *value);
 
 ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *exchange, ta_mode mode)
 {
-    ta_plan_run *run;
-    PyTypeObject *run_type = ta_plan_objects_of(st)->run_type;
-#ifndef Py_GIL_DISABLED
-    ta_unused_runs *unused = ta_unused_runs_of(st);
-    if (unused->count > 0) {
-        run = unused->runs[--unused->count];
-        PyObject_Init((PyObject *)run, run_type);
-    } else
-#endif
-    {
-        run = PyObject_GC_New(ta_plan_run, run_type);
-        if (run == NULL)
-            return NULL;
-    }
+    ta_plan_run *run = (ta_plan_run *)ta_spares_take(ta_plan_objects_of(st)->spare_runs);
+    if (run == NULL)
+        return NULL;
     memset((char *)run + sizeof(PyObject), 0,
            offsetof(ta_plan_run, inline_block) - sizeof(PyObject));
     run->co.advance = advance;
@@ -118,22 +108,9 @@ static void run_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     ta_coroutine_clear(&run->co);
     drop_all(run);
-#ifndef Py_GIL_DISABLED
-    ta_state *st = run->plan ? run->plan->st : NULL;
     run->plan = NULL;
     Py_CLEAR(run->holder);
-    ta_unused_runs *unused = st ? ta_unused_runs_of(st) : NULL;
-    if (st != NULL && ta_plan_objects_of(st)->run_type != NULL &&
-        unused->count < TA_UNUSED_RUNS_MAX) {
-        unused->runs[unused->count++] = run;
-        Py_DECREF(type);
-        return;
-    }
-#else
-    run->plan = NULL;
-    Py_CLEAR(run->holder);
-#endif
-    PyObject_GC_Del(self);
+    ta_spares_give(ta_plan_objects_of(ta_state_of_class(type))->spare_runs, self);
     Py_DECREF(type);
 }
 

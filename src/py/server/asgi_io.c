@@ -6,7 +6,49 @@
  */
 #include "py/server/native_int.h"
 
+#include "py/support/spares.h"
 #include "py/support/types.h"
+
+/* -- the coroutines -----------------------------------------------------------------------------
+ */
+
+static ta_outcome advance_anywhere(ta_coroutine *co, PyObject *value);
+
+static PyObject *spares_of(const PyTypeObject *type, ta_state *st)
+{
+    const ta_native_exchange_state *objects = &ta_server_objects_of(st)->native_exchange;
+    return type == objects->send_type ? objects->spare_sends : objects->spare_receives;
+}
+
+static ta_asgi_io *new_io(ta_native_exchange *native, PyObject *spares, PyObject *message,
+                          ta_outcome (*advance)(ta_coroutine *, PyObject *))
+{
+    ta_asgi_io *io = (ta_asgi_io *)ta_spares_take(spares);
+    if (io == NULL)
+        return NULL;
+    ta_coroutine_init(&io->co, advance_anywhere);
+    io->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
+    io->message = Py_XNewRef(message);
+    io->job = NULL;
+    io->offloaded = io->elsewhere = false;
+    io->advance = advance;
+    PyObject_GC_Track((PyObject *)io);
+    return io;
+}
+
+ta_asgi_io *ta_asgi_io_receiving(ta_native_exchange *native,
+                                 ta_outcome (*advance)(ta_coroutine *, PyObject *))
+{
+    return new_io(native, ta_server_objects_of(native->st)->native_exchange.spare_receives, NULL,
+                  advance);
+}
+
+ta_asgi_io *ta_asgi_io_sending(ta_native_exchange *native, PyObject *message,
+                               ta_outcome (*advance)(ta_coroutine *, PyObject *))
+{
+    return new_io(native, ta_server_objects_of(native->st)->native_exchange.spare_sends, message,
+                  advance);
+}
 
 /* -- calls from other threads -------------------------------------------------------------------
  */
@@ -26,7 +68,7 @@ static ta_outcome run_there(ta_asgi_io *io)
     ta_asgi_io *call = NULL;
     PyObject *awaitable = NULL;
     if (run != NULL)
-        call = ta_asgi_io_new(native, Py_TYPE(io), io->message, io->advance);
+        call = new_io(native, spares_of(Py_TYPE(io), native->st), io->message, io->advance);
     if (call != NULL) {
         call->job = Py_XNewRef(io->job);
         awaitable =
@@ -58,25 +100,6 @@ static ta_outcome advance_anywhere(ta_coroutine *co, PyObject *value)
         Py_CLEAR(io->x);
     }
     return outcome;
-}
-
-/* -- the coroutines -----------------------------------------------------------------------------
- */
-
-ta_asgi_io *ta_asgi_io_new(ta_native_exchange *native, PyTypeObject *type, PyObject *message,
-                           ta_outcome (*advance)(ta_coroutine *, PyObject *))
-{
-    ta_asgi_io *io = PyObject_GC_New(ta_asgi_io, type);
-    if (io == NULL)
-        return NULL;
-    ta_coroutine_init(&io->co, advance_anywhere);
-    io->x = (ta_native_exchange *)Py_NewRef((PyObject *)native);
-    io->message = Py_XNewRef(message);
-    io->job = NULL;
-    io->offloaded = io->elsewhere = false;
-    io->advance = advance;
-    PyObject_GC_Track((PyObject *)io);
-    return io;
 }
 
 /* -- items of messages ------------------------------------------------------------------------- */
@@ -204,7 +227,7 @@ static void io_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     (void)io_clear(self);
-    PyObject_GC_Del(self);
+    ta_spares_give(spares_of(type, ta_state_of_class(type)), self);
     Py_DECREF(type);
 }
 
@@ -249,9 +272,11 @@ static PyType_Spec send_spec = {
 
 int ta_asgi_io_init(PyObject *module, ta_state *st)
 {
-    if (ta_types_add(module, &receive_spec, NULL,
-                     &ta_server_objects_of(st)->native_exchange.receive_type) < 0)
+    ta_native_exchange_state *objects = &ta_server_objects_of(st)->native_exchange;
+    if (ta_types_add(module, &receive_spec, NULL, &objects->receive_type) < 0 ||
+        ta_types_add(module, &send_spec, NULL, &objects->send_type) < 0)
         return -1;
-    return ta_types_add(module, &send_spec, NULL,
-                        &ta_server_objects_of(st)->native_exchange.send_type);
+    objects->spare_receives = ta_spares_new(st, objects->receive_type);
+    objects->spare_sends = ta_spares_new(st, objects->send_type);
+    return objects->spare_receives && objects->spare_sends ? 0 : -1;
 }

@@ -216,14 +216,12 @@ static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
 
 PyObject *ta_asgi_send_new(ta_native_exchange *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type,
-                                      message, send_advance);
+    return (PyObject *)ta_asgi_io_sending(x, message, send_advance);
 }
 
 PyObject *ta_asgi_send_job(ta_native_exchange *native, PyObject *job)
 {
-    ta_asgi_io *io = ta_asgi_io_new(
-        native, ta_server_objects_of(native->st)->native_exchange.send_type, NULL, send_advance);
+    ta_asgi_io *io = ta_asgi_io_sending(native, NULL, send_advance);
     if (io == NULL)
         Py_DECREF(job);
     else

@@ -217,9 +217,11 @@ typedef struct ta_asgi_io {
     ta_outcome (*advance)(ta_coroutine *, PyObject *); /* on the connection's thread */
 } ta_asgi_io;
 
-/* New; keeps a reference to message, which may be NULL. */
-ta_asgi_io *ta_asgi_io_new(ta_native_exchange *native, PyTypeObject *type, PyObject *message,
-                           ta_outcome (*advance)(ta_coroutine *, PyObject *));
+/* New, of receive() or send(); keeps a reference to message, which may be NULL. */
+ta_asgi_io *ta_asgi_io_receiving(ta_native_exchange *native,
+                                 ta_outcome (*advance)(ta_coroutine *, PyObject *));
+ta_asgi_io *ta_asgi_io_sending(ta_native_exchange *native, PyObject *message,
+                               ta_outcome (*advance)(ta_coroutine *, PyObject *));
 /* mapping[key]: 1 and a new reference, 0: absent, -1. */
 int ta_asgi_io_get_item(PyObject *mapping, PyObject *key, PyObject **out);
 /* The same, KeyError when absent. */

@@ -11,6 +11,7 @@
 
 /* native_exchange.c */
 typedef struct ta_native_exchange_state {
+    PyObject *spare_receives, *spare_sends; /* spares.h: calls of receive() and send() */
     PyTypeObject *type;
     PyTypeObject *body_type, *receive_type, *send_type;
     PyObject *file_call; /* starlette.responses.FileResponse.__call__ */

@@ -315,8 +315,7 @@ done:
 
 PyObject *ta_websocket_receive(ta_native_exchange *x)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.receive_type,
-                                      NULL, receive_advance);
+    return (PyObject *)ta_asgi_io_receiving(x, receive_advance);
 }
 
 /* -- its end ---------------------------------------------------------------------------------- */

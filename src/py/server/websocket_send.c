@@ -291,6 +291,5 @@ static ta_outcome send_advance(ta_coroutine *co, PyObject *value)
 
 PyObject *ta_websocket_send(ta_native_exchange *x, PyObject *message)
 {
-    return (PyObject *)ta_asgi_io_new(x, ta_server_objects_of(x->st)->native_exchange.send_type,
-                                      message, send_advance);
+    return (PyObject *)ta_asgi_io_sending(x, message, send_advance);
 }

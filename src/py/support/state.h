@@ -13,8 +13,7 @@
  *
  * How a file takes part:
  *   1. its layer's part gets a struct for it, of *owned object pointers only* (PyObject * or
- *      PyTypeObject *, NULL until its init): module.c visits and clears them all as one array
- *      (what plan_objects.h has besides is told there);
+ *      PyTypeObject *, NULL until its init): module.c visits and clears them all as one array;
  *   2. `int ta_<file>_init(PyObject *module, ta_state *st)` fills it (0, or -1 with an exception)
  *      and adds its public types to the module; one line in module.c's table calls it.
  *
@@ -55,12 +54,18 @@ typedef struct ta_pending_state {
     PyObject *nothing; /* a Python function that does nothing; NULL where there is a GIL */
 } ta_pending_state;
 
+/* spares.c */
+typedef struct ta_spares_state {
+    PyTypeObject *type;
+} ta_spares_state;
+
 /* The part of layer support, and the beginning of the whole. */
 typedef struct ta_state {
     ta_names_state names;
     ta_exc_state exc;
     ta_in_context_state in_context;
     ta_pending_state pending;
+    ta_spares_state spares;
 } ta_state;
 
 extern struct PyModuleDef ta_module_def; /* module.c; constant after load */
