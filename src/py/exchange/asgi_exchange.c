@@ -14,15 +14,18 @@
 #include "py/support/spares.h"
 #include "py/support/types.h"
 
+enum { FEW_HEADERS = 16 };
+
 typedef struct xch_asgi {
     ta_exchange base;
     ta_state *st;             /* borrowed: the type keeps the module */
     PyObject *receive, *send; /* owned, or NULL: over a Request, which is asked itself */
     PyObject *keep;           /* owned tuple of header pairs */
     PyObject *query_string;   /* owned bytes or NULL */
-    ta_header *header_array;  /* owned */
+    ta_header *header_array;  /* owned, or NULL: `few` has them */
     /* Of an exchange that keeps its response: owned, or NULL. */
     PyObject *status, *raw_headers, *content;
+    ta_header few[FEW_HEADERS]; /* not initialized */
 } xch_asgi;
 
 /* The callable that an application sends through: notes that the response has started. */
@@ -383,15 +386,17 @@ static int take_headers(xch_asgi *self, PyObject *headers)
         PyErr_SetString(PyExc_ValueError, "too many headers");
         return -1;
     }
-    self->header_array = PyMem_Calloc((size_t)n + 1, sizeof *self->header_array);
-    if (self->header_array == NULL) {
+    ta_header *array = self->few;
+    if (TA_UNLIKELY(n > FEW_HEADERS))
+        array = self->header_array = PyMem_Calloc((size_t)n, sizeof *array);
+    if (array == NULL) {
         PyErr_NoMemory();
         return -1;
     }
     for (Py_ssize_t i = 0; i < n; i++)
-        if (take_header(seq, i, &self->header_array[i]) < 0)
+        if (take_header(seq, i, &array[i]) < 0)
             return -1;
-    self->base.headers = self->header_array;
+    self->base.headers = array;
     self->base.nheaders = (uint32_t)n;
     return 0;
 }
@@ -427,7 +432,7 @@ ta_exchange *ta_asgi_exchange_new(ta_state *st, PyObject *scope, PyObject *recei
     xch_asgi *self = (xch_asgi *)ta_spares_take(ta_exchange_objects_of(st)->spare_exchanges);
     if (self == NULL)
         return NULL;
-    memset((char *)self + sizeof(PyObject), 0, sizeof *self - sizeof(PyObject));
+    memset((char *)self + sizeof(ta_exchange), 0, offsetof(xch_asgi, few) - sizeof(ta_exchange));
     ta_exchange_init(&self->base, &asgi_ops);
     self->st = st;
     self->receive = Py_XNewRef(receive);

@@ -33,54 +33,58 @@ static PyObject *bytes_of(ta_str text)
 }
 
 /* Steals name, which may be NULL with an exception. */
-static int append_pair(PyObject *list, PyObject *name, ta_str value)
+static PyObject *new_pair(PyObject *name, ta_str value)
 {
     PyObject *text = name ? bytes_of(value) : NULL;
-    PyObject *pair = text ? PyTuple_Pack(2, name, text) : NULL;
-    int rc = pair ? PyList_Append(list, pair) : -1;
-    Py_XDECREF(pair);
-    Py_XDECREF(text);
-    Py_XDECREF(name);
-    return rc;
+    PyObject *pair = text ? PyTuple_New(2) : NULL;
+    if (pair == NULL) {
+        Py_XDECREF(text);
+        Py_XDECREF(name);
+        return NULL;
+    }
+    PyTuple_SET_ITEM(pair, 0, name);
+    PyTuple_SET_ITEM(pair, 1, text);
+    return pair;
+}
+
+static PyObject *length_pair(const ta_exchange_objects *objects, size_t length)
+{
+    char text[24];
+    size_t n = sizeof text;
+    do {
+        text[--n] = (char)('0' + length % 10);
+        length /= 10;
+    } while (length > 0);
+    return new_pair(Py_NewRef(objects->content_length), ta_str_of(text + n, sizeof text - n));
 }
 
 /* The field of the route's own JSON, which nearly all have, is made once. */
-static int append_field(const ta_exchange_objects *objects, PyObject *list, ta_str name,
-                        ta_str value)
+static PyObject *field_pair(const ta_exchange_objects *objects, ta_str name, ta_str value)
 {
     if (ta_str_eq(name, TA_STR("content-type")) && ta_str_eq(value, TA_STR("application/json")))
-        return PyList_Append(list, objects->json_type);
-    return append_pair(list, bytes_of(name), value);
+        return Py_NewRef(objects->json_type);
+    return new_pair(bytes_of(name), value);
 }
 
 /* The fields as a list of pairs, content-length before them where the status allows it. */
 static PyObject *header_list(const ta_exchange_objects *objects, const ta_response_head *head,
                              size_t body_len)
 {
-    PyObject *list = PyList_New(0);
-    if (list == NULL)
-        return NULL;
-    if (head->length < 0 && ta_status_adds_length(head->status)) {
-        char text[24];
-        size_t n = sizeof text;
-        do {
-            text[--n] = (char)('0' + body_len % 10);
-            body_len /= 10;
-        } while (body_len > 0);
-        if (append_pair(list, Py_NewRef(objects->content_length),
-                        ta_str_of(text + n, sizeof text - n)) < 0)
-            goto error;
-    }
-    for (uint32_t i = 0; i < head->nfields; i++) {
-        const ta_field *field = &head->fields[i];
-        if (append_field(objects, list, ta_field_name(head->text, field),
-                         ta_field_value(head->text, field)) < 0)
-            goto error;
+    bool adds_length = head->length < 0 && ta_status_adds_length(head->status);
+    Py_ssize_t n = (Py_ssize_t)head->nfields + adds_length;
+    PyObject *list = PyList_New(n);
+    for (Py_ssize_t i = 0; list != NULL && i < n; i++) {
+        const ta_field *field = &head->fields[i - adds_length];
+        PyObject *pair = adds_length && i == 0
+                             ? length_pair(objects, body_len)
+                             : field_pair(objects, ta_field_name(head->text, field),
+                                          ta_field_value(head->text, field));
+        if (pair == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, i, pair);
     }
     return list;
-error:
-    Py_DECREF(list);
-    return NULL;
 }
 
 static PyObject *start_message(ta_state *st, int status, PyObject *headers)

@@ -111,16 +111,51 @@ PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request)
     return Py_NewRef(request);
 }
 
-PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app)
+int ta_exchange_add_items(PyObject *scope, PyObject *items)
+{
+    PyObject *key, *value;
+    for (Py_ssize_t pos = 0; PyDict_Next(items, &pos, &key, &value);)
+        if (PyDict_SetItem(scope, key, value) < 0)
+            return -1;
+    return 0;
+}
+
+/*
+ * What a call of an instance calls, if that is a function of its class: new reference.  NULL
+ * without an exception: call the object itself.
+ */
+static PyObject *call_of(const ta_state *st, PyObject *app)
+{
+    PyTypeObject *type = Py_TYPE(app);
+    if (!PyType_HasFeature(type, Py_TPFLAGS_HEAPTYPE) || PyVectorcall_Function(app) != NULL)
+        return NULL;
+    PyObject *found = ta_type_lookup(type, st->names.dunder_call);
+    if (found != NULL && !PyFunction_Check(found))
+        Py_CLEAR(found);
+    return found;
+}
+
+PyObject *ta_exchange_call_app(const ta_state *st, PyObject *app, PyObject *scope,
+                               PyObject *receive, PyObject *send)
+{
+    PyObject *args[] = {NULL, app, scope, receive, send};
+    PyObject *function = call_of(st, app); /* without a tuple of the arguments, then */
+    if (function == NULL)
+        return PyObject_Vectorcall(app, args + 2, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    PyObject *res =
+        PyObject_Vectorcall(function, args + 1, 4 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    Py_DECREF(function);
+    return res;
+}
+
+PyObject *ta_exchange_call(const ta_state *st, ta_exchange *exchange, PyObject *app)
 {
     PyObject *scope = exchange->ops->scope(exchange);
     PyObject *receive = scope ? exchange->ops->receive(exchange) : NULL;
     PyObject *send = receive ? exchange->ops->send(exchange) : NULL;
     PyObject *res = NULL;
-    if (send != NULL) {
-        PyObject *args[] = {NULL, scope, receive, send};
-        res = PyObject_Vectorcall(app, args + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
+    if (send != NULL)
+        res = ta_exchange_call_app(st, app, scope, receive, send);
     Py_XDECREF(send);
     Py_XDECREF(receive);
     Py_XDECREF(scope);

@@ -15,6 +15,7 @@
 
 #include "http/http.h"
 #include "py/support/outcome.h"
+#include "py/support/state.h"
 
 #define TA_EXCHANGE_MAX_PARAMS 32
 
@@ -135,7 +136,14 @@ bool ta_exchange_header(const ta_exchange *exchange, const char *name, size_t le
 TA_MUST_CHECK int ta_exchange_handlers(ta_exchange *exchange, PyObject *key, PyObject **out);
 
 /* Calls app(scope, receive, send); what it returns, or NULL with an exception. */
-PyObject *ta_exchange_call(ta_exchange *exchange, PyObject *app);
+PyObject *ta_exchange_call_app(const ta_state *st, PyObject *app, PyObject *scope,
+                               PyObject *receive, PyObject *send);
+/* The same with the exchange's. */
+PyObject *ta_exchange_call(const ta_state *st, ta_exchange *exchange, PyObject *app);
+
+/* Puts what a dict has, which does not change meanwhile, into a scope.  0, or -1 with an exception.
+ */
+TA_MUST_CHECK int ta_exchange_add_items(PyObject *scope, PyObject *items);
 
 /*
  * The Request of the exchange, made by `new_request(scope, receive, send)` when first asked for

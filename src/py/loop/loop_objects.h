@@ -16,6 +16,8 @@ typedef struct ta_selector_state {
     PyObject *selector_key;     /* selectors.SelectorKey */
     PyObject *get_running_loop; /* asyncio._get_running_loop */
     PyObject *by_loop;          /* dict: asyncio loop -> its Selector, while attached */
+    PyObject *last_loop,
+        *last; /* what was found in it last, or NULL; not on free-threaded builds */
 } ta_selector_state;
 
 /* evloop.c, evloop_queue.c, handle.c, socket_transport_type.c */

@@ -31,6 +31,19 @@ static inline ta_state *state_of(PyObject *self)
 
 /* -- which loop, and what is scheduled on it --------------------------------------------------- */
 
+/* The next one asked for is likely to be that of this loop; steals the selector. */
+static void remember(ta_selector_state *objects, PyObject *loop, PyObject *selector)
+{
+#ifdef Py_GIL_DISABLED
+    (void)objects;
+    (void)loop;
+    Py_DECREF(selector);
+#else
+    Py_XSETREF(objects->last_loop, Py_NewRef(loop));
+    Py_XSETREF(objects->last, selector);
+#endif
+}
+
 ta_loop_state *ta_selector_running(ta_state *st)
 {
     ta_loop_state *ls = NULL;
@@ -40,12 +53,15 @@ ta_loop_state *ta_selector_running(ta_state *st)
         PyErr_Clear();
         return NULL;
     }
-    if (!Py_IsNone(loop)) {
-        if (PyDict_GetItemRef(ta_loop_objects_of(st)->selector.by_loop, loop, &selector) < 0)
+    ta_selector_state *objects = &ta_loop_objects_of(st)->selector;
+    if (TA_LIKELY(loop == objects->last_loop)) {
+        ls = &cast(objects->last)->ls;
+    } else if (!Py_IsNone(loop)) {
+        if (PyDict_GetItemRef(objects->by_loop, loop, &selector) < 0)
             PyErr_Clear();
         if (selector != NULL) {
             ls = &cast(selector)->ls;
-            Py_DECREF(selector); /* attached: the dict keeps it */
+            remember(objects, loop, selector); /* attached: the dict keeps it */
         }
     }
     Py_DECREF(loop);

@@ -123,8 +123,12 @@ void ta_selector_detach(ta_selector *self)
     if (ls->wake != NULL)
         ta_wake_free(ls->wake);
     ls->wake = NULL;
-    if (ls->aioloop != NULL &&
-        PyDict_DelItem(ta_loop_objects_of(ls->st)->selector.by_loop, ls->aioloop) < 0)
+    ta_selector_state *objects = &ta_loop_objects_of(ls->st)->selector;
+    if (objects->last == (PyObject *)self) {
+        Py_CLEAR(objects->last_loop);
+        Py_CLEAR(objects->last); /* the caller has it, too */
+    }
+    if (ls->aioloop != NULL && PyDict_DelItem(objects->by_loop, ls->aioloop) < 0)
         PyErr_Clear();
     ta_loop_free(ls->loop);
     ls->loop = NULL;

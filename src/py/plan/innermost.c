@@ -9,6 +9,8 @@
  */
 #include "py/plan/innermost.h"
 
+#include <structmember.h>
+
 #include "http/method.h"
 #include "py/exchange/asgi_exchange.h"
 #include "py/plan/plan.h"
@@ -20,9 +22,10 @@
 
 typedef struct innermost {
     PyObject_HEAD
-    ta_state *st;       /* borrowed: the type keeps the module; NULL until prepared */
-    PyObject *router;   /* owned: the Python router, for the scope */
-    PyObject *handlers; /* owned: (by class, by status), for the scope */
+    vectorcallfunc vectorcall; /* NULL until prepared */
+    ta_state *st;              /* borrowed: the type keeps the module; NULL until prepared */
+    PyObject *router;          /* owned: the Python router, for the scope */
+    PyObject *handlers;        /* owned: (by class, by status), for the scope */
     /* owned: (_core.Router, (namespace of a route, its application, what goes into the framework's
      * own part of the scope) or None for each entry); None: nothing has a plan; NULL: ask
      * _renew() */
@@ -242,7 +245,7 @@ static int enter(const innermost *app, PyObject *table, uint32_t index, PyObject
     if (PyDict_SetItem(scope, names->exception_handlers, app->handlers) < 0 ||
         PyDict_SetDefault(scope, names->router, app->router) == NULL)
         return -1;
-    if (items != NULL && PyDict_Update(scope, items) < 0)
+    if (items != NULL && ta_exchange_add_items(scope, items) < 0)
         return -1;
     if (own != Py_None && put_own(app, scope, own) < 0)
         return -1;
@@ -338,7 +341,7 @@ static PyObject *start(innermost *app, PyObject *const *args)
 {
     PyObject *scope = args[0], *coro = NULL, *params;
     uint32_t index;
-    if (app->st == NULL || !is_ours(app, scope) || !ta_guards_hold(app->guards)) {
+    if (!is_ours(app, scope) || !ta_guards_hold(app->guards)) {
         PyErr_Clear();
         return NULL;
     }
@@ -354,18 +357,29 @@ static PyObject *start(innermost *app, PyObject *const *args)
     return coro;
 }
 
-static PyObject *call(PyObject *self, PyObject *args, PyObject *kwargs)
+/* What has no plan, and other arguments. */
+static PyObject *serve(PyObject *self, PyObject *args, PyObject *kwargs)
 {
-    innermost *app = (innermost *)self;
-    if (PyTuple_GET_SIZE(args) == 3 && (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0)) {
-        PyObject *coro = start(app, &PyTuple_GET_ITEM(args, 0));
+    PyObject *method = PyObject_GetAttrString(self, "_serve");
+    PyObject *res = method ? PyObject_Call(method, args, kwargs) : NULL;
+    Py_XDECREF(method);
+    return res;
+}
+
+static PyObject *vectorcall(PyObject *self, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    if (TA_LIKELY(PyVectorcall_NARGS(nargsf) == 3 && kwnames == NULL)) {
+        PyObject *coro = start((innermost *)self, args);
         if (coro != NULL || PyErr_Occurred())
             return coro;
     }
-    PyObject *serve = PyObject_GetAttrString(self, "_serve");
-    PyObject *res = serve ? PyObject_Call(serve, args, kwargs) : NULL;
-    Py_XDECREF(serve);
-    return res;
+    return ta_types_call_by_tuple(serve, self, args, nargsf, kwnames);
+}
+
+static PyObject *call(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    return ((innermost *)self)->vectorcall ? PyVectorcall_Call(self, args, kwargs)
+                                           : serve(self, args, kwargs);
 }
 
 /* -- the types -------------------------------------------------------------------------------- */
@@ -384,6 +398,7 @@ static PyObject *prepare(PyObject *self, PyTypeObject *defining_class, PyObject 
     app->router = Py_NewRef(args[0]);
     app->handlers = Py_NewRef(args[1]);
     app->st = ta_state_of_class(defining_class);
+    app->vectorcall = vectorcall;
     Py_RETURN_NONE;
 }
 
@@ -483,10 +498,16 @@ static PyMethodDef app_methods[] = {
     {NULL},
 };
 
+static PyMemberDef app_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(innermost, vectorcall), READONLY, NULL},
+    {NULL},
+};
+
 static PyType_Slot app_slots[] = {
     {Py_tp_doc, "The application inside of all middleware; see docs/engine.md."},
     {Py_tp_call, call},
     {Py_tp_methods, app_methods},
+    {Py_tp_members, app_members},
     {Py_tp_traverse, app_traverse},
     {Py_tp_clear, app_clear},
     {Py_tp_dealloc, app_dealloc},
@@ -496,7 +517,7 @@ static PyType_Slot app_slots[] = {
 static PyType_Spec app_spec = {
     .name = "turboapi._core.Innermost",
     .basicsize = sizeof(innermost),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
     .slots = app_slots,
 };
 

@@ -249,7 +249,7 @@ static ta_plan_run_state send_response(ta_plan_run *run, PyObject *response)
     PyObject *aw =
         exchange->ops->deliver != NULL ? exchange->ops->deliver(exchange, response) : NULL;
     if (aw == NULL && !PyErr_Occurred())
-        aw = ta_exchange_call(exchange, response);
+        aw = ta_exchange_call(run->plan->st, exchange, response);
     Py_DECREF(response);
     return aw ? ta_plan_run_await(run, aw, ST_SENT) : ST_FAILED;
 }

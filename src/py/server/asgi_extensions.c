@@ -14,15 +14,13 @@ PyObject *ta_asgi_extensions_new(const ta_names_state *names)
                          names->http_response_early_hint);
 }
 
-PyObject *ta_asgi_extensions_of(const ta_native_exchange *native, PyObject *blank_scope)
+PyObject *ta_asgi_extensions_of(const ta_native_exchange *native)
 {
     const ta_names_state *names = &native->st->names;
-    PyObject *all = NULL, *offer = NULL, *empty = NULL;
-    if (native->in.version == TA_HTTP_1_0)
-        offer = PyDict_New();
-    else if (PyDict_GetItemRef(blank_scope, names->extensions, &all) > 0)
-        offer = PyDict_Copy(all);
-    Py_XDECREF(all);
+    PyObject *empty = NULL;
+    PyObject *offer = native->in.version == TA_HTTP_1_0
+                          ? PyDict_New()
+                          : PyDict_Copy(native->server->blank_extensions);
     if (offer == NULL || !native->app->pathsend)
         return offer;
     empty = PyDict_New();

@@ -70,7 +70,7 @@ static PyObject *call_asgi(ta_native_exchange *native, PyObject *app)
 {
     PyObject *res = native->asgi.watch != NULL && native->ws != NULL
                         ? ta_test_observer_call(native, app)
-                        : ta_exchange_call(&native->base, app);
+                        : ta_exchange_call(native->st, &native->base, app);
     if (res == NULL || PyCoro_CheckExact(res))
         return res;
     PyAsyncMethods *async = Py_TYPE(res)->tp_as_async;

@@ -9,17 +9,21 @@
  */
 #include "py/server/filters_int.h"
 
+#include <structmember.h>
+
 #include "py/support/types.h"
 
 typedef struct inner_filter {
     PyObject_HEAD
-    ta_state *st;        /* borrowed: the type keeps the module; NULL until prepared */
-    ta_filters *filters; /* owned: one */
+    vectorcallfunc vectorcall; /* NULL until prepared */
+    ta_state *st;              /* borrowed: the type keeps the module; NULL until prepared */
+    ta_filters *filters;       /* owned: one */
 } inner_filter;
 
 /* send() inside of CORS. */
 typedef struct cors_send {
     PyObject_HEAD
+    vectorcallfunc vectorcall;
     inner_filter *owner;    /* owned */
     PyObject *scope, *send; /* owned */
     PyObject *origin;       /* owned bytes, or NULL: the request has none */
@@ -180,13 +184,9 @@ static int prepare_message(const cors_send *self, PyObject *message)
     return rc < 0 ? -1 : 1;
 }
 
-static PyObject *send_call(PyObject *obj, PyObject *args, PyObject *kwargs)
+static PyObject *send_message(PyObject *obj, PyObject *message)
 {
-    static char *keywords[] = {"message", NULL};
     cors_send *self = (cors_send *)obj;
-    PyObject *message;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:send", keywords, &message))
-        return NULL;
     if (self->owner == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "the middleware is gone");
         return NULL;
@@ -200,12 +200,31 @@ static PyObject *send_call(PyObject *obj, PyObject *args, PyObject *kwargs)
                                self->scope);
 }
 
+/* With other arguments than one by position. */
+static PyObject *send_other(PyObject *obj, PyObject *args, PyObject *kwargs)
+{
+    static char *keywords[] = {"message", NULL};
+    PyObject *message;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O:send", keywords, &message))
+        return NULL;
+    return send_message(obj, message);
+}
+
+static PyObject *send_vectorcall(PyObject *obj, PyObject *const *args, size_t nargsf,
+                                 PyObject *kwnames)
+{
+    if (TA_LIKELY(PyVectorcall_NARGS(nargsf) == 1 && kwnames == NULL))
+        return send_message(obj, args[0]);
+    return ta_types_call_by_tuple(send_other, obj, args, nargsf, kwnames);
+}
+
 static PyObject *new_send(inner_filter *owner, PyObject *scope, PyObject *send, PyObject *origin)
 {
     cors_send *self =
         PyObject_GC_New(cors_send, ta_server_objects_of(owner->st)->server.cors_send_type);
     if (self == NULL)
         return NULL;
+    self->vectorcall = send_vectorcall;
     self->owner = (inner_filter *)Py_NewRef((PyObject *)owner);
     self->scope = Py_NewRef(scope);
     self->send = Py_NewRef(send);
@@ -298,31 +317,38 @@ static PyObject *pass_on(inner_filter *self, PyObject *const *args, PyObject *or
         send = new_send(self, args[0], args[2], origin);
     else
         send = Py_NewRef(args[2]);
-    if (send != NULL) {
-        PyObject *passed[] = {NULL, args[0], args[1], send};
-        res = PyObject_Vectorcall(app, passed + 1, 3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
-    }
+    if (send != NULL)
+        res = ta_exchange_call_app(self->st, app, args[0], args[1], send);
     Py_XDECREF(send);
     Py_DECREF(app);
     return res;
 }
 
-static PyObject *call(PyObject *obj, PyObject *args, PyObject *kwargs)
+/* Other arguments and requests, and what is not prepared. */
+static PyObject *call_other(PyObject *obj, PyObject *args, PyObject *kwargs)
 {
-    inner_filter *self = (inner_filter *)obj;
-    PyObject *origin = NULL;
-    if (self->st != NULL && PyTuple_GET_SIZE(args) == 3 &&
-        (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0) &&
-        passes(self, PyTuple_GET_ITEM(args, 0), &origin)) {
-        PyObject *res = pass_on(self, &PyTuple_GET_ITEM(args, 0), origin);
-        Py_XDECREF(origin);
-        return res;
-    }
-    Py_XDECREF(origin);
     PyObject *serve = PyObject_GetAttrString(obj, "_serve");
     PyObject *res = serve ? PyObject_Call(serve, args, kwargs) : NULL;
     Py_XDECREF(serve);
     return res;
+}
+
+static PyObject *vectorcall(PyObject *obj, PyObject *const *args, size_t nargsf, PyObject *kwnames)
+{
+    inner_filter *self = (inner_filter *)obj;
+    PyObject *origin = NULL, *res = NULL;
+    if (PyVectorcall_NARGS(nargsf) == 3 && kwnames == NULL && passes(self, args[0], &origin))
+        res = pass_on(self, args, origin);
+    else
+        res = ta_types_call_by_tuple(call_other, obj, args, nargsf, kwnames);
+    Py_XDECREF(origin);
+    return res;
+}
+
+static PyObject *call(PyObject *obj, PyObject *args, PyObject *kwargs)
+{
+    return ((inner_filter *)obj)->vectorcall ? PyVectorcall_Call(obj, args, kwargs)
+                                             : call_other(obj, args, kwargs);
 }
 
 /* -- the types -------------------------------------------------------------------------------- */
@@ -347,6 +373,7 @@ static PyObject *prepare(PyObject *obj, PyTypeObject *defining_class, PyObject *
     }
     self->filters = filters;
     self->st = ta_state_of_class(defining_class);
+    self->vectorcall = vectorcall;
     Py_RETURN_NONE;
 }
 
@@ -371,10 +398,16 @@ static PyMethodDef filter_methods[] = {
     {NULL},
 };
 
+static PyMemberDef filter_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(inner_filter, vectorcall), READONLY, NULL},
+    {NULL},
+};
+
 static PyType_Slot filter_slots[] = {
     {Py_tp_doc, "A middleware of Starlette's inside of other middleware; see docs/engine.md."},
     {Py_tp_call, call},
     {Py_tp_methods, filter_methods},
+    {Py_tp_members, filter_members},
     {Py_tp_traverse, filter_traverse},
     {Py_tp_dealloc, filter_dealloc},
     {0, NULL},
@@ -383,20 +416,30 @@ static PyType_Slot filter_slots[] = {
 static PyType_Spec filter_spec = {
     .name = "turboapi._core.InnerFilter",
     .basicsize = sizeof(inner_filter),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_VECTORCALL,
     .slots = filter_slots,
 };
 
+static PyMemberDef send_members[] = {
+    {"__vectorcalloffset__", T_PYSSIZET, offsetof(cors_send, vectorcall), READONLY, NULL},
+    {NULL},
+};
+
 static PyType_Slot send_slots[] = {
-    {Py_tp_doc, "send() inside of CORS."}, {Py_tp_call, send_call},
-    {Py_tp_traverse, send_traverse},       {Py_tp_clear, send_clear},
-    {Py_tp_dealloc, send_dealloc},         {0, NULL},
+    {Py_tp_doc, "send() inside of CORS."},
+    {Py_tp_call, PyVectorcall_Call},
+    {Py_tp_members, send_members},
+    {Py_tp_traverse, send_traverse},
+    {Py_tp_clear, send_clear},
+    {Py_tp_dealloc, send_dealloc},
+    {0, NULL},
 };
 
 static PyType_Spec send_spec = {
     .name = "turboapi._core.CORSSend",
     .basicsize = sizeof(cors_send),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_HAVE_VECTORCALL,
     .slots = send_slots,
 };
 

@@ -267,7 +267,7 @@ ta_outcome ta_asgi_send_body(ta_native_exchange *native, const ta_asgi_message *
 
 /* scope["extensions"] of the scope that others are copied from, and of a request: new dicts. */
 PyObject *ta_asgi_extensions_new(const ta_names_state *names);
-PyObject *ta_asgi_extensions_of(const ta_native_exchange *native, PyObject *blank_scope);
+PyObject *ta_asgi_extensions_of(const ta_native_exchange *native);
 /* The member "trailers" of http.response.start.  0 or -1. */
 int ta_asgi_extensions_start(ta_native_exchange *native, PyObject *message);
 /* http.response.trailers and http.response.early_hint.  As ta_response_piece without job. */

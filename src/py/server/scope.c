@@ -205,21 +205,23 @@ static PyObject *blank_scope(ta_native_exchange *native)
     };
     if (server->blank_scope != NULL)
         return server->blank_scope;
-    PyObject *scope = PyDict_New();
+    PyObject *scope = PyDict_New(), *extensions = ta_asgi_extensions_new(names);
     for (size_t i = 0; scope != NULL && i < TA_COUNTOF(order); i++)
         if ((order[i] != names->state || server->state != NULL) &&
             PyDict_SetItem(scope, order[i], Py_None) < 0)
             Py_CLEAR(scope);
-    if (scope != NULL && (PyDict_SetItem(scope, names->type, names->http) < 0 ||
-                          PyDict_SetItem(scope, names->http_version, names->v1_1) < 0 ||
-                          PyDict_SetItem(scope, names->scheme, names->http) < 0 ||
-                          PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
-                          PyDict_SetItem(scope, names->method, names->GET) < 0 ||
-                          put(scope, names->query_string, bytes_of(TA_STR(""))) < 0 ||
-                          put(scope, names->extensions, ta_asgi_extensions_new(names)) < 0 ||
-                          keep_local(native, scope) < 0))
+    if (scope != NULL &&
+        (PyDict_SetItem(scope, names->type, names->http) < 0 ||
+         PyDict_SetItem(scope, names->http_version, names->v1_1) < 0 ||
+         PyDict_SetItem(scope, names->scheme, names->http) < 0 ||
+         PyDict_SetItem(scope, names->root_path, server->root_path) < 0 ||
+         PyDict_SetItem(scope, names->method, names->GET) < 0 ||
+         put(scope, names->query_string, bytes_of(TA_STR(""))) < 0 || extensions == NULL ||
+         PyDict_SetItem(scope, names->extensions, extensions) < 0 || keep_local(native, scope) < 0))
         Py_CLEAR(scope);
+    Py_XDECREF(extensions); /* the scope's, if there is one */
     server->blank_scope = scope;
+    server->blank_extensions = scope ? extensions : NULL;
     return scope;
 }
 
@@ -270,7 +272,7 @@ static PyObject *plain_scope(ta_native_exchange *native)
         (server->state != NULL && put(scope, names->state, PyDict_Copy(server->state)) < 0) ||
         put(scope, names->path, ta_scope_text(native->base.path)) < 0 ||
         put(scope, names->raw_path, bytes_of(native->in.raw_path)) < 0 ||
-        put(scope, names->extensions, ta_asgi_extensions_of(native, blank)) < 0 ||
+        put(scope, names->extensions, ta_asgi_extensions_of(native)) < 0 ||
         (native->ws != NULL && ta_websocket_scope(native, scope) < 0) ||
         put_id(native, scope) < 0 || ta_tls_object_scope(native, scope) < 0 ||
         correct(native, scope) < 0)
@@ -309,7 +311,7 @@ static int mounted_scope(ta_native_exchange *native, PyObject *scope)
 static int own_items(ta_native_exchange *native, PyObject *scope)
 {
     const ta_app *app = native->app;
-    if (app->scope_items != NULL && PyDict_Update(scope, app->scope_items) < 0)
+    if (app->scope_items != NULL && ta_exchange_add_items(scope, app->scope_items) < 0)
         return -1;
     return app->root_len > 0 ? PyDict_SetItem(scope, native->st->names.root_path, app->root_path)
                              : 0;

@@ -53,7 +53,8 @@ struct ta_server {
     PyObject *state;       /* owned dict: lifespan state, copied into each scope; or NULL */
     PyObject *asgi_info;   /* owned dict: scope["asgi"], copied */
     PyObject *blank_scope; /* owned dict: what scopes are copies of, or NULL before the first */
-    char local_host[64];   /* the address in it under "server": no terminator */
+    PyObject *blank_extensions; /* borrowed: that scope's extensions */
+    char local_host[64];        /* the address in it under "server": no terminator */
     size_t local_len;
     uint16_t local_port;
     PyObject *ws_info, *ws_extensions; /* owned dicts: the same for WebSockets */

@@ -174,7 +174,7 @@ static int begin_pings(ta_streamer *streamer)
 /* Starlette's own code. */
 static ta_outcome theirs(ta_streamer *s)
 {
-    PyObject *awaitable = ta_exchange_call(&s->x->base, s->response);
+    PyObject *awaitable = ta_exchange_call(s->x->st, &s->x->base, s->response);
     s->state = THEIRS;
     return awaitable ? ta_coroutine_await(&s->co, awaitable) : TA_FAILED;
 }

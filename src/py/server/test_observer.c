@@ -54,7 +54,7 @@ int ta_test_observer_scope(ta_native_exchange *x, PyObject *scope)
 PyObject *ta_test_observer_call(ta_native_exchange *x, PyObject *app)
 {
     PyObject *wrapped = PyObject_CallMethod(x->asgi.watch, "wrap", "O", app);
-    PyObject *res = wrapped ? ta_exchange_call(&x->base, wrapped) : NULL;
+    PyObject *res = wrapped ? ta_exchange_call(x->st, &x->base, wrapped) : NULL;
     Py_XDECREF(wrapped);
     return res;
 }

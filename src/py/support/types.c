@@ -36,6 +36,27 @@ int ta_types_add(PyObject *module, PyType_Spec *spec, const char *name, PyTypeOb
     return 0;
 }
 
+PyObject *ta_types_call_by_tuple(ternaryfunc call, PyObject *self, PyObject *const *args,
+                                 size_t nargsf, PyObject *kwnames)
+{
+    Py_ssize_t nargs = PyVectorcall_NARGS(nargsf),
+               nkwargs = kwnames ? PyTuple_GET_SIZE(kwnames) : 0;
+    PyObject *tuple = PyTuple_New(nargs), *kwargs = nkwargs > 0 ? PyDict_New() : NULL;
+    PyObject *res = NULL;
+    if (tuple == NULL || (nkwargs > 0 && kwargs == NULL))
+        goto done;
+    for (Py_ssize_t i = 0; i < nargs; i++)
+        PyTuple_SET_ITEM(tuple, i, Py_NewRef(args[i]));
+    for (Py_ssize_t i = 0; i < nkwargs; i++)
+        if (PyDict_SetItem(kwargs, PyTuple_GET_ITEM(kwnames, i), args[nargs + i]) < 0)
+            goto done;
+    res = call(self, tuple, kwargs);
+done:
+    Py_XDECREF(tuple);
+    Py_XDECREF(kwargs);
+    return res;
+}
+
 PyObject *ta_types_import(const char *module, const char *attr)
 {
     PyObject *mod = PyImport_ImportModule(module);
