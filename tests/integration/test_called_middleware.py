@@ -4,9 +4,10 @@ import functools
 
 import pytest
 from doors_kit import both
+from server_kit import running
 from starlette.middleware.cors import CORSMiddleware
 
-from turboapi import FastAPI
+from turboapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
 
 
 def tagging(send, tag):
@@ -195,3 +196,120 @@ def test_a_class_may_get_another_call():
 
     found = answers([Changing], change)
     assert [tag for _, tag in found[-4][2]] == [b"changed"]
+
+
+class Wrapping(Plain):
+    """What `Passing` does, for an application inside that has to send messages."""
+
+    async def __call__(self, scope, receive, send):
+        async def wrapped(message):
+            await send(message)
+
+        scope["passed"] = scope.get("passed", 0) + 1
+        await self.app(scope, receive, wrapped)
+
+
+class Twice(Plain):
+    """Calls the application a second time, or after a response of its own."""
+
+    async def __call__(self, scope, receive, send):
+        path = scope.get("path", "")
+        if path == "/began":
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+        await self.app(scope, receive, send)
+        if path == "/twice":
+            await self.app(scope, receive, send)
+        if path == "/more":
+            await send({"type": "http.response.body", "body": b"more"})
+
+
+class Late(Plain):
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+        if scope.get("path") == "/late":
+            raise RuntimeError("late")
+
+
+def routes(app, seen):
+    @app.get("/given")
+    async def given():
+        return Response(b"text", 203, {"x-a": "1"}, "text/plain")
+
+    @app.get("/status/{code}")
+    async def status(code: int):
+        return Response(status_code=code)
+
+    @app.get("/injected")
+    async def injected(response: Response):
+        response.set_cookie("a", "b")
+        response.headers["x-b"] = "2"
+        return [1, 2]
+
+    @app.get("/unwell")
+    async def unwell():
+        return Response(b"x", headers={"x-a": "1\r\nx-b: 2"})
+
+    @app.get("/unsized")
+    async def unsized():
+        response = Response(b"abc")
+        response.headers["content-length"] = "5"
+        return response
+
+    @app.get("/raises")
+    async def raises():
+        raise HTTPException(409, "no", {"x-c": "3"})
+
+    @app.get("/breaks")
+    async def breaks():
+        raise ValueError("broken")
+
+    @app.get("/background")
+    async def background(tasks: BackgroundTasks):
+        tasks.add_task(seen.append, "background")
+        return "later"
+
+    @app.api_route("/{name}", methods=["GET", "HEAD", "POST"])
+    async def any_name(request: Request, name: str):
+        return {"name": name, "length": len(await request.body()), "n": request.scope["passed"]}
+
+
+REQUESTS = [
+    *(
+        ("GET", f"/{name}")
+        for name in ["given", "injected", "unwell", "raises", "breaks", "background"]
+    ),
+    *(("GET", f"/status/{code}") for code in (200, 204, 205, 304)),
+    *((method, "/plain") for method in ("GET", "HEAD", "POST", "PUT")),
+    *(("GET", path) for path in ("/began", "/twice", "/more", "/late", "/no/such", "/unsized")),
+]
+
+
+def wire_answers(kind, round_it, caplog):
+    app, seen, found = FastAPI(), [], []
+    app.add_middleware(kind)
+    for each in round_it:
+        app.add_middleware(each)
+    routes(app, seen)
+    with running(app, interface="turboapi") as server:
+        for method, path in REQUESTS:
+            caplog.clear()
+            raw = server.exchange(
+                f"{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n"
+                "connection: close\r\n\r\nab".encode()
+            )
+            head, _, body = raw.partition(b"\r\n\r\n")
+            lines = sorted(each for each in head.lower().split(b"\r\n") if b"date:" not in each)
+            errors = [
+                (each.getMessage(), repr(each.exc_info and each.exc_info[1]))
+                for each in caplog.records
+            ]
+            found.append((method, path, lines, body, errors))
+    return found, seen
+
+
+@pytest.mark.parametrize("round_it", [[], [Twice], [Late], [Passing, Twice]])
+def test_what_passes_send_on_is_as_what_wraps_it(round_it, caplog):
+    caplog.set_level("WARNING")
+    passed = wire_answers(Passing, round_it, caplog)
+    assert passed == wire_answers(Wrapping, round_it, caplog)
+    assert passed[1] == ["background"]

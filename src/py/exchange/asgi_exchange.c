@@ -297,6 +297,11 @@ static ta_outcome asgi_respond_op(ta_exchange *exchange, const ta_response_head 
         unavailable("Send");
         return TA_FAILED;
     }
+    ta_exchange *native = ta_asgi_respond_native(self->st, self->send, head, raw_headers, body);
+    if (native != NULL) { /* no middleware wants to see the messages */
+        exchange->response_started = true;
+        return native->ops->respond(native, head, raw_headers, body, awaitable);
+    }
     *awaitable =
         ta_asgi_respond_new(self->st, exchange, Py_NewRef(self->send), head, raw_headers, body);
     return *awaitable ? TA_WAITS : TA_FAILED;

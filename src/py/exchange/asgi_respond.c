@@ -5,6 +5,7 @@
  */
 #include "py/exchange/asgi_respond.h"
 
+#include "http/headers.h"
 #include "http/status.h"
 #include "py/support/coroutine.h"
 #include "py/support/spares.h"
@@ -176,6 +177,53 @@ PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *sen
     if (resp->start == NULL || resp->end == NULL)
         Py_CLEAR(resp);
     return (PyObject *)resp;
+}
+
+/* Returns whether a list of pairs has a content-length that is a number, and that number. */
+static bool has_length(PyObject *list, size_t length)
+{
+    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
+        PyObject *pair = PyList_GET_ITEM(list, i), *name, *value;
+        if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2)
+            return false;
+        name = PyTuple_GET_ITEM(pair, 0);
+        value = PyTuple_GET_ITEM(pair, 1);
+        int64_t said;
+        if (!PyBytes_CheckExact(name) || !PyBytes_CheckExact(value))
+            return false;
+        if (ta_str_ieq(ta_piece_bytes(name).data, TA_STR("content-length")))
+            return ta_length_of(ta_piece_bytes(value).data, &said) && (uint64_t)said == length;
+    }
+    return false;
+}
+
+/* Returns whether the fields tell the length of the body, or leave that to who sends it.  Of others
+ * the messages may be refused, or sent in chunks. */
+static bool is_measured(const ta_response_head *head, PyObject *raw_headers, const ta_piece *body)
+{
+    size_t length = body->data.len;
+    bool known;
+    if (raw_headers == NULL)
+        return head->length < 0 || (uint64_t)head->length == length;
+    if (!PyList_CheckExact(raw_headers))
+        return false;
+    Py_BEGIN_CRITICAL_SECTION(raw_headers);
+    known = has_length(raw_headers, length);
+    Py_END_CRITICAL_SECTION();
+    return known;
+}
+
+ta_exchange *ta_asgi_respond_native(ta_state *st, PyObject *send, const ta_response_head *head,
+                                    PyObject *raw_headers, const ta_piece *body)
+{
+    if (!PyCFunction_CheckExact(send) || !is_measured(head, raw_headers, body))
+        return NULL;
+    const PyCFunctionObject *function = (PyCFunctionObject *)send;
+    PyTypeObject *type = ta_exchange_objects_of(st)->native_type;
+    if (function->m_self == NULL || type == NULL || !Py_IS_TYPE(function->m_self, type))
+        return NULL;
+    ta_exchange *x = (ta_exchange *)function->m_self;
+    return function->m_ml == x->ops->send_def && x->ops->may_respond(x) ? x : NULL;
 }
 
 static int respond_traverse(PyObject *self, visitproc visit, void *arg)

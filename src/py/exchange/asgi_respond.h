@@ -24,6 +24,13 @@ TA_MUST_CHECK int ta_asgi_respond_parts(ta_state *st, const ta_response_head *he
                                         PyObject *raw_headers, const ta_piece *body,
                                         PyObject **list, PyObject **bytes);
 
+/*
+ * The server's exchange (borrowed: `send` has it) to which such messages would lead at once: its
+ * `respond` does the same.  NULL: `send` is another callable, or they have to be sent.
+ */
+ta_exchange *ta_asgi_respond_native(ta_state *st, PyObject *send, const ta_response_head *head,
+                                    PyObject *raw_headers, const ta_piece *body);
+
 int ta_asgi_respond_init(PyObject *module, ta_state *st);
 
 #endif

@@ -91,6 +91,13 @@ typedef struct ta_exchange_ops {
     /* What the scope has under a key, as long as there is no scope (borrowed; NULL: nothing).  The
      * member may be NULL. */
     PyObject *(*scope_item)(const ta_exchange *x, PyObject *key);
+    /*
+     * Whether `respond`, called now, does what the two messages of a whole response do through the
+     * callable of `send`, which is a builtin of the definition `send_def` and has the exchange as
+     * its self.  The members may be NULL.
+     */
+    bool (*may_respond)(const ta_exchange *x);
+    const PyMethodDef *send_def;
 } ta_exchange_ops;
 
 struct ta_exchange {

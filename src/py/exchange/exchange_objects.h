@@ -13,11 +13,12 @@
 typedef struct ta_exchange_objects {
     PyTypeObject *asgi_type, *body_type, *respond_type, *send_type;
     PyObject *spare_exchanges, *spare_responds; /* spares.h */
-    PyObject *client_disconnect;                /* starlette.requests.ClientDisconnect */
-    PyObject *request_type;                     /* starlette.requests.Request */
-    PyObject *websocket_type;                   /* starlette.websockets.WebSocket */
-    PyObject *content_length;                   /* b"content-length" */
-    PyObject *json_type;                        /* (b"content-type", b"application/json") */
+    PyTypeObject *native_type;   /* of exchanges of the server, whose layer sets it */
+    PyObject *client_disconnect; /* starlette.requests.ClientDisconnect */
+    PyObject *request_type;      /* starlette.requests.Request */
+    PyObject *websocket_type;    /* starlette.websockets.WebSocket */
+    PyObject *content_length;    /* b"content-length" */
+    PyObject *json_type;         /* (b"content-type", b"application/json") */
 } ta_exchange_objects;
 
 /* The state as this layer sees it. */

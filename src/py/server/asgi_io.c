@@ -186,8 +186,15 @@ static PyObject *send_call(PyObject *self, PyObject *message)
 
 static PyMethodDef receive_def = {"receive", receive_call, METH_NOARGS,
                                   "receive()\n--\n\nAwaits the next ASGI message."};
-static PyMethodDef send_def = {"send", send_call, METH_O,
-                               "send(message, /)\n--\n\nSends an ASGI message; await it."};
+const PyMethodDef ta_asgi_io_send_def = {
+    "send", send_call, METH_O, "send(message, /)\n--\n\nSends an ASGI message; await it."};
+
+bool ta_asgi_io_may_respond(const ta_exchange *exchange)
+{
+    const ta_native_exchange *x = (const ta_native_exchange *)exchange;
+    return x->ws == NULL && !exchange->response_started && x->req != NULL &&
+           x->peer == TA_PEER_HERE && is_here(x);
+}
 
 PyObject *ta_asgi_io_receive(ta_exchange *x)
 {
@@ -196,7 +203,7 @@ PyObject *ta_asgi_io_receive(ta_exchange *x)
 
 PyObject *ta_asgi_io_send(ta_exchange *x)
 {
-    return PyCFunction_NewEx(&send_def, (PyObject *)x, NULL);
+    return PyCFunction_NewEx((PyMethodDef *)&ta_asgi_io_send_def, (PyObject *)x, NULL);
 }
 
 /* -- types ------------------------------------------------------------------------------------ */

@@ -47,6 +47,8 @@ static const ta_exchange_ops native_ops = {
     .deliver = native_deliver,
     .flush = native_flush,
     .scope_item = native_scope_item,
+    .may_respond = ta_asgi_io_may_respond,
+    .send_def = &ta_asgi_io_send_def,
 };
 
 /* -- life ------------------------------------------------------------------------------------- */
@@ -362,5 +364,9 @@ int ta_native_exchange_init(PyObject *module, ta_state *st)
     Py_DECREF(file);
     if (ta_server_objects_of(st)->native_exchange.file_call == NULL)
         return -1;
-    return ta_types_add(module, &spec, "Exchange", &ta_server_objects_of(st)->native_exchange.type);
+    PyTypeObject **type = &ta_server_objects_of(st)->native_exchange.type;
+    if (ta_types_add(module, &spec, "Exchange", type) < 0)
+        return -1;
+    ta_exchange_objects_of(st)->native_type = (PyTypeObject *)Py_NewRef((PyObject *)*type);
+    return 0;
 }

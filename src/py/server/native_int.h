@@ -205,6 +205,9 @@ void ta_streaming_response_left(ta_native_exchange *native);
 /* ta_exchange_ops.receive and .send: the callables. */
 PyObject *ta_asgi_io_receive(ta_exchange *exchange);
 PyObject *ta_asgi_io_send(ta_exchange *exchange);
+/* ta_exchange_ops.may_respond and .send_def. */
+bool ta_asgi_io_may_respond(const ta_exchange *exchange);
+extern const PyMethodDef ta_asgi_io_send_def;
 
 /* One call of receive() or send(message). */
 typedef struct ta_asgi_io {
