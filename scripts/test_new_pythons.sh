@@ -43,7 +43,9 @@ export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 pip="python -m pip --disable-pip-version-check"
 requirements=(-r requirements/new-pythons.txt)
 if [ -n "$whole" ]; then
-    apt-get install -y -qq --no-install-recommends curl git nghttp2-client nginx-light openssl procps >/dev/null || exit 2
+    apt-get install -y -qq --no-install-recommends curl git libbrotli-dev libzstd-dev nghttp2-client nginx-light openssl \
+        procps >/dev/null || exit 2
+    git init --quiet && git add --all # some tests ask git which files there are
     requirements=(-c tests/conformance/constraints.txt)
     for file in build example test; do requirements+=(-r "requirements/$file.txt"); done
     requirements+=(-r tests/conformance/requirements.txt)

@@ -108,9 +108,11 @@ def get(port: int, path: str) -> str:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
                 return answer.read().decode()
-        except (OSError, urllib.error.HTTPError):
+        except OSError as error:
             if time.monotonic() > end:
                 raise
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             time.sleep(0.1)
 
 

@@ -1,6 +1,6 @@
 """Applications below other applications, and what the routers answer without Python."""
 
-import asyncio
+import inspect
 import logging
 import warnings
 
@@ -72,7 +72,7 @@ def entered(monkeypatch):
     def count(owner, name):
         original = getattr(owner, name)
 
-        if asyncio.iscoroutinefunction(original):
+        if inspect.iscoroutinefunction(original):
 
             async def counted(self, *args):
                 calls.append(f"{owner.__name__}.{name}")

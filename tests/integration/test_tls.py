@@ -1,5 +1,6 @@
 """TLS: what is agreed on, what is refused, and that HTTP goes over it as over a plain socket."""
 
+import contextlib
 import json
 import random
 import socket
@@ -307,7 +308,8 @@ def test_noise_is_refused_at_once(server, trusting):
         b"\x80\x2e\x01\x00\x02" + b"\xff" * 100,
         b"\x16\x03\x01\xff\xff\xff",
     ):
-        with server.raw(noise) as sock:
+        # A reset: newer releases of OpenSSL leave what they did not need unread.
+        with server.raw(noise) as sock, contextlib.suppress(ConnectionResetError):
             while sock.recv(1000):
                 pass
     assert get(server, trusting) == b"hello"

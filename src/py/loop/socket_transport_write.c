@@ -221,14 +221,20 @@ static int write_view(ta_socket_transport *t, PyObject *data, const Py_buffer *v
     return queue(t, data, view, sent) < 0 ? -1 : ta_socket_transport_maybe_pause(t);
 }
 
+/* As asyncio's transports of this version say it. */
+#if PY_VERSION_HEX >= 0x030e0000
+#define BYTES_LIKE "bytes, bytearray, or memoryview object"
+#else
+#define BYTES_LIKE "bytes-like object"
+#endif
+
 PyObject *ta_socket_transport_write(PyObject *self, PyObject *data)
 {
     ta_socket_transport *t = ta_socket_transport_of(self);
     if (!PyBytes_Check(data) && !PyByteArray_Check(data) && !PyMemoryView_Check(data)) {
         PyObject *name = PyType_GetName(Py_TYPE(data));
         if (name != NULL)
-            PyErr_Format(PyExc_TypeError, "data argument must be a bytes-like object, not %R",
-                         name);
+            PyErr_Format(PyExc_TypeError, "data argument must be a " BYTES_LIKE ", not %R", name);
         Py_XDECREF(name);
         return NULL;
     }
