@@ -1,6 +1,7 @@
 """The native server under raw ASGI applications, over real sockets."""
 
 import asyncio
+import contextlib
 import io
 import json
 import logging
@@ -22,6 +23,8 @@ from server_kit import (
     text_app,
     wait_for,
 )
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 from turboapi._serving import log
 
@@ -1020,3 +1023,44 @@ def test_shutdown_failure_is_told(caplog):
         pass
     assert server.loop_thread.exit_code == 3
     assert "Application shutdown failed" in caplog.text
+
+
+def test_lifespan_that_fails_while_requests_are_served_is_told(caplog):
+    failing = asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        async def watch():
+            await failing.wait()
+            raise ValueError("lost the broker")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(watch())
+            yield
+
+    app = Starlette(lifespan=lifespan)
+    with running(app) as server:
+        server.loop_thread._loop.call_soon_threadsafe(failing.set)
+        wait_for(lambda: "lost the broker" in caplog.text)
+        assert server.get("/")[0] == 404
+
+
+def test_lifespan_that_a_forced_end_cancels_is_no_failure(caplog):
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        yield
+
+    async def wait(request):
+        begun.append(1)
+        await asyncio.sleep(3600)
+
+    begun = []
+    app = Starlette(routes=[Route("/", wait)], lifespan=lifespan)
+    with running(app, timeout_graceful_shutdown=60) as server:
+        with server.raw(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"):
+            wait_for(lambda: begun)
+            server.loop_thread.stop()
+            server.loop_thread.stop()
+            server.thread.join(patience.seconds(5))
+    assert server.loop_thread.exit_code == 1
+    assert [r.message for r in caplog.records if r.levelno >= logging.ERROR] == []

@@ -36,7 +36,6 @@ class Lifespan:
         self._messages: asyncio.Queue[dict[str, str]] = asyncio.Queue()
         self._done = {"startup": asyncio.Event(), "shutdown": asyncio.Event()}
         self._failed: _Phase | None = None
-        self._stopping = False
         self._abandoned = False
         self._ended = mode == "off"
         self._task: asyncio.Task[None] | None = None
@@ -65,7 +64,6 @@ class Lifespan:
         """
         if self._ended:
             return
-        self._stopping = True
         logger.info("Waiting for application shutdown.")
         await self._step("shutdown")
         if self._task is not None:
@@ -85,6 +83,10 @@ class Lifespan:
             # For one that heeds no cancellation.
             self._messages.put_nowait({"type": "lifespan.shutdown"})
             await asyncio.wait({self._task})
+
+    def forget(self) -> None:
+        """Say no more of it: a forced end cancels it, which is no failure of the application."""
+        self._abandoned = True
 
     async def _step(self, phase: _Phase) -> None:
         self._messages.put_nowait({"type": f"lifespan.{phase}"})
@@ -128,8 +130,7 @@ class Lifespan:
             raise RuntimeError("Got invalid state transition on lifespan protocol.")
         if outcome == "failed":
             self._failed = "startup" if phase == "startup" else "shutdown"
-            # Cancelled by a forced end: that is no failure of the application.
-            wanted = phase == "startup" or self._stopping
-            if message.get("message") and wanted and not self._abandoned:
+            # It may come while requests are served: a task that the lifespan waits for has failed.
+            if message.get("message") and not self._abandoned:
                 logger.error("%s", message["message"])
         self._done[phase].set()

@@ -265,7 +265,10 @@ class LoopThread:
         except (sockets.BindError, asyncio.CancelledError):
             await lifespan.shutdown()
             raise
-        return await self._stop_lifespan(lifespan) if code == 0 else code
+        if code != 0:
+            lifespan.forget()
+            return code
+        return await self._stop_lifespan(lifespan)
 
     async def _stop_lifespan(self, lifespan: Lifespan) -> int:
         assert self._force is not None
