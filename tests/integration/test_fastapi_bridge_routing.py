@@ -7,6 +7,7 @@ fastapi = pytest.importorskip("fastapi")
 
 from fastapi import APIRouter, FastAPI, HTTPException, Request, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from server_kit import running
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route, WebSocketRoute
@@ -153,3 +154,28 @@ def test_websockets_are_found_by_a_table(monkeypatch):
             with pytest.raises(WebSocketDisconnect), client.websocket_connect(path):
                 pass
     assert entered == []
+
+
+@pytest.mark.parametrize("prefix", ["", "/below"])
+def test_routes_added_where_c_answers_404(prefix):
+    app = changing = FastAPI()
+    if prefix:
+        changing = FastAPI()
+        app.mount(prefix, changing)
+
+    @changing.get("/old")
+    async def old():
+        return "old"
+
+    with running(app, interface="fastapi") as server:
+        assert server.get(f"{prefix}/new")[0] == 404
+
+        @changing.get("/new")
+        async def new():
+            return "new"
+
+        assert server.get(f"{prefix}/new")[2] == b'"new"'
+        changing.router.routes.insert(0, APIRoute("/old", new))
+        assert server.get(f"{prefix}/old")[2] == b'"new"'
+        del changing.router.routes[0]
+        assert server.get(f"{prefix}/old")[2] == b'"old"'

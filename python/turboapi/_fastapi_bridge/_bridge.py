@@ -29,6 +29,9 @@ from turboapi.routing._dispatch import RouteList
 
 logger = logging.getLogger("turboapi.server")
 
+# The attribute of a router that has its application's bridge.
+_KEPT = "_turboapi_bridge"
+
 
 class Bridge:
     """One application: its table of routes, and who must know when that changes.
@@ -40,10 +43,14 @@ class Bridge:
     @classmethod
     def of(cls, app: Any) -> "Bridge":
         """Return the one bridge of an application."""
-        # One is enough for all threads that serve it.
+        # One is enough for all threads that serve it. The router keeps it before it stands in
+        # there, too: those who wait for changes of the routes have to wait at the same one.
         with _making:
-            found = getattr(app.router.middleware_stack, "__self__", None)
-            return found if isinstance(found, cls) else cls(app)
+            kept = vars(app.router)
+            found = kept.get(_KEPT)
+            if not isinstance(found, cls):
+                found = kept[_KEPT] = cls(app)
+            return found
 
     def __init__(self, app: Any) -> None:
         self.app = app
