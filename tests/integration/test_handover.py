@@ -257,6 +257,33 @@ def test_programs_that_call_run(folder, named):
     assert "returned" in server.log
 
 
+@pytest.mark.parametrize("loop", ["turboapi", "uvloop"])
+@pytest.mark.parametrize("when", ["import", "startup", "loop"])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR2])
+def test_signals_that_the_application_handles(folder, number, when, loop):
+    if loop == "uvloop":
+        pytest.importorskip("uvloop")
+    call = f"({number:d}, lambda *_: note('own'))\n"
+    if when == "import":
+        (folder / "main.py").write_text(f"{LIFESPAN}\nimport signal; signal.signal{call}")
+    else:
+        place = "import signal; signal.signal"
+        if when == "loop":
+            place = "import asyncio; asyncio.get_running_loop().add_signal_handler"
+        begun = '        note("start")\n'
+        assert begun in LIFESPAN
+        (folder / "main.py").write_text(LIFESPAN.replace(begun, f"{begun}        {place}{call}"))
+    with Server(folder, "run", *LOCAL, "--loop", loop).started() as server:
+        pid = server.process.pid
+        server.send(number)
+        until(lambda: notes(folder, "own") == [pid], "the application's handler")
+        assert pid_of(server) == pid
+        assert "is to take over" not in server.log
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+    assert notes(folder, "import") == notes(folder, "stop") == [pid]
+
+
 # -- Terminals
 
 

@@ -84,7 +84,7 @@ def guard_start() -> None:
             raise SystemExit
         end_on_signals()
         look_for_terminal()
-        signal.signal(signal.SIGHUP, _on_hangup)
+        signal.signal(signal.SIGHUP, on_hangup)
     if is_worker:
         # Blocked by the supervisor, so that none came too early.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -93,7 +93,7 @@ def guard_start() -> None:
 def take_signals() -> None:
     """Do the same in a worker that was forked, from which SIGTERM and SIGINT were kept so far."""
     end_on_signals()
-    signal.signal(signal.SIGHUP, _on_hangup)
+    signal.signal(signal.SIGHUP, on_hangup)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
 
 
@@ -110,8 +110,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
     check_stopped()
 
 
-def _on_hangup(number: int, frame: FrameType | None) -> None:
-    # To start anew is what we are doing.
+def on_hangup(number: int, frame: FrameType | None) -> None:
+    """Handle SIGHUP until the server does: to start anew is what we are doing."""
     if terminal_is_gone():
         raise SystemExit(0)
 

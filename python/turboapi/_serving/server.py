@@ -453,9 +453,9 @@ class LoopThread:
         # Of a program that calls us SIGHUP is ours, unless it is to be ignored (nohup).
         if self.handover is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             process.look_for_terminal()
-            loop.add_signal_handler(signal.SIGHUP, self._on_hangup, loop)
+            _handle_unless_taken(loop, signal.SIGHUP, self._on_hangup)
         if self.handover is not None:
-            loop.add_signal_handler(signal.SIGUSR2, self._on_upgrade, loop)
+            _handle_unless_taken(loop, signal.SIGUSR2, self._on_upgrade)
 
     def _on_upgrade(self, loop: asyncio.AbstractEventLoop) -> None:
         assert self._stop is not None
@@ -510,6 +510,29 @@ class LoopThread:
     def _tell_libraries(self) -> None:
         if self._should_exit is not None and not self._should_exit.should_exit:
             self._should_exit.handle_exit(signal.SIGTERM, None)
+
+
+def _handle_unless_taken(
+    loop: asyncio.AbstractEventLoop,
+    number: signal.Signals,
+    handle: Callable[[asyncio.AbstractEventLoop], None],
+) -> None:
+    """Handle a signal whose meaning is ours only as long as the application gives it none.
+
+    It may have done so when it was imported, or do so while it starts or serves: loops learn of a
+    signal by the wake-up descriptor, even if theirs is no longer its handler.
+    """
+    found = signal.getsignal(number)
+    if callable(found) and found is not process.on_hangup:
+        logger.info("%s is the application's, which has a handler for it", number.name)
+        return
+
+    def handle_ours() -> None:
+        if signal.getsignal(number) == ours:
+            handle(loop)
+
+    loop.add_signal_handler(number, handle_ours)
+    ours = signal.getsignal(number)
 
 
 async def _close_generators() -> None:
