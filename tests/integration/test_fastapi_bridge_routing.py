@@ -15,6 +15,8 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 from test_fastapi_bridge import ask, bridge_of, compare, since
 
+from turboapi._fastapi_bridge import _bridge
+
 
 def tree_app():
     app = FastAPI(openapi_url=None)
@@ -179,3 +181,47 @@ def test_routes_added_where_c_answers_404(prefix):
         assert server.get(f"{prefix}/old")[2] == b'"new"'
         del changing.router.routes[0]
         assert server.get(f"{prefix}/old")[2] == b'"old"'
+
+
+def test_a_new_route_leaves_the_compiled_ones_as_they_are():
+    app, router = FastAPI(), APIRouter()
+
+    @router.get("/included")
+    @app.get("/own")
+    async def read(q: int = 0):
+        return q
+
+    app.include_router(router)
+    before = bridge_of(app).table()
+    app.get("/new")(read)
+    after = bridge_of(app).table()
+    assert after is not before
+    compiled = [each.plan for each in before.targets if hasattr(each, "plan")]
+    assert len(compiled) == 2
+    assert [each.plan for each in after.targets if hasattr(each, "plan")][:2] == compiled
+    # What a route is made of has changed.
+    own = next(route for route in app.routes if route.path == "/own")
+    own.path = "/other"
+    app.get("/newer")(read)
+    changed = [each.plan for each in bridge_of(app).table().targets if hasattr(each, "plan")]
+    assert changed[0] is not compiled[0]
+    assert changed[1] is compiled[1]
+
+
+def test_routes_that_change_all_the_time_hold_up_no_request(monkeypatch):
+    app = FastAPI()
+
+    @app.get("/")
+    async def read():
+        return "read"
+
+    class Changing(_bridge.Table):
+        def __init__(self, *args):
+            super().__init__(*args)
+            app.get("/new")(read)  # as another thread does
+
+    monkeypatch.setattr(_bridge, "Table", Changing)
+    with running(app, interface="fastapi") as server:
+        for _ in range(3):
+            assert server.get("/")[2] == b'"read"'
+        assert server.get("/new")[2] == b'"read"'

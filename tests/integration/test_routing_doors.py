@@ -27,7 +27,7 @@ from starlette.websockets import WebSocketDisconnect
 from turboapi import APIRouter, FastAPI, Request, WebSocket
 from turboapi._testclient import NativeTestClient
 from turboapi.exception_handlers import http_exception_handler
-from turboapi.routing import APIRoute
+from turboapi.routing import APIRoute, _dispatch
 
 SEGMENTS = ["a", "b", "ab", "items", "é", "{p}", "{n:int}", "{f:float}", "{u:uuid}", "{rest:path}"]
 VALUES = ["a", "b", "7", "007", "1.5", "x-y", "%C3%A9", "%FF", "a%2Fb", "%3F", "%25", "~", "a%0A"]
@@ -347,3 +347,23 @@ def test_websockets_as_starlette(seed, tmp_path):
         wanted = conversation(TestClient, pair.theirs, url)
         assert conversation(TestClient, pair.ours, url) == wanted, url
         assert conversation(NativeTestClient, pair.ours, url) == wanted, url
+
+
+@pytest.mark.parametrize("door", [TestClient, NativeTestClient])
+def test_routes_that_change_all_the_time_hold_up_no_request(monkeypatch, door):
+    app = FastAPI()
+
+    @app.get("/")
+    async def read():
+        return "read"
+
+    class Changing(_dispatch.RouteTable):
+        def __init__(self, *args):
+            super().__init__(*args)
+            app.get("/new")(read)  # as another thread does
+
+    monkeypatch.setattr(_dispatch, "RouteTable", Changing)
+    with door(app) as client:
+        for _ in range(3):
+            assert client.get("/").json() == "read"
+        assert client.get("/new").json() == "read"

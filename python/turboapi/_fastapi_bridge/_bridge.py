@@ -25,7 +25,7 @@ from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
 from turboapi._fastapi_bridge import _theirs, is_fastapi
 from turboapi._fastapi_bridge._stack import put_into
 from turboapi._fastapi_bridge._table import Table, Target
-from turboapi.routing._dispatch import RouteList
+from turboapi.routing._dispatch import TRIES, RouteList
 
 logger = logging.getLogger("turboapi.server")
 
@@ -58,6 +58,8 @@ class Bridge:
         self._lock = threading.RLock()
         # The table of each kind of request.
         self._tables: dict[Kind, Table] = {}
+        # The last ones: most of what they have will do for the next, too.
+        self._before: dict[Kind, Table] = {}
         self._watchers: list[Callable[[], None]] = []
         self._told = False
         self._why_not = _theirs.why_not()
@@ -69,13 +71,14 @@ class Bridge:
         table = self._tables.get(kind)
         if table is None:
             with self._lock:
-                while (table := self._tables.get(kind)) is None:
+                for _ in range(TRIES):
+                    if (found := self._tables.get(kind)) is not None:
+                        return found
                     # Others take its place when another thread changes the routes meanwhile.
                     tables = self._tables
-                    made = Table(self.app, kind)
-                    for router in made.routers:
-                        self._watch(router)
-                    tables[kind] = made
+                    table = Table(self.app, kind, self._watch, self._before.get(kind))
+                    tables[kind] = self._before[kind] = table
+        assert table is not None
         return table
 
     def _watch(self, router: Any) -> None:

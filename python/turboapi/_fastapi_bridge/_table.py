@@ -3,7 +3,8 @@
 It does what _compile/route_table.py does, over FastAPI's classes.
 """
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Callable, Iterator
 from inspect import getattr_static, iscoroutinefunction
 from types import CellType, FunctionType
 from typing import Any
@@ -72,7 +73,7 @@ class Target(Theirs):
         is_wrapped: something is, so that the plan can't run without that.
     """
 
-    __slots__ = ("app", "endpoint", "hooks", "is_known", "is_wrapped", "plan")
+    __slots__ = ("_made_of", "app", "endpoint", "hooks", "is_known", "is_wrapped", "plan")
 
     def __init__(
         self,
@@ -82,9 +83,11 @@ class Target(Theirs):
         limits: Any,
         hooks: Any,
         wrapper: Any | None,
+        made_of: tuple[Any, ...],
     ) -> None:
-        """Take also what `_wrapper_of` found."""
+        """Take also what `_wrapper_of` found, and what `is_of` compares."""
         super().__init__(route, effective, included, limits)
+        self._made_of = made_of
         self.endpoint = self.state.endpoint
         self.hooks = hooks
         self.plan = hooks.plan
@@ -97,6 +100,11 @@ class Target(Theirs):
             app = _theirs.wrapped_app(wrapper, self.plan)
         self.is_wrapped = app is not None
         self.app: ASGIApp = app or self.plan.asgi
+
+    def is_of(self, made_of: tuple[Any, ...], limits: Any) -> bool:
+        """Return whether these very objects would be compiled to the same."""
+        same = all(map(operator.is_, self._made_of, made_of))
+        return same and bool(self.form_limits == limits)
 
     async def run(
         self, path_params: dict[str, Any], scope: Scope, receive: Receive, send: Send
@@ -114,12 +122,27 @@ class Target(Theirs):
 class Table:
     """The routes of an application as they are now; does not change."""
 
-    def __init__(self, app: Any, kind: Kind = "http") -> None:
+    def __init__(
+        self,
+        app: Any,
+        kind: Kind,
+        watch: Callable[[Any], None],
+        before: "Table | None" = None,
+    ) -> None:
+        """Make it, as of now or later.
+
+        Args:
+            app: the application.
+            kind: what the requests are.
+            watch: called for each router of the tree before its routes are read, as their changes
+                make another table necessary.
+            before: the one in whose place it comes, from which it takes what is the same.
+        """
         self.kind = kind
+        self._before = {} if before is None else before._known()
         self.entries: list[Entry] = []
         self.targets: list[Place] = []
-        # The routers of the tree, whose changes make another table necessary.
-        self.routers: list[Any] = []
+        self._watch = watch
         # (methods and path, why) of the path operations that FastAPI serves.
         self.left: list[tuple[str, str]] = []
         self._translator = Translator()
@@ -130,13 +153,19 @@ class Table:
         self.low_priority = tuple(low_priority())
         self.compiled = sum(isinstance(each, Target) and each.is_known for each in self.targets)
         self.router = _core.Router(self.entries)
+        self._before.clear()
+
+    def _known(self) -> dict[tuple[int, int], Target]:
+        """Return the compiled path operations, by the identities of what they were found as."""
+        made = (each for each in self.targets if isinstance(each, Target))
+        return {(id(each.route), id(each.effective)): each for each in made}
 
     def lookup(self, scope: Scope) -> Found | None:
         """Return what the routers would find for a request; None: they have to look themselves."""
         return look_up(self.router.find, self.targets, scope)
 
     def _walk(self, router: Any) -> Iterator[tuple[Entry, Place]]:
-        self.routers.append(router)
+        self._watch(router)
         limits = _theirs.form_limits(router)
         for route in list(router.routes):
             if isinstance(route, _theirs.included_router()):
@@ -149,7 +178,7 @@ class Table:
     ) -> Iterator[tuple[Entry, Place]]:
         routing = _theirs.module("fastapi.routing")
         router = included.original_router
-        self.routers.append(router)
+        self._watch(router)
         if not _inherits(router, routing.APIRouter, "matches", "handle"):
             self.left.append((included.include_context.prefix or "/", "a custom router class"))
             yield opaque(), AskedOfThem(included, None, within, limits)
@@ -227,9 +256,13 @@ class Table:
             wrapper = _wrapper_of(serving, handler)
             if wrapper is None:
                 raise CannotTranslate("a replaced handler")
+        made_of = (route, effective, included, handler, serving.path)
+        known = self._before.get((id(route), id(effective)))
+        if known is not None and known.is_of(made_of, limits):
+            return known
         hooks = BridgeHooks.of(serving, self._translator, effective)
         try:
-            return Target(route, effective, included, limits, hooks, wrapper)
+            return Target(route, effective, included, limits, hooks, wrapper, made_of)
         except CannotTranslate:
             raise
         except Exception as error:

@@ -32,6 +32,10 @@ from turboapi.routing._included import (
 from turboapi.routing._route import APIRoute
 from turboapi.telemetry._api import _route_selected
 
+# Tables made for one request, if other threads change the routes meanwhile. The last one has what
+# was there when the request came; a thread that goes on changing them must not hold it up for good.
+TRIES = 2
+
 
 class RouteList(list[BaseRoute]):
     """The routes of a router, which learns of every change."""
@@ -217,7 +221,7 @@ class DispatchingRouter(routing.Router):
             with self._table_lock:
                 table = self._table
                 if table is None:
-                    table = self._table = self._make_table("http")
+                    table, self._table = self._make_table("http")
         return table
 
     def _table_of_websockets(self) -> RouteTable:
@@ -226,15 +230,20 @@ class DispatchingRouter(routing.Router):
             with self._table_lock:
                 table = self._websocket_table
                 if table is None:
-                    table = self._websocket_table = self._make_table("websocket")
+                    table, self._websocket_table = self._make_table("websocket")
         return table
 
-    def _make_table(self, kind: Kind) -> RouteTable:
+    def _make_table(self, kind: Kind) -> tuple[RouteTable, RouteTable | None]:
+        """Return the table, and again if it is to be kept for further requests."""
+        tries = TRIES
         while True:
             version = self._get_routes_version()
             table = RouteTable(self, kind)
             if version == self._get_routes_version():  # else changed by another thread meanwhile
-                return table
+                return table, table
+            tries -= 1
+            if tries == 0:
+                return table, None
 
     # -- dispatch -----------------------------------------------------------------------------
 
