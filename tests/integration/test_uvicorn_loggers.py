@@ -1,6 +1,7 @@
 """What applications do to uvicorn's loggers, and say through them."""
 
 import io
+import json
 import logging
 import logging.config
 import threading
@@ -317,6 +318,37 @@ def test_log_config_with_uvicorns_names(begin, tmp_path):
     assert first.endswith("GET /a HTTP/1.1 200 OK")
     assert second.endswith("GET /boom HTTP/1.1 500 Internal Server Error")
     assert err.getvalue().count("ERROR:    E Exception in ASGI application") == 1
+
+
+@pytest.mark.parametrize(("named", "other"), [("uvicorn", "turboapi"), ("turboapi", "uvicorn")])
+def test_log_config_that_names_only_one_of_the_twins(begin, tmp_path, named, other):
+    """What the root logger has gets no record of the other, with no filter and in other words."""
+    for name in NAMES:
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.filters.clear()
+        logger.setLevel(logging.NOTSET)
+        logger.propagate, logger.disabled = True, False
+    config = json.loads(
+        UVICORN_CONFIG.replace('"uvicorn', f'"{named}').replace(
+            f'"{named}.logging.', '"uvicorn.logging.'
+        )
+    )
+    root = logging.getLogger()
+    note, handlers, level = Note(), root.handlers[:], root.level
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(config))
+    begin(log_config=str(path))
+    root.addHandler(note)
+    root.setLevel(logging.INFO)
+    try:
+        with serve() as server:
+            server.get("/a")
+            server.get("/boom")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert [name for name in note.names if name.startswith(other)] == []
 
 
 def test_changes_from_other_threads(begin):

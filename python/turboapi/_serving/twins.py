@@ -8,11 +8,14 @@ one of them or send all of them elsewhere. Each of our loggers has a twin among 
 
 Records are made by our logger. As long as nobody has changed anything, or has changed ours only,
 it hands them out. When only the twin was changed they are the twin's, with its name: its level,
-filters and handlers decide. When both were changed, or nobody knows (a logging configuration of
-the user's own), the handlers of both get them, each handler once, and the server's own handlers
-only where neither logger has refused the record or lost the handler.
+filters and handlers decide. When both were changed, the handlers of both get them, each handler
+once, and the server's own handlers only where neither logger has refused the record or lost the
+handler.
 
-"Changed" is what differs from what `remember` saw, so it counts whenever it is done. For the access
+"Changed" is what differs from what `remember` saw, so it counts whenever it is done. With a logging
+configuration of the user's own it is what differs from a logger that nobody has touched: what was
+written for uvicorn is about its loggers, and the records are theirs alone. If it touched neither,
+nobody knows, and both count as changed. For the access
 log, whose lines C makes while there is nothing to be asked (`access`), changes of the two loggers
 are counted in `changes`.
 """
@@ -40,7 +43,8 @@ _LINES = {
 changes = bytearray(1)
 
 _State = tuple[int, bool, bool, tuple[Any, ...], tuple[Any, ...]]
-# What `remember` saw, by name of the logger; None: nothing, so that nobody knows.
+_UNTOUCHED: _State = (logging.NOTSET, False, True, (), ())
+# What `remember` saw, by name of the logger; None: nothing, as a configuration decides.
 _remembered: dict[str, _State] | None = None
 _own_handlers: frozenset[logging.Handler] = frozenset()
 
@@ -161,11 +165,20 @@ def _state(logger: logging.Logger) -> _State:
 def is_changed(logger: logging.Logger) -> bool:
     """Return whether somebody has changed what decides on its records, or may have."""
     if _remembered is None:
-        return True
+        return _is_touched(logger.name) or not any(map(_is_touched, _others_of(logger.name)))
     return any(
         _state(logging.getLogger(name)) != _remembered[name]
         for name in _LINES.get(logger.name, (logger.name,))
     )
+
+
+def _is_touched(name: str) -> bool:
+    return any(_state(logging.getLogger(each)) != _UNTOUCHED for each in _LINES.get(name, (name,)))
+
+
+def _others_of(name: str) -> list[str]:
+    """Return the twin of a logger of ours, or the loggers of ours that this one is the twin of."""
+    return [twin if name == ours else ours for ours, twin in _TWINS.items() if name in (ours, twin)]
 
 
 def wants(logger: logging.Logger, level: int) -> bool:
