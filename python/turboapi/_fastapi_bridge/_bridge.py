@@ -46,7 +46,7 @@ class Bridge:
         # One is enough for all threads that serve it. The router keeps it before it stands in
         # there, too: those who wait for changes of the routes have to wait at the same one.
         with _making:
-            kept: dict[str, Any] = vars(app.router)
+            kept: dict[str, Any] = app.router.__dict__
             found = kept.get(_KEPT)
             if not isinstance(found, cls):
                 found = kept[_KEPT] = cls(app)
