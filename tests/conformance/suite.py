@@ -1,6 +1,7 @@
 """What run.py and starlette.py share: the tests of an sdist, pytest on them with a line of JSON a
 test (hook/conformance_plugin.py), and the ratchet. Standard library only."""
 
+import collections
 import concurrent.futures
 import json
 import os
@@ -192,6 +193,39 @@ def sort_rows(rows):
     tests = {r["id"]: r for r in rows if r["kind"] == "test"}
     collect = {r["id"]: r for r in rows if r["kind"] == "collect"}
     return tests, collect
+
+
+# ------------------------------------------------------------------ other versions of Python
+
+# Tests that FastAPI itself leaves out from a version of Python on, by the beginning of their names.
+LEFT_OUT = {"tests/test_pydantic_v1_error.py::": (3, 14)}
+
+
+def is_left_out(test):
+    """Whether FastAPI's suite has no such test on this Python."""
+    return any(test.startswith(name) and sys.version_info >= version
+               for name, version in LEFT_OUT.items())
+
+
+def known_names(tests, baseline):
+    """`tests` by the names that `baseline` has for them.
+
+    A parameter is named after its value, and what has a name differs: from Python 3.14 on, a union
+    has. The same number of cases of a function, in the order of their names, are the same cases.
+    """
+    def by_function(names):
+        found = collections.defaultdict(list)
+        for name in sorted(names):
+            found[name.partition("[")[0]].append(name)
+        return found
+
+    here = by_function(test for test in tests if test not in baseline)
+    there = by_function(test for test in baseline if test not in tests)
+    renamed = {}
+    for function, names in here.items():
+        if len(names) == len(there[function]):
+            renamed.update(zip(names, there[function], strict=True))
+    return {renamed.get(test, test): row for test, row in tests.items()}
 
 
 # ------------------------------------------------------------------ the ratchet
