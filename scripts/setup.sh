@@ -50,6 +50,9 @@ if ! command -v "${PYTHON:-python3}" >/dev/null; then
 elif [ "$(command -v "${PYTHON:-python3}")" = /usr/bin/python3 ]; then
     packages+=(python3-venv python3-dev)
 fi
+if [ "$goal" = test ]; then
+    packages+=(curl) # for what the pages of docs/ show
+fi
 if [ "$goal" = fuzz ]; then
     packages+=(clang libclang-rt-14-dev)
 elif [ "$goal" = suites ] || [ "$goal" = bench-real ]; then

@@ -5,6 +5,7 @@ import contextlib
 import contextvars
 import functools
 import gc
+import inspect
 import logging
 import os
 import re
@@ -230,6 +231,12 @@ ACTIONS = {
 }
 
 
+# Debian 12's own 3.11.2 does not.
+PAUSES_AT_ONCE = "_add_reader" not in vars(THEIRS.__base__) or "is_reading" in inspect.getsource(
+    vars(THEIRS.__base__)["_add_reader"]
+)
+
+
 @pytest.mark.parametrize("factory", [Recorder, Buffered])
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(
@@ -237,6 +244,9 @@ ACTIONS = {
     ["connection_made", "data_received", "buffer_updated", "eof_received", "connection_lost"],
 )
 def test_callbacks(event, action, factory):
+    if (event, action) == ("connection_made", "pause") and not PAUSES_AT_ONCE:
+        pytest.skip("this asyncio reads on after pause_reading() in connection_made()")
+
     async def scenario(loop, log):
         transport, protocol, peer = await connect(log, factory, **{event: ACTIONS[action]})
         with contextlib.suppress(ConnectionError):
