@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import contextvars
 import importlib
+import sys
 
 import anyio
 import pytest
@@ -19,6 +20,7 @@ from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
 import turboapi
+from turboapi.middleware import _inside_task
 
 var = contextvars.ContextVar("var", default="unset")
 SOON = 0.05
@@ -656,3 +658,30 @@ def test_unchanged_applications_have_the_same_inside():
             level = level.app
     assert kinds.count("FastHTTPMiddleware") == 2
     assert kinds.count("TheirInnermost") == 1
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="tasks are started eagerly")
+def test_a_step_that_is_made_at_once_takes_nobodys_place():
+    """As another thread's call_soon_threadsafe() can come at any moment: it is lost otherwise."""
+    done = []
+
+    async def inside():
+        done.append("inside")
+
+    async def main():
+        loop = asyncio.get_running_loop()
+        context = contextvars.copy_context()
+
+        def current_task(loop):
+            loop.call_soon(done.append, "another")
+            return asyncio.tasks.current_task(loop)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("asyncio.current_task", current_task)
+            task = _inside_task.start(loop, inside(), context)
+        assert done == ["inside"]
+        await task
+        await asyncio.sleep(0)
+        assert done == ["inside", "another"]
+
+    asyncio.run(main())

@@ -35,7 +35,7 @@ def _start_eagerly(loop: AbstractEventLoop, coro: Any, context: Context) -> Task
 
 
 def _start_by_hand(loop: AbstractEventLoop, coro: Any, context: Context) -> Task[Any]:
-    """Python 3.11: takes the first step out of the loop's queue and makes it here, if it can."""
+    """Python 3.11: makes the first step here, if it can, in place of the one in the queue."""
     task: Task[Any] = asyncio.Task(coro, loop=loop, context=context)
     internals: Any = asyncio_tasks
     ready: Any = getattr(loop, "_ready", None)
@@ -43,12 +43,14 @@ def _start_by_hand(loop: AbstractEventLoop, coro: Any, context: Context) -> Task
     step: object = getattr(getattr(handle, "_callback", None), "__self__", None)
     if step is not task:
         return task  # not asyncio's own loop: it begins with the loop's next turn
+    # It stays in the queue, cancelled: other threads may have put theirs behind it by now.
+    first = asyncio.Handle(handle._callback, handle._args, loop, handle._context)
+    handle.cancel()
     current = asyncio.current_task(loop)
-    ready.pop()
     if current is not None:
         internals._leave_task(loop, current)
     try:
-        handle._run()
+        first._run()
     finally:
         if current is not None:
             internals._enter_task(loop, current)
