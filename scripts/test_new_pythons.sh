@@ -4,7 +4,7 @@
 #
 #   scripts/test_new_pythons.sh [3.14 3.15]
 #   scripts/test_new_pythons.sh --whole [3.14 3.15]   all Python tests and the conformance ratchets of all three
-#                                                     doors instead (about 30 minutes each)
+#                                                     doors instead
 #   TURBOAPI_SID=DIR      where that file system is; default: ~/.cache/turboapi/sid
 #
 # Needs root (chroot, mount). The exit status is 2, with the reason, when it cannot be had.
@@ -43,13 +43,13 @@ export PATH="$venv/bin:$PATH" PYTHONDONTWRITEBYTECODE=1
 pip="python -m pip --disable-pip-version-check"
 requirements=(-r requirements/new-pythons.txt)
 if [ -n "$whole" ]; then
-    apt-get install -y -qq --no-install-recommends curl git libbrotli-dev libzstd-dev nghttp2-client nginx-light openssl \
-        procps >/dev/null || exit 2
+    apt-get install -y -qq --no-install-recommends curl git libbrotli-dev libzstd-dev nghttp2-client nginx-light \
+        openssl procps >/dev/null || exit 2
     git init --quiet && git add --all # some tests ask git which files there are
     requirements=(-c tests/conformance/constraints.txt)
     for file in build example test; do requirements+=(-r "requirements/$file.txt"); done
     requirements+=(-r tests/conformance/requirements.txt)
-    # The tests of what would take a compiler of its own here are skipped.
+    # Left out where there is no wheel for this Python.
     for name in orjson zstandard; do
         wanted=$(grep -h "^$name" tests/conformance/constraints.txt requirements/test.txt | head -n 1)
         if ! $pip download --quiet --no-deps --only-binary=:all: --dest /tmp "$wanted" 2>/dev/null; then

@@ -2,7 +2,7 @@
  * blocks.h -- memory of small sizes that is asked for and given back all the time, kept for reuse.
  *
  * Layer: base.  For libraries that allocate several pieces a request: to take one from a list, and
- * put it back, is a tenth of malloc's and free's work.  Belongs to one thread.
+ * put it back, is less work than malloc's and free's.  Belongs to one thread.
  */
 #ifndef TA_BASE_BLOCKS_H
 #define TA_BASE_BLOCKS_H
