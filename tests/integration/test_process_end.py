@@ -17,6 +17,36 @@ while pathlib.Path("hold").exists():
     time.sleep(0.02)
 """
 
+# What a signal raises here is lost.
+CALLBACK = """
+import pathlib, time, weakref
+
+def stay(_reference=None):
+    pathlib.Path("starting").touch()
+    while pathlib.Path("hold").exists():
+        time.sleep(0.02)
+
+class Thing: pass
+thing = Thing()
+reference = weakref.ref(thing, stay)
+del thing
+stay()
+"""
+
+# And here it becomes a RuntimeError.
+SET_NAME = """
+import pathlib, time
+
+class Attribute:
+    def __set_name__(self, owner, name):
+        pathlib.Path("starting").touch()
+        while pathlib.Path("hold").exists():
+            time.sleep(0.02)
+
+class Thing:
+    attribute = Attribute()
+"""
+
 SWALLOW = """
 import pathlib, time
 try:
@@ -82,6 +112,18 @@ def test_stopped_while_it_starts(folder, start, more, number, expected):
         assert server.ended() == expected, server.log
     assert "Traceback" not in server.log
     assert (folder / "cleaned").exists() == (start is LIFESPAN)
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", "2")], ids=str)
+@pytest.mark.parametrize("start", [CALLBACK + APP, SET_NAME + APP], ids=["callback", "set_name"])
+def test_stopped_where_exceptions_do_not_get_through(folder, start, more):
+    (folder / "main.py").write_text(start)
+    (folder / "hold").touch()
+    with Server(folder, "run", *LOCAL, *more) as server:
+        until((folder / "starting").exists, "the start-up")
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0, server.log
+    assert "Traceback" not in server.log
 
 
 @pytest.mark.parametrize("start", [SWALLOW + APP, STUBBORN], ids=["import", "lifespan"])

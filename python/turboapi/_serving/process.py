@@ -6,9 +6,12 @@ that imports the package, or calls `app.run()`, starts and ends as Python does.
 
 from __future__ import annotations
 
+import _thread
+import functools
 import os
 import signal
 import sys
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,7 +20,7 @@ from turboapi._version import __version__
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
-    from typing import NoReturn
+    from typing import Any, NoReturn
 
     from turboapi.config import Config
 
@@ -31,8 +34,14 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 # What handlers of atexit and threads that are no daemons may take, in seconds.
 _LAST_GRACE = 5.0
 
-# The first signal that came in the start-up; applications may swallow what it raised.
+# The first signal that came in the start-up.
 _came: int | None = None
+
+# What a signal raises may get lost, see `_insist`. After how many seconds it is raised again.
+_AGAIN_AFTER = 0.5
+
+# Whether `run_to_end` has heard of the end.
+_ends = False
 
 # Whether this program is the command or a worker, and nothing else.
 _whole = False
@@ -106,8 +115,36 @@ def end_on_signals() -> None:
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
     global _came
-    _came = _came or number
+    if _came is None:
+        _came = number
+        sys.unraisablehook = functools.partial(_report_unless_ours, sys.unraisablehook)
+        # threading.Thread takes locks, which this thread may hold just now.
+        _thread.start_new_thread(_insist, (number,))
     check_stopped()
+
+
+class _Stopped(SystemExit):
+    """A signal that came in the start-up."""
+
+
+def _report_unless_ours(before: Callable[[Any], object], what: Any) -> None:
+    """Report an exception that nobody can catch, unless it is the one of `check_stopped`."""
+    if not isinstance(what.exc_value, _Stopped):
+        before(what)
+
+
+def _insist(number: int) -> None:
+    """Send the signal again and again until the start-up has ended or the server handles it.
+
+    The exception that its handler raises gets lost where it meets a callback of a weak reference
+    (importlib has one for each module), a finalizer or C code that clears errors, and where an
+    application catches it.
+    """
+    while True:
+        time.sleep(_AGAIN_AFTER)
+        if _ends or signal.getsignal(number) is not _on_signal:
+            return
+        os.kill(os.getpid(), number)
 
 
 def on_hangup(number: int, frame: FrameType | None) -> None:
@@ -157,7 +194,7 @@ def check_stopped() -> None:
         SystemExit: 0 after SIGTERM, 130 after SIGINT.
     """
     if _came is not None:
-        raise SystemExit(code_of_stop(_came))
+        raise _Stopped(code_of_stop(_came))
 
 
 def stopped_by() -> int | None:
@@ -199,12 +236,18 @@ def is_whole() -> bool:
 
 def run_to_end(main: Callable[[], int | None], caller: FrameType) -> None:
     """Run what a process is there for, and end it; `caller` is the frame that wants it."""
-    global _whole
+    global _whole, _ends
     _whole = _is_all_of_it(caller)
     try:
         code: object = main()
     except SystemExit as exit_:
         code = exit_.code
+    except Exception:
+        # What the signal raised may have come out as another exception: __set_name__ does that.
+        if _came is None:
+            raise
+        code = code_of_stop(_came)
+    _ends = True
     code = 0 if code is None else code
     if isinstance(code, int) and _whole:
         finish(lambda: os._exit(code))
@@ -260,7 +303,6 @@ def _join_threads() -> None:
 
 def _end_later(end: Callable[[], NoReturn]) -> None:
     import threading
-    import time
 
     time.sleep(_LAST_GRACE)
     names = ", ".join(

@@ -233,6 +233,7 @@ def load(config: Config) -> Any:
     except importer.AppError as error:
         log.server_logger.error("%s", error)
     except Exception as error:
+        process.check_stopped()
         log.server_logger.error(
             "The application can't be imported\n%s", _traceback_of(error).rstrip()
         )

@@ -11,6 +11,8 @@ import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from turboapi._serving import process
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType, TracebackType
@@ -68,6 +70,9 @@ class Signals:
         self._old = {number: signal.signal(number, self._note) for number in self._numbers}
         # Whoever started us may have kept them back until now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
+        # What one that came before these handlers raised may have got lost.
+        if (came := process.stopped_by()) in self._numbers:
+            self._came.append(signal.Signals(came))
         return self
 
     def __exit__(
