@@ -256,7 +256,9 @@ class Table:
             wrapper = _wrapper_of(serving, handler)
             if wrapper is None:
                 raise CannotTranslate("a replaced handler")
-        made_of = (route, effective, included, handler, serving.path)
+        # FastAPI 0.137 to 0.142.0 makes it anew whenever it is asked for.
+        is_kept = wrapper is not None or "app" in vars(serving)
+        made_of = (route, effective, included, handler if is_kept else None, serving.path)
         known = self._before.get((id(route), id(effective)))
         if known is not None and known.is_of(made_of, limits):
             return known
