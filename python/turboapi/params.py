@@ -3,6 +3,7 @@
 All eight share one table of options, `FieldOptions`; each class only says where it differs.
 """
 
+import functools
 import inspect
 import re
 import warnings
@@ -96,10 +97,20 @@ _DEFAULTS: dict[str, Any] = {
     **dict.fromkeys((*_NONE, "annotation", "regex", "openapi_examples")),
     "include_in_schema": True,
 }
-_ANNOTATION = ("annotation", Any | None)
 _OPTIONS = FieldOptions.__annotations__
 _ALLOWED = frozenset(_OPTIONS) | {"annotation"}
 _NOT_PYDANTIC = frozenset({"regex", "example", "openapi_examples", "include_in_schema"})
+
+
+@functools.cache
+def _keyword(name: str) -> inspect.Parameter:
+    """Return an option as signatures have it; the same one for all of them."""
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=_DEFAULTS.get(name, _Unset),
+        annotation=_OPTIONS.get(name, Any | None),
+    )
 
 
 def with_options(*extra_after: str, annotation: bool = False) -> Callable[[_F], _F]:
@@ -112,19 +123,11 @@ def with_options(*extra_after: str, annotation: bool = False) -> Callable[[_F], 
     def apply(func: _F) -> _F:
         signature = inspect.signature(func)
         own = list(signature.parameters.values())[:-1]  # without **options
-        names = [("default_factory", _OPTIONS["default_factory"])]
-        names += [_ANNOTATION] if annotation else []
-        names += [item for item in _OPTIONS.items() if item[0] != "default_factory"]
-        options = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=_DEFAULTS.get(name, _Unset),
-                annotation=kind,
-            )
-            for name, kind in names
-        ]
-        behind = extra_after[0] if extra_after else names[0 if not annotation else 1][0]
+        names = ["default_factory"]
+        names += ["annotation"] if annotation else []
+        names += [name for name in _OPTIONS if name != "default_factory"]
+        options = [_keyword(name) for name in names]
+        behind = extra_after[0] if extra_after else names[0 if not annotation else 1]
         at = 1 + next(i for i, option in enumerate(options) if option.name == behind)
         keywords = [p for p in own if p.kind is p.KEYWORD_ONLY]
         func.__signature__ = signature.replace(  # type: ignore[attr-defined]

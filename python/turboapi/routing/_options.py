@@ -197,16 +197,7 @@ def takes_options(names: Sequence[str]) -> Callable[[_Method], _Method]:
         declared = inspect.signature(method)
         own = [p for p in declared.parameters.values() if p.kind is not p.VAR_KEYWORD]
         known = {p.name for p in own} | defaults.keys()
-        annotations = _annotations()
-        keywords = [
-            inspect.Parameter(
-                name,
-                inspect.Parameter.KEYWORD_ONLY,
-                default=default,
-                annotation=annotations.get(name, Any),
-            )
-            for name, default in defaults.items()
-        ]
+        keywords = [_keyword(name) for name in names]
 
         @functools.wraps(method)
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -221,6 +212,17 @@ def takes_options(names: Sequence[str]) -> Callable[[_Method], _Method]:
         return cast("_Method", call)
 
     return decorate
+
+
+@functools.cache
+def _keyword(name: str) -> inspect.Parameter:
+    """Return an option as signatures have it; the same one for all of them."""
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=DEFAULTS.get(name),
+        annotation=_annotations().get(name, Any),
+    )
 
 
 @functools.cache
