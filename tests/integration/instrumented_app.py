@@ -5,6 +5,7 @@
 """
 
 # ruff: noqa: E402 (instrumentation comes first)
+import asyncio
 import json
 import logging
 import os
@@ -229,8 +230,18 @@ if WITH in ("logfire", "opentelemetry"):
         FastAPIInstrumentor.instrument_app(app, tracer_provider=provider)
 
 
+async def background_task_reported():
+    """Wait for the one that `later` has begun: it may still be under way."""
+    for _ in range(1000):
+        if any(each.get("name", "").startswith("BackgroundTask") for each in reported):
+            return
+        await asyncio.sleep(0.01)
+
+
 @app.get("/reports")
 async def reports():
+    if WITH in ("logfire", "opentelemetry"):
+        await background_task_reported()
     if WITH.startswith("sentry"):
         sentry_sdk.flush()
     elif WITH == "datadog":
