@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator
+from types import FrameType
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
@@ -33,7 +34,13 @@ __all__ = ["Worker"]
 # gunicorn's loggers decide what is shown.
 _LOGGERS = {"turboapi": "error_log", "uvicorn": "error_log"}
 _ACCESS_LOGGERS = {"turboapi.access": "access_log", "uvicorn.access": "access_log"}
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_SIGNALS = (signal.SIGINT, signal.SIGQUIT)
+
+# Of the time that the arbiter gives a worker to end, what requests in flight may take; the rest is
+# the application's shutdown's.
+_GRACE = 0.9
+# Between two signs of life, in seconds, at most.
+_BEAT = 1.0
 
 
 class Worker(_Base):  # type: ignore[misc]
@@ -45,21 +52,39 @@ class Worker(_Base):  # type: ignore[misc]
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
+    _alive = True
+    _server: Server | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is to go on: gunicorn's handlers of signals and its reloader say no."""
+        return self._alive
+
+    @alive.setter
+    def alive(self, value: bool) -> None:
+        self._alive = value
+        if not value and self._server is not None:
+            self._server.should_exit = True
+
     def run(self) -> None:
         """Serve until the arbiter ends it; gunicorn calls it in the worker's process."""
+        if not self.alive:  # told so during the import
+            return
         signal.set_wakeup_fd(-1)  # of gunicorn's own workers
         for name, theirs in {**_LOGGERS, **_ACCESS_LOGGERS}.items():
             logger, given = logging.getLogger(name), getattr(self.log, theirs)
             logger.handlers, logger.level, logger.propagate = given.handlers, given.level, False
         config = Config(self.wsgi, **{**self._settings(), **self.CONFIG_KWARGS})
-        server = _Server(config)
+        self._server = server = _Server(config, self)
+        if not self.alive:
+            server.should_exit = True
         selector, kind = _core.Selector(), config.settings.loop
         try:
             with asyncio.Runner(loop_factory=lambda: new_loop(kind, selector)) as runner:
                 runner.run(self._serve(server))
         finally:
             selector.close()
-        if not server.started:
+        if not server.started and not server.should_exit:
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def _settings(self) -> dict[str, Any]:
@@ -67,10 +92,12 @@ class Worker(_Base):  # type: ignore[misc]
             "log_config": None,
             "access_log": bool(self.cfg.accesslog),
             "timeout_idle": self.cfg.keepalive,
-            "timeout_graceful_shutdown": self.cfg.graceful_timeout,
+            "timeout_graceful_shutdown": self.cfg.graceful_timeout * _GRACE,
             "forwarded_allow_ips": self.cfg.forwarded_allow_ips,
             "max_requests": self.max_requests if self.max_requests < sys.maxsize else 0,
         }
+        if not self.cfg.keepalive:  # gunicorn's word for one request a connection
+            settings["limit_requests_per_conn"] = 1
         if self.cfg.is_ssl:
             settings["ssl_certfile"] = self.cfg.certfile
             settings["ssl_keyfile"] = self.cfg.keyfile
@@ -88,18 +115,30 @@ class Worker(_Base):  # type: ignore[misc]
 
     async def _beat(self, server: Server) -> None:
         """Tell the arbiter that the loop goes on, and end when there is none any more."""
+        # gunicorn gives workers half of its timeout; 0: it does not look.
+        pause = min(_BEAT, self.timeout) or _BEAT
         while True:
             self.notify()
             if os.getppid() != self.ppid:
                 server.should_exit = True
-            await asyncio.sleep(1)
+            await asyncio.sleep(pause)
 
 
 class _Server(Server):
     """One that ends quietly: the arbiter knows why it does."""
 
+    def __init__(self, config: Config, worker: Worker) -> None:
+        super().__init__(config)
+        self._worker = worker
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None]:
+        # The other ones, which tell the worker by `alive`, have gunicorn's own handlers.
         for number in _SIGNALS:
-            signal.signal(number, self.handle_exit)
+            signal.signal(number, self._on_interrupt)
         yield
+
+    def _on_interrupt(self, sig: int, frame: FrameType | None) -> None:
+        self.handle_exit(sig, frame)
+        self._worker.alive = False
+        self._worker.cfg.worker_int(self._worker)

@@ -26,6 +26,35 @@ async def root(request: Request):
 """
 
 
+# The start takes as long as there is the file "hold"; the end says so.
+SLOW_START = """
+import asyncio, contextlib, os, pathlib, time
+from turboapi import FastAPI
+
+@contextlib.asynccontextmanager
+async def start(app):
+    print("starting", os.getpid(), flush=True)
+    while pathlib.Path("hold").exists():
+        await asyncio.sleep(0.02)
+    yield
+    print("ended", os.getpid(), flush=True)
+
+app = FastAPI(lifespan=start)
+
+@app.get("/")
+async def root():
+    return [os.getpid()]
+
+@app.get("/hold")
+async def hold():
+    time.sleep(60)
+
+@app.get("/wait")
+async def wait():
+    await asyncio.sleep(60)
+"""
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "main.py").write_text(APP)
@@ -59,10 +88,10 @@ def gunicorn(folder, *options):
                 process.kill()
 
 
-def ask(port):
+def ask(port, path="/"):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
     with contextlib.closing(connection):
-        connection.request("GET", "/")
+        connection.request("GET", path)
         return connection.getresponse().read()
 
 
@@ -103,3 +132,81 @@ def test_an_application_that_does_not_start(folder):
     with gunicorn(folder) as (process, log, _):
         assert process.wait(patience.seconds(15)) == 3
         assert "not today" in log.read_text()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTTOU, signal.SIGHUP])
+def test_a_worker_that_is_told_to_end_while_it_starts_ends_alone(folder, number):
+    (folder / "main.py").write_text(SLOW_START)
+    (folder / "hold").touch()
+    with gunicorn(folder, "--workers", "2") as (process, log, port):
+        until(lambda: log.read_text().count("starting") == 2, what="two that start")
+        process.send_signal(number)
+        until(lambda: "Worker exiting" in log.read_text(), what="the end of one")
+        (folder / "hold").unlink()
+        assert int(ask(port).strip(b"[]"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(patience.seconds(15)) == 0
+        assert "Worker failed to boot" not in log.read_text()
+
+
+def test_a_worker_that_is_told_to_end_during_the_import_ends(folder):
+    wait = "while pathlib.Path('hold').exists():\n    time.sleep(0.02)\n"
+    (folder / "main.py").write_text(
+        SLOW_START.replace("app =", f"print('importing', flush=True)\n{wait}app =")
+    )
+    (folder / "hold").touch()
+    with gunicorn(folder) as (process, log, port):
+        until(lambda: "importing" in log.read_text())
+        process.send_signal(signal.SIGHUP)
+        until(lambda: log.read_text().count("importing") == 2, what="the next one")
+        (folder / "hold").unlink()
+        until(lambda: log.read_text().count("Worker exiting") == 1, what="the end of the old one")
+        assert f"starting {int(ask(port).strip(b'[]'))}" in log.read_text()
+        assert log.read_text().count("starting") == 1
+
+
+def test_a_worker_that_does_not_answer_in_time_is_replaced(folder):
+    (folder / "main.py").write_text(SLOW_START)
+    with gunicorn(folder, "--timeout", "2") as (_, log, port):
+        before = ask(port)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            ask(port, "/hold")
+        assert "WORKER TIMEOUT" in log.read_text()
+        until(lambda: log.read_text().count("starting") == 2, what="another worker")
+        assert ask(port) != before
+
+
+def test_reloads_when_a_file_changes(folder):
+    with gunicorn(folder, "--reload", "--reload-engine", "poll") as (_, log, port):
+        before = ask(port)
+        (folder / "main.py").write_text(APP.replace("os.getpid()", "'changed'"))
+        until(lambda: "Worker reloading" in log.read_text())
+        until(lambda: log.read_text().count("Listening on") == 2, what="another worker")
+        assert b"changed" in ask(port)
+        assert b"changed" not in before
+
+
+def test_the_application_ends_in_order_after_the_graceful_timeout(folder):
+    (folder / "main.py").write_text(SLOW_START)
+    hook = folder / "hooks.py"
+    hook.write_text("def worker_int(worker):\n    print('interrupted', flush=True)\n")
+    options = ("--graceful-timeout", "2", "--config", str(hook))
+    with gunicorn(folder, *options) as (process, log, port):
+        ask(port)
+        waiting = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
+        with contextlib.closing(waiting):
+            waiting.request("GET", "/wait")
+            ask(port)
+            process.send_signal(signal.SIGINT)
+            assert waiting.getresponse().status == 500
+        process.wait(patience.seconds(15))
+        assert "\nended" in log.read_text()
+        assert "interrupted" in log.read_text()
+
+
+def test_keep_alive_of_zero_is_one_request_a_connection(folder):
+    with gunicorn(folder, "--keep-alive", "0") as (_, _log, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=patience.seconds(10))
+        with contextlib.closing(connection):
+            connection.request("GET", "/")
+            assert connection.getresponse().headers["connection"] == "close"
