@@ -200,8 +200,58 @@ class _InnerHTTPS(_InnerFilter, HTTPSRedirectMiddleware):  # type: ignore[misc]
         return HTTPSRedirectMiddleware.__call__(self, scope, receive, send)
 
 
+class _Responder(gzip.GZipResponder):
+    """Goes on with a response of which C had the beginning, on the stream of that."""
+
+    def __init__(self, pack: Callable[[bytes, bool], bytes], middleware: GZipMiddleware) -> None:
+        super().__init__(
+            middleware.app,
+            middleware.minimum_size,
+            thread_minimum_size=middleware.thread_minimum_size,
+            exclude_content_types=middleware.exclude_content_types,
+        )
+        self._pack = pack
+
+    def _compress_body(self, body: bytes, more_body: bool) -> bytes:
+        return self._pack(body, more_body)
+
+
+class _InnerGZip(_InnerFilter, GZipMiddleware):  # type: ignore[misc]
+    @staticmethod
+    def _make(original: GZipMiddleware) -> list[tuple[Any, ...]]:
+        return _gzip(original)
+
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        return GZipMiddleware.__call__(self, scope, receive, send)
+
+    def _take_over(
+        self,
+        inside: Any,
+        send: Send,
+        packs: bool,
+        initial: Message | None,
+        left_alone: bool,
+        started: bool,
+    ) -> Send:
+        """Return what has the other messages of a response; `inside` had those before."""
+        responder: gzip.IdentityResponder
+        if packs:
+            responder = _Responder(inside.pack, self)
+        else:
+            responder = gzip.IdentityResponder(
+                self.app, self.minimum_size, exclude_content_types=self.exclude_content_types
+            )
+        responder.send = send
+        if initial is not None:
+            responder.initial_message = initial
+        responder.content_encoding_set = left_alone
+        responder.started = started
+        return responder.send_with_compression
+
+
 _INNER: dict[type, type[_InnerFilter]] = {
     CORSMiddleware: _InnerCORS,
+    GZipMiddleware: _InnerGZip,
     TrustedHostMiddleware: _InnerHosts,
     HTTPSRedirectMiddleware: _InnerHTTPS,
 }

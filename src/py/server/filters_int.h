@@ -1,6 +1,6 @@
 /*
- * filters_int.h -- the inside of ta_filters: shared by filters.c, filters_read.c,
- * inner_filter.c and session_filter.c.
+ * filters_int.h -- the inside of ta_filters: shared by filters.c, filters_read.c, pack_filter.c,
+ * session_filter.c and the inner filters.
  */
 #ifndef TA_PY_SERVER_FILTERS_INT_H
 #define TA_PY_SERVER_FILTERS_INT_H
@@ -59,6 +59,15 @@ int ta_filters_names_origin(const filter *rule, ta_str origin);
 int ta_filters_set_field(ta_fields *fields, ta_str name, ta_str value);
 /* One Vary field of all that the response has, and `what`. */
 int ta_filters_add_vary(ta_fields *fields, ta_str what);
+
+/* pack_filter.c: does GZip leave a response with this Content-Type (or "") alone? */
+bool ta_pack_filter_excludes(const filter *rule, ta_str content_type);
+/* A new object that packs a piece of a response with *packer when it is called, as the offload has
+ * a thread do.  It takes *packer; NULL with an exception. */
+PyObject *ta_pack_job_new(ta_state *st, ta_packer **packer, const ta_piece *piece, bool more);
+/* What has come of it, once the awaitable of the offload has returned: gives the stream back, and
+ * bytes that the job keeps.  False with an exception. */
+bool ta_pack_job_take(PyObject *job, ta_packer **packer, ta_str *packed);
 
 /* session_filter.c: what the middleware does to a head that begins.  0, or -1 with an exception. */
 int ta_session_filter_apply(const filter *rule, ta_native_exchange *native);

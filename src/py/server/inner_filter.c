@@ -1,24 +1,18 @@
 /*
- * inner_filter.c -- `_core.InnerFilter`: Starlette's CORS, TrustedHost and HTTPSRedirect where
- * other middleware is outside of them, as ASGI applications that call the next one without a frame
- * of their own.
+ * inner_filter.c -- `_core.InnerFilter`: Starlette's CORS, GZip, TrustedHost and HTTPSRedirect
+ * where other middleware is outside of them, as ASGI applications that call the next one without a
+ * frame of their own.
  *
  * Layer: py (L4).  Python classes derive from it and from Starlette's (middleware/_filters.py),
  * whose code does all that is not done here: `_serve` for requests which the middleware answers
- * itself, and for scopes of unusual objects, and `_send_other` for messages of such.
+ * itself, and for scopes of unusual objects, and `_send_other` and `_take_over` for messages of
+ * such.
  */
-#include "py/server/filters_int.h"
+#include "py/server/inner_filter_int.h"
 
 #include <structmember.h>
 
 #include "py/support/types.h"
-
-typedef struct inner_filter {
-    PyObject_HEAD
-    vectorcallfunc vectorcall; /* NULL until prepared */
-    ta_state *st;              /* borrowed: the type keeps the module; NULL until prepared */
-    ta_filters *filters;       /* owned: one */
-} inner_filter;
 
 /* send() inside of CORS. */
 typedef struct cors_send {
@@ -29,102 +23,6 @@ typedef struct cors_send {
     PyObject *origin;       /* owned bytes, or NULL: the request has none */
 } cors_send;
 
-/* -- fields as Python has them ---------------------------------------------------------------- */
-
-/* A pair of bytes (borrowed): false for any other object. */
-static bool is_pair(PyObject *obj)
-{
-    return PyTuple_CheckExact(obj) && PyTuple_GET_SIZE(obj) == 2 &&
-           PyBytes_CheckExact(PyTuple_GET_ITEM(obj, 0)) &&
-           PyBytes_CheckExact(PyTuple_GET_ITEM(obj, 1));
-}
-
-static bool is_named(PyObject *pair, ta_str name)
-{
-    return ta_str_eq(ta_filters_str(PyTuple_GET_ITEM(pair, 0)), name);
-}
-
-/*
- * The value of the first field of that name in a list: 1 and a new reference; 0: there is none; -1:
- * the list, or something in it, is another kind of object.  Sets no exception.
- */
-static int find_field(PyObject *headers, ta_str name, PyObject **value)
-{
-    if (!PyList_CheckExact(headers))
-        return -1;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(headers); i++) {
-        PyObject *pair = PyList_GetItemRef(headers, i);
-        bool odd = pair == NULL || !is_pair(pair);
-        bool found = !odd && is_named(pair, name);
-        if (found)
-            *value = Py_NewRef(PyTuple_GET_ITEM(pair, 1));
-        Py_XDECREF(pair);
-        if (odd) {
-            PyErr_Clear();
-            return -1;
-        }
-        if (found)
-            return 1;
-    }
-    return 0;
-}
-
-/* As MutableHeaders.__setitem__, in a list of pairs that nobody else has; steals, may be NULL. */
-static int set_field(PyObject *list, PyObject *pair)
-{
-    if (pair == NULL)
-        return -1;
-    ta_str name = ta_filters_str(PyTuple_GET_ITEM(pair, 0));
-    Py_ssize_t first = -1;
-    for (Py_ssize_t i = PyList_GET_SIZE(list) - 1; i >= 0; i--) {
-        if (!is_named(PyList_GET_ITEM(list, i), name))
-            continue;
-        if (first >= 0 && PySequence_DelItem(list, first) < 0) {
-            Py_DECREF(pair);
-            return -1;
-        }
-        first = i;
-    }
-    if (first >= 0)
-        return PyList_SetItem(list, first, pair); /* steals */
-    int rc = PyList_Append(list, pair);
-    Py_DECREF(pair);
-    return rc;
-}
-
-static PyObject *new_pair(ta_str name, ta_str value)
-{
-    PyObject *pair = PyTuple_New(2), *key, *text;
-    if (pair == NULL)
-        return NULL;
-    key = PyBytes_FromStringAndSize(name.ptr, (Py_ssize_t)name.len);
-    text = PyBytes_FromStringAndSize(value.ptr, (Py_ssize_t)value.len);
-    PyTuple_SET_ITEM(pair, 0, key);
-    PyTuple_SET_ITEM(pair, 1, text);
-    if (key == NULL || text == NULL)
-        Py_CLEAR(pair);
-    return pair;
-}
-
-/* One Vary field of all that there are, and Origin. */
-static int add_vary(PyObject *list)
-{
-    ta_buf all;
-    ta_buf_init(&all);
-    int rc = 0;
-    for (Py_ssize_t i = 0; i < PyList_GET_SIZE(list); i++) {
-        PyObject *pair = PyList_GET_ITEM(list, i);
-        if (is_named(pair, TA_STR("vary"))) {
-            rc |= ta_buf_append_str(&all, ta_filters_str(PyTuple_GET_ITEM(pair, 1)));
-            rc |= ta_buf_append(&all, ", ", 2);
-        }
-    }
-    rc |= ta_buf_append_str(&all, TA_STR("Origin"));
-    rc = rc ? ta_filters_no_memory() : set_field(list, new_pair(TA_STR("vary"), ta_buf_str(&all)));
-    ta_buf_free(&all);
-    return rc;
-}
-
 /* -- CORS: what is sent ----------------------------------------------------------------------- */
 
 /* What the middleware does to the fields.  0, or -1 with an exception. */
@@ -133,15 +31,15 @@ static int change(const cors_send *self, PyObject *list)
     const filter *rule = &self->owner->filters->items[0];
     if (self->origin != NULL) {
         for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(rule->fields); i++)
-            if (set_field(list, Py_NewRef(PyTuple_GET_ITEM(rule->fields, i))) < 0)
+            if (ta_inner_fields_put(list, Py_NewRef(PyTuple_GET_ITEM(rule->fields, i))) < 0)
                 return -1;
         ta_str origin = ta_filters_str(self->origin);
         int named = ta_filters_names_origin(rule, origin);
         if (named < 0 ||
-            (named && set_field(list, new_pair(TA_STR("access-control-allow-origin"), origin)) < 0))
+            (named && ta_inner_fields_set(list, TA_STR("access-control-allow-origin"), origin) < 0))
             return -1;
     }
-    return add_vary(list);
+    return ta_inner_fields_add_vary(list, TA_STR("Origin"));
 }
 
 /* A new list of the fields of a message that begins a response; NULL: an exception may be set, or
@@ -152,12 +50,9 @@ static PyObject *fields_of(PyObject *message, PyObject *name)
     int rc = PyDict_GetItemRef(message, name, &headers);
     if (rc == 0)
         list = PyList_New(0);
-    else if (rc > 0 && (PyList_CheckExact(headers) || PyTuple_CheckExact(headers)))
-        list = PySequence_List(headers);
+    else if (rc > 0)
+        list = ta_inner_fields_copy(headers);
     Py_XDECREF(headers);
-    for (Py_ssize_t i = 0; list != NULL && i < PyList_GET_SIZE(list); i++)
-        if (!is_pair(PyList_GET_ITEM(list, i)))
-            Py_CLEAR(list);
     return list;
 }
 
@@ -275,8 +170,9 @@ static bool is_one_of(PyObject *scope, PyObject *name, PyObject *one, PyObject *
     return same;
 }
 
-/* Returns whether the middleware passes the request on; its Origin (new reference) for CORS. */
-static bool passes(const inner_filter *self, PyObject *scope, PyObject **origin)
+/* Returns whether the middleware passes the request on, and the field of the request (new
+ * reference, or NULL) on which the response depends: Origin for CORS, Accept-Encoding for GZip. */
+static bool passes(const inner_filter *self, PyObject *scope, PyObject **field)
 {
     const ta_names_state *names = &self->st->names;
     const filter *rule = &self->filters->items[0];
@@ -292,32 +188,50 @@ static bool passes(const inner_filter *self, PyObject *scope, PyObject **origin)
         return false;
     }
     if (rule->kind == FILTER_HOSTS) {
-        ok = find_field(headers, TA_STR("host"), &value) > 0 &&
+        ok = ta_inner_fields_find(headers, TA_STR("host"), &value) > 0 &&
              ta_filters_host_allowed(rule, ta_filters_str(value));
+    } else if (rule->kind == FILTER_PACK) {
+        ok = ta_inner_fields_find(headers, TA_STR("accept-encoding"), field) >= 0;
     } else {
-        int rc = find_field(headers, TA_STR("origin"), origin);
+        int rc = ta_inner_fields_find(headers, TA_STR("origin"), field);
         ok = rc == 0;
         /* A preflight has both. */
         if (rc == 1)
-            ok = find_field(headers, TA_STR("access-control-request-method"), &value) == 0;
+            ok =
+                ta_inner_fields_find(headers, TA_STR("access-control-request-method"), &value) == 0;
     }
     Py_XDECREF(value);
     Py_DECREF(headers);
     return ok;
 }
 
+/* As Starlette's GZip asks. */
+static bool has_gzip(ta_str accepted)
+{
+    return accepted.len >= 4 && memmem(accepted.ptr, accepted.len, "gzip", 4) != NULL;
+}
+
+/* What the middleware gives to the inside as send(): a new reference. */
+static PyObject *send_for(inner_filter *self, PyObject *scope, PyObject *send, PyObject *field)
+{
+    switch (self->filters->items[0].kind) {
+    case FILTER_CORS:
+        return new_send(self, scope, send, field);
+    case FILTER_PACK:
+        return ta_inner_gzip_send_new(self, send, field != NULL && has_gzip(ta_filters_str(field)));
+    default:
+        return Py_NewRef(send);
+    }
+}
+
 /* What the application inside returns for the request. */
-static PyObject *pass_on(inner_filter *self, PyObject *const *args, PyObject *origin)
+static PyObject *pass_on(inner_filter *self, PyObject *const *args, PyObject *field)
 {
     PyObject *res = NULL, *send = NULL,
              *app = PyObject_GetAttr((PyObject *)self, self->st->names.app);
     if (app == NULL)
         return NULL;
-    if (self->filters->items[0].kind == FILTER_CORS)
-        send = new_send(self, args[0], args[2], origin);
-    else
-        send = Py_NewRef(args[2]);
-    if (send != NULL)
+    if ((send = send_for(self, args[0], args[2], field)) != NULL)
         res = ta_exchange_call_app(self->st, app, args[0], args[1], send);
     Py_XDECREF(send);
     Py_DECREF(app);
@@ -336,12 +250,12 @@ static PyObject *call_other(PyObject *obj, PyObject *args, PyObject *kwargs)
 static PyObject *vectorcall(PyObject *obj, PyObject *const *args, size_t nargsf, PyObject *kwnames)
 {
     inner_filter *self = (inner_filter *)obj;
-    PyObject *origin = NULL, *res = NULL;
-    if (PyVectorcall_NARGS(nargsf) == 3 && kwnames == NULL && passes(self, args[0], &origin))
-        res = pass_on(self, args, origin);
+    PyObject *field = NULL, *res = NULL;
+    if (PyVectorcall_NARGS(nargsf) == 3 && kwnames == NULL && passes(self, args[0], &field))
+        res = pass_on(self, args, field);
     else
         res = ta_types_call_by_tuple(call_other, obj, args, nargsf, kwnames);
-    Py_XDECREF(origin);
+    Py_XDECREF(field);
     return res;
 }
 
@@ -365,10 +279,10 @@ static PyObject *prepare(PyObject *obj, PyTypeObject *defining_class, PyObject *
     ta_filters *filters = ta_filters_new(args[0]);
     if (filters == NULL)
         return NULL;
-    filter_kind kind = filters->items[0].kind;
-    if (kind != FILTER_CORS && kind != FILTER_HOSTS && kind != FILTER_HTTPS) {
+    const filter *rule = &filters->items[0];
+    if (rule->kind == FILTER_SESSION || (rule->kind == FILTER_PACK && rule->chooses)) {
         ta_filters_free(filters);
-        PyErr_SetString(PyExc_ValueError, "_prepare(): a filter that only looks at fields");
+        PyErr_SetString(PyExc_ValueError, "_prepare(): a filter that there is inside, too");
         return NULL;
     }
     self->filters = filters;
@@ -388,6 +302,7 @@ static void filter_dealloc(PyObject *obj)
     PyTypeObject *type = Py_TYPE(obj);
     PyObject_GC_UnTrack(obj);
     ta_filters_free(((inner_filter *)obj)->filters);
+    ta_packer_free(atomic_load(&((inner_filter *)obj)->packer));
     type->tp_free(obj);
     Py_DECREF(type);
 }
@@ -448,5 +363,7 @@ int ta_inner_filter_init(PyObject *module, ta_state *st)
     ta_server_types *types = &ta_server_objects_of(st)->server;
     if (ta_types_add(module, &filter_spec, "InnerFilter", &types->inner_filter_type) < 0)
         return -1;
-    return ta_types_add(module, &send_spec, NULL, &types->cors_send_type);
+    if (ta_types_add(module, &send_spec, NULL, &types->cors_send_type) < 0)
+        return -1;
+    return ta_inner_gzip_init(module, st);
 }

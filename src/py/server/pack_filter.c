@@ -8,19 +8,16 @@
 
 /* -- whether ---------------------------------------------------------------------------- */
 
-/* What str.strip() takes off, as far as a field value may have it. */
+/* What str.strip() takes off of Latin-1. */
 static bool is_space(char c)
 {
-    return c == ' ' || c == '\t' || c == (char)0x85 || c == (char)0xa0;
+    return (c >= 0x09 && c <= 0x0d) || (c >= 0x1c && c <= 0x20) || c == (char)0x85 ||
+           c == (char)0xa0;
 }
 
-/* The media type of the response, without parameters; empty when there is none. */
-static ta_str media_type(const ta_fields *fields)
+/* A Content-Type without its parameters. */
+static ta_str media_of(ta_str value)
 {
-    ta_str value;
-    uint32_t i = 0;
-    if (!ta_fields_find(fields, TA_STR("content-type"), &i, &value))
-        return ta_str_of("", 0);
     const char *semicolon = memchr(value.ptr, ';', value.len);
     if (semicolon != NULL)
         value.len = (size_t)(semicolon - value.ptr);
@@ -31,6 +28,16 @@ static ta_str media_type(const ta_fields *fields)
     while (value.len > 0 && is_space(value.ptr[value.len - 1]))
         value.len--;
     return value;
+}
+
+/* The media type of the response, without parameters; empty when there is none. */
+static ta_str media_type(const ta_fields *fields)
+{
+    ta_str value;
+    uint32_t i = 0;
+    if (!ta_fields_find(fields, TA_STR("content-type"), &i, &value))
+        return TA_STR("");
+    return media_of(value);
 }
 
 static bool type_excluded(const filter *rule, ta_str media)
@@ -49,6 +56,11 @@ static bool type_excluded(const filter *rule, ta_str media)
             return true;
     }
     return false;
+}
+
+bool ta_pack_filter_excludes(const filter *rule, ta_str content_type)
+{
+    return type_excluded(rule, media_of(content_type));
 }
 
 /* Whether `packed` (lower case) names the media type: "text/html", "text" + "/" + "*", or "+json"
@@ -238,10 +250,9 @@ static void job_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* Takes x->out.packer. */
-static PyObject *new_job(ta_native_exchange *native, const ta_piece *piece, bool more)
+PyObject *ta_pack_job_new(ta_state *st, ta_packer **packer, const ta_piece *piece, bool more)
 {
-    pack_job *job = PyObject_New(pack_job, ta_server_objects_of(native->st)->server.pack_job_type);
+    pack_job *job = PyObject_New(pack_job, ta_server_objects_of(st)->server.pack_job_type);
     if (job == NULL)
         return NULL;
     memset((char *)job + sizeof(PyObject), 0, sizeof *job - sizeof(PyObject));
@@ -266,13 +277,27 @@ static PyObject *new_job(ta_native_exchange *native, const ta_piece *piece, bool
         job->has_data = true;
         Py_DECREF(bytes); /* the view keeps it */
     }
-    TA_ASSERT(native->out.packer != NULL);
-    job->packer = native->out.packer;
-    native->out.packer = NULL;
+    TA_ASSERT(*packer != NULL);
+    job->packer = *packer;
+    *packer = NULL;
     return (PyObject *)job;
 error:
     Py_DECREF(job);
     return NULL;
+}
+
+bool ta_pack_job_take(PyObject *object, ta_packer **packer, ta_str *packed)
+{
+    pack_job *job = (pack_job *)object;
+    if (job->rc != TA_OK) {
+        PyErr_SetString(PyExc_RuntimeError, "The response could not be compressed.");
+        return false;
+    }
+    TA_ASSERT(job->packer != NULL);
+    *packer = job->packer;
+    job->packer = NULL;
+    *packed = ta_buf_str(&job->out);
+    return true;
 }
 
 /* The filter that compresses, and its place among those of the application: behind them all if it
@@ -361,7 +386,7 @@ ta_outcome ta_filters_body(ta_native_exchange *native, ta_piece *piece, bool mor
         return TA_FAILED;
     }
     if ((Py_ssize_t)len >= rule->thread_minimum) {
-        *job = new_job(native, piece, more);
+        *job = ta_pack_job_new(native->st, &native->out.packer, piece, more);
         return *job ? TA_WAITS : TA_FAILED;
     }
     if (pack(native, piece->data, more) < 0)

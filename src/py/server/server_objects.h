@@ -49,7 +49,8 @@ typedef struct ta_websocket_state {
     PyObject *client_disconnected; /* the exception class */
 } ta_websocket_state;
 
-/* app.c, server.c, filters.c, inner_filter.c, tls_object.c, log_writer.c, stats_object.c */
+/* app.c, server.c, filters.c, inner_filter.c, inner_gzip.c, tls_object.c, log_writer.c,
+ * stats_object.c */
 typedef struct ta_server_types {
     PyTypeObject *app_type;
     PyTypeObject *server_type;
@@ -58,6 +59,8 @@ typedef struct ta_server_types {
     PyTypeObject *log_writer_type;
     PyTypeObject *stats_type;
     PyTypeObject *inner_filter_type, *cors_send_type;
+    PyTypeObject *gzip_send_type, *gzip_sending_type;
+    PyObject *spare_gzip_sendings; /* spares.h */
 } ta_server_types;
 
 typedef struct ta_server_objects {
