@@ -4,12 +4,14 @@ import ctypes
 import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
 from cli_kit import LOCAL, Clients, Server, gone, run, until
 
+from turboapi._serving import template
 from turboapi._serving.freezer import Freezer
 from turboapi._serving.run import run as run_app
 from turboapi.config import Config, ConfigError
@@ -179,6 +181,29 @@ def test_stopped_while_it_imports(folder):
         until((folder / "t").exists, "the import")
         server.send(signal.SIGTERM)
         assert server.ended() == 0
+
+
+def test_another_import_is_begun_when_a_signal_ends_the_first(folder):
+    (folder / "hold").touch()
+    (folder / "main.py").write_text("import pathlib, time\npathlib.Path('t').touch()\n"
+                                    "while pathlib.Path('hold').exists(): time.sleep(0.02)\n"
+                                    + APP)  # fmt: skip
+    with Server(folder, "run", "main:app", *PRELOAD) as server:
+        until((folder / "t").exists, "the import")
+        os.kill(int(server.saw(r"Process (\d+) imports")[1]), signal.SIGKILL)
+        server.saw("was ended by SIGKILL; starting another\n")
+        (folder / "hold").unlink()
+        server.started()
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+
+
+def test_the_template_ends_when_the_supervisor_was_killed_before_it_read(folder):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        theirs.send(b"ready")
+        ours.close()
+        assert template._receive(theirs) is None
 
 
 def test_the_template_is_imported_again_when_it_dies(two, folder):

@@ -114,6 +114,19 @@ def test_stopped_while_it_starts(folder, start, more, number, expected):
     assert (folder / "cleaned").exists() == (start is LIFESPAN)
 
 
+def test_what_asks_for_a_new_program_while_one_starts_ends_none(folder):
+    (folder / "main.py").write_text(IMPORT + APP)
+    (folder / "hold").touch()
+    with Server(folder, "run", *LOCAL) as server:
+        until((folder / "starting").exists, "the start-up")
+        server.send(signal.SIGUSR2)
+        (folder / "hold").unlink()
+        server.started()
+        assert "is the application's" not in server.log
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+
+
 @pytest.mark.parametrize("more", [(), ("--workers", "2")], ids=str)
 @pytest.mark.parametrize("start", [CALLBACK + APP, SET_NAME + APP], ids=["callback", "set_name"])
 def test_stopped_where_exceptions_do_not_get_through(folder, start, more):

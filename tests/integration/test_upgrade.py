@@ -101,6 +101,47 @@ def test_a_program_that_does_not_start_changes_nothing(folder, mode):
         assert not (folder / "pid").exists()
 
 
+HOLD = """
+import pathlib, time
+pathlib.Path("starting").touch()
+while pathlib.Path("hold").exists():
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("mode", [*MODES, ["--workers", "2", "--preload"]])
+def test_a_stop_is_one_of_the_program_that_is_to_take_over_too(folder, mode):
+    with Server(folder, "run", *QUIET, *mode).started() as server:
+        (folder / "main.py").write_text(HOLD + APP)
+        (folder / "hold").touch()
+        server.send(signal.SIGUSR2)
+        until((folder / "starting").exists, "the new program")
+        with Programs(server) as programs:
+            server.send(signal.SIGTERM)
+            assert server.ended() == 0
+            assert all(gone(pid) for pid in programs.pids())
+        assert not re.search("did not come|has taken over|Traceback", server.log)
+
+
+def test_one_that_comes_to_serve_during_the_stop_cuts_nothing_off(folder):
+    with Server(folder, "run", *QUIET, "--workers", "2").started() as server:
+        (folder / "main.py").write_text("import signal\n" + HOLD + APP)
+        (folder / "hold").touch()
+        server.send(signal.SIGUSR2)
+        until((folder / "starting").exists, "the new program")
+        answers = []
+        client = threading.Thread(target=lambda: answers.append(server.get("/sleep3")))
+        client.start()
+        server.saw("SIGUSR2: process")
+        until(lambda: server.get("/sleep0.5") == "one", "the other request in flight")
+        server.send(signal.SIGTERM)
+        (folder / "hold").unlink()
+        client.join(PATIENCE)
+        assert answers == ["one"]
+        assert server.ended() == 0
+        assert "at once" not in server.log.replace("ends at once", "")
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_unix_sockets_and_several_addresses(folder, mode):
     path = folder / "socket"

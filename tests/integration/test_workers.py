@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import os
 import re
+import resource
 import signal
 import socket
 import time
@@ -66,6 +67,39 @@ def test_dead_worker_is_replaced(two):
     until(lambda: victim not in two.pids(2), "a new worker")
     assert other in two.pids(2)
     assert re.search(rf"process {victim}\) was ended by SIGKILL; starting another", two.log)
+
+
+def descriptors(pid):
+    return {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+
+
+@pytest.mark.parametrize("mode", [[], ["--preload"]])
+def test_where_no_process_can_be_started_the_old_workers_go_on(folder, mode):
+    options = (*LOCAL, "--workers", "2", "--no-access-log", *mode)
+    with Server(folder, "run", *options).started() as server:
+        server.pids(2)
+        pid = server.process.pid
+        had = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        before = descriptors(pid)
+        for spare in (0, 3, 7) if not mode else (0, 1):  # what a new process does not do with
+            limit = [number for number in range(100) if number not in before][spare]
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, had[1]))
+            count = server.log.count("Too many open files")
+            server.send(signal.SIGHUP)
+            until(lambda: server.log.count("Too many open files") > count, "an error")  # noqa: B023
+            assert server.get() == "one"
+            assert descriptors(pid) == before
+        old = server.pids(2)
+        if not mode:
+            server.send(signal.SIGTTIN)
+            server.saw("SIGTTIN: 3 workers from now on\n.*No worker can be started")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, had)
+        server.pids(2 if mode else 3)
+        server.send(signal.SIGHUP)
+        until(lambda: all(gone(each) for each in old), "the end of the old workers")
+        server.send(signal.SIGTERM)
+        assert server.ended() == 0
+        assert "Traceback" not in server.log
 
 
 def test_rolling_reload_loses_nothing(two):

@@ -85,7 +85,7 @@ class Handover:
             log.error("SIGUSR2: the program can't be started anew: %s", error)
             return
         log.info("SIGUSR2: process %d is to take over", program.pid)
-        self._program = program
+        self._program, self._loop = program, loop
         loop.add_reader(program.fileno(), self._on_program, loop, program, on_ready)
         if self._config.timeout_worker_start:
             self._timer = loop.call_later(self._config.timeout_worker_start, program.kill)
@@ -155,13 +155,17 @@ class Handover:
             self.begin(self._loop, self._on_ready)
 
     def stop(self) -> None:
-        """Tell the successor to end, as we were told (maybe again)."""
+        """Tell who is to take over to end, as we were told (maybe again)."""
         self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
         sockets.close(self._sockets)
         if self._successor is not None:
             self._successor.send(signal.SIGTERM)
+        if self._program is not None:
+            if self._loop is not None:
+                self._loop.remove_reader(self._program.fileno())
+            self._program.send(signal.SIGTERM)
 
     def finish(self, code: int) -> int:
         """Finish when this process serves no more; return its exit code, if it is to end.
@@ -170,6 +174,8 @@ class Handover:
         it is but a part of another program.
         """
         successor, self._successor = self._successor, None
+        if self._program is not None and self._stopped:
+            _await_end(self._program, self._config.timeout_graceful_shutdown)
         if successor is None:
             sockets.close(self._sockets)
             return code
@@ -214,7 +220,7 @@ class Handover:
         process.finish(lambda: os.execv(sys.executable, [*program, str(read)]))  # noqa: S606
 
 
-def _await_end(successor: Process, grace: float) -> None:
+def _await_end(successor: Process | upgrade.NewProgram, grace: float) -> None:
     """Wait for a successor that was told to end; pass on the signals that come meanwhile."""
     limit = time.monotonic() + grace + _EXTRA_GRACE if grace else None
     with Signals((signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)) as signals:

@@ -82,9 +82,10 @@ def guard_start() -> None:
     with suppress(ValueError):
         arguments = arguments[arguments.index("-m") :]
     is_worker = arguments[:2] == ["-m", "turboapi._serving.worker"]
+    is_template = arguments[:2] == ["-m", "turboapi._serving.template"]
     if (
         is_worker
-        or arguments[:2] == ["-m", "turboapi._serving.template"]
+        or is_template
         or arguments[:2] == ["-m", "turboapi"]
         or os.path.basename(sys.argv[0]) == "turboapi"  # noqa: PTH119 (pathlib is not imported yet)
     ):
@@ -94,6 +95,8 @@ def guard_start() -> None:
         end_on_signals()
         look_for_terminal()
         signal.signal(signal.SIGHUP, on_hangup)
+        if not is_worker and not is_template:
+            signal.signal(signal.SIGUSR2, on_upgrade)
     if is_worker:
         # Blocked by the supervisor, so that none came too early.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
@@ -151,6 +154,10 @@ def on_hangup(number: int, frame: FrameType | None) -> None:
     """Handle SIGHUP until the server does: to start anew is what we are doing."""
     if terminal_is_gone():
         raise SystemExit(0)
+
+
+def on_upgrade(number: int, frame: FrameType | None) -> None:
+    """Handle SIGUSR2 until the server does, which has the same meaning."""
 
 
 def command() -> list[str]:

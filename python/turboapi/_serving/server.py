@@ -523,7 +523,7 @@ def _handle_unless_taken(
     signal by the wake-up descriptor, even if theirs is no longer its handler.
     """
     found = signal.getsignal(number)
-    if callable(found) and found is not process.on_hangup:
+    if callable(found) and found not in (process.on_hangup, process.on_upgrade):
         logger.info("%s is the application's, which has a handler for it", number.name)
         return
 

@@ -33,7 +33,7 @@ from turboapi._serving.log import supervisor_logger as log
 from turboapi._serving.process import EXIT_FORCED
 from turboapi._serving.signals import ONE_STOP, Signals
 from turboapi._serving.templates import Template, TemplateError
-from turboapi._serving.worker_process import EXIT_NO_APP, Process
+from turboapi._serving.worker_process import EXIT_NO_APP, Process, how_it_ended
 from turboapi.config import ConfigError
 
 if TYPE_CHECKING:
@@ -79,6 +79,11 @@ class _Place:
         self.start_at = 0.0
         self.replace_at = 0.0  # not before, when the worker wants it
 
+    def longer_pause(self) -> float:
+        """Return `pause` and make it longer."""
+        self.pause = _longer(self.pause)
+        return self.pause
+
     def is_tired(self) -> bool:
         """Return whether the worker wants to be replaced, and nobody does it."""
         return self.worker is not None and self.worker.retires and self.successor is None
@@ -120,7 +125,10 @@ class Supervisor:
         self._template: Template | None = None  # of the workers to come
         self._next_template: Template | None = None  # in the making
         self._old_templates: list[Template] = []  # whose workers are leaving
+        self._template_at = math.inf  # when another one is to be started
+        self._template_pause = 0.0
         self._program: upgrade.NewProgram | None = None
+        self._program_until = math.inf  # once it was told to end
         self._replaced = False  # by that
         self._notified = False  # whether it was told that we are ready
         self._places: list[_Place] = []
@@ -155,11 +163,12 @@ class Supervisor:
                 self._add_place()
             if self._replace_first:
                 self._on_signal(signal.SIGHUP)
-            while self._places or self._leaving or self._last:
+            while self._places or self._leaving or self._last or self._program is not None:
                 patience = self._patience()
                 wanted_at = time.monotonic() + (patience or 0.0)
                 sources = [each for worker in self._everyone() for each in worker.sources()]
-                sources += [self._program.fileno()] if self._program is not None else []
+                if self._program is not None and not self._stopping:
+                    sources.append(self._program.fileno())
                 sources += [each.fileno() for each in self._templates() if each.fileno() >= 0]
                 for number in signals.wait(patience, sources):
                     self._on_signal(number)
@@ -214,6 +223,7 @@ class Supervisor:
             # Two signals in a row would be one for a worker that hears of its end only now.
             self._force_at = time.monotonic() + (2 * ONE_STOP if self._last else 0.0)
             self._stop_serving()
+            self._stop_program(_LAST_GRACE)
             return
         log.info("%s: stopping the workers", why)
         if not self._replaced:
@@ -231,6 +241,8 @@ class Supervisor:
                 self._dismiss(worker)
         self._last_at = time.monotonic() + _START_GRACE
         self._go_on_stopping()
+        grace = self._config.timeout_graceful_shutdown
+        self._stop_program(grace + _EXTRA_GRACE if grace else math.inf)
 
     def _go_on_stopping(self) -> None:
         starting = any(not worker.ready for worker in self._leaving)
@@ -265,22 +277,26 @@ class Supervisor:
         place.round = self._round
         place.worker = self._new_process()
         if place.worker is None:
-            place.start_at = math.inf  # until there is a template
+            if self._config.preload and self._template is None:
+                place.start_at = math.inf  # until there is one
+            else:
+                place.start_at = time.monotonic() + place.longer_pause()
             return
         self._config = self._config.replace(announce=False)  # one of them tells
         log.info("Worker %d is process %d", place.number, place.worker.pid)
 
     def _new_process(self) -> Process | None:
-        """Start a process that serves; None: there is nothing yet to fork it from."""
-        if not self._config.preload:
-            return Process.start(self._config, self._sockets, own_group=True)
-        if self._template is None:
-            return None
+        """Start a process that serves; None: it can't be, or there is no template yet."""
         try:
+            if not self._config.preload:
+                return Process.start(self._config, self._sockets, own_group=True)
+            if self._template is None:
+                return None
             return Process.fork(self._config, self._sockets, self._template)
-        except TemplateError as error:
+        except OSError as error:
             log.error("No worker can be started: %s", error)
-            self._check_templates(time.monotonic())
+            if isinstance(error, TemplateError):
+                self._check_templates(time.monotonic())
             return None
 
     def _dismiss(self, worker: Process) -> None:
@@ -307,8 +323,10 @@ class Supervisor:
             due.append(self._next_template.started + self._config.timeout_worker_start)
         due += [limit for limit in self._leaving.values() if limit != float("inf")]
         due += [self._last_at] if self._last else []
-        due += [self._force_at] if self._force_at != math.inf else []
-        if self._program is not None and self._config.timeout_worker_start:
+        due += [each for each in (self._force_at, self._template_at) if each != math.inf]
+        if self._program is not None and self._stopping:
+            due += [self._program_until] if self._program_until != math.inf else []
+        elif self._program is not None and self._config.timeout_worker_start:
             due.append(self._program.started + self._config.timeout_worker_start)
         due += [self._notify_at] if self._notify_every else []
         due += [place.replace_at for place in self._places if place.is_tired()]
@@ -442,7 +460,7 @@ class Supervisor:
             worker.how_it_ended(),
             f" in {place.pause:g} s" if place.pause else "",
         )
-        place.pause = min(max(2 * place.pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        place.longer_pause()
 
     # -- Replacing one by one
 
@@ -458,7 +476,7 @@ class Supervisor:
         place.round = self._round
         place.successor = self._new_process()
         if place.successor is None:
-            place.replace_at = now + _LONGEST_PAUSE
+            self._end_round(place, now)
             return
         assert place.worker is not None
         log.info(
@@ -484,11 +502,15 @@ class Supervisor:
             "Worker %d: process %d %s; the old workers go on", place.number, successor.pid, reason
         )
         place.successor = None
-        place.replace_at = now + _LONGEST_PAUSE  # where it was the worker that wanted it
-        for each in self._places:  # this round is over; one that was asked for since is not
-            each.round = max(each.round, place.round)
+        self._end_round(place, now)
         successor.send(signal.SIGKILL)
         self._leaving[successor] = float("inf")
+
+    def _end_round(self, place: _Place, now: float) -> None:
+        """End the one that `place` is in; one that was asked for since goes on."""
+        place.replace_at = now + _LONGEST_PAUSE  # where it was the worker that wanted it
+        for each in self._places:
+            each.round = max(each.round, place.round)
 
     # -- Templates
 
@@ -499,7 +521,16 @@ class Supervisor:
     def _begin_template(self) -> None:
         if self._next_template is not None:  # what it reads may have changed since
             self._next_template.close()
-        self._next_template = Template(self._config)
+            self._next_template = None
+        self._template_at = math.inf
+        try:
+            self._next_template = Template(self._config)
+        except OSError as error:
+            log.error("The application can't be imported: no process can be started: %s", error)
+            if self._template is None:
+                self._template_at = time.monotonic() + self._template_pause
+                self._template_pause = _longer(self._template_pause)
+            return
         log.info("Process %d imports the application", self._next_template.pid)
 
     def _check_templates(self, now: float) -> None:
@@ -513,14 +544,17 @@ class Supervisor:
             self._template = None
             if self._next_template is None and not self._stopping:
                 self._begin_template()
+        if now >= self._template_at and not self._stopping:
+            self._begin_template()
         for each in list(self._old_templates):
             if not each.is_needed:
                 each.close()
                 self._old_templates.remove(each)
 
     def _check_next_template(self, template: Template, now: float) -> None:
-        if template.ready:
+        if template.ready and not self._stopping:
             self._next_template = None
+            self._template_pause = 0.0
             if self._template is not None:
                 self._old_templates.append(self._template)
             self._template = template
@@ -538,6 +572,17 @@ class Supervisor:
         self._next_template = None
         template.close()
         if self._stopping:
+            return
+        if self._template is None and not late and (template.exit_code or 0) < 0:
+            pause = self._template_pause
+            log.error(
+                "Process %d, which imports the application, %s; starting another%s",
+                template.pid,
+                how_it_ended(template.exit_code),
+                f" in {pause:g} s" if pause else "",
+            )
+            self._template_at = now + pause
+            self._template_pause = _longer(pause)
             return
         if not self._served:
             log.error("The application could not be imported")
@@ -561,7 +606,22 @@ class Supervisor:
             return
         log.info("SIGUSR2: process %d is to take over", self._program.pid)
 
+    def _stop_program(self, grace: float) -> None:
+        """Tell one that is to take over to end, as we were told (maybe again)."""
+        if self._program is not None:
+            self._program.send(signal.SIGTERM)
+            self._program_until = time.monotonic() + grace
+
     def _check_program(self, program: upgrade.NewProgram, now: float) -> None:
+        if self._stopping:
+            if program.exit_code is not None:
+                program.close()
+                self._program = None
+            elif now >= self._program_until:
+                self._program_until = math.inf
+                log.warning("Process %d does not end: killing it", program.pid)
+                program.kill()
+            return
         state = program.state()
         longest = self._config.timeout_worker_start
         if state == "starts":
@@ -599,6 +659,10 @@ class Supervisor:
             each.close()
         sockets.close(self._sockets)
         sockets.remove_files(self._config)
+
+
+def _longer(pause: float) -> float:
+    return min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
 
 
 def _bind(config: Config) -> list[socket.socket]:

@@ -150,7 +150,10 @@ def _receive(link: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     data = b""
     size = LENGTH.size
     while len(data) < size:
-        piece, fds, _flags, _address = socket.recv_fds(link, size - len(data), MOST_DESCRIPTORS)
+        try:
+            piece, fds, _flags, _address = socket.recv_fds(link, size - len(data), MOST_DESCRIPTORS)
+        except ConnectionResetError:  # it was killed, and had not read what we said
+            return None
         given += fds
         if not piece:
             return None

@@ -40,6 +40,11 @@ class Template:
     """
 
     def __init__(self, config: Config) -> None:
+        """Start it.
+
+        Raises:
+            OSError: the system has no more descriptors or processes for it.
+        """
         self.ready = False
         self.started = time.monotonic()
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -53,6 +58,9 @@ class Template:
                 pass_fds=(theirs.fileno(),),
                 process_group=0,
             )
+        except BaseException:
+            self._link.close()
+            raise
         finally:
             theirs.close()
         self.pid = self._child.pid

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -83,10 +84,18 @@ class NewProgram:
             return "starts"
         return "ready" if said else "failed"
 
+    @property
+    def exit_code(self) -> int | None:
+        return self._child.poll()
+
+    def send(self, number: int) -> None:
+        """Send it a signal."""
+        with suppress(OSError):
+            self._child.send_signal(number)
+
     def kill(self) -> None:
         """End it: it takes too long."""
-        with suppress(OSError):
-            self._child.kill()
+        self.send(signal.SIGKILL)
 
     def close(self) -> None:
         """Free the pipe."""

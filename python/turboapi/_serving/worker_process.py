@@ -7,6 +7,7 @@ gone, so that none is left behind when that was killed.
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import signal
@@ -79,11 +80,9 @@ class Process:
         """Do the same from a template, whose workers always have a group of their own.
 
         Raises:
-            TemplateError: it can't.
+            OSError: it can't (TemplateError), or there are no more descriptors.
         """
-        ready_read, ready_write = os.pipe()
-        life_read, life_write = os.pipe()
-        stacks_read, stacks_write = os.pipe()
+        (ready_read, ready_write), (life_read, life_write), (stacks_read, stacks_write) = _pipes(3)
         theirs = [ready_write, life_read, stacks_write]
         shared = [] if config.metrics_fd is None else [config.metrics_fd]
         try:
@@ -105,11 +104,12 @@ class Process:
         """Start a worker that serves `bound` (borrowed: the worker has descriptors of its own).
 
         With `own_group` it is out of the terminal's reach, and Ctrl+C is the supervisor's alone.
+
+        Raises:
+            OSError: the system has no more descriptors or processes for it.
         """
-        config_read, config_write = os.pipe()
-        ready_read, ready_write = os.pipe()
-        life_read, life_write = os.pipe()
-        stacks_read, stacks_write = os.pipe()
+        (config_read, config_write), (ready_read, ready_write), *others = _pipes(4)
+        (life_read, life_write), (stacks_read, stacks_write) = others
         shared = () if config.metrics_fd is None else (config.metrics_fd,)
         theirs = (config_read, ready_write, life_read, stacks_write)
         # A signal that comes early waits until the worker can end in order.
@@ -247,14 +247,7 @@ class Process:
 
     def how_it_ended(self) -> str:
         """Return the exit code in words."""
-        code = self.exit_code
-        if code is None:
-            return "still runs"
-        if code >= 0:
-            return f"ended with exit code {code}"
-        with suppress(ValueError):
-            return f"was ended by {signal.Signals(-code).name}"
-        return f"was ended by signal {-code}"
+        return how_it_ended(self.exit_code)
 
 
 class _Adopted:
@@ -331,12 +324,35 @@ def _wait(poll: Callable[[], int | None], timeout: float | None) -> int:
     return code
 
 
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """Return so many pipes, or none if there are not so many."""
+    made: list[tuple[int, int]] = []
+    try:
+        made += (os.pipe() for _ in range(count))
+    except OSError:
+        for descriptor in itertools.chain(*made):
+            os.close(descriptor)
+        raise
+    return made
+
+
 def _read(pipe: int) -> bytes | None:
     """Return what is in a pipe; None: nothing now, b"": its end."""
     try:
         return os.read(pipe, 65536)
     except BlockingIOError:
         return None
+
+
+def how_it_ended(code: int | None) -> str:
+    """Return the exit code of a process in words."""
+    if code is None:
+        return "still runs"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
 
 
 def interpreter_options() -> list[str]:
