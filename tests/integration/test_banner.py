@@ -103,7 +103,7 @@ def test_on_a_terminal(folder):
 def test_without_documentation(folder, more):
     (folder / "main.py").write_text(APP.replace("MORE", more))
     with Terminal(folder, "run", "main:app", "--host", "0.0.0.0", "--port", "0") as shown:
-        shown.saw(r"Found as +it was named\n")
+        shown.saw(r"Found as +given\n")
         shown.saw(r"Address +http://127\.0\.0\.1:\d+ \(listening on all addresses\)")
         shown.saw("Listening on http://0")
         assert "Documentation" not in shown.text

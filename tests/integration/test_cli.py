@@ -33,6 +33,10 @@ def test_versions_and_help(folder):
     code, output = run(folder, "version")
     assert code == 0
     assert output.startswith(f"turboapi {turboapi.__version__}\n")
+    assert re.search(r"^fastapi (\d[\d.]*|\(not installed\))$", output, re.M)
+    code, output = run(folder, "docs-assets", "--help")
+    assert code == 0
+    assert "pip install 'turboapi-c[docs]'" in output
     code, output = run(folder, "run", "--help")
     assert code == 0
     for panel in ("Application", "Where it listens", "Limits", "Timeouts", "Reloading"):
@@ -74,6 +78,20 @@ def test_bad_settings_name_where_they_were_given(folder):
     assert (code, output) == (2, "Error: --env-file: there is no file nowhere\n")
     code, output = run(folder, "run", "main", "--entrypoint", "main:app")
     assert code == 2
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2"), ("--reload",)], ids=str)
+def test_a_package_that_is_missing(folder, options):
+    code = "import sys; sys.modules['uvloop'] = None; from turboapi.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "run", "main:app", *LOCAL, "--loop", "uvloop", *options],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    words = "Error: --loop: uvloop needs the package uvloop: pip install uvloop\n"
+    assert (done.returncode, done.stderr) == (2, words)
 
 
 NOT_USABLE = {

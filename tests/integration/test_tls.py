@@ -462,7 +462,7 @@ def test_a_certificate_that_is_renewed(authority, tmp_path, monkeypatch, caplog)
             wait_for(lambda: shown() == "new")
             assert ask(kept) == b"hello"
     assert caplog.text.count("is not used") == 1
-    assert "Read anew" in caplog.text
+    assert "Reloaded " in caplog.text
 
 
 def test_the_log_tells_of_certificates_that_end(authority, caplog):

@@ -52,6 +52,13 @@ def test_httpx2_is_preferred_and_nothing_is_warned_of(door):
     assert "'httpx'" not in client
 
 
+def test_http2_needs_a_package():
+    done = run("h2", f"import sys; sys.modules['h2'] = None\n{APPLICATION}")
+    assert done.returncode == 1
+    assert 'RuntimeError: With TURBOAPI_TESTCLIENT=h2 the "h2" package must be' in done.stderr
+    assert "pip install h2" in done.stderr
+
+
 @pytest.mark.parametrize("door", CLIENTS)
 def test_httpx_will_do(door):
     pytest.importorskip("httpx")

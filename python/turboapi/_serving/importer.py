@@ -50,13 +50,13 @@ class Location:
         module: to import.
         attribute: of the module, dots allowed; None: look for one.
         folder: to put first on `sys.path`.
-        found_as: how it was found, in words.
+        found_as: how it was found, in words (behind "Found as").
     """
 
     module: str
     attribute: str | None
     folder: Path
-    found_as: str = "it was named"
+    found_as: str = "given"
 
     def __str__(self) -> str:
         return f"{self.module}:{self.attribute}" if self.attribute else self.module

@@ -181,7 +181,9 @@ def _configure_from(path: str) -> None:
             case _:
                 logging.config.fileConfig(file, disable_existing_loggers=False)
     except ImportError:
-        raise ConfigError("log_config", "YAML needs a package: pip install pyyaml") from None
+        raise ConfigError(
+            "log_config", "YAML needs the package PyYAML: pip install pyyaml"
+        ) from None
     except Exception as error:
         raise ConfigError("log_config", f"{path} can't be used: {error}") from error
 

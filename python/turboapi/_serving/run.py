@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import secrets
 import sys
@@ -71,6 +72,7 @@ def run(app: Any, **settings: Any) -> None:
                 "run('package.module:attribute')",
             )
         log.configure(config)
+        check_loop(config)
         static_paths.check(config)
         app = made_of(app, config)
         config = check_tls(sockets.from_systemd(config))
@@ -115,6 +117,7 @@ def serve_config(config: Config) -> int:
         BindError: can't listen there.
     """
     log.configure(config)
+    check_loop(config)
     upgrade.begin()
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
@@ -174,8 +177,16 @@ def load_env_file(path: str) -> None:
     try:
         from dotenv import load_dotenv
     except ImportError:
-        raise ConfigError("env_file", "needs a package: pip install python-dotenv") from None
+        raise ConfigError(
+            "env_file", "needs the package python-dotenv: pip install python-dotenv"
+        ) from None
     load_dotenv(path)
+
+
+def check_loop(config: Config) -> None:
+    """Raise ConfigError if there is no such event loop; once, and not by each worker."""
+    if config.loop == "uvloop" and importlib.util.find_spec("uvloop") is None:
+        raise ConfigError("loop", "uvloop needs the package uvloop: pip install uvloop")
 
 
 def check_tls(config: Config) -> Config:

@@ -106,7 +106,7 @@ class Renewal:
         if tls is not None:
             self._use(tls)
             self._seen, self._failed = stamps, ""
-            logger.info("Read anew: %s", ", ".join(self._config.ssl_certfile))
+            logger.info("Reloaded %s", ", ".join(self._config.ssl_certfile))
             tell_ends(tls, self._config)
 
     def _stamps(self) -> list[tuple[int, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -65,6 +66,11 @@ class Transport(testclient._TestClientTransport):
             client=replaced.client,
             app_state=replaced.app_state,
         )
+        if client.http2 and importlib.util.find_spec("h2") is None:
+            raise RuntimeError(
+                'With TURBOAPI_TESTCLIENT=h2 the "h2" package must be installed.\n'
+                "You can install it with:\n    $ pip install h2\n"
+            )
         self._client = client
         self._open: set[_Body] = set()
         # A connection for each request: by its port the server tells them apart.

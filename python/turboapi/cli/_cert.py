@@ -38,7 +38,7 @@ def make(to: Path, hosts: Sequence[str] = HOSTS) -> Files:
     try:
         import trustme
     except ImportError:
-        raise ConfigError("https", "needs a package: pip install trustme") from None
+        raise ConfigError("https", "needs the package trustme: pip install trustme") from None
     files = _files(to)
     to.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(organization_name="TurboAPI development")

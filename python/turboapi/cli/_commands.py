@@ -160,6 +160,10 @@ def _callback(
     pass
 
 
+# What `turboapi version` tells of; fastapi is what unchanged applications import.
+_PACKAGES = ("fastapi", "starlette", "pydantic", "pydantic-core", "anyio", "uvloop", "watchfiles")
+
+
 @app.command()
 def version() -> None:
     """Show the versions of TurboAPI, Python and what it builds on."""
@@ -175,7 +179,7 @@ def _versions() -> dict[str, str]:
         "turboapi": turboapi.__version__,
         platform.python_implementation(): f"{platform.python_version()} on {platform.platform()}",
     }
-    for package in ("starlette", "pydantic", "pydantic-core", "anyio", "uvloop", "watchfiles"):
+    for package in _PACKAGES:
         try:
             found[package] = version_of(package)
         except PackageNotFoundError:
@@ -194,10 +198,10 @@ def docs_assets(
         "docs-assets"
     ),
 ) -> None:
-    """Get the files of Swagger UI and ReDoc from npm, to serve them yourself.
+    r"""Get the files of Swagger UI and ReDoc from npm, to serve them yourself.
 
     An application serves them when TURBOAPI_DOCS_ASSETS_DIR names their folder. The package
-    turboapi-c-docs has them, too (pip install 'turboapi-c[docs]').
+    turboapi-c-docs has them, too (pip install 'turboapi-c\[docs]').
     """
     try:
         assets.fetch(to)
