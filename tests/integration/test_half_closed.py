@@ -7,15 +7,17 @@ import asyncio
 import os
 import pathlib
 import socket
+import struct
 import threading
 import time
 
 import pytest
 from server_kit import read_all, running, wait_for
+from starlette.background import BackgroundTask
 
 from turboapi import FastAPI, Request, Response
 from turboapi.middleware.gzip import GZipMiddleware
-from turboapi.responses import StreamingResponse
+from turboapi.responses import FileResponse, StreamingResponse
 
 PIECE = bytes(range(250)) * 4000
 PIECES = 12
@@ -289,6 +291,32 @@ def test_one_that_left_does_not_keep_its_descriptor_while_the_handler_never_ends
             assert theirs.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60
             theirs.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 1)  # not a minute
         wait_for(lambda: not is_accepted_from(mine), PATIENCE)
+
+
+def test_a_download_that_its_client_leaves_is_not_reported(loop, tmp_path, caplog):
+    """BaseHTTPMiddleware ends it early, and its length was told."""
+    (tmp_path / "file").write_bytes(WHOLE)
+    ended = []
+    app = FastAPI()
+
+    @app.get("/")
+    async def index():
+        background = BackgroundTask(ended.append, True)
+        return FileResponse(tmp_path / "file", background=background)
+
+    @app.middleware("http")
+    async def through(request, call_next):
+        return await call_next(request)
+
+    with running(app, interface="turboapi", loop=loop) as server:
+        for reset in (False, True):
+            ended.clear()
+            with server.raw(request()) as sock:
+                sock.recv(1000)
+                if reset:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wait_for(lambda: ended and not server.server.tasks, PATIENCE)
+    assert not caplog.records
 
 
 def is_accepted_from(address):

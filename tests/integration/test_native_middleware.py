@@ -7,11 +7,14 @@ ASGI application with the middleware itself; status, fields and body must be equ
 import contextlib
 import gzip
 import itertools
+import socket
+import struct
 import urllib.parse
 
 import pytest
 from middleware_kit import GET_PATHS, HUGE, TEXT, Client, X, Y, make_app, same
-from server_kit import read_all, running
+from server_kit import read_all, running, wait_for
+from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -22,6 +25,7 @@ from turboapi.middleware._filters import filters_of
 from turboapi.middleware.cors import CORSMiddleware
 from turboapi.middleware.gzip import GZipMiddleware
 from turboapi.middleware.httpsredirect import HTTPSRedirectMiddleware
+from turboapi.responses import StreamingResponse
 
 
 @contextlib.contextmanager
@@ -339,6 +343,38 @@ def test_a_client_that_goes_while_it_is_compressed(tmp_path):
             head, _, body = read_all(sock).partition(b"\r\n\r\n")
         assert b"content-encoding: gzip" in head
         assert gzip.decompress(body) == b'{"a":"%s"}' % HUGE.encode()
+
+
+class Streamed(StreamingResponse):
+    """Not what C iterates: Starlette's own code sends the pieces."""
+
+    async def __call__(self, scope, receive, send):
+        await super().__call__(scope, receive, send)
+
+
+def test_a_client_that_goes_while_a_piece_is_compressed(caplog):
+    """What is sent after that piece goes nowhere, and nothing is said about it."""
+    ended = []
+    app = FastAPI()
+    app.add_middleware(GZipMiddleware)
+
+    @app.get("/")
+    async def index():
+        async def pieces():
+            for _ in range(100):
+                yield HUGE * 4
+
+        return Streamed(pieces(), background=BackgroundTask(ended.append, True))
+
+    with running(app, interface="turboapi") as server:
+        for _ in range(5):
+            ended.clear()
+            with server.raw(b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip\r\n\r\n") as sock:
+                sock.recv(1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            wait_for(lambda: ended or caplog.records)
+            wait_for(lambda: not server.server.tasks)
+    assert not caplog.records
 
 
 # -- what is not for C ------------------------------------------------------------------------------

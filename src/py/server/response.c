@@ -224,8 +224,10 @@ static ta_outcome send_bytes(ta_native_exchange *native, const ta_piece *piece, 
     count_sent(native, data.len);
     if (data.len > 0 && (rc == TA_OK || rc == TA_AGAIN))
         rc = ta_resp_data_lent(native->req, data, ta_piece_lender(piece, &lender));
-    if (TA_UNLIKELY(how == FIT_TOO_SHORT)) /* what there is was sent; the rest never comes */
-        return does_not_fit(how);
+    if (TA_UNLIKELY(how == FIT_TOO_SHORT)) { /* what there is was sent; the rest never comes */
+        bool left = ta_native_exchange_is_left(native) || native->req->gone;
+        return left ? TA_DONE : does_not_fit(how); /* it was cut because the client has gone */
+    }
     if (!more && trailers) {
         native->out.trailers = TA_TRAILERS_NOW;
         ta_fields_clear(&native->out.head);
@@ -303,8 +305,10 @@ ta_outcome ta_response_job(ta_native_exchange *native, PyObject *job)
 {
     ta_piece piece;
     bool more, held = native->out.packing == TA_PACK_HELD;
+    if (native->req != NULL && native->req->gone)
+        native->peer = TA_PEER_GONE; /* the job keeps the packer: nothing may follow */
     if (native->req == NULL || ta_response_is_over(native->out.state) ||
-        native->peer == TA_PEER_GONE || native->req->gone)
+        native->peer == TA_PEER_GONE)
         return TA_DONE; /* nobody is there any more */
     if (ta_filters_offloaded(native, job, &piece, &more) < 0)
         return TA_FAILED;
