@@ -11,6 +11,7 @@ from starlette.background import BackgroundTask
 from turboapi import BackgroundTasks, Depends, FastAPI, HTTPException
 from turboapi._testclient import NativeTestClient
 from turboapi.middleware.cors import CORSMiddleware
+from turboapi.middleware.gzip import GZipMiddleware
 from turboapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
 from turboapi.testclient import TestClient
 
@@ -21,7 +22,8 @@ def make_app(told, **settings):
     @app.exception_handler(Exception)
     def on_error(request, exc):
         told.append((type(exc).__name__, str(exc), request.url.path, request.app is app))
-        return JSONResponse("never sent", status_code=503)
+        called = BackgroundTask(told.append, "called")
+        return JSONResponse("sent before the response only", 503, background=called)
 
     @app.exception_handler(LookupError)
     async def on_lookup(request, exc):
@@ -75,21 +77,24 @@ def make_app(told, **settings):
 AFTERWARDS = ["/response", "/injected", "/handled", "/http", "/generator", "/broken", "/before"]
 
 
-@pytest.mark.parametrize("middleware", ["none", "CORS"])
+@pytest.mark.parametrize("middleware", ["none", "CORS", "GZip"])
 @pytest.mark.parametrize("path", AFTERWARDS)
 def test_handlers_of_errors_are_called_when_the_response_has_begun(path, middleware):
     told = []
     app = make_app(told)
     if middleware == "CORS":
         app.add_middleware(CORSMiddleware, allow_origins=["*"])
+    elif middleware == "GZip":  # it holds the beginning of a response back
+        app.add_middleware(GZipMiddleware)
     with running(app, interface="turboapi") as server:
         request = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         native = server.exchange(request.encode())
-        wait_for(lambda: told)
+        wait_for(lambda: told and not server.server.tasks)
     here, told[:] = told[:], []
     asgi = TestClient(app, raise_server_exceptions=False).get(path)
     assert here == told
-    assert len(here) == 1 and here[0][3]
+    assert here[0][3]
+    assert here[1:] == (["called"] if path == "/before" else [])
     assert b" %d " % asgi.status_code in native.split(b"\r\n")[0]
     assert asgi.content in native
 

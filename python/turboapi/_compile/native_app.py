@@ -393,6 +393,8 @@ async def raise_again(scope: Scope, receive: Receive, send: Send) -> None:
     if _STARTED in scope:
         # Middleware has to know that it can't answer any more.
         await send({"type": "http.response.start", "status": 500, "headers": []})
+        # GZipMiddleware passes the start on with the body.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
     raise scope["turboapi.exception"]
 
 
