@@ -42,12 +42,14 @@ static unsigned flag_of(ta_str name, ta_str value)
     }
 }
 
-/* Room for one more place. */
-static int reserve_place(ta_fields *f)
+/* Room for `more` places (at least 1). */
+static int reserve_places(ta_fields *f, uint32_t more)
 {
-    if (TA_LIKELY(f->count < f->cap))
+    if (TA_LIKELY(more <= f->cap - f->count))
         return TA_OK;
-    uint32_t cap = f->cap ? 2 * f->cap : FIRST_PLACES;
+    uint32_t cap = f->cap ? f->cap : FIRST_PLACES;
+    while (cap - f->count < more)
+        cap *= 2;
     ta_field *grown = ta_realloc(f->places, cap * sizeof *grown);
     if (!grown)
         return TA_ENOMEM;
@@ -94,7 +96,7 @@ int ta_fields_add(ta_fields *f, ta_str name, ta_str value)
     if (size > UINT32_MAX - at)
         return TA_EINVAL;
     char *out = ta_buf_reserve(&f->text, size);
-    if (!out || reserve_place(f) != TA_OK)
+    if (!out || reserve_places(f, 1) != TA_OK)
         return TA_ENOMEM;
     copy_lower(out, name);
     char *p = out + name.len;
@@ -120,8 +122,28 @@ int ta_fields_add_length(ta_fields *f, uint64_t length)
     return ta_fields_add(f, TA_STR("content-length"), ta_str_of(digits, n));
 }
 
+/* All fields of a head at once, into none.  TA_OK or TA_ENOMEM. */
+static int copy_all(ta_fields *f, const ta_response_head *head)
+{
+    const ta_field *last = &head->fields[head->nfields - 1];
+    size_t size = last->value + last->value_len + 2;
+    TA_ASSERT(f->text.len == 0 && head->fields[0].at == 0 && size <= head->text.len);
+    char *out = ta_buf_reserve(&f->text, size);
+    if (!out || reserve_places(f, head->nfields) != TA_OK)
+        return TA_ENOMEM;
+    memcpy(out, head->text.ptr, size);
+    ta_buf_commit(&f->text, size);
+    memcpy(f->places, head->fields, head->nfields * sizeof *head->fields);
+    f->count = head->nfields;
+    f->flags |= head->flags;
+    f->length = head->length;
+    return TA_OK;
+}
+
 int ta_fields_copy(ta_fields *f, const ta_response_head *head)
 {
+    if (f->count == 0 && head->nfields > 0)
+        return copy_all(f, head);
     for (uint32_t i = 0; i < head->nfields; i++) {
         int rc = ta_fields_add(f, ta_field_name(head->text, &head->fields[i]),
                                ta_field_value(head->text, &head->fields[i]));

@@ -48,8 +48,43 @@ TA_TEST(added_in_order)
     CHECK_INT(ta_fields_copy(&copy, &head), ==, TA_OK);
     CHECK_STR(ta_buf_str(&copy.text), "x-a: 1\r\nx-empty: \r\nx-a: Two\r\n");
     check_places(&copy);
+    CHECK_INT(ta_fields_copy(&copy, &head), ==, TA_OK);
+    CHECK_STR(ta_buf_str(&copy.text), "x-a: 1\r\nx-empty: \r\nx-a: Two\r\n"
+                                      "x-a: 1\r\nx-empty: \r\nx-a: Two\r\n");
+    check_places(&copy);
     ta_fields_free(&copy);
     ta_fields_free(&f);
+    ta_fields_free(&f);
+}
+
+/* As many as there are, with what a protocol must know of them; more can be added. */
+TA_TEST(copied_at_once)
+{
+    ta_fields f, copy;
+    ta_fields_init(&f);
+    ta_fields_init(&copy);
+    ta_response_head none = ta_fields_head(&f);
+    CHECK_INT(ta_fields_copy(&copy, &none), ==, TA_OK);
+    CHECK_INT(copy.count, ==, 0);
+    for (int i = 0; i < 40; i++) {
+        ta_fields_clear(&copy);
+        if (i % 8 == 0) /* with places of its own, and without */
+            ta_fields_free(&copy);
+        ta_response_head head = ta_fields_head(&f);
+        CHECK_INT(ta_fields_copy(&copy, &head), ==, TA_OK);
+        check_places(&copy);
+        CHECK_INT(copy.text.len, ==, f.text.len);
+        if (i > 0)
+            CHECK_MEM(ta_buf_str(&copy.text).ptr, ta_buf_str(&f.text).ptr, f.text.len);
+        CHECK_INT(copy.count, ==, f.count);
+        CHECK_INT(copy.length, ==, f.length);
+        CHECK_INT(copy.flags, ==, f.flags);
+        add(&copy, "x-more", "1");
+        check_places(&copy);
+        CHECK_INT(copy.count, ==, f.count + 1);
+        add(&f, i == 10 ? "Content-Length" : i == 20 ? "date" : "x", "12");
+    }
+    ta_fields_free(&copy);
     ta_fields_free(&f);
 }
 
