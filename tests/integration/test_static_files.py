@@ -326,6 +326,24 @@ def test_a_file_that_changes_is_served_as_it_is(tree, threads):
         assert compare(server, starlette, "/static/hello.txt")[2] == b"new release"
 
 
+def test_tags_and_times_of_many_files(tree):
+    """More than C keeps, and some that differ in one thing only."""
+    static = StaticFiles(directory=tree / "static")
+    given = [(size, 1_600_000_000, 0) for size in range(100)]
+    given += [(7, 1_600_000_000 + second, 0) for second in range(60)]
+    given += [(7, 1_600_000_000, 1 << bit) for bit in range(30)]
+    given += [(7, -1, 999_999_999), (7, 0, 0), (7, 1 << 33, 1)]
+    for size, second, nanosecond in given:
+        file = tree / "static" / f"{size}.{second}.{nanosecond}.txt"
+        file.write_bytes(b"x" * size)
+        os.utime(file, ns=(0, second * 10**9 + nanosecond))
+    with running(mounted(FastAPI, static)) as server:
+        starlette = mounted(Starlette, static)
+        for _ in range(2):
+            for each in given:
+                compare(server, starlette, "/static/{}.{}.{}.txt".format(*each), [])
+
+
 def test_a_missing_directory_is_told_once_until_it_is_there(tmp_path):
     static = StaticFiles(directory=tmp_path / "later", check_dir=False)
     with running(mounted(FastAPI, static)) as server:
@@ -593,6 +611,13 @@ def test_subclasses_and_patches_of_file_responses_are_called(tree, monkeypatch):
         return FileResponse(tree / "static" / "hello.txt")
 
     with running(file_app(FastAPI, make_plain)) as server:
-        monkeypatch.setattr(FileResponse, "set_stat_headers", patched)
+        by_server(server, "GET", "/file", [])  # C knows the class now
+        with monkeypatch.context() as patch:
+            patch.setattr(FileResponse, "set_stat_headers", patched)
+            by_server(server, "GET", "/file", [])
+            assert called == ["own"] * 2 + ["patched"]
         by_server(server, "GET", "/file", [])
-    assert called == ["own"] * 2 + ["patched"]
+        # Of a base class.
+        monkeypatch.setattr(starlette_responses.FileResponse, "set_stat_headers", patched)
+        by_server(server, "GET", "/file", [])
+    assert called == ["own"] * 2 + ["patched"] * 2

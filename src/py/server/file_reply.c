@@ -10,14 +10,16 @@
 #include <math.h>
 #include <unistd.h>
 
+#include "base/mem.h"
 #include "http/date.h"
 #include "http/headers.h"
 #include "py/support/types.h"
 #include "json/num.h"
 
 enum {
-    SMALL = 16384,   /* a file up to this size is read and sent with its head */
-    LONG_SUFFIX = 16 /* characters of a name's suffix that are looked up here */
+    SMALL = 16384,    /* a file up to this size is read and sent with its head */
+    LONG_SUFFIX = 16, /* characters of a name's suffix that are looked up here */
+    KEPT_STAMPS = 64  /* a power of two */
 };
 
 /* -- date and entity tag ---------------------------------------------------------------------- */
@@ -34,7 +36,7 @@ static int64_t second_of(double mtime)
     return (int64_t)whole;
 }
 
-bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp)
+static bool make_stamp(const ta_file *file, ta_file_stamp *stamp)
 {
     char text[TA_JSON_DOUBLE_MAX + 1 + TA_JSON_INT_MAX];
     double mtime = (double)file->mtime + 1e-9 * (double)file->mtime_ns; /* st_mtime of os.stat() */
@@ -44,6 +46,38 @@ bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp)
     end = ta_json_write_i64(end, file->size);
     stamp->etag[0] = stamp->etag[sizeof stamp->etag - 1] = '"';
     return ta_md5_hex(stamp->etag + 1, ta_str_of(text, (size_t)(end - text)));
+}
+
+/* A stamp depends on size and time alone. */
+typedef struct kept_stamp {
+    int64_t size, mtime;
+    long mtime_ns;
+    bool is; /* there is one */
+    ta_file_stamp stamp;
+} kept_stamp;
+
+struct ta_file_stamps {
+    kept_stamp kept[KEPT_STAMPS]; /* each in the place that a hash gives it */
+};
+
+bool ta_file_reply_stamp(ta_server *server, const ta_file *file, ta_file_stamp *stamp)
+{
+    uint64_t hash = (uint64_t)file->mtime * 1000000007 + (uint64_t)file->mtime_ns;
+    hash = (hash ^ (uint64_t)file->size) * 0x9e3779b97f4a7c15;
+    if (server->stamps == NULL && (server->stamps = ta_calloc(1, sizeof *server->stamps)) == NULL)
+        return make_stamp(file, stamp);
+    kept_stamp *kept = &server->stamps->kept[hash >> 32 & (KEPT_STAMPS - 1)];
+    if (!kept->is || kept->size != file->size || kept->mtime != file->mtime ||
+        kept->mtime_ns != file->mtime_ns) {
+        kept->is = make_stamp(file, &kept->stamp);
+        if (!kept->is)
+            return false;
+        kept->size = file->size;
+        kept->mtime = file->mtime;
+        kept->mtime_ns = file->mtime_ns;
+    }
+    *stamp = kept->stamp;
+    return true;
 }
 
 /* -- content type ----------------------------------------------------------------------------- */
@@ -80,10 +114,12 @@ int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out)
     int rc = -1;
     if (suffix.len > sizeof small)
         return 0;
+    bool is_lower = true;
     for (size_t i = 0; i < suffix.len; i++) {
         if ((unsigned char)suffix.ptr[i] >= 0x80)
             return 0;
         small[i] = ta_ascii_lower(suffix.ptr[i]);
+        is_lower &= small[i] == suffix.ptr[i];
     }
     if ((db = PyObject_GetAttr(objects->mimetypes, st->names._db)) == NULL)
         return -1;
@@ -95,7 +131,8 @@ int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out)
         (encodings = PyObject_GetAttr(db, st->names.encodings_map)) == NULL ||
         (types = PyObject_GetAttr(db, st->names.types_map)) == NULL ||
         (key = PyUnicode_FromStringAndSize(suffix.ptr, (Py_ssize_t)suffix.len)) == NULL ||
-        (lower = PyUnicode_FromStringAndSize(small, (Py_ssize_t)suffix.len)) == NULL)
+        (lower = is_lower ? Py_NewRef(key)
+                          : PyUnicode_FromStringAndSize(small, (Py_ssize_t)suffix.len)) == NULL)
         goto done;
     rc = look_up(aliases, lower, &found);
     if (rc == 0)

@@ -10,6 +10,7 @@
 
 #include "http/status.h"
 #include "py/support/types.h"
+#include "json/num.h"
 
 /* What __call__ calls of its own: none may be another's. */
 static const char *const methods[] = {
@@ -22,13 +23,11 @@ static PyObject *function_of(PyObject *method)
     return PyMethod_Check(method) ? PyMethod_GET_FUNCTION(method) : method;
 }
 
-/* Whether its class does what Starlette's does. */
-static bool is_plain(ta_state *st, PyObject *response)
+static bool has_plain_methods(const ta_file_response_state *objects, PyTypeObject *type)
 {
-    const ta_file_response_state *objects = &ta_server_objects_of(st)->file_response;
     for (size_t i = 0; i < TA_COUNTOF(methods); i++) {
         PyObject *name = PyTuple_GET_ITEM(objects->names, (Py_ssize_t)i);
-        PyObject *method = PyObject_GetAttr((PyObject *)Py_TYPE(response), name);
+        PyObject *method = PyObject_GetAttr((PyObject *)type, name);
         if (method == NULL) {
             PyErr_Clear();
             return false;
@@ -39,6 +38,19 @@ static bool is_plain(ta_state *st, PyObject *response)
             return false;
     }
     return true;
+}
+
+/* Whether its class does what Starlette's does.  CPython gives a class another version when it, or
+ * one of its bases, changes. */
+static bool is_plain(ta_server *server, const ta_file_response_state *objects, PyObject *response)
+{
+    PyTypeObject *type = Py_TYPE(response);
+    if (TA_LIKELY(server->file_response_version != 0 &&
+                  server->file_response_version == type->tp_version_tag))
+        return true;
+    bool plain = has_plain_methods(objects, type);
+    server->file_response_version = plain ? type->tp_version_tag : 0;
+    return plain;
 }
 
 /* What is needed of a response; owned. */
@@ -81,6 +93,16 @@ static ta_str bytes_of(PyObject *bytes)
     return ta_str_of(PyBytes_AS_STRING(bytes), (size_t)PyBytes_GET_SIZE(bytes));
 }
 
+static PyObject *new_pair(ta_str name, ta_str value)
+{
+    PyObject *key = PyBytes_FromStringAndSize(name.ptr, (Py_ssize_t)name.len);
+    PyObject *text = PyBytes_FromStringAndSize(value.ptr, (Py_ssize_t)value.len);
+    PyObject *pair = key && text ? PyTuple_Pack(2, key, text) : NULL;
+    Py_XDECREF(key);
+    Py_XDECREF(text);
+    return pair;
+}
+
 /* The index of the first field of that name in the list of pairs of bytes; -1: none; -2: it is no
  * such list. */
 static Py_ssize_t find(PyObject *headers, ta_str name)
@@ -106,8 +128,7 @@ static int set_default(PyObject *headers, ta_str name, ta_str value, ta_str *out
     if (at == -2)
         return -1;
     if (at == -1) {
-        PyObject *pair = Py_BuildValue("(y#y#)", name.ptr, (Py_ssize_t)name.len, value.ptr,
-                                       (Py_ssize_t)value.len);
+        PyObject *pair = new_pair(name, value);
         at = PyList_GET_SIZE(headers);
         if (pair == NULL || PyList_Append(headers, pair) < 0) {
             Py_XDECREF(pair);
@@ -120,16 +141,15 @@ static int set_default(PyObject *headers, ta_str name, ta_str value, ta_str *out
 }
 
 /* As set_stat_headers.  False: leave it to Starlette. */
-static bool add_stamp(PyObject *headers, const ta_file *file, ta_str *modified, ta_str *etag)
+static bool add_stamp(ta_server *server, PyObject *headers, const ta_file *file, ta_str *modified,
+                      ta_str *etag)
 {
-    char length[24];
-    ta_str given;
+    char text[TA_JSON_INT_MAX];
+    ta_str given, length = ta_str_of(text, (size_t)(ta_json_write_i64(text, file->size) - text));
     ta_file_stamp stamp;
-    int n = PyOS_snprintf(length, sizeof length, "%lld", (long long)file->size);
-    return ta_file_reply_stamp(file, &stamp) &&
-           set_default(headers, TA_STR("content-length"), ta_str_of(length, (size_t)n), &given) ==
-               0 &&
-           ta_str_eq(given, ta_str_of(length, (size_t)n)) &&
+    return ta_file_reply_stamp(server, file, &stamp) &&
+           set_default(headers, TA_STR("content-length"), length, &given) == 0 &&
+           ta_str_eq(given, length) &&
            set_default(headers, TA_STR("last-modified"),
                        ta_str_of(stamp.modified, sizeof stamp.modified), modified) == 0 &&
            set_default(headers, TA_STR("etag"), ta_str_of(stamp.etag, sizeof stamp.etag), etag) ==
@@ -145,12 +165,12 @@ static PyObject *fields_of_part(PyObject *headers, const ta_file_range *range, i
     if (at < 0 || find(headers, TA_STR("content-range")) != -1)
         return NULL;
     list = PyList_GetSlice(headers, 0, PyList_GET_SIZE(headers));
-    int n = PyOS_snprintf(text, sizeof text, "%lld", (long long)range->length);
-    pair = list ? Py_BuildValue("(yy#)", "content-length", text, (Py_ssize_t)n) : NULL;
+    size_t n = (size_t)(ta_json_write_i64(text, range->length) - text);
+    pair = list ? new_pair(TA_STR("content-length"), ta_str_of(text, n)) : NULL;
     if (pair == NULL || PyList_SetItem(list, at, pair) < 0) /* steals */
         goto error;
-    n = (int)ta_file_reply_range_text(text, range, size);
-    pair = Py_BuildValue("(yy#)", "content-range", text, (Py_ssize_t)n);
+    n = ta_file_reply_range_text(text, range, size);
+    pair = new_pair(TA_STR("content-range"), ta_str_of(text, n));
     if (pair == NULL || PyList_Append(list, pair) < 0) {
         Py_XDECREF(pair);
         goto error;
@@ -172,7 +192,7 @@ static int send_opened(ta_native_exchange *native, parts *p, const ta_file *file
     PyObject *headers = NULL;
     int fd = file->fd;
     ta_fields_init(&fields);
-    if (!file->regular || !add_stamp(p->headers, file, &modified, &etag) ||
+    if (!file->regular || !add_stamp(native->server, p->headers, file, &modified, &etag) ||
         !ta_file_reply_range(&native->base, (int)p->status, file->size, modified, etag, &range))
         goto done;
     headers =
@@ -200,7 +220,7 @@ int ta_file_response_send(ta_exchange *base, PyObject *response)
     if (!PyObject_TypeCheck(response, (PyTypeObject *)objects->type) || !native->app->pathsend ||
         native->in.place == TA_PLACE_NONE || native->ws != NULL || native->req == NULL ||
         native->out.state != TA_RESPONSE_NONE || base->method_id == TA_METHOD_OTHER ||
-        !is_plain(native->st, response))
+        !is_plain(native->server, objects, response))
         return 0;
     parts p;
     PyObject *path = NULL;

@@ -151,7 +151,9 @@ typedef enum ta_file_sent {
 
 enum { TA_FILE_RANGE_TEXT = 6 + 3 * TA_JSON_INT_MAX + 2 };
 
-bool ta_file_reply_stamp(const ta_file *file, ta_file_stamp *stamp);
+/* False: this system makes no entity tags as Starlette does.  Those of files that were sent lately
+ * are kept. */
+bool ta_file_reply_stamp(ta_server *server, const ta_file *file, ta_file_stamp *stamp);
 /* What mimetypes.guess_type gives for a name with a usual suffix, from the tables that it uses.  1:
  * *out is a new reference to a str or None; 0: ask it; -1. */
 TA_MUST_CHECK int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out);

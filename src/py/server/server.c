@@ -382,6 +382,7 @@ static void server_dealloc(PyObject *self)
     for (size_t i = 0; i < TA_COUNTOF(server->packers); i++)
         ta_packer_free(server->packers[i]);
     ta_filters_free(server->filters);
+    ta_free(server->stamps);
     ta_tls_unref(server->tls);
     ta_native_exchange_free_unused(server);
     for (size_t i = 0; i < TA_COUNTOF(server->names); i++)

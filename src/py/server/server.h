@@ -87,7 +87,9 @@ struct ta_server {
     _Atomic uint64_t active; /* exchanges whose connection is not done with them */
     _Atomic uint64_t tasks;  /* coroutines of ours that have not ended */
     ta_file_opener files;
-    bool http_done; /* after shutdown: no connection is left */
+    struct ta_file_stamps *stamps;  /* owned; NULL until a file was sent */
+    unsigned file_response_version; /* of the last class whose FileResponses C sends, or 0 */
+    bool http_done;                 /* after shutdown: no connection is left */
 #ifndef Py_GIL_DISABLED
     void *unused[TA_SERVER_UNUSED_MAX]; /* owned: memory of exchanges, to be reused */
     unsigned nunused;

@@ -331,7 +331,7 @@ static ta_static_found send_file(look *l, int status)
     bool usable = status != 200 || l->files->npacked == 0 || choose_packed(l);
     int fd = l->file.fd;
     ta_fields_init(&fields);
-    if (!usable || !ta_file_reply_stamp(&l->file, &stamp))
+    if (!usable || !ta_file_reply_stamp(native->server, &l->file, &stamp))
         goto done;
     etag = tag_of(l, &stamp, tag);
     int same = status == 200 ? is_not_modified(&native->base, modified, etag) : 0;
