@@ -5,6 +5,7 @@ import functools
 import pytest
 from doors_kit import both
 from server_kit import running
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 
 from turboapi import BackgroundTasks, FastAPI, HTTPException, Request, Response
@@ -313,3 +314,47 @@ def test_what_passes_send_on_is_as_what_wraps_it(round_it, caplog):
     passed = wire_answers(Passing, round_it, caplog)
     assert passed == wire_answers(Wrapping, round_it, caplog)
     assert passed[1] == ["background"]
+
+
+class Dispatching(BaseHTTPMiddleware):
+    """Has whole responses, some of which it makes unusual."""
+
+    async def dispatch(self, request, call_next):
+        request.scope["passed"] = 1
+        path = request.url.path
+        if path == "/began":
+            return Response(b"own", headers={"x-own": "1"})
+        response = await call_next(request)
+        response.headers["x-dispatched"] = "1"
+        if path in ("/plain", "/late"):
+            response.headers["content-length"] = "1000" if path == "/plain" else "1"
+        elif path == "/injected":
+            del response.headers["content-length"]
+        elif path == "/twice":
+            response.raw_headers.append((b"content-length", b"7"))
+        elif path == "/more":
+            response.raw_headers.append((b"x-more", b"a\nb"))
+        elif path == "/given":
+            response.status_code = 204
+        elif path == "/background":
+            response.raw_headers.append((b"transfer-encoding", b"chunked"))
+        return response
+
+
+class Seeing(Plain):
+    """Its send() sees the messages, so that those are made."""
+
+    async def __call__(self, scope, receive, send):
+        async def seen(message):
+            await send(message)
+
+        await self.app(scope, receive, seen)
+
+
+def test_whole_responses_are_sent_as_their_messages_would_be(caplog):
+    caplog.set_level("WARNING")
+    for dispatching in ([Dispatching], [Dispatching, Dispatching]):
+        kind, *more = dispatching
+        at_once = wire_answers(kind, more, caplog)
+        assert at_once == wire_answers(kind, [*more, Seeing], caplog)
+        assert at_once[1] == ["background"]

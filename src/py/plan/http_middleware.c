@@ -74,14 +74,29 @@ static PyObject *own_receive(const level_run *run)
     return PyObject_GetAttr(run->level->request, run->mw->st->names.wrapped_receive);
 }
 
+/* The response was sent. */
+static ta_outcome land(level_run *run)
+{
+    if (TA_LIKELY(ta_http_level_is_idle(run->level))) {
+        run->level->left = run->level->answered = 1;
+        return TA_DONE;
+    }
+    return wait_in(run, LEVEL_LANDING,
+                   PyObject_CallMethodNoArgs((PyObject *)run->level, run->mw->st->names.land));
+}
+
 /* The response (borrowed) sends itself. */
 static ta_outcome send_it(level_run *run, PyObject *response)
 {
     const ta_http_middleware *mw = run->mw;
     PyObject *awaitable = NULL;
+    ta_outcome outcome = TA_WAITS;
+    run->state = LEVEL_SENDING; /* a failure is one of sending */
     if (Py_IS_TYPE(response, mw->kit.response_type))
-        awaitable = ta_passed_response_send(mw->st, response, run->send);
-    if (awaitable == NULL && !PyErr_Occurred()) {
+        outcome = ta_passed_response_send(mw->st, response, run->send, &awaitable);
+    if (outcome == TA_DONE)
+        return land(run);
+    if (awaitable == NULL && outcome != TA_FAILED) {
         PyObject *receive = own_receive(run);
         if (receive != NULL)
             awaitable =
@@ -127,17 +142,6 @@ static ta_outcome pass_on(level_run *run, PyObject *response)
     PyObject *awaitable = PyObject_VectorcallMethod(mw->st->names.private_pass, args, 7, NULL);
     Py_DECREF(receive);
     return wait_in(run, LEVEL_PASSING, awaitable);
-}
-
-/* The response was sent. */
-static ta_outcome land(level_run *run)
-{
-    if (TA_LIKELY(ta_http_level_is_idle(run->level))) {
-        run->level->left = run->level->answered = 1;
-        return TA_DONE;
-    }
-    return wait_in(run, LEVEL_LANDING,
-                   PyObject_CallMethodNoArgs((PyObject *)run->level, run->mw->st->names.land));
 }
 
 /* An exception is set.  What still runs inside is cancelled and awaited before it is raised. */

@@ -101,20 +101,52 @@ int ta_passed_response_of(ta_state *st, PyTypeObject *type, PyObject *response, 
     return rc;
 }
 
-PyObject *ta_passed_response_send(ta_state *st, PyObject *obj, PyObject *send)
+/* Its head but for the fields, if it is whole: it is about to be sent then. */
+static bool begin(passed_response *response, ta_response_head *head)
 {
-    passed_response *response = cast(obj);
     if (!is_whole(response) || response->status_code == NULL || response->raw_headers == NULL ||
         !PyLong_CheckExact(response->status_code) || !PyList_CheckExact(response->raw_headers))
-        return NULL;
+        return false;
     int overflow;
     long status = PyLong_AsLongAndOverflow(response->status_code, &overflow);
     if (overflow != 0 || status < 100 || status > 999)
-        return NULL;
+        return false;
     response->sent = 1;
-    ta_response_head head = ta_head_bare((int)status);
+    *head = ta_head_bare((int)status);
+    return true;
+}
+
+/* An awaitable that sends it (new), if it is whole; NULL: not, or with an exception. */
+static PyObject *send_messages(ta_state *st, passed_response *response, PyObject *send)
+{
+    ta_response_head head;
+    if (!begin(response, &head))
+        return NULL;
     ta_piece body = ta_piece_bytes(response->body);
     return ta_asgi_respond_new(st, NULL, Py_NewRef(send), &head, response->raw_headers, &body);
+}
+
+ta_outcome ta_passed_response_send(ta_state *st, PyObject *obj, PyObject *send,
+                                   PyObject **awaitable)
+{
+    passed_response *response = cast(obj);
+    ta_response_head head;
+    *awaitable = NULL;
+    if (!begin(response, &head))
+        return TA_WAITS;
+    ta_outcome outcome = TA_WAITS;
+    PyObject *fields = Py_NewRef(response->raw_headers), *bytes = Py_NewRef(response->body);
+    ta_piece body = ta_piece_bytes(bytes);
+    ta_exchange *native = ta_asgi_respond_native(st, send, &head, fields, &body);
+    if (native != NULL) {
+        outcome = native->ops->respond(native, &head, fields, &body, awaitable);
+    } else {
+        *awaitable = ta_asgi_respond_new(st, NULL, Py_NewRef(send), &head, fields, &body);
+        outcome = *awaitable ? TA_WAITS : TA_FAILED;
+    }
+    Py_DECREF(bytes);
+    Py_DECREF(fields);
+    return outcome;
 }
 
 /* -- the type --------------------------------------------------------------------------------- */
@@ -123,7 +155,7 @@ static PyObject *call(PyObject *self, PyObject *args, PyObject *kwargs)
 {
     if (PyTuple_GET_SIZE(args) == 3 && (kwargs == NULL || PyDict_GET_SIZE(kwargs) == 0)) {
         ta_state *st = ta_state_of(Py_TYPE(self));
-        PyObject *awaitable = ta_passed_response_send(st, self, PyTuple_GET_ITEM(args, 2));
+        PyObject *awaitable = send_messages(st, cast(self), PyTuple_GET_ITEM(args, 2));
         if (awaitable != NULL || PyErr_Occurred())
             return awaitable;
     }

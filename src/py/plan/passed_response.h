@@ -7,6 +7,7 @@
 #define TA_PY_PLAN_PASSED_RESPONSE_H
 
 #include "py/plan/plan_objects.h"
+#include "py/support/outcome.h"
 
 /*
  * A new instance of `type`, a subclass of ours, for a whole response: steals the other three, and
@@ -21,10 +22,12 @@ PyObject *ta_passed_response_new(PyTypeObject *type, PyObject *status, PyObject 
 TA_MUST_CHECK int ta_passed_response_of(ta_state *st, PyTypeObject *type, PyObject *response,
                                         PyObject **out);
 /*
- * An awaitable that sends it (new), if it is whole; NULL: call it, or with an exception.
- * `response` must be an instance of a subclass of ours.
+ * Sends it, if it is whole.  `response` must be an instance of a subclass of ours.  TA_DONE: nobody
+ * outside wants to see the messages, and it was sent; TA_WAITS: await *awaitable (new), or, where
+ * that is NULL, what a call of the response gives.
  */
-PyObject *ta_passed_response_send(ta_state *st, PyObject *response, PyObject *send);
+ta_outcome ta_passed_response_send(ta_state *st, PyObject *response, PyObject *send,
+                                   PyObject **awaitable);
 
 int ta_passed_response_init(PyObject *module, ta_state *st);
 
