@@ -113,7 +113,8 @@ def _from_edit(node: ast.ImportFrom, source: str, places: _Places) -> tuple[int,
     start, _ = places.span(node)
     found = _FROM.match(source, start)
     if found is None:
-        raise SyntaxError(f"line {node.lineno}: an import that can't be rewritten")
+        why = "an import that can't be rewritten"
+        raise SyntaxError(why, (None, node.lineno, None, None))
     return found.end() - len(_OLD), found.end(), _NEW
 
 
@@ -276,7 +277,7 @@ def run(
                 result = migrate_file(path)
             except (OSError, SyntaxError, UnicodeDecodeError) as error:
                 failed = True
-                print(f"{path}: {error}", file=sys.stderr)
+                print(_failure(path, error), file=sys.stderr)
                 continue
             notes += [f"{path}:{note.line}: {note.text}" for note in result.notes]
             if result.old == result.new:
@@ -300,6 +301,13 @@ def run(
     if failed:
         return FAILED
     return DIFFERS if check and changed else DONE
+
+
+def _failure(path: Path, error: Exception) -> str:
+    if isinstance(error, SyntaxError):
+        place = f"{path}:{error.lineno}" if error.lineno else path
+        return f"{place}: this is not Python: {error.msg}"
+    return f"{path}: {error.strerror if isinstance(error, OSError) else error}"
 
 
 def _show(result: Result) -> None:

@@ -12,6 +12,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -34,12 +35,37 @@ _COMMAND = re.compile(
     r"(?:uvicorn|hypercorn|gunicorn|fastapi)(?=\s)"
 )
 _LIST = re.compile(r"\[[^\[\]]*\]")
-# Where a command of a shell ends.
-_END = re.compile(r"&&|\|\||[|;>#`]")
+# A word of a shell's command, with its quotes; a comment is none.
+_WORD = re.compile(
+    r"""\s*(?!\#)(?P<raw>(?:[^\s"'\\;|&<>`()$]|\\.|"(?:[^"\\]|\\.)*"|'[^']*'|\$\{[^}]*\}
+    |\$\([^)]*\)|\$|\(\))+)""",
+    re.VERBOSE,
+)
+_QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'""")
 _ITEM = re.compile(r"\s*-\s+(?P<quote>[\"']?)(?P<word>.+?)(?P=quote)\s*$")
 _ITEM_OF_SERVER = re.compile(r"\s*-\s+[\"']?(uvicorn|hypercorn|gunicorn|fastapi)[\"']?\s*$")
 _PACKAGE = re.compile(r"[\s\"']*uvicorn(?:\[[\w,-]*\])?\s*(?:[=<>~!;\"']|$)")
-_SHORT = {"-w": "--workers", "-b": "--bind", "-p": "--pid-file"}
+_APP = re.compile(r"[\w./]+:[\w.()]+")
+_SHORT_OF = {
+    "gunicorn": {
+        **{"-b": "--bind", "-c": "--config", "-g": "--group", "-k": "--worker-class"},
+        **{"-m": "--umask", "-n": "--name", "-p": "--pid", "-t": "--timeout", "-u": "--user"},
+        **{"-w": "--workers", "-e": "--env", "-D": "--daemon"},
+    },
+    "hypercorn": {
+        **{"-b": "--bind", "-c": "--config", "-g": "--group", "-k": "--worker-class"},
+        **{"-m": "--umask", "-p": "--pid", "-u": "--user", "-w": "--workers"},
+    },
+}
+# gunicorn's name: ours.
+_OF_GUNICORN = {
+    "chdir": "app_dir",
+    "limit_request_fields": "limit_header_count",
+    "name": "process_name",
+    "threads": "thread_pool",
+    "timeout": "timeout_worker",
+    "worker_connections": "limit_connections",
+}
 
 
 @dataclass
@@ -96,19 +122,11 @@ def notes_of_commands(text: str) -> Iterator[Note]:
     for number, line in _joined(text):
         if _PACKAGE.match(line):
             yield Note(number, "uvicorn is not needed where TurboAPI serves")
-            continue
-        for old, words, in_list in _commands(line):
-            ours, remarks = translate(words)
-            if not ours:
-                continue
-            new = json.dumps(ours) if in_list else " ".join(map(_quoted, ours))
-            yield Note(number, f"{old} -> {new}")
-            yield from (Note(number, remark) for remark in remarks)
-
-
-def _quoted(word: str) -> str:
-    # Variables are to be replaced, as in the line that we have read.
-    return shlex.quote(word) if re.search(r"[\s\"'&|;<>()]", word) else word
+        elif command := _command(line):
+            ours, remarks = translate(command.words)
+            if ours:
+                yield Note(number, f"{command.old} -> {command.written(ours)}")
+                yield from (Note(number, remark) for remark in remarks)
 
 
 def _joined(text: str) -> Iterator[tuple[int, str]]:
@@ -135,45 +153,132 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
         yield begun, " ".join(parts)
 
 
-def _commands(line: str) -> Iterator[tuple[str, list[str], bool]]:
-    """Yield each command of a server: as it is written, its words, and whether they are a list."""
+@dataclass(frozen=True)
+class Word:
+    """A word of a command.
+
+    Attributes:
+        text: what the program gets.
+        raw: the same as it is written, with its quotes: variables in it are not to be lost.
+    """
+
+    text: str
+    raw: str
+
+    def value(self) -> Word:
+        """Return what stands behind the first `=`."""
+        name, _, text = self.text.partition("=")
+        if self.raw.startswith(name + "="):
+            return Word(text, self.raw[len(name) + 1 :])
+        quote = self.raw[:1]
+        if quote in ("'", '"') and self.raw.startswith(f"{quote}{name}=") and self.raw[-1] == quote:
+            return Word(text, quote + self.raw[len(name) + 2 :])
+        return Word(text, shlex.quote(text))
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command of a server.
+
+    Attributes:
+        old: as it is written.
+        words: of it.
+        in_list: they are a list of JSON or YAML.
+        escaped: how often it stands in double quotes in which quotes have backslashes.
+    """
+
+    old: str
+    words: list[Word]
+    in_list: bool = False
+    escaped: int = 0
+
+    def written(self, words: list[str]) -> str:
+        """Return another command, written in the same way."""
+        if self.in_list:
+            return json.dumps(words)
+        return _escaped(" ".join(words), self.escaped)
+
+
+def _command(line: str) -> _Command | None:
+    """Return the first command of a server in a line."""
     for found in _LIST.finditer(line):
-        try:
-            words = json.loads(found[0].replace("'", '"'))
-        except ValueError:
-            continue
-        if words and all(isinstance(word, str) for word in words):
-            if _COMMAND.match(" ".join(words) + " "):
-                yield found[0], words, True
-                return
-            if words[:2] in (["sh", "-c"], ["bash", "-c"], ["/bin/sh", "-c"]) and len(words) > 2:
-                line = words[2]
-    if command := _COMMAND.search(line):
-        old = _END.split(line[command.start() :], maxsplit=1)[0].rstrip(" \"',")
-        try:
-            yield old, shlex.split(old), False
-        except ValueError:
-            yield old, old.split(), False
+        texts = _strings(found[0])
+        if texts and _COMMAND.match(" ".join(texts) + " "):
+            return _Command(found[0], [Word(text, text) for text in texts], in_list=True)
+        if texts[:2] in (["sh", "-c"], ["bash", "-c"], ["/bin/sh", "-c"]) and len(texts) > 2:
+            line = texts[2]
+            break
+    return _shell_command(line)
 
 
-def translate(words: Sequence[str]) -> tuple[list[str], list[str]]:
+def _strings(text: str) -> list[str]:
+    """Return the strings of a list; none if it has anything else."""
+    for read in (json.loads, ast.literal_eval):
+        with suppress(ValueError, SyntaxError):
+            found = read(text)
+            return found if all(isinstance(each, str) for each in found) else []
+    return []
+
+
+def _shell_command(line: str, escaped: int = 0) -> _Command | None:
+    found = _COMMAND.search(line)
+    if found is None:
+        return None
+    start = found.start()
+    if (inner := _quoted_around(line, start)) is not None:
+        plain = re.sub(r'\\(["\\])', r"\1", inner)
+        return _shell_command(plain, escaped + (plain != inner))
+    words: list[Word] = []
+    end = start
+    while word := _WORD.match(line, end):
+        if word["raw"].isdecimal() and line[word.end() :][:1] in ("<", ">"):
+            break  # `2>&1`
+        try:
+            parts = shlex.split(word["raw"])
+        except ValueError:
+            parts = []
+        words.append(Word(parts[0] if len(parts) == 1 else word["raw"], word["raw"]))
+        end = word.end()
+    if len(words) > 1:
+        return _Command(_escaped(line[start:end], escaped), words, escaped=escaped)
+    return None
+
+
+def _quoted_around(line: str, place: int) -> str | None:
+    """Return the text in quotes that a place of the line is in."""
+    for found in _QUOTED.finditer(line):
+        if found.start() < place < found.end():
+            return found[0][1:-1]
+    return None
+
+
+def _escaped(text: str, times: int) -> str:
+    for _ in range(times):
+        text = re.sub(r'(["\\])', r"\\\1", text)
+    return text
+
+
+# -- ours for theirs -------------------------------------------------------------------------------
+
+
+def translate(words: Sequence[Word]) -> tuple[list[str], list[str]]:
     """Return a command of ours in the place of one, and what else there is to say.
 
     The command is empty where the words are none of a server's (`pip install uvicorn gunicorn`).
     """
     rest = list(words)
-    if rest[1:2] == ["-m"]:
+    if rest[1].text == "-m":
         rest = rest[2:]
-    folder, slash, server = rest[0].rpartition("/")
+    folder, slash, server = rest[0].text.rpartition("/")
     rest = rest[1:]
     command = "run"
     if server == "fastapi":
-        if not rest or rest[0] not in ("run", "dev"):
+        if not rest or rest[0].text not in ("run", "dev"):
             return [], []
-        command, rest = rest[0], rest[1:]
-    elif not any(re.fullmatch(r"[\w./]+:[\w.()]+", word) for word in rest):
+        command, rest = rest[0].text, rest[1:]
+    elif not any(_APP.fullmatch(word.text) for word in rest):
         return [], []
-    ours, remarks = _options(rest)
+    ours, remarks = _options(rest, server)
     given = {word.partition("=")[0] for word in ours}
     if server == "uvicorn" and not given & {"--host", "--uds", "--fd"}:
         ours += ["--host", "127.0.0.1"]  # `turboapi run` listens on all addresses
@@ -182,43 +287,75 @@ def translate(words: Sequence[str]) -> tuple[list[str], list[str]]:
     return [f"{folder}{slash}turboapi", command, *ours], remarks
 
 
-def _options(words: list[str]) -> tuple[list[str], list[str]]:
+def _options(words: list[Word], server: str) -> tuple[list[str], list[str]]:
     ours: list[str] = []
     remarks: list[str] = []
-    rest = iter(words)
-    for word in rest:
-        option, equals, value = word.partition("=")
-        option = _SHORT.get(option, option)
-        if option in ("-k", "--worker-class", "-c"):
-            next(rest, None)  # gunicorn's and Hypercorn's own way to say what we are
-        elif not option.startswith("--"):
-            ours.append(word)
-        else:
-            name = option[2:].replace("-", "_")
-            takes = _takes_value(name)
-            if takes and not equals:
-                value = next(rest, "")
-            more, remark = _option(option, name, [value] if takes else [])
-            ours += more
-            remarks += remark
+    rest = _with_long_options(words, server)
+    while rest:
+        word = rest.pop(0)
+        option, equals, _ = word.text.partition("=")
+        if not option.startswith("--"):
+            ours.append(word.raw)
+            continue
+        name = option[2:].replace("-", "_")
+        value: list[Word] = []
+        if equals:
+            value = [word.value()]
+        elif _takes_value(name, server, rest):
+            value = [rest.pop(0)]
+        more, remark = _option(option, name, value, server)
+        ours += more
+        remarks += remark
     return ours, remarks
 
 
-def _option(option: str, name: str, value: list[str]) -> tuple[list[str], list[str]]:
-    if name in other_names.NEEDLESS:
-        return [], []
+def _with_long_options(words: list[Word], server: str) -> list[Word]:
+    """Return the words with long options for short ones: `--workers 4` of `-w 4` and `-w4`."""
+    changed: list[Word] = []
+    for word in words:
+        long = _SHORT_OF.get(server, {}).get(word.text[:2])
+        if long is None:
+            changed.append(word)
+            continue
+        changed.append(Word(long, long))
+        if word.raw[2:]:
+            quoted = not word.raw.startswith(word.text[:2])
+            changed.append(
+                Word(word.text[2:], shlex.quote(word.text[2:]) if quoted else word.raw[2:])
+            )
+    return changed
+
+
+def _option(option: str, name: str, value: list[Word], server: str) -> tuple[list[str], list[str]]:
+    texts = [word.text for word in value]
+    written = " ".join([option, *texts])
+    if name == "worker_class" or name in other_names.NEEDLESS:
+        return [], []  # the first: gunicorn's and Hypercorn's own way to say what we are
+    if name == "config":
+        return [], [f"{written}: the file is not read: give what it sets as options"]
+    if name in other_names.REFUSED and texts == ["-"]:
+        stream = "stdout" if name == "access_logfile" else "stderr"
+        return [], [f"{written}: not needed, as that log goes to {stream}"]
     if name in other_names.REFUSED:
-        return [], [] if value == ["-"] else [f"{option}: {other_names.REFUSED[name]}"]
-    if (name, *value) in (("loop", "auto"), ("interface", "asgi3"), ("interface", "asgi2")):
+        return [], [f"{option}: {other_names.REFUSED[name]}"]
+    if (name, *texts) in (("loop", "auto"), ("interface", "asgi3"), ("interface", "asgi2")):
         return [], []
-    name = other_names.RENAMED.get(name, name)
+    name = _renamed(name, server)
     if name.removeprefix("no_") not in settings() and option not in ("--app", "--entrypoint"):
         return [], [f"{option}: there is no such option here; see turboapi run --help"]
-    return ["--" + name.replace("_", "-"), *value], []
+    return ["--" + name.replace("_", "-"), *(word.raw for word in value)], []
 
 
-def _takes_value(name: str) -> bool:
-    if name in other_names.FLAGS or name.startswith("no_"):
+def _renamed(name: str, server: str) -> str:
+    ours = _OF_GUNICORN.get(name) if server == "gunicorn" else None
+    return ours or other_names.RENAMED.get(name, name)
+
+
+def _takes_value(name: str, server: str, rest: list[Word]) -> bool:
+    if not rest or name in other_names.FLAGS or name.startswith("no_"):
         return False
-    one = settings().get(other_names.RENAMED.get(name, name))
-    return one is None or not isinstance(one.kind, Flag)
+    one = settings().get(_renamed(name, server))
+    if one is not None:
+        return not isinstance(one.kind, Flag)
+    # An option that nobody knows: most have a value.
+    return not rest[0].text.startswith("--") and not _APP.fullmatch(rest[0].text)

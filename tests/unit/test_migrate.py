@@ -201,10 +201,11 @@ def test_command_checks_and_shows(project):
 
 
 def test_command_goes_on_after_a_bad_file(project):
-    (project / "app" / "bad.py").write_text("def (:\n")
+    bad = project / "app" / "bad.py"
+    bad.write_text("import os\ndef (:\n")
     done = call("--write", project)
     assert done.exit_code == 2
-    assert "bad.py" in done.stderr
+    assert f"{bad}:2: this is not Python: invalid syntax\n" in done.stderr
     assert b"turboapi" in (project / "app" / "main.py").read_bytes()
     assert call(project / "nowhere").exit_code == 2
 
@@ -260,7 +261,7 @@ def commands(text):
         ("fastapi run app/main.py --port 80", "turboapi run app/main.py --port 80"),
         ("fastapi dev", "turboapi dev"),
         (
-            "hypercorn a:b -b :80 -w 4 -k uvloop --keep-alive 5 --access-logfile -",
+            "hypercorn a:b -b :80 -w 4 -k uvloop --keep-alive 5",
             "turboapi run a:b --bind :80 --workers 4 --timeout-idle 5",
         ),
     ],
@@ -297,6 +298,70 @@ def test_command_lines_with_something_to_say():
     assert found[1:] == [
         "1: --ssl-version: use --ssl-min-version (ssl_min_version)",
         "1: --nonsense: there is no such option here; see turboapi run --help",
+    ]
+
+
+QUOTED = "--forwarded-allow-ips '*' --header \"X-A: b c\""
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "ours"),
+    [
+        (
+            f'exec uvicorn main:app {QUOTED} --uds="$A b" > log 2>&1',
+            f'uvicorn main:app {QUOTED} --uds="$A b"',
+            f'turboapi run main:app {QUOTED} --uds "$A b"',
+        ),
+        (
+            'ExecStart=/srv/bin/uvicorn a:b --fd 3 --app-dir "/srv/my app"',
+            '/srv/bin/uvicorn a:b --fd 3 --app-dir "/srv/my app"',
+            '/srv/bin/turboapi run a:b --fd 3 --app-dir "/srv/my app"',
+        ),
+        (
+            f"CMD sh -c 'uvicorn a:b --uds x' && uvicorn a:b {QUOTED}",
+            "uvicorn a:b --uds x",
+            "turboapi run a:b --uds x",
+        ),
+        (
+            r' "start": "cd x; uvicorn a:b --fd 3 --header \"X: y\"",',
+            r"uvicorn a:b --fd 3 --header \"X: y\"",
+            r"turboapi run a:b --fd 3 --header \"X: y\"",
+        ),
+        (
+            'CMD ["bash", "-c", "uvicorn a:b --fd $FD --header \'X: y\'"]',
+            "uvicorn a:b --fd $FD --header 'X: y'",
+            "turboapi run a:b --fd $FD --header 'X: y'",
+        ),
+        (
+            """CMD ["uvicorn", "a:b", "--fd", "3", "--header", "X: it's"]""",
+            """["uvicorn", "a:b", "--fd", "3", "--header", "X: it's"]""",
+            """["turboapi", "run", "a:b", "--fd", "3", "--header", "X: it's"]""",
+        ),
+        (
+            "(uvicorn a:b --fd $(cat fd) '--uds=my x' &)",
+            "uvicorn a:b --fd $(cat fd) '--uds=my x'",
+            "turboapi run a:b --fd $(cat fd) --uds 'my x'",
+        ),
+    ],
+    ids=str,
+)
+def test_command_lines_with_quotes(line, old, ours):
+    assert commands(line) == [f"1: {old} -> {ours}"]
+
+
+def test_command_lines_of_gunicorn():
+    line = (
+        "gunicorn 'main:make()' -w4 -t 60 --worker-class=x --forwarded-allow-ips '*' "
+        "--daemon --name shop -c conf.py --access-logfile - --timeout=5"
+    )
+    found = commands(line)
+    assert found == [
+        f"1: {line} -> turboapi run 'main:make()' --workers 4 --timeout-worker 60 "
+        "--forwarded-allow-ips '*' --process-name shop --timeout-worker 5",
+        "1: --daemon: there is no such option here; see turboapi run --help",
+        "1: --config conf.py: the file is not read: give what it sets as options",
+        "1: --access-logfile -: not needed, as that log goes to stdout",
+        "1: or keep gunicorn: gunicorn -k turboapi.gunicorn.Worker ...",
     ]
 
 
