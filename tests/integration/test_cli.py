@@ -432,6 +432,21 @@ def test_reloads_on_changes(folder, watcher, monkeypatch):
         assert gone(int(pid))
 
 
+def test_stops_while_a_change_waits_for_what_is_in_flight(folder):
+    with Server(folder, "dev", "--port", "0").started() as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"GET /sleep100 HTTP/1.1\r\nhost: x\r\n\r\n")
+            server.get()
+            (folder / "main.py").write_text(APP.replace('"one"', '"two!"'))
+            server.saw("Waiting for 1 request to end")
+            server.send(signal.SIGTERM)
+            server.saw("SIGTERM: stopping")
+            time.sleep(3 * ONE_STOP)
+            server.send(signal.SIGTERM)
+            assert server.ended() == 1
+        assert "cut off 1 request" in server.log
+
+
 # -- From Python
 
 

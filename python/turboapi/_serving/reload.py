@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from turboapi.config import Config
 
+# Seconds between two looks at a worker that is to end.
+_STEP = 0.1
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
@@ -202,7 +205,8 @@ class Reloader:
                     return
                 if number is signal.SIGHUP:
                     log.info("SIGHUP: starting anew")
-                    self._replace(worker)
+                    if not self._end(worker, signals):
+                        return
                     worker, told_of_end = self._start(), False
             if worker.exit_code is not None and not told_of_end:
                 log.warning("The server %s; it starts again on a change", worker.how_it_ended())
@@ -212,7 +216,8 @@ class Reloader:
                 while more := self._settle(signals, watcher):
                     changed |= more
                 log.info("Changed: %s; starting anew", ", ".join(sorted(map(_short, changed))))
-                self._replace(worker)
+                if not self._end(worker, signals):
+                    return
                 worker, told_of_end = self._start(), False
 
     def _settle(self, signals: Signals, watcher: Watcher) -> set[Path]:
@@ -222,31 +227,44 @@ class Reloader:
     def _start(self) -> Process:
         return Process.start(self._config, self._sockets, own_group=False)
 
-    def _replace(self, worker: Process) -> None:
-        """End the old worker, at once if it takes its time."""
+    def _end(self, worker: Process, signals: Signals) -> bool:
+        """End the old worker, at once if it takes its time; False: we were told to stop."""
         worker.read_news()
         if worker.ready:
             self._config = self._config.replace(announce=False)  # it was told
         worker.send(signal.SIGTERM)
-        if not worker.wait(self._config.timeout_graceful_shutdown or None):
-            worker.send(signal.SIGTERM)
-        if not worker.wait(2):
-            worker.send(signal.SIGKILL)
-            worker.wait(None)
+        grace = self._config.timeout_graceful_shutdown
+        limits = [grace, grace + 2] if grace else []
+        waited = 0.0
+        while not worker.wait(_STEP):
+            for number in signals.wait(0):
+                if number in (signal.SIGTERM, signal.SIGINT) or (
+                    number is signal.SIGHUP and process.terminal_is_gone()
+                ):
+                    self._stop(worker, signals, number, ends=True)
+                    return False
+            waited += _STEP
+            if limits and waited >= limits[0]:
+                del limits[0]
+                worker.send(signal.SIGTERM if limits else signal.SIGKILL)
         worker.close()
+        return True
 
-    def _stop(self, worker: Process, signals: Signals, number: signal.Signals) -> None:
+    def _stop(
+        self, worker: Process, signals: Signals, number: signal.Signals, *, ends: bool = False
+    ) -> None:
+        """Stop the worker, which may have been told to end, and wait for that."""
         log.info("%s: stopping", number.name)
         worker.read_news()
         starts = worker.exit_code is None and not worker.ready
         # Ctrl+C goes to all processes of the terminal's foreground: the worker knows already.
         told = number is signal.SIGINT and _in_foreground()
-        if not told:
+        if not told and not ends:
             worker.send(signal.SIGTERM)
         grace = self._config.timeout_graceful_shutdown
         waited = 0.0
-        while not worker.wait(0.1):
-            waited += 0.1
+        while not worker.wait(_STEP):
+            waited += _STEP
             again = [n for n in signals.wait(0) if n in (signal.SIGTERM, signal.SIGINT)]
             if again and waited > 2 * ONE_STOP and not (again == [signal.SIGINT] and told):
                 worker.send(signal.SIGTERM)
