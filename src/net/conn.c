@@ -108,6 +108,8 @@ void ta_conn_fail(ta_conn *c, int reason, bool rst)
         (void)setsockopt(c->io.fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
     }
     ta_loop_del(c->loop, &c->io);
+    c->tcp.tls_version = c->transport->tls_version;
+    c->tcp.tls_cipher = c->transport->tls_cipher;
     if (c->transport->ops->close)
         c->transport->ops->close(c->transport);
     c->transport = &c->tcp;

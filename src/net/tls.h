@@ -69,9 +69,8 @@ TA_MUST_CHECK ta_transport *ta_tls_accept(ta_tls *tls, int fd, const ta_log *log
 
 /* What a handshake led to; slices are borrowed: until the transport is closed. */
 typedef struct ta_tls_info {
-    uint16_t version;        /* 0x0303: 1.2, 0x0304: 1.3 */
-    uint16_t cipher;         /* its number in the IANA registry */
-    const char *cipher_name; /* its name there; static; NULL: it has none */
+    uint16_t version; /* 0x0303: 1.2, 0x0304: 1.3 */
+    uint16_t cipher;  /* its number in the IANA registry */
 } ta_tls_info;
 
 /* False: it is no transport of ta_tls_accept. */

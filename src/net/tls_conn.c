@@ -129,7 +129,10 @@ static int tls_handshake(ta_transport *t)
     begin();
     int rc = SSL_do_handshake(c->ssl);
     if (rc == 1) {
+        const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
         t->read_wants = TA_EV_READ;
+        t->tls_version = (uint16_t)SSL_version(c->ssl);
+        t->tls_cipher = cipher ? SSL_CIPHER_standard_name(cipher) : NULL;
         return TA_OK;
     }
     int result = outcome(c, rc, &t->read_wants);
@@ -299,9 +302,8 @@ bool ta_tls_info_of(const ta_transport *t, ta_tls_info *info)
     if (!c)
         return false;
     const SSL_CIPHER *cipher = SSL_get_current_cipher(c->ssl);
-    info->version = (uint16_t)SSL_version(c->ssl);
+    info->version = t->tls_version;
     info->cipher = cipher ? SSL_CIPHER_get_protocol_id(cipher) : 0;
-    info->cipher_name = cipher ? SSL_CIPHER_standard_name(cipher) : NULL;
     return true;
 }
 

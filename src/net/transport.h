@@ -55,6 +55,9 @@ struct ta_transport {
     uint8_t read_wants;          /* TA_EV_*: what read and handshake wait for after TA_AGAIN */
     uint8_t write_wants;         /* the same for the others */
     bool secure;                 /* bytes are encrypted: scheme "https" */
+    /* What a handshake of TLS chose; ta_conn knows it beyond the end of the transport. */
+    uint16_t tls_version;   /* 0x0303: 1.2, 0x0304: 1.3; 0: there was none */
+    const char *tls_cipher; /* its name in the IANA registry: static; NULL: it has none */
 };
 
 #endif

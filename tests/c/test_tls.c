@@ -166,6 +166,8 @@ TA_TEST(what_was_agreed_on)
     CHECK(ta_tls_info_of(t, &info));
     CHECK_INT(info.version, ==, 0x0304);
     CHECK_INT(info.cipher >> 8, ==, 0x13);
+    CHECK_INT(t->tls_version, ==, 0x0304);
+    CHECK(strncmp(t->tls_cipher, "TLS_", 4) == 0);
     ta_str shown_pem = ta_tls_server_certificate(t);
     CHECK(shown_pem.len > 27 && memcmp(shown_pem.ptr, "-----BEGIN CERTIFICATE-----", 27) == 0);
     CHECK(ta_tls_client_certificates(t, no_certificate, NULL));

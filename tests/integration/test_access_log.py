@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import http.client
 import io
 import json
@@ -17,8 +18,11 @@ import time
 
 import patience
 import pytest
+from certificates import Authority
 from cli_kit import APP, PATIENCE
-from server_kit import LOGGERS, running
+from h2_kit import needs_h2
+from server_kit import LOGGERS, read_until, running
+from tls_kit import connected
 
 from turboapi import FastAPI, Request
 from turboapi._serving import log, twins
@@ -357,6 +361,41 @@ def test_a_client_that_left_before_there_was_a_status(logged):
         time.sleep(0.1)
         left.append(True)
     assert lines == ["499 /slow"]
+
+
+@pytest.mark.parametrize("protocol", ["http/1.1", pytest.param("h2", marks=needs_h2)])
+def test_a_client_that_left_during_a_stream_over_tls(logged, tmp_path, protocol):
+    app = FastAPI()
+
+    @app.get("/endless")
+    async def endless():
+        async def parts():
+            while True:
+                yield b"more"
+                await asyncio.sleep(0.01)
+
+        return StreamingResponse(parts())
+
+    authority = Authority(tmp_path)
+    certificate, key = authority.issue("localhost")
+    context = authority.context(alpn=[protocol])
+    files = {"ssl_certfile": (certificate,), "ssl_keyfile": (key,)}
+    with logged(app, "json", **files) as (server, lines):
+        if protocol == "h2":
+            wrap = functools.partial(context.wrap_socket, server_hostname="localhost")
+            with server.h2(wrap=wrap) as client:
+                client.open("GET", "/endless", {"host": "localhost"}).head()
+        else:
+            with connected(server, context) as sock:
+                sock.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+                read_until(sock, b"more")
+                chosen = sock.cipher()[0]
+        time.sleep(0.2)
+    (seen,) = map(json.loads, lines)
+    assert seen["tls_version"] == "TLSv1.3"
+    assert seen["tls_cipher"].startswith("TLS_")
+    if protocol != "h2":
+        assert seen["tls_cipher"] == chosen
 
 
 # -- Loggers ---------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@
 
 #include "base/clock.h"
 #include "http/resp.h"
-#include "net/tls.h"
+#include "net/transport.h"
 #include "py/server/native_int.h"
 #include "py/server/request_id.h"
 #include "py/server/route_label.h"
@@ -277,12 +277,12 @@ static ta_str header_of(const ta_native_exchange *native, const char *name)
 
 static ta_str tls_text(const ta_native_exchange *native, field which)
 {
-    ta_tls_info info;
-    if (!native->in.secure || !ta_tls_info_of(ta_req_transport(native->req), &info))
+    const ta_transport *t = ta_req_transport(native->req);
+    if (t->tls_version == 0)
         return ta_str_of(NULL, 0);
     if (which == F_TLS_VERSION)
-        return info.version == 0x0304 ? TA_STR("TLSv1.3") : TA_STR("TLSv1.2");
-    return ta_str_of(info.cipher_name, info.cipher_name ? strlen(info.cipher_name) : 0);
+        return t->tls_version == 0x0304 ? TA_STR("TLSv1.3") : TA_STR("TLSv1.2");
+    return ta_str_of(t->tls_cipher, t->tls_cipher ? strlen(t->tls_cipher) : 0);
 }
 
 /* A request while its line is made. */
