@@ -176,3 +176,32 @@ def test_certificates_for_other_hosts(tmp_path):
     options = ("shop:app", "--host", "127.0.0.1", "--port", "0")
     with Https(tmp_path, *command, *options).started() as server:
         assert server.pid(ssl.create_default_context(cafile=tmp_path / "certs" / "authority.pem"))
+
+
+def test_a_certificate_that_is_there_is_not_replaced(tmp_path):
+    pytest.importorskip("trustme")
+    x509 = pytest.importorskip("cryptography.x509")
+
+    def files():
+        return [(tmp_path / f"{name}.pem").read_bytes() for name in ("authority", "cert", "key")]
+
+    assert turboapi(tmp_path, "cert", "localhost").returncode == 0
+    before = files()
+    names = (
+        x509.load_pem_x509_certificate(before[1])
+        .extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        .value
+    )
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    addresses = names.get_values_for_type(x509.IPAddress)
+    assert list(map(str, addresses)) == ["127.0.0.1", "::1"]
+    again = turboapi(tmp_path, "cert", "shop.test")
+    assert again.returncode == 1
+    assert "key.pem, authority.pem are there already; --force replaces them" in again.stderr
+    assert files() == before
+    (tmp_path / "cert.pem").unlink()
+    (tmp_path / "key.pem").unlink()
+    again = turboapi(tmp_path, "cert", "shop.test")
+    assert "cert: authority.pem is there already; --force replaces them" in again.stderr
+    assert turboapi(tmp_path, "cert", "shop.test", "--force").returncode == 0
+    assert not set(files()) & set(before)

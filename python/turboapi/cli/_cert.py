@@ -28,11 +28,18 @@ def folder() -> Path:
     return Path(cache) / "turboapi" / "https"
 
 
-def make(to: Path, hosts: Sequence[str] = HOSTS) -> Files:
+def make(to: Path, hosts: Sequence[str] = HOSTS, *, replace: bool = False) -> Files:
     """Write a new certificate for some hosts, its key, and that of a new authority.
 
+    One for localhost is for its addresses, too.
+
+    Args:
+        to: the folder.
+        hosts: names and addresses.
+        replace: files that are there already, with whose authority clients may be familiar.
+
     Raises:
-        ConfigError: the package that makes them is missing.
+        ConfigError: the package that makes them is missing, or a file is there already.
         OSError: the files can't be written.
     """
     try:
@@ -40,6 +47,11 @@ def make(to: Path, hosts: Sequence[str] = HOSTS) -> Files:
     except ImportError:
         raise ConfigError("https", "needs the package trustme: pip install trustme") from None
     files = _files(to)
+    if not replace and (there := [str(file) for file in files if os.path.lexists(file)]):
+        verb = "is" if len(there) == 1 else "are"
+        raise ConfigError("to", f"{', '.join(there)} {verb} there already; --force replaces them")
+    if HOSTS[0] in hosts:
+        hosts = list(dict.fromkeys([*hosts, *HOSTS]))
     to.mkdir(parents=True, exist_ok=True)
     authority = trustme.CA(organization_name="TurboAPI development")
     certificate = authority.issue_cert(*hosts)
@@ -52,7 +64,7 @@ def make(to: Path, hosts: Sequence[str] = HOSTS) -> Files:
 def for_development() -> Files:
     """Return the certificate that `turboapi dev --https` uses; made the first time."""
     files = _files(folder())
-    return files if all(file.is_file() for file in files) else make(folder())
+    return files if all(file.is_file() for file in files) else make(folder(), replace=True)
 
 
 def _files(to: Path) -> Files:

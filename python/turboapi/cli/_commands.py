@@ -297,6 +297,7 @@ def cert(
         typer.Argument(metavar="[HOST]...", help="Default: this machine.", show_default=False),
     ] = None,
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
     """Make a certificate for development, and an authority that vouches for it.
 
@@ -305,7 +306,7 @@ def cert(
     from turboapi.cli import _cert  # lazy: few make one
 
     try:
-        files = _cert.make(to, hosts or _cert.HOSTS)
+        files = _cert.make(to, hosts or _cert.HOSTS, replace=force)
     except ConfigError as error:
         _fail(f"cert: {error.reason}", 1)
     except OSError as error:
