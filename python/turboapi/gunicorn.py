@@ -3,7 +3,8 @@
     gunicorn main:app -k turboapi.gunicorn.Worker
 
 gunicorn's options say where it listens, how many workers there are, and what the log looks like;
-those about keep-alive, TLS, trusted proxies and the number of requests have their effect, too.
+those about keep-alive, TLS, proxies, the lines and fields of a request and the number of requests
+have their effect, too.
 Everything else comes from the environment (`TURBOAPI_*`), or from a subclass:
 
     class Worker(turboapi.gunicorn.Worker):
@@ -35,6 +36,11 @@ __all__ = ["Worker"]
 _LOGGERS = {"turboapi": "error_log", "uvicorn": "error_log"}
 _ACCESS_LOGGERS = {"turboapi.access": "access_log", "uvicorn.access": "access_log"}
 _SIGNALS = (signal.SIGINT, signal.SIGQUIT)
+
+_LIMITS = {
+    "limit_request_line": "limit_request_line",
+    "limit_request_fields": "limit_header_count",
+}
 
 # Of the time that the arbiter gives a worker to end, what requests in flight may take; the rest is
 # the application's shutdown's.
@@ -94,8 +100,15 @@ class Worker(_Base):  # type: ignore[misc]
             "timeout_idle": self.cfg.keepalive,
             "timeout_graceful_shutdown": self.cfg.graceful_timeout * _GRACE,
             "forwarded_allow_ips": self.cfg.forwarded_allow_ips,
+            # Whom it believes is what forwarded_allow_ips says, too.
+            "proxy_protocol": self.cfg.proxy_protocol not in (False, "off"),
+            "backlog": self.cfg.backlog,
             "max_requests": self.max_requests if self.max_requests < sys.maxsize else 0,
         }
+        for theirs, ours in _LIMITS.items():
+            # gunicorn's defaults are not what somebody wants.
+            if (limit := getattr(self.cfg, theirs)) != self.cfg.settings[theirs].default:
+                settings[ours] = limit
         if not self.cfg.keepalive:  # gunicorn's word for one request a connection
             settings["limit_requests_per_conn"] = 1
         if self.cfg.is_ssl:
@@ -103,6 +116,7 @@ class Worker(_Base):  # type: ignore[misc]
             settings["ssl_keyfile"] = self.cfg.keyfile
             settings["ssl_ca_certs"] = self.cfg.ca_certs
             settings["ssl_cert_reqs"] = self.cfg.cert_reqs
+            settings["ssl_ciphers"] = self.cfg.ciphers
         return settings
 
     async def _serve(self, server: Server) -> None:

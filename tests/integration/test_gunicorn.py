@@ -12,6 +12,8 @@ import patience
 import pytest
 from patience import until
 
+from turboapi.config import Config
+
 pytest.importorskip("gunicorn", reason="gunicorn is not installed")
 
 APP = """
@@ -202,6 +204,40 @@ def test_the_application_ends_in_order_after_the_graceful_timeout(folder):
         process.wait(patience.seconds(15))
         assert "\nended" in log.read_text()
         assert "interrupted" in log.read_text()
+
+
+def settings(**options):
+    from gunicorn.config import Config as Theirs
+
+    from turboapi.gunicorn import Worker
+
+    theirs = Theirs()
+    for name, value in options.items():
+        theirs.set(name, value)
+    worker = Worker(1, os.getppid(), [], None, 15, theirs, None)
+    worker.tmp.close()
+    config = Config(**worker._settings())
+    return {name: getattr(config, name) for name in CHECKED}
+
+
+CHECKED = ("proxy_protocol", "backlog", "limit_request_line", "limit_header_count", "ssl_ciphers")
+
+
+def test_options_that_have_their_effect():
+    ours = Config()
+    assert settings() == {name: getattr(ours, name) for name in CHECKED}
+    ciphers = "ECDHE-RSA-AES256-GCM-SHA384"
+    certificate = {"certfile": __file__, "keyfile": __file__}
+    given = settings(
+        proxy_protocol=True,
+        backlog=64,
+        limit_request_line=8000,
+        limit_request_fields=50,
+        ciphers=ciphers,
+        **certificate,
+    )
+    assert given == dict(zip(CHECKED, (True, 64, 8000, 50, ciphers), strict=True))
+    assert settings(**certificate)["ssl_ciphers"] == ours.ssl_ciphers
 
 
 def test_keep_alive_of_zero_is_one_request_a_connection(folder):
