@@ -450,6 +450,15 @@ def test_stops_while_a_change_waits_for_what_is_in_flight(folder):
 # -- From Python
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_reloading_ends_by_a_signal_while_the_code_is_broken(folder, number, code):
+    (folder / "main.py").write_text("syntax error(")
+    with Server(folder, "dev", "--port", "0") as server:
+        server.saw("it starts again on a change")
+        server.send(number)
+        assert server.ended() == code
+
+
 def test_run_from_a_script(folder):
     (folder / "script.py").write_text(
         "from main import app\nfrom turboapi._serving.run import run\nrun(app, port=0)\n"

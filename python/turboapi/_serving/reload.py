@@ -178,7 +178,7 @@ class Reloader:
         self._exit_code = 0
 
     def run(self) -> int:
-        """Serve until told to stop and return the exit code of the last worker."""
+        """Serve until told to stop and return the exit code: that of a worker which ends then."""
         watcher = make_watcher(self._config)
         process.set_name(self._config, "reloader")
         try:
@@ -197,11 +197,11 @@ class Reloader:
         told_of_end = False
         while True:
             for number in signals.wait(self._config.reload_delay):
-                if number in (signal.SIGTERM, signal.SIGINT):
+                gone = number is signal.SIGHUP and process.terminal_is_gone()
+                if number in (signal.SIGTERM, signal.SIGINT) or gone:
                     self._stop(worker, signals, number)
-                    return
-                if number is signal.SIGHUP and process.terminal_is_gone():
-                    self._stop(worker, signals, number)
+                    if told_of_end:  # what it ended with was told, and does not end us
+                        self._exit_code = process.code_of_stop(number)
                     return
                 if number is signal.SIGHUP:
                     log.info("SIGHUP: starting anew")
