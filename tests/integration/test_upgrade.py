@@ -1,5 +1,6 @@
 """SIGUSR2: the program anew, beside the old one and then in its place."""
 
+import contextlib
 import json
 import os
 import re
@@ -183,6 +184,36 @@ def test_the_service_manager_hears_of_it(folder, mode):
             programs.upgrade()
             heard = {manager.recv(1000).split(b"\nSTATUS")[0] for _ in range(2)}
             assert heard == {f"MAINPID={programs.pid}\nREADY=1".encode(), b"READY=1"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_new_program_feeds_the_watchdog(folder, mode):
+    """systemd names the process from which it wants signs of life: the old program."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(PATIENCE)
+        name = str(folder / "notify")
+        (folder / "sitecustomize.py").write_text(
+            "import os\n"
+            "if os.environ.get('WATCHDOG_PID') == 'mine':\n"
+            "    os.environ['WATCHDOG_PID'] = str(os.getpid())\n"
+        )
+        given = {"NOTIFY_SOCKET": name, "WATCHDOG_USEC": "200000", "WATCHDOG_PID": "mine"}
+        with (
+            Server(
+                folder, "run", *QUIET, *mode, PYTHONPATH=str(folder), **given
+            ).started() as server,
+            Programs(server) as programs,
+        ):
+            while manager.recv(1000) != b"WATCHDOG=1":
+                pass
+            programs.upgrade()
+            manager.setblocking(False)
+            with contextlib.suppress(BlockingIOError):  # what the old one has said
+                while manager.recv(1000):
+                    pass
+            manager.settimeout(PATIENCE)
+            assert manager.recv(1000) == b"WATCHDOG=1"
 
 
 def test_descriptors_of_a_handover_do_not_make_others_wait():

@@ -133,6 +133,9 @@ class _Inherited:
             os.environ.update(message["systemd"])
             if message["systemd"]:
                 os.environ["LISTEN_PID"] = str(os.getpid())
+            # The service manager waits for the old program's signs of life until it hears of us.
+            if os.environ.get("WATCHDOG_PID") == str(os.getppid()):
+                os.environ["WATCHDOG_PID"] = str(os.getpid())
 
 
 _inherited: _Inherited | None = None
