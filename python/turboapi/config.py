@@ -86,12 +86,12 @@ WEBSOCKETS = "WebSockets (0: no limit, none)"
 def _proxies(text: str) -> None:
     """Of a repeated option, each may have several with commas between."""
     for entry in filter(None, (part.strip() for part in text.split(","))):
-        if entry == "*" or entry.startswith("/"):  # the second: the name of a unix socket
+        if entry in ("*", "unix") or entry.startswith("/"):  # the last: the name of a unix socket
             continue
         try:
             ipaddress.ip_network(entry)
         except ValueError as error:
-            raise ValueError(f"must be addresses, networks or '*': {error}") from None
+            raise ValueError(f"must be addresses, networks, 'unix' or '*': {error}") from None
 
 
 def _header(text: str) -> None:
@@ -419,7 +419,8 @@ class Config:
     forwarded_allow_ips: tuple[str, ...] = setting(
         ("127.0.0.1", "::1"),
         Words("ADDRESSES", _proxies),
-        "Trusted proxies: addresses, networks, '*' for all; with commas between.",
+        "Trusted proxies: addresses, networks, 'unix' for the peers of unix sockets, '*' for all; "
+        "with commas between.",
         HTTP,
         also_env=("FORWARDED_ALLOW_IPS",),
     )

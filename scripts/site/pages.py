@@ -36,6 +36,10 @@ OPTIONS = "options.md"
 
 _SHIM = "https://unpkg.com/iframe-worker/shim"
 
+# In a page: the text of a file, which readers of the repository find by a link.
+_SHOW = re.compile(r"^<!-- show (\S+) -->$", re.MULTILINE)
+_LANGUAGES = {".conf": "nginx", ".service": "ini", ".yaml": "yaml", "Dockerfile": "dockerfile"}
+
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"^ *```(?:.|\n)*?^ *```|^(?:    .*\n)+", re.MULTILINE)
 
@@ -75,7 +79,15 @@ def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: F
     for code in _CODE.finditer(markdown):
         parts += [_LINK.sub(replace, markdown[end : code.start()]), code[0]]
         end = code.end()
-    return "".join([*parts, _LINK.sub(replace, markdown[end:])])
+    linked = "".join([*parts, _LINK.sub(replace, markdown[end:])])
+    return _SHOW.sub(lambda match: _shown(match[1]), linked)
+
+
+def _shown(name: str) -> str:
+    """Return a file of the repository as a block of code."""
+    path = ROOT / name
+    language = _LANGUAGES.get(path.suffix or path.name, "text")
+    return f'```{language} title="{name}"\n{path.read_text(encoding="utf-8")}```'
 
 
 def on_post_page(output: str, page: object, config: MkDocsConfig) -> str:

@@ -76,8 +76,15 @@ def test_compose_and_kubernetes_wait_for_the_server():
     pod = deployment["spec"]["template"]
     assert pod["spec"]["terminationGracePeriodSeconds"] > GRACE
     assert pod["metadata"]["labels"] == service["spec"]["selector"]
-    port = pod["spec"]["containers"][0]["ports"][0]["containerPort"]
-    assert f"EXPOSE {port}\n" in dockerfile()
+    container = pod["spec"]["containers"][0]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    for port in ports.values():
+        assert f"EXPOSE {port}\n" in dockerfile()
+    environ = {each["name"]: each["value"] for each in container["env"]}
+    assert environ["TURBOAPI_METRICS"] == f"0.0.0.0:{ports['metrics']}"
+    for probe, path in (("readiness", "ready"), ("startup", "ready"), ("liveness", "live")):
+        asked = container[f"{probe}Probe"]["httpGet"]
+        assert asked == {"path": f"/-/{path}", "port": "metrics"}
     assert f"--uid {pod['spec']['securityContext']['runAsUser']} " in dockerfile()
 
 
@@ -101,12 +108,34 @@ def test_systemd_takes_the_unit(tmp_path):
     assert complaints == []
 
 
-def get(port: int, path: str) -> str:
+def test_the_unit_serves_where_the_proxies_look():
+    unit = (DEPLOY / "turboapi.service").read_text()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", unit, re.M))
+    assert (settings["Type"], settings["NotifyAccess"]) == ("notify", "main")
+    assert settings["ExecReload"].endswith("-HUP $MAINPID")
+    path = re.search(r"--uds (/run/(\w+)/\S+)", unit)
+    assert path is not None
+    assert settings["RuntimeDirectory"] == path[2]
+    assert "--uds-permissions 660 --forwarded-allow-ips unix" in unit
+    for proxy in ("nginx.conf", "Caddyfile"):
+        text = (DEPLOY / proxy).read_text()
+        assert path[0] in text.splitlines()[0]
+        assert text.count(path[1]) == 2
+
+
+def test_nginx_closes_idle_connections_before_the_server():
+    seconds = re.search(r"keepalive_timeout (\d+)s;", (DEPLOY / "nginx.conf").read_text())
+    assert seconds is not None
+    assert int(seconds[1]) < Config().timeout_idle
+
+
+def get(port: int, path: str, **headers: str) -> str:
     """Ask until nginx and the server are there."""
     end = time.monotonic() + patience.seconds(5)
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=20) as answer:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers=headers)
+            with urllib.request.urlopen(request, timeout=20) as answer:
                 return answer.read().decode()
         except OSError as error:
             if time.monotonic() > end:
@@ -136,9 +165,12 @@ def test_nginx_passes_requests_and_who_asks(tmp_path):
     server = [sys.executable, "-m", "turboapi", "run", "main:app", "--uds", str(path)]
     with contextlib.ExitStack() as stack:
         for command in (
-            [*server, "--uds-permissions", "666", "--forwarded-allow-ips", "*"],
+            [*server, "--uds-permissions", "660", "--forwarded-allow-ips", "unix"],
             ["nginx", "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")],
         ):
             process = stack.enter_context(subprocess.Popen(command, cwd=tmp_path))
             stack.callback(process.terminate)
-        assert json.loads(get(port, "/")) == ["127.0.0.1", f"http://127.0.0.1:{port}/"]
+        seen = ["127.0.0.1", f"http://127.0.0.1:{port}/"]
+        assert json.loads(get(port, "/")) == seen
+        forged = {"X-Forwarded-For": "192.0.2.1", "X-Forwarded-Proto": "https"}
+        assert json.loads(get(port, "/", **forged)) == seen

@@ -87,6 +87,15 @@ def test_untrusted_peers(caplog):
         assert said[0].startswith("A connection of 127.0.0.1 was closed: it is no trusted proxy")
 
 
+def test_peers_of_a_unix_socket(tmp_path):
+    header = b"PROXY TCP4 192.0.2.7 10.0.0.1 4711 80\r\n"
+    for trusted, answered in (("unix", True), ("127.0.0.1", False)):
+        settings = {"uds": str(tmp_path / trusted), "forwarded_allow_ips": trusted}
+        with running(app, proxy_protocol=True, **settings) as server:
+            answer = server.exchange(header + REQUEST)
+            assert answer.endswith(b"192.0.2.7:4711 http") is answered
+
+
 def test_limits_count_those_that_wait():
     with running(app, proxy_protocol=True, timeout_header=0.3, limit_connections=2) as server:
         with server.raw(b"PROXY "), server.raw(b"PROXY "):

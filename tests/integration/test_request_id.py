@@ -117,6 +117,14 @@ def test_other_peers_are_not_believed():
     assert UUID.fullmatch(body.decode().strip('"'))
 
 
+def test_a_proxy_at_a_unix_socket_is_believed(tmp_path):
+    head = b"GET / HTTP/1.1\r\nhost: x\r\nx-request-id: theirs\r\nconnection: close\r\n\r\n"
+    for trusted, believed in (("unix", True), ("127.0.0.1", False)):
+        settings = {"uds": str(tmp_path / trusted), "forwarded_allow_ips": trusted}
+        with serve(request_id_header="X-Request-ID", **settings) as server:
+            assert server.exchange(head).endswith(b'"theirs"') is believed
+
+
 @pytest.mark.parametrize(
     "given", ["", "a b", 'a"b', "a\\b", "a%0ab", "\xe9", "a,b", "x" * 129, "<script>"]
 )

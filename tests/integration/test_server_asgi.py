@@ -202,6 +202,40 @@ def test_proxy_headers():
         assert json.loads(server.get("/", **headers)[2])[1][0] == "127.0.0.1"
 
 
+@pytest.mark.parametrize(
+    ("trusted", "chain", "client"),
+    [
+        ("unix", "9.8.7.6", ["9.8.7.6", 0]),
+        ("unix", "1.1.1.1, 9.8.7.6", ["9.8.7.6", 0]),  # the first is what the client says
+        ("unix,10.0.0.0/8", "1.1.1.1, 9.8.7.6, 10.1.2.3", ["9.8.7.6", 0]),
+        ("unix", "9.8.7.6, unix", ["unix", 0]),
+        ("unix", "9.8.7.6,", None),
+        ("*", "1.1.1.1, 9.8.7.6", ["1.1.1.1", 0]),
+        ("127.0.0.1", "9.8.7.6", None),
+    ],
+)
+def test_proxy_headers_over_a_unix_socket(tmp_path, trusted, chain, client):
+    @text_app
+    async def app(scope):
+        return json.dumps([scope["scheme"], scope["client"]])
+
+    head = f"x-forwarded-for: {chain}\r\nx-forwarded-proto: https\r\nconnection: close"
+    with running(app, uds=str(tmp_path / "s"), forwarded_allow_ips=trusted) as server:
+        answer = server.exchange(f"GET / HTTP/1.1\r\nhost: x\r\n{head}\r\n\r\n".encode())
+    scheme = "http" if trusted == "127.0.0.1" else "https"
+    assert json.loads(answer.partition(b"\r\n\r\n")[2]) == [scheme, client]
+
+
+@both_protocols
+def test_peers_with_an_address_are_not_those_of_a_unix_socket():
+    @text_app
+    async def app(scope):
+        return scope["client"][0]
+
+    with running(app, forwarded_allow_ips="unix") as server:
+        assert server.get("/", **{"X-Forwarded-For": "9.8.7.6"})[2] == b"127.0.0.1"
+
+
 # -- request bodies -------------------------------------------------------------------------------
 
 

@@ -171,7 +171,7 @@ def test_least_useful_values():
     assert Config(limit_body_buffer=1024, limit_write_buffer=1024).limit_body_buffer == 1024
     for text in ("660", "0660", "0o660", 0o660):
         assert Config(uds="s", uds_permissions=text).uds_permissions == 0o660
-    for text in ("*", "10.0.0.0/8, ::1", "/run/proxy.sock", ""):
+    for text in ("*", "10.0.0.0/8, ::1", "unix,10.0.0.0/8", "/run/proxy.sock", ""):
         Config(forwarded_allow_ips=text)
 
 

@@ -17,15 +17,19 @@ class ProxyHeaders:
     """Corrects a scope's `client` and `scheme`, in place; called for requests with such headers.
 
     Args:
-        trusted: addresses, networks (`10.0.0.0/8`) or other names of peers; "*": all of them.
+        trusted: addresses, networks (`10.0.0.0/8`) or other names of peers; "unix": those of unix
+            sockets, which have no address; "*": all of them.
     """
 
     def __init__(self, trusted: Iterable[str]) -> None:
         entries = [part.strip() for entry in trusted for part in entry.split(",")]
         self._all = "*" in entries
+        self._unix = "unix" in entries
         self._networks: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = []
         self._names: set[str] = set()
-        for entry in filter(None, entries):
+        for entry in entries:
+            if entry in ("", "*", "unix"):
+                continue
             try:
                 self._networks.append(ipaddress.ip_network(entry))
             except ValueError:
@@ -56,8 +60,9 @@ class ProxyHeaders:
         """Return whether what this peer says is believed."""
         if self._all:
             return True
-        if not host:
-            return False
+        return self._is_named(host) if host else self._unix
+
+    def _is_named(self, host: str) -> bool:
         # Nothing so long is an address; it would only fill the cache.
         return self._find(host) if len(host) > _LONGEST_NAME else self._known(host)
 
@@ -74,7 +79,7 @@ class ProxyHeaders:
         if not self._all:
             for hop in reversed(hops):
                 host, port = _split_port(hop)
-                if not self.trusts(host):
+                if not self._is_named(host):
                     return host, port
         return _split_port(hops[0])
 
