@@ -616,21 +616,23 @@ class Config:
 
     def _check_combinations(self) -> None:
         if self.uds is not None and self.fd is not None:
-            raise ConfigError("uds", "can't be used together with fd: give one of them")
+            raise ConfigError("uds", "can't be used together with {}: give one of them", "fd")
         # One that `addresses` made has both.
         own = addresses.parse(self.bind[0]) if len(self.bind) == 1 else {"uds": None, "fd": None}
         if self.bind and (self.uds, self.fd) not in ((None, None), (own["uds"], own["fd"])):
-            raise ConfigError("bind", "can't be used together with uds or fd")
+            raise ConfigError("bind", "can't be used together with {} or {}", "uds", "fd")
         if self.proxy_protocol and not self.forwarded_allow_ips:
-            raise ConfigError("proxy_protocol", "needs trusted proxies in forwarded_allow_ips")
+            raise ConfigError(
+                "proxy_protocol", "needs trusted proxies in {}", "forwarded_allow_ips"
+            )
         if self.max_requests_jitter and not self.max_requests:
-            raise ConfigError("max_requests_jitter", "needs max_requests")
+            raise ConfigError("max_requests_jitter", "needs {}", "max_requests")
         if self.reload and (name := next((n for n in _REPLACING if getattr(self, n)), None)):
-            raise ConfigError(name, "can't be used together with reload")
+            raise ConfigError(name, "can't be used together with {}", "reload")
         static_paths.read(self)
         for name in ("static_html", "static_precompressed"):
             if getattr(self, name) and not self.static_path:
-                raise ConfigError(name, "needs static_path")
+                raise ConfigError(name, "needs {}", "static_path")
         self._check_tls()
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
@@ -642,7 +644,7 @@ class Config:
             )
         unix = self.uds is not None or any(each.startswith("unix:") for each in self.bind)
         if self.uds_permissions is not None and not unix and self.fd is None:
-            raise ConfigError("uds_permissions", "needs uds")
+            raise ConfigError("uds_permissions", "needs {}", "uds")
         for name in ("limit_request_line", "limit_header_bytes"):
             if 0 < getattr(self, name) < _LEAST_HEAD:
                 raise ConfigError(name, f"below {_LEAST_HEAD} bytes no request fits")
@@ -654,24 +656,25 @@ class Config:
         if self.ssl_keyfile and len(self.ssl_keyfile) != len(self.ssl_certfile):
             raise ConfigError(
                 "ssl_keyfile",
-                f"{len(self.ssl_keyfile)} given for {len(self.ssl_certfile)} of ssl_certfile",
+                f"{len(self.ssl_keyfile)} given for {len(self.ssl_certfile)} of {{}}",
+                "ssl_certfile",
             )
         if self.ssl_cert_reqs != "none" and self.ssl_certfile and self.ssl_ca_certs is None:
             raise ConfigError("ssl_ca_certs", "is needed to check the certificates of clients")
         if self.redirect_http is not None and self.uds is not None:
-            raise ConfigError("redirect_http", "can't be used together with uds")
+            raise ConfigError("redirect_http", "can't be used together with {}", "uds")
         own_port = self.port if self.fd is None and not self.bind else None
         if self.redirect_http is not None and self.redirect_http == own_port:
-            raise ConfigError("redirect_http", "must be another port than port")
+            raise ConfigError("redirect_http", "must be another port than {}", "port")
         if self.ssl_certfile:
             return
         for name in (
             "ssl_ca_certs", "ssl_crl", "ssl_ciphers", "ssl_keyfile_password", "redirect_http"
         ):  # fmt: skip
             if getattr(self, name) is not None:
-                raise ConfigError(name, "needs ssl_certfile")
+                raise ConfigError(name, "needs {}", "ssl_certfile")
         if self.ssl_cert_reqs != "none":
-            raise ConfigError("ssl_cert_reqs", "needs ssl_certfile")
+            raise ConfigError("ssl_cert_reqs", "needs {}", "ssl_certfile")
 
     @classmethod
     def load(
@@ -700,7 +703,7 @@ class Config:
         if other is not None:
             for name in ("host", "port"):
                 if values.get(name) is not None:
-                    raise ConfigError(name, f"can't be used together with {other}")
+                    raise ConfigError(name, "can't be used together with {}", other)
         chosen: dict[str, Any] = dict(defaults or {})
         for name, one in known.items():
             if (value := values.get(name)) is not None:

@@ -90,8 +90,7 @@ static int use_key(SSL_CTX *ctx, const ta_tls_pair *pair, password *pass, ta_tls
         return pass->text ? fail(error, "keyfile_password", "is not that of the key in %s", file)
                           : fail(error, "keyfile_password", "the key in %s needs one", file);
     if (!key)
-        return fail(error, setting, "%s has no private key (PEM is wanted)%s", file,
-                    pair->keyfile ? "" : "; name its file with keyfile");
+        return fail(error, setting, "%s has no private key (PEM is wanted)", file);
     int ok = X509_check_private_key(SSL_CTX_get0_certificate(ctx), key) == 1;
     if (!ok)
         fail(error, setting, "the key in %s is not that of the certificate in %s", file,

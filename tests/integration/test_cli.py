@@ -135,12 +135,40 @@ def test_a_setting_that_is_wrong(folder, option):
         (("--fd", "3", "--port", "1"), "--port"),
         (("--uds", "s", "--fd", "3"), "--uds"),
         (("--reload", "--workers", "2"), "--reload"),
+        (("--uds", "s", "--bind", ":0"), "--bind"),
     ],
 )
 def test_settings_that_exclude_each_other(folder, options, named):
     code, words = run(folder, "run", "main:app", *options)
     assert (code, words.count("\n")) == (2, 1), words
     assert words.startswith(f"Error: {named}: "), words
+
+
+@pytest.mark.parametrize(
+    ("options", "environ", "words"),
+    [
+        (("--uds", "s", "--host", "h"), {}, "--host: can't be used together with --uds"),
+        (("--redirect-http", "80"), {}, "--redirect-http: needs --ssl-certfile"),
+        (("--ca-certs", "x"), {}, "--ca-certs: needs --ssl-certfile"),
+        ((), {"TURBOAPI_SSL_CRL": "x"}, "TURBOAPI_SSL_CRL: needs --ssl-certfile"),
+        (
+            ("--redirect-http", "81", "--certfile", "x"),
+            {"PORT": "81"},
+            "--redirect-http: must be another port than PORT",
+        ),
+        (("--certfile", "c", "--ssl-certfile", "d"), {}, " can't be used together with --"),
+        (
+            ("--ssl-certfile", "main.py", "--keyfile", "x", "--keyfile", "y"),
+            {},
+            "--keyfile: 2 given for 1 of --ssl-certfile",
+        ),
+    ],
+    ids=str,
+)
+def test_other_settings_are_named_as_they_were_given(folder, options, environ, words):
+    code, output = run(folder, "run", "main:app", *options, **environ)
+    assert code == 2
+    assert words in output, output
 
 
 def test_addresses_that_are_not_to_be_had(folder):

@@ -85,10 +85,10 @@ def test_a_worker_is_replaced_when_it_is_large(folder):
 
 def test_settings_of_replacement_that_can_not_be(folder):
     assert fails(folder, "--max-requests", "-1").startswith("Error: --max-requests: must be")
-    assert "--max-requests-jitter: needs max_requests" in fails(
+    assert "--max-requests-jitter: needs --max-requests" in fails(
         folder, "--max-requests-jitter", "5"
     )
-    assert "--max-rss: can't be used together with reload" in fails(
+    assert "--max-rss: can't be used together with --reload" in fails(
         folder, "--max-rss", "1G", "--reload"
     )
     assert "--max-lifetime: must be a time" in fails(folder, "--max-lifetime", "soon")

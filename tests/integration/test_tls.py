@@ -503,7 +503,7 @@ def test_files_that_can_t_be_used(authority, pair, tmp_path):
         ({"ssl_certfile": nothing}, "ssl_certfile", "nothing.pem can't be read: No such file"),
         ({"ssl_certfile": text}, "ssl_certfile", "text.pem has no certificate"),
         ({"ssl_certfile": str(tmp_path)}, "ssl_certfile", "Is a directory"),
-        ({"ssl_certfile": pair[0]}, "ssl_certfile", "has no private key"),
+        ({"ssl_certfile": pair[0]}, "ssl_certfile", "; name its file with ssl_keyfile"),
         ({"ssl_certfile": pair[0], "ssl_keyfile": nothing}, "ssl_keyfile", "can't be read"),
         ({"ssl_certfile": pair[0], "ssl_keyfile": text}, "ssl_keyfile", "has no private key"),
         ({"ssl_certfile": pair[0], "ssl_keyfile": other[1]}, "ssl_keyfile", "is not that of"),

@@ -107,12 +107,12 @@ def load(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         if our_name in ours and value is None:
             continue
         if ours.get(our_name) is not None:
-            raise ConfigError(name, f"can't be used together with {given[our_name]}")
+            raise ConfigError(name, "can't be used together with {}", given[our_name])
         ours[our_name], given[our_name] = _value(our_name, value), name
     try:
         return Config.load(ours, defaults=defaults)
     except ConfigError as error:
-        raise ConfigError(given.get(error.setting, error.setting), error.reason) from None
+        raise error.named(lambda name: given.get(name, name)) from None
 
 
 def _value(name: str, value: Any) -> Any:

@@ -28,12 +28,19 @@ class ConfigError(ValueError):
     Attributes:
         setting: the name of the setting as the user wrote it (`port`, `--port`, `TURBOAPI_PORT`).
         reason: what is wrong with it.
+        others: names of further settings, for which the given reason has `{}`.
     """
 
-    def __init__(self, setting: str, reason: str) -> None:
-        super().__init__(f"{setting}: {reason}")
+    def __init__(self, setting: str, reason: str, *others: str) -> None:
         self.setting = setting
-        self.reason = reason
+        self.others = others
+        self.reason = reason.format(*others) if others else reason
+        self._form = reason
+        super().__init__(f"{setting}: {self.reason}")
+
+    def named(self, name: Callable[[str], str]) -> ConfigError:
+        """Return the same error with other names of the settings."""
+        return ConfigError(name(self.setting), self._form, *map(name, self.others))
 
 
 class Kind(Protocol):

@@ -57,6 +57,9 @@ def make(config: Config) -> _core.TLS | None:
         )
     except ValueError as error:
         setting, why = error.args
+        if setting == "certfile" and " has no private key" in why:
+            why = why.replace("{", "{{").replace("}", "}}") + "; name its file with {}"
+            raise ConfigError("ssl_certfile", why, "ssl_keyfile") from None
         raise ConfigError(f"ssl_{setting}", why) from None
 
 

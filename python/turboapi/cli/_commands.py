@@ -274,7 +274,7 @@ def doctor(
     except AppError as error:
         _fail(str(error), EXIT_USAGE)
     except ConfigError as error:
-        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+        _fail(str(error.named(lambda name: _as_written(name, values))), EXIT_USAGE)
     except Exception:
         traceback.print_exc()
         raise typer.Exit(EXIT_USAGE) from None
@@ -412,7 +412,7 @@ def _serve(
     try:
         code = serve_config(config)
     except ConfigError as error:
-        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+        _fail(str(error.named(lambda name: _as_written(name, values))), EXIT_USAGE)
     except (AppError, BindError) as error:
         _fail(str(error), 1)
     sys.exit(code)
@@ -444,7 +444,7 @@ def _loaded_config(
                 typer.echo(f"{option_name(each)} has no effect: {why}", err=True)
         return other_names.load({**values, "app": _named(name, attribute, entrypoint)}, defaults)
     except ConfigError as error:
-        _fail(f"{_as_written(error.setting, values)}: {error.reason}", EXIT_USAGE)
+        _fail(str(error.named(lambda name: _as_written(name, values))), EXIT_USAGE)
     except AppError as error:
         _fail(str(error), code)
 
@@ -468,9 +468,11 @@ def _as_written(setting: str, values: dict[str, Any]) -> str:
     """Return the name of a setting where the user gave it: the option, or the variable."""
     if setting in values:
         return option_name(setting)
-    if setting in settings() and os.environ.get(ENV_PREFIX + setting.upper()):
-        return ENV_PREFIX + setting.upper()
-    return option_name(setting) if setting in settings() else setting
+    one = settings().get(setting)
+    if one is None:
+        return setting
+    variables = (ENV_PREFIX + setting.upper(), *one.also_env)
+    return next((name for name in variables if os.environ.get(name)), option_name(setting))
 
 
 def _fail(message: str, code: int) -> NoReturn:
