@@ -428,16 +428,16 @@ class Config:
     compress: tuple[str, ...] = setting(
         (),
         _Codings("CODINGS"),
-        "Pack responses: all, or zstd, br, gzip by preference, with levels (br:5) if you like.",
+        "Compress responses: all, or zstd, br, gzip by preference, with levels (br:5) if you like.",
         HTTP,
     )
     compress_min_size: int = setting(
-        MINIMUM_SIZE, _size, "Smallest body that is packed, where its size is known.", HTTP
+        MINIMUM_SIZE, _size, "Smallest body that is compressed, where its size is known.", HTTP
     )
     compress_type: tuple[str, ...] = setting(
         TYPES,
         Words("TYPE", _media_type),
-        "Media types that are packed: text/html, text/*, +json. May be repeated.",
+        "Media types that are compressed: text/html, text/*, +json. May be repeated.",
         HTTP,
     )
 

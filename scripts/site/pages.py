@@ -41,6 +41,8 @@ _SHOW = re.compile(r"^<!-- show (\S+) -->$", re.MULTILINE)
 _LANGUAGES = {".conf": "nginx", ".service": "ini", ".yaml": "yaml", "Dockerfile": "dockerfile"}
 
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
+# A page that is only named, as in the changelog.
+_NAMED = re.compile(r"(?<![\w/`\[(])docs/[a-z-]+\.md(?![\w`\]#])")
 _CODE = re.compile(r"^ *```(?:.|\n)*?^ *```|^(?:    .*\n)+", re.MULTILINE)
 
 
@@ -75,12 +77,18 @@ def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: F
             return f"`{path}`" if label[1:-1] in (path, target) else f"{label[1:-1]} (`{path}`)"
         return match[0]  # mkdocs will warn of it
 
+    def link(match: re.Match[str]) -> str:
+        return f"[{match[0]}]({posixpath.relpath(match[0], posixpath.dirname(where) or '.')})"
+
+    def linked(text: str) -> str:
+        return _LINK.sub(replace, _NAMED.sub(link, text))
+
     parts, end = [], 0
     for code in _CODE.finditer(markdown):
-        parts += [_LINK.sub(replace, markdown[end : code.start()]), code[0]]
+        parts += [linked(markdown[end : code.start()]), code[0]]
         end = code.end()
-    linked = "".join([*parts, _LINK.sub(replace, markdown[end:])])
-    return _SHOW.sub(lambda match: _shown(match[1]), linked)
+    page_text = "".join([*parts, linked(markdown[end:])])
+    return _SHOW.sub(lambda match: _shown(match[1]), page_text)
 
 
 def _shown(name: str) -> str:
@@ -130,7 +138,7 @@ def settings_page() -> str:
         meaning = one.help.replace("|", "\\|").replace("<", "&lt;")
         if one.also_env:
             meaning += f" The variable `{'`, `'.join(one.also_env)}` is read, too."
-        lines.append(f"| {options} | {meaning} | {_text(getattr(default, name))} |")
+        lines.append(f"| {options} | {meaning} | {_default(name, getattr(default, name))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -155,6 +163,15 @@ def options_page() -> str:
 
 def _is_flag(one: object) -> bool:
     return type(one.kind).__name__ == "Flag"  # type: ignore[attr-defined]
+
+
+def _default(name: str, value: object) -> str:
+    """Return the default of a setting; and that of the command line, if it has one."""
+    if name == "host":
+        return f"`turboapi run`: `0.0.0.0`; otherwise {_text(value)}"
+    if name == "reload":
+        return f"`turboapi dev`: yes; otherwise {_text(value)}"
+    return _text(value)
 
 
 def _text(value: object) -> str:

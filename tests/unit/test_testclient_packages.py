@@ -59,6 +59,14 @@ def test_http2_needs_a_package():
     assert "pip install h2" in done.stderr
 
 
+def test_an_unknown_client_is_an_error():
+    done = run("nativ", "import turboapi.testclient")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "RuntimeError: TURBOAPI_TESTCLIENT must be native or h2, or not be set; it is 'nativ'"
+    )
+
+
 @pytest.mark.parametrize("door", CLIENTS)
 def test_httpx_will_do(door):
     pytest.importorskip("httpx")
