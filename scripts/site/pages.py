@@ -42,7 +42,7 @@ _LANGUAGES = {".conf": "nginx", ".service": "ini", ".yaml": "yaml", "Dockerfile"
 
 _LINK = re.compile(r"(!?\[[^\]]*\])\(([^)\s#]+)(#[^)\s]*)?\)")
 # A page that is only named, as in the changelog.
-_NAMED = re.compile(r"(?<![\w/`\[(])docs/[a-z-]+\.md(?![\w`\]#])")
+_NAMED = re.compile(r"(?<![\w/`\[])(?<!\]\()docs/[a-z-]+\.md(?![\w`\]#])")
 _CODE = re.compile(r"^ *```(?:.|\n)*?^ *```|^(?:    .*\n)+", re.MULTILINE)
 
 

@@ -123,6 +123,12 @@ def test_the_unit_serves_where_the_proxies_look():
         assert text.count(path[1]) == 2
 
 
+def test_every_file_is_shown_on_the_site():
+    pages = "".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md"))
+    shown = re.findall(r"^<!-- show (\S+) -->$", pages, re.M)
+    assert sorted(shown) == sorted(f"deploy/{path.name}" for path in DEPLOY.iterdir())
+
+
 def test_nginx_closes_idle_connections_before_the_server():
     seconds = re.search(r"keepalive_timeout (\d+)s;", (DEPLOY / "nginx.conf").read_text())
     assert seconds is not None
