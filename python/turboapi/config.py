@@ -634,6 +634,7 @@ class Config:
             if getattr(self, name) and not self.static_path:
                 raise ConfigError(name, "needs {}", "static_path")
         self._check_tls()
+        self._check_further_addresses()
         if self.reload and self.workers > 1:
             raise ConfigError("reload", "can't be used with more than one worker")
         if 0 < self.timeout_loop_stall < 0.01:
@@ -663,9 +664,6 @@ class Config:
             raise ConfigError("ssl_ca_certs", "is needed to check the certificates of clients")
         if self.redirect_http is not None and self.uds is not None:
             raise ConfigError("redirect_http", "can't be used together with {}", "uds")
-        own_port = self.port if self.fd is None and not self.bind else None
-        if self.redirect_http is not None and self.redirect_http == own_port:
-            raise ConfigError("redirect_http", "must be another port than {}", "port")
         if self.ssl_certfile:
             return
         for name in (
@@ -675,6 +673,25 @@ class Config:
                 raise ConfigError(name, "needs {}", "ssl_certfile")
         if self.ssl_cert_reqs != "none":
             raise ConfigError("ssl_cert_reqs", "needs {}", "ssl_certfile")
+
+    def _check_further_addresses(self) -> None:
+        """Compare what listens besides the server with the addresses of that."""
+        own = [addresses.parse(text) for text in self.bind]
+        if not own and self.fd is None:
+            own = [{"uds": self.uds, "host": self.host, "port": self.port}]
+        own_name = "bind" if self.bind else "port" if self.uds is None else "uds"
+        redirect = {"uds": None, "host": self.host, "port": self.redirect_http}
+        if any(addresses.collide(redirect, each) for each in own):
+            raise ConfigError("redirect_http", "must be another port than {}", own_name)
+        if self.metrics is None:
+            return
+        shown = addresses.parse(self.metrics)
+        if any(addresses.collide(shown, each) for each in own):
+            raise ConfigError(
+                "metrics", f"{self.metrics} is the server's own address (of {{}})", own_name
+            )
+        if addresses.collide(shown, redirect):
+            raise ConfigError("metrics", f"{self.metrics} is that of {{}}, too", "redirect_http")
 
     @classmethod
     def load(

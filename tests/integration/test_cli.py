@@ -156,6 +156,26 @@ def test_settings_that_exclude_each_other(folder, options, named):
             {"PORT": "81"},
             "--redirect-http: must be another port than PORT",
         ),
+        (
+            ("--port", "81", "--metrics", "127.0.0.1:81"),
+            {},
+            "--metrics: 127.0.0.1:81 is the server's own address (of --port)",
+        ),
+        (
+            ("-b", ":80", "-b", "unix:s", "--metrics", "unix:s"),
+            {},
+            "--metrics: unix:s is the server's own address (of --bind)",
+        ),
+        (
+            ("-b", ":80", "-b", ":81", "--redirect-http", "81", "--certfile", "x"),
+            {},
+            "--redirect-http: must be another port than --bind",
+        ),
+        (
+            ("--redirect-http", "81", "--certfile", "x", "--metrics", "localhost:81"),
+            {"TURBOAPI_HOST": "127.0.0.1"},
+            "--metrics: localhost:81 is that of --redirect-http, too",
+        ),
         (("--certfile", "c", "--ssl-certfile", "d"), {}, " can't be used together with --"),
         (
             ("--ssl-certfile", "main.py", "--keyfile", "x", "--keyfile", "y"),
@@ -236,6 +256,12 @@ def test_port_in_use(folder):
             assert code == 1
             assert output.startswith(f"Error: Port {port} on 127.0.0.1 is in use by ")
             assert "--port (TURBOAPI_PORT)" in output
+        code, output = run(folder, "run", *LOCAL, "--metrics", f"127.0.0.1:{port}")
+        assert code == 1
+        assert re.match(
+            rf"Error: 127.0.0.1:{port} is in use by \S+ \(process {os.getpid()}\)", output
+        )
+        assert "with --metrics (TURBOAPI_METRICS)" in output
 
 
 # -- One process

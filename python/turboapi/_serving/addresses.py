@@ -17,6 +17,9 @@ _INET = re.compile(r"(?:\[(?P<six>[0-9A-Fa-f:.%\w]+)\]|(?P<host>[^\[\]:/\s]*)):(
 _DESCRIPTOR = re.compile(r"fd://(\d{1,9})")
 _WORDS = "must be HOST:PORT, [IPV6]:PORT, unix:PATH, fd://N or systemd:NAME"
 
+_LOCAL = {"localhost": "127.0.0.1"}
+_EVERYWHERE = {"0.0.0.0", "::", ""}  # noqa: S104
+
 
 def check(text: str) -> None:
     """Raise ValueError for what is no address."""
@@ -52,3 +55,16 @@ def parse(text: str) -> dict[str, Any]:
         raise ValueError(f"{_WORDS}, got {text!r}")
     host = found["six"] or found["host"] or "0.0.0.0"  # noqa: S104 (as it was written)
     return {"host": host, "port": int(found["port"]), "uds": None, "fd": None}
+
+
+def collide(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether nobody can listen on the one while somebody listens on the other.
+
+    Both are as `parse` returns them.
+    """
+    if one["uds"] is not None or other["uds"] is not None:
+        return bool(one["uds"] == other["uds"])
+    if not one.get("port") or one["port"] != other.get("port"):  # 0 takes a free one
+        return False
+    hosts = {_LOCAL.get(each["host"], each["host"]) for each in (one, other)}
+    return len(hosts) == 1 or bool(hosts & _EVERYWHERE)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -156,6 +157,11 @@ def _bind(config: Config) -> socket.socket:
         bound.listen(128)
     except OSError as error:
         bound.close()
+        if error.errno == errno.EADDRINUSE and path is None:
+            raise sockets.BindError(
+                f"{config.metrics} is in use{sockets.owner_of_port(at['port'])}. Stop what uses "
+                "it, or choose another address with --metrics (TURBOAPI_METRICS)."
+            ) from None
         raise sockets.BindError(
             f"Can't listen on {config.metrics} (--metrics, TURBOAPI_METRICS): "
             f"{error.strerror or error}."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from turboapi import _core
-from turboapi._serving.sockets import BindError
+from turboapi._serving.sockets import BindError, owner_of_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +42,12 @@ def bind(config: Config, *, shared: bool = True) -> socket.socket:
         bound.setblocking(False)
     except OSError as error:
         bound.close()
+        if error.errno == errno.EADDRINUSE and not shared:
+            raise BindError(
+                f"Port {config.redirect_http} on {config.host} is in use"
+                f"{owner_of_port(config.redirect_http or 0)}. Stop what uses it, or choose "
+                "another with --redirect-http (TURBOAPI_REDIRECT_HTTP)."
+            ) from None
         raise BindError(
             f"Can't listen on port {config.redirect_http} of {config.host} (--redirect-http, "
             f"TURBOAPI_REDIRECT_HTTP): {error.strerror or error}."

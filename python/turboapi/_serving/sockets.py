@@ -359,7 +359,7 @@ def _resolve(config: Config) -> tuple[int, Any]:
 def _explain(config: Config, error: OSError) -> str:
     where = f"{config.host}:{config.port}"
     if error.errno == errno.EADDRINUSE:
-        owner = _owner_of_port(config.port)
+        owner = owner_of_port(config.port)
         return (
             f"Port {config.port} on {config.host} is in use{owner}. Stop what uses it, or choose "
             f"another with {_option(config, 'port')}; 0 takes a free one."
@@ -378,7 +378,7 @@ def _explain(config: Config, error: OSError) -> str:
     return f"Can't listen on {where} ({names}): {error.strerror or error}."
 
 
-def _owner_of_port(port: int) -> str:
+def owner_of_port(port: int) -> str:
     """` by NAME (process PID)` as far as /proc tells; empty elsewhere and for others' processes."""
     inodes: set[str] = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
