@@ -239,6 +239,35 @@ def test_applications_that_are_not_there(folder):
     assert "none of the usual files" in output
 
 
+def test_a_file_that_is_not_of_python(folder):
+    (folder / "main.conf").touch()
+    for name in ("main.conf", "./main.conf", "main.conf:app"):
+        code, output = run(folder, "run", name)
+        assert code == 1
+        assert "main.conf is a file, but not of Python: its name must end in .py." in output
+
+
+def test_an_application_without_its_fastapi(folder):
+    (folder / "fastapi.py").write_text("raise ModuleNotFoundError('No', name='fastapi')\n")
+    (folder / "main.py").write_text("from fastapi import FastAPI\n")
+    code, output = run(folder, "run", "main:app", *LOCAL)
+    assert code == 3
+    last = output.splitlines()[-1]
+    assert last.startswith("The application needs FastAPI, which is not installed: pip install")
+
+
+def test_a_name_that_is_nearly_right(folder):
+    code, output = run(folder, "run", "main:app", "--log-level", "warn")
+    assert code == 2
+    assert output.endswith("got 'warn': did you mean warning?\n")
+    environ = {"TURBOAPI_WORKRES": "3", "TURBOAPI_TIMEOUT_KEEP_ALIVE": "3", "TURBOAPI_X_Y": "3"}
+    with Server(folder, "run", *LOCAL, **environ).started() as server:
+        for name, ours in (("WORKRES", "WORKERS"), ("TIMEOUT_KEEP_ALIVE", "TIMEOUT_IDLE")):
+            line = f"TURBOAPI_{name} is no setting: did you mean TURBOAPI_{ours}?"
+            assert server.log.count(line) == 1
+        assert "TURBOAPI_X_Y" not in server.log
+
+
 def test_broken_application_shows_its_own_traceback(folder):
     (folder / "main.py").write_text("def f():\n    1 / 0\nf()\n")
     code, output = run(folder, "run", *LOCAL)

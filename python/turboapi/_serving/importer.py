@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.machinery
 import inspect
 import logging
 import os
@@ -86,6 +87,8 @@ def locate(name: str | None, app_dir: str | None = None) -> Location:
         )
     if _looks_like_path(target, base):
         return _locate_path(base / target, attribute or None)
+    if "." in target and (base / target).is_file():
+        return _locate_path(base / target, attribute or None)
     return Location(target, attribute or None, base)
 
 
@@ -137,6 +140,8 @@ def _locate_path(path: Path, attribute: str | None) -> Location:
         near = _similar(path.name, (p.name for p in _children(path.parent)))
         raise AppError(f"There is no file {path}.{_did_you_mean(near)}")
     path = path.resolve()
+    if path.is_file() and not path.name.endswith(tuple(importlib.machinery.all_suffixes())):
+        raise AppError(f"{path} is a file, but not of Python: its name must end in .py.")
     if path.is_dir() and not (path / "__init__.py").is_file():
         raise AppError(f"{path} is a folder without __init__.py: name the file in it.")
     if path.name == "__init__.py":

@@ -7,12 +7,13 @@ same for people, with all options; a test compares the two.
 
 from __future__ import annotations
 
+import difflib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from turboapi._serving.settings import ConfigError
-from turboapi.config import Config
+from turboapi.config import ENV_PREFIX, Config, settings
 
 # Their name: ours.
 RENAMED = {
@@ -113,6 +114,19 @@ def load(values: Mapping[str, Any], defaults: Mapping[str, Any] | None = None) -
         return Config.load(ours, defaults=defaults)
     except ConfigError as error:
         raise error.named(lambda name: given.get(name, name)) from None
+
+
+def strange_variables(environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield what to say of environment variables that nearly are those of settings."""
+    known = [name.upper() for name in settings()]
+    for variable in sorted(environ):
+        name = variable.removeprefix(ENV_PREFIX)
+        if name == variable or name in known:
+            continue
+        ours = RENAMED.get(name.lower())
+        near = [ours.upper()] if ours else difflib.get_close_matches(name, known, 1, 0.8)
+        if near:
+            yield f"{variable} is no setting: did you mean {ENV_PREFIX}{near[0]}?"
 
 
 def _value(name: str, value: Any) -> Any:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import os
 import secrets
 import sys
 import traceback
@@ -73,6 +74,7 @@ def run(app: Any, **settings: Any) -> None:
             )
         log.configure(config)
         check_loop(config)
+        _warn_of_variables()
         static_paths.check(config)
         app = made_of(app, config)
         config = check_tls(sockets.from_systemd(config))
@@ -118,6 +120,7 @@ def serve_config(config: Config) -> int:
     """
     log.configure(config)
     check_loop(config)
+    _warn_of_variables()
     upgrade.begin()
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
@@ -189,6 +192,11 @@ def check_loop(config: Config) -> None:
         raise ConfigError("loop", "uvloop needs the package uvloop: pip install uvloop")
 
 
+def _warn_of_variables() -> None:
+    for warning in other_names.strange_variables(os.environ):
+        log.server_logger.warning("%s", warning)
+
+
 def check_tls(config: Config) -> Config:
     """Return the configuration with the secret that its processes share for TLS, if it is used.
 
@@ -246,7 +254,9 @@ def load(config: Config) -> Any:
     except Exception as error:
         process.check_stopped()
         log.server_logger.error(
-            "The application can't be imported\n%s", _traceback_of(error).rstrip()
+            "The application can't be imported\n%s%s",
+            _traceback_of(error).rstrip(),
+            _hint_of(error),
         )
     # It may have caught what a signal raised in it.
     process.check_stopped()
@@ -259,6 +269,15 @@ def _traceback_of(error: BaseException) -> str:
     while trace is not None and _is_ours(trace.tb_frame.f_code.co_filename):
         trace = trace.tb_next
     return "".join(traceback.format_exception(type(error), error, trace))
+
+
+def _hint_of(error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name == "fastapi":
+        return (
+            "\nThe application needs FastAPI, which is not installed: pip install fastapi, or have "
+            "`turboapi migrate` change the imports"
+        )
+    return ""
 
 
 def _is_ours(file: str) -> bool:

@@ -7,6 +7,7 @@ variables and the checks are all derived from what is declared there, so that th
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import re
 from typing import TYPE_CHECKING, Any, Protocol
@@ -175,7 +176,9 @@ class Choice:
         """Take a word, in any case."""
         word = str(value).strip().lower()
         if word not in self.words:
-            raise ValueError(f"must be one of {', '.join(self.words)}, got {value!r}")
+            near = difflib.get_close_matches(word, self.words, n=1)
+            hint = f": did you mean {near[0]}?" if near else ""
+            raise ValueError(f"must be one of {', '.join(self.words)}, got {value!r}{hint}")
         return word
 
 

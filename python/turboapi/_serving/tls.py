@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -104,7 +105,9 @@ class Renewal:
             # Its files may be replaced one after the other: the next look may find the second.
             if str(error) != self._failed:
                 self._failed = str(error)
-                logger.error("The new certificate is not used: %s", error)
+                logger.error(
+                    "The new certificate is not used (process %d): %s", os.getpid(), error.reason
+                )
             return
         if tls is not None:
             self._use(tls)
