@@ -319,6 +319,43 @@ def test_a_download_that_its_client_leaves_is_not_reported(loop, tmp_path, caplo
     assert not caplog.records
 
 
+def test_a_response_whose_head_was_held_back_from_one_that_left_is_not_reported(loop, caplog):
+    """GZipMiddleware waits for a body, and none comes: the stream is cancelled before."""
+    ended = []
+    app = FastAPI()
+
+    class Through:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def passing(message):
+                await send(message)
+
+            await self.app(scope, receive, passing)
+            ended.append(scope["type"])
+
+    app.add_middleware(Through)
+    app.add_middleware(GZipMiddleware)
+
+    @app.get("/")
+    async def index(request: Request):
+        while not await request.is_disconnected():
+            await asyncio.sleep(0.01)
+
+        async def pieces():
+            await asyncio.Event().wait()
+            yield b""
+
+        return StreamingResponse(pieces())
+
+    with running(app, interface="turboapi", loop=loop) as server:
+        with server.raw(request()):
+            pass
+        wait_for(lambda: "http" in ended and not server.server.tasks, PATIENCE)
+    assert not caplog.records
+
+
 def is_accepted_from(address):
     sock = accepted_from(address)
     if sock is not None:

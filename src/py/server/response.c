@@ -97,6 +97,8 @@ static void head_ready(ta_native_exchange *x)
 {
     TA_ASSERT(!ta_list_linked(&x->later.node)); /* its start has been */
     ta_native_exchange_move(x, TA_RESPONSE_READY);
+    if (x->req != NULL && x->req->body_eof)
+        ta_peer_is_answered(&x->peer, x->req->gone);
     if (TA_UNLIKELY(x->server->ids != NULL)) {
         ta_response_head head = ta_fields_head(&x->out.head);
         ta_request_ids_answer(x->server->ids, x, &x->out.head, &head);
@@ -138,8 +140,6 @@ static int begin(ta_native_exchange *native, ta_outcome outcome)
 {
     if (outcome == TA_FAILED)
         return -1;
-    if (native->req != NULL && native->req->body_eof)
-        ta_peer_is_answered(&native->peer, native->req->gone);
     if (TA_UNLIKELY(native->server->stopping)) { /* a stream of its own has its own grace period */
         native->asgi.end = TA_END_NONE;
         native->asgi.since = ta_loop_now(native->base.ls->loop);
