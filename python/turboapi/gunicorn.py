@@ -29,6 +29,7 @@ from gunicorn.workers.base import Worker as _Base
 from turboapi import _core
 from turboapi._serving.embedded import Config, Server
 from turboapi._serving.server import new_loop
+from turboapi.config import ConfigError
 
 __all__ = ["Worker"]
 
@@ -80,7 +81,11 @@ class Worker(_Base):  # type: ignore[misc]
         for name, theirs in {**_LOGGERS, **_ACCESS_LOGGERS}.items():
             logger, given = logging.getLogger(name), getattr(self.log, theirs)
             logger.handlers, logger.level, logger.propagate = given.handlers, given.level, False
-        config = Config(self.wsgi, **{**self._settings(), **self.CONFIG_KWARGS})
+        try:
+            config = Config(self.wsgi, **{**self._settings(), **self.CONFIG_KWARGS})
+        except ConfigError as error:  # another worker would say the same
+            self.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
         self._server = server = _Server(config, self)
         if not self.alive:
             server.should_exit = True
@@ -96,6 +101,10 @@ class Worker(_Base):  # type: ignore[misc]
     def _settings(self) -> dict[str, Any]:
         settings: dict[str, Any] = {
             "log_config": None,
+            # What the environment says of them (WEB_CONCURRENCY) is for the arbiter.
+            "workers": 1,
+            "reload": False,
+            "preload": False,
             "access_log": bool(self.cfg.accesslog),
             "timeout_idle": self.cfg.keepalive,
             "timeout_graceful_shutdown": self.cfg.graceful_timeout * _GRACE,

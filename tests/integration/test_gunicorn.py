@@ -64,7 +64,7 @@ def folder(tmp_path):
 
 
 @contextlib.contextmanager
-def gunicorn(folder, *options):
+def gunicorn(folder, *options, **environ):
     """gunicorn as a process, its log and its port."""
     log = folder / "log.txt"
     command = [sys.executable, "-m", "gunicorn", "-k", "turboapi.gunicorn.Worker"]
@@ -74,7 +74,7 @@ def gunicorn(folder, *options):
             cwd=folder,
             stdout=out,
             stderr=out,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **environ},
         )
     try:
         until(lambda: process.poll() is not None or "Listening at" in log.read_text())
@@ -204,6 +204,19 @@ def test_the_application_ends_in_order_after_the_graceful_timeout(folder):
         process.wait(patience.seconds(15))
         assert "\nended" in log.read_text()
         assert "interrupted" in log.read_text()
+
+
+def test_the_environment_does_not_say_how_many_processes_a_worker_is(folder):
+    environ = {"WEB_CONCURRENCY": "2", "TURBOAPI_RELOAD": "1", "TURBOAPI_PRELOAD": "1"}
+    with gunicorn(folder, **environ) as (_, log, port):
+        ask(port)
+        assert "one process with one loop" not in log.read_text()
+
+
+def test_a_setting_that_can_not_be_used_ends_all(folder):
+    with gunicorn(folder, TURBOAPI_TIMEOUT_WRITE="soon") as (process, log, _):
+        assert process.wait(patience.seconds(15)) in (1, 3)  # 1: gunicorn's own traceback
+        assert "TURBOAPI_TIMEOUT_WRITE: must be a time" in log.read_text()
 
 
 def settings(**options):
