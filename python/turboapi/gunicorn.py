@@ -68,7 +68,7 @@ class Worker(_Base):  # type: ignore[misc]
         return self._alive
 
     @alive.setter
-    def alive(self, value: bool) -> None:
+    def alive(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._alive = value
         if not value and self._server is not None:
             self._server.should_exit = True

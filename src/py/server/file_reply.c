@@ -60,6 +60,11 @@ struct ta_file_stamps {
     kept_stamp kept[KEPT_STAMPS]; /* each in the place that a hash gives it */
 };
 
+void ta_file_stamps_free(struct ta_file_stamps *stamps)
+{
+    ta_free(stamps);
+}
+
 bool ta_file_reply_stamp(ta_server *server, const ta_file *file, ta_file_stamp *stamp)
 {
     uint64_t hash = (uint64_t)file->mtime * 1000000007 + (uint64_t)file->mtime_ns;

@@ -154,6 +154,8 @@ enum { TA_FILE_RANGE_TEXT = 6 + 3 * TA_JSON_INT_MAX + 2 };
 /* False: this system makes no entity tags as Starlette does.  Those of files that were sent lately
  * are kept. */
 bool ta_file_reply_stamp(ta_server *server, const ta_file *file, ta_file_stamp *stamp);
+/* Frees what a server remembers of files that it has sent; NULL is fine. */
+void ta_file_stamps_free(struct ta_file_stamps *stamps);
 /* What mimetypes.guess_type gives for a name with a usual suffix, from the tables that it uses.  1:
  * *out is a new reference to a str or None; 0: ask it; -1. */
 TA_MUST_CHECK int ta_file_reply_type(ta_state *st, ta_str name, PyObject **out);

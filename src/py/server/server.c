@@ -6,7 +6,6 @@
 #include "py/server/native_int.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
 #include "http/h2/conn.h"
 #include "py/loop/selector.h"
 #include "py/loop/task_pool.h"
@@ -382,7 +381,7 @@ static void server_dealloc(PyObject *self)
     for (size_t i = 0; i < TA_COUNTOF(server->packers); i++)
         ta_packer_free(server->packers[i]);
     ta_filters_free(server->filters);
-    ta_free(server->stamps);
+    ta_file_stamps_free(server->stamps);
     ta_tls_unref(server->tls);
     ta_native_exchange_free_unused(server);
     for (size_t i = 0; i < TA_COUNTOF(server->names); i++)
