@@ -37,7 +37,7 @@ PY
         python_only+=("--ignore=tests/unit/test_$name.py")
     done
     # So is what tests whole processes: most of it is the start of interpreters.
-    for name in cli workers handover process_end process_options upgrade metrics doctor shutdown_open interrupts \
+    for name in cli workers handover process_end process_options upgrade metrics doctor gunicorn shutdown_open interrupts \
         tls_process fastapi_releases fastapi_tutorial chromium; do
         python_only+=("--ignore=tests/integration/test_$name.py")
     done
