@@ -46,6 +46,14 @@ async def app(scope, receive, send):
 """
 
 
+@pytest.fixture(autouse=True)
+def hangups_are_heeded():
+    """Programs that were started under nohup ignore SIGHUP, and so do those that they start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def folder(tmp_path):
     (tmp_path / "main.py").write_text(LIFESPAN)
