@@ -78,10 +78,18 @@ def test_who_is_not_let_in(caplog):
         assert b"200 OK" in server.exchange(b"PROXY UNKNOWN\r\n" + REQUEST)
 
 
+def answer_of(server, data):
+    """What is answered; b"" where the connection is closed, be it before all is sent."""
+    try:
+        return server.exchange(data)
+    except (BrokenPipeError, ConnectionResetError):
+        return b""
+
+
 def test_untrusted_peers(caplog):
     with running(app, proxy_protocol=True, forwarded_allow_ips="10.0.0.0/8") as server:
         for _ in range(2):
-            assert server.exchange(b"PROXY UNKNOWN\r\n" + REQUEST) == b""
+            assert answer_of(server, b"PROXY UNKNOWN\r\n" + REQUEST) == b""
         said = [each for each in caplog.messages if "forwarded_allow_ips" in each]
         assert len(said) == 1
         assert said[0].startswith("A connection of 127.0.0.1 was closed: it is no trusted proxy")
@@ -92,7 +100,7 @@ def test_peers_of_a_unix_socket(tmp_path):
     for trusted, answered in (("unix", True), ("127.0.0.1", False)):
         settings = {"uds": str(tmp_path / trusted), "forwarded_allow_ips": trusted}
         with running(app, proxy_protocol=True, **settings) as server:
-            answer = server.exchange(header + REQUEST)
+            answer = answer_of(server, header + REQUEST)
             assert answer.endswith(b"192.0.2.7:4711 http") is answered
 
 
