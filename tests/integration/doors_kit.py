@@ -38,3 +38,19 @@ def noted(into):
         yield
     except BaseException as error:
         into.append(describe(error))
+
+
+class Outer:
+    """Pure ASGI middleware that adds a field to the list that it gets."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def noted(message):
+            if message["type"] == "http.response.start":
+                assert isinstance(message["headers"], list)
+                message["headers"].append((b"x-outer", b"1"))
+            await send(message)
+
+        await self.app(scope, receive, noted)

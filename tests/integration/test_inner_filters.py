@@ -7,7 +7,7 @@ import asyncio
 import itertools
 
 import pytest
-from doors_kit import DOORS
+from doors_kit import DOORS, Outer
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -36,20 +36,6 @@ REQUESTS = [
         ),
     )
 ]
-
-
-class Outer:
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        async def noted(message):
-            if message["type"] == "http.response.start":
-                assert isinstance(message["headers"], list)
-                message["headers"].append((b"x-outer", b"1"))
-            await send(message)
-
-        await self.app(scope, receive, noted)
 
 
 def application(kind, options):

@@ -8,7 +8,7 @@ import zlib
 from http import HTTPStatus
 
 import pytest
-from doors_kit import DOORS
+from doors_kit import DOORS, Outer
 from starlette.middleware.gzip import GZipMiddleware
 
 from turboapi import FastAPI, Response
@@ -219,19 +219,6 @@ def test_scopes_as_starlettes(scope):
         return out
 
     assert run("c") == run("starlette")
-
-
-class Outer:
-    def __init__(self, app):
-        self.app = app
-
-    async def __call__(self, scope, receive, send):
-        async def noted(message):
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-outer", b"1"))
-            await send(message)
-
-        await self.app(scope, receive, noted)
 
 
 def application(file, options):
