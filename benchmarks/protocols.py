@@ -184,6 +184,7 @@ http {{
   uwsgi_temp_path {folder}/t; scgi_temp_path {folder}/t;
   gzip {gzip}; gzip_comp_level 5; gzip_types application/json;
   server {{
+    ssl_protocols TLSv1.2 TLSv1.3;
     listen 127.0.0.1:{port}{tls}; ssl_certificate {certificate}; ssl_certificate_key {key};
     root {folder}; index small.json; location = /large {{ try_files /large.json =404; }}
   }}

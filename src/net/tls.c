@@ -20,8 +20,10 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
-/* Those of TLS 1.3 are all good, and OpenSSL's default. */
-static const char default_ciphers[] = "ECDHE+AESGCM:ECDHE+CHACHA20";
+/* Mozilla's order: AES with 128 bits, and the SHA-256 that goes with it in TLS 1.3, are enough, and
+ * cost less than 256 bits and SHA-384. */
+static const char default_ciphers[] = "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20";
+static const char first_of_tls13[] = "TLS_AES_128_GCM_SHA256";
 
 /* -- errors ----------------------------------------------------------------------------------- */
 
@@ -258,6 +260,34 @@ ta_tls *ta_tls_of(const SSL_CTX *ctx)
     return SSL_CTX_get_ex_data(ctx, 0);
 }
 
+/* Puts first_of_tls13 before the others, if it is among those that the system's settings allow. */
+static int order_tls13(SSL_CTX *ctx)
+{
+    STACK_OF(SSL_CIPHER) *all = SSL_CTX_get_ciphers(ctx);
+    ta_buf names = {0};
+    bool has_first = false;
+    int rc = ta_buf_append(&names, first_of_tls13, sizeof(first_of_tls13) - 1);
+    for (int i = 0; rc == TA_OK && i < sk_SSL_CIPHER_num(all); i++) {
+        const SSL_CIPHER *cipher = sk_SSL_CIPHER_value(all, i);
+        const char *name = SSL_CIPHER_get_name(cipher);
+        if (strcmp(SSL_CIPHER_get_version(cipher), "TLSv1.3") != 0)
+            continue;
+        if (strcmp(name, first_of_tls13) == 0) {
+            has_first = true;
+            continue;
+        }
+        rc = ta_buf_append(&names, ":", 1);
+        if (rc == TA_OK)
+            rc = ta_buf_append(&names, name, strlen(name));
+    }
+    if (rc == TA_OK)
+        rc = ta_buf_append(&names, "", 1);
+    if (rc == TA_OK && has_first && SSL_CTX_set_ciphersuites(ctx, ta_buf_str(&names).ptr) != 1)
+        rc = TA_ESYS;
+    ta_buf_free(&names);
+    return rc;
+}
+
 static int set_up(ta_tls *tls, SSL_CTX *ctx, const ta_tls_cfg *cfg, ta_tls_error *error)
 {
     if (SSL_CTX_set_app_data(ctx, tls) != 1)
@@ -272,6 +302,9 @@ static int set_up(ta_tls *tls, SSL_CTX *ctx, const ta_tls_cfg *cfg, ta_tls_error
                                     SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
     if (SSL_CTX_set_min_proto_version(ctx, cfg->tls13_only ? TLS1_3_VERSION : TLS1_2_VERSION) != 1)
         return TA_ESYS;
+    int rc = order_tls13(ctx);
+    if (rc != TA_OK)
+        return rc;
     if (SSL_CTX_set_cipher_list(ctx, cfg->ciphers ? cfg->ciphers : default_ciphers) != 1)
         return fail(error, "ciphers", "no cipher of OpenSSL is meant by '%s'", cfg->ciphers);
     if (tls->alpn.len)
@@ -308,7 +341,8 @@ ta_tls *ta_tls_new(const ta_tls_cfg *cfg, ta_tls_error *error)
         return NULL;
     atomic_init(&tls->refs, 1);
     tls->pairs = ta_calloc(cfg->npairs, sizeof(*tls->pairs));
-    bool ok = tls->pairs && ta_buf_append_str(&tls->alpn, cfg->alpn) == TA_OK;
+    bool ok = tls->pairs && ta_buf_append_str(&tls->alpn, cfg->alpn) == TA_OK &&
+              ta_tls_tickets_init(&tls->tickets) == TA_OK;
     if (ok && cfg->secret)
         memcpy(tls->secret, cfg->secret, TA_TLS_SECRET);
     else if (ok)
@@ -340,6 +374,7 @@ void ta_tls_unref(ta_tls *tls)
     }
     ta_free(tls->pairs);
     ta_buf_free(&tls->alpn);
+    ta_tls_tickets_free(&tls->tickets);
     OPENSSL_cleanse(tls->secret, sizeof(tls->secret));
     ta_free(tls);
 }

@@ -5,10 +5,12 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/rand.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
 
 #include "net/tls.h"
+#include "net/tls_int.h" /* keys of tickets, which otherwise change by the clock */
 
 static char certfile[64], otherfile[64];
 
@@ -180,6 +182,83 @@ TA_TEST(what_was_agreed_on)
     CHECK(ta_tls_expires(tls, 1, &ends) && ends > (int64_t)time(NULL) + 3000);
     CHECK(!ta_tls_expires(tls, 2, &ends));
     close_client(&c);
+    ta_tls_unref(tls);
+    tear_down();
+}
+
+/* One handshake of TLS 1.2, with `session` if there is one.  Gives its session, and whether it was
+ * resumed. */
+static SSL_SESSION *shake_hands(ta_tls *tls, SSL_SESSION *session, bool *resumed)
+{
+    client c;
+    int rc;
+    open_client(&c, tls, NULL);
+    CHECK(SSL_set_max_proto_version(c.ssl, TLS1_2_VERSION) == 1);
+    if (session)
+        CHECK(SSL_set_session(c.ssl, session) == 1);
+    PUMP(rc, SSL_do_handshake(c.ssl));
+    CHECK_INT(rc, ==, 1);
+    UNTIL(c.p.opens == 1);
+    *resumed = SSL_session_reused(c.ssl) == 1;
+    SSL_SESSION *got = SSL_get1_session(c.ssl);
+    CHECK(got != NULL && SSL_SESSION_has_ticket(got));
+    SSL_SESSION_free(session);
+    SSL_set_shutdown(c.ssl, SSL_SENT_SHUTDOWN); /* or SSL_free() forbids to resume it */
+    close_client(&c);
+    return got;
+}
+
+static bool has_same_ticket(SSL_SESSION *session, const char *before, size_t len)
+{
+    const unsigned char *ticket;
+    size_t n;
+    SSL_SESSION_get0_ticket(session, &ticket, &n);
+    return n == len && memcmp(ticket, before, n) == 0;
+}
+
+/* Moves the keys on as the end of a period does. */
+static void end_period(ta_tls *tls)
+{
+    tls->tickets.keys[1] = tls->tickets.keys[0];
+    CHECK(RAND_bytes((unsigned char *)&tls->tickets.keys[0], sizeof(ta_ticket_key)) == 1);
+}
+
+TA_TEST(tickets_are_good_until_the_period_after_theirs)
+{
+    set_up();
+    ta_tls *tls = make((ta_tls_cfg){0});
+    bool resumed;
+    char first[1024];
+    const unsigned char *ticket;
+    size_t len;
+    SSL_SESSION *session = shake_hands(tls, NULL, &resumed);
+    CHECK(!resumed);
+    CHECK(tls->tickets.period > 0);
+    SSL_SESSION_get0_ticket(session, &ticket, &len);
+    CHECK(len <= sizeof(first));
+    memcpy(first, ticket, len);
+    session = shake_hands(tls, session, &resumed);
+    CHECK(resumed && has_same_ticket(session, first, len));
+    end_period(tls);
+    session = shake_hands(tls, session, &resumed);
+    CHECK(resumed && !has_same_ticket(session, first, len)); /* a new one was due */
+    session = shake_hands(tls, session, &resumed);
+    CHECK(resumed);
+    end_period(tls);
+    end_period(tls);
+    session = shake_hands(tls, session, &resumed);
+    CHECK(!resumed);
+    /* What this period's keys are is a matter of the secret and the clock. */
+    tls->tickets.period = 0;
+    session = shake_hands(tls, session, &resumed);
+    CHECK(!resumed);
+    ta_ticket_key derived = tls->tickets.keys[0];
+    tls->tickets.period--;
+    session = shake_hands(tls, session, &resumed);
+    CHECK(resumed);
+    CHECK_MEM((char *)&tls->tickets.keys[0], (char *)&derived, sizeof(derived));
+    CHECK(memcmp(&tls->tickets.keys[1], &derived, sizeof(derived)) != 0);
+    SSL_SESSION_free(session);
     ta_tls_unref(tls);
     tear_down();
 }

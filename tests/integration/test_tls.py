@@ -287,6 +287,15 @@ def test_a_cipher_of_one_s_own(pair, authority):
             assert sock.cipher()[0] == "ECDHE-ECDSA-AES256-GCM-SHA384"
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_aes_with_128_bits_comes_first(server, authority, version):
+    context = authority.context(low=version, high=version)
+    offered = [cipher["name"] for cipher in context.get_ciphers()]
+    assert "AES256" in offered[0].replace("_", "")  # so it is the server that chooses
+    with connected(server, context) as sock:
+        assert "AES128" in sock.cipher()[0].replace("_", "")
+
+
 def test_tls_1_3_only(pair, authority):
     with serving(pair, ssl_min_version="1.3") as server:
         assert get(server, authority.context()) == b"hello"
