@@ -1,6 +1,8 @@
 /* escape.c -- see escape.h. */
 #include "json/escape.h"
 
+#include "base/swar.h"
+
 #if defined(__SSE2__) && !defined(TA_NO_SIMD)
 #include <emmintrin.h>
 #endif
@@ -38,9 +40,6 @@ static inline char *write_escape(char *dst, unsigned c)
     return dst;
 }
 
-#define ONES UINT64_C(0x0101010101010101)
-#define TOPS UINT64_C(0x8080808080808080)
-
 /*
  * Returns a word with the top bit set in each byte that is a quotation mark, a backslash or below
  * 0x20.  A set bit can be false only above a true one (borrows run upwards), so that zero is right,
@@ -48,9 +47,10 @@ static inline char *write_escape(char *dst, unsigned c)
  */
 static inline uint64_t dirty_bytes(uint64_t v)
 {
-    uint64_t quote = v ^ (ONES * '"');
-    uint64_t back = v ^ (ONES * '\\');
-    return ((v - ONES * 0x20) | (quote - ONES) | (back - ONES)) & ~v & TOPS;
+    uint64_t quote = v ^ (TA_SWAR_ONES * '"');
+    uint64_t back = v ^ (TA_SWAR_ONES * '\\');
+    return ((v - TA_SWAR_ONES * 0x20) | (quote - TA_SWAR_ONES) | (back - TA_SWAR_ONES)) & ~v &
+           TA_SWAR_HIGHS;
 }
 
 /* Copies n < 16 bytes if none of them must be escaped, as two words that may overlap. */

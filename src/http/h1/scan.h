@@ -7,6 +7,7 @@
 #ifndef TA_HTTP_H1_SCAN_H
 #define TA_HTTP_H1_SCAN_H
 
+#include "base/swar.h"
 #include "base/ta_base.h"
 
 #if defined(__SSE2__)
@@ -23,12 +24,6 @@ static inline bool ta_is_target_byte(unsigned char c)
 {
     return c > 0x20 && c < 0x7f && c != '#';
 }
-
-#define TA_SWAR_ONES  0x0101010101010101ULL
-#define TA_SWAR_HIGHS 0x8080808080808080ULL
-/* High bit set in (at least) each byte of x below n, for n <= 128; exact when none is. */
-#define TA_SWAR_LESS(x, n)  (((x) - TA_SWAR_ONES * (n)) & ~(x) & TA_SWAR_HIGHS)
-#define TA_SWAR_EQUAL(x, c) TA_SWAR_LESS((x) ^ (TA_SWAR_ONES * (c)), 1)
 
 /* First byte in [p, end) that must not stand in a field value, or end. */
 static inline const char *ta_scan_value(const char *p, const char *end)

@@ -202,13 +202,16 @@ static int tell(h2_req *rq)
     return 0;
 }
 
-/* False: others shall have their turn first. */
-static bool tell_all(h2_conn *m, unsigned *begun)
+/* Starts requests and ends those that were left.  *told counts both: what is done for either may
+ * take long, and a connection that closes ends all of its requests at once.  False: others shall
+ * have their turn first. */
+static bool tell_all(h2_conn *m, unsigned *told)
 {
     uint32_t most = m->server->limits.pipelined;
     while (!ta_list_empty(&m->due)) {
         h2_req *rq = TA_CONTAINER_OF(m->due.next, h2_req, due);
-        if (rq->phase == H2_NEW && most && ++*begun > most)
+        if ((rq->phase == H2_NEW || (h2_gone(rq) && !rq->disconnect_told)) && most &&
+            ++*told > most)
             return false;
         ta_list_remove(&rq->due);
         int more;
@@ -271,7 +274,7 @@ static void settle(h2_conn *m)
 
 void h2_run(h2_conn *m)
 {
-    unsigned begun = 0;
+    unsigned told = 0;
     bool pause = false;
     if (m->running) {
         m->again = true;
@@ -283,7 +286,7 @@ void h2_run(h2_conn *m)
         take_input(m);
         h2_pump(m);
         m->again = false; /* what came up so far is sent, or among those that are due */
-        pause = !tell_all(m, &begun);
+        pause = !tell_all(m, &told);
     } while (!pause && (m->again || !ta_list_empty(&m->due)));
     if (m->again)
         h2_pump(m);

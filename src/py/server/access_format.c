@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/swar.h"
 #include "http/resp.h"
 #include "net/transport.h"
 #include "py/server/native_int.h"
@@ -81,6 +82,7 @@ typedef struct piece {
 struct ta_access_format {
     PyObject *spec; /* owned: it keeps the texts */
     bool json;
+    pid_t pid;     /* its maker's: getpid() is a system call */
     piece *pieces; /* owned */
     size_t count, bound;
     ta_str after;   /* borrowed from spec */
@@ -90,6 +92,12 @@ struct ta_access_format {
     char time[20];  /* 2026-11-29T18:10:02 */
     char clf[27];   /* 29/Nov/2026:18:10:02 +0000 */
 };
+
+static inline char *put(char *out, ta_str s)
+{
+    memcpy(out, s.ptr, s.len);
+    return out + s.len;
+}
 
 /* -- text of clients -------------------------------------------------------------------------- */
 
@@ -159,38 +167,60 @@ static char *put_escape(char *out, const unsigned char *s, size_t len, mode how,
     return put_u16(put_u16(out, 0xd800 | c >> 10), 0xdc00 | (c & 0x3ff));
 }
 
+/* What is written as it is; `least` is 0x21 where spaces are not. */
+static inline bool is_plain(unsigned char c, unsigned char least, mode how)
+{
+    return c >= least && c < 0x7f && c != '"' && (c != '\\' || how == MODE_BARE);
+}
+
+/* Whether eight bytes are; no backslash, whatever the mode. */
+static inline bool are_plain(uint64_t x, unsigned char least)
+{
+    return !((x & TA_SWAR_HIGHS) | TA_SWAR_LESS(x, least) | TA_SWAR_EQUAL(x, 0x7f) |
+             TA_SWAR_EQUAL(x, '"') | TA_SWAR_EQUAL(x, '\\'));
+}
+
 /* Writes the text, cut to `most` bytes (of which three say so). */
 static char *put_text(char *out, ta_str text, mode how, size_t most)
 {
     const unsigned char *s = (const unsigned char *)text.ptr, *end = s + text.len;
     const char *last = out + most - 3 - 12; /* from here on nothing more would fit for certain */
-    unsigned char least = how == MODE_BARE ? 0x21 : 0x20;
-    unsigned char backslash = how == MODE_BARE ? '"' : '\\';
+    const unsigned char least = how == MODE_BARE ? 0x21 : 0x20;
     while (s < end) {
-        unsigned char c = *s;
-        if (TA_UNLIKELY(out > last)) {
-            memcpy(out, "...", 3);
-            return out + 3;
+        uint64_t x;
+        while (end - s >= 8 && last - out >= 8) {
+            memcpy(&x, s, 8);
+            if (!are_plain(x, least))
+                break;
+            memcpy(out, &x, 8);
+            s += 8;
+            out += 8;
         }
-        if (TA_LIKELY(c >= least && c < 0x7f && c != '"' && c != backslash)) {
-            *out++ = (char)c;
-            s++;
-        } else {
-            size_t used;
-            out = put_escape(out, s, (size_t)(end - s), how, &used);
-            s += used;
+        size_t rest = (size_t)(end - s);
+        if (rest < 8 && s - (const unsigned char *)text.ptr >= 8 && last - out >= 8) {
+            memcpy(&x, end - 8, 8);
+            if (are_plain(x, least)) { /* so what precedes the rest was written as it is, too */
+                memcpy(out + rest - 8, &x, 8);
+                return out + rest;
+            }
+        }
+        /* The rest, or the eight of which one is not plain. */
+        for (const unsigned char *stop = s + TA_MIN(end - s, 8); s < stop;) {
+            if (TA_UNLIKELY(out > last))
+                return put(out, TA_STR("..."));
+            if (TA_LIKELY(is_plain(*s, least, how))) {
+                *out++ = (char)*s++;
+            } else {
+                size_t used;
+                out = put_escape(out, s, (size_t)(end - s), how, &used);
+                s += used;
+            }
         }
     }
     return out;
 }
 
 /* -- values ----------------------------------------------------------------------------------- */
-
-static inline char *put(char *out, ta_str s)
-{
-    memcpy(out, s.ptr, s.len);
-    return out + s.len;
-}
 
 /* The clock of the world at a moment of the monotonic one; ns. */
 static int64_t world_time(ta_access_format *format, uint64_t now)
@@ -341,7 +371,7 @@ static char *put_field(char *out, ta_access_format *format, const line *l, const
     case F_BYTES_OUT:
         return ta_resp_put_uint(out, req->notes.sent);
     case F_PID:
-        return ta_resp_put_uint(out, (uint64_t)getpid());
+        return ta_resp_put_uint(out, (uint64_t)format->pid);
     case F_METHOD:
         return put_value(out, native->base.method, p);
     case F_TARGET:
@@ -463,6 +493,7 @@ ta_access_format *ta_access_format_new(PyObject *spec)
     }
     format->spec = Py_NewRef(spec);
     format->json = json != 0;
+    format->pid = getpid();
     format->second = format->shown = INT64_MIN;
     format->count = (size_t)PyTuple_GET_SIZE(pieces);
     format->pieces = PyMem_Calloc(format->count + 1, sizeof *format->pieces);

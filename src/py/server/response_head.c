@@ -5,6 +5,7 @@
  */
 #include "py/server/native_int.h"
 
+#include "base/swar.h"
 #include "http/headers.h"
 #include "http/status.h"
 
@@ -19,9 +20,6 @@ static const bool refused_in_names[256] = {
     ['['] = 1,  [']'] = 1,  ['='] = 1,  ['{'] = 1,  ['}'] = 1,  ['"'] = 1,  [0x7f] = 1,
 };
 
-#define ONES  0x0101010101010101ULL
-#define HIGHS 0x8080808080808080ULL
-
 /* The bytes from the i-th on, or the last ones, of a text that has so many. */
 static inline uint64_t eight_at(const char *s, size_t n, size_t i)
 {
@@ -33,13 +31,15 @@ static inline uint64_t eight_at(const char *s, size_t n, size_t i)
 /* The high bit of each byte from lo to hi, in a word of bytes below 0x80. */
 static inline uint64_t between(uint64_t word, uint64_t lo, uint64_t hi)
 {
-    return (word + (0x80 - lo) * ONES) & ~(word + (0x7f - hi) * ONES) & HIGHS;
+    return (word + (0x80 - lo) * TA_SWAR_ONES) & ~(word + (0x7f - hi) * TA_SWAR_ONES) &
+           TA_SWAR_HIGHS;
 }
 
 /* Eight bytes at once: small letters, digits, "-" and their like, which most names are of. */
 static inline bool is_plain_name(uint64_t word)
 {
-    return (between(word, '-', '9') | between(word, '^', 'z')) == HIGHS && (word & HIGHS) == 0;
+    return (between(word, '-', '9') | between(word, '^', 'z')) == TA_SWAR_HIGHS &&
+           (word & TA_SWAR_HIGHS) == 0;
 }
 
 static bool name_ok(const char *s, size_t n)
@@ -59,8 +59,9 @@ static bool name_ok(const char *s, size_t n)
 /* Whether there may be a control in a word: never wrong when it says no. */
 static inline bool has_control(uint64_t word)
 {
-    uint64_t del = word ^ (0x7f * ONES);
-    return ((((word - 0x20 * ONES) & ~word) | ((del - ONES) & ~del)) & HIGHS) != 0;
+    uint64_t del = word ^ (0x7f * TA_SWAR_ONES);
+    return ((((word - 0x20 * TA_SWAR_ONES) & ~word) | ((del - TA_SWAR_ONES) & ~del)) &
+            TA_SWAR_HIGHS) != 0;
 }
 
 /* Controls but the tab end a field or hide in it (response splitting). */
