@@ -45,7 +45,7 @@ from harness.measure import ServerFailed, cpu_seconds, raise_limits, serve
 from harness.servers import APPS, HERE, Server, Setup
 
 PEERS = ["starlette", "brotli-asgi", "uvicorn[standard]", "zttp", "granian", "hypercorn", "h2corn"]
-PEERS += ["peregrine-server"]
+PEERS += ["peregrine-server", "matplotlib"]
 PLAIN, TLS = "plain", "tls"
 
 
@@ -435,17 +435,14 @@ def main() -> None:
         else:
             found.setdefault((row, key), []).append(result)
     text = table(rows, keys, found) + "".join(f"\n- {note}" for note in notes) + "\n"
-    print("\n" + text)
     meta = {**options.machine(args), "versions": versions, "seconds": args.seconds}
     figures = [
         {"row": row, "server": key, "rates": [one.rate for one in results],
          "cpu_us": [one.cpu_us for one in results]}
         for (row, key), results in found.items()
     ]  # fmt: skip
-    args.out.mkdir(parents=True, exist_ok=True)
     data = {"meta": meta, "results": figures, "notes": notes}
-    (args.out / "protocols.json").write_text(json.dumps(data, indent=1) + "\n")
-    (args.out / "protocols.md").write_text(text)
+    options.write(args, setup, "protocols", data, text, HERE / "harness" / "protocols_plot.py")
 
 
 if __name__ == "__main__":
