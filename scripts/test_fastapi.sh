@@ -22,5 +22,5 @@ PATH="$PWD/$venv/bin:$PATH" exec "$own/bin/python" -m pytest \
     tests/integration/test_fastapi_bridge*.py tests/integration/test_fastapi_releases.py \
     tests/integration/test_fastapi_instrumentation.py tests/integration/test_fastapi_tutorial.py \
     tests/integration/test_middleware_semantics.py \
-    tests/integration/test_request_semantics.py \
+    tests/integration/test_request_semantics.py tests/integration/test_stream_semantics.py \
     tests/integration/test_overrides_semantics.py tests/compat "$@"

@@ -155,6 +155,68 @@ def test_an_error_in_an_endpoint_of_events_is_raised(app):
     assert caught.group_contains(LookupError, match="broken")
 
 
+SCOPE = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "query_string": b"",
+    "headers": [],
+}
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+@pytest.mark.parametrize("seconds", [None, 0.0, 0.01])
+@pytest.mark.parametrize("events", range(4))
+def test_an_error_ends_the_events_after_the_last_one(app, spec, seconds, events):
+    @app.get("/", response_class=EventSourceResponse)
+    async def stream():
+        for number in range(events):
+            yield number
+        if seconds is not None:
+            await asyncio.sleep(seconds)
+        raise LookupError("broken")
+
+    sent = []
+
+    async def send(message):
+        await asyncio.sleep(0)
+        sent.append(message)
+
+    async def run():
+        await app({**SCOPE, "asgi": {"spec_version": spec}}, asyncio.Event().wait, send)
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(run())
+    assert caught.group_contains(LookupError, match="broken")
+    assert sent.pop(0)["status"] == 200
+    assert [message["body"] for message in sent] == [b"data: %d\n\n" % n for n in range(events)]
+    assert all(message["more_body"] for message in sent)
+
+
+def test_an_error_of_an_endpoint_of_events_that_is_left_is_raised(app):
+    @app.get("/", response_class=EventSourceResponse)
+    async def stream():
+        yield 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("broken")
+
+    gone = asyncio.Event()
+
+    async def receive():
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        if message["type"] == "http.response.body":
+            gone.set()
+
+    with pytest.raises(ExceptionGroup) as caught:
+        asyncio.run(app({**SCOPE, "asgi": {"spec_version": "2.3"}}, receive, send))
+    assert caught.group_contains(LookupError, match="broken")
+
+
 def test_an_endpoint_of_events_is_stopped_with_its_client(app):
     closed = []
 
@@ -178,16 +240,8 @@ def test_an_endpoint_of_events_is_stopped_with_its_client(app):
             if len(sent) == 4:
                 gone.set()
 
-        scope = {
-            "type": "http",
-            "method": "GET",
-            "path": "/",
-            "query_string": b"",
-            "headers": [],
-            "asgi": {"spec_version": "2.3"},
-        }
         with anyio.fail_after(5):
-            await app(scope, receive, send)
+            await app({**SCOPE, "asgi": {"spec_version": "2.3"}}, receive, send)
         return sent
 
     assert len(anyio.run(run)) >= 4

@@ -148,6 +148,7 @@ class _Mailbox:
 
     def __init__(self) -> None:
         self._event: bytes | None = None
+        self._error: Exception | None = None
         self._closed = False
         self._filled = anyio.Event()
         self._emptied = anyio.Event()
@@ -158,7 +159,9 @@ class _Mailbox:
         self._event = event
         self._filled.set()
 
-    def close(self) -> None:
+    def close(self, error: Exception | None = None) -> None:
+        """Let nothing follow but the event that is here, and then the error."""
+        self._error = error
         self._closed = True
         self._filled.set()
 
@@ -167,21 +170,39 @@ class _Mailbox:
         await self._filled.wait()
 
     def take(self) -> bytes | None:
-        """Return the event; None: there will be no further one. Only after `wait`."""
+        """Return the event; None: there will be no further one. Only after `wait`.
+
+        Raises:
+            Exception: the endpoint's, after its last event.
+        """
         event, self._event = self._event, None
+        if event is None:
+            self.raise_error()
         if not self._closed:
             self._filled = anyio.Event()
         self._emptied.set()
         self._emptied = anyio.Event()
         return event
 
+    def raise_error(self) -> None:
+        """Raise the endpoint's error, unless that was done."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # a cycle, with its traceback
+
 
 class _EventStream(StreamingResponse):
     """Events, and pings while the endpoint makes none.
 
     The native server sends the pings itself and iterates over the events
-    (src/py/server/streaming_response.c, which asks for the attribute). For other servers a task of
-    its own runs the endpoint, which keeps its body in one context from start to end.
+    (src/py/server/streaming_response.c, which asks for the attribute), unless there are background
+    tasks: after a disconnect these run first, and then the endpoint is cancelled. Here, as for
+    other servers, a task of its own runs the endpoint, which keeps its body in one context from
+    start to end. An error of the endpoint ends the stream after its last event, and not as if it
+    were complete (FastAPI's tasks race for that).
     """
 
     media_type = "text/event-stream"
@@ -196,17 +217,28 @@ class _EventStream(StreamingResponse):
         mailbox = _Mailbox()
         self.body_iterator = _events(mailbox, self._turboapi_keep_alive[0])
 
+        over = False
+
         async def produce() -> None:
+            error = None
             try:
                 async for event in source:
                     await mailbox.put(event)
+            except Exception as exc:
+                if over:
+                    raise
+                error = exc
             finally:
-                mailbox.close()
+                mailbox.close(error)
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(produce)
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                over = True
             tasks.cancel_scope.cancel()
+            mailbox.raise_error()
 
 
 def _event_texts(items: Iterator[Any], encode: _ItemEncoder) -> Iterator[bytes]:

@@ -10,6 +10,7 @@
  * in Starlette.  The iterator has a copy of the context, as a task has.
  *
  * An _EventStream (routing/_stream.py) has pings, which are sent while the iterator makes nothing.
+ * With background tasks it is left to its own code.
  *
  * Everything that is not plain (a response with methods of its own, a body that has not been read,
  * a client that has disconnected) is left to Starlette's code, with scope, receive and send.
@@ -568,15 +569,22 @@ static bool own(PyObject *response, PyObject *name, PyObject *function)
     return same;
 }
 
-/* An _EventStream: its __call__ is for other servers. */
-static bool has_pings(const ta_names_state *names, PyObject *response)
+/*
+ * An _EventStream: its __call__ is for other servers, and for background tasks.  Those run before
+ * its iterator is told of a disconnect, which takes another Task.
+ */
+static bool is_events(const ta_names_state *names, PyObject *response)
 {
-    PyObject *keep_alive;
+    PyObject *keep_alive, *background = NULL;
     int rc = PyObject_GetOptionalAttr(response, names->keep_alive, &keep_alive);
+    if (rc > 0)
+        rc = PyObject_GetOptionalAttr(response, names->background, &background);
     if (rc < 0)
         PyErr_Clear();
+    bool alone = rc > 0 && Py_IsNone(background);
+    Py_XDECREF(background);
     Py_XDECREF(keep_alive);
-    return rc > 0;
+    return alone;
 }
 
 static bool is_plain(ta_state *st, PyObject *response)
@@ -589,7 +597,7 @@ static bool is_plain(ta_state *st, PyObject *response)
     Py_XDECREF(call);
     if (call == NULL)
         PyErr_Clear();
-    return (call == ta_server_objects_of(st)->stream.call || has_pings(names, response)) &&
+    return (call == ta_server_objects_of(st)->stream.call || is_events(names, response)) &&
            own(response, names->stream_response,
                ta_server_objects_of(st)->stream.stream_response) &&
            own(response, names->listen_for_disconnect,
