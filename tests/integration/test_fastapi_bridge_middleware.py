@@ -7,6 +7,8 @@ pytest.importorskip("fastapi")
 
 from fastapi import APIRouter, FastAPI, HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.responses import FileResponse
+from starlette.staticfiles import StaticFiles
 from test_fastapi_bridge import compare
 
 
@@ -109,3 +111,33 @@ def test_middleware_whose_app_can_not_be_exchanged():
             return app
 
         compare(make, [("GET", "/x/3"), ("GET", "/x/y"), ("GET", "/y")], direct=False)
+
+
+def test_files_behind_middleware(tmp_path):
+    (tmp_path / "a.txt").write_text("a" * 500)
+
+    def make():
+        app = FastAPI()
+        seen = []
+
+        async def looks(request, call_next):
+            response = await call_next(request)
+            seen.append((response.headers.items(), request.url.path, request.scope["root_path"]))
+            return response
+
+        app.add_middleware(BaseHTTPMiddleware, dispatch=looks)
+        app.add_middleware(BaseHTTPMiddleware, dispatch=lambda request, go: go(request))
+        app.mount("/static", StaticFiles(directory=tmp_path))
+
+        @app.get("/file")
+        async def file():
+            return FileResponse(tmp_path / "a.txt")
+
+        @app.get("/seen")
+        async def show():
+            return seen
+
+        return app
+
+    paths = ["/static/a.txt", "/static/a.txt", "/static/absent", "/static", "/file", "/seen"]
+    compare(make, [("GET", path) for path in paths], direct=False)

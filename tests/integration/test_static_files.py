@@ -8,12 +8,13 @@ from urllib.parse import unquote_to_bytes
 
 import anyio.to_thread
 import pytest
-from server_kit import running
+from server_kit import running, wait_for
 from starlette import responses as starlette_responses
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -90,6 +91,23 @@ def threads(monkeypatch):
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", run_sync)
     return calls
+
+
+async def adds(request, call_next):
+    response = await call_next(request)
+    response.headers["x-a"] = response.headers.get("etag", "none")
+    return response
+
+
+async def passes(request, call_next):
+    return await call_next(request)
+
+
+@pytest.fixture(params=["direct", "middleware"])
+def settings(request):
+    """Of an application without middleware, and of one whose middleware gets the responses."""
+    functions = (adds, passes) if request.param == "middleware" else ()
+    return {"middleware": [Middleware(BaseHTTPMiddleware, dispatch=each) for each in functions]}
 
 
 @pytest.fixture
@@ -194,27 +212,27 @@ def compare(server, starlette, path, headers=(), method="GET"):
 @pytest.mark.parametrize(
     "name", ["plain", "html", "follow", "follow_html", "alias", "packages", "relative", "two"]
 )
-def test_every_path_is_answered_as_by_starlette(tree, name):
+def test_every_path_is_answered_as_by_starlette(tree, settings, name):
     made = options(tree)[name]
-    with running(mounted(FastAPI, StaticFiles(**made))) as server:
-        starlette = mounted(Starlette, StaticFiles(**made))
+    with running(mounted(FastAPI, StaticFiles(**made), **settings)) as server:
+        starlette = mounted(Starlette, StaticFiles(**made), **settings)
         for path in PATHS:
             for method in ("GET", "HEAD"):
                 compare(server, starlette, "/static" + path, method=method)
 
 
-def test_several_directories_are_searched_in_order(tree):
+def test_several_directories_are_searched_in_order(tree, settings):
     first = StaticFiles(directory=tree / "static", html=True)
     first.all_directories.append(tree / "second")
-    with running(mounted(FastAPI, first)) as server:
-        starlette = mounted(Starlette, first)
+    with running(mounted(FastAPI, first, **settings)) as server:
+        starlette = mounted(Starlette, first, **settings)
         for path in PATHS:
             compare(server, starlette, "/static" + path)
 
 
-def test_c_serves_files_without_a_thread(tree, threads):
+def test_c_serves_files_without_a_thread(tree, settings, threads):
     made = {"directory": tree / "static", "html": True}
-    with running(mounted(FastAPI, StaticFiles(**made))) as server:
+    with running(mounted(FastAPI, StaticFiles(**made), **settings)) as server:
         for path in ("/hello.txt", "/big.bin", "/", "/sub/", "/absent", "/link.txt", "/old.tgz"):
             # At first the system may not have the path in its cache.
             by_server(server, "GET", "/static" + path, [])
@@ -224,10 +242,10 @@ def test_c_serves_files_without_a_thread(tree, threads):
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get", "QUERY"])
-def test_other_methods_are_refused(tree, method):
+def test_other_methods_are_refused(tree, settings, method):
     static = StaticFiles(directory=tree / "static")
-    with running(mounted(FastAPI, static)) as server:
-        starlette = mounted(Starlette, static)
+    with running(mounted(FastAPI, static, **settings)) as server:
+        starlette = mounted(Starlette, static, **settings)
         for path in ("/static/hello.txt", "/static/absent"):
             compare(server, starlette, path, method=method)
 
@@ -250,10 +268,10 @@ RANGES = [
 ]
 
 
-def test_ranges(tree):
+def test_ranges(tree, settings):
     static = StaticFiles(directory=tree / "static", html=True)
-    with running(mounted(FastAPI, static)) as server:
-        starlette = mounted(Starlette, static)
+    with running(mounted(FastAPI, static, **settings)) as server:
+        starlette = mounted(Starlette, static, **settings)
         for value in RANGES:
             for path in ("/hello.txt", "/empty.css", "/absent", "/big.bin"):
                 compare(server, starlette, "/static" + path, [("range", value)])
@@ -263,10 +281,10 @@ def test_ranges(tree):
         )
 
 
-def test_conditions(tree):
+def test_conditions(tree, settings):
     static = StaticFiles(directory=tree / "static", html=True)
-    with running(mounted(FastAPI, static)) as server:
-        starlette = mounted(Starlette, static)
+    with running(mounted(FastAPI, static, **settings)) as server:
+        starlette = mounted(Starlette, static, **settings)
         fields = dict(compare(server, starlette, "/static/hello.txt")[1])
         etag, modified = fields["etag"], fields["last-modified"]
         tags = [etag, f"W/{etag}", "*", " * ", '"other"', f'"other", {etag}', f"{etag[:-1]}", ""]
@@ -300,11 +318,11 @@ def test_conditions(tree):
                 compare(server, starlette, "/static/hello.txt", given, method)
 
 
-def test_a_file_that_changes_is_served_as_it_is(tree, threads):
+def test_a_file_that_changes_is_served_as_it_is(tree, settings, threads):
     file = tree / "static" / "changing.txt"
     static = StaticFiles(directory=tree / "static")
-    with running(mounted(FastAPI, static)) as server:
-        starlette = mounted(Starlette, static)
+    with running(mounted(FastAPI, static, **settings)) as server:
+        starlette = mounted(Starlette, static, **settings)
         compare(server, starlette, "/static/changing.txt")
         for number, text in enumerate(["one", "three", "", "x" * 100_000, "t"]):
             file.write_text(text)
@@ -467,17 +485,18 @@ def test_middleware_and_handlers_apply(tree):
 # -- FileResponse ------------------------------------------------------------------------------
 
 
-def file_app(kind, make):
+def file_app(kind, make, **settings):
     """An application whose /file returns what `make()` returns."""
     if kind is FastAPI:
-        app = FastAPI(openapi_url=None)
+        app = FastAPI(openapi_url=None, **settings)
         app.add_api_route("/file", lambda: make(), methods=["GET", "HEAD", "POST"])
         return app
 
     async def endpoint(request):
         return make()
 
-    return Starlette(routes=[Route("/file", endpoint, methods=["GET", "HEAD", "POST"])])
+    routes = [Route("/file", endpoint, methods=["GET", "HEAD", "POST"])]
+    return Starlette(routes=routes, **settings)
 
 
 RESPONSES = {
@@ -496,12 +515,12 @@ RESPONSES = {
 
 
 @pytest.mark.parametrize("name", RESPONSES)
-def test_file_responses(tree, name):
+def test_file_responses(tree, settings, name):
     def make():
         return FileResponse(tree / "static" / "hello.txt", **RESPONSES[name])
 
-    with running(file_app(FastAPI, make)) as server:
-        starlette = file_app(Starlette, make)
+    with running(file_app(FastAPI, make, **settings)) as server:
+        starlette = file_app(Starlette, make, **settings)
         fields = dict(compare(server, starlette, "/file")[1])
         for method in ("GET", "HEAD", "POST"):
             compare(server, starlette, "/file", method=method)
@@ -512,21 +531,21 @@ def test_file_responses(tree, name):
             compare(server, starlette, "/file", given)
 
 
-def test_file_responses_of_big_files_and_special_ones(tree):
+def test_file_responses_of_big_files_and_special_ones(tree, settings):
     for path in ("big.bin", "empty.css", "link.txt", "\u00fcber.txt"):
 
         def make(path=path):
             return FileResponse(str(tree / "static" / path))
 
-        with running(file_app(FastAPI, make)) as server:
-            starlette = file_app(Starlette, make)
+        with running(file_app(FastAPI, make, **settings)) as server:
+            starlette = file_app(Starlette, make, **settings)
             compare(server, starlette, "/file")
             compare(server, starlette, "/file", [("range", "bytes=70000-90000")])
             compare(server, starlette, "/file", [("range", "bytes=5-9")])
 
 
-def test_c_sends_file_responses_without_a_thread(tree, threads):
-    app = FastAPI()
+def test_c_sends_file_responses_without_a_thread(tree, settings, threads):
+    app = FastAPI(**settings)
 
     @app.get("/file")
     async def file():
@@ -586,7 +605,7 @@ def test_file_responses_run_their_background(tree):
     assert done == ["own", "injected"]
 
 
-def test_subclasses_and_patches_of_file_responses_are_called(tree, monkeypatch):
+def test_subclasses_and_patches_of_file_responses_are_called(tree, settings, monkeypatch):
     called = []
 
     class Own(FileResponse):
@@ -597,8 +616,8 @@ def test_subclasses_and_patches_of_file_responses_are_called(tree, monkeypatch):
     def make():
         return Own(tree / "static" / "hello.txt")
 
-    with running(file_app(FastAPI, make)) as server:
-        compare(server, file_app(Starlette, make), "/file")
+    with running(file_app(FastAPI, make, **settings)) as server:
+        compare(server, file_app(Starlette, make, **settings), "/file")
     assert called == ["own"] * 2
 
     original = FileResponse.set_stat_headers
@@ -610,7 +629,7 @@ def test_subclasses_and_patches_of_file_responses_are_called(tree, monkeypatch):
     def make_plain():
         return FileResponse(tree / "static" / "hello.txt")
 
-    with running(file_app(FastAPI, make_plain)) as server:
+    with running(file_app(FastAPI, make_plain, **settings)) as server:
         by_server(server, "GET", "/file", [])  # C knows the class now
         with monkeypatch.context() as patch:
             patch.setattr(FileResponse, "set_stat_headers", patched)
@@ -621,3 +640,75 @@ def test_subclasses_and_patches_of_file_responses_are_called(tree, monkeypatch):
         monkeypatch.setattr(starlette_responses.FileResponse, "set_stat_headers", patched)
         by_server(server, "GET", "/file", [])
     assert called == ["own"] * 2 + ["patched"] * 2
+
+
+# -- middleware that looks at files --------------------------------------------------------------
+
+
+def looking_app(kind, tree, log, bodies):
+    """An application with files whose middleware notes what it gets, and changes it."""
+
+    async def looks(request, call_next):
+        response = await call_next(request)
+        scope = request.scope
+        log.append((response.status_code, response.headers.items(), request.url.path))
+        log.append([scope.get("root_path"), scope.get("app_root_path"), scope.get("path_params")])
+        log.append(scope.get("endpoint") is static)
+        if request.query_params.get("read"):
+            response.body_iterator = read(response.body_iterator)
+        return response
+
+    async def read(pieces):
+        body = b"".join([piece async for piece in pieces])
+        bodies.append(len(body))
+        yield body.swapcase()
+
+    async def replaces(request, call_next):
+        response = await call_next(request)
+        if request.query_params.get("replace"):
+            return FileResponse(tree / "static" / "code.js", 203)
+        return response
+
+    static = StaticFiles(directory=tree / "static", html=True)
+    functions = (looks, replaces, looks)
+    middleware = [Middleware(BaseHTTPMiddleware, dispatch=each) for each in functions]
+    return mounted(kind, static, middleware=middleware)
+
+
+@pytest.mark.parametrize("query", ["", "?read=1", "?replace=1"])
+@pytest.mark.parametrize(
+    "path", ["/hello.txt", "/big.bin", "/empty.css", "/absent", "/sub/", "/sub", "/%2e%2e/a"]
+)
+def test_middleware_gets_files_as_from_starlette(tree, path, query):
+    given, expected = ([], []), ([], [])
+    starlette = looking_app(Starlette, tree, *expected)
+    with running(looking_app(FastAPI, tree, *given)) as server:
+        for method in ("GET", "HEAD"):
+            for headers in ([], [("range", "bytes=0-3")], [("if-none-match", "*")]):
+                compare(server, starlette, f"/static{path}{query}", headers, method)
+                wait_for(lambda: given == expected)
+
+
+def test_the_mount_may_be_replaced_behind_middleware(tree):
+    app = looking_app(FastAPI, tree, [], [])
+    with running(app) as server:
+        for _ in range(2):
+            assert by_server(server, "GET", "/static/only.txt", [])[0] == 404
+        app.router.routes[-1].app = StaticFiles(directory=tree / "second")
+        for _ in range(2):
+            assert by_server(server, "GET", "/static/only.txt", [])[2] == b"only here"
+        app.router.routes.clear()
+        assert by_server(server, "GET", "/static/only.txt", [])[2] == b'{"detail":"Not Found"}'
+
+
+def test_handlers_answer_for_files_behind_middleware(tree):
+    app = looking_app(FastAPI, tree, [], [])
+    app.router.routes[-1].app.html = False
+
+    @app.exception_handler(404)
+    async def own_404(request, exc):
+        return starlette_responses.PlainTextResponse("own", 404)
+
+    with running(app) as server:
+        for _ in range(2):
+            assert by_server(server, "GET", "/static/absent", [])[::2] == (404, b"own")

@@ -29,16 +29,24 @@ class TheirInnermost(InnermostMiddleware):
         """Take the place of `original`."""
         vars(self).update(vars(original))
         self._bridge = bridge
-        handlers = self._exception_handlers, self._status_handlers
-        self._prepare(bridge.router, handlers, ())
+        self._router = bridge.router
+        self._mounts = None
+        self._handlers = self._exception_handlers, self._status_handlers
+        self._prepare(bridge.router, self._handlers, ())
+
+    def _table(self) -> Any:
+        return self._bridge.table()
+
+    def _leads_to_the_routes(self) -> bool:
+        bridge = self._bridge
+        return bridge.why_not() is None and _leads_to_the_bridge(self.app, bridge)
 
     def _renew(self) -> None:
-        bridge = self._bridge
-        bridge._watchers.append(self._drop)  # before it is looked at
-        if bridge.why_not() is not None or not _leads_to_the_bridge(self.app, bridge):
+        self._bridge._watchers.append(self._drop)  # before it is looked at
+        if not self._leads_to_the_routes():
             self._use(None)
             return
-        table = bridge.table()
+        table = self._table()
         self._use((table.router, tuple(_as_served(place) for place in table.targets)))
 
 

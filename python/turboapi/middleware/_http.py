@@ -8,7 +8,8 @@ passes that to the function. The inside still runs in a task (`_inside_task.py`)
 context, but that task begins at once. Starlette's own class handles everything else.
 
 All of this is C (`_core.HTTPMiddleware`), for responses that are whole: a status, headers and
-a body. What is here deals with the others: streams, files, responses with background tasks.
+a body. So are files that can be read at once, of a `FileResponse` or a mounted `StaticFiles`. What
+is here deals with the others: streams, large files, responses with background tasks.
 
 Two differences are improvements and intended: `call_next` may be called again, and a body that ends
 with an exception does not pass for a complete one.
@@ -29,7 +30,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.middleware import base
 from starlette.middleware.base import BaseHTTPMiddleware, _CachedRequest
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turboapi import _core
@@ -37,7 +38,7 @@ from turboapi._core import in_context
 from turboapi._request import EngineRequest
 from turboapi._untouched import is_from
 from turboapi.middleware import _inside_task
-from turboapi.middleware._innermost import InnermostMiddleware
+from turboapi.middleware._innermost import InnermostMiddleware, WholeFile
 from turboapi.middleware._inside_task import Exit, Flight, Level
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 
@@ -79,9 +80,12 @@ class FastHTTPMiddleware(_core.HTTPMiddleware):
         self._innermost = innermost
         self._prepare(original.dispatch_func, innermost, inner, _KIT)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve what needs messages."""
-        await self.original(scope, receive, send)
+    def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Serve what has no plan: files without messages."""
+        awaitable = None
+        if self._innermost.find_files(scope) is not None:
+            awaitable = self._respond(scope, receive, send)
+        return self.original(scope, receive, send) if awaitable is None else awaitable
 
     # -- what C asks for --------------------------------------------------------------------------
 
@@ -106,8 +110,11 @@ class FastHTTPMiddleware(_core.HTTPMiddleware):
         send: Send,
         level: Level,
         context: Context,
-    ) -> _Running:
+    ) -> PassedResponse | _Running:
         """Return the response of the application, since no plan can answer."""
+        file = self._innermost.read_file(scope, receive, send)
+        if file is not None:
+            return _whole(file)
         return await _Running.start(self._innermost, scope, receive, send, level)
 
     async def _give(
@@ -123,6 +130,8 @@ class FastHTTPMiddleware(_core.HTTPMiddleware):
         """Return the response of an endpoint as the innermost middleware gets it."""
         if response is None:  # a handler may give anything
             raise RuntimeError("No response returned.")
+        if (file := _read_file(response, scope, receive, send)) is not None:
+            return _whole(file)
         on_error = partial(plan.hooks.handle_error, EngineRequest(scope, receive, send))
         if _is_plain(response) or _is_stream(response):
             return PassedResponse(response, level, context, on_error)
@@ -192,7 +201,16 @@ async def _passed(
     known = isinstance(response, PassedResponse | _Running)
     if known or _is_plain(response) or _is_stream(response):
         return PassedResponse(response, level, context)
+    if (file := _read_file(response, scope, receive, send)) is not None:
+        return _whole(file)
     return await _Running.start(response, scope, receive, send, level)
+
+
+def _read_file(response: Response, scope: Scope, receive: Receive, send: Send) -> WholeFile | None:
+    """Return what the response sends, if it is just a file that can be read at once."""
+    if not isinstance(response, FileResponse) or response.background is not None:
+        return None
+    return _core.read_file(response, scope, receive, send)
 
 
 class _Fields(_core.HeaderFields, MutableHeaders):
@@ -320,6 +338,12 @@ class PassedResponse(_core.PassedResponse, Response):  # type: ignore[misc]
         """Raise what a handler of the exception can't answer any more, if there is one."""
         if self._on_error is not None:
             self._on_error(exc, True)
+
+
+def _whole(file: WholeFile) -> PassedResponse:
+    response = PassedResponse.__new__(PassedResponse)
+    response.status_code, response.raw_headers, response._body = file
+    return response
 
 
 _KIT = _kit()

@@ -5,11 +5,12 @@ to them. It stands where `ExceptionMiddleware` would, and is one.
 """
 
 from collections.abc import Awaitable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from starlette import applications as starlette_applications
 from starlette import routing as starlette_routing
 from starlette._exception_handler import _lookup_exception_handler, wrap_app_handling_exceptions
+from starlette._utils import get_route_path
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import errors as starlette_errors
@@ -17,22 +18,28 @@ from starlette.middleware import exceptions as starlette_exceptions
 from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from turboapi import _core
+from turboapi._compile.route_table import FULL
 from turboapi._untouched import is_from
 from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.routing import (
     APIRouter,
     _dispatch,
+    _files,
     _handler,
     _instrumented,
     _replaceable,
     _route,
+    _scope,
 )
 from turboapi.routing._places import Place
 
 Guard = tuple[dict[str, Any], str, Any]
+# Status, headers and body.
+WholeFile = tuple[int, list[tuple[bytes, bytes]], bytes]
 # Where the application of a route is, the one that its plan stands for, and what the framework has
 # of the place in its own part of the scope.
 Served = tuple[dict[str, Any] | None, Any, dict[str, Any] | None]
@@ -47,18 +54,58 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         """`options` are those of `ExceptionMiddleware`."""
         ExceptionMiddleware.__init__(self, app, **options)
         self._router = router
-        handlers = self._exception_handlers, self._status_handlers
-        self._prepare(router, handlers, tuple(guards()))
+        self._mounts: tuple[Any, dict[int, _Mounted]] | None = None
+        self._handlers = self._exception_handlers, self._status_handlers
+        self._prepare(router, self._handlers, tuple(guards()))
 
     def _renew(self) -> None:
         """Take the table of routes as it is now."""
-        router = self._router
-        router._watchers.append(self._drop)  # before it is looked at
-        if not is_untouched(router):
+        self._router._watchers.append(self._drop)  # before it is looked at
+        if not self._leads_to_the_routes():
             self._use(None)
             return
-        table = router._route_table()
+        table = self._table()
         self._use((table.router, tuple(_as_served(place) for place in table.targets)))
+
+    def find_files(self, scope: Scope) -> "_Mounted | None":
+        """Return the `StaticFiles` that is mounted where a request goes, if C knows it."""
+        if type(scope) is not dict or scope["type"] != "http" or "fastapi.telemetry" in scope:
+            return None
+        table = self._table()
+        mounts = self._mounts
+        if mounts is None or mounts[0] is not table:
+            known = self._leads_to_the_routes()
+            mounts = self._mounts = table, _find_mounts(table.targets) if known else {}
+        if not mounts[1]:
+            return None
+        found = table.router.find(scope["method"], get_route_path(scope), 0)
+        if found is None or found[0] != FULL:
+            return None
+        mounted = mounts[1].get(cast("int", found[1]))
+        return mounted if mounted is not None and mounted.is_there() else None
+
+    def read_file(self, scope: Scope, receive: Receive, send: Send) -> WholeFile | None:
+        """Return what a mounted `StaticFiles` answers, if C can tell at once."""
+        if (mounted := self.find_files(scope)) is None:
+            return None
+        match, child = mounted.place.ask(scope)
+        if match is not Match.FULL:
+            return None
+        inside = {**scope, "starlette.exception_handlers": self._handlers}
+        inside.setdefault("router", self._router)
+        _scope.merge_child(inside, child)
+        answer = mounted.files.read(inside, receive, send)
+        if answer is not None:
+            scope.update(inside)  # the middleware may look at it
+        return answer
+
+    def _table(self) -> Any:
+        """Return the table of routes as it is now."""
+        return self._router._route_table()
+
+    def _leads_to_the_routes(self) -> bool:
+        """Return whether nothing that is not known is called before a route."""
+        return is_untouched(self._router)
 
     def _serve(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Serve what has no plan."""
@@ -75,6 +122,29 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         if isinstance(exc, HTTPException) and self._status_handlers.get(exc.status_code):
             return True
         return bool(_lookup_exception_handler(self._exception_handlers, exc))
+
+
+class _Mounted(NamedTuple):
+    """A `StaticFiles` at one place."""
+
+    place: Place
+    app: object
+    files: _core.StaticFiles
+
+    def is_there(self) -> bool:
+        """Return whether the mount still has it."""
+        return cast("Any", self.place.route).app is self.app
+
+
+def _find_mounts(places: list[Place]) -> dict[int, _Mounted]:
+    """Return what C can serve, by its place in the table."""
+    found: dict[int, _Mounted] = {}
+    for index, place in enumerate(places):
+        if place.included is None and not place.asked_only:
+            files = _files.native_static(place.route)
+            if files is not None:
+                found[index] = _Mounted(place, cast("Any", place.route).app, files)
+    return found
 
 
 def _as_served(place: Place) -> Served:

@@ -409,10 +409,25 @@ static void mw_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
+static PyObject *respond_method(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    ta_http_middleware *mw = (ta_http_middleware *)self;
+    if (nargs != 3) {
+        PyErr_SetString(PyExc_TypeError, "_respond(scope, receive, send)");
+        return NULL;
+    }
+    if (mw->st == NULL || !is_in_asyncio(mw))
+        Py_RETURN_NONE;
+    return respond(mw, args[0], args[1], args[2], NULL, NULL);
+}
+
 static PyMethodDef mw_methods[] = {
     {"_prepare", (PyCFunction)(void (*)(void))prepare, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      "_prepare($self, dispatch, innermost, inner, kit, /)\n--\n\n"
      "Take the function of the middleware, what is inside of it, and what the Python half gives."},
+    {"_respond", (PyCFunction)(void (*)(void))respond_method, METH_FASTCALL,
+     "_respond($self, scope, receive, send, /)\n--\n\n"
+     "Return an awaitable that serves the request without messages; None: that can't be."},
     {"knows", knows_method, METH_O,
      "knows($self, scope, /)\n--\n\nReturn whether the request needs no messages."},
     {NULL},

@@ -8,18 +8,22 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "http/date.h"
 #include "http/headers.h"
+#include "http/method.h"
+#include "py/exchange/asgi_exchange.h"
 #include "py/support/types.h"
 #include "json/num.h"
 
 enum {
-    SMALL = 16384,    /* a file up to this size is read and sent with its head */
-    LONG_SUFFIX = 16, /* characters of a name's suffix that are looked up here */
-    KEPT_STAMPS = 64  /* a power of two */
+    SMALL = 16384,      /* a file up to this size is read and sent with its head */
+    MOST_READ = 262144, /* the same where somebody wants to see the bytes */
+    LONG_SUFFIX = 16,   /* characters of a name's suffix that are looked up here */
+    KEPT_STAMPS = 64    /* a power of two */
 };
 
 /* -- date and entity tag ---------------------------------------------------------------------- */
@@ -309,7 +313,7 @@ static bool read_all(int fd, char *out, const ta_file_range *range)
     return true;
 }
 
-ta_file_sent ta_file_reply_send(ta_native_exchange *native, const ta_response_head *head, int fd,
+static ta_file_sent send_native(ta_native_exchange *native, const ta_response_head *head, int fd,
                                 const ta_file_range *range)
 {
     PyObject *awaitable = NULL;
@@ -332,6 +336,102 @@ ta_file_sent ta_file_reply_send(ta_native_exchange *native, const ta_response_he
     TA_ASSERT(awaitable == NULL);
     /* TA_WAITS: for room, but nothing more is to come */
     return outcome == TA_FAILED ? TA_FILE_SENT_FAILED : TA_FILE_SENT;
+}
+
+/* Returns whether all of it could be read without waiting for a disk. */
+static bool read_at_once(int fd, char *out, const ta_file_range *range)
+{
+    if (range->length <= SMALL)
+        return read_all(fd, out, range);
+#ifdef RWF_NOWAIT
+    struct iovec part = {out, (size_t)range->length};
+    return preadv2(fd, &part, 1, (off_t)range->start, RWF_NOWAIT) == (ssize_t)range->length;
+#else
+    return false;
+#endif
+}
+
+/* All of it for who wants to see the bytes. */
+static ta_file_sent send_read(ta_exchange *x, const ta_response_head *head, int fd,
+                              const ta_file_range *range)
+{
+    PyObject *awaitable = NULL, *bytes = NULL;
+    int64_t length = x->method_id == TA_METHOD_HEAD ? 0 : range->length;
+    ta_file_sent sent = TA_FILE_SENT_NOT;
+    if (length <= MOST_READ &&
+        (bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)length)) == NULL)
+        sent = TA_FILE_SENT_FAILED;
+    if (bytes != NULL && (length == 0 || read_at_once(fd, PyBytes_AS_STRING(bytes), range))) {
+        ta_piece piece = ta_piece_bytes(bytes);
+        ta_outcome outcome = x->ops->respond(x, head, NULL, &piece, &awaitable);
+        TA_ASSERT(awaitable == NULL); /* it is kept */
+        sent = outcome == TA_FAILED ? TA_FILE_SENT_FAILED : TA_FILE_SENT;
+    }
+    close(fd);
+    Py_XDECREF(bytes);
+    return sent;
+}
+
+ta_file_sent ta_file_reply_send(const ta_file_door *door, const ta_response_head *head, int fd,
+                                const ta_file_range *range)
+{
+    return door->native ? send_native(door->native, head, fd, range)
+                        : send_read(door->x, head, fd, range);
+}
+
+/* -- for middleware, which gets the bytes ------------------------------------------------------ */
+
+/* scope[name] as UTF-8 of a str that `*keep` holds (new).  False: it has no such text. */
+static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out)
+{
+    Py_ssize_t len = 0;
+    const char *text = NULL;
+    if (PyDict_GetItemRef(scope, name, keep) > 0 && PyUnicode_Check(*keep))
+        text = PyUnicode_AsUTF8AndSize(*keep, &len);
+    if (text != NULL)
+        *out = ta_str_of(text, (size_t)len);
+    PyErr_Clear();
+    return text != NULL;
+}
+
+int ta_file_door_open(ta_state *st, PyObject *const *args, Py_ssize_t nargs, ta_file_door *door)
+{
+    if (nargs != 3 || !PyDict_Check(args[0])) {
+        PyErr_SetString(PyExc_TypeError, "scope, receive and send are needed");
+        return -1;
+    }
+    if (!PyCFunction_CheckExact(args[2]))
+        return 0;
+    PyObject *self = PyCFunction_GET_SELF(args[2]);
+    if (self == NULL || !Py_IS_TYPE(self, ta_exchange_objects_of(st)->native_type))
+        return 0;
+    ta_native_exchange *native = (ta_native_exchange *)self;
+    if (native->ws != NULL || native->req == NULL || native->base.ls != ta_selector_running(st))
+        return 0;
+    *door = (ta_file_door){.server = native->server};
+    door->x = ta_asgi_exchange_keeping(st, args[0], args[1], args[2]);
+    if (door->x == NULL)
+        return -1;
+    if (!text_of(args[0], st->names.method, &door->method, &door->x->method) ||
+        !text_of(args[0], st->names.path, &door->path, &door->x->path)) {
+        Py_XDECREF(ta_file_door_close(door, true));
+        return 0;
+    }
+    door->x->method_id = ta_method_of(door->x->method);
+    return 1;
+}
+
+PyObject *ta_file_door_close(ta_file_door *door, bool failed)
+{
+    PyObject *status, *headers, *body, *out = NULL;
+    if (!failed && ta_asgi_exchange_take_kept(door->x, &status, &headers, &body))
+        out = Py_BuildValue("(NNN)", status, headers, body);
+    else if (!failed)
+        out = Py_NewRef(Py_None);
+    Py_DECREF((PyObject *)door->x);
+    Py_XDECREF(door->method);
+    Py_XDECREF(door->path);
+    return out;
 }
 
 int ta_file_reply_init(PyObject *Py_UNUSED(module), ta_state *st)

@@ -183,7 +183,7 @@ error:
 }
 
 /* Sends the file, which it closes.  1; 0: Starlette has to; -1. */
-static int send_opened(ta_native_exchange *native, parts *p, const ta_file *file)
+static int send_opened(const ta_file_door *door, parts *p, const ta_file *file)
 {
     ta_str modified, etag;
     ta_file_range range;
@@ -192,8 +192,8 @@ static int send_opened(ta_native_exchange *native, parts *p, const ta_file *file
     PyObject *headers = NULL;
     int fd = file->fd;
     ta_fields_init(&fields);
-    if (!file->regular || !add_stamp(native->server, p->headers, file, &modified, &etag) ||
-        !ta_file_reply_range(&native->base, (int)p->status, file->size, modified, etag, &range))
+    if (!file->regular || !add_stamp(door->server, p->headers, file, &modified, &etag) ||
+        !ta_file_reply_range(door->x, (int)p->status, file->size, modified, etag, &range))
         goto done;
     headers =
         range.partial ? fields_of_part(p->headers, &range, file->size) : Py_NewRef(p->headers);
@@ -201,7 +201,7 @@ static int send_opened(ta_native_exchange *native, parts *p, const ta_file *file
         goto done;
     fields.status = range.partial ? 206 : (int)p->status;
     ta_response_head head = ta_fields_head(&fields);
-    sent = ta_file_reply_send(native, &head, fd, &range);
+    sent = ta_file_reply_send(door, &head, fd, &range);
     fd = -1;
 done:
     if (fd >= 0)
@@ -213,31 +213,57 @@ done:
     return sent == TA_FILE_SENT ? 1 : sent == TA_FILE_SENT_FAILED ? -1 : 0;
 }
 
-int ta_file_response_send(ta_exchange *base, PyObject *response)
+/* As ta_file_response_send. */
+static int send_response(const ta_file_door *door, PyObject *response)
 {
-    ta_native_exchange *native = ta_native_exchange_of(base);
-    const ta_file_response_state *objects = &ta_server_objects_of(native->st)->file_response;
-    if (!PyObject_TypeCheck(response, (PyTypeObject *)objects->type) || !native->app->pathsend ||
-        native->in.place == TA_PLACE_NONE || native->ws != NULL || native->req == NULL ||
-        native->out.state != TA_RESPONSE_NONE || base->method_id == TA_METHOD_OTHER ||
-        !is_plain(native->server, objects, response))
-        return 0;
+    ta_state *st = door->server->st;
+    const ta_file_response_state *objects = &ta_server_objects_of(st)->file_response;
     parts p;
     PyObject *path = NULL;
     ta_file file;
     int rc = 0;
-    if (read_parts(native->st, response, &p)) {
+    if (!PyObject_TypeCheck(response, (PyTypeObject *)objects->type) ||
+        door->x->method_id == TA_METHOD_OTHER || !is_plain(door->server, objects, response))
+        return 0;
+    if (read_parts(st, response, &p)) {
         if (!PyUnicode_FSConverter(p.path, &path))
             PyErr_Clear();
-        else if (ta_file_open(&native->server->files, PyBytes_AS_STRING(path), &file) == TA_FILE_IS)
-            rc = send_opened(native, &p, &file);
+        else if (ta_file_open(&door->server->files, PyBytes_AS_STRING(path), &file) == TA_FILE_IS)
+            rc = send_opened(door, &p, &file);
     }
     Py_XDECREF(path);
     drop_parts(&p);
     return rc;
 }
 
-int ta_file_response_init(PyObject *Py_UNUSED(module), ta_state *st)
+int ta_file_response_send(ta_exchange *base, PyObject *response)
+{
+    ta_native_exchange *native = ta_native_exchange_of(base);
+    ta_file_door door = {native->server, base, native};
+    if (!native->app->pathsend || native->in.place == TA_PLACE_NONE || native->ws != NULL ||
+        native->req == NULL || native->out.state != TA_RESPONSE_NONE)
+        return 0;
+    return send_response(&door, response);
+}
+
+/* read_file(response, scope, receive, send) */
+static PyObject *read_file(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    ta_file_door door;
+    int rc = ta_file_door_open(ta_state_of_module(module), args + 1, nargs - 1, &door);
+    if (rc <= 0)
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return ta_file_door_close(&door, send_response(&door, args[0]) < 0);
+}
+
+static PyMethodDef functions[] = {
+    {"read_file", (PyCFunction)(void (*)(void))read_file, METH_FASTCALL,
+     "read_file($module, response, scope, receive, send, /)\n--\n\n"
+     "Return (status, header pairs, body) of a FileResponse, or None where it has to be called."},
+    {NULL},
+};
+
+int ta_file_response_init(PyObject *module, ta_state *st)
 {
     ta_file_response_state *objects = &ta_server_objects_of(st)->file_response;
     objects->type = ta_types_import("starlette.responses", "FileResponse");
@@ -261,5 +287,5 @@ int ta_file_response_init(PyObject *Py_UNUSED(module), ta_state *st)
         PyTuple_SET_ITEM(objects->functions, (Py_ssize_t)i, Py_NewRef(function_of(method)));
         Py_DECREF(method);
     }
-    return 0;
+    return PyModule_AddFunctions(module, functions);
 }

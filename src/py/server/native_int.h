@@ -167,9 +167,26 @@ TA_MUST_CHECK bool ta_file_reply_range(const ta_exchange *x, int status, int64_t
                                        ta_str modified, ta_str etag, ta_file_range *out);
 /* Writes the value of its Content-Range, TA_FILE_RANGE_TEXT bytes at most; returns the length. */
 size_t ta_file_reply_range_text(char *out, const ta_file_range *range, int64_t size);
+/* A request for a file, and where the response goes. */
+typedef struct ta_file_door {
+    ta_server *server;          /* borrowed */
+    ta_exchange *x;             /* borrowed; owned after ta_file_door_open */
+    ta_native_exchange *native; /* `x`, or NULL: it keeps the response for middleware */
+    PyObject *method, *path;    /* owned: str of x, or NULL */
+} ta_file_door;
+
 /* Sends a part of the file `fd` (taken over) behind the head, which has its content-length. */
-ta_file_sent ta_file_reply_send(ta_native_exchange *native, const ta_response_head *head, int fd,
+ta_file_sent ta_file_reply_send(const ta_file_door *door, const ta_response_head *head, int fd,
                                 const ta_file_range *range);
+/*
+ * The door for middleware that has called with these (scope, receive, send).  1; 0: `send` does not
+ * lead straight to this thread's server; -1 with an exception.
+ */
+TA_MUST_CHECK int ta_file_door_open(ta_state *st, PyObject *const *args, Py_ssize_t nargs,
+                                    ta_file_door *door);
+/* Closes it.  New reference to (status, header pairs, body), or to None if nothing was sent; NULL:
+ * that has failed, with an exception. */
+PyObject *ta_file_door_close(ta_file_door *door, bool failed);
 
 /* -- file_response.c --------------------------------------------------------------------------- */
 

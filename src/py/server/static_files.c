@@ -102,7 +102,7 @@ static bool normalize(ta_str path, char out[LONG_PATH])
 
 /* Where a request is served from. */
 typedef struct look {
-    ta_native_exchange *x;
+    ta_file_door door;
     const static_files *files;
     bool follow;
     char real[PATH_MAX];
@@ -119,7 +119,7 @@ static ta_file_found look_up(look *l, const char *rel)
     for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(l->files->paths); i++) {
         const char *dir = PyBytes_AS_STRING(PyTuple_GET_ITEM(l->files->paths, i));
         ta_file_found found =
-            ta_file_open_below(&l->x->server->files, dir, rel, l->follow, l->real, &l->file);
+            ta_file_open_below(&l->door.server->files, dir, rel, l->follow, l->real, &l->file);
         l->dir = dir;
         if (found != TA_FILE_ABSENT)
             return found;
@@ -155,7 +155,7 @@ static bool choose_packed(look *l)
     size_t n = l->files->npacked, len = strlen(l->rel);
     ta_accepted accepted;
     ta_file packed;
-    read_accepted(&l->x->base, &accepted);
+    read_accepted(l->door.x, &accepted);
     memcpy(left, l->files->packed, sizeof left);
     memcpy(rel, l->rel, len);
     while (n > 0) {
@@ -164,7 +164,7 @@ static bool choose_packed(look *l)
             break;
         memcpy(rel + len, suffixes[coding], strlen(suffixes[coding]) + 1);
         ta_file_found found =
-            ta_file_open_below(&l->x->server->files, l->dir, rel, l->follow, real, &packed);
+            ta_file_open_below(&l->door.server->files, l->dir, rel, l->follow, real, &packed);
         if (found == TA_FILE_ASK)
             return false;
         if (found == TA_FILE_IS && packed.regular) {
@@ -300,7 +300,7 @@ static ta_static_found answered(ta_file_sent sent)
 
 static ta_static_found send_not_modified(const look *l, ta_str etag)
 {
-    ta_native_exchange *native = l->x;
+    ta_exchange *x = l->door.x;
     ta_fields fields;
     ta_piece piece = {TA_STR(""), NULL, NULL};
     PyObject *awaitable = NULL;
@@ -309,8 +309,7 @@ static ta_static_found send_not_modified(const look *l, ta_str etag)
     fields.status = 304;
     if (ta_fields_add(&fields, TA_STR("etag"), etag) == TA_OK && add_choice(l, &fields, 304)) {
         ta_response_head head = ta_fields_head(&fields);
-        ta_outcome outcome =
-            native->base.ops->respond(&native->base, &head, NULL, &piece, &awaitable);
+        ta_outcome outcome = x->ops->respond(x, &head, NULL, &piece, &awaitable);
         TA_ASSERT(awaitable == NULL);
         found = outcome == TA_FAILED ? TA_STATIC_FAILED : TA_STATIC_SENT;
     }
@@ -321,7 +320,7 @@ static ta_static_found send_not_modified(const look *l, ta_str etag)
 /* The file that was found, which is closed.  `status` 404: it stands for one that is not there. */
 static ta_static_found send_file(look *l, int status)
 {
-    ta_native_exchange *native = l->x;
+    const ta_file_door *door = &l->door;
     ta_file_stamp stamp;
     ta_file_range range;
     ta_fields fields;
@@ -331,17 +330,16 @@ static ta_static_found send_file(look *l, int status)
     bool usable = status != 200 || l->files->npacked == 0 || choose_packed(l);
     int fd = l->file.fd;
     ta_fields_init(&fields);
-    if (!usable || !ta_file_reply_stamp(native->server, &l->file, &stamp))
+    if (!usable || !ta_file_reply_stamp(door->server, &l->file, &stamp))
         goto done;
     etag = tag_of(l, &stamp, tag);
-    int same = status == 200 ? is_not_modified(&native->base, modified, etag) : 0;
+    int same = status == 200 ? is_not_modified(door->x, modified, etag) : 0;
     if (same > 0)
         found = send_not_modified(l, etag);
-    if (same != 0 ||
-        !ta_file_reply_range(&native->base, status, l->file.size, modified, etag, &range))
+    if (same != 0 || !ta_file_reply_range(door->x, status, l->file.size, modified, etag, &range))
         goto done;
     fields.status = range.partial ? 206 : status;
-    if (!ta_file_reply_add_type(native->st, name_of(l), &fields) ||
+    if (!ta_file_reply_add_type(door->server->st, name_of(l), &fields) ||
         ta_fields_add(&fields, TA_STR("accept-ranges"), TA_STR("bytes")) != TA_OK ||
         ta_fields_add_length(&fields, (uint64_t)range.length) != TA_OK ||
         ta_fields_add(&fields, TA_STR("last-modified"), modified) != TA_OK ||
@@ -353,7 +351,7 @@ static ta_static_found send_file(look *l, int status)
             goto done;
     }
     ta_response_head head = ta_fields_head(&fields);
-    found = answered(ta_file_reply_send(native, &head, fd, &range));
+    found = answered(ta_file_reply_send(door, &head, fd, &range));
     fd = -1;
 done:
     if (fd >= 0)
@@ -388,7 +386,7 @@ static ta_static_found serve(look *l, char *rel, bool html)
         return send_file(l, 200);
     close(l->file.fd);
     if (l->file.directory && html) {
-        ta_str path = l->x->base.path;
+        ta_str path = l->door.x->path;
         memcpy(rel + strlen(rel), "/" INDEX, sizeof INDEX + 1);
         found = look_up(l, rel);
         if (found == TA_FILE_ASK)
@@ -403,25 +401,57 @@ static ta_static_found serve(look *l, char *rel, bool html)
     return send_absent(l, html);
 }
 
+static ta_static_found run(const ta_file_door *door, const static_files *files, ta_str path)
+{
+    const ta_names_state *names = &door->server->st->names;
+    char rel[LONG_PATH + sizeof INDEX + 1];
+    look l = {.door = *door, .files = files};
+    int html = flag(files->app, names->html), follow = flag(files->app, names->follow_symlink);
+    if (html < 0 || follow < 0 || flag(files->app, names->config_checked) != 1 ||
+        !is_unchanged(files))
+        return TA_STATIC_ASK;
+    l.follow = follow != 0;
+    if (door->x->method_id != TA_METHOD_GET && door->x->method_id != TA_METHOD_HEAD)
+        return TA_STATIC_METHOD;
+    return path.len > 0 && normalize(path, rel) ? serve(&l, rel, html != 0) : TA_STATIC_ASK;
+}
+
 ta_static_found ta_static_files_run(ta_native_exchange *native, PyObject *obj, ta_str path)
 {
-    const static_files *files = (const static_files *)obj;
-    const ta_names_state *names = &native->st->names;
-    char rel[LONG_PATH + sizeof INDEX + 1];
-    ta_static_found found = TA_STATIC_ASK;
-    look l = {.x = native, .files = files};
+    ta_file_door door = {native->server, &native->base, native};
     ta_loop_state_enter(native->base.ls);
-    int html = flag(files->app, names->html), follow = flag(files->app, names->follow_symlink);
-    if (html >= 0 && follow >= 0 && flag(files->app, names->config_checked) == 1 &&
-        is_unchanged(files)) {
-        l.follow = follow != 0;
-        if (native->base.method_id != TA_METHOD_GET && native->base.method_id != TA_METHOD_HEAD)
-            found = TA_STATIC_METHOD;
-        else if (path.len > 0 && normalize(path, rel))
-            found = serve(&l, rel, html != 0);
-    }
+    ta_static_found found = run(&door, (const static_files *)obj, path);
     ta_loop_state_leave(native->base.ls);
     return found;
+}
+
+/* The path below the mount, whose root_path the scope has.  False: it has no such text. */
+static bool path_below(ta_state *st, PyObject *scope, const ta_exchange *x, ta_str *path)
+{
+    PyObject *root = NULL;
+    Py_ssize_t len = 0;
+    const char *text = NULL;
+    if (PyDict_GetItemRef(scope, st->names.root_path, &root) > 0 && PyUnicode_Check(root))
+        text = PyUnicode_AsUTF8AndSize(root, &len);
+    if (text != NULL)
+        *path = ta_exchange_route_path(x->path, ta_str_of(text, (size_t)len));
+    PyErr_Clear();
+    Py_XDECREF(root); /* the path is that of the exchange */
+    return text != NULL;
+}
+
+static PyObject *files_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    ta_state *st = ta_state_of(Py_TYPE(self));
+    ta_file_door door;
+    ta_str path;
+    ta_static_found found = TA_STATIC_ASK;
+    int rc = ta_file_door_open(st, args, nargs, &door);
+    if (rc <= 0)
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
+    if (path_below(st, args[0], door.x, &path))
+        found = run(&door, (const static_files *)self, path);
+    return ta_file_door_close(&door, found == TA_STATIC_FAILED);
 }
 
 bool ta_static_files_check(ta_state *st, PyObject *obj)
@@ -526,6 +556,13 @@ static PyObject *files_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     return (PyObject *)files;
 }
 
+static PyMethodDef methods[] = {
+    {"read", (PyCFunction)(void (*)(void))files_read, METH_FASTCALL,
+     "read($self, scope, receive, send, /)\n--\n\n"
+     "Return (status, header pairs, body) of the response, or None where Python has to answer."},
+    {NULL},
+};
+
 static PyType_Slot slots[] = {
     {Py_tp_doc,
      "StaticFiles(app, directories, guards, packed=())\n--\n\n"
@@ -533,6 +570,7 @@ static PyType_Slot slots[] = {
      "as long as getattr(owner, name) is value for each of the guards.  packed: codings, by\n"
      "preference, in which a file may lie beside itself (.zst, .br, .gz)."},
     {Py_tp_new, files_new},
+    {Py_tp_methods, methods},
     {Py_tp_traverse, files_traverse},
     {Py_tp_clear, files_clear},
     {Py_tp_dealloc, files_dealloc},

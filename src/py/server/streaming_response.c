@@ -111,8 +111,7 @@ static int take_back(ta_streamer *streamer)
     return n == -1 && PyErr_Occurred() ? -1 : n == 0;
 }
 
-/* -- pings -------------------------------------------------------------------------------------
- */
+/* -- pings ------------------------------------------------------------------------------------ */
 
 static void send_ping(ta_streamer *streamer)
 {
@@ -569,10 +568,8 @@ static bool own(PyObject *response, PyObject *name, PyObject *function)
     return same;
 }
 
-/*
- * An _EventStream: its __call__ is for other servers, and for background tasks.  Those run before
- * its iterator is told of a disconnect, which takes another Task.
- */
+/* An _EventStream: its __call__ is for other servers, and for background tasks, which run before
+ * its iterator is told of a disconnect. */
 static bool is_events(const ta_names_state *names, PyObject *response)
 {
     PyObject *keep_alive, *background = NULL;
