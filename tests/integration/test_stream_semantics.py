@@ -5,6 +5,7 @@ import importlib
 
 import pytest
 from server_kit import read_all, read_until, running, wait_for
+from starlette.responses import PlainTextResponse
 
 import turboapi
 import turboapi.sse
@@ -102,3 +103,37 @@ def test_an_error_ends_the_stream_after_the_last_event(
     assert body == b"".join(b"9\r\ndata: %d\n\n\r\n" % number for number in range(events))
     assert "LookupError: no more" in caplog.text
     assert not ran
+
+
+def refused(module, interface):
+    """What a client gets of an endpoint that fails before its first event, behind middleware."""
+    app, seen = module.FastAPI(), []
+    sse = importlib.import_module(f"{module.__name__}.sse")
+
+    @app.middleware("http")
+    async def watch(request, call_next):
+        try:
+            return await call_next(request)
+        except Exception as error:
+            seen.append(type(error))
+            return PlainTextResponse("failed", 503)
+
+    @app.get("/", response_class=sse.EventSourceResponse)
+    async def index():
+        if seen is not None:
+            raise LookupError("no event")
+        yield
+
+    with running(app, interface=interface) as server:
+        status, _, body = server.get("/")
+    return status, body, seen
+
+
+@pytest.mark.parametrize("interface", ["turboapi", "asgi"])
+def test_middleware_may_answer_for_an_endpoint_that_fails_at_once(interface):
+    assert refused(turboapi, interface) == (503, b"failed", [ExceptionGroup])
+
+
+def test_middleware_may_answer_as_with_fastapi():
+    fastapi = pytest.importorskip("fastapi")
+    assert refused(fastapi, "asgi") == (503, b"failed", [ExceptionGroup])

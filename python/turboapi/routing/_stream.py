@@ -144,9 +144,14 @@ class _Turn:
 
 
 class _Mailbox:
-    """Hold one event between the endpoint's task and the response's."""
+    """Hold one event between the endpoint's task and the response's.
+
+    Attributes:
+        used: there was an event, or somebody waits for one.
+    """
 
     def __init__(self) -> None:
+        self.used = False
         self._event: bytes | None = None
         self._error: Exception | None = None
         self._closed = False
@@ -156,6 +161,7 @@ class _Mailbox:
     async def put(self, event: bytes) -> None:
         while self._event is not None:
             await self._emptied.wait()
+        self.used = True
         self._event = event
         self._filled.set()
 
@@ -167,6 +173,7 @@ class _Mailbox:
 
     async def wait(self) -> None:
         """Wait until `take` has an answer; may be cancelled without losing an event."""
+        self.used = True
         await self._filled.wait()
 
     def take(self) -> bytes | None:
@@ -202,7 +209,8 @@ class _EventStream(StreamingResponse):
     tasks: after a disconnect these run first, and then the endpoint is cancelled. Here, as for
     other servers, a task of its own runs the endpoint, which keeps its body in one context from
     start to end. An error of the endpoint ends the stream after its last event, and not as if it
-    were complete (FastAPI's tasks race for that).
+    were complete (FastAPI's tasks race for that); before the first event it is raised at once, so
+    that middleware which has not got the head yet may answer.
     """
 
     media_type = "text/event-stream"
@@ -225,7 +233,7 @@ class _EventStream(StreamingResponse):
                 async for event in source:
                     await mailbox.put(event)
             except Exception as exc:
-                if over:
+                if over or not mailbox.used:  # maybe no response has begun
                     raise
                 error = exc
             finally:
