@@ -291,7 +291,9 @@ void h2_run(h2_conn *m)
     if (m->again)
         h2_pump(m);
     m->running = false;
-    if (pause || (!m->gone && !m->budget && !m->full))
+    if (pause) /* after the input that others have sent meanwhile */
+        ta_loop_defer_next(m->server->loop, &m->next);
+    else if (!m->gone && !m->budget && !m->full)
         ta_loop_defer_turn(m->server->loop, &m->turn);
     settle(m);
 }
