@@ -103,9 +103,26 @@ async def passes(request, call_next):
     return await call_next(request)
 
 
-@pytest.fixture(params=["direct", "middleware"])
+class Watches:
+    """Middleware that gets the messages of responses."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        async def watch(message):
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"x-a", str(message["status"]).encode()))
+            await send(message)
+
+        await self.app(scope, receive, watch if scope["type"] == "http" else send)
+
+
+@pytest.fixture(params=["direct", "middleware", "messages"])
 def settings(request):
-    """Of an application without middleware, and of one whose middleware gets the responses."""
+    """Of an application without middleware, and of those whose middleware gets the responses."""
+    if request.param == "messages":
+        return {"middleware": [Middleware(Watches)]}
     functions = (adds, passes) if request.param == "middleware" else ()
     return {"middleware": [Middleware(BaseHTTPMiddleware, dispatch=each) for each in functions]}
 
@@ -236,6 +253,7 @@ def test_c_serves_files_without_a_thread(tree, settings, threads):
         for path in ("/hello.txt", "/big.bin", "/", "/sub/", "/absent", "/link.txt", "/old.tgz"):
             # At first the system may not have the path in its cache.
             by_server(server, "GET", "/static" + path, [])
+            wait_for(lambda: server.server.tasks == 0)
             threads.clear()
             by_server(server, "GET", "/static" + path, [])
             assert threads == [], path
@@ -544,6 +562,7 @@ def test_file_responses_of_big_files_and_special_ones(tree, settings):
             compare(server, starlette, "/file", [("range", "bytes=5-9")])
 
 
+@pytest.mark.parametrize("settings", ["direct", "middleware"], indirect=True)
 def test_c_sends_file_responses_without_a_thread(tree, settings, threads):
     app = FastAPI(**settings)
 
@@ -553,6 +572,7 @@ def test_c_sends_file_responses_without_a_thread(tree, settings, threads):
 
     with running(app) as server:
         by_server(server, "GET", "/file", [])
+        wait_for(lambda: server.server.tasks == 0)
         threads.clear()
         by_server(server, "GET", "/file", [])
         by_server(server, "GET", "/file", [("range", "bytes=1-2")])

@@ -27,7 +27,7 @@ class Place:
         asked_only: we can only ask whether it matches, and don't know how it is served.
     """
 
-    __slots__ = ("effective", "form_limits", "included", "route", "state")
+    __slots__ = ("effective", "files", "form_limits", "included", "route", "state")
     asked_only = False
     # FastAPI's own for its applications (_fastapi_bridge).
     operation: type = APIRoute
@@ -44,6 +44,8 @@ class Place:
         self.effective = effective
         self.included = included
         self.form_limits = form_limits
+        # (application, what does the same in C): asked for when there are files to be read.
+        self.files: tuple[Any, Any] | None = None
         state: Any = route
         if effective is not None:
             state = effective.starlette_route or effective
@@ -73,6 +75,20 @@ class Place:
             return None
         return {_scope.INCLUDED_ROUTER: self.included, _scope.EFFECTIVE_ROUTE: self.effective}
 
+    async def _send_file(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Send what a `StaticFiles` answers through middleware, if C can tell at once."""
+        mount: Any = self.route
+        if self.files is None or self.files[0] is not mount.app:
+            self.files = mount.app, _files.native_static(mount)
+        files = self.files[1]
+        answer = None if files is None else files.read(scope, receive, send)
+        if answer is None:
+            return False
+        status, headers, body = answer
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        return True
+
     async def serve(self, child: Scope, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request that matches; `child` is what the match adds to the scope."""
         _scope.merge_child(scope, child)
@@ -88,7 +104,10 @@ class Place:
             scope["route"] = self.route
         if self.effective is None:
             if _files.is_static(self.route):
-                scope = _files.with_pathsend(scope, send)
+                offered = _files.with_pathsend(scope, send)
+                if offered is scope and await self._send_file(scope, receive, send):
+                    return
+                scope = offered
             await self.route.handle(scope, receive, send)
             return
         _scope.own_scope(scope)[_scope.EFFECTIVE_ROUTE] = self.effective

@@ -394,18 +394,25 @@ static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *ou
     return text != NULL;
 }
 
+/* The server's exchange (borrowed) that has this callable, or NULL. */
+static ta_native_exchange *exchange_of(ta_state *st, PyObject *callable)
+{
+    PyObject *self = PyCFunction_CheckExact(callable) ? PyCFunction_GET_SELF(callable) : NULL;
+    bool is = self != NULL && Py_IS_TYPE(self, ta_exchange_objects_of(st)->native_type);
+    return is ? (ta_native_exchange *)self : NULL;
+}
+
 int ta_file_door_open(ta_state *st, PyObject *const *args, Py_ssize_t nargs, ta_file_door *door)
 {
     if (nargs != 3 || !PyDict_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "scope, receive and send are needed");
         return -1;
     }
-    if (!PyCFunction_CheckExact(args[2]))
+    ta_native_exchange *native = exchange_of(st, args[2]);
+    if (native == NULL)
+        native = exchange_of(st, args[1]);
+    if (native == NULL)
         return 0;
-    PyObject *self = PyCFunction_GET_SELF(args[2]);
-    if (self == NULL || !Py_IS_TYPE(self, ta_exchange_objects_of(st)->native_type))
-        return 0;
-    ta_native_exchange *native = (ta_native_exchange *)self;
     if (native->ws != NULL || native->req == NULL || native->base.ls != ta_selector_running(st))
         return 0;
     *door = (ta_file_door){.server = native->server};

@@ -179,8 +179,8 @@ typedef struct ta_file_door {
 ta_file_sent ta_file_reply_send(const ta_file_door *door, const ta_response_head *head, int fd,
                                 const ta_file_range *range);
 /*
- * The door for middleware that has called with these (scope, receive, send).  1; 0: `send` does not
- * lead straight to this thread's server; -1 with an exception.
+ * The door for middleware that has called with these (scope, receive, send).  1; 0: neither of the
+ * callables is one of this thread's server; -1 with an exception.
  */
 TA_MUST_CHECK int ta_file_door_open(ta_state *st, PyObject *const *args, Py_ssize_t nargs,
                                     ta_file_door *door);
