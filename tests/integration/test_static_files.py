@@ -562,7 +562,6 @@ def test_file_responses_of_big_files_and_special_ones(tree, settings):
             compare(server, starlette, "/file", [("range", "bytes=5-9")])
 
 
-@pytest.mark.parametrize("settings", ["direct", "middleware"], indirect=True)
 def test_c_sends_file_responses_without_a_thread(tree, settings, threads):
     app = FastAPI(**settings)
 

@@ -307,6 +307,46 @@ static ta_outcome asgi_respond_op(ta_exchange *exchange, const ta_response_head 
     return *awaitable ? TA_WAITS : TA_FAILED;
 }
 
+/* Has it no background tasks? */
+static bool is_alone(ta_state *st, PyObject *response)
+{
+    PyObject *background = NULL;
+    if (PyObject_GetOptionalAttr(response, st->names.background, &background) < 0)
+        PyErr_Clear();
+    bool alone = Py_IsNone(background);
+    Py_XDECREF(background);
+    return alone;
+}
+
+/* The server's exchange (borrowed) that has this callable, or NULL. */
+static ta_exchange *server_exchange(ta_state *st, PyObject *callable)
+{
+    PyObject *self =
+        callable && PyCFunction_CheckExact(callable) ? PyCFunction_GET_SELF(callable) : NULL;
+    PyTypeObject *type = ta_exchange_objects_of(st)->native_type;
+    return self != NULL && type != NULL && Py_IS_TYPE(self, type) ? (ta_exchange *)self : NULL;
+}
+
+/* A file that can be read at once is sent like a whole response. */
+static PyObject *asgi_deliver(ta_exchange *exchange, PyObject *response)
+{
+    xch_asgi *self = (xch_asgi *)exchange;
+    ta_state *st = self->st;
+    PyObject *args[] = {exchange->scope_dict, self->receive, self->send}, *awaitable = NULL;
+    ta_exchange *server = server_exchange(st, self->receive);
+    if (server == NULL || self->send == NULL || !is_alone(st, response))
+        return NULL;
+    PyObject *file = server->ops->read_file(server, response, args);
+    if (file != NULL && !Py_IsNone(file)) {
+        ta_response_head head = ta_head_bare((int)PyLong_AsLong(PyTuple_GET_ITEM(file, 0)));
+        ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(file, 2));
+        awaitable = ta_asgi_respond_new(st, exchange, Py_NewRef(self->send), &head,
+                                        PyTuple_GET_ITEM(file, 1), &body);
+    }
+    Py_XDECREF(file);
+    return awaitable;
+}
+
 /* The response is not sent, but kept. */
 static ta_outcome keep_response(ta_exchange *exchange, const ta_response_head *head,
                                 PyObject *raw_headers, const ta_piece *body,
@@ -330,6 +370,7 @@ static const ta_exchange_ops asgi_ops = {
     .path_params = asgi_path_params,
     .body = asgi_body_get,
     .respond = asgi_respond_op,
+    .deliver = asgi_deliver,
 };
 
 static const ta_exchange_ops keeping_ops = {

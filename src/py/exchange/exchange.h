@@ -98,6 +98,12 @@ typedef struct ta_exchange_ops {
      */
     bool (*may_respond)(const ta_exchange *x);
     const PyMethodDef *send_def;
+    /*
+     * For middleware that has called with these (scope, receive, send): (status, header pairs,
+     * body) of a FileResponse, or None where it has to be called (new references); NULL with an
+     * exception.  The member may be NULL.
+     */
+    PyObject *(*read_file)(ta_exchange *x, PyObject *response, PyObject *const *args);
 } ta_exchange_ops;
 
 struct ta_exchange {

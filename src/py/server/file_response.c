@@ -246,14 +246,29 @@ int ta_file_response_send(ta_exchange *base, PyObject *response)
     return send_response(&door, response);
 }
 
+static PyObject *read_response(ta_state *st, PyObject *response, PyObject *const *args)
+{
+    ta_file_door door;
+    if (!PyObject_TypeCheck(response, (PyTypeObject *)ta_server_objects_of(st)->file_response.type))
+        Py_RETURN_NONE;
+    int rc = ta_file_door_open(st, args, 3, &door);
+    if (rc <= 0)
+        return rc < 0 ? NULL : Py_NewRef(Py_None);
+    return ta_file_door_close(&door, send_response(&door, response) < 0);
+}
+
+PyObject *ta_file_response_read(ta_exchange *base, PyObject *response, PyObject *const *args)
+{
+    return read_response(ta_native_exchange_of(base)->st, response, args);
+}
+
 /* read_file(response, scope, receive, send) */
 static PyObject *read_file(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
 {
-    ta_file_door door;
-    int rc = ta_file_door_open(ta_state_of_module(module), args + 1, nargs - 1, &door);
-    if (rc <= 0)
-        return rc < 0 ? NULL : Py_NewRef(Py_None);
-    return ta_file_door_close(&door, send_response(&door, args[0]) < 0);
+    if (nargs == 4)
+        return read_response(ta_state_of_module(module), args[0], args + 1);
+    PyErr_SetString(PyExc_TypeError, "read_file(response, scope, receive, send)");
+    return NULL;
 }
 
 static PyMethodDef functions[] = {

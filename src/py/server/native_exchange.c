@@ -49,6 +49,7 @@ static const ta_exchange_ops native_ops = {
     .scope_item = native_scope_item,
     .may_respond = ta_asgi_io_may_respond,
     .send_def = &ta_asgi_io_send_def,
+    .read_file = ta_file_response_read,
 };
 
 /* -- life ------------------------------------------------------------------------------------- */

@@ -192,6 +192,8 @@ PyObject *ta_file_door_close(ta_file_door *door, bool failed);
 
 /* ta_exchange_ops.send_file. */
 int ta_file_response_send(ta_exchange *base, PyObject *response);
+/* ta_exchange_ops.read_file. */
+PyObject *ta_file_response_read(ta_exchange *base, PyObject *response, PyObject *const *args);
 
 /* -- static_files.c ---------------------------------------------------------------------------- */
 
