@@ -194,6 +194,65 @@ def test_a_line_is_written_when_the_call_returns(monkeypatch):
         assert os.read(reading, 100) == b"directly\n"
 
 
+def test_a_reader_that_comes_late_gets_the_last_lines(monkeypatch):
+    with pipe(monkeypatch) as reading:
+        logger = logging.Logger("one")
+        logger.addHandler(error_log.Handler(sys.stderr))
+        said = b""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(error_log.unblocked())
+            for _ in range(20):  # more than the pipe has room for
+                logger.error("x" * 4000)
+            logger.error("the last one")
+
+            def read():
+                nonlocal said
+                time.sleep(0.3)  # the end waits meanwhile
+                while not said.endswith(b"the last one\n"):
+                    said += os.read(reading, 65536)
+
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+        reader.join(PATIENCE)
+        assert said.count(b"x" * 4000) == 20
+
+
+def test_a_line_waits_for_a_thread_that_has_not_had_its_turn(monkeypatch):
+    class Writer:
+        """Which takes 0.1 s, as on a busy machine."""
+
+        def __init__(self):
+            self.lines = []
+            self.patience = []
+
+        def untold(self):
+            return 0
+
+        def put(self, text):
+            self.lines.append(text)
+
+        def flush(self, seconds):
+            self.patience.append(seconds)
+            return seconds >= 0.1
+
+    with pipe(monkeypatch) as reading:
+        writer = Writer()
+        sink = error_log._Sink(writer, sys.stderr.fileno())
+        sink.put("one\n")
+        assert writer.patience[-1] > 1
+        os.set_blocking(sys.stderr.fileno(), False)
+        with contextlib.suppress(BlockingIOError):
+            while True:  # until nobody could write
+                os.write(sys.stderr.fileno(), b"x" * 4096)
+        writer.patience.clear()
+        sink.put("two\n")
+        sink.put("three\n")
+        assert max(writer.patience) < 0.1 and writer.patience[-1] == 0
+        os.read(reading, 65536)
+        sink.put("four\n")
+        assert writer.patience[-1] > 1
+
+
 def test_a_child_writes_for_itself(monkeypatch):
     with pipe(monkeypatch) as reading:
         logger = logging.Logger("one")

@@ -15,6 +15,7 @@ import codecs
 import io
 import logging
 import os
+import select
 import stat
 import sys
 from contextlib import contextmanager, suppress
@@ -29,15 +30,16 @@ if TYPE_CHECKING:
 _ROOM = 1 << 18
 # How long a line is waited for, in seconds; after one that took longer only when all are written.
 _PATIENCE = 0.05
-# How long the end waits for whoever reads the log.
+# How long the end waits for whoever reads the log, and a line for the thread's turn to write it.
 _FLUSH = 2.0
 
 
 class _Sink:
     """The thread that writes to stderr, and whether its reader keeps up."""
 
-    def __init__(self, writer: _core.LogWriter) -> None:
+    def __init__(self, writer: _core.LogWriter, descriptor: int) -> None:
         self._writer = writer
+        self._descriptor = descriptor
         self._behind = False
 
     def put(self, text: str) -> None:
@@ -46,10 +48,20 @@ class _Sink:
                 f"WARNING:  {lost} lines of this log were dropped: its reader was too slow\n{text}"
             )
         self._writer.put(text.encode("utf-8", "backslashreplace").decode())
-        self._behind = not self._writer.flush(0 if self._behind else _PATIENCE)
+        self._behind = not (
+            self._writer.flush(0 if self._behind else _PATIENCE)
+            # On a busy machine the thread may only wait for its turn.
+            or (self._has_room() and self._writer.flush(_FLUSH))
+        )
+
+    def _has_room(self) -> bool:
+        poll = select.poll()
+        poll.register(self._descriptor, select.POLLOUT)
+        return any(events & select.POLLOUT for _, events in poll.poll(0))
 
     def close(self) -> None:
-        self._writer.close(0 if self._behind else _FLUSH)
+        # Even if lines wait already: a reader that is slow may still take them.
+        self._writer.close(_FLUSH)
 
 
 class Handler(logging.StreamHandler[Any]):
@@ -103,7 +115,7 @@ def unblocked() -> Generator[None]:
     if writer is None:
         yield
         return
-    _state.sink, _state.stream = _Sink(writer), sys.stderr
+    _state.sink, _state.stream = _Sink(writer, sys.stderr.fileno()), sys.stderr
     last_resort = logging.lastResort
     if last_resort is not None and type(last_resort).__module__ == "logging":
         logging.lastResort = _LastResort()
