@@ -1,7 +1,8 @@
 """How a project starts its server, and how it would start ours: what `turboapi migrate` notes.
 
-Calls of uvicorn in Python files, and command lines of uvicorn, Hypercorn, gunicorn and FastAPI's
-own command in Dockerfiles, Procfiles, compose files, units, scripts and the like.
+Calls of uvicorn in Python files, command lines of uvicorn, Hypercorn, gunicorn and FastAPI's own
+command in Dockerfiles, Procfiles, compose files, units, scripts and the like, and the packages in
+requirements.
 """
 
 from __future__ import annotations
@@ -45,6 +46,10 @@ _QUOTED = re.compile(r""""(?:[^"\\]|\\.)*"|'[^']*'""")
 _ITEM = re.compile(r"\s*-\s+(?P<quote>[\"']?)(?P<word>.+?)(?P=quote)\s*$")
 _ITEM_OF_SERVER = re.compile(r"\s*-\s+[\"']?(uvicorn|hypercorn|gunicorn|fastapi)[\"']?\s*$")
 _PACKAGE = re.compile(r"[\s\"']*uvicorn(?:\[[\w,-]*\])?\s*(?:[=<>~!;\"']|$)")
+_FRAMEWORK = re.compile(
+    r"""[\s"']*(?P<old>fastapi(?P<extras>\[[\w, -]*\])?(?:\s*(?:==|[<>~!])[^;"'#]*)?)"""
+    r"""(?!["']\s*:)\s*(?:[;"'#=]|$)"""
+)
 _APP = re.compile(r"[\w./]+:[\w.()]+")
 _SHORT_OF = {
     "gunicorn": {
@@ -118,14 +123,18 @@ def _calls_uvicorn(node: ast.Call) -> bool:
 
 
 def notes_of_commands(text: str) -> Iterator[Note]:
-    """Yield what to say of the command lines in a text, each with ours beside it."""
+    """Yield what to say of the command lines and requirements in a text, with ours beside them."""
     for number, line in _joined(text):
         if _PACKAGE.match(line):
             yield Note(number, "uvicorn is not needed where TurboAPI serves")
+        elif package := _FRAMEWORK.match(line):
+            ours = f"turboapi-c{package['extras'] or ''}"
+            old = package["old"].strip()
+            yield Note(number, f"{old} -> {ours} (keep both if a library imports fastapi)")
         elif command := _command(line):
-            ours, remarks = translate(command.words)
-            if ours:
-                yield Note(number, f"{command.old} -> {command.written(ours)}")
+            words, remarks = translate(command.words)
+            if words:
+                yield Note(number, f"{command.old} -> {command.written(words)}")
                 yield from (Note(number, remark) for remark in remarks)
 
 

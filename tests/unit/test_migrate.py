@@ -383,11 +383,38 @@ def test_other_lines_say_nothing(line):
 
 def test_requirements():
     needless = "uvicorn is not needed where TurboAPI serves"
-    assert commands("fastapi\nuvicorn[standard]>=0.30\nuvicorn-worker\nuvicorn\n") == [
-        f"2: {needless}",
-        f"4: {needless}",
+    assert commands("uvicorn[standard]>=0.30\nuvicorn-worker\nuvicorn\n") == [
+        f"1: {needless}",
+        f"3: {needless}",
     ]
     assert commands('dependencies = [\n    "uvicorn>=0.30",\n]\n') == [f"2: {needless}"]
+
+
+@pytest.mark.parametrize(
+    ("line", "old", "ours"),
+    [
+        ("fastapi", "fastapi", "turboapi-c"),
+        ("fastapi==0.165.0", "fastapi==0.165.0", "turboapi-c"),
+        (
+            "fastapi[standard]>=0.160,<1  # ours",
+            "fastapi[standard]>=0.160,<1",
+            "turboapi-c[standard]",
+        ),
+        ("fastapi ~= 0.165; python_version > '3.10'", "fastapi ~= 0.165", "turboapi-c"),
+        ('    "fastapi[all]>=0.165",', "fastapi[all]>=0.165", "turboapi-c[all]"),
+        ('fastapi = {version = "^0.165", extras = ["all"]}', "fastapi", "turboapi-c"),
+    ],
+)
+def test_the_framework_in_requirements(line, old, ours):
+    both = "keep both if a library imports fastapi"
+    assert commands(f"{line}\n") == [f"1: {old} -> {ours} ({both})"]
+
+
+@pytest.mark.parametrize(
+    "line", ["fastapi-users==1", "fastapi_pagination", "fastapi:", '"fastapi": 1', "# fastapi"]
+)
+def test_what_is_not_the_framework(line):
+    assert commands(f"{line}\n") == []
 
 
 def test_calls_of_uvicorn():

@@ -331,11 +331,11 @@ def migrate(
         bool, typer.Option("--check", help="Exit with 1 if there is something to rewrite.")
     ] = False,
 ) -> None:
-    """Find what a project says of FastAPI, uvicorn and gunicorn, and what it is here.
+    """Find where a project uses FastAPI, uvicorn or gunicorn, and show what replaces it.
 
-    Imports of fastapi can be rewritten; calls of uvicorn and command lines (in Dockerfiles,
-    Procfiles, compose files, ...) are noted, with ours beside them. Nothing is written without
-    --write.
+    Imports of fastapi can be rewritten; calls of uvicorn, command lines (in Dockerfiles, Procfiles,
+    compose files, ...) and requirements are listed with their replacements. Nothing is written
+    without --write.
     """
     from turboapi import _migrate_imports as migration  # lazy: it is called once, if ever
 
