@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import patience
 import pytest
@@ -144,6 +145,39 @@ def test_to_end_before_the_start():
         assert not server.started
 
     run_in("asyncio", main())
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_metrics_are_of_what_it_serves(run):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        shown = free.getsockname()[1]
+    server = turboapi.Server(config(make(), metrics=f"127.0.0.1:{shown}"))
+
+    def ask():
+        try:
+            until(lambda: server.started)
+            get(port_of(server))
+            return get(shown, "/-/ready"), get(shown, "/metrics")
+        finally:
+            server.should_exit = True
+
+    async def main():
+        serving = await started(server)
+        told = await asyncio.to_thread(ask)
+        await serving
+        return told
+
+    before = len(os.listdir("/proc/self/fd"))
+    if run:
+        with ThreadPoolExecutor(1) as asking:
+            told = asking.submit(ask)
+            server.run()
+        ready, text = told.result()
+    else:
+        ready, text = run_in("asyncio", main())
+    assert ready == b"ready\n"
+    assert b'requests_total{route="/",method="GET",status="200"} 1' in text
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_at_once():

@@ -324,6 +324,7 @@ class _Thread(LoopThread):
         self._access.open()
         try:
             with metrics.serving(self._config) as self._config, _selector() as selector:
+                self._counters = metrics.Counters(self._config)  # in the memory that is shown
                 return await self.serve(selector)
         finally:
             self._access.close()

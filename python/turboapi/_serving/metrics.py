@@ -81,9 +81,10 @@ def serving(config: Config) -> Generator[Config]:
     if config.metrics is None:
         yield config
         return
-    if config.metrics_fd is None:
-        config = config.replace(metrics_fd=_memory(config))
+    made = config.metrics_fd is None
+    if made:
         bound = _bind(config)
+        config = config.replace(metrics_fd=_memory(config))
         config = config.replace(metrics_listen_fd=bound.detach())
     assert config.metrics_listen_fd is not None
     listening = socket.socket(fileno=config.metrics_listen_fd)
@@ -103,6 +104,8 @@ def serving(config: Config) -> Generator[Config]:
     finally:
         shown.stop()
         listening.close()
+        if made and config.metrics_fd is not None:
+            os.close(config.metrics_fd)
         if not shown.replaced and not upgrade.is_pending():
             _remove_file(config)
 
