@@ -191,17 +191,17 @@ class Config:
     lifespan: str = setting(
         "auto",
         Choice(("auto", "on", "off")),
-        "Startup and shutdown events; auto: an application without them is served all the same.",
+        "Run startup and shutdown; auto: an application without them is served all the same.",
         APPLICATION,
     )
     root_path: str = setting(
         "",
         Text("PATH", _root_path),
-        "Prefix under which a proxy in front serves the application.",
+        "Prefix that a proxy in front removes from paths; URLs that are made here have it.",
         APPLICATION,
     )
     env_file: str | None = setting(
-        None, Text("FILE"), "File of environment variables, read first; needs python-dotenv.",
+        None, Text("FILE"), "File of further environment variables; needs python-dotenv.",
         APPLICATION,
     )  # fmt: skip
 
@@ -215,7 +215,7 @@ class Config:
         None, Text("PATH"), "Unix domain socket to listen on instead of host and port.", BINDING
     )
     uds_permissions: int | None = setting(
-        None, Mode(), "Permissions of that socket, such as 660; default: as the umask has it.",
+        None, Mode(), "Permissions of that socket, such as 660; default: those the umask leaves.",
         BINDING, aliases=("--uds-mode",),
     )  # fmt: skip
     fd: int | None = setting(
@@ -240,14 +240,14 @@ class Config:
         TLS,
     )
     ssl_keyfile: tuple[str, ...] = setting(
-        (), Words("FILE"), "Its private key; default: in the certificate's file. As often.", TLS
+        (), Words("FILE"), "Its private key; default: in the certificate's file. One for each.", TLS
     )
     ssl_keyfile_password: str | None = setting(
         None, Text("TEXT"), "Password of the keys; better given by the environment.", TLS,
         secret=True,
     )  # fmt: skip
     ssl_ca_certs: str | None = setting(
-        None, Text("FILE"), "Certificates (or a folder of them) that vouch for clients'.", TLS
+        None, Text("FILE"), "Authorities that issue clients' certificates: a file or a folder.", TLS
     )
     ssl_cert_reqs: str = setting(
         "none",
@@ -256,12 +256,15 @@ class Config:
         TLS,
     )
     ssl_crl: str | None = setting(
-        None, Text("FILE"), "Revocation lists for them: one of each authority.", TLS
+        None,
+        Text("FILE"),
+        "Revocation lists for clients' certificates: one of each authority.",
+        TLS,
     )
     ssl_ciphers: str | None = setting(
         None,
         Text("LIST"),
-        "Ciphers of TLS 1.2, as `openssl ciphers` takes them; default: forward secret AEAD ones.",
+        "Ciphers of TLS 1.2, as `openssl ciphers` takes them; default: ECDHE with AEAD.",
         TLS,
     )
     ssl_min_version: str = setting("1.2", Choice(("1.2", "1.3")), "Lowest version of TLS.", TLS)
@@ -271,7 +274,7 @@ class Config:
     ssl_ticket_secret: bytes | None = setting(
         None,
         Secret(32),
-        "32 bytes that session tickets are made with: so all workers can take them.",
+        "32 bytes, from which the keys of session tickets are made.",
         TLS,
         command_line=False,
         secret=True,
@@ -298,7 +301,7 @@ class Config:
         PROCESSES,
     )
     gc_freeze: bool = setting(
-        True, Flag(), "The garbage collector leaves out what was there at the start.", PROCESSES
+        True, Flag(), "Exempt what exists after the start from garbage collection.", PROCESSES
     )
 
     preload: bool = setting(
@@ -306,10 +309,13 @@ class Config:
         PROCESSES,
     )  # fmt: skip
     max_requests: int = setting(
-        0, _count, "Requests of a worker before another replaces it; 0: no limit.", PROCESSES
+        0,
+        _count,
+        "Requests that a worker serves before another replaces it; 0: no limit.",
+        PROCESSES,
     )
     max_requests_jitter: int = setting(
-        0, Number(0, 2**31 - 1), "Highest number of requests that is added to it at random.",
+        0, Number(0, 2**31 - 1), "Most requests that are added to that number at random.",
         PROCESSES,
     )  # fmt: skip
     max_rss: int = setting(
@@ -350,13 +356,13 @@ class Config:
     access_log_format: str = setting(
         access_format.UVICORN,
         Text("FORMAT", access_format.check),
-        "Its form: uvicorn, common, combined, json, or a text with {fields} such as {duration}.",
+        "Form of the lines: uvicorn, common, combined, json, or a text with {fields} ({duration}).",
         LOGGING,
     )
     access_log_buffer: int = setting(
         2**20,
         Size(0, _UINT32),
-        "Bytes of it that wait for a slow reader; more lines are dropped. 0: requests wait.",
+        "Bytes of lines that wait for a slow reader; more are dropped. 0: requests wait.",
         LOGGING,
     )
     log_config: str | dict[str, Any] | None = setting(  # noqa: RUF009
@@ -366,29 +372,29 @@ class Config:
         None, Flag(), "Coloured log; default: on a terminal.", LOGGING
     )
     announce: bool = setting(
-        False, Flag(), "What is served where is told once it is; always on a terminal.", LOGGING,
+        False, Flag(), "Say at the start what is served and where; always on a terminal.", LOGGING,
         command_line=False,
     )  # fmt: skip
 
     request_id: bool = setting(
-        False, Flag(), "Each request has a name, in its scope and in the log.", LOGGING
+        False, Flag(), "Give each request an ID, in its scope and in the log.", LOGGING
     )
     request_id_header: str | None = setting(
         None,
         Text("NAME", _field_name),
-        "Field that trusted proxies name requests with, such as X-Request-ID.",
+        "Field in which trusted proxies send a request's ID, such as X-Request-ID.",
         LOGGING,
     )
     request_id_response: str | None = setting(
-        None, Text("NAME", _field_name), "Field of the response that has the name.", LOGGING
+        None, Text("NAME", _field_name), "Field of the response that carries the ID.", LOGGING
     )
 
     # -- Metrics
     metrics: str | None = setting(
         None,
         Text("ADDRESS", addresses.checked),
-        "Where /metrics (for Prometheus), /-/status, /-/live and /-/ready are: HOST:PORT or "
-        "unix:PATH.",
+        "Address that serves /metrics (for Prometheus), /-/status, /-/live and /-/ready: HOST:PORT "
+        "or unix:PATH.",
         METRICS,
     )
     metrics_routes: int = setting(
@@ -407,7 +413,7 @@ class Config:
     header: tuple[str, ...] = setting(
         (),
         Lines("'NAME: VALUE'", _header),
-        "Field that every response has besides its own. May be repeated.",
+        "Field that is added to responses. May be repeated.",
         HTTP,
     )
     proxy_headers: bool = setting(
@@ -454,11 +460,11 @@ class Config:
         HTTP,
     )
     static_html: bool = setting(
-        False, Flag(), "There, index.html stands for its folder, and 404.html for what is not.",
+        False, Flag(), "There, index.html is sent for its folder, 404.html for what is missing.",
         HTTP,
     )  # fmt: skip
     static_precompressed: bool = setting(
-        False, Flag(), "There, send FILE.zst, .br or .gz in place of FILE to clients that can.",
+        False, Flag(), "There, send FILE.zst, .br or .gz in place of FILE where it is accepted.",
         HTTP,
     )  # fmt: skip
 
@@ -486,12 +492,12 @@ class Config:
         Size,
     )
     limit_receive_rate: int = _limit(
-        "Bytes a second of a body that a client must send on average; slower: timeout-body.",
+        "Bytes a second of a body that a client must send on average, or timeout-body ends it.",
         "receive_rate",
         Size,
     )
     limit_send_rate: int = _limit(
-        "Bytes a second of a response that a client must take; slower: timeout-write.",
+        "Bytes a second of a response that a client must take, or timeout-write ends it.",
         "send_rate",
         Size,
     )
@@ -501,11 +507,11 @@ class Config:
     )
 
     limit_decoded_bytes: int = setting(
-        2**26, Size(0, 2**63 - 1), "Bytes of a body that request-encoding decodes, decoded.",
+        2**26, Size(0, 2**63 - 1), "Decoded bytes of a body that request-encoding decodes.",
         LIMITS,
     )  # fmt: skip
     limit_decoded_ratio: int = setting(
-        200, _count, "Bytes that each byte of such a body may become, beyond the first MiB.", LIMITS
+        200, _count, "Decoded bytes for each byte of such a body, beyond the first MiB.", LIMITS
     )
     limit_concurrency: int = setting(
         0, _count, "Requests in flight, per event loop; further ones get 503.", LIMITS
@@ -521,13 +527,13 @@ class Config:
         Size,
     )
     limit_h2_conn_window: int = _http2(
-        "The same of all bodies of a connection together.", "h2_conn_window", Size
+        "The same for all bodies of a connection together.", "h2_conn_window", Size
     )
     limit_h2_resets: int = _http2(
-        "Streams that a client may have reset; ten seconds restore all of them.", "h2_resets"
+        "Streams that a client may reset; the allowance refills within ten seconds.", "h2_resets"
     )
     limit_h2_control_frames: int = _http2(
-        "Frames without a request that it may send, beyond those that responses call for.",
+        "Frames without a request that a client may send, beyond those that responses call for.",
         "h2_control_frames",
     )
     limit_h2_continuations: int = _http2(
@@ -535,37 +541,48 @@ class Config:
     )
 
     # -- Timeouts: src/http/http_limits.h has the defaults of the first five
-    timeout_handshake: float = _timeout("For the handshake of TLS.", "timeout_handshake_ms")
+    timeout_handshake: float = _timeout("Time for the handshake of TLS.", "timeout_handshake_ms")
     timeout_header: float = _timeout(
-        "For a request's head, from its first byte.", "timeout_header_ms"
+        "Time for a request's head, from its first byte.", "timeout_header_ms"
     )
     timeout_body: float = _timeout(
-        "Between two reads of a body, and beyond its receive rate.", "timeout_body_ms"
+        "Longest pause in a request's body, and time beyond its receive rate.", "timeout_body_ms"
     )
     timeout_idle: float = _timeout(
-        "Of a connection between two requests.", "timeout_idle_ms", "--timeout-keep-alive"
+        "Time that a connection may be idle between two requests.",
+        "timeout_idle_ms",
+        "--timeout-keep-alive",
     )
-    timeout_write: float = _timeout("Of a response that is not taken.", "timeout_write_ms")
+    timeout_write: float = _timeout(
+        "Longest pause of a client in taking a response, and time beyond its send rate.",
+        "timeout_write_ms",
+    )
     timeout_graceful_shutdown: float = setting(
-        30.0, _duration, "For what is in flight when the server is told to stop.", TIMEOUTS
+        30.0,
+        _duration,
+        "Time for requests in flight to finish when the server is told to stop.",
+        TIMEOUTS,
     )
     timeout_stream_shutdown: float = setting(
         1.0,
         _duration,
-        "For streams then: afterwards their client counts as gone. WebSockets are closed at once.",
+        "The same for streams, whose clients then count as gone. WebSockets are closed at once.",
         TIMEOUTS,
     )
     timeout_worker_start: float = setting(
-        60.0, _duration, "For a new worker to be ready in a reload on SIGHUP.", TIMEOUTS
+        60.0, _duration, "Time for a new worker to become ready, in a reload on SIGHUP.", TIMEOUTS
     )
     timeout_worker: float = setting(
-        30.0, _duration, "For a worker whose event loop makes no step: it is replaced.", TIMEOUTS
+        30.0,
+        _duration,
+        "Time after which a worker is replaced whose event loop makes no step.",
+        TIMEOUTS,
     )
 
     timeout_loop_stall: float = setting(
         1.0,
         _duration,
-        "For one step on the event loop, before the log names the line that holds it.",
+        "Time that one step may hold the event loop before the log names the line.",
         TIMEOUTS,
     )
 
@@ -577,13 +594,13 @@ class Config:
         "Messages that may wait for the application.", "ws_max_queue", _count
     )
     ws_ping_interval: float = _websocket(
-        "Between two pings to a client.", "ws_ping_interval_ms", _duration
+        "Time between two pings to a client.", "ws_ping_interval_ms", _duration
     )
     ws_ping_timeout: float = _websocket(
-        "For a client's answer to a ping.", "ws_ping_timeout_ms", _duration
+        "Time for a client to answer a ping.", "ws_ping_timeout_ms", _duration
     )
     ws_close_timeout: float = _websocket(
-        "For a client's answer to a close.", "ws_close_timeout_ms", _duration
+        "Time for a client to answer a close.", "ws_close_timeout_ms", _duration
     )
     ws_per_message_deflate: bool = setting(
         True, Flag(), "Compress messages with clients that can.", WEBSOCKETS

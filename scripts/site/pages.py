@@ -32,6 +32,15 @@ DOCUMENTS = (
     "examples/store/README.md",
 )
 SETTINGS = "settings.md"
+# Variables that are no options: fields of Config, and those that no server reads.
+VARIABLES = {
+    "TURBOAPI_APP": "the application, where the command line names none",
+    "TURBOAPI_ANNOUNCE": "1: say at the start what is served and where, as on a terminal",
+    "TURBOAPI_SSL_TICKET_SECRET": "the secret that machines [share for sessions](tls.md#sessions)",
+    "TURBOAPI_DOCS_ASSETS": "`cdn` or `local`: [where `/docs` has its scripts from](offline.md)",
+    "TURBOAPI_DOCS_ASSETS_DIR": "the folder that has these scripts",
+    "TURBOAPI_TESTCLIENT": "`native` or `h2`: [a socket](testing.md#through-a-real-socket) for it",
+}
 OPTIONS = "options.md"
 
 _SHIM = "https://unpkg.com/iframe-worker/shim"
@@ -120,7 +129,8 @@ def settings_page() -> str:
         "Each setting has three names: the option `--limit-body-bytes` of `turboapi run` and",
         "`turboapi dev`, the environment variable `TURBOAPI_LIMIT_BODY_BYTES`, and the field",
         "`limit_body_bytes` of [`turboapi.config.Config`](reference/server.md), which `app.run()`",
-        "takes, too. Options override the environment. The command line's own defaults are",
+        "takes, too; a few variables [have no option](#only-in-the-environment). Options override",
+        "the environment, and that overrides `--env-file`. The command line's own defaults are",
         "`--host 0.0.0.0` for `run`, and `--reload` for `dev`. Sizes take the suffixes `K`, `M`,",
         "and `G`; times are in seconds, or take `ms`, `s`, `m` or `h`. [The command line](cli.md)",
         "explains what takes more than a sentence.",
@@ -139,6 +149,8 @@ def settings_page() -> str:
         if one.also_env:
             meaning += f" The variable `{'`, `'.join(one.also_env)}` is read, too."
         lines.append(f"| {options} | {meaning} | {_default(name, getattr(default, name))} |")
+    lines += ["", "## Only in the environment", "", "| variable | meaning |", "|-|-|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in VARIABLES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -11,6 +11,8 @@ import patience
 import pytest
 from test_deploy import options
 
+from turboapi.config import settings
+
 SERVERS = tomllib.loads((Path(__file__).parents[2] / "docs/options.toml").read_text())
 # Of fastapi-cli: it is the FastAPI package that starts it.
 COMMANDS = {"uvicorn": ["-m", "uvicorn"], "granian": ["-m", "granian"]}
@@ -49,3 +51,18 @@ def test_no_option_of_theirs_is_left_out(name):
     listed = SERVERS[name]["options"]
     assert {option for option in theirs if option not in listed} <= NOT_SETTINGS
     assert len(theirs) > 30
+
+
+def test_every_variable_that_is_no_option_is_on_the_page_of_settings():
+    root = Path(__file__).parents[2]
+    page = (root / "scripts/site/pages.py").read_text(encoding="utf-8")
+    listed = set(re.findall(r'^    "(TURBOAPI_[A-Z_]+)": ', page, re.M))
+    named = set[str]()
+    for path in (root / "python/turboapi").rglob("*.py"):
+        named |= set(re.findall(r"\bTURBOAPI_[A-Z][A-Z_]*", path.read_text(encoding="utf-8")))
+    named |= {
+        f"TURBOAPI_{name.upper()}" for name, one in settings().items() if not one.command_line
+    }
+    options = {f"TURBOAPI_{name.upper()}" for name, one in settings().items() if one.command_line}
+    internal = {f"TURBOAPI_{n}" for n in ("METRICS_FD", "METRICS_LISTEN_FD", "READY_FD", "UPGRADE")}
+    assert named - options - internal == listed

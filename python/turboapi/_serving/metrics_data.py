@@ -184,14 +184,20 @@ def prometheus(snapshot: Snapshot) -> str:
 def _lines(snapshot: Snapshot) -> Iterator[str]:
     totals = snapshot.totals
     series = sorted(snapshot.series.values(), key=lambda one: (one.route, one.method))
-    yield from _head("requests_total", "counter", "Requests that are over.")
+    yield from _head("requests_total", "counter", "Requests that have ended.")
     for one in series:
         for status, n in sorted(one.statuses.items()):
             yield _line("requests_total", n, _labels(one) | {"status": str(status or "other")})
-    yield from _head("request_duration_seconds", "histogram", "From the head to the last byte.")
+    yield from _head(
+        "request_duration_seconds",
+        "histogram",
+        "Seconds from the head of a request to the last byte of its response.",
+    )
     for one in series:
         yield from _histogram("request_duration_seconds", one.buckets, one.seconds, _labels(one))
-    yield from _one("requests_in_flight", "gauge", "Requests.", snapshot.in_flight)
+    yield from _one(
+        "requests_in_flight", "gauge", "Requests that are being served.", snapshot.in_flight
+    )
     yield from _one(
         "requests_unlisted_total",
         "counter",
@@ -202,28 +208,39 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
     for (protocol, state), n in snapshot.connections().items():
         yield _line("connections", n, {"protocol": protocol, "state": state})
     counters = (
-        ("connections_accepted_total", "Connections.", "accepted"),
+        ("connections_accepted_total", "Connections accepted.", "accepted"),
         ("request_body_bytes_total", "Bytes of request bodies.", "bytes_in"),
         ("response_body_bytes_total", "Bytes of response bodies.", "bytes_out"),
-        ("access_log_lines_dropped_total", "As their reader was slow.", "log_lines_dropped"),
+        (
+            "access_log_lines_dropped_total",
+            "Lines dropped because their reader was slow.",
+            "log_lines_dropped",
+        ),
         ("worker_restarts_total", "Workers that died and were replaced.", "restarts"),
     )
     for name, words, key in counters:
         yield from _one(name, "counter", words, totals[key])
-    yield from _one("websockets_open", "gauge", "WebSockets.", max(0, totals["websockets"]))
-    yield from _head("thread_pool_calls", "gauge", "Calls of def handlers in threads.")
+    yield from _one("websockets_open", "gauge", "Open WebSockets.", max(0, totals["websockets"]))
+    yield from _head(
+        "thread_pool_calls", "gauge", "Calls of def handlers that wait for a thread or run in one."
+    )
     queued = totals["pool_queue"]
     yield _line("thread_pool_calls", queued, {"state": "queued"})
     yield _line("thread_pool_calls", max(0, totals["pool_jobs"] - queued), {"state": "running"})
     yield from _one(
-        "handlers_promoted", "gauge", "def functions that run on the loop.", totals["promoted"]
+        "handlers_promoted",
+        "gauge",
+        "def functions that run on the event loop.",
+        totals["promoted"],
     )
-    yield from _head("loop_lag_seconds", "histogram", "How late event loops are.")
+    yield from _head(
+        "loop_lag_seconds", "histogram", "Seconds by which timers of the event loops come late."
+    )
     yield from _histogram("loop_lag_seconds", snapshot.lag, snapshot.lag_seconds, {})
     yield from _one(
         "loop_silent_seconds",
         "gauge",
-        "Since the last step of the event loop that made none for longest.",
+        "Seconds since the last step of the event loop that has been silent for longest.",
         max((thread.silent for thread in snapshot.threads), default=0.0),
     )
     yield from _head("threads", "gauge", "Event loops of workers.")
@@ -231,10 +248,12 @@ def _lines(snapshot: Snapshot) -> Iterator[str]:
         n = sum(thread.state == number for thread in snapshot.threads)
         yield _line("threads", n, {"state": word})
     figures = {pid: found for pid in snapshot.pids() if (found := process_figures(pid))}
-    yield from _head("worker_cpu_seconds_total", "counter", "Processor time of a worker.")
+    yield from _head(
+        "worker_cpu_seconds_total", "counter", "Processor time of a worker, in seconds."
+    )
     for pid, (seconds, _) in figures.items():
         yield _line("worker_cpu_seconds_total", seconds, {"pid": str(pid)})
-    yield from _head("worker_resident_memory_bytes", "gauge", "Memory of a worker.")
+    yield from _head("worker_resident_memory_bytes", "gauge", "Resident memory of a worker.")
     for pid, (_, size) in figures.items():
         yield _line("worker_resident_memory_bytes", size, {"pid": str(pid)})
 
