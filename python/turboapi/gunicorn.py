@@ -14,6 +14,7 @@ Everything else comes from the environment (`TURBOAPI_*`), or from a subclass:
 from __future__ import annotations
 
 import asyncio
+import atexit
 import contextlib
 import logging
 import os
@@ -24,11 +25,14 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.workers.base import Worker as _Base
 
 from turboapi import _core
+from turboapi._serving import metrics, run, sockets
 from turboapi._serving.embedded import Config, Server
 from turboapi._serving.server import new_loop
+from turboapi.config import Config as Settings
 from turboapi.config import ConfigError
 
 __all__ = ["Worker"]
@@ -49,6 +53,12 @@ _GRACE = 0.9
 # Between two signs of life, in seconds, at most.
 _BEAT = 1.0
 
+# Descriptors for the arbiter that SIGUSR2 starts: see `metrics.Shared`.
+_PASSED = "_TURBOAPI_GUNICORN_METRICS"
+
+# The metrics of all workers; the arbiter's, which the workers inherit.
+_shared: metrics.Shared | None = None
+
 
 class Worker(_Base):  # type: ignore[misc]
     """Serves the application of gunicorn's configuration.
@@ -62,6 +72,12 @@ class Worker(_Base):  # type: ignore[misc]
     _alive = True
     _server: Server | None = None
 
+    def __init__(self, *args: Any, **named: Any) -> None:
+        """Prepare a worker; the arbiter calls it, before it forks."""
+        super().__init__(*args, **named)
+        _share_metrics(self)
+        self._shared = _shared
+
     @property
     def alive(self) -> bool:
         """Whether it is to go on: gunicorn's handlers of signals and its reloader say no."""
@@ -73,6 +89,11 @@ class Worker(_Base):  # type: ignore[misc]
         if not value and self._server is not None:
             self._server.should_exit = True
 
+    def init_process(self) -> None:
+        """Do all that the worker's process does."""
+        with contextlib.nullcontext() if self._shared is None else self._shared.shown():
+            super().init_process()
+
     def run(self) -> None:
         """Serve until the arbiter ends it; gunicorn calls it in the worker's process."""
         if not self.alive:  # told so during the import
@@ -82,10 +103,15 @@ class Worker(_Base):  # type: ignore[misc]
             logger, given = logging.getLogger(name), getattr(self.log, theirs)
             logger.handlers, logger.level, logger.propagate = given.handlers, given.level, False
         try:
-            config = Config(self.wsgi, **{**self._settings(), **self.CONFIG_KWARGS})
+            config = Config(self.wsgi, **self._settings())
         except ConfigError as error:  # another worker would say the same
             self.log.error("%s", error)
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
+        if self._shared is not None:
+            config.settings = self._shared.counted_by(config.settings)
+        elif config.metrics is not None:
+            self.log.warning("No metrics: gunicorn does not listen at %s", config.metrics)
+            config.metrics = None
         self._server = server = _Server(config, self)
         if not self.alive:
             server.should_exit = True
@@ -126,7 +152,7 @@ class Worker(_Base):  # type: ignore[misc]
             settings["ssl_ca_certs"] = self.cfg.ca_certs
             settings["ssl_cert_reqs"] = self.cfg.cert_reqs
             settings["ssl_ciphers"] = self.cfg.ciphers
-        return settings
+        return {**settings, **self.CONFIG_KWARGS}
 
     async def _serve(self, server: Server) -> None:
         beating = asyncio.create_task(self._beat(server))
@@ -165,3 +191,50 @@ class _Server(Server):
         self.handle_exit(sig, frame)
         self._worker.alive = False
         self._worker.cfg.worker_int(self._worker)
+
+
+def _share_metrics(worker: Worker) -> None:
+    """Have what the workers' metrics need, as the settings say now: at the start, and after HUP."""
+    global _shared
+    try:
+        settings = _settings_of(worker)
+    except ConfigError:  # the worker will say so
+        return
+    known = _shared
+    if _shared is None and (passed := os.environ.pop(_PASSED, None)) is not None:
+        _shared = metrics.Shared.taken(settings, passed)
+    before = _shared
+    if settings.metrics is None:
+        _shared = None
+    elif before is None or not before.fits(settings):
+        try:
+            _shared = metrics.Shared(settings, before)
+        except sockets.BindError as error:
+            if worker.age == 1:
+                raise HaltServer(str(error), Arbiter.WORKER_BOOT_ERROR) from None
+            worker.log.error("%s", error)  # what serves goes on as it is
+    if before is not None and before is not _shared:
+        before.close()
+    # gunicorn gives the successor the environment that it began with itself.
+    worker.cfg.env_orig.pop(_PASSED, None)
+    if _shared is not None:
+        if _shared is not known:
+            atexit.register(_remove_file, _shared, os.getpid())
+        worker.cfg.env_orig[_PASSED] = _shared.pass_on()
+
+
+def _settings_of(worker: Worker) -> Settings:
+    """Return what the worker's settings will be, and leave the environment as it is."""
+    before = dict(os.environ)
+    try:
+        found = run.settings_of(None, worker._settings())
+    finally:
+        if dict(os.environ) != before:  # by env_file, which may be another one after HUP
+            os.environ.clear()
+            os.environ.update(before)
+    return found.replace(workers=max(1, worker.cfg.workers))
+
+
+def _remove_file(shared: metrics.Shared, arbiter: int) -> None:
+    if os.getpid() == arbiter:
+        shared.remove_file()

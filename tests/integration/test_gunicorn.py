@@ -5,6 +5,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -67,7 +68,9 @@ def folder(tmp_path):
 def gunicorn(folder, *options, **environ):
     """gunicorn as a process, its log and its port."""
     log = folder / "log.txt"
-    command = [sys.executable, "-m", "gunicorn", "-k", "turboapi.gunicorn.Worker"]
+    # Not -m gunicorn: with that, gunicorn does not find its modules again after SIGUSR2.
+    (folder / "start.py").write_text("from gunicorn.app.wsgiapp import run\nrun()\n")
+    command = [sys.executable, "start.py", "-k", "turboapi.gunicorn.Worker"]
     with log.open("wb") as out:
         process = subprocess.Popen(
             [*command, "--bind", "127.0.0.1:0", *options, "main:app"],
@@ -258,3 +261,105 @@ def test_keep_alive_of_zero_is_one_request_a_connection(folder):
         with contextlib.closing(connection):
             connection.request("GET", "/")
             assert connection.getresponse().headers["connection"] == "close"
+
+
+class Shown:
+    """What the address of the metrics, a unix socket, says."""
+
+    def __init__(self, folder):
+        self.path = folder / "metrics.sock"
+        self.environ = {"TURBOAPI_METRICS": f"unix:{self.path}"}
+
+    def ask(self, path):
+        connection = http.client.HTTPConnection("localhost", timeout=patience.seconds(10))
+        connection.sock = socket.socket(socket.AF_UNIX)
+        with contextlib.closing(connection):
+            connection.sock.connect(str(self.path))
+            connection.request("GET", path)
+            return connection.getresponse().read().decode()
+
+    def count(self, name):
+        found = re.findall(rf"^turboapi_{name}(?:{{.*}})? (\d+)$", self.ask("/metrics"), re.M)
+        return sum(map(int, found))
+
+    def pids(self):
+        """Those that serve; none where the one that was asked ended just then."""
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            found = re.findall(r'worker_resident_memory_bytes{pid="(\d+)"}', self.ask("/metrics"))
+            return {int(pid) for pid in found}
+        return set()
+
+
+def test_metrics_are_of_all_workers_and_outlive_them(folder):
+    shown = Shown(folder)
+    with gunicorn(folder, "--workers", "2", **shown.environ) as (process, log, port):
+        until(lambda: "Booting worker" in log.read_text())
+        until(lambda: len(shown.pids()) == 2, what="two workers")
+        for _ in range(10):
+            ask(port)
+        assert shown.ask("/-/ready") == "ready\n"
+        until(lambda: shown.count("requests_total") == 10)
+        assert {shown.count("requests_total") for _ in range(10)} == {10}
+
+        before = shown.pids()
+        process.send_signal(signal.SIGHUP)
+        until(lambda: len(shown.pids()) == 2 and not shown.pids() & before, what="successors")
+        ask(port)
+        until(lambda: shown.count("requests_total") == 11)
+        assert shown.count("worker_restarts_total") == 0
+
+        os.kill(victim := min(shown.pids()), signal.SIGKILL)
+        until(lambda: len(shown.pids()) == 2 and victim not in shown.pids(), what="a successor")
+        assert shown.count("requests_total") == 11
+        assert shown.count("worker_restarts_total") == 1
+
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(patience.seconds(15)) == 0
+        assert "Traceback" not in log.read_text()
+    assert not shown.path.exists()
+
+
+def test_metrics_of_one_worker_whose_application_is_being_imported(folder):
+    (folder / "hold").touch()
+    wait = "import pathlib, time\nwhile pathlib.Path('hold').exists():\n    time.sleep(0.02)\n"
+    (folder / "main.py").write_text(wait + APP)
+    shown = Shown(folder)
+    with gunicorn(folder, **shown.environ) as (_, log, port):
+        until(lambda: "Booting worker" in log.read_text())
+        assert shown.ask("/-/ready") == "no\n"
+        (folder / "hold").unlink()
+        ask(port)
+        assert shown.ask("/-/ready") == "ready\n"
+
+
+def test_metrics_at_an_address_in_use_end_all(folder):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with gunicorn(folder, TURBOAPI_METRICS=address) as (process, log, _):
+            assert process.wait(patience.seconds(15)) == 3
+            assert log.read_text().count(f"{address} is in use") == 1
+            assert "TURBOAPI_METRICS" in log.read_text()
+            assert "Traceback" not in log.read_text()
+            assert "Booting worker" not in log.read_text()
+
+
+def test_metrics_go_on_when_another_gunicorn_takes_over(folder):
+    shown = Shown(folder)
+    pid_file = folder / "gunicorn.pid"
+    options = ("--pid", str(pid_file))
+    with gunicorn(folder, *options, **shown.environ) as (process, log, port):
+        ask(port)
+        process.send_signal(signal.SIGUSR2)
+        until(lambda: len(shown.pids()) == 2, what="a worker of the new one")
+        successor = int(log.with_name("gunicorn.pid.2").read_text())
+        try:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(patience.seconds(15)) == 0
+            until(lambda: len(shown.pids()) == 1)
+            ask(port)
+            until(lambda: shown.count("requests_total") == 2)
+            assert shown.ask("/-/ready") == "ready\n"
+        finally:
+            os.kill(successor, signal.SIGTERM)
+        until(lambda: not shown.path.exists(), what="the end of the new one")
+        assert "in use" not in log.read_text()

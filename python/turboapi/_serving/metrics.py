@@ -4,6 +4,9 @@ The memory belongs to the process that the user has started: the supervisor, or 
 alone. A thread of it serves `--metrics`, and frees the slots of workers that have ended. The
 workers get a descriptor of the memory (`Config.metrics_fd`), and each of their event loops claims
 a slot of its own.
+
+Where the supervisor is not ours (gunicorn's) no thread may run in it. It only has the memory and
+the listening socket (`Shared`), and a thread of each worker answers for all of them.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -31,8 +35,9 @@ if TYPE_CHECKING:
     from turboapi.config import Config
 
 _LEAST_SLOTS = 64
-# Between two looks for workers that have ended, in seconds.
+# Between two looks for workers that have ended, in seconds; the second where each worker looks.
 _LOOK = 1.0
+_SHARED_LOOK = 5.0
 # For the thread's end, and in it for what is being answered.
 _GRACE = 2.0
 _LAST_ANSWERS = 1.0
@@ -47,6 +52,9 @@ _SECURITY = (
 
 def _slots(config: Config) -> int:
     """Return how many event loops there may be, with successors and those that are leaving."""
+    if config.metrics_fd is not None:  # made already
+        size = os.fstat(config.metrics_fd).st_size
+        return size // _core.Stats.size(1, config.metrics_routes)
     return max(_LEAST_SLOTS, 4 * config.workers * config.threads)
 
 
@@ -78,7 +86,8 @@ def serving(config: Config) -> Generator[Config]:
     Raises:
         BindError: can't listen there.
     """
-    if config.metrics is None:
+    counts_only = config.metrics_fd is not None and config.metrics_listen_fd is None
+    if config.metrics is None or counts_only:
         yield config
         return
     made = config.metrics_fd is None
@@ -108,6 +117,93 @@ def serving(config: Config) -> Generator[Config]:
             os.close(config.metrics_fd)
         if not shown.replaced and not upgrade.is_pending():
             _remove_file(config)
+
+
+class Shared:
+    """The memory and the listening socket, for workers that are forked from this process.
+
+    They outlive the workers, so that nothing is lost, and nobody refused, when those are replaced.
+    """
+
+    _config: Config
+    _memory: int
+    _listening: socket.socket
+
+    def __init__(self, config: Config, before: Shared | None = None) -> None:
+        """Make them, or take what fits from the one `before`, which stays as it is.
+
+        Raises:
+            BindError: can't listen there.
+        """
+        if before is not None and before._config.metrics == config.metrics:
+            self._listening = before._listening.dup()
+        else:
+            self._listening = _bind(config)
+        self._memory = _memory(config)
+        self._config = config.replace(metrics_fd=self._memory)
+
+    @classmethod
+    def taken(cls, config: Config, passed: str) -> Shared | None:
+        """Return what the program before this one had, by its `pass_on`; None: it can't be used."""
+        given = json.loads(passed)
+        shared = cls.__new__(cls)
+        try:
+            shared._memory = given["memory"]
+            shared._listening = socket.socket(fileno=given["socket"])
+        except OSError:
+            return None
+        shared._config = config.replace(
+            metrics=given["address"], metrics_routes=given["routes"], metrics_fd=shared._memory
+        )
+        return shared
+
+    def fits(self, config: Config) -> bool:
+        """Return whether it is what these settings want."""
+        mine = self._config
+        return (mine.metrics, mine.metrics_routes) == (config.metrics, config.metrics_routes)
+
+    def pass_on(self) -> str:
+        """Return what `taken` needs in the program that a child of this process runs."""
+        for descriptor in (self._memory, self._listening.fileno()):
+            os.set_inheritable(descriptor, True)
+        given: dict[str, Any] = {
+            "memory": self._memory,
+            "socket": self._listening.fileno(),
+            "address": self._config.metrics,
+            "routes": self._config.metrics_routes,
+        }
+        return json.dumps(given)
+
+    def counted_by(self, config: Config) -> Config:
+        """Return the settings of a worker that counts in it."""
+        return config.replace(
+            metrics=self._config.metrics,
+            metrics_routes=self._config.metrics_routes,
+            metrics_fd=self._memory,
+        )
+
+    @contextlib.contextmanager
+    def shown(self) -> Generator[None]:
+        """Answer at the address, in a worker."""
+        for descriptor in (self._memory, self._listening.fileno()):
+            os.set_inheritable(descriptor, False)
+        shown = _Shown(self._config, self._listening, is_shared=True)
+        shown.start()
+        try:
+            yield
+        finally:
+            shown.stop()
+
+    def close(self) -> None:
+        """Free them; workers that have them still do."""
+        os.close(self._memory)
+        self._listening.close()
+
+    def remove_file(self) -> None:
+        """Remove the unix socket that it was, unless somebody else listens there; at the end."""
+        self._listening.close()
+        if self._config.metrics and (path := addresses.parse(self._config.metrics)["uds"]):
+            _remove_unheard(path)
 
 
 def keep(config: Config) -> None:
@@ -204,8 +300,12 @@ def _remove_unheard(path: str) -> None:
 class _Shown:
     """The thread that serves the address."""
 
-    def __init__(self, config: Config, listening: socket.socket) -> None:
+    def __init__(
+        self, config: Config, listening: socket.socket, *, is_shared: bool = False
+    ) -> None:
+        """`is_shared`: other processes show the same counters at the same address."""
         self.replaced = False
+        self._is_shared = is_shared
         self._config = config
         self._stats = _map(config)
         self._slots = _slots(config)
@@ -250,12 +350,13 @@ class _Shown:
         selector.attach(self._loop)
         server = _core.Server(selector, _core.App(self._answer))
         try:
-            server.listen(os.dup(self._listening.fileno()), False)
+            server.listen(os.dup(self._listening.fileno()), self._is_shared)
             self._started.set()
             while not self._stop.is_set():
                 self.free()
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), _LOOK)
+                    pause = _SHARED_LOOK if self._is_shared else _LOOK
+                    await asyncio.wait_for(self._stop.wait(), pause)
         finally:
             done = asyncio.Event()
             server.shutdown(done.set)
@@ -266,9 +367,30 @@ class _Shown:
     def free(self, pid: int = 0) -> None:
         """Free the slots of processes that have ended, or of that one; what they counted stays."""
         for number in range(1, self._slots):
-            of = self._stats.pid(number)
-            if of and (of == pid or metrics_data.process_figures(of) is None):
-                self._stats.retire(number)
+            if self._is_left(number, pid):
+                with self._alone():
+                    if self._is_left(number, pid):  # nobody was quicker
+                        self._retire(number)
+
+    def _is_left(self, number: int, pid: int) -> bool:
+        of = self._stats.pid(number)
+        return bool(of) and (of == pid or metrics_data.process_figures(of) is None)
+
+    def _retire(self, number: int) -> None:
+        found = self._stats.read(number) if self._is_shared else None
+        if found is not None and found["state"] == metrics_data.READY:
+            self._stats.count_restart()  # nobody else does: it was not told to end
+        self._stats.retire(number)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Generator[None]:
+        """Keep other processes from doing the same."""
+        assert self._config.metrics_fd is not None
+        fcntl.lockf(self._config.metrics_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.lockf(self._config.metrics_fd, fcntl.LOCK_UN)
 
     def _snapshot(self) -> metrics_data.Snapshot:
         self.free()
