@@ -2,8 +2,8 @@
 
     gunicorn main:app -k turboapi.gunicorn.Worker
 
-gunicorn's options say where it listens, how many workers there are, and what the log looks like;
-those about keep-alive, TLS, proxies, the lines and fields of a request and the number of requests
+gunicorn's options say where it listens, how many workers there are, and where the logs go; those
+about keep-alive, TLS, proxies, the lines and fields of a request and the number of requests
 have their effect, too.
 Everything else comes from the environment (`TURBOAPI_*`), or from a subclass:
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -29,7 +30,7 @@ from gunicorn.errors import HaltServer
 from gunicorn.workers.base import Worker as _Base
 
 from turboapi import _core
-from turboapi._serving import metrics, run, sockets
+from turboapi._serving import metrics, other_names, run, sockets
 from turboapi._serving.embedded import Config, Server
 from turboapi._serving.server import new_loop
 from turboapi.config import Config as Settings
@@ -78,6 +79,17 @@ class Worker(_Base):  # type: ignore[misc]
         _share_metrics(self)
         self._shared = _shared
 
+    @classmethod
+    def check_config(cls, cfg: Any, log: Any) -> None:
+        """Warn of settings that have no effect; the arbiter calls it once, when it starts."""
+        for warning in other_names.strange_variables(os.environ):
+            log.warning("%s", warning)
+        if cfg.access_log_format != cfg.settings["access_log_format"].default:
+            log.warning(
+                "--access-logformat (access_log_format) has no effect with this worker: set "
+                "TURBOAPI_ACCESS_LOG_FORMAT to common, combined, json or a format of its own"
+            )
+
     @property
     def alive(self) -> bool:
         """Whether it is to go on: gunicorn's handlers of signals and its reloader say no."""
@@ -102,6 +114,8 @@ class Worker(_Base):  # type: ignore[misc]
         for name, theirs in {**_LOGGERS, **_ACCESS_LOGGERS}.items():
             logger, given = logging.getLogger(name), getattr(self.log, theirs)
             logger.handlers, logger.level, logger.propagate = given.handlers, given.level, False
+        for handler in self.log.access_log.handlers:
+            handler.setFormatter(_AccessFormatter(handler.formatter or logging.Formatter()))
         try:
             config = Config(self.wsgi, **self._settings())
         except ConfigError as error:  # another worker would say the same
@@ -191,6 +205,22 @@ class _Server(Server):
         self.handle_exit(sig, frame)
         self._worker.alive = False
         self._worker.cfg.worker_int(self._worker)
+
+
+class _AccessFormatter(logging.Formatter):
+    """Has another one write the lines of `access_log_format`, where that is not uvicorn's."""
+
+    def __init__(self, given: logging.Formatter) -> None:
+        super().__init__()
+        self._given = given
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a line."""
+        line = getattr(record, "access_line", None)
+        if line is not None:
+            record = copy.copy(record)
+            record.msg, record.args = str(line).rstrip("\n"), None
+        return self._given.format(record)
 
 
 def _share_metrics(worker: Worker) -> None:

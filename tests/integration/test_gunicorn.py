@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import re
 import signal
@@ -219,6 +220,32 @@ def test_a_setting_that_can_not_be_used_ends_all(folder):
     with gunicorn(folder, TURBOAPI_TIMEOUT_WRITE="soon") as (process, log, _):
         assert process.wait(patience.seconds(15)) in (1, 3)  # 1: gunicorn's own traceback
         assert "TURBOAPI_TIMEOUT_WRITE: must be a time" in log.read_text()
+
+
+def test_the_access_log_has_the_form_that_the_environment_says(folder):
+    lines = folder / "access.txt"
+    environ = {"TURBOAPI_ACCESS_LOG_FORMAT": "json"}
+    with gunicorn(folder, "--access-logfile", str(lines), **environ) as (_, log, port):
+        ask(port)
+        until(lambda: lines.read_text().endswith("\n"))
+        found = json.loads(lines.read_text())
+        assert (found["method"], found["target"], found["status"]) == ("GET", "/", 200)
+        assert "--access-logformat" not in log.read_text()
+
+
+def test_what_has_no_effect_is_told_once(folder):
+    environ = {"TURBOAPI_LIMIT_BODY_BYTE": "10M", "TURBOAPI_PORTT": "5000"}
+    options = ("--workers", "2", "--access-logformat", "%(h)s")
+    with gunicorn(folder, *options, **environ) as (process, log, port):
+        ask(port)
+        process.send_signal(signal.SIGTERM)
+        process.wait(patience.seconds(15))
+        for words in (
+            "--access-logformat (access_log_format) has no effect",
+            "did you mean TURBOAPI_LIMIT_BODY_BYTES?",
+            "did you mean TURBOAPI_PORT?",
+        ):
+            assert log.read_text().count(words) == 1
 
 
 def settings(**options):
