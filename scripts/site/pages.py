@@ -87,7 +87,8 @@ def on_page_markdown(markdown: str, page: object, config: MkDocsConfig, files: F
         return match[0]  # mkdocs will warn of it
 
     def link(match: re.Match[str]) -> str:
-        return f"[{match[0]}]({posixpath.relpath(match[0], posixpath.dirname(where) or '.')})"
+        title = (ROOT / match[0]).read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")
+        return f"[{title}]({posixpath.relpath(match[0], posixpath.dirname(where) or '.')})"
 
     def linked(text: str) -> str:
         return _LINK.sub(replace, _NAMED.sub(link, text))
