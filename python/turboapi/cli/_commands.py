@@ -299,7 +299,7 @@ def cert(
     to: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the files.")] = Path(),
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
 ) -> None:
-    """Make a certificate for development, and an authority that vouches for it.
+    """Make a certificate for development, and an authority that signs it.
 
     Not for production: clients must be told to trust authority.pem.
     """
