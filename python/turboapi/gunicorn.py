@@ -19,6 +19,7 @@ import contextlib
 import copy
 import logging
 import os
+import secrets
 import signal
 import sys
 from collections.abc import Generator
@@ -54,6 +55,9 @@ _GRACE = 0.9
 # Between two signs of life, in seconds, at most.
 _BEAT = 1.0
 
+# Made in the arbiter: all workers know the sessions of TLS.
+_TICKET_SECRET = secrets.token_bytes(32)
+
 # Descriptors for the arbiter that SIGUSR2 starts: see `metrics.Shared`.
 _PASSED = "_TURBOAPI_GUNICORN_METRICS"
 
@@ -76,7 +80,10 @@ class Worker(_Base):  # type: ignore[misc]
     def __init__(self, *args: Any, **named: Any) -> None:
         """Prepare a worker; the arbiter calls it, before it forks."""
         super().__init__(*args, **named)
-        _share_metrics(self)
+        with contextlib.suppress(ConfigError):  # which the worker tells of
+            settings = _settings_of(self)
+            _check_redirect(self, settings)
+            _share_metrics(self, settings)
         self._shared = _shared
 
     @classmethod
@@ -126,6 +133,8 @@ class Worker(_Base):  # type: ignore[misc]
         elif config.metrics is not None:
             self.log.warning("No metrics: gunicorn does not listen at %s", config.metrics)
             config.metrics = None
+        if config.ssl_certfile and config.ssl_ticket_secret is None:
+            config.ssl_ticket_secret = _TICKET_SECRET
         self._server = server = _Server(config, self)
         if not self.alive:
             server.should_exit = True
@@ -133,6 +142,9 @@ class Worker(_Base):  # type: ignore[misc]
         try:
             with asyncio.Runner(loop_factory=lambda: new_loop(kind, selector)) as runner:
                 runner.run(self._serve(server))
+        except sockets.BindError as error:  # nor could another one
+            self.log.error("%s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
         finally:
             selector.close()
         if not server.started and not server.should_exit:
@@ -190,6 +202,8 @@ class Worker(_Base):  # type: ignore[misc]
 class _Server(Server):
     """One that ends quietly: the arbiter knows why it does."""
 
+    _has_siblings = True
+
     def __init__(self, config: Config, worker: Worker) -> None:
         super().__init__(config)
         self._worker = worker
@@ -223,13 +237,21 @@ class _AccessFormatter(logging.Formatter):
         return self._given.format(record)
 
 
-def _share_metrics(worker: Worker) -> None:
+def _check_redirect(worker: Worker, settings: Settings) -> None:
+    """End gunicorn if the port of `redirect_http` is taken; later our own workers have it."""
+    if settings.redirect_http is None or worker.age > 1 or "GUNICORN_PID" in os.environ:
+        return
+    from turboapi._serving import redirect  # lazy: few want it
+
+    try:
+        redirect.check(settings)
+    except sockets.BindError as error:
+        raise HaltServer(str(error), Arbiter.WORKER_BOOT_ERROR) from None
+
+
+def _share_metrics(worker: Worker, settings: Settings) -> None:
     """Have what the workers' metrics need, as the settings say now: at the start, and after HUP."""
     global _shared
-    try:
-        settings = _settings_of(worker)
-    except ConfigError:  # the worker will say so
-        return
     known = _shared
     if _shared is None and (passed := os.environ.pop(_PASSED, None)) is not None:
         _shared = metrics.Shared.taken(settings, passed)

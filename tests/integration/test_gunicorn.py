@@ -12,6 +12,7 @@ import sys
 
 import patience
 import pytest
+from certificates import Authority
 from patience import until
 
 from turboapi.config import Config
@@ -390,3 +391,52 @@ def test_metrics_go_on_when_another_gunicorn_takes_over(folder):
             os.kill(successor, signal.SIGTERM)
         until(lambda: not shown.path.exists(), what="the end of the new one")
         assert "in use" not in log.read_text()
+
+
+@pytest.fixture
+def encrypted(folder):
+    """An authority, and the options for a certificate of it."""
+    authority = Authority(folder)
+    file, key = authority.issue("localhost")
+    return authority, ("--certfile", file, "--keyfile", key)
+
+
+def test_a_further_worker_shares_the_port_that_redirects_to_https(folder, encrypted):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        plain = free.getsockname()[1]
+    environ = {"TURBOAPI_REDIRECT_HTTP": str(plain)}
+    with gunicorn(folder, *encrypted[1], **environ) as (process, log, _):
+        until(lambda: log.read_text().count("Listening on") == 1)
+        process.send_signal(signal.SIGTTIN)
+        until(lambda: log.read_text().count("Listening on") == 2, what="another worker")
+        ask(plain)
+        assert "in use" not in log.read_text()
+
+
+def test_a_port_that_is_taken_and_is_to_redirect_ends_all(folder, encrypted):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        environ = {"TURBOAPI_REDIRECT_HTTP": str(taken.getsockname()[1])}
+        with gunicorn(folder, *encrypted[1], **environ) as (process, log, _):
+            assert process.wait(patience.seconds(15)) == 3
+            assert log.read_text().count("TURBOAPI_REDIRECT_HTTP") == 1
+            assert "Booting worker" not in log.read_text()
+
+
+def test_sessions_of_tls_outlive_the_worker(folder, encrypted):
+    authority, options = encrypted
+    context = authority.context()
+
+    def connect(port, session):
+        with (
+            socket.create_connection(("127.0.0.1", port), patience.seconds(10)) as plain,
+            context.wrap_socket(plain, server_hostname="localhost", session=session) as sock,
+        ):
+            sock.sendall(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert sock.recv(1000)
+            return sock.session_reused, sock.session
+
+    with gunicorn(folder, *options) as (process, log, port):
+        _, session = connect(port, None)
+        process.send_signal(signal.SIGHUP)
+        until(lambda: "Worker exiting" in log.read_text(), what="the end of the old worker")
+        assert connect(port, session)[0]

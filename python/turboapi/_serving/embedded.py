@@ -118,6 +118,9 @@ class Server:
         servers: what listens, while it does: `server.servers[0].sockets[0].getsockname()`.
     """
 
+    # Whether other processes serve the same, and may have the port of `redirect_http` already.
+    _has_siblings = False
+
     def __init__(self, config: Config) -> None:
         self.config = config
         self.servers: list[Listening] = []
@@ -195,7 +198,7 @@ class Server:
     async def startup(self, sockets: Sequence[socket.socket] | None = None) -> None:
         """Start the application, and listen; `serve` calls it, and subclasses may extend it."""
         self.config.load()
-        settings = run.check_tls(self.config.settings)
+        settings = run.check_tls(self.config.settings, has_siblings=self._has_siblings)
         for name, none in (("workers", 1), ("reload", False), ("threads", 1)):
             if getattr(settings, name) != none:
                 logger.warning("%s: a Server is one process with one loop", name)

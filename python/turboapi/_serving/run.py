@@ -197,8 +197,10 @@ def _warn_of_variables() -> None:
         log.server_logger.warning("%s", warning)
 
 
-def check_tls(config: Config) -> Config:
+def check_tls(config: Config, *, has_siblings: bool = False) -> Config:
     """Return the configuration with the secret that its processes share for TLS, if it is used.
+
+    `has_siblings`: the port of `redirect_http` may be theirs, and is not looked at.
 
     Raises:
         ConfigError: a file of TLS can't be used; once, and not by each worker.
@@ -211,7 +213,7 @@ def check_tls(config: Config) -> Config:
     if config.ssl_ticket_secret is None:
         config = config.replace(ssl_ticket_secret=secrets.token_bytes(32))
     tls.make(config)
-    if config.redirect_http is not None and not upgrade.is_pending():
+    if config.redirect_http is not None and not has_siblings and not upgrade.is_pending():
         from turboapi._serving import redirect  # lazy: the same
 
         redirect.check(config)
