@@ -61,7 +61,7 @@ fastapi: ## the tests that ask FastAPI itself: unchanged applications, parity of
 	@scripts/setup.sh test
 	scripts/test_fastapi.sh $(ARGS)
 
-bench-protocols: ## TLS, HTTP/2 and packed responses against other servers (ARGS: --quick ...)
+bench-protocols: ## TLS, HTTP/2 and compressed responses against other servers (ARGS: --quick ...)
 	@scripts/setup.sh test
 	$(PY) benchmarks/protocols.py $(ARGS)
 

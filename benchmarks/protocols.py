@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare servers over TLS and HTTP/2, and with packed responses.
+"""Compare servers over TLS and HTTP/2, and with compressed responses.
 
     python benchmarks/protocols.py                    # five rounds of 5 seconds, medians
     python benchmarks/protocols.py --quick            # one round of a second: does it work?
