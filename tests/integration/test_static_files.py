@@ -1,6 +1,7 @@
 """Files that C sends, mounts of StaticFiles and FileResponses of plans, beside Starlette's own."""
 
 import asyncio
+import contextlib
 import os
 import time
 from email.utils import formatdate
@@ -560,6 +561,42 @@ def test_file_responses_of_big_files_and_special_ones(tree, settings):
             compare(server, starlette, "/file")
             compare(server, starlette, "/file", [("range", "bytes=70000-90000")])
             compare(server, starlette, "/file", [("range", "bytes=5-9")])
+
+
+@pytest.mark.parametrize("size", [0, 10, 65535, 65536, 65537, 131072, 200_000])
+def test_middleware_gets_a_file_in_starlette_s_pieces(tree, size):
+    (tree / "static" / "sized.bin").write_bytes(b"x" * size)
+    seen = []
+
+    class Notes:
+        def __init__(self, app):
+            self.app = app
+
+        async def __call__(self, scope, receive, send):
+            async def note(message):
+                if message["type"] == "http.response.body":
+                    seen.append((len(message["body"]), message.get("more_body", False)))
+                await send(message)
+
+            await self.app(scope, receive, note)
+
+    def make():
+        return FileResponse(tree / "static" / "sized.bin")
+
+    asked = [("GET", "/file", []), ("GET", "/files/sized.bin", [])]
+    found = []
+    for kind in (FastAPI, Starlette):
+        app = file_app(kind, make, middleware=[Middleware(Notes)])
+        app.mount("/files", StaticFiles(directory=tree / "static"))
+        with running(app) if kind is FastAPI else contextlib.nullcontext() as server:
+            for method, path, headers in asked:
+                if server is None:
+                    by_starlette(app, method, path, headers)
+                else:
+                    by_server(server, method, path, headers)
+        found.append(list(seen))
+        seen.clear()
+    assert found[0] == found[1]
 
 
 def test_c_sends_file_responses_without_a_thread(tree, settings, threads):

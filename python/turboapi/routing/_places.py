@@ -8,6 +8,7 @@ that route, without asking the others.
 from typing import Any
 
 from starlette import routing as starlette_routing
+from starlette.responses import FileResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -86,7 +87,12 @@ class Place:
             return False
         status, headers, body = answer
         await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        at, more = 0, True
+        while more:  # the pieces that a FileResponse sends
+            chunk = body[at : at + FileResponse.chunk_size]
+            at += len(chunk)
+            more = at < len(body) if status == 206 else len(chunk) == FileResponse.chunk_size
+            await send({"type": "http.response.body", "body": chunk, "more_body": more})
         return True
 
     async def serve(self, child: Scope, scope: Scope, receive: Receive, send: Send) -> None:

@@ -327,7 +327,7 @@ static ta_exchange *server_exchange(ta_state *st, PyObject *callable)
     return self != NULL && type != NULL && Py_IS_TYPE(self, type) ? (ta_exchange *)self : NULL;
 }
 
-/* A file that can be read at once is sent like a whole response. */
+/* A file that can be read at once is sent as if it had been opened. */
 static PyObject *asgi_deliver(ta_exchange *exchange, PyObject *response)
 {
     xch_asgi *self = (xch_asgi *)exchange;
@@ -339,9 +339,8 @@ static PyObject *asgi_deliver(ta_exchange *exchange, PyObject *response)
     PyObject *file = server->ops->read_file(server, response, args);
     if (file != NULL && !Py_IsNone(file)) {
         ta_response_head head = ta_head_bare((int)PyLong_AsLong(PyTuple_GET_ITEM(file, 0)));
-        ta_piece body = ta_piece_bytes(PyTuple_GET_ITEM(file, 2));
-        awaitable = ta_asgi_respond_new(st, exchange, Py_NewRef(self->send), &head,
-                                        PyTuple_GET_ITEM(file, 1), &body);
+        awaitable = ta_asgi_respond_file(st, exchange, Py_NewRef(self->send), &head,
+                                         PyTuple_GET_ITEM(file, 1), PyTuple_GET_ITEM(file, 2));
     }
     Py_XDECREF(file);
     return awaitable;

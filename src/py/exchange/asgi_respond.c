@@ -1,5 +1,6 @@
 /*
- * asgi_respond.c -- sends a whole response through an ASGI `send`, in two messages.
+ * asgi_respond.c -- sends a whole response through an ASGI `send`, in two messages or, a file's, in
+ * several.
  *
  * Layer: py/exchange.
  */
@@ -16,6 +17,8 @@ typedef struct asgi_respond {
     ta_exchange *x;        /* owned, or NULL */
     PyObject *send;        /* owned */
     PyObject *start, *end; /* owned messages, NULL once sent */
+    PyObject *file;        /* owned bytes that go in pieces, or NULL: not, or no longer */
+    Py_ssize_t at;         /* what was sent of it */
 } asgi_respond;
 
 /* {"type": type, key: value}; both borrowed. */
@@ -109,6 +112,35 @@ static PyObject *body_bytes(const ta_piece *body)
     return PyBytes_FromStringAndSize(body->data.ptr, (Py_ssize_t)body->data.len);
 }
 
+/* The next message with a piece of the file.  As Starlette's, a last one that is full is followed
+ * by an empty one. */
+static PyObject *next_piece(asgi_respond *resp)
+{
+    ta_state *st = ta_state_of_class(Py_TYPE(resp));
+    Py_ssize_t n = TA_MIN(PyBytes_GET_SIZE(resp->file) - resp->at, TA_FILE_PIECE);
+    PyObject *piece = PyBytes_FromStringAndSize(PyBytes_AS_STRING(resp->file) + resp->at, n);
+    PyObject *msg = piece ? message(st, st->names.http_response_body, st->names.body, piece) : NULL;
+    Py_XDECREF(piece);
+    bool more = n == TA_FILE_PIECE;
+    if (msg != NULL && PyDict_SetItem(msg, st->names.more_body, more ? Py_True : Py_False) < 0)
+        Py_CLEAR(msg);
+    resp->at += n;
+    if (!more)
+        Py_CLEAR(resp->file);
+    return msg;
+}
+
+/* The next message, a new reference; NULL: there is none, or with an exception. */
+static PyObject *next_message(asgi_respond *resp)
+{
+    if (resp->start == NULL && resp->file != NULL)
+        return next_piece(resp);
+    PyObject **next = resp->start ? &resp->start : &resp->end;
+    PyObject *msg = *next;
+    *next = NULL;
+    return msg;
+}
+
 static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
 {
     asgi_respond *resp = (asgi_respond *)co;
@@ -117,13 +149,11 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
     bool failed = value == NULL && PyErr_Occurred();
     Py_XDECREF(value);
     if (!failed) {
-        PyObject **next = resp->start ? &resp->start : &resp->end;
         if (resp->x != NULL)
             resp->x->response_started = true;
-        PyObject *msg = *next;
-        *next = NULL;
+        PyObject *msg = next_message(resp);
         if (msg == NULL) {
-            outcome = TA_DONE;
+            outcome = PyErr_Occurred() ? TA_FAILED : TA_DONE;
         } else {
             PyObject *aw = PyObject_CallOneArg(resp->send, msg);
             Py_DECREF(msg);
@@ -136,6 +166,7 @@ static ta_outcome respond_advance(ta_coroutine *co, PyObject *value)
         Py_CLEAR(resp->send);
         Py_CLEAR(resp->start);
         Py_CLEAR(resp->end);
+        Py_CLEAR(resp->file);
     }
     return outcome;
 }
@@ -177,6 +208,20 @@ PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *sen
     if (resp->start == NULL || resp->end == NULL)
         Py_CLEAR(resp);
     return (PyObject *)resp;
+}
+
+PyObject *ta_asgi_respond_file(ta_state *st, ta_exchange *exchange, PyObject *send,
+                               const ta_response_head *head, PyObject *raw_headers, PyObject *file)
+{
+    TA_ASSERT(PyBytes_CheckExact(file));
+    ta_piece body = ta_piece_bytes(file);
+    PyObject *obj = ta_asgi_respond_new(st, exchange, send, head, raw_headers, &body);
+    if (obj != NULL && PyBytes_GET_SIZE(file) >= TA_FILE_PIECE) {
+        asgi_respond *resp = (asgi_respond *)obj;
+        Py_CLEAR(resp->end);
+        resp->file = Py_NewRef(file);
+    }
+    return obj;
 }
 
 /* Returns whether a list of pairs has a content-length that is a number, and that number. */
@@ -234,6 +279,7 @@ static int respond_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(resp->send);
     Py_VISIT(resp->start);
     Py_VISIT(resp->end);
+    Py_VISIT(resp->file);
     return ta_coroutine_traverse(&resp->co, visit, arg);
 }
 
@@ -246,6 +292,7 @@ static int respond_clear(PyObject *self)
     Py_CLEAR(resp->send);
     Py_CLEAR(resp->start);
     Py_CLEAR(resp->end);
+    Py_CLEAR(resp->file);
     return 0;
 }
 

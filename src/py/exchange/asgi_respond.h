@@ -19,6 +19,13 @@ PyObject *ta_asgi_respond_new(ta_state *st, ta_exchange *exchange, PyObject *sen
                               const ta_response_head *head, PyObject *raw_headers,
                               const ta_piece *body);
 
+/* Bytes of a file that Starlette sends at a time; middleware sees in how many messages it comes. */
+enum { TA_FILE_PIECE = 64 * 1024 };
+
+/* The same for a file that was read (bytes, borrowed), in pieces. */
+PyObject *ta_asgi_respond_file(ta_state *st, ta_exchange *exchange, PyObject *send,
+                               const ta_response_head *head, PyObject *raw_headers, PyObject *file);
+
 /* The headers and the body of those messages: new references.  0, or -1 with an exception. */
 TA_MUST_CHECK int ta_asgi_respond_parts(ta_state *st, const ta_response_head *head,
                                         PyObject *raw_headers, const ta_piece *body,
