@@ -157,7 +157,7 @@ class Worker(_Base):  # type: ignore[misc]
             "workers": 1,
             "reload": False,
             "preload": False,
-            "access_log": bool(self.cfg.accesslog),
+            "access_log": _has_access_log(self.cfg),
             "timeout_idle": self.cfg.keepalive,
             "timeout_graceful_shutdown": self.cfg.graceful_timeout * _GRACE,
             "forwarded_allow_ips": self.cfg.forwarded_allow_ips,
@@ -219,6 +219,13 @@ class _Server(Server):
         self.handle_exit(sig, frame)
         self._worker.alive = False
         self._worker.cfg.worker_int(self._worker)
+
+
+def _has_access_log(cfg: Any) -> bool:
+    """Return whether gunicorn's own workers would write to it."""
+    configured = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
+    in_syslog = cfg.syslog and not cfg.disable_redirect_access_to_syslog
+    return bool(cfg.accesslog or configured or in_syslog)
 
 
 class _AccessFormatter(logging.Formatter):

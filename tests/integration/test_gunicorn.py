@@ -263,12 +263,19 @@ def settings(**options):
     return {name: getattr(config, name) for name in CHECKED}
 
 
-CHECKED = ("proxy_protocol", "backlog", "limit_request_line", "limit_header_count", "ssl_ciphers")
+CHECKED = (
+    "proxy_protocol",
+    "backlog",
+    "limit_request_line",
+    "limit_header_count",
+    "ssl_ciphers",
+    "access_log",
+)
 
 
 def test_options_that_have_their_effect():
     ours = Config()
-    assert settings() == {name: getattr(ours, name) for name in CHECKED}
+    assert settings() == {name: getattr(ours, name) for name in CHECKED} | {"access_log": False}
     ciphers = "ECDHE-RSA-AES256-GCM-SHA384"
     certificate = {"certfile": __file__, "keyfile": __file__}
     given = settings(
@@ -279,8 +286,22 @@ def test_options_that_have_their_effect():
         ciphers=ciphers,
         **certificate,
     )
-    assert given == dict(zip(CHECKED, (True, 64, 8000, 50, ciphers), strict=True))
+    assert given == dict(zip(CHECKED, (True, 64, 8000, 50, ciphers, False), strict=True))
     assert settings(**certificate)["ssl_ciphers"] == ours.ssl_ciphers
+
+
+@pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        ({}, False),
+        ({"accesslog": "-"}, True),
+        ({"logconfig_dict": {"version": 1}}, True),
+        ({"syslog": True}, True),
+        ({"syslog": True, "disable_redirect_access_to_syslog": True}, False),
+    ],
+)
+def test_when_there_is_an_access_log(options, written):
+    assert settings(**options)["access_log"] is written
 
 
 def test_keep_alive_of_zero_is_one_request_a_connection(folder):
