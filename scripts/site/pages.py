@@ -37,9 +37,11 @@ VARIABLES = {
     "TURBOAPI_APP": "the application, where the command line names none",
     "TURBOAPI_ANNOUNCE": "1: say at the start what is served and where, as on a terminal",
     "TURBOAPI_SSL_TICKET_SECRET": "the secret that machines [share for sessions](tls.md#sessions)",
-    "TURBOAPI_DOCS_ASSETS": "`cdn` or `local`: [where `/docs` has its scripts from](offline.md)",
+    "TURBOAPI_DOCS_ASSETS": "`cdn` or `local`: [where `/docs` loads its scripts from](offline.md)",
     "TURBOAPI_DOCS_ASSETS_DIR": "the folder that has these scripts",
-    "TURBOAPI_TESTCLIENT": "`native` or `h2`: [a socket](testing.md#through-a-real-socket) for it",
+    "TURBOAPI_TESTCLIENT": (
+        "`native` or `h2`: [`TestClient` goes through a socket](testing.md#through-a-real-socket)"
+    ),
 }
 OPTIONS = "options.md"
 
