@@ -7,11 +7,15 @@
  * loop thread that owns the connection.
  *
  * Life of a request:
- *   on_request  -> exactly one, when the head is complete (body_eof tells whether the body is)
+ *   on_request  -> one, when the head is complete (body_eof tells whether the body is)
  *   on_body     -> any number, after new body bytes were appended to req->body, or body_eof was set
  *   on_drain    -> after a ta_resp_* call returned TA_AGAIN, once the send buffer is low again
  *   on_close    -> exactly one, the last upcall: response finished, or the peer is gone, or a
  *                  timeout/protocol error ended it.  `req` is dead when it returns.
+ *   on_refused  -> at most one, and only on_close follows: in place of on_request, for what could
+ *                  be read of a head (not even the request line: its target is empty), or later,
+ *                  when the body is too long or too late and no response has begun
+ *
  * on_disconnect -> between on_request and on_close: the peer has disconnected, as far as anybody
  * can tell, although the response is not finished.  The end of its sending side counts as that when
  * nothing is sent for a while (h1/peer.c).  A response that begins then may find a reader after
@@ -63,6 +67,10 @@ typedef struct ta_http_ops {
     /* Upgraded connections (WebSocket): raw bytes after ta_resp_upgrade; data == NULL: peer closed.
      */
     void (*on_raw)(struct ta_req *req, const char *data, size_t len);
+    /* The protocol answers with an error of its own, of that head and body.  May add fields to the
+     * head, in `room`; makes no downcalls.  NULL allowed. */
+    void (*on_refused)(void *ctx, struct ta_req *req, ta_response_head *head, ta_str body,
+                       ta_fields *room);
 } ta_http_ops;
 
 /* The version of a request's protocol: major * 10 + minor. */

@@ -79,9 +79,58 @@ static void finish(h1_conn *h, bool linger)
     ta_conn_finish(&h->net, linger && !h->peer_ended);
 }
 
+static bool decode_path(h1_req *rq)
+{
+    ta_str raw = rq->head.raw_path;
+    rq->req.raw_path = rq->req.path = raw;
+    if (!ta_url_has_escape(raw))
+        return true;
+    ta_buf_clear(&rq->path);
+    char *out = ta_buf_reserve(&rq->path, raw.len);
+    if (!out)
+        return false;
+    rq->req.path = ta_str_of(out, ta_url_unquote(out, raw));
+    return true;
+}
+
+/* What a head says of its request. */
+static inline void describe(h1_conn *h, h1_req *rq)
+{
+    const ta_h1_head *head = &rq->head;
+    ta_req *req = &rq->req;
+    rq->conn = h;
+    req->method = head->method;
+    req->method_id = head->method_id;
+    req->target = head->target;
+    req->query = head->query;
+    req->headers = head->headers;
+    req->nheaders = head->nheaders;
+    req->version = head->version_minor ? TA_HTTP_1_1 : TA_HTTP_1_0;
+    req->has_body = head->chunked || head->content_length > 0;
+    req->upgrade = head->upgrade;
+    req->secure = ta_conn_secure(&h->net);
+    req->content_length = head->content_length;
+    req->ops = h->server->ops;
+    req->proto = &h1_proto;
+}
+
+/* The same of a head that may not be complete. */
+static void describe_refused(h1_conn *h, h1_req *rq)
+{
+    const ta_buf *in = &h->net.in;
+    if (h->state == H1_HEAD && !ta_h1_head_has_line(&rq->head, in->data + in->off))
+        ta_h1_head_reset(&rq->head);
+    describe(h, rq);
+    (void)decode_path(rq); /* no memory: it stays as it was sent */
+}
+
 void h1_fail(h1_conn *h, int status, const char *reason)
 {
     h1_req *rq = h->rq;
+    const ta_http_ops *ops = h->server->ops;
+    ta_str body = {reason, strlen(reason)};
+    ta_response_head head = ta_head_text(status);
+    ta_fields room;
     /* 503 means that we are out of memory. */
     h1_log(h, status == 503 ? TA_LOG_ERROR : TA_LOG_INFO, "refused a request: %d %s", status,
            reason);
@@ -90,14 +139,24 @@ void h1_fail(h1_conn *h, int status, const char *reason)
         h1_abort(&rq->req);
         return;
     }
+    bool told = rq && ops->on_refused;
+    ta_fields_init(&room);
+    if (told && !rq->open)
+        describe_refused(h, rq);
+    if (told)
+        ops->on_refused(h->server->ctx, &rq->req, &head, body, &room);
     if (!h->net.closed) {
-        h1_resp_error(h, status, reason, rq && rq->head.method_id == TA_METHOD_HEAD);
+        h1_resp_error(h, &head, body, rq && rq->head.method_id == TA_METHOD_HEAD);
         ta_conn_finish(&h->net, !h->peer_ended);
     }
-    if (rq && rq->open)
+    ta_fields_free(&room);
+    if (rq && rq->open) {
         rq->resp_done = rq->resp_broken = true;
-    else
-        h->state = H1_DONE;
+        return;
+    }
+    h->state = H1_DONE;
+    if (told)
+        ops->on_close(&rq->req);
 }
 
 void h1_part(h1_conn *h, bool linger)
@@ -126,49 +185,21 @@ static bool account(h1_conn *h)
 
 /* -- requests --------------------------------------------------------------------------------- */
 
-static bool decode_path(h1_req *rq)
-{
-    ta_str raw = rq->head.raw_path;
-    rq->req.raw_path = rq->req.path = raw;
-    if (!ta_url_has_escape(raw))
-        return true;
-    ta_buf_clear(&rq->path);
-    char *out = ta_buf_reserve(&rq->path, raw.len);
-    if (!out)
-        return false;
-    rq->req.path = ta_str_of(out, ta_url_unquote(out, raw));
-    return true;
-}
-
 /* The head is complete: passes the request up. */
 static bool begin_request(h1_conn *h)
 {
     ta_http_server *server = h->server;
     h1_req *rq = h->rq;
-    const ta_h1_head *head = &rq->head;
     ta_req *req = &rq->req;
     TA_ASSERT(h->state == H1_HEAD && !rq->open && !rq->resp_started);
 
-    rq->conn = h;
+    describe(h, rq);
     rq->want = server->limits.body_buffer ? server->limits.body_buffer : SIZE_MAX;
-    req->method = head->method;
-    req->method_id = head->method_id;
-    req->target = head->target;
-    req->query = head->query;
-    req->headers = head->headers;
-    req->nheaders = head->nheaders;
-    req->version = head->version_minor ? TA_HTTP_1_1 : TA_HTTP_1_0;
-    req->has_body = head->chunked || head->content_length > 0;
-    req->upgrade = head->upgrade;
-    req->secure = ta_conn_secure(&h->net);
-    req->content_length = head->content_length;
-    req->ops = server->ops;
-    req->proto = &h1_proto;
     h->state = H1_BUSY;
     if (h->armed != H1_ARMED_NONE)
         h->armed = H1_ARMED_STALE;
     h->served++;
-    h->keep = head->keep_alive;
+    h->keep = rq->head.keep_alive;
     h->paced = h->net.bytes_in;
     h->pace.left = server->limits.timeout_body_ms;
     if (!decode_path(rq)) {

@@ -157,7 +157,7 @@ extern const ta_http_proto h1_proto;
 /* ta_http_proto.abort. */
 void h1_abort(ta_req *req);
 /* Writes a small response of our own with connection: close. */
-void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only);
+void h1_resp_error(h1_conn *h, const ta_response_head *head, ta_str body, bool head_only);
 
 enum {
     H1_DRAIN_MAX = 256 * 1024,  /* unread body bytes dropped before the connection is ended */

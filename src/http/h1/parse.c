@@ -42,6 +42,17 @@ void ta_h1_head_free(ta_h1_head *head)
     head->cap = 0;
 }
 
+bool ta_h1_head_has_line(ta_h1_head *head, const char *data)
+{
+    ta_target target;
+    if (!head->fields || head->base != data ||
+        ta_target_split(head->target, head->method_id, &target) != TA_OK)
+        return false;
+    head->raw_path = target.path;
+    head->query = target.query;
+    return true;
+}
+
 static int refuse(ta_h1_head *head, int err, uint16_t status, const char *reason)
 {
     head->status = status;

@@ -52,6 +52,12 @@ void ta_h1_head_init(ta_h1_head *head, const ta_http_limits *limits);
 /* Ready for the next request; keeps the memory of `headers`. */
 void ta_h1_head_reset(ta_h1_head *head);
 void ta_h1_head_free(ta_h1_head *head);
+/*
+ * After a failure or TA_AGAIN: whether at least the request line was read, and its slices (and
+ * those of the fields so far) are still within `data`.  Then method, target, raw_path and query are
+ * set.
+ */
+bool ta_h1_head_has_line(ta_h1_head *head, const char *data);
 
 /*
  * data[0..len) is everything received of this request so far, from its first byte on.

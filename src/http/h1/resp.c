@@ -193,12 +193,10 @@ static int h1_send(ta_req *req, const ta_response_head *head, ta_str body, const
     return rc;
 }
 
-void h1_resp_error(h1_conn *h, int status, const char *reason, bool head_only)
+void h1_resp_error(h1_conn *h, const ta_response_head *head, ta_str body, bool head_only)
 {
-    ta_str body = {reason, strlen(reason)};
-    ta_response_head head = ta_head_text(status);
     ta_resp_wire wire = {
-        .head = &head,
+        .head = head,
         .framing = TA_FRAME_LENGTH,
         .connection = TA_CONN_CLOSE,
         .length = body.len,

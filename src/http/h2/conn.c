@@ -173,8 +173,12 @@ static int tell(h2_req *rq)
         end_request(rq);
         return -1;
     }
-    if (rq->phase >= H2_ENDED)
-        return 0;
+    if (rq->phase >= H2_ENDED) {
+        if (rq->phase != H2_REFUSED)
+            return 0;
+        h2_refuse(rq);
+        return 1;
+    }
     if (rq->phase == H2_NEW) {
         begin(rq);
         return 1;

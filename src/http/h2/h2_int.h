@@ -31,7 +31,8 @@ typedef enum h2_phase {
     H2_OPEN,    /* no response yet */
     H2_STARTED, /* its head was given to nghttp2 */
     H2_ENDED,   /* all of it is known, some may wait to be sent */
-    H2_BROKEN   /* given up: nothing is sent any more */
+    H2_BROKEN,  /* given up: nothing is sent any more */
+    H2_REFUSED  /* to be answered with `refused` */
 } h2_phase;
 
 /* What is to be sent and waits for its turn: bytes that were copied, bytes that are lent, or a
@@ -56,7 +57,7 @@ typedef struct h2_req {
     int32_t id;             /* of the stream */
     uint32_t header_bytes;  /* of the fields so far, those of a trailer too */
     uint32_t field_bytes;   /* what they take in `text` */
-    int refused;            /* status to answer with instead of asking the server; 0: none */
+    int refused;            /* status to answer with instead of what the server says; 0: none */
     const char *why;        /* static: its body */
     size_t want;            /* of ta_req_want_body */
     uint64_t received;      /* body bytes */
@@ -262,8 +263,10 @@ void h2_queue_init(h2_req *rq);
 
 /* -- h2/resp.c -------------------------------------------------------------------------------- */
 extern const ta_http_proto h2_proto;
-/* Answers with an error of our own instead of what is being done. */
+/* Answers with an error of our own instead of what is being done: soon, as the server is told. */
 void h2_fail(h2_req *rq, int status, const char *reason);
+/* Does so. */
+void h2_refuse(h2_req *rq);
 /* The trailers, when all of the body is with the connection.  False: they could not be queued. */
 TA_MUST_CHECK bool h2_send_trailers(h2_req *rq);
 /* Gives the response up: RST_STREAM with that error. */

@@ -279,7 +279,7 @@ bool h2_head_done(h2_req *rq, bool end_stream)
     read_known(rq);
     if (!rq->refused && req->method_id == TA_METHOD_CONNECT && !rq->websocket)
         refuse(rq, 501, "CONNECT is not supported");
-    if (!rq->refused && !read_target(rq))
+    if (!read_target(rq))
         return false;
     req->headers = rq->fields;
     req->nheaders = rq->nfields;

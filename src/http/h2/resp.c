@@ -291,8 +291,26 @@ void h2_fail(h2_req *rq, int status, const char *reason)
             h2_break_off(rq, NGHTTP2_CANCEL);
         return;
     }
-    ta_response_head head = ta_head_text(status);
-    (void)h2_send(&rq->req, &head, ta_str_of(reason, strlen(reason)), NULL);
+    rq->refused = status;
+    rq->why = reason;
+    rq->phase = H2_REFUSED;
+    h2_due(rq);
+}
+
+void h2_refuse(h2_req *rq)
+{
+    const ta_http_ops *ops = rq->req.ops;
+    ta_response_head head = ta_head_text(rq->refused);
+    ta_str body = {rq->why, strlen(rq->why)};
+    ta_fields room;
+    ta_fields_init(&room);
+    if (ops->on_refused) {
+        rq->begun = true;
+        ops->on_refused(rq->conn->server->ctx, &rq->req, &head, body, &room);
+    }
+    rq->phase = H2_OPEN;
+    (void)h2_send(&rq->req, &head, body, NULL);
+    ta_fields_free(&room);
 }
 
 /* -- streamed responses ----------------------------------------------------------------------- */

@@ -97,6 +97,9 @@ struct ta_server {
 #endif
 };
 
+/* What the protocol calls; its context is the server. */
+extern const ta_http_ops ta_upcalls;
+
 /* 0, or -1 with an exception: it is closed. */
 TA_MUST_CHECK int ta_server_check_open(ta_server *server);
 /* Calls on_done when the server has shut down and nothing is left. */
