@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from turboapi._serving import importer
-from turboapi._serving.importer import AppError, locate
+from turboapi._serving.importer import AppError, locate, strange_keys
 from turboapi.config import Config, ConfigError
 
 _numbers = itertools.count()
@@ -92,12 +92,33 @@ def test_usual_files_in_their_order(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["[tool.turboapi]\nentrypoint = 1", "[tool.fastapi]\nentrypoint='m'", "["]
+    "text",
+    ["[tool.turboapi]\nentrypoint = 1", "[tool.fastapi]\nentrypoint='m'", "[", "tool.turboapi = 1"],
 )
 def test_bad_pyproject(tmp_path, text):
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(AppError, match="pyproject"):
         locate(None, str(tmp_path))
+
+
+def test_other_keys_of_pyproject_are_told(tmp_path):
+    path = tmp_path / "pyproject.toml"
+    assert list(strange_keys(str(tmp_path))) == []
+    path.write_text(
+        "[tool.turboapi]\nentrypoint = 'a:b'\nport = 1\nlimit-body-bytes = '1M'\nentrypont = 'x'\n"
+        "app = 'x'\nother = 1\n[tool.fastapi]\nport = 1"
+    )
+    assert [line.partition(": ")[2] for line in strange_keys(str(tmp_path))] == [
+        "app of [tool.turboapi] is not read: did you mean entrypoint?",
+        "entrypont of [tool.turboapi] is not read: did you mean entrypoint?",
+        "limit-body-bytes of [tool.turboapi] is not read: only entrypoint is; set "
+        "TURBOAPI_LIMIT_BODY_BYTES, or give --limit-body-bytes",
+        "other of [tool.turboapi] is not read: only entrypoint is",
+        "port of [tool.turboapi] is not read: only entrypoint is; set TURBOAPI_PORT, or give "
+        "--port",
+    ]
+    path.write_text("[")  # an error where an application is looked for
+    assert list(strange_keys(str(tmp_path))) == []
 
 
 def test_missing_files(tmp_path):
@@ -129,6 +150,14 @@ def test_module_missing(tmp_path, module):
         load(f"{name}.sub:app", tmp_path)
     with pytest.raises(AppError, match="--app-dir"):
         load("zzzzzzzzz:app", tmp_path)
+
+
+def test_an_attribute_behind_a_dot(tmp_path, module):
+    name = module(APP)
+    with pytest.raises(AppError, match=f"no module '{name}.app'. Did you mean '{name}:app'"):
+        load(f"{name}.app", tmp_path)
+    with pytest.raises(AppError, match=f"no module '{name}.nope' in package '{name}'."):
+        load(f"{name}.nope", tmp_path)
 
 
 def test_module_that_it_imports_missing(tmp_path, module):

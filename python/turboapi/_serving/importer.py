@@ -24,9 +24,10 @@ from turboapi._fastapi_bridge import is_fastapi
 from turboapi._own import is_own
 from turboapi._serving import process
 from turboapi._serving.settings import ConfigError
+from turboapi.config import ENV_PREFIX, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import ModuleType
 
     from turboapi.config import Config
@@ -115,14 +116,8 @@ def _locate_usual(base: Path) -> Location:
 def _entry_of_pyproject(base: Path) -> str | None:
     """`entrypoint` of [tool.turboapi] or [tool.fastapi]."""
     path = base / "pyproject.toml"
-    if not path.is_file():
-        return None
-    try:
-        tools = tomllib.loads(path.read_text("utf-8")).get("tool", {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise AppError(f"{path} can't be read: {error}") from error
     for tool in ("turboapi", "fastapi"):
-        entry = tools.get(tool, {}).get("entrypoint")
+        entry = _section_of_pyproject(path, tool).get("entrypoint")
         if entry is None:
             continue
         if not isinstance(entry, str) or ":" not in entry:
@@ -132,6 +127,36 @@ def _entry_of_pyproject(base: Path) -> str | None:
             )
         return entry
     return None
+
+
+def _section_of_pyproject(path: Path, tool: str) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        section = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get(tool, {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise AppError(f"{path} can't be read: {error}") from error
+    if not isinstance(section, dict):
+        raise AppError(f"{path}: tool.{tool} must be a table, not {section!r}")
+    return section
+
+
+def strange_keys(app_dir: str | None) -> Iterator[str]:
+    """Yield what to say of keys of [tool.turboapi] that nobody reads."""
+    path = Path(app_dir or ".").resolve() / "pyproject.toml"
+    try:
+        keys = _section_of_pyproject(path, "turboapi").keys() - {"entrypoint"}
+    except (AppError, OSError):
+        return  # an error where it is needed, to find the application
+    for key in sorted(keys):
+        name = key.replace("-", "_").lower()
+        hint = "only entrypoint is"
+        one = settings().get(name)
+        if one is not None and one.command_line:
+            hint += f"; set {ENV_PREFIX}{name.upper()}, or give --{name.replace('_', '-')}"
+        elif name == "app" or _similar(name, ["entrypoint"]):
+            hint = "did you mean entrypoint?"
+        yield f"{path}: {key} of [tool.turboapi] is not read: {hint}"
 
 
 def _locate_path(path: Path, attribute: str | None) -> Location:
@@ -198,7 +223,11 @@ def _import(location: Location) -> ModuleType:
 def _no_module(location: Location, missing: str) -> str:
     parent, _, last = missing.rpartition(".")
     if parent:
-        search = list(getattr(sys.modules.get(parent), "__path__", []))
+        module = sys.modules.get(parent)
+        rest = location.module[len(parent) + 1 :]
+        if location.attribute is None and _has(module, rest):
+            return f"There is no module '{missing}'. Did you mean '{parent}:{rest}'?"
+        search = list(getattr(module, "__path__", []))
         where = f"package '{parent}'"
     else:
         search = [str(location.folder)]
@@ -210,6 +239,13 @@ def _no_module(location: Location, missing: str) -> str:
     if not hint and not parent:
         hint = " Is it in another folder? --app-dir names it."
     return f"There is no module '{missing}' in {where}.{hint}"
+
+
+def _has(found: Any, path: str) -> bool:
+    """Return whether an object has an attribute, or one of attributes."""
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found is not None
 
 
 def _attribute(module: ModuleType, path: str) -> Any:

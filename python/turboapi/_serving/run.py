@@ -74,7 +74,7 @@ def run(app: Any, **settings: Any) -> None:
             )
         log.configure(config)
         check_loop(config)
-        _warn_of_variables()
+        _warn_of_strangers(config)
         static_paths.check(config)
         app = made_of(app, config)
         config = check_tls(sockets.from_systemd(config))
@@ -120,7 +120,7 @@ def serve_config(config: Config) -> int:
     """
     log.configure(config)
     check_loop(config)
-    _warn_of_variables()
+    _warn_of_strangers(config)
     upgrade.begin()
     for folder in config.reload_dir:
         if not Path(folder).is_dir():
@@ -192,8 +192,11 @@ def check_loop(config: Config) -> None:
         raise ConfigError("loop", "uvloop needs the package uvloop: pip install uvloop")
 
 
-def _warn_of_variables() -> None:
-    for warning in other_names.strange_variables(os.environ):
+def _warn_of_strangers(config: Config) -> None:
+    for warning in (
+        *other_names.strange_variables(os.environ),
+        *importer.strange_keys(config.app_dir),
+    ):
         log.server_logger.warning("%s", warning)
 
 
