@@ -671,6 +671,8 @@ class Config:
                 raise ConfigError(name, f"below {_LEAST_BUFFER} bytes nothing goes on; 0: no limit")
 
     def _check_tls(self) -> None:
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ConfigError("ssl_keyfile", "needs {}", "ssl_certfile")
         if self.ssl_keyfile and len(self.ssl_keyfile) != len(self.ssl_certfile):
             raise ConfigError(
                 "ssl_keyfile",

@@ -182,6 +182,12 @@ def test_settings_that_exclude_each_other(folder, options, named):
             {},
             "--keyfile: 2 given for 1 of --ssl-certfile",
         ),
+        (("--ssl-keyfile", "x"), {}, "--ssl-keyfile: needs --ssl-certfile"),
+        (
+            ("--ssl-min-version", "1.1"),
+            {},
+            "--ssl-min-version: must be one of 1.2, 1.3, got '1.1'\n",
+        ),
     ],
     ids=str,
 )
@@ -189,6 +195,33 @@ def test_other_settings_are_named_as_they_were_given(folder, options, environ, w
     code, output = run(folder, "run", "main:app", *options, **environ)
     assert code == 2
     assert words in output, output
+
+
+def test_what_is_wrong_with_a_log_config_is_told(folder):
+    file = folder / "log.json"
+    file.write_text('{"version": 1, "handlers": {"x": {"class": "nope"}}}')
+    code, output = run(folder, "run", "main:app", "--log-config", str(file))
+    assert code == 2
+    assert "Unable to configure handler 'x': Cannot resolve 'nope'" in output
+
+
+@pytest.mark.parametrize("columns", ["80", "140"])
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [("run", "[APP]"), ("cert", "[HOST]..."), ("status", "[ADDRESS]"), ("migrate", "[PATH]...")],
+)
+def test_the_usage_has_one_pair_of_brackets(folder, command, argument, columns):
+    for option in ("--help", "--no-such-option"):
+        _, output = run(folder, command, option, COLUMNS=columns)
+        (usage,) = [line for line in output.splitlines() if "Usage:" in line]
+        assert usage.strip() == f"Usage: turboapi {command} [OPTIONS] {argument}"
+
+
+def test_keys_of_pyproject_that_nobody_reads(folder):
+    (folder / "pyproject.toml").write_text("[tool.turboapi]\nport = 1\n")
+    with Server(folder, "run", "main:app", *LOCAL) as server:
+        server.saw(r"WARNING: .*pyproject.toml: port of \[tool.turboapi\] is not read")
+    (folder / "pyproject.toml").unlink()
 
 
 def test_addresses_that_are_not_to_be_had(folder):

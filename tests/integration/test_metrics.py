@@ -417,8 +417,12 @@ def test_status_of_nothing(tmp_path):
     port = free_port()
     with pytest.raises(_status.StatusError, match="refused"):
         _status.ask(f"127.0.0.1:{port}")
+    with pytest.raises(_status.StatusError, match="refused"):
+        _status.ask(f"http://127.0.0.1:{port}/metrics")
     with pytest.raises(_status.StatusError, match="must be HOST"):
         _status.ask("nothing")
+    assert run(tmp_path, "status", f"127.0.0.1:{port}")[0] == 1
+    assert run(tmp_path, "status", "127.0.0.1")[0] == 2
     code, text = run(tmp_path, "status")
     assert code == 2
     assert "--metrics" in text

@@ -185,14 +185,25 @@ def _configure_from(path: str) -> None:
             "log_config", "YAML needs the package PyYAML: pip install pyyaml"
         ) from None
     except Exception as error:
-        raise ConfigError("log_config", f"{path} can't be used: {error}") from error
+        raise ConfigError("log_config", f"{path} can't be used: {_reason(error)}") from error
 
 
 def _configure_from_dictionary(dictionary: dict[str, Any]) -> None:
     try:
         _configure_with(dictionary)
     except Exception as error:
-        raise ConfigError("log_config", f"the dictionary can't be used: {error}") from error
+        why = _reason(error)
+        raise ConfigError("log_config", f"the dictionary can't be used: {why}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Return what an error says, and its causes: logging's own errors only tell where it was."""
+    text, cause = str(error), error.__cause__
+    while cause is not None:
+        if str(cause) not in text:
+            text = f"{text}: {cause}"
+        cause = cause.__cause__
+    return text
 
 
 def _configure_with(dictionary: Any) -> None:

@@ -176,7 +176,8 @@ class Choice:
         """Take a word, in any case."""
         word = str(value).strip().lower()
         if word not in self.words:
-            near = difflib.get_close_matches(word, self.words, n=1)
+            # Numbers are not misspelt.
+            near = any(map(str.isalpha, word)) and difflib.get_close_matches(word, self.words, n=1)
             hint = f": did you mean {near[0]}?" if near else ""
             raise ValueError(f"must be one of {', '.join(self.words)}, got {value!r}{hint}")
         return word

@@ -290,7 +290,7 @@ app.command("run", cls=Command)(with_settings(run, _RUN_DEFAULTS, (*_LEADING, _V
 app.command("dev", cls=Command)(with_settings(dev, _DEV_DEFAULTS, (*_LEADING, _VERBOSE, _HTTPS)))
 
 
-@app.command()
+@app.command(cls=Command)
 def cert(
     hosts: Annotated[
         list[str] | None,
@@ -315,7 +315,7 @@ def cert(
     typer.echo(f"Clients trust it by {files.authority}, such as: curl --cacert {files.authority}")
 
 
-@app.command()
+@app.command(cls=Command)
 def migrate(
     paths: Annotated[
         list[Path] | None,
@@ -344,7 +344,7 @@ def migrate(
     raise typer.Exit(migration.run(paths or [Path()], write=write, diff=diff, check=check))
 
 
-@app.command()
+@app.command(cls=Command)
 def status(
     address: Annotated[
         str | None,
@@ -376,7 +376,8 @@ def status(
         else:
             _status.show(Console(), address, watch=watch)
     except _status.StatusError as error:
-        _fail(f"status: {error}", 1)
+        no_address = isinstance(error, _status.AddressError)
+        _fail(f"status: {error}", EXIT_USAGE if no_address else 1)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

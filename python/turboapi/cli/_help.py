@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from rich.console import Console
@@ -11,10 +12,15 @@ from typer.core import TyperCommand
 
 # What typer's tables need: below it they cut options, and leave little room for what these do.
 _WIDE = 120
+_TWICE = re.compile(r"\[(\[\w+\](?:\.\.\.)?)\](?:\.\.\.)?")
 
 
 class Command(TyperCommand):
     """A command whose help has an option a line, and what it does below, where there is no room."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return what the usage has, with one pair of brackets where some releases have two."""
+        return [_TWICE.sub(r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help: typer's where it fits."""
@@ -22,7 +28,8 @@ class Command(TyperCommand):
         if console.width >= _WIDE:
             super().format_help(ctx, formatter)
             return
-        console.print(Text(f"Usage: {ctx.command_path} [OPTIONS] [APP]\n", "bold"))
+        usage = " ".join([ctx.command_path, *self.collect_usage_pieces(ctx)])
+        console.print(Text(f"Usage: {usage}\n", "bold"))
         paragraphs = (self.help or "").split("\n\n")
         for paragraph in paragraphs:
             console.print(Text(" ".join(paragraph.split()) + "\n"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,10 +22,16 @@ if TYPE_CHECKING:
 _PATIENCE = 5.0
 _MOST_ROUTES = 40
 _MOST_REQUESTS = 20
+# As a browser has the address of a page of it.
+_URL = re.compile(r"^http://([^/]+)(?:/.*)?$")
 
 
 class StatusError(Exception):
     """The address has no status for us; the text says why."""
+
+
+class AddressError(StatusError):
+    """It is no address at all."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -42,12 +49,13 @@ def ask(address: str) -> dict[str, Any]:
     """Return what `/-/status.json` of the address has.
 
     Raises:
+        AddressError: it is none.
         StatusError: nothing that we know answers there.
     """
     try:
-        parts = addresses.parse(address)
+        parts = addresses.parse(_URL.sub(r"\1", address))
     except ValueError as error:
-        raise StatusError(str(error)) from None
+        raise AddressError(str(error)) from None
     connection: http.client.HTTPConnection
     if parts["uds"] is not None:
         connection = _UnixConnection(parts["uds"])
@@ -55,7 +63,7 @@ def ask(address: str) -> dict[str, Any]:
         host = "127.0.0.1" if parts["host"] == "0.0.0.0" else parts["host"]  # noqa: S104
         connection = http.client.HTTPConnection(host, parts["port"], timeout=_PATIENCE)
     else:
-        raise StatusError(f"{address} is no address to connect to")
+        raise AddressError(f"{address} is no address to connect to")
     try:
         connection.request("GET", "/-/status.json")
         answer = connection.getresponse()
