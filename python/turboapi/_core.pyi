@@ -219,6 +219,7 @@ class App:
         stack: ASGIApp | None = None,
         guards: tuple[tuple[dict[str, Any], str, Any], ...] = (),
         prefix: str = "",
+        packs: bool = False,
     ) -> Self: ...
     @property
     def asgi(self) -> ASGIApp: ...

@@ -5,7 +5,9 @@ import time
 import pytest
 from middleware_kit import GET_PATHS, HUGE, TEXT, Client, X, make_app, same, unpack
 from server_kit import TIMEOUT, read_until, running
+from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.routing import Route
 from test_native_middleware import both
 
 from turboapi import FastAPI
@@ -165,6 +167,96 @@ def test_an_application_that_packs_is_left_alone():
     for interface in ("turboapi", "asgi"):
         with running(app, interface=interface, compress="br") as server:
             assert ask(server, "/", "br, gzip")[1]["content-encoding"] == "gzip"
+
+
+class Through:
+    """Middleware that does nothing."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        await self.app(scope, receive, send)
+
+
+class OwnGZip(GZipMiddleware):
+    pass
+
+
+def sized(kind=FastAPI, **settings):
+    app = kind(**settings)
+
+    async def size(request):
+        return PlainTextResponse("x" * int(request.path_params["n"]))
+
+    app.router.routes.append(Route("/size/{n}", size))
+    return app
+
+
+def with_functions(middleware):
+    """A function of @app.middleware("http") outside of these."""
+    app = sized(middleware=middleware)
+
+    @app.middleware("http")
+    async def through(request, call_next):
+        return await call_next(request)
+
+    return app
+
+
+@pytest.mark.parametrize("interface", ["turboapi", "asgi"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda gzip: with_functions([gzip]),
+        lambda gzip: sized(middleware=[Middleware(Through), gzip]),
+        lambda gzip: sized(middleware=[gzip, Middleware(Through)]),
+        lambda gzip: sized(Starlette, middleware=[Middleware(Through), gzip]),
+        lambda gzip: Through(gzip.cls(sized(), **gzip.kwargs)),
+    ],
+    ids=["function", "inner", "outer", "starlette", "wrapped"],
+)
+@pytest.mark.parametrize("kind", [GZipMiddleware, OwnGZip])
+def test_what_the_middleware_of_an_application_leaves_alone_stays(make, interface, kind):
+    app = make(Middleware(kind, minimum_size=3000))
+    with running(app, interface=interface, compress="br,gzip") as server:
+        _, headers, body = ask(server, "/size/2000", "br, gzip")
+        assert body == "x" * 2000
+        assert "content-encoding" not in headers and headers["content-length"] == "2000"
+        packed = ask(server, "/size/4000", "br, gzip")
+        assert (packed[1]["content-encoding"], packed[2]) == ("gzip", "x" * 4000)
+
+
+@pytest.mark.parametrize("interface", ["turboapi", "asgi"])
+def test_small_streams_of_a_known_length_stay(interface):
+    with running(with_functions([]), interface=interface, compress="br") as server:
+        _, headers, body = ask(server, "/size/2")
+        assert body == "xx"
+        assert "content-encoding" not in headers and headers["content-length"] == "2"
+        assert ask(server, "/size/2", "br, identity;q=0")[1]["content-encoding"] == "br"
+        assert ask(server, "/size/2000")[1]["content-encoding"] == "br"
+
+
+@pytest.mark.parametrize("outside", [[], [Middleware(Through)]], ids=["in C", "in Python"])
+def test_the_middleware_heeds_the_length_of_streams(outside):
+    app = FastAPI(middleware=[*outside, Middleware(CompressMiddleware)])
+
+    @app.get("/stream/{n}")
+    async def stream(n: int, known: bool = True):
+        fields = {"content-length": str(n)} if known else {}
+        return StreamingResponse(iter(["x" * n]), media_type="text/plain", headers=fields)
+
+    with running(app, interface="turboapi") as server:
+        for path, accepted, coding in (
+            ("/stream/900", "br", None),
+            ("/stream/900", "br, identity;q=0", "br"),
+            ("/stream/1024", "br", "br"),
+            ("/stream/900?known=0", "br", "br"),
+        ):
+            _, headers, body = ask(server, path, accepted)
+            assert headers.get("content-encoding") == coding
+            assert headers["vary"] == "Accept-Encoding"
+            assert len(body) == int(path[8:].partition("?")[0])
 
 
 @pytest.mark.parametrize("interface", ["turboapi", "asgi"])

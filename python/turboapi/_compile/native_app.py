@@ -31,6 +31,7 @@ from turboapi.middleware._filters import (
     put_inner_filters,
 )
 from turboapi.middleware._innermost import the_way
+from turboapi.middleware.compress import packs_itself
 from turboapi.routing import _files
 from turboapi.routing._instrumented import is_instrumented
 from turboapi.routing._places import Place
@@ -68,8 +69,9 @@ def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
     # An application of FastAPI's before 0.142 has no telemetry of its own.
     watched = NativeTelemetry(app._telemetry).watched() if hasattr(app, "_telemetry") else ()
     limit = getattr(app, "max_body_size", None)
+    packs = packs_itself(app)
     if outermost is None or watched is None or limit is not None:
-        return _core.App(app)
+        return _core.App(app, packs=packs)
     own = cast("dict[str, Any]", vars(app))
     filters, inner = outer_filters_of(outermost)
     put_inner_filters(inner)
@@ -81,6 +83,7 @@ def called_app_of(app: Any, layers: tuple[Any, ...], *, plain: bool) -> Any:
         error_app=Errors(app, ServerErrorMiddleware(raise_again, stack.handler, stack.debug)),
         scope_items={"app": app},
         root_path=app.root_path,
+        packs=packs,
     )
 
 
@@ -91,7 +94,7 @@ def stacked_app(app: Any, make: Callable[[], Any]) -> Any:
         try:
             return make()
         except Exception:  # of a middleware's making: the application raises it itself
-            return _core.App(app)
+            return _core.App(app, packs=packs_itself(app))
 
     made = _core.App(app, rebuild=rebuild)
     made.invalidate()

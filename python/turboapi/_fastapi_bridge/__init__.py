@@ -42,7 +42,9 @@ def native_app(app: Any, *, compile_fastapi: bool = True) -> Any:
     if own is not None:
         return own()
     if not (compile_fastapi and is_fastapi(app)):
-        return _core.App(app)
+        from turboapi.middleware.compress import packs_itself  # lazy: only for these
+
+        return _core.App(app, packs=packs_itself(app))
     from turboapi._fastapi_bridge._bridge import Bridge  # lazy: only for these
 
     return Bridge.of(app).native_app()

@@ -25,6 +25,7 @@ from turboapi._compile.route_table import Kind, redirect_to, with_other_slash
 from turboapi._fastapi_bridge import _theirs, is_fastapi
 from turboapi._fastapi_bridge._stack import put_into
 from turboapi._fastapi_bridge._table import Table, Target
+from turboapi.middleware.compress import packs_itself
 from turboapi.routing._dispatch import TRIES, RouteList
 
 logger = logging.getLogger("turboapi.server")
@@ -104,7 +105,7 @@ class Bridge:
         app = self.app
         if self._why_not is not None:
             self._tell(f"Through ASGI, as {self._why_not}")
-            return _core.App(app)
+            return _core.App(app, packs=packs_itself(app))
         made = native_app_of(BridgedApp(app), adapt, self.native_app)
         table = self.table()
         self._tell(_summary(table))

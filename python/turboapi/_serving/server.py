@@ -610,7 +610,11 @@ def _front(app: Any, config: Config) -> tuple[Any, tuple[str, ...], Any] | None:
     encoded = request_encoding.encoded(app, config)
     if files is None and encoded is None:
         return None
-    return files, prefixes, None if encoded is None else _core.App(encoded)
+    if encoded is None:
+        return files, prefixes, None
+    from turboapi.middleware.compress import packs_itself  # lazy: only with these
+
+    return files, prefixes, _core.App(encoded, packs=packs_itself(app))
 
 
 def _request_ids(config: Config) -> tuple[Any, Any, Any] | None:

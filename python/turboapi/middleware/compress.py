@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.middleware.gzip import GZipMiddleware
 
 from turboapi import _core
 from turboapi._compression import (
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 __all__ = ["CompressMiddleware"]
+
+_DEEPEST = 100  # wrappers round an application
 
 
 class CompressMiddleware:
@@ -60,6 +64,22 @@ class CompressMiddleware:
             return
         responder = _Responder(self.compression, Headers(scope=scope), send)
         await self.app(scope, receive, responder.send)
+
+
+def packs_itself(app: Any) -> bool:
+    """Return whether an application, or one that it is wrapped round, has middleware that packs."""
+    kinds = (GZipMiddleware, CompressMiddleware)
+    for _ in range(_DEEPEST):
+        listed: Any = getattr(app, "user_middleware", None)
+        classes = [getattr(each, "cls", None) for each in listed or ()]
+        if isinstance(app, kinds) or any(
+            isinstance(each, type) and issubclass(each, kinds) for each in classes
+        ):
+            return True
+        app = getattr(app, "app", None)
+        if app is None:
+            return False
+    return False
 
 
 class _Responder:
@@ -127,7 +147,10 @@ class _Responder:
         if not {"accept-encoding", "*"} & set(_words(headers.getlist("vary"))):
             headers.add_vary_header("Accept-Encoding")
         self._start = {**self._start, "headers": headers.raw}
-        small = size < self._compression.minimum_size and not more and (plain or not size)
+        if more:  # of a stream only that is known
+            length = headers.get("content-length", "")
+            size = int(length) if length.isdecimal() else sys.maxsize
+        small = size < self._compression.minimum_size and (plain or not size)
         return None if small or name == "identity" else _core.Packer(name, codings[name])
 
     async def _pack(self, packer: _core.Packer, body: bytes, *, last: bool) -> bytes:

@@ -127,15 +127,15 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *keywords[] = {"asgi",        "router",    "direct",  "error_app", "rebuild",
                                "scope_items", "root_path", "filters", "pathsend",  "answers",
-                               "stack",       "guards",    "prefix",  NULL};
+                               "stack",       "guards",    "prefix",  "packs",     NULL};
     PyObject *asgi, *router = NULL, *error_app = NULL, *rebuild = NULL, *items = NULL, *root = NULL;
     PyObject *filters = NULL, *answers = NULL, *stack = NULL, *guards = NULL;
     PyObject *prefix = NULL;
-    int direct = 0, pathsend = 0;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!OO!U:App", keywords, &asgi,
+    int direct = 0, pathsend = 0, packs = 0;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$OpOOOUO!pO!OO!Up:App", keywords, &asgi,
                                      &router, &direct, &error_app, &rebuild, &items, &root,
                                      &PyTuple_Type, &filters, &pathsend, &PyTuple_Type, &answers,
-                                     &stack, &PyTuple_Type, &guards, &prefix))
+                                     &stack, &PyTuple_Type, &guards, &prefix, &packs))
         return NULL;
     ta_state *st = ta_state_of(type);
     if (st == NULL || check(st, asgi, router, stack, items, direct) < 0)
@@ -152,6 +152,7 @@ static PyObject *app_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     app->made = ta_clock_ns();
     app->direct = direct != 0;
     app->pathsend = pathsend != 0;
+    app->packs = packs != 0;
     if (answers != NULL && read_answers(app, answers) < 0)
         goto error;
     if (take_root(app, root) < 0)
@@ -207,7 +208,7 @@ static PyType_Slot slots[] = {
     {Py_tp_doc,
      "App(asgi, *, router=None, direct=False, error_app=None, rebuild=None, scope_items=None,\n"
      "    root_path='', filters=(), pathsend=False, answers=(), stack=None, guards=(),\n"
-     "    prefix='')\n--\n\n"
+     "    prefix='', packs=False)\n--\n\n"
      "What the native server serves; see docs/engine.md, App."},
     {Py_tp_new, app_new},
     {Py_tp_methods, methods},

@@ -27,6 +27,7 @@ typedef struct ta_app {
     const char *root;      /* borrowed from root_path: UTF-8 */
     size_t root_len;
     uint64_t made; /* ns: no other was made here at that time */
+    bool packs;    /* its own middleware decides which responses are packed */
     bool direct;   /* matched plans run without the ASGI application */
     /* Answered without it, too: */
     bool not_found;        /* 404, when nothing matches */

@@ -301,7 +301,7 @@ bool ta_pack_job_take(PyObject *object, ta_packer **packer, ta_str *packed)
 }
 
 /* The filter that compresses, and its place among those of the application: behind them all if it
- * is the server's. */
+ * is the server's, which is not for applications that decide themselves. */
 static const filter *packing_of(const ta_native_exchange *native, size_t *at)
 {
     const ta_filters *f = native->out.filters, *own = native->server->filters;
@@ -310,7 +310,7 @@ static const filter *packing_of(const ta_native_exchange *native, size_t *at)
         if (f->items[*at].kind == FILTER_PACK)
             return &f->items[*at];
     }
-    return own ? &own->items[0] : NULL;
+    return own != NULL && !native->app->packs ? &own->items[0] : NULL;
 }
 
 static size_t count_of(const ta_native_exchange *native)
@@ -362,6 +362,17 @@ static int release(ta_native_exchange *x, size_t at)
     return 0;
 }
 
+/* Whether a body is too short.  Of a stream only its content-length is known, at which Starlette's
+ * GZip does not look. */
+static bool is_small(const filter *rule, const ta_native_exchange *x, size_t len, bool more,
+                     bool plain)
+{
+    int64_t size = (int64_t)len;
+    if (more)
+        size = rule->chooses && x->out.head.length >= 0 ? x->out.head.length : INT64_MAX;
+    return size < rule->minimum && (plain || size == 0);
+}
+
 ta_outcome ta_filters_body(ta_native_exchange *native, ta_piece *piece, bool more, PyObject **job)
 {
     size_t at, len = piece->data.len;
@@ -372,7 +383,7 @@ ta_outcome ta_filters_body(ta_native_exchange *native, ta_piece *piece, bool mor
         bool plain;
         int level;
         ta_coding coding = choose(rule, native, &level, &plain);
-        bool small = (Py_ssize_t)len < rule->minimum && !more && (plain || len == 0);
+        bool small = is_small(rule, native, len, more, plain);
         if ((!small || rule->chooses) && vary_by_encoding(rule, &native->out.head) < 0)
             return TA_FAILED;
         if (small || coding == TA_CODING_IDENTITY)
