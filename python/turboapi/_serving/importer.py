@@ -18,7 +18,7 @@ import sys
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from turboapi._fastapi_bridge import is_fastapi
 from turboapi._own import is_own
@@ -133,12 +133,12 @@ def _section_of_pyproject(path: Path, tool: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        section = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get(tool, {})
+        section: Any = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get(tool, {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AppError(f"{path} can't be read: {error}") from error
     if not isinstance(section, dict):
         raise AppError(f"{path}: tool.{tool} must be a table, not {section!r}")
-    return section
+    return cast("dict[str, Any]", section)
 
 
 def strange_keys(app_dir: str | None) -> Iterator[str]:

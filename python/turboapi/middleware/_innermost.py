@@ -78,7 +78,7 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
             mounts = self._mounts = table, _find_mounts(table.targets) if known else {}
         if not mounts[1]:
             return None
-        found = table.router.find(scope["method"], get_route_path(scope), 0)
+        found = table.router.find(scope["method"], get_route_path(cast("Scope", scope)), 0)
         if found is None or found[0] != FULL:
             return None
         mounted = mounts[1].get(cast("int", found[1]))
