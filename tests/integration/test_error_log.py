@@ -13,6 +13,7 @@ import threading
 import time
 
 import patience
+import pytest
 from cli_kit import PATIENCE
 
 from turboapi._serving import error_log
@@ -253,6 +254,7 @@ def test_a_line_waits_for_a_thread_that_has_not_had_its_turn(monkeypatch):
         assert writer.patience[-1] > 1
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.15's
 def test_a_child_writes_for_itself(monkeypatch):
     with pipe(monkeypatch) as reading:
         logger = logging.Logger("one")

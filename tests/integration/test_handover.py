@@ -295,6 +295,7 @@ def test_signals_that_the_application_handles(folder, number, when, loop):
 # -- Terminals
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")  # Python 3.15's
 @pytest.mark.parametrize("more", [(), ("--workers", "2"), ("--reload",)], ids=str)
 def test_the_terminal_goes_away(folder, more):
     """It ends then: nobody could stop it any more, and its port would stay in use."""
