@@ -237,13 +237,16 @@ def test_fields_of_one_byte(name):
     """The "HTTP/2 bomb": what a field takes beside its text adds up, and streams hold it."""
     with running(app) as server, server.h2() as client:
         assert is_well(client)
+        refused = 0
         try:
             for _ in range(5):
                 assert client.open("GET", "/", [(name, "v")] * 8000).head()[0] == 431
+                refused += 1
         except ConnectionError:
             assert client.goaway is not None
             assert client.goaway.error_code == CALM
-        assert server.server.requests == 1
+        # Refused requests are counted, one perhaps whose answer did not come.
+        assert 0 <= server.server.requests - 1 - refused <= 1
 
 
 @pytest.mark.parametrize(
