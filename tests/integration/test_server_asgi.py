@@ -701,9 +701,16 @@ def test_system_exit_ends_its_request_only(caplog):
 
 
 def test_requests_that_are_not_http(caplog):
-    with running(hello) as server:
+    called = []
+
+    async def app(scope, receive, send):
+        called.append(scope)
+        await hello(scope, receive, send)
+
+    with running(app) as server:
         assert server.exchange(b"nonsense\r\n\r\n").startswith(b"HTTP/1.1 400 ")
-        assert server.server.requests == 0
+        assert server.server.requests == 1  # refused ones are counted
+    assert [scope["type"] for scope in called if scope["type"] != "lifespan"] == []
 
 
 def test_other_upgrades_are_ignored():
