@@ -134,8 +134,8 @@ int ta_tls_tickets_use(ta_tls *tls, SSL_CTX *ctx)
     (void)tls;
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF); /* tickets alone: nothing is stored */
     SSL_CTX_set_timeout(ctx, PERIOD);
-    /* One for each handshake, not OpenSSL's two: a ticket takes a tenth of the handshake's time,
-     * and each connection that comes back is given another. */
+    /* One for each handshake, not OpenSSL's two: to make a ticket takes time, and each connection
+     * that comes back is given another. */
     if (SSL_CTX_set_num_tickets(ctx, 1) != 1)
         return TA_ESYS;
     return SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, on_ticket) == 1 ? TA_OK : TA_ESYS;

@@ -318,22 +318,13 @@ static bool is_alone(ta_state *st, PyObject *response)
     return alone;
 }
 
-/* The server's exchange (borrowed) that has this callable, or NULL. */
-static ta_exchange *server_exchange(ta_state *st, PyObject *callable)
-{
-    PyObject *self =
-        callable && PyCFunction_CheckExact(callable) ? PyCFunction_GET_SELF(callable) : NULL;
-    PyTypeObject *type = ta_exchange_objects_of(st)->native_type;
-    return self != NULL && type != NULL && Py_IS_TYPE(self, type) ? (ta_exchange *)self : NULL;
-}
-
 /* A file that can be read at once is sent as if it had been opened. */
 static PyObject *asgi_deliver(ta_exchange *exchange, PyObject *response)
 {
     xch_asgi *self = (xch_asgi *)exchange;
     ta_state *st = self->st;
     PyObject *args[] = {exchange->scope_dict, self->receive, self->send}, *awaitable = NULL;
-    ta_exchange *server = server_exchange(st, self->receive);
+    ta_exchange *server = self->receive ? ta_exchange_of_method(st, self->receive) : NULL;
     if (server == NULL || self->send == NULL || !is_alone(st, response))
         return NULL;
     PyObject *file = server->ops->read_file(server, response, args);

@@ -261,14 +261,11 @@ static bool is_measured(const ta_response_head *head, PyObject *raw_headers, con
 ta_exchange *ta_asgi_respond_native(ta_state *st, PyObject *send, const ta_response_head *head,
                                     PyObject *raw_headers, const ta_piece *body)
 {
-    if (!PyCFunction_CheckExact(send) || !is_measured(head, raw_headers, body))
+    ta_exchange *x = ta_exchange_of_method(st, send);
+    if (x == NULL || ((PyCFunctionObject *)send)->m_ml != x->ops->send_def ||
+        !is_measured(head, raw_headers, body))
         return NULL;
-    const PyCFunctionObject *function = (PyCFunctionObject *)send;
-    PyTypeObject *type = ta_exchange_objects_of(st)->native_type;
-    if (function->m_self == NULL || type == NULL || !Py_IS_TYPE(function->m_self, type))
-        return NULL;
-    ta_exchange *x = (ta_exchange *)function->m_self;
-    return function->m_ml == x->ops->send_def && x->ops->may_respond(x) ? x : NULL;
+    return x->ops->may_respond(x) ? x : NULL;
 }
 
 static int respond_traverse(PyObject *self, visitproc visit, void *arg)

@@ -4,6 +4,7 @@
 #include "py/exchange/exchange.h"
 
 #include "http/headers.h"
+#include "py/exchange/exchange_objects.h"
 
 void ta_exchange_init(ta_exchange *x, const ta_exchange_ops *ops)
 {
@@ -30,6 +31,27 @@ void ta_exchange_clear(ta_exchange *x)
     Py_CLEAR(x->scope_dict);
     Py_CLEAR(x->request);
     Py_CLEAR(x->body_bytes);
+}
+
+bool ta_exchange_scope_text(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out)
+{
+    Py_ssize_t len = 0;
+    const char *utf8 = NULL;
+    if (PyDict_GetItemRef(scope, name, keep) > 0 && PyUnicode_Check(*keep))
+        utf8 = PyUnicode_AsUTF8AndSize(*keep, &len);
+    if (utf8 == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    *out = ta_str_of(utf8, (size_t)len);
+    return true;
+}
+
+ta_exchange *ta_exchange_of_method(ta_state *st, PyObject *callable)
+{
+    PyObject *self = PyCFunction_CheckExact(callable) ? PyCFunction_GET_SELF(callable) : NULL;
+    PyTypeObject *type = ta_exchange_objects_of(st)->native_type;
+    return self != NULL && type != NULL && Py_IS_TYPE(self, type) ? (ta_exchange *)self : NULL;
 }
 
 /* -- memory that is lent ---------------------------------------------------------------------- */

@@ -164,6 +164,13 @@ TA_MUST_CHECK int ta_exchange_add_items(PyObject *scope, PyObject *items);
  */
 PyObject *ta_exchange_request(ta_exchange *exchange, PyObject *new_request);
 
+/* scope[name] as UTF-8, of a str that `*keep` holds (new reference, or NULL).  False: it is not
+ * there, or no such text; no exception is set. */
+bool ta_exchange_scope_text(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out);
+
+/* The server's exchange (borrowed) whose method a callable is, or NULL. */
+ta_exchange *ta_exchange_of_method(ta_state *st, PyObject *callable);
+
 /* The part of a path below root_path, as Starlette's get_route_path has it: a slice of `path`. */
 ta_str ta_exchange_route_path(ta_str path, ta_str root);
 

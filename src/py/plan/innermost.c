@@ -142,21 +142,6 @@ static PyObject *new_run(innermost *app, PyObject *plan, PyObject *const *args)
 
 /* -- finding the plan ------------------------------------------------------------------------- */
 
-/* scope[name] as UTF-8, of a str that `*keep` holds (new).  False: not there, or no such text. */
-static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out)
-{
-    Py_ssize_t len = 0;
-    const char *utf8 = NULL;
-    if (PyDict_GetItemRef(scope, name, keep) > 0 && PyUnicode_Check(*keep))
-        utf8 = PyUnicode_AsUTF8AndSize(*keep, &len);
-    if (utf8 == NULL) {
-        PyErr_Clear();
-        return false;
-    }
-    *out = ta_str_of(utf8, (size_t)len);
-    return true;
-}
-
 /*
  * The entry of the table for the request, and its path parameters (new dict).  False: the router
  * has to look, or the path parameters can't be made; no exception is set.
@@ -168,9 +153,9 @@ static bool find(const innermost *app, PyObject *table, PyObject *scope, uint32_
     PyObject *keep[3] = {NULL, NULL, NULL};
     ta_str method, path, root = {"", 0};
     ta_match match;
-    bool found = text_of(scope, names->method, &keep[0], &method) &&
-                 text_of(scope, names->path, &keep[1], &path);
-    if (found && !text_of(scope, names->root_path, &keep[2], &root))
+    bool found = ta_exchange_scope_text(scope, names->method, &keep[0], &method) &&
+                 ta_exchange_scope_text(scope, names->path, &keep[1], &path);
+    if (found && !ta_exchange_scope_text(scope, names->root_path, &keep[2], &root))
         found = keep[2] == NULL; /* it is not there */
     *params = NULL;
     if (found &&

@@ -381,46 +381,26 @@ ta_file_sent ta_file_reply_send(const ta_file_door *door, const ta_response_head
 
 /* -- for middleware, which gets the bytes ------------------------------------------------------ */
 
-/* scope[name] as UTF-8 of a str that `*keep` holds (new).  False: it has no such text. */
-static bool text_of(PyObject *scope, PyObject *name, PyObject **keep, ta_str *out)
-{
-    Py_ssize_t len = 0;
-    const char *text = NULL;
-    if (PyDict_GetItemRef(scope, name, keep) > 0 && PyUnicode_Check(*keep))
-        text = PyUnicode_AsUTF8AndSize(*keep, &len);
-    if (text != NULL)
-        *out = ta_str_of(text, (size_t)len);
-    PyErr_Clear();
-    return text != NULL;
-}
-
-/* The server's exchange (borrowed) that has this callable, or NULL. */
-static ta_native_exchange *exchange_of(ta_state *st, PyObject *callable)
-{
-    PyObject *self = PyCFunction_CheckExact(callable) ? PyCFunction_GET_SELF(callable) : NULL;
-    bool is = self != NULL && Py_IS_TYPE(self, ta_exchange_objects_of(st)->native_type);
-    return is ? (ta_native_exchange *)self : NULL;
-}
-
 int ta_file_door_open(ta_state *st, PyObject *const *args, Py_ssize_t nargs, ta_file_door *door)
 {
     if (nargs != 3 || !PyDict_Check(args[0])) {
         PyErr_SetString(PyExc_TypeError, "scope, receive and send are needed");
         return -1;
     }
-    ta_native_exchange *native = exchange_of(st, args[2]);
-    if (native == NULL)
-        native = exchange_of(st, args[1]);
-    if (native == NULL)
+    ta_exchange *server = ta_exchange_of_method(st, args[2]);
+    if (server == NULL)
+        server = ta_exchange_of_method(st, args[1]);
+    if (server == NULL)
         return 0;
+    const ta_native_exchange *native = ta_native_exchange_of(server);
     if (native->ws != NULL || native->req == NULL || native->base.ls != ta_selector_running(st))
         return 0;
     *door = (ta_file_door){.server = native->server};
     door->x = ta_asgi_exchange_keeping(st, args[0], args[1], args[2]);
     if (door->x == NULL)
         return -1;
-    if (!text_of(args[0], st->names.method, &door->method, &door->x->method) ||
-        !text_of(args[0], st->names.path, &door->path, &door->x->path)) {
+    if (!ta_exchange_scope_text(args[0], st->names.method, &door->method, &door->x->method) ||
+        !ta_exchange_scope_text(args[0], st->names.path, &door->path, &door->x->path)) {
         Py_XDECREF(ta_file_door_close(door, true));
         return 0;
     }

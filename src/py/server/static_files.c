@@ -428,16 +428,13 @@ ta_static_found ta_static_files_run(ta_native_exchange *native, PyObject *obj, t
 /* The path below the mount, whose root_path the scope has.  False: it has no such text. */
 static bool path_below(ta_state *st, PyObject *scope, const ta_exchange *x, ta_str *path)
 {
-    PyObject *root = NULL;
-    Py_ssize_t len = 0;
-    const char *text = NULL;
-    if (PyDict_GetItemRef(scope, st->names.root_path, &root) > 0 && PyUnicode_Check(root))
-        text = PyUnicode_AsUTF8AndSize(root, &len);
-    if (text != NULL)
-        *path = ta_exchange_route_path(x->path, ta_str_of(text, (size_t)len));
-    PyErr_Clear();
-    Py_XDECREF(root); /* the path is that of the exchange */
-    return text != NULL;
+    PyObject *keep = NULL;
+    ta_str root;
+    bool found = ta_exchange_scope_text(scope, st->names.root_path, &keep, &root);
+    if (found)
+        *path = ta_exchange_route_path(x->path, root);
+    Py_XDECREF(keep); /* the path is that of the exchange */
+    return found;
 }
 
 static PyObject *files_read(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
