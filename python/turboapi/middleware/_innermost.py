@@ -5,7 +5,7 @@ to them. It stands where `ExceptionMiddleware` would, and is one.
 """
 
 from collections.abc import Awaitable
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from starlette import applications as starlette_applications
 from starlette import routing as starlette_routing
@@ -28,7 +28,6 @@ from turboapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from turboapi.routing import (
     APIRouter,
     _dispatch,
-    _files,
     _handler,
     _instrumented,
     _replaceable,
@@ -54,7 +53,7 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         """`options` are those of `ExceptionMiddleware`."""
         ExceptionMiddleware.__init__(self, app, **options)
         self._router = router
-        self._mounts: tuple[Any, dict[int, _Mounted]] | None = None
+        self._mounts: tuple[Any, dict[int, Place]] | None = None
         self._handlers = self._exception_handlers, self._status_handlers
         self._prepare(router, self._handlers, tuple(guards()))
 
@@ -67,8 +66,8 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         table = self._table()
         self._use((table.router, tuple(_as_served(place) for place in table.targets)))
 
-    def find_files(self, scope: Scope) -> "_Mounted | None":
-        """Return the `StaticFiles` that is mounted where a request goes, if C knows it."""
+    def find_files(self, scope: Scope) -> Place | None:
+        """Return the place of the `StaticFiles` to which a request goes, if C knows it."""
         if type(scope) is not dict or scope["type"] != "http" or "fastapi.telemetry" in scope:
             return None
         table = self._table()
@@ -81,20 +80,22 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         found = table.router.find(scope["method"], get_route_path(cast("Scope", scope)), 0)
         if found is None or found[0] != FULL:
             return None
-        mounted = mounts[1].get(cast("int", found[1]))
-        return mounted if mounted is not None and mounted.is_there() else None
+        place = mounts[1].get(cast("int", found[1]))
+        return None if place is None or place.native_files() is None else place
 
     def read_file(self, scope: Scope, receive: Receive, send: Send) -> WholeFile | None:
         """Return what a mounted `StaticFiles` answers, if C can tell at once."""
-        if (mounted := self.find_files(scope)) is None:
+        place = self.find_files(scope)
+        files = None if place is None else place.native_files()
+        if place is None or files is None:
             return None
-        match, child = mounted.place.ask(scope)
+        match, child = place.ask(scope)
         if match is not Match.FULL:
             return None
         inside = {**scope, "starlette.exception_handlers": self._handlers}
         inside.setdefault("router", self._router)
         _scope.merge_child(inside, child)
-        answer = mounted.files.read(inside, receive, send)
+        answer = files.read(inside, receive, send)
         if answer is not None:
             scope.update(inside)  # the middleware may look at it
         return answer
@@ -124,27 +125,13 @@ class InnermostMiddleware(_core.Innermost, ExceptionMiddleware):  # type: ignore
         return bool(_lookup_exception_handler(self._exception_handlers, exc))
 
 
-class _Mounted(NamedTuple):
-    """A `StaticFiles` at one place."""
-
-    place: Place
-    app: object
-    files: _core.StaticFiles
-
-    def is_there(self) -> bool:
-        """Return whether the mount still has it."""
-        return cast("Any", self.place.route).app is self.app
-
-
-def _find_mounts(places: list[Place]) -> dict[int, _Mounted]:
-    """Return what C can serve, by its place in the table."""
-    found: dict[int, _Mounted] = {}
-    for index, place in enumerate(places):
-        if place.included is None and not place.asked_only:
-            files = _files.native_static(place.route)
-            if files is not None:
-                found[index] = _Mounted(place, cast("Any", place.route).app, files)
-    return found
+def _find_mounts(places: list[Place]) -> dict[int, Place]:
+    """Return those that C can serve, by their index in the table."""
+    return {
+        index: place
+        for index, place in enumerate(places)
+        if place.included is None and not place.asked_only and place.native_files() is not None
+    }
 
 
 def _as_served(place: Place) -> Served:

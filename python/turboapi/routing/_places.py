@@ -12,6 +12,7 @@ from starlette.responses import FileResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from turboapi import _core
 from turboapi._body_limit import wrap_app_with_body_limit
 from turboapi._form_limits import _FormLimits
 from turboapi.routing import _files, _scope
@@ -28,7 +29,7 @@ class Place:
         asked_only: we can only ask whether it matches, and don't know how it is served.
     """
 
-    __slots__ = ("effective", "files", "form_limits", "included", "route", "state")
+    __slots__ = ("_files", "effective", "form_limits", "included", "route", "state")
     asked_only = False
     # FastAPI's own for its applications (_fastapi_bridge).
     operation: type = APIRoute
@@ -45,8 +46,7 @@ class Place:
         self.effective = effective
         self.included = included
         self.form_limits = form_limits
-        # (application, what does the same in C): asked for when there are files to be read.
-        self.files: tuple[Any, Any] | None = None
+        self._files: tuple[Any, _core.StaticFiles | None] | None = None  # see native_files
         state: Any = route
         if effective is not None:
             state = effective.starlette_route or effective
@@ -76,12 +76,17 @@ class Place:
             return None
         return {_scope.INCLUDED_ROUTER: self.included, _scope.EFFECTIVE_ROUTE: self.effective}
 
+    def native_files(self) -> _core.StaticFiles | None:
+        """Return a `_core.StaticFiles` for the application that is mounted here now, or None."""
+        mount: Any = self.route
+        app = getattr(mount, "app", None)
+        if self._files is None or self._files[0] is not app:
+            self._files = app, _files.native_static(mount)
+        return self._files[1]
+
     async def _send_file(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Send what a `StaticFiles` answers through middleware, if C can tell at once."""
-        mount: Any = self.route
-        if self.files is None or self.files[0] is not mount.app:
-            self.files = mount.app, _files.native_static(mount)
-        files = self.files[1]
+        files = self.native_files()
         answer = None if files is None else files.read(scope, receive, send)
         if answer is None:
             return False
