@@ -116,8 +116,9 @@ def _locate_usual(base: Path) -> Location:
 def _entry_of_pyproject(base: Path) -> str | None:
     """`entrypoint` of [tool.turboapi] or [tool.fastapi]."""
     path = base / "pyproject.toml"
+    tools = _tools_of_pyproject(path)
     for tool in ("turboapi", "fastapi"):
-        entry = _section_of_pyproject(path, tool).get("entrypoint")
+        entry = _section(path, tools, tool).get("entrypoint")
         if entry is None:
             continue
         if not isinstance(entry, str) or ":" not in entry:
@@ -129,13 +130,18 @@ def _entry_of_pyproject(base: Path) -> str | None:
     return None
 
 
-def _section_of_pyproject(path: Path, tool: str) -> dict[str, Any]:
+def _tools_of_pyproject(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        section: Any = tomllib.loads(path.read_text("utf-8")).get("tool", {}).get(tool, {})
+        tools: dict[str, Any] = tomllib.loads(path.read_text("utf-8")).get("tool", {})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AppError(f"{path} can't be read: {error}") from error
+    return tools
+
+
+def _section(path: Path, tools: dict[str, Any], tool: str) -> dict[str, Any]:
+    section = tools.get(tool, {})
     if not isinstance(section, dict):
         raise AppError(f"{path}: tool.{tool} must be a table, not {section!r}")
     return cast("dict[str, Any]", section)
@@ -145,7 +151,7 @@ def strange_keys(app_dir: str | None) -> Iterator[str]:
     """Yield what to say of keys of [tool.turboapi] that nobody reads."""
     path = Path(app_dir or ".").resolve() / "pyproject.toml"
     try:
-        keys = _section_of_pyproject(path, "turboapi").keys() - {"entrypoint"}
+        keys = _section(path, _tools_of_pyproject(path), "turboapi").keys() - {"entrypoint"}
     except (AppError, OSError):
         return  # an error where it is needed, to find the application
     for key in sorted(keys):
