@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 
@@ -16,6 +17,17 @@ from harness.cases import CASES
 from harness.servers import SERVERS
 
 OURS, FLOOR, OTHER = "#d9480f", "#868e96", "#4c78a8"
+
+
+def draw(axis: Any, bars: list[tuple[str, float, str]], title: str, digits: str) -> None:
+    """Draw bars (name, value, colour), the last one on top."""
+    names, values, colours = zip(*bars, strict=True)
+    drawn = axis.barh(names, values, color=colours)
+    axis.bar_label(drawn, labels=[digits.format(value) for value in values], padding=3)
+    axis.set_title(title, fontsize=9, loc="left")
+    axis.tick_params(labelsize=8)
+    axis.margins(x=0.18)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def main() -> None:
@@ -40,17 +52,12 @@ def main() -> None:
             (row[1], "rps", "requests a second", True),
         ):
             ordered = sorted(results, key=lambda r: r[value], reverse=not best_first)
-            bars = axis.barh(
-                [titles[r["server"]] for r in ordered],
-                [r[value] for r in ordered],
-                color=[{"turboapi": OURS, "floor": FLOOR}.get(r["server"], OTHER) for r in ordered],
-            )
+            colours = {"turboapi": OURS, "floor": FLOOR}
+            bars = [
+                (titles[r["server"]], r[value], colours.get(r["server"], OTHER)) for r in ordered
+            ]
             digits = "{:,.1f}" if value == "cpu_us" else "{:,.0f}"
-            axis.bar_label(bars, labels=[digits.format(r[value]) for r in ordered], padding=3)
-            axis.set_title(f"{case.title}: {label}", fontsize=9, loc="left")
-            axis.tick_params(labelsize=8)
-            axis.margins(x=0.18)
-            axis.spines[["top", "right"]].set_visible(False)
+            draw(axis, bars, f"{case.title}: {label}", digits)
     figure.tight_layout()
     for target in sys.argv[2:]:
         figure.savefig(target, dpi=120)

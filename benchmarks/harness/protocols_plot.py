@@ -11,12 +11,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-OURS, FLOOR, OTHER = "#d9480f", "#868e96", "#4c78a8"
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from harness.plot import FLOOR, OTHER, OURS, draw  # chooses the back end, too
+
 TITLES = {
     "h1": "HTTP/1.1 in the clear",
     "tls": "HTTP/1.1 over TLS",
@@ -29,21 +28,13 @@ TITLES = {
 }
 
 
-def draw(axis: Any, results: list[dict[str, Any]], key: str, title: str) -> None:
+def draw_medians(axis: Any, results: list[dict[str, Any]], key: str, title: str) -> None:
     """Draw a bar a server, the best one on top."""
     medians = {result["server"]: statistics.median(result[key]) for result in results}
     servers = sorted(medians, key=lambda server: medians[server], reverse=key == "cpu_us")
-    bars = axis.barh(
-        servers,
-        [medians[server] for server in servers],
-        color=[{"turboapi": OURS, "nginx": FLOOR}.get(server, OTHER) for server in servers],
-    )
-    digits = "{:,.1f}" if key == "cpu_us" else "{:,.0f}"
-    axis.bar_label(bars, labels=[digits.format(medians[s]) for s in servers], padding=3)
-    axis.set_title(title, fontsize=9, loc="left")
-    axis.tick_params(labelsize=8)
-    axis.margins(x=0.18)
-    axis.spines[["top", "right"]].set_visible(False)
+    colours = {"turboapi": OURS, "nginx": FLOOR}
+    bars = [(server, medians[server], colours.get(server, OTHER)) for server in servers]
+    draw(axis, bars, title, "{:,.1f}" if key == "cpu_us" else "{:,.0f}")
 
 
 def main() -> None:
@@ -56,8 +47,8 @@ def main() -> None:
     for (left, right), row in zip(axes, rows, strict=True):
         results = [r for r in data["results"] if r["row"] == row]
         what = "a handshake" if row == "handshakes" else "a request"
-        draw(left, results, "cpu_us", f"{TITLES[row]}: server CPU, us {what}")
-        draw(right, results, "rates", f"{TITLES[row]}: {what.removeprefix('a ')}s a second")
+        draw_medians(left, results, "cpu_us", f"{TITLES[row]}: server CPU, us {what}")
+        draw_medians(right, results, "rates", f"{TITLES[row]}: {what.removeprefix('a ')}s a second")
     figure.tight_layout()
     for target in sys.argv[2:]:
         figure.savefig(target, dpi=120)

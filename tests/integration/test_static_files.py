@@ -104,16 +104,21 @@ async def passes(request, call_next):
     return await call_next(request)
 
 
+def add_status(message):
+    if message["type"] == "http.response.start":
+        message["headers"].append((b"x-a", str(message["status"]).encode()))
+
+
 class Watches:
     """Middleware that gets the messages of responses."""
 
-    def __init__(self, app):
+    def __init__(self, app, see=add_status):
         self.app = app
+        self.see = see
 
     async def __call__(self, scope, receive, send):
         async def watch(message):
-            if message["type"] == "http.response.start":
-                message["headers"].append((b"x-a", str(message["status"]).encode()))
+            self.see(message)
             await send(message)
 
         await self.app(scope, receive, watch if scope["type"] == "http" else send)
@@ -568,17 +573,9 @@ def test_middleware_gets_a_file_in_starlette_s_pieces(tree, size):
     (tree / "static" / "sized.bin").write_bytes(b"x" * size)
     seen = []
 
-    class Notes:
-        def __init__(self, app):
-            self.app = app
-
-        async def __call__(self, scope, receive, send):
-            async def note(message):
-                if message["type"] == "http.response.body":
-                    seen.append((len(message["body"]), message.get("more_body", False)))
-                await send(message)
-
-            await self.app(scope, receive, note)
+    def note(message):
+        if message["type"] == "http.response.body":
+            seen.append((len(message["body"]), message.get("more_body", False)))
 
     def make():
         return FileResponse(tree / "static" / "sized.bin")
@@ -586,7 +583,7 @@ def test_middleware_gets_a_file_in_starlette_s_pieces(tree, size):
     asked = [("GET", "/file", []), ("GET", "/files/sized.bin", [])]
     found = []
     for kind in (FastAPI, Starlette):
-        app = file_app(kind, make, middleware=[Middleware(Notes)])
+        app = file_app(kind, make, middleware=[Middleware(Watches, see=note)])
         app.mount("/files", StaticFiles(directory=tree / "static"))
         with running(app) if kind is FastAPI else contextlib.nullcontext() as server:
             for method, path, headers in asked:
