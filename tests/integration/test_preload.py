@@ -170,7 +170,7 @@ def test_an_import_that_fails_at_first(folder):
 def test_a_lifespan_that_fails_at_first(folder):
     (folder / "main.py").write_text(APP.replace("    started.append(os.getpid())", "    1 / 0"))
     code, output = run(folder, "run", "main:app", *PRELOAD)
-    assert code == 3
+    assert code == 3, output
     assert "ZeroDivisionError" in output
 
 

@@ -171,6 +171,29 @@ def test_module_that_exits_when_it_is_imported(folder, workers):
     assert "leaves called sys.exit(7) when it was imported" in output
 
 
+@pytest.mark.parametrize("preload", [(), ("--preload",)])
+def test_workers_that_fail_at_the_same_time(folder, preload):
+    """Their supervisor sees both ends at once."""
+    (folder / "main.py").write_text(
+        "import asyncio, contextlib, os, pathlib\nfrom turboapi import FastAPI\n"
+        "@contextlib.asynccontextmanager\nasync def lifespan(app):\n"
+        "    pathlib.Path(f'starts{os.getpid()}').touch()\n"
+        "    while not os.path.exists('fail'): await asyncio.sleep(0.02)\n"
+        "    1 / 0\n    yield\n"
+        "app = FastAPI(lifespan=lifespan)\n"
+    )
+    with Server(folder, "run", "main:app", *LOCAL, "--workers", "2", *preload) as server:
+        until(lambda: len(list(folder.glob("starts*"))) == 2, "both lifespans")
+        pids = [int(each.name.removeprefix("starts")) for each in folder.glob("starts*")]
+        server.send(signal.SIGSTOP)
+        (folder / "fail").touch()
+        until(lambda: all(gone(pid) for pid in pids), "both ends")
+        server.send(signal.SIGCONT)
+        assert server.ended() == 3, server.log
+        assert server.log.count("could not start the application") == 1
+        assert "All workers have ended" in server.log
+
+
 def test_application_that_no_worker_can_import(folder):
     code, output = run(folder, "run", "main:nope", *LOCAL, "--workers", "2")
     assert code == 3

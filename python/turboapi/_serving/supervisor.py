@@ -355,6 +355,8 @@ class Supervisor:
         for worker in self._serving():
             self._check_beat(worker, now)
         for place in list(self._places):
+            if self._stopping:  # since one of them has failed: the others' workers are leaving
+                break
             self._check_place(place, now)
         if now >= self._force_at:
             self._force_at = math.inf

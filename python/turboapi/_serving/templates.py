@@ -51,6 +51,7 @@ class Template:
         self._said = b""
         self._answers: list[tuple[str, str]] = []
         self._children: dict[int, Forked] = {}
+        self._ended: dict[int, int] = {}  # exit codes of those that were not taken by `fork` yet
         self._open = True
         try:
             self._child = subprocess.Popen(  # noqa: S603
@@ -92,6 +93,7 @@ class Template:
             TemplateError: it can't.
         """
         self._answers.clear()
+        self._ended.clear()
         try:
             self._send(message, descriptors)
         except OSError as error:
@@ -108,7 +110,10 @@ class Template:
         if kind == "failed":
             raise TemplateError(f"can't fork: {said}")
         child = Forked(int(said), self.read_news)
-        self._children[child.pid] = child
+        child.code = self._ended.pop(child.pid, None)
+        if child.code is None and self._open:
+            self._children[child.pid] = child
+        child.is_orphan = not self._open
         return child
 
     def read_news(self) -> None:
@@ -135,6 +140,8 @@ class Template:
             pid, code = map(int, said.split())
             if (child := self._children.pop(pid, None)) is not None:
                 child.code = code
+            else:
+                self._ended[pid] = code
         else:
             self._answers.append((kind, said))
 
