@@ -44,6 +44,12 @@ struct ta_http_server {
     struct h1_req *pool;     /* owned: spare requests of HTTP/1 (h1/open.c) */
     unsigned npool;
     ta_blocks blocks; /* owned: of HTTP/2's sessions (h2/open.c) */
+    /* -- of HTTP/2's connections together (h2/guard.c) -- */
+    uint64_t h2_batch; /* of the loop, in which */
+    uint64_t h2_since; /* us: it began */
+    uint32_t h2_told;  /* so many requests began, or were told that their clients have gone */
+    uint32_t h2_share; /* of as many as may; 0: not set yet */
+    bool h2_waits;     /* more of them wait for the next */
     ta_resp_stamp stamp;
     uint64_t stamp_ms; /* of the loop's clock, when stamp was brought up to date */
     bool http2;        /* clients of plain connections may speak it */

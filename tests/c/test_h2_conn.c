@@ -350,6 +350,53 @@ TA_TEST(a_turns_share_of_frames)
     h2_stop();
 }
 
+static int left;
+
+static void count_left(ta_req *req)
+{
+    left++;
+}
+
+/* Requests of all connections that begin or are left in one batch: a client may have several. */
+TA_TEST(a_batchs_share_of_requests)
+{
+    enum { CLIENTS = 3, REQUESTS = 20, SHARE = 4, LEAST = 2 };
+    static const char hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0";
+    int clients[CLIENTS];
+    uint8_t get[] = {0, 0, 6, NGHTTP2_HEADERS, 5, 0, 0, 0, 0, 0x82, 0x84, 0x86, 0x41, 1, 'a'};
+    h2_start(handle_never);
+    fx.quiet = true;
+    fx.limits.pipelined = SHARE;
+    h2_serve();
+    for (int i = 0; i < CLIENTS; i++) {
+        clients[i] = fx_connect();
+        (void)send(clients[i], hello, sizeof hello - 1, MSG_NOSIGNAL);
+    }
+    for (int i = 0; i < 10; i++)
+        turn(1);
+    for (int i = 0; i < CLIENTS; i++)
+        for (int k = 0; k < REQUESTS; k++) {
+            get[8] = (uint8_t)(2 * k + 1);
+            (void)send(clients[i], get, sizeof get, MSG_NOSIGNAL);
+        }
+    turn(1000);
+    CHECK_INT(fx_requests(), ==, SHARE + (CLIENTS - 1) * LEAST);
+    for (int i = 0; i < CLIENTS * REQUESTS && fx_requests() < CLIENTS * REQUESTS; i++)
+        turn(1000);
+    CHECK_INT(fx_requests(), ==, CLIENTS * REQUESTS);
+    fx.on_disconnect = count_left;
+    left = 0;
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    turn(1000);
+    CHECK_INT(left, >=, CLIENTS * LEAST);
+    CHECK_INT(left, <=, CLIENTS * SHARE);
+    for (int i = 0; i < CLIENTS * REQUESTS && left < CLIENTS * REQUESTS; i++)
+        turn(1000);
+    CHECK_INT(left, ==, CLIENTS * REQUESTS);
+    h2_stop();
+}
+
 TA_TEST(rapid_reset)
 {
     h2_start(handle_never);

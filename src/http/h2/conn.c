@@ -206,16 +206,14 @@ static int tell(h2_req *rq)
     return 0;
 }
 
-/* Starts requests and ends those that were left.  *told counts both: what is done for either may
- * take long, and a connection that closes ends all of its requests at once.  False: others shall
- * have their turn first. */
-static bool tell_all(h2_conn *m, unsigned *told)
+/* Starts requests and ends those that were left.  What is done for either may take long, and a
+ * connection that closes ends all of its requests at once.  False: others shall have their turn
+ * first. */
+static bool tell_all(h2_conn *m)
 {
-    uint32_t most = m->server->limits.pipelined;
     while (!ta_list_empty(&m->due)) {
         h2_req *rq = TA_CONTAINER_OF(m->due.next, h2_req, due);
-        if ((rq->phase == H2_NEW || (h2_gone(rq) && !rq->disconnect_told)) && most &&
-            ++*told > most)
+        if ((rq->phase == H2_NEW || (h2_gone(rq) && !rq->disconnect_told)) && !h2_guard_tells(m))
             return false;
         ta_list_remove(&rq->due);
         int more;
@@ -278,7 +276,6 @@ static void settle(h2_conn *m)
 
 void h2_run(h2_conn *m)
 {
-    unsigned told = 0;
     bool pause = false;
     if (m->running) {
         m->again = true;
@@ -290,7 +287,7 @@ void h2_run(h2_conn *m)
         take_input(m);
         h2_pump(m);
         m->again = false; /* what came up so far is sent, or among those that are due */
-        pause = !tell_all(m, &told);
+        pause = !tell_all(m);
     } while (!pause && (m->again || !ta_list_empty(&m->due)));
     if (m->again)
         h2_pump(m);

@@ -11,8 +11,14 @@
  * nghttp2 does not tell of frames that it ignores, so their heads are read off the input here.
  * That is also where the input is cut: small frames come by the thousand in what one read brings,
  * and each may call for an answer, so a connection's share of a turn is counted in frames.
+ *
+ * Requests that begin, and those whose client has gone, cost most.  A connection has
+ * limits.pipelined of them a batch, and all connections together as many as make a batch of a
+ * millisecond, as an attacker opens several.
  */
 #include "http/h2/h2_int.h"
+
+#include <time.h>
 
 enum {
     FILL_SECONDS = 10, /* in which an allowance that is used up is whole again */
@@ -70,14 +76,48 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static uint64_t now_us(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
+/* What requests cost is seen by the next batch only: handlers run later, too.  So when some had to
+ * wait, the time of the whole batch tells how many may come in the next one. */
+static void adapt(ta_http_server *server, uint64_t took_us)
+{
+    if (took_us > H2_BATCH_US)
+        server->h2_share = TA_MAX(server->h2_share / 2, (uint32_t)H2_SHARE_MIN);
+    else if (took_us < H2_BATCH_US / 2)
+        server->h2_share = TA_MIN(server->h2_share + 2, (uint32_t)H2_SHARE_MAX);
+}
+
+static void see_batch(h2_conn *m)
+{
+    ta_http_server *server = m->server;
+    uint64_t batch = ta_loop_batch(server->loop);
+    if (m->batch == batch)
+        return;
+    m->batch = batch;
+    m->frames = m->told = 0;
+    if (server->h2_batch == batch)
+        return;
+    uint64_t now = now_us();
+    if (!server->h2_share)
+        server->h2_share = server->limits.pipelined;
+    if (server->h2_waits && batch == server->h2_batch + 1)
+        adapt(server, now - server->h2_since);
+    server->h2_batch = batch;
+    server->h2_since = now;
+    server->h2_told = 0;
+    server->h2_waits = false;
+}
+
 size_t h2_guard_input(h2_conn *m, const uint8_t *data, size_t n)
 {
     const uint8_t *begin = data;
-    uint64_t batch = ta_loop_batch(m->server->loop);
-    if (m->batch != batch) {
-        m->batch = batch;
-        m->frames = 0;
-    }
+    see_batch(m);
     while (n && !m->ending) {
         if (m->frames >= H2_TURN_FRAMES && !m->skip && !m->nhead)
             break;
@@ -120,4 +160,19 @@ bool h2_guard_admits(const h2_conn *m)
 {
     uint32_t streams = m->server->limits.h2_streams;
     return !streams || m->nreqs < 2 * (uint64_t)streams;
+}
+
+bool h2_guard_tells(h2_conn *m)
+{
+    ta_http_server *server = m->server;
+    uint32_t most = server->limits.pipelined;
+    see_batch(m);
+    if (most &&
+        (m->told >= most || (m->told >= H2_TURN_LEAST && server->h2_told >= server->h2_share))) {
+        server->h2_waits = true;
+        return false;
+    }
+    m->told++;
+    server->h2_told++;
+    return true;
 }

@@ -133,6 +133,7 @@ struct h2_conn {
     ta_defer next;   /* the same in the next batch, for the rest of the input */
     uint64_t batch;  /* of the loop, in which */
     uint32_t frames; /* so many frames were taken from the input */
+    uint32_t told;   /* so many requests began, or were told that the client has gone */
     uint64_t unread; /* of all requests: received and not read by the application */
     size_t withheld; /* received, and the connection's window not opened again for them */
     size_t budget;   /* bytes that may still be sent in this turn */
@@ -220,6 +221,9 @@ void h2_guard_sent(h2_conn *m);
 /* Whether one more request may begin; those whose stream is closed count as long as somebody works
  * on them. */
 bool h2_guard_admits(const h2_conn *m);
+/* Whether one more request may begin in this batch of the loop, or be told that its client has
+ * gone; counts it.  All connections have a share together, as an attacker may have several. */
+bool h2_guard_tells(h2_conn *m);
 
 /* -- h2/seen.c -------------------------------------------------------------------------------- */
 /* Notes what a frame does to its stream; ends the connection if its sender must have known that it
@@ -277,6 +281,10 @@ enum {
     H2_QUEUE_MAX = 65536,      /* response bytes of a stream that wait before TA_AGAIN */
     H2_TURN_BYTES = 1 << 20,   /* sent for a connection before others get their turn */
     H2_TURN_FRAMES = 128,      /* the same of its frames that are taken */
+    H2_TURN_LEAST = 2,         /* its requests that begin or are left, whatever others do */
+    H2_SHARE_MIN = 8,          /* requests of all connections that do in a batch ... */
+    H2_SHARE_MAX = 1024,       /* ... as many as make batches of ... */
+    H2_BATCH_US = 1000,        /* ... at most this time */
     H2_LEND_MIN = 4096,        /* less is copied, no matter who owns it */
     H2_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
     H2_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */
