@@ -47,9 +47,11 @@ rm -rf "$reports" && mkdir "$reports"
     tests/integration/test_{batches,pipelined_batches,other_threads,pool,stream,big_responses}.py \
     tests/unit/test_{loop,loop_executor,loop_anyio,socket_transport,plan_async,heartbeat}.py
 code=0
-# exitcode=0: a process of a test does not fail for a report; the file is what counts.
+# exitcode=0: a process of a test does not fail for a report; the file is what counts.  --capture sys: a failed
+# assertion of C is seen.
 TSAN_OPTIONS="suppressions=$dir/suppressions.txt log_path=$reports/tsan exitcode=0 die_after_fork=0 history_size=3" \
-    PYTHON_GIL=0 TURBOAPI_SANITIZED=1 "$venv/bin/python" -m pytest -q --timeout 900 -k "not leak and not flat" "$@" || code=$?
+    PYTHON_GIL=0 TURBOAPI_SANITIZED=1 "$venv/bin/python" -m pytest -q --capture sys --timeout 900 \
+    -k "not leak and not flat" "$@" || code=$?
 if [ -n "$(ls "$reports")" ]; then
     cat "$reports"/*
     echo "tsan_python: $(cat "$reports"/* | grep -c '^WARNING: ThreadSanitizer') reports in $reports" >&2
