@@ -152,5 +152,28 @@ def test_routes_change_under_load():
 @pytest.mark.skipif(
     getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this Python has the GIL"
 )
+def test_calls_from_threads_while_the_loop_goes_to_wait():
+    """Each call finds it about to wait, or waiting: what it schedules runs at once."""
+    with threaded(make_app(set()), 1) as (address, [one]):
+        connection = http.client.HTTPConnection(*address, timeout=PATIENCE)
+        connection.request("GET", "/sync?n=1")  # the loop serves, and is known
+        connection.getresponse().read()
+        loop, ran = one._loop, threading.Semaphore(0)
+
+        def call():
+            for _ in range(1000):
+                loop.call_soon_threadsafe(ran.release)
+                time.sleep(0)
+
+        callers = [threading.Thread(target=call) for _ in range(3)]
+        for each in callers:
+            each.start()
+        for _ in range(3 * 1000):
+            assert ran.acquire(timeout=PATIENCE)
+        for each in callers:
+            each.join(PATIENCE)
+        connection.close()
+
+
 def test_the_module_leaves_the_gil_off():
     assert not sys._is_gil_enabled()
