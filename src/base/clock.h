@@ -13,4 +13,14 @@ static inline uint64_t ta_clock_ns(void)
     return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
 }
 
+static inline uint64_t ta_clock_us(void)
+{
+    return ta_clock_ns() / 1000;
+}
+
+static inline uint64_t ta_clock_ms(void)
+{
+    return ta_clock_ns() / 1000000;
+}
+
 #endif

@@ -9,9 +9,9 @@
 
 #include <errno.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "net/loop_int.h"
 
@@ -22,18 +22,6 @@ enum {
     BUDGET_US = 5000, /* of one batch */
     CLOCK_EVERY = 4,  /* callbacks between two readings of the clock */
 };
-
-static uint64_t clock_us(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
-static uint64_t clock_ms(void)
-{
-    return clock_us() / 1000;
-}
 
 /* Tells other threads what the loop does from now on, by a plain store. */
 static inline void tell_pulse(ta_loop *loop, bool waits)
@@ -76,7 +64,7 @@ ta_loop *ta_loop_new(ta_backend backend)
     ta_list_init(&loop->last);
     ta_list_init(&loop->next);
     loop->budget_us = BUDGET_US;
-    loop->now = clock_ms();
+    loop->now = ta_clock_ms();
     tell_pulse(loop, true);
     loop->timers = ta_timers_new(loop->now);
     if (!loop->timers)
@@ -355,12 +343,12 @@ void ta_loop_undefer(ta_loop *loop, ta_defer *item)
 
 static void begin_budget(ta_loop *loop)
 {
-    loop->end_us = loop->budget_us ? clock_us() + loop->budget_us : UINT64_MAX;
+    loop->end_us = loop->budget_us ? ta_clock_us() + loop->budget_us : UINT64_MAX;
 }
 
 bool ta_loop_spent(const ta_loop *loop)
 {
-    return loop->end_us != UINT64_MAX && clock_us() >= loop->end_us;
+    return loop->end_us != UINT64_MAX && ta_clock_us() >= loop->end_us;
 }
 
 unsigned ta_loop_pending(const ta_loop *loop)
@@ -512,7 +500,7 @@ static bool dispatch_left(ta_loop *loop, batch *b)
     int n = loop->nleft;
     memcpy(events, loop->left, (size_t)n * sizeof(*events));
     loop->nleft = 0;
-    loop->now = clock_ms();
+    loop->now = ta_clock_ms();
     note_return(loop, loop->now);
     tell_pulse(loop, false);
     dispatch(loop, events, n, b);
@@ -543,7 +531,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
 
     int n = loop->ops->wait(loop, 0, events, max);
     if (n == 0 && timeout_ms != 0 && b.ran == 0 && !rest && !has_work(loop)) {
-        loop->now = clock_ms();
+        loop->now = ta_clock_ms();
         note_return(loop, loop->now);
         int next = ta_timers_next(loop->timers, loop->now);
         if (next >= 0 && (timeout_ms < 0 || next < timeout_ms))
@@ -560,7 +548,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
         errno = saved;
         return n;
     }
-    loop->now = clock_ms();
+    loop->now = ta_clock_ms();
     note_return(loop, loop->now);
     tell_pulse(loop, false);
     ta_list_node marker = {NULL, NULL}; /* behind what earlier batches left to this one */
@@ -579,7 +567,7 @@ int ta_loop_poll(ta_loop *loop, int timeout_ms, ta_ready *ready, int cap, unsign
     loop->in_poll = false;
     if (loop->timer_fd >= 0) {
         arm_timer_fd(loop);
-        note_return(loop, clock_ms());
+        note_return(loop, ta_clock_ms());
         tell_pulse(loop, true);
     }
     if (served)
@@ -594,12 +582,12 @@ uint64_t ta_loop_now(const ta_loop *loop)
 
 uint64_t ta_loop_refresh(ta_loop *loop)
 {
-    return loop->now = clock_ms();
+    return loop->now = ta_clock_ms();
 }
 
 uint64_t ta_loop_held(const ta_loop *loop)
 {
-    uint64_t now = clock_ms(); /* first: what is read after it can only be newer */
+    uint64_t now = ta_clock_ms(); /* first: what is read after it can only be newer */
     uint64_t pulse = atomic_load_explicit(&loop->pulse, memory_order_relaxed);
     return pulse == 0 || pulse & 1 || pulse / 2 >= now ? 0 : now - pulse / 2;
 }

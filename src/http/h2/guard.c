@@ -16,9 +16,8 @@
  * limits.pipelined of them a batch, and all connections together as many as make a batch of a
  * millisecond, as an attacker opens several.
  */
+#include "base/clock.h"
 #include "http/h2/h2_int.h"
-
-#include <time.h>
 
 enum {
     FILL_SECONDS = 10, /* in which an allowance that is used up is whole again */
@@ -76,13 +75,6 @@ static uint32_t get32(const uint8_t *p)
     return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
-
 /* What requests cost is seen by the next batch only: handlers run later, too.  So when some had to
  * wait, the time of the whole batch tells how many may come in the next one. */
 static void adapt(ta_http_server *server, uint64_t took_us)
@@ -103,7 +95,7 @@ static void see_batch(h2_conn *m)
     m->frames = m->told = 0;
     if (server->h2_batch == batch)
         return;
-    uint64_t now = now_us();
+    uint64_t now = ta_clock_us();
     if (!server->h2_share)
         server->h2_share = server->limits.pipelined;
     if (server->h2_waits && batch == server->h2_batch + 1)

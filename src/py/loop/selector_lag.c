@@ -5,22 +5,14 @@
  * watches our descriptor (uvloop) reveals nothing while it is outside of a batch: it is woken, and
  * the next call sees whether it woke up.
  */
+#include "base/clock.h"
 #include "py/loop/selector_int.h"
-
-#include <time.h>
-
-static uint64_t clock_ms(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000 + (uint64_t)ts.tv_nsec / 1000000;
-}
 
 /* With the mutex held.  Returns for how many milliseconds the loop has not answered its wake-up,
  * and wakes it again when it has. */
 static uint64_t asked(ta_loop_state *ls)
 {
-    uint64_t now = clock_ms();
+    uint64_t now = ta_clock_ms();
     if (ls->lag.asked != 0 && ta_loop_last(ls->loop) < ls->lag.asked)
         return now - ls->lag.asked;
     ls->lag.asked = now;
