@@ -159,7 +159,8 @@ class Template:
         data = pickle.dumps(message)
         data = len(data).to_bytes(_LENGTH, "big") + data
         sent = socket.send_fds(self._link, [data], descriptors) if self._open else 0
-        self._link.sendall(data[sent:])
+        if sent < len(data):  # else it may have answered and died already
+            self._link.sendall(data[sent:])
 
     def kill(self) -> None:
         """End it, whatever it does; its workers live on."""
