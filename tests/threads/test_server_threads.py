@@ -149,9 +149,6 @@ def test_routes_change_under_load():
     assert errors == []
 
 
-@pytest.mark.skipif(
-    getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this Python has the GIL"
-)
 def test_calls_from_threads_while_the_loop_goes_to_wait():
     """Each call finds it about to wait, or waiting: what it schedules runs at once."""
     with threaded(make_app(set()), 1) as (address, [one]):
@@ -175,5 +172,8 @@ def test_calls_from_threads_while_the_loop_goes_to_wait():
         connection.close()
 
 
+@pytest.mark.skipif(
+    getattr(sys, "_is_gil_enabled", lambda: True)(), reason="this Python has the GIL"
+)
 def test_the_module_leaves_the_gil_off():
     assert not sys._is_gil_enabled()
