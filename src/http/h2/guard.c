@@ -13,7 +13,7 @@
  * and each may call for an answer, so a connection's share of a turn is counted in frames.
  *
  * Requests that begin, and those whose client has gone, cost most.  A connection has
- * limits.pipelined of them a batch, and all connections together as many as make a batch of a
+ * limits.pipelined of them a batch, and all connections together as many as make a batch of half a
  * millisecond, as an attacker opens several.
  */
 #include "base/clock.h"

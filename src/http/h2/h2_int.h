@@ -284,7 +284,7 @@ enum {
     H2_TURN_LEAST = 2,         /* its requests that begin or are left, whatever others do */
     H2_SHARE_MIN = 8,          /* fewest of all connections together in a batch ... */
     H2_SHARE_MAX = 1024,       /* ... and most */
-    H2_BATCH_US = 1000,        /* a batch that takes longer halves how many there may be */
+    H2_BATCH_US = 500,         /* a batch that takes longer halves how many there may be */
     H2_LEND_MIN = 4096,        /* less is copied, no matter who owns it */
     H2_KEEP_BODY = 16 * 1024,  /* memory of a body that is kept for the next one */
     H2_PARTING_MS = 250,       /* in a shutdown, for requests that are on their way already */
