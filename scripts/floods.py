@@ -198,6 +198,12 @@ def unread_bodies() -> Pieces:
         yield b""
 
 
+def pipelining() -> Pieces:
+    """Requests without waiting for responses (HTTP/1.1), which are read."""
+    while True:
+        yield b"GET / HTTP/1.1\r\nhost: a\r\n\r\n" * 100
+
+
 def slow_headers() -> Pieces:
     """A request line, and then a field now and then (Slowloris)."""
     yield b"GET / HTTP/1.1\r\nhost: a\r\n"
@@ -246,6 +252,7 @@ FLOODS = {
     "unread": Flood(unread, connections=20, pause=0.005, reads=False),
     "unopened": Flood(unopened, connections=20, pause=0.005),
     "unread-bodies": Flood(unread_bodies, connections=20, pause=0.005),
+    "pipelining": Flood(pipelining),
     "slow-headers": Flood(slow_headers, connections=300, pause=0.5),
     "slow-body": Flood(slow_body, connections=300, pause=0.5),
     "slow-reader": Flood(slow_reader, connections=50, pause=0.2, reads=False),

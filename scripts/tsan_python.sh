@@ -48,9 +48,10 @@ rm -rf "$reports" && mkdir "$reports"
     tests/unit/test_{loop,loop_executor,loop_anyio,socket_transport,plan_async,heartbeat}.py
 code=0
 # exitcode=0: a process of a test does not fail for a report; the file is what counts.  --capture sys: a failed
-# assertion of C is seen.
+# assertion of C is seen.  Each process takes up to 6 GB.
 TSAN_OPTIONS="suppressions=$dir/suppressions.txt log_path=$reports/tsan exitcode=0 die_after_fork=0 history_size=3" \
     PYTHON_GIL=0 TURBOAPI_SANITIZED=1 "$venv/bin/python" -m pytest -q --capture sys --timeout 900 \
+    --numprocesses "${JOBS:-2}" --dist worksteal \
     -k "not leak and not flat" "$@" || code=$?
 if [ -n "$(ls "$reports")" ]; then
     cat "$reports"/*
