@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import ClientDisconnect, Request
 
 _BODY = Request.body  # instrumentation may replace it: then it is asked
@@ -20,11 +22,17 @@ class EngineRequest(Request):
             ClientDisconnect: the client went away before all of it was here.
         """
         if not hasattr(self, "_body"):
-            gather = getattr(getattr(self._receive, "__self__", None), "gather", None)
-            if gather is None or self._stream_consumed or Request.body is not _BODY:
+            # No bound method in a variable: it would live, and be traversed by the garbage
+            # collector, as long as the body is awaited.
+            exchange: Any = getattr(self._receive, "__self__", None)
+            if (
+                not hasattr(exchange, "gather")
+                or self._stream_consumed
+                or Request.body is not _BODY
+            ):
                 return await super().body()
             try:
-                found = gather()
+                found = exchange.gather()
                 if found is None:
                     return await super().body()
                 self._body = found if type(found) is bytes else await found

@@ -31,7 +31,10 @@ PyObject *ta_task_parking_new(ta_loop_state *ls)
         }
         ls->woken = woken;
     }
-    return new_future(ls);
+    PyObject *park = new_future(ls);
+    if (park != NULL)
+        PyObject_GC_UnTrack(park); /* the loop visits what it refers to: task_pool.c */
+    return park;
 }
 
 int ta_task_parking_begin(ta_trampoline *tramp)

@@ -41,6 +41,9 @@ static void leave(ta_trampoline *t)
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
     Py_CLEAR(t->weak);
+    Py_CLEAR(t->park);
+    Py_CLEAR(t->wake_up);
+    Py_CLEAR(t->cancelled);
     Py_CLEAR(t->task); /* alive: it is stepping */
 }
 
@@ -388,13 +391,20 @@ static PyObject *tramp_repr(PyObject *self)
     return PyUnicode_FromFormat("<turboapi request %s>", names[t->state]);
 }
 
-static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
+/*
+ * Visits what it owns, and what its Park owns, as if they were the loop's.  The collector knows
+ * neither of them: there are as many as requests that wait, and each would make every collection
+ * longer.  Once it is on no list it owns nothing that could refer to it (leave()).
+ */
+static int tramp_visit(const ta_trampoline *tramp, visitproc visit, void *arg)
 {
-    ta_trampoline *tramp = tramp_cast(self);
-    Py_VISIT(Py_TYPE(self));
+    if (tramp->park != NULL) {
+        int rc = Py_TYPE(tramp->park)->tp_traverse(tramp->park, visit, arg);
+        if (rc != 0)
+            return rc;
+    }
     Py_VISIT(tramp->task);
     Py_VISIT(tramp->weak);
-    Py_VISIT(tramp->park);
     Py_VISIT(tramp->wake_up);
     Py_VISIT(tramp->name);
     Py_VISIT(tramp->coro);
@@ -404,27 +414,14 @@ static int tramp_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-static int tramp_clear(PyObject *self)
-{
-    ta_trampoline *tramp = tramp_cast(self);
-    Py_CLEAR(tramp->weak);
-    Py_CLEAR(tramp->task);
-    Py_CLEAR(tramp->park);
-    Py_CLEAR(tramp->wake_up);
-    Py_CLEAR(tramp->name);
-    Py_CLEAR(tramp->coro);
-    Py_CLEAR(tramp->context);
-    Py_CLEAR(tramp->cancelled);
-    Py_CLEAR(tramp->ran);
-    return 0;
-}
-
 static void tramp_dealloc(PyObject *self)
 {
+    ta_trampoline *tramp = tramp_cast(self);
     PyTypeObject *type = Py_TYPE(self);
-    PyObject_GC_UnTrack(self);
-    (void)tramp_clear(self);
-    PyObject_GC_Del(self);
+    leave(tramp);
+    Py_CLEAR(tramp->name);
+    Py_CLEAR(tramp->ran);
+    PyObject_Free(self);
     Py_DECREF(type);
 }
 
@@ -457,8 +454,6 @@ static PyType_Slot tramp_slots[] = {
     {Py_am_await, PyObject_SelfIter},
     {Py_am_send, tramp_send},
     {Py_tp_repr, tramp_repr},
-    {Py_tp_traverse, tramp_traverse},
-    {Py_tp_clear, tramp_clear},
     {Py_tp_dealloc, tramp_dealloc},
     {0, NULL},
 };
@@ -466,7 +461,7 @@ static PyType_Slot tramp_slots[] = {
 static PyType_Spec tramp_spec = {
     .name = "turboapi._core.Trampoline",
     .basicsize = sizeof(ta_trampoline),
-    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = TA_TYPE_FLAGS | Py_TPFLAGS_DISALLOW_INSTANTIATION,
     .slots = tramp_slots,
 };
 
@@ -479,7 +474,7 @@ static ta_trampoline *tramp_new(ta_loop_state *ls)
     if (park == NULL)
         return NULL;
     ta_trampoline *tramp =
-        PyObject_GC_New(ta_trampoline, ta_loop_objects_of(st)->task.trampoline_type);
+        PyObject_New(ta_trampoline, ta_loop_objects_of(st)->task.trampoline_type);
     if (tramp == NULL) {
         Py_DECREF(park);
         return NULL;
@@ -488,7 +483,6 @@ static ta_trampoline *tramp_new(ta_loop_state *ls)
     tramp->ls = ls;
     tramp->park = park;
     tramp->state = T_NEW;
-    PyObject_GC_Track((PyObject *)tramp);
     return tramp;
 }
 
@@ -668,8 +662,11 @@ int ta_task_pool_traverse(ta_loop_state *ls, visitproc visit, void *arg)
 {
     ta_list_node *const lists[] = {&ls->idle_tasks, &ls->live_tasks};
     for (size_t i = 0; i < TA_COUNTOF(lists) && lists[i]->next != NULL; i++) {
-        for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next)
-            Py_VISIT((PyObject *)ta_trampoline_of_node(n));
+        for (ta_list_node *n = lists[i]->next; n != lists[i]; n = n->next) {
+            int rc = tramp_visit(ta_trampoline_of_node(n), visit, arg);
+            if (rc != 0)
+                return rc;
+        }
     }
     Py_VISIT(ls->woken);
     return ta_starts_traverse(ls, visit, arg);

@@ -29,7 +29,10 @@ ta_plan_run *ta_plan_run_new(ta_state *st, ta_plan *plan, ta_exchange *exchange,
         Py_DECREF(run);
         return NULL;
     }
-    PyObject_GC_Track(run);
+    /* One of the native server belongs to C, or to a Task of the pool, until its end: it cannot be
+     * garbage, so the collector does not traverse it for nothing. */
+    if (mode != MODE_NATIVE)
+        PyObject_GC_Track(run);
     return run;
 }
 

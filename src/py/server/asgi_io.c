@@ -196,14 +196,45 @@ bool ta_asgi_io_may_respond(const ta_exchange *exchange)
            x->peer == TA_PEER_HERE && is_here(x);
 }
 
+/*
+ * The exchange and its callables own each other until it is closed, and the collector knows none
+ * of them (ta_native_exchange_new); then it lets them go.
+ */
+static PyObject *callable(ta_native_exchange *native, PyObject **own, const PyMethodDef *def)
+{
+    if (*own != NULL)
+        return Py_NewRef(*own);
+    PyObject *made = PyCFunction_NewEx((PyMethodDef *)def, (PyObject *)native, NULL);
+    if (made != NULL && native->req != NULL) {
+        PyObject_GC_UnTrack(made);
+        *own = Py_NewRef(made);
+    }
+    return made;
+}
+
 PyObject *ta_asgi_io_receive(ta_exchange *x)
 {
-    return PyCFunction_NewEx(&receive_def, (PyObject *)x, NULL);
+    ta_native_exchange *native = ta_native_exchange_of(x);
+    return callable(native, &native->asgi.receive, &receive_def);
 }
 
 PyObject *ta_asgi_io_send(ta_exchange *x)
 {
-    return PyCFunction_NewEx((PyMethodDef *)&ta_asgi_io_send_def, (PyObject *)x, NULL);
+    ta_native_exchange *native = ta_native_exchange_of(x);
+    return callable(native, &native->asgi.send, &ta_asgi_io_send_def);
+}
+
+static void let_go(PyObject **own)
+{
+    if (*own != NULL && Py_REFCNT(*own) > 1)
+        PyObject_GC_Track(*own);
+    Py_CLEAR(*own);
+}
+
+void ta_asgi_io_closed(ta_native_exchange *native)
+{
+    let_go(&native->asgi.receive);
+    let_go(&native->asgi.send);
 }
 
 /* -- types ------------------------------------------------------------------------------------ */

@@ -170,7 +170,8 @@ ta_native_exchange *ta_native_exchange_new(ta_server *server, ta_req *req)
     native->base.nheaders = req->nheaders;
     native->in.raw_path = req->raw_path;
     native->in.secure = req->secure;
-    PyObject_GC_Track((PyObject *)native);
+    /* The collector does not know it while the request owns it: none of those that wait can be
+     * garbage, and each would make every collection longer. */
     if (set_path(native, req->path) < 0) {
         native->req = NULL; /* it was never ours */
         Py_DECREF(native);
@@ -228,7 +229,9 @@ static bool detach(ta_native_exchange *native)
 void ta_native_exchange_closed(ta_native_exchange *native)
 {
     TA_ASSERT(native->req != NULL); /* once */
+    ta_asgi_io_closed(native);
     if (Py_REFCNT(native) > 1) {
+        PyObject_GC_Track((PyObject *)native); /* from now on objects alone own it */
         /* A run continues (background tasks, a handler whose client has disconnected), or Python
          * keeps it. */
         if (native->base.scope_dict == NULL) {
