@@ -26,7 +26,7 @@ class EngineRequest(Request):
             # collector, as long as the body is awaited.
             exchange: Any = getattr(self._receive, "__self__", None)
             if (
-                not hasattr(exchange, "gather")
+                getattr(exchange, "gather", None) is None
                 or self._stream_consumed
                 or Request.body is not _BODY
             ):

@@ -8,7 +8,8 @@ import sysconfig
 import weakref
 
 import pytest
-from server_kit import both_protocols, running, wait_for
+from server_kit import both_protocols, running, send_text, wait_for
+from starlette.requests import ClientDisconnect
 
 from turboapi import FastAPI, Request
 
@@ -56,7 +57,7 @@ def test_requests_that_wait():
 
 
 @both_protocols
-@pytest.mark.parametrize("by", ["request", "receive", "send", "extensions"])
+@pytest.mark.parametrize("by", ["request", "receive", "send", "extensions", "offer"])
 def test_cycles_that_outlive_their_request(by):
     app = FastAPI()
     references = []
@@ -66,14 +67,11 @@ def test_cycles_that_outlive_their_request(by):
         kept = Kept()
         references.append(weakref.ref(kept))
         kept.scope = request.scope
-        kept.way = {
-            "request": request,
-            "receive": request.receive,
-            "send": request._send,
-            "extensions": None,
-        }[by]
-        place = request.scope["extensions"] if by == "extensions" else request.scope
-        place["test.kept"] = kept
+        ways = {"request": request, "receive": request.receive, "send": request._send}
+        kept.way = ways.get(by)
+        extensions = request.scope["extensions"]
+        places = {"extensions": extensions, "offer": extensions.get("turboapi.pathsend", {})}
+        places.get(by, request.scope)["test.kept"] = kept
         await asyncio.sleep(0)
         gc.collect()
         assert references[-1]() is kept
@@ -87,6 +85,58 @@ def test_cycles_that_outlive_their_request(by):
             return [each() for each in references] == [None] * 10
 
         wait_for(freed)
+
+
+@both_protocols
+def test_a_weak_reference_to_receive_tells_of_its_end():
+    """Its callback runs when the request is closed, and may ask for what is there no more."""
+    told = []
+    kept = []
+
+    async def app(scope, receive, send):
+        exchange = receive.__self__
+
+        def callback(_):
+            try:
+                exchange.gather()
+            except ClientDisconnect:
+                told.append(exchange)
+
+        kept.append(weakref.ref(receive, callback))
+        await send_text(send, "hello")
+
+    with running(app, interface="asgi", lifespan="off") as server:
+        for size in (0, 5, 100_000):
+            assert server.request("POST", "/", b"x" * size)[2] == b"hello"
+        wait_for(lambda: len(told) == 3)
+
+
+def test_a_task_of_the_pool_that_is_ended_from_outside():
+    app = FastAPI()
+    references = []
+
+    @app.get("/")
+    async def index():
+        await asyncio.sleep(0)
+
+    def idle():
+        tasks = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
+        return [each for each in tasks if type(each.get_coro()).__name__ == "Trampoline"]
+
+    def end():
+        for task in idle():
+            if task.get_coro().cr_frame is None:
+                references.append(weakref.ref(task))
+                with pytest.raises(KeyError):
+                    task.get_coro().throw(KeyError)
+
+    with running(app, interface="turboapi") as server:
+        assert server.get("/")[0] == 200
+        server.call(end)
+        assert references
+        assert server.get("/")[0] == 200
+        server.call(gc.collect)
+        wait_for(lambda: [each() for each in references] == [None] * len(references))
 
 
 @both_protocols

@@ -345,10 +345,14 @@ def test_loop_and_selector_are_collected():
         selector.attach(asyncio.get_running_loop())
         selector.spawn(asyncio.sleep(0))
         await asyncio.sleep(0.01)
+        assert any(map(is_pooled, gc.get_objects()))
+
+    def is_pooled(o):
+        return type(o) is asyncio.Task and type(o.get_coro()).__name__ == "Trampoline"
 
     def ours():
         gc.collect()
-        return [o for o in gc.get_objects() if type(o).__name__ in ("Selector", "Trampoline")]
+        return [o for o in gc.get_objects() if type(o).__name__ == "Selector" or is_pooled(o)]
 
     before, count = len(os.listdir("/proc/self/fd")), len(ours())
     for _ in range(3):

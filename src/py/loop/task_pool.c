@@ -33,18 +33,25 @@ static PySendResult park(ta_trampoline *t, PyObject **result)
     return PYGEN_NEXT;
 }
 
-/* The Task ends now. */
-static void leave(ta_trampoline *t)
+/* The Park may live on, in a Task that waits for it: the collector must know it then. */
+static void let_park_go(ta_trampoline *t)
+{
+    if (t->park != NULL && Py_REFCNT(t->park) > 1 && !PyObject_GC_IsTracked(t->park))
+        PyObject_GC_Track(t->park);
+    Py_CLEAR(t->park);
+}
+
+void ta_trampoline_leave(ta_trampoline *t)
 {
     TA_ASSERT(!ta_list_linked(&t->node)); /* neither idle nor live any more */
     t->state = T_OVER;
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
     Py_CLEAR(t->weak);
-    Py_CLEAR(t->park);
+    let_park_go(t);
     Py_CLEAR(t->wake_up);
     Py_CLEAR(t->cancelled);
-    Py_CLEAR(t->task); /* alive: it is stepping */
+    Py_CLEAR(t->task);
 }
 
 static PySendResult send_to(PyObject *coro, PyObject *value, PyObject **result)
@@ -133,7 +140,7 @@ static PySendResult settle(ta_trampoline *tramp, bool may_park, PyObject **resul
         Py_DECREF(tramp); /* of the live list */
         return park(tramp, result);
     }
-    leave(tramp);
+    ta_trampoline_leave(tramp);
     Py_DECREF(tramp);
     *result = Py_NewRef(Py_None);
     return PYGEN_RETURN;
@@ -192,7 +199,7 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
     }
     Py_CLEAR(tramp->context);
     if (tramp->ls == NULL) { /* closed meanwhile, and on no list any more */
-        leave(tramp);
+        ta_trampoline_leave(tramp);
         if (outcome == TA_FAILED)
             return PYGEN_ERROR;
         *result = Py_NewRef(Py_None);
@@ -200,7 +207,7 @@ static PySendResult step(ta_trampoline *tramp, PyObject *exc, PyObject **result)
     }
     if (TA_UNLIKELY(outcome == TA_FAILED)) {
         ta_trampoline_list_take(tramp, &ls->nlive);
-        leave(tramp);
+        ta_trampoline_leave(tramp);
         Py_DECREF(tramp);
         return PYGEN_ERROR;
     }
@@ -271,7 +278,7 @@ static PySendResult tramp_send(PyObject *self, PyObject *Py_UNUSED(arg), PyObjec
 {
     ta_trampoline *tramp = tramp_cast(self);
     if (TA_UNLIKELY(tramp->ls == NULL)) { /* its loop was closed */
-        leave(tramp);
+        ta_trampoline_leave(tramp);
         *result = Py_NewRef(Py_None);
         return PYGEN_RETURN;
     }
@@ -340,10 +347,10 @@ static PyObject *tramp_throw(PyObject *self, PyObject *const *args, Py_ssize_t n
         /* Idle: end the Task. */
         if (tramp->ls != NULL && ta_list_linked(&tramp->node)) {
             ta_trampoline_list_take(tramp, &tramp->ls->nidle);
-            leave(tramp);
+            ta_trampoline_leave(tramp);
             Py_DECREF(tramp); /* the Task holds another one */
         } else {
-            leave(tramp);
+            ta_trampoline_leave(tramp);
         }
         PyErr_SetRaisedException(Py_NewRef(exc));
     }
@@ -394,7 +401,7 @@ static PyObject *tramp_repr(PyObject *self)
 /*
  * Visits what it owns, and what its Park owns, as if they were the loop's.  The collector knows
  * neither of them: there are as many as requests that wait, and each would make every collection
- * longer.  Once it is on no list it owns nothing that could refer to it (leave()).
+ * longer.  Once it is on no list it owns nothing that could refer to it (ta_trampoline_leave).
  */
 static int tramp_visit(const ta_trampoline *tramp, visitproc visit, void *arg)
 {
@@ -418,7 +425,7 @@ static void tramp_dealloc(PyObject *self)
 {
     ta_trampoline *tramp = tramp_cast(self);
     PyTypeObject *type = Py_TYPE(self);
-    leave(tramp);
+    ta_trampoline_leave(tramp);
     Py_CLEAR(tramp->name);
     Py_CLEAR(tramp->ran);
     PyObject_Free(self);
@@ -500,7 +507,7 @@ static void abandon(ta_trampoline *tramp)
     if (tramp->task != NULL)
         no_destroy_message(tramp->task);
     ta_task_parking_forget(tramp);
-    leave(tramp);
+    ta_trampoline_leave(tramp);
     Py_DECREF(tramp);
 }
 
@@ -652,7 +659,7 @@ void ta_task_pool_detach(ta_loop_state *ls)
             PyErr_Clear();
         }
         ta_task_parking_forget(tramp);
-        leave(tramp);
+        ta_trampoline_leave(tramp);
         Py_DECREF(tramp);
     }
     Py_CLEAR(ls->woken);

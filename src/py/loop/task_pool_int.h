@@ -71,6 +71,8 @@ static inline ta_trampoline *ta_trampoline_of_node(ta_list_node *node)
  * makes the Task, its first step comes with the loop's next turn.  New reference, or NULL.
  */
 ta_trampoline *ta_trampoline_make(ta_loop_state *ls);
+/* Its Task ends, at once or when it steps next: it drops all that it owns.  It is on no list. */
+void ta_trampoline_leave(ta_trampoline *tramp);
 
 /* -- task_reuse.c ----------------------------------------------------------------------------- */
 

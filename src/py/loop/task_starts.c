@@ -100,7 +100,8 @@ static ta_trampoline *idle_task(ta_loop_state *ls)
         ta_trampoline_list_take(tramp, &ls->nidle);
         if (TA_LIKELY(ta_task_parking_holds(tramp)))
             return tramp;
-        Py_DECREF(tramp); /* it was cancelled: the loop's next iteration ends it */
+        ta_trampoline_leave(tramp); /* it was cancelled: the loop's next iteration ends it */
+        Py_DECREF(tramp);
     }
     return NULL;
 }
@@ -113,6 +114,8 @@ static void run(ta_loop_state *ls, const ta_start *start)
     if ((tramp == NULL && (tramp = ta_trampoline_make(ls)) == NULL) ||
         (tramp->state == T_PARKED && (wake_up = ta_task_parking_end(tramp)) == NULL)) {
         give_up(ls, start);
+        if (tramp != NULL)
+            ta_trampoline_leave(tramp);
         Py_XDECREF(tramp);
         return;
     }

@@ -17,23 +17,16 @@ PyObject *ta_asgi_extensions_new(const ta_names_state *names)
 PyObject *ta_asgi_extensions_of(const ta_native_exchange *native)
 {
     const ta_names_state *names = &native->st->names;
+    PyObject *empty = NULL;
     PyObject *offer = native->in.version == TA_HTTP_1_0
                           ? PyDict_New()
                           : PyDict_Copy(native->server->blank_extensions);
-    if (offer == NULL)
-        return NULL;
-    if (native->app->pathsend) {
-        PyObject *empty = PyDict_New();
-        if (empty == NULL || PyDict_SetItem(offer, names->turboapi_pathsend, empty) < 0)
-            Py_CLEAR(offer);
-        Py_XDECREF(empty);
-    }
-#if PY_VERSION_HEX < 0x030E0000
-    /* Empty dicts are not worth a traversal.  Whatever else is put in makes it tracked again, which
-     * CPython does up to 3.13. */
-    if (offer != NULL)
-        PyObject_GC_UnTrack(offer);
-#endif
+    if (offer == NULL || !native->app->pathsend)
+        return offer;
+    empty = PyDict_New();
+    if (empty == NULL || PyDict_SetItem(offer, names->turboapi_pathsend, empty) < 0)
+        Py_CLEAR(offer);
+    Py_XDECREF(empty);
     return offer;
 }
 

@@ -224,6 +224,16 @@ PyObject *ta_asgi_io_send(ta_exchange *x)
     return callable(native, &native->asgi.send, &ta_asgi_io_send_def);
 }
 
+static Py_ssize_t is_ours_alone(PyObject *own)
+{
+    return own != NULL && Py_REFCNT(own) == 1;
+}
+
+Py_ssize_t ta_asgi_io_own_references(const ta_native_exchange *native)
+{
+    return is_ours_alone(native->asgi.receive) + is_ours_alone(native->asgi.send);
+}
+
 static void let_go(PyObject **own)
 {
     if (*own != NULL && Py_REFCNT(*own) > 1)
@@ -231,8 +241,9 @@ static void let_go(PyObject **own)
     Py_CLEAR(*own);
 }
 
-void ta_asgi_io_closed(ta_native_exchange *native)
+void ta_asgi_io_let_go(ta_native_exchange *native)
 {
+    TA_ASSERT(native->req == NULL); /* no more are made */
     let_go(&native->asgi.receive);
     let_go(&native->asgi.send);
 }

@@ -229,8 +229,7 @@ static bool detach(ta_native_exchange *native)
 void ta_native_exchange_closed(ta_native_exchange *native)
 {
     TA_ASSERT(native->req != NULL); /* once */
-    ta_asgi_io_closed(native);
-    if (Py_REFCNT(native) > 1) {
+    if (Py_REFCNT(native) - ta_asgi_io_own_references(native) > 1) {
         PyObject_GC_Track((PyObject *)native); /* from now on objects alone own it */
         /* A run continues (background tasks, a handler whose client has disconnected), or Python
          * keeps it. */
@@ -272,6 +271,8 @@ static int native_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT((PyObject *)native->server);
     Py_VISIT(native->holder);
     Py_VISIT(native->asgi.watch);
+    Py_VISIT(native->asgi.receive);
+    Py_VISIT(native->asgi.send);
     int rc = ta_waiters_traverse(&native->in.readers, visit, arg);
     if (rc == 0)
         rc = ta_waiters_traverse(&native->out.writers, visit, arg);
@@ -298,6 +299,7 @@ static void native_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     /* on_close has come, and nobody holds it without a reference. */
     TA_ASSERT(native->req == NULL && native->out.file < 0 && native->out.stream == NULL);
+    TA_ASSERT(native->asgi.receive == NULL && native->asgi.send == NULL);
     TA_ASSERT(!ta_list_linked(&native->later.node) && !ta_work_has_task(native->asgi.work));
     (void)native_clear(self);
     ta_websocket_free(native);

@@ -70,8 +70,8 @@ typedef struct ta_native_exchange_asgi {
     ta_end_state end;
     uint64_t since;  /* ms: while the server ends, when it was told, or its response began */
     PyObject *watch; /* owned: of a test, until the application is done; or NULL */
-    PyObject *receive, *send; /* owned: the callables, once they were asked for and until it is
-                                 closed; or NULL */
+    PyObject *receive, *send; /* owned: the callables, once they were asked for and until
+                                 shortly after on_close; or NULL */
 } ta_native_exchange_asgi;
 
 typedef struct ta_native_exchange {

@@ -228,8 +228,11 @@ void ta_streaming_response_left(ta_native_exchange *native);
 /* ta_exchange_ops.receive and .send: the callables. */
 PyObject *ta_asgi_io_receive(ta_exchange *exchange);
 PyObject *ta_asgi_io_send(ta_exchange *exchange);
-/* The request is over for the server: whoever has them keeps them. */
-void ta_asgi_io_closed(ta_native_exchange *native);
+/* How many references to the exchange are those of callables that nobody else has. */
+Py_ssize_t ta_asgi_io_own_references(const ta_native_exchange *native);
+/* Drops them after the request was closed; whoever has them keeps them.  Runs callbacks of Python's
+ * weak references. */
+void ta_asgi_io_let_go(ta_native_exchange *native);
 /* ta_exchange_ops.may_respond and .send_def. */
 bool ta_asgi_io_may_respond(const ta_exchange *exchange);
 extern const PyMethodDef ta_asgi_io_send_def;

@@ -152,6 +152,7 @@ static void on_close(ta_req *req)
     req->notes.id = NULL;
     PyMem_Free(id);
     ta_loop_state_enter(ls); /* destructors of whatever the request had */
+    ta_asgi_io_let_go(native);
     Py_DECREF(native);
     ta_loop_state_leave(ls);
 }
