@@ -74,6 +74,7 @@ static inline ta_evloop *ta_evloop_cast(PyObject *obj)
     return (ta_evloop *)obj;
 }
 
+/* With the mutex: other threads add handles. */
 static inline size_t ta_evloop_nready(const ta_evloop *l)
 {
     return l->tail - l->head;

@@ -283,7 +283,10 @@ static PyObject *as_list(PyObject *self)
 static Py_ssize_t view_length(PyObject *self)
 {
     view *v = view_cast(self);
-    return v->scheduled ? v->loop->nheap : (Py_ssize_t)ta_evloop_nready(v->loop);
+    TA_EVLOOP_LOCK(v->loop);
+    Py_ssize_t length = v->scheduled ? v->loop->nheap : (Py_ssize_t)ta_evloop_nready(v->loop);
+    TA_EVLOOP_UNLOCK(v->loop);
+    return length;
 }
 
 static PyObject *ready_item(ta_evloop *evloop, Py_ssize_t i)

@@ -157,15 +157,20 @@ int ta_evloop_turn(ta_evloop *evloop)
     Py_DECREF(events);
     if (rc < 0)
         return -1;
-    if (evloop->nheap > 0) {
+    TA_EVLOOP_LOCK(evloop);
+    bool timers = evloop->nheap > 0;
+    TA_EVLOOP_UNLOCK(evloop);
+    if (timers) {
         double end = ta_evloop_now() + evloop->resolution;
         while ((handle = ta_evloop_pop_due(evloop, end)) != NULL) {
             if (make_ready(evloop, handle) < 0)
                 return -1;
         }
     }
-    for (size_t todo = ta_evloop_nready(evloop);
-         todo > 0 && (handle = ta_evloop_pop(evloop)) != NULL; todo--) {
+    TA_EVLOOP_LOCK(evloop);
+    size_t todo = ta_evloop_nready(evloop);
+    TA_EVLOOP_UNLOCK(evloop);
+    for (; todo > 0 && (handle = ta_evloop_pop(evloop)) != NULL; todo--) {
         int cancelled = is_cancelled(evloop, handle);
         rc = cancelled == 0 ? call(evloop, handle) : cancelled < 0 ? -1 : 0;
         Py_DECREF(handle);
