@@ -478,7 +478,8 @@ class Config:
         "Bytes of a chunk-size line with extensions.", "chunk_ext_bytes", Size
     )
     limit_pipelined: int = _limit(
-        "Pipelined requests answered before others get their turn.", "pipelined"
+        "Requests of a connection, pipelined or HTTP/2's, that begin before others get their turn.",
+        "pipelined",
     )
     limit_body_buffer: int = _limit(
         "Bytes of a body held before reading pauses.", "body_buffer", Size
