@@ -112,13 +112,12 @@ TA_TEST(pipelined_in_bounded_turns)
         fx_send(REQ("GET", "/", ""), strlen(REQ("GET", "/", "")));
     const char *text = REQ("GET", "/other", "");
     CHECK_INT(send(other, text, strlen(text), 0), ==, strlen(text));
-    turn(10); /* both are ready: after two of the first, the other gets its turn */
-    const char *at = strstr(fx.log, "/other");
-    CHECK(at != NULL);
-    int before = 0;
-    for (const char *p = fx.log; p < at; p++)
-        before += strncmp(p, "(GET /)", 7) == 0;
-    CHECK_INT(before, <=, 2);
+    turn(10); /* both are ready: two of the first in the batch, whose end the other one waits for */
+    CHECK(strstr(fx.log, "/other") != NULL);
+    int begun = 0;
+    for (const char *p = fx.log; *p; p++)
+        begun += strncmp(p, "(GET /)", 7) == 0;
+    CHECK_INT(begun, ==, 2);
     settle();
     EXPECT(OK("1", "/") OK("1", "/") OK("1", "/") OK("1", "/") OK("1", "/"));
     close(other);

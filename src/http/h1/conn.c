@@ -326,7 +326,20 @@ static void idle(h1_conn *h)
         h1_arm(h, H1_ARMED_IDLE); /* else the time of the first head runs since accept */
 }
 
-static bool read_head(h1_conn *h, unsigned *turn)
+/* Whether it has had as many requests in this batch as it may.  Their responses are written when
+ * the batch is over, as are those of others, who must not wait for all that it has sent. */
+static bool had_its_turn(h1_conn *h)
+{
+    const ta_http_server *server = h->server;
+    uint64_t batch = ta_loop_batch(server->loop);
+    if (h->batch != batch) {
+        h->batch = batch;
+        h->begun = 0;
+    }
+    return server->limits.pipelined && h->begun >= server->limits.pipelined;
+}
+
+static bool read_head(h1_conn *h)
 {
     ta_conn *c = &h->net;
     ta_http_server *server = h->server;
@@ -341,8 +354,8 @@ static bool read_head(h1_conn *h, unsigned *turn)
         idle(h);
         return false;
     }
-    if (server->limits.pipelined && *turn >= server->limits.pipelined) {
-        ta_loop_defer_turn(server->loop, &h->turn);
+    if (had_its_turn(h)) {
+        ta_loop_defer_next(server->loop, &h->turn);
         return false;
     }
     int preface = TA_UNLIKELY(c->in.data[c->in.off] == 'P') ? look_for_preface(h) : 0;
@@ -357,7 +370,7 @@ static bool read_head(h1_conn *h, unsigned *turn)
     h1_req *rq = h->rq;
     int rc = ta_h1_head_parse(&rq->head, c->in.data + c->in.off, c->in.len);
     if (rc == TA_OK) {
-        ++*turn;
+        h->begun++;
         return begin_request(h);
     }
     if (rc != TA_AGAIN && is_foreign(h)) {
@@ -486,7 +499,6 @@ static bool drain(h1_conn *h)
 
 void h1_run(h1_conn *h)
 {
-    unsigned turn = 0;
     if (h->running) {
         h->again = true;
         return;
@@ -498,7 +510,7 @@ void h1_run(h1_conn *h)
         while (more) {
             switch ((h1_state)h->state) {
             case H1_HEAD:
-                more = read_head(h, &turn);
+                more = read_head(h);
                 break;
             case H1_BUSY:
             case H1_GONE:

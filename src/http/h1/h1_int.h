@@ -96,6 +96,8 @@ struct h1_conn {
     ta_http_server *server; /* borrowed: outlives all connections */
     h1_req *rq;             /* owned; NULL while idle */
     ta_defer turn;          /* runs h1_run */
+    uint64_t batch;         /* of the loop, in which ... */
+    uint32_t begun;         /* ... so many of its requests have begun */
     ta_buf kept[2];         /* owned: memory of the pinned head in H1_GONE */
     uint32_t served;        /* requests so far */
     uint32_t drained;       /* bytes dropped in H1_DRAIN */
