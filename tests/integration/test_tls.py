@@ -6,7 +6,9 @@ import random
 import socket
 import ssl
 import struct
+import threading
 import time
+from pathlib import Path
 
 import patience
 import pytest
@@ -442,6 +444,13 @@ def test_a_session_ends_with_the_authorities_that_let_it_in(pair, authority):
 # -- new certificates
 
 
+def copy(source, target):
+    """Put the content of a file in the place of another, at once."""
+    part = target.with_suffix(".part")
+    part.write_bytes(Path(source).read_bytes())
+    part.replace(target)
+
+
 def test_a_certificate_that_is_renewed(authority, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(tls, "LOOK", 0.05)
     monkeypatch.setattr(tls.Renewal.run, "__defaults__", (0.05,))
@@ -450,10 +459,7 @@ def test_a_certificate_that_is_renewed(authority, tmp_path, monkeypatch, caplog)
 
     def install(*pair):
         for source, target in zip(pair, files, strict=True):
-            with open(source, "rb") as f:  # noqa: PTH123
-                part = target.with_suffix(".part")
-                part.write_bytes(f.read())
-                part.replace(target)
+            copy(source, target)
 
     def shown():
         with connected(server, authority.context()) as sock:
@@ -555,6 +561,55 @@ def test_files_that_can_t_be_used(authority, pair, tmp_path):
         error = fails(**settings)
         assert error.setting == setting, str(error)
         assert why in error.reason
+
+
+def test_a_start_waits_for_files_that_are_being_replaced(authority, tmp_path):
+    old, new = authority.issue("localhost", name="old"), authority.issue("localhost", name="new")
+    files = tmp_path / "cert.pem", tmp_path / "key.pem"
+    copy(new[0], files[0])
+    copy(old[1], files[1])
+    config = Config(ssl_certfile=str(files[0]), ssl_keyfile=str(files[1]))
+    late = threading.Timer(0.3, copy, (new[1], files[1]))
+    late.start()
+    assert tls.make_at_start(config).expires(0)
+    late.join()
+
+
+def test_a_start_does_not_wait_for_files_that_stay_wrong(authority, monkeypatch):
+    pair, other = authority.issue("localhost"), authority.issue("other")
+    config = Config(ssl_certfile=pair[0], ssl_keyfile=other[1])
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match="is not that of"):
+        tls.make_at_start(config)
+    assert time.monotonic() - begun < patience.seconds(5)
+    monkeypatch.setattr(tls, "_is_fresh", lambda file: False)
+    monkeypatch.setattr(time, "sleep", None)
+    with pytest.raises(ConfigError, match="is not that of"):
+        tls.make_at_start(config)
+
+
+def test_an_application_is_shut_down_when_its_server_can_t_start(pair, monkeypatch, caplog):
+    """A worker's files may have become wrong since its supervisor looked at them."""
+    seen = []
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app):
+        seen.append("started")
+        yield
+        seen.append("shut down")
+
+    def fail(config):
+        raise ConfigError("ssl_certfile", "became wrong")
+
+    monkeypatch.setattr(tls, "make_at_start", fail)
+    settings = {"ssl_certfile": pair[0], "ssl_keyfile": pair[1], "interface": "turboapi"}
+    with (
+        pytest.raises(ConfigError, match="became wrong"),
+        running(FastAPI(lifespan=lifespan), **settings),
+    ):
+        pass
+    assert seen == ["started", "shut down"]
+    assert "Traceback" not in caplog.text
 
 
 def test_a_key_with_a_password_and_one_in_the_certificate_s_file(authority):

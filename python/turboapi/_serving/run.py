@@ -215,7 +215,7 @@ def check_tls(config: Config, *, has_siblings: bool = False) -> Config:
 
     if config.ssl_ticket_secret is None:
         config = config.replace(ssl_ticket_secret=secrets.token_bytes(32))
-    tls.make(config)
+    tls.make_at_start(config)
     if config.redirect_http is not None and not has_siblings and not upgrade.is_pending():
         from turboapi._serving import redirect  # lazy: the same
 

@@ -262,7 +262,7 @@ class LoopThread:
             return process.code_of_stop(self._stopped_by)
         try:
             code = await self._serve_requests(selector, lifespan.state)
-        except (sockets.BindError, asyncio.CancelledError):
+        except (Exception, asyncio.CancelledError):
             await lifespan.shutdown()
             raise
         if code != 0:
@@ -312,9 +312,9 @@ class LoopThread:
         )
         if self._config.proxy_protocol:
             server.use_proxy_protocol(ProxyHeaders(self._config.forwarded_allow_ips).trusts)
-        renewing = self._use_tls(server)
-        redirects = None
+        renewing = redirects = None
         try:
+            renewing = self._use_tls(server)
             self._freezer.freeze()
             # Now, not before: what is accepted is served.
             redirects = self._redirect(selector, self._port())
@@ -358,7 +358,7 @@ class LoopThread:
         """Let the server encrypt, if it is to; return what looks for new certificates."""
         # Before the files are read: what changes from now on is seen.
         renewal = tls.Renewal(self._config, server.use_tls)
-        made = tls.make(self._config)
+        made = tls.make_at_start(self._config)
         if made is None:
             return None
         server.use_tls(made)

@@ -30,6 +30,8 @@ _HTTP_2 = b"\x02h2"
 _VERIFY = {"none": 0, "optional": 1, "required": 2}
 # Seconds between two looks at the files.
 LOOK = 5.0
+# Seconds that a start waits at most for files that keep changing.
+_PATIENCE = 10.0
 # Of a certificate's last days the log tells.
 _DAY = 86400
 _WARN_DAYS = 7
@@ -64,6 +66,24 @@ def make(config: Config) -> _core.TLS | None:
         raise ConfigError(f"ssl_{setting}", why) from None
 
 
+def make_at_start(config: Config) -> _core.TLS | None:
+    """As `make`, but wait while its files are being replaced: the key may be new, or not yet.
+
+    Raises:
+        ConfigError: a file can't be used, and none has changed for a second.
+    """
+    end = time.monotonic() + _PATIENCE
+    while True:
+        before = _stamps(config)
+        try:
+            return make(config)
+        except ConfigError:
+            changing = _stamps(config) != before or any(map(_is_fresh, _files(config)))
+            if not changing or time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
 def _alpn(config: Config) -> bytes:
     """Return the protocols in our order of preference."""
     return _HTTP_2 + _HTTP_1 if config.http2 and _core.LIBRARIES["nghttp2"] else _HTTP_1
@@ -87,14 +107,14 @@ class Renewal:
     def __init__(self, config: Config, use: Callable[[_core.TLS], None]) -> None:
         self._config = config
         self._use = use
-        self._seen = self._stamps()
+        self._seen = _stamps(config)
         self._failed = ""
 
     async def run(self, look: float = LOOK) -> None:
         """Run until it is cancelled, on the event loop of the server."""
         while True:
             await asyncio.sleep(look)
-            stamps = await asyncio.to_thread(self._stamps)
+            stamps = await asyncio.to_thread(_stamps, self._config)
             if stamps != self._seen:
                 await self._renew(stamps)
 
@@ -115,11 +135,22 @@ class Renewal:
             logger.info("Reloaded %s", ", ".join(self._config.ssl_certfile))
             tell_ends(tls, self._config)
 
-    def _stamps(self) -> list[tuple[int, ...]]:
-        """Return what changes when a file is written or replaced."""
-        config = self._config
-        more = (file for file in (config.ssl_ca_certs, config.ssl_crl) if file)
-        return [_stamp(file) for file in (*config.ssl_certfile, *config.ssl_keyfile, *more)]
+
+def _files(config: Config) -> list[str]:
+    more = (file for file in (config.ssl_ca_certs, config.ssl_crl) if file)
+    return [*config.ssl_certfile, *config.ssl_keyfile, *more]
+
+
+def _stamps(config: Config) -> list[tuple[int, ...]]:
+    """Return what changes when a file is written or replaced."""
+    return [_stamp(file) for file in _files(config)]
+
+
+def _is_fresh(file: str) -> bool:
+    """Return whether it was written or put into its place within the last second."""
+    with suppress(OSError):
+        return 0 <= time.time() - Path(file).stat().st_ctime < 1
+    return False
 
 
 def _stamp(file: str) -> tuple[int, ...]:
