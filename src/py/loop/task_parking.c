@@ -99,6 +99,14 @@ void ta_task_parking_forget(ta_trampoline *tramp)
     ta_exc_restore(exc);
 }
 
+void ta_task_parking_drop(ta_trampoline *tramp)
+{
+    PyObject *park = tramp->park;
+    if (park != NULL && Py_REFCNT(park) > 1 && !PyObject_GC_IsTracked(park))
+        PyObject_GC_Track(park);
+    Py_CLEAR(tramp->park);
+}
+
 int ta_task_parking_init(ta_state *st)
 {
     ta_task_pool_state *objects = &ta_loop_objects_of(st)->task;

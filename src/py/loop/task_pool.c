@@ -33,14 +33,6 @@ static PySendResult park(ta_trampoline *t, PyObject **result)
     return PYGEN_NEXT;
 }
 
-/* The Park may live on, in a Task that waits for it: the collector must know it then. */
-static void let_park_go(ta_trampoline *t)
-{
-    if (t->park != NULL && Py_REFCNT(t->park) > 1 && !PyObject_GC_IsTracked(t->park))
-        PyObject_GC_Track(t->park);
-    Py_CLEAR(t->park);
-}
-
 void ta_trampoline_leave(ta_trampoline *t)
 {
     TA_ASSERT(!ta_list_linked(&t->node)); /* neither idle nor live any more */
@@ -48,7 +40,7 @@ void ta_trampoline_leave(ta_trampoline *t)
     Py_CLEAR(t->coro);
     Py_CLEAR(t->context);
     Py_CLEAR(t->weak);
-    let_park_go(t);
+    ta_task_parking_drop(t);
     Py_CLEAR(t->wake_up);
     Py_CLEAR(t->cancelled);
     Py_CLEAR(t->task);

@@ -139,6 +139,8 @@ bool ta_task_parking_holds(const ta_trampoline *tramp);
 PyObject *ta_task_parking_end(ta_trampoline *tramp);
 /* The Task is never woken: its callback is dropped.  An exception that is set stays set. */
 void ta_task_parking_forget(ta_trampoline *tramp);
+/* Drops the Park.  It may live on, in a Task that waits for it: the collector knows it then. */
+void ta_task_parking_drop(ta_trampoline *tramp);
 int ta_task_parking_init(ta_state *st);
 
 #endif
