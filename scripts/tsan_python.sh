@@ -2,7 +2,7 @@
 # Runs the tests in which threads meet on a free-threaded CPython 3.13 under ThreadSanitizer, interpreter and
 # extension (the first build takes about 15 minutes and is cached). Fails for every race that is reported.
 #
-#   scripts/tsan_python.sh [FILE or option of pytest ...]      default: tests/threads and those of TESTS
+#   scripts/tsan_python.sh [FILE or option of pytest ...]      default: the files named below, a process for each
 #
 # Reports that are no faults of ours: CPython's own file of them, and scripts/tsan_suppressions.txt.
 set -euo pipefail

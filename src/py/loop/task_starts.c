@@ -114,9 +114,10 @@ static void run(ta_loop_state *ls, const ta_start *start)
     if ((tramp == NULL && (tramp = ta_trampoline_make(ls)) == NULL) ||
         (tramp->state == T_PARKED && (wake_up = ta_task_parking_end(tramp)) == NULL)) {
         give_up(ls, start);
-        if (tramp != NULL)
+        if (tramp != NULL) {
             ta_trampoline_leave(tramp);
-        Py_XDECREF(tramp);
+            Py_DECREF(tramp);
+        }
         return;
     }
     ta_trampoline_list_put(tramp, &ls->live_tasks, &ls->nlive);
