@@ -3,9 +3,10 @@
 
     scripts/floods.py                               # every kind, three rounds of 3 seconds
     scripts/floods.py --kinds ping,slow-headers --seconds 2
+    scripts/floods.py --kinds streams --server "--gc-threshold 50000"
     scripts/floods.py --list
 
-The server is `turboapi run` with its usual settings in a process of its own. A client sends a
+The server is `turboapi run` with its usual settings (and --server) in a process of its own. A client sends a
 request every few milliseconds, in turn over HTTP/1.1 and HTTP/2, and notes how long the answers
 take: alone, then while another process (of the lowest priority, as it would have a machine of its
 own) does what the kind says, --rounds times in turn; the medians count. The exit code is 1 when the
@@ -442,12 +443,12 @@ def measure(port: int, pid: int, seconds: float, pace: float, watch: Callable[[]
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[tuple[int, int]]:
+def server(folder: Path, more: list[str]) -> Iterator[tuple[int, int]]:
     """(port, process id) of a server."""
     (folder / "flooded.py").write_text(APPLICATION)
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    options = ["--port", str(port), "--no-access-log", "--log-level", "error"]
+    options = ["--port", str(port), "--no-access-log", "--log-level", "error", *more]
     command = [sys.executable, "-m", "turboapi", "run", "flooded:app", *options]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
@@ -525,8 +526,8 @@ def median(samples: list[Sample]) -> Sample:
     return replace(middle, wrong=sum(one.wrong for one in samples), work=work)
 
 
-def run(kind: str, seconds: float, pace: float, rounds: int) -> Row:
-    with tempfile.TemporaryDirectory() as name, server(Path(name)) as (port, pid):
+def run(kind: str, seconds: float, pace: float, rounds: int, more: list[str]) -> Row:
+    with tempfile.TemporaryDirectory() as name, server(Path(name), more) as (port, pid):
         measure(port, pid, min(seconds, 1.0), pace, lambda: None)  # warms it up
         before = memory(pid)
         peaks = [before]
@@ -554,6 +555,7 @@ def main() -> int:
     parser.add_argument("--factor", type=float, default=3.0)
     parser.add_argument("--floor", type=float, default=1.0, help="ms; less counts as that")
     parser.add_argument("--work", action="store_true", help="let the server's work count")
+    parser.add_argument("--server", default="", help="more of the server's options, in one word")
     parser.add_argument("--limit", type=float, default=64.0, help="MiB")
     parser.add_argument("--json", type=Path, help="write the figures to this file, too")
     parser.add_argument("--list", action="store_true", help="name the kinds")
@@ -576,7 +578,7 @@ def main() -> int:
     failed = False
     rows = []
     for kind in kinds:
-        row = run(kind, options.seconds, options.pace, options.rounds)
+        row = run(kind, options.seconds, options.pace, options.rounds, options.server.split())
         rows.append(row)
         quiet, loud = row.quiet, row.flooded
         problem = row.problem(options.factor, options.floor, options.limit, options.work)

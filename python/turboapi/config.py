@@ -303,6 +303,12 @@ class Config:
     gc_freeze: bool = setting(
         True, Flag(), "Exempt what exists after the start from garbage collection.", PROCESSES
     )
+    gc_threshold: int = setting(
+        0,
+        Number(0, 2**31 - 1),
+        "New objects after which garbage is collected; 0: Python's own threshold.",
+        PROCESSES,
+    )
 
     preload: bool = setting(
         False, Flag(), "Import the application once, and fork the workers from that process.",

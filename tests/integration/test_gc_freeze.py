@@ -1,4 +1,6 @@
-"""`--gc-freeze`: frozen before the first request, in each worker, and after each reload."""
+"""`--gc-freeze`: frozen before the first request, in each worker, and after each reload; and
+`--gc-threshold`.
+"""
 
 import gc
 import os
@@ -19,6 +21,10 @@ kept = [[i] for i in range(5000)]
 @app.get("/")
 def frozen():
     return gc.get_freeze_count()
+
+@app.get("/threshold")
+def threshold():
+    return gc.get_threshold()[0]
 """
 
 
@@ -37,6 +43,14 @@ def test_frozen_before_the_first_request(folder, arguments):
 def test_turned_off(folder):
     with Server(folder, "run", *LOCAL, "--no-gc-freeze").started() as server:
         assert server.get() == "0"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--workers", "2", "--preload"), ("--reload",)])
+def test_threshold(folder, arguments):
+    with Server(folder, "run", *LOCAL, *arguments, "--gc-threshold", "12345").started() as server:
+        assert server.get("/threshold") == "12345"
+    with Server(folder, "run", *LOCAL, *arguments).started() as server:
+        assert server.get("/threshold") == str(gc.get_threshold()[0])
 
 
 def test_by_the_environment(folder):

@@ -70,9 +70,15 @@ def one_in_flight(server):
     patience.until(look, 10)
 
 
+def address_of(sock):
+    """The client's address as the access log writes it."""
+    return "{}:{}".format(*sock.getsockname())
+
+
 def send(server, text):
-    """The answer: (status, fields)."""
+    """The answer: (status, fields, the client's address)."""
     with socket.create_connection(("127.0.0.1", server.port), patience.seconds(10)) as sock:
+        client = address_of(sock)
         first, later, rest = text.partition("|")
         sock.sendall(first.encode())
         if later:
@@ -80,7 +86,7 @@ def send(server, text):
             sock.sendall(rest.encode())
         answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
     head = answer.partition("\r\n\r\n")[0].split("\r\n")
-    return int(head[0].split()[1]), dict(line.lower().split(": ", 1) for line in head[1:])
+    return int(head[0].split()[1]), dict(line.lower().split(": ", 1) for line in head[1:]), client
 
 
 def one_more(server, before, labels):
@@ -89,7 +95,7 @@ def one_more(server, before, labels):
     patience.until(lambda: requests(server) == expected, 10)
 
 
-def in_the_log(server, status, protocol, request_id):
+def in_the_log(server, status, protocol, request_id, client):
     """Wait for the one line of the request."""
     if server.form == "json":
         patience.until(lambda: request_id in server.log, 10)
@@ -100,28 +106,29 @@ def in_the_log(server, status, protocol, request_id):
         assert found["protocol"] == protocol and found["client"].startswith("127.0.0.1:")
         assert found["bytes_out"] > 0 and found["duration"] >= 0
     else:
-        line = re.escape(f'"POST /upload?a=%22 {protocol}" {status}')
+        line = re.escape(f'{client} - "POST /upload?a=%22 {protocol}" {status}')
         patience.until(lambda: re.search(line, server.log), 10)
 
 
 @pytest.mark.parametrize(("text", "status"), LOGGED)
 def test_what_has_a_request_line_is_logged_and_counted(server, text, status):
     before = requests(server)
-    got, fields = send(server, text)
+    got, fields, client = send(server, text)
     assert got == status and fields["connection"] == "close"
     assert fields["content-type"] == "text/plain; charset=utf-8"
     assert uuid.UUID(fields["x-request-id"])
     one_more(server, before, ("/upload" if "|" in text else "", "POST", str(status)))
-    in_the_log(server, status, "HTTP/1.1", fields["x-request-id"])
+    in_the_log(server, status, "HTTP/1.1", fields["x-request-id"], client)
 
 
 @pytest.mark.parametrize(("text", "status"), COUNTED)
 def test_what_has_none_is_counted(server, text, status):
-    before, lines = requests(server), len(server.log.splitlines())
-    got, fields = send(server, text)
+    before, size = requests(server), len(server.log)
+    got, fields, client = send(server, text)
     assert got == status and "x-request-id" not in fields
     one_more(server, before, ("", "_OTHER", str(status)))
-    new = server.log.splitlines()[lines:]
+    # A line of the test before may be written only now: this client's are meant.
+    new = [line for line in server.log[size:].splitlines() if client in line]
     assert len(new) == 1 and f"refused a request: {status} " in new[0]
 
 
@@ -139,6 +146,7 @@ def test_what_has_none_is_counted(server, text, status):
 def test_over_http2(server, fields, body, status, route):
     before = requests(server)
     with Client(("127.0.0.1", server.port)) as client:
+        address = address_of(client.sock)
         exchange = client.open("POST", "/upload?a=%22", fields, end=False)
         if body:
             one_in_flight(server)
@@ -148,4 +156,4 @@ def test_over_http2(server, fields, body, status, route):
     headers = dict(headers)
     assert got == status and uuid.UUID(headers["x-request-id"])
     one_more(server, before, (route, "POST", str(status)))
-    in_the_log(server, status, "HTTP/2", headers["x-request-id"])
+    in_the_log(server, status, "HTTP/2", headers["x-request-id"], address)

@@ -1,4 +1,4 @@
-"""The server's setting gc_freeze."""
+"""The server's settings gc_freeze and gc_threshold."""
 
 import gc
 
@@ -39,6 +39,19 @@ def test_garbage_is_not_frozen():
     Freezer(True).freeze()
     gc.unfreeze()
     assert sum(type(each) is Thing for each in gc.get_objects()) == before - 1
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_threshold(enabled):
+    before = gc.get_threshold()
+    freezer = Freezer(enabled, 12_345)
+    for _ in range(2):  # a server that is started again
+        freezer.freeze()
+        freezer.freeze()  # by another of its threads
+        assert gc.get_threshold() == (12_345, *before[1:])
+        freezer.unfreeze()
+        assert gc.get_threshold() == before
+        freezer.unfreeze()
 
 
 def test_off():

@@ -1,7 +1,8 @@
-"""What has been imported is not looked at by the garbage collector while the server serves.
+"""How the garbage collector works while the server serves.
 
 A full collection visits every container of the process, while nothing else runs. What is there when
-the application has started stays until the end: with gc.freeze() it is left out.
+the application has started stays until the end: with gc.freeze() it is left out. Small collections visit what
+is new, and so the requests that wait; how often they come is a setting.
 """
 
 import gc
@@ -11,16 +12,19 @@ __all__ = ["Freezer"]
 
 
 class Freezer:
-    """Freezes what there is, once, and undoes it at the end.
+    """Freezes what there is and sets the threshold, once, and undoes both at the end.
 
     Args:
         enabled: without it nothing is done; nor is where the collector is off, or something is
             frozen already, since then the program takes care of it itself.
+        threshold: new objects after which there is a collection; 0 leaves the program's.
         more: what is frozen was by us, before this process was forked; the rest follows.
     """
 
-    def __init__(self, enabled: bool, more: bool = False) -> None:
+    def __init__(self, enabled: bool, threshold: int = 0, more: bool = False) -> None:
         self._enabled = enabled
+        self._threshold = threshold
+        self._before: tuple[int, int, int] | None = None  # the program's thresholds
         self._more = more
         self._lock = threading.Lock()
         self._frozen = False
@@ -28,6 +32,9 @@ class Freezer:
     def freeze(self) -> None:
         """Collect what is garbage, and freeze the rest. From any of the threads that serve."""
         with self._lock:
+            if self._threshold and self._before is None:
+                self._before = gc.get_threshold()
+                gc.set_threshold(self._threshold, *self._before[1:])
             if self._frozen or not self._enabled or not gc.isenabled():
                 return
             if gc.get_freeze_count() and not self._more:
@@ -42,3 +49,6 @@ class Freezer:
             if self._frozen:
                 gc.unfreeze()
             self._frozen = False
+            if self._before is not None:
+                gc.set_threshold(*self._before)
+            self._before = None

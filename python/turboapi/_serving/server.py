@@ -85,7 +85,7 @@ def serve(app: Any, config: Config, handover: Handover | None = None) -> int:
     app = as_asgi(app, config)
     listening = _listening_sockets(config)
     heartbeat = Heartbeat(config.ready_fd, config.timeout_worker)
-    freezer = Freezer(config.gc_freeze, more=config.preload)
+    freezer = Freezer(config.gc_freeze, config.gc_threshold, more=config.preload)
     access = AccessLog(config)
     access.open()
     counters = metrics.Counters(config)
