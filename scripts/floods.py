@@ -6,12 +6,13 @@
     scripts/floods.py --kinds streams --server "--gc-threshold 50000"
     scripts/floods.py --list
 
-The server is `turboapi run` with its usual settings (and --server) in a process of its own. A client sends a
-request every few milliseconds, in turn over HTTP/1.1 and HTTP/2, and notes how long the answers
-take: alone, then while another process (of the lowest priority, as it would have a machine of its
-own) does what the kind says, --rounds times in turn; the medians count. The exit code is 1 when the
-99th percentile with the flood is more than --factor times that without, the server's memory grew by
-more than --limit MiB, or the client got a wrong answer or none. Times mean something on a machine
+The server is `turboapi run` with its usual settings (and --server) in a process of its own. A
+client sends a request every few milliseconds, in turn over HTTP/1.1 and HTTP/2, and notes how long
+the answers take: alone, then while another process (of the lowest priority, as it would have a
+machine of its own) does what the kind says, --rounds times in turn; the medians count. The exit
+code is 1 when the 99th percentile with the flood is more than --factor times that without (or
+--floor, if that is more), the server's memory grew by more than --limit MiB, or the client got a
+wrong answer or none. Times mean something on a machine
 that does nothing else; with --work it is not they that count, but how much processor time the
 server spends between a request and its answer, which hardly depends on what else runs. What it
 spends until the client looks counts, too, so the client measures at real-time priority where it may

@@ -1,5 +1,6 @@
 """The C core. docs/engine.md and docs/loop.md are the contracts."""
 
+import os
 from asyncio import AbstractEventLoop, Transport
 from asyncio import Handle as AbstractHandle
 from asyncio import TimerHandle as AbstractTimerHandle
@@ -53,6 +54,7 @@ def init_file_response(
 def read_file(
     response: object, scope: Scope, receive: Receive, send: Send, /
 ) -> tuple[int, list[tuple[bytes, bytes]], bytes] | None: ...
+def path_text(path: str | bytes | os.PathLike[Any], /) -> str | bytes: ...
 def attributes_hold(guards: tuple[tuple[Any, str, Any], ...], /) -> bool: ...
 def parse_urlencoded(body: bytes, /) -> list[tuple[str, str]]: ...
 def parse_multipart(

@@ -72,6 +72,7 @@ static const init_fn inits[] = {
     ta_native_exchange_init,
     ta_file_reply_init,
     ta_file_response_init,
+    ta_path_text_init,
     ta_response_init_init,
     ta_static_files_init,
     ta_request_body_init,

@@ -1,8 +1,8 @@
 """How the garbage collector works while the server serves.
 
 A full collection visits every container of the process, while nothing else runs. What is there when
-the application has started stays until the end: with gc.freeze() it is left out. Small collections visit what
-is new, and so the requests that wait; how often they come is a setting.
+the application has started stays until the end: with gc.freeze() it is left out. Small collections
+visit what is new, and so the requests that wait; how often they come is a setting.
 """
 
 import gc

@@ -219,18 +219,19 @@ static int send_response(const ta_file_door *door, PyObject *response)
     ta_state *st = door->server->st;
     const ta_file_response_state *objects = &ta_server_objects_of(st)->file_response;
     parts p;
-    PyObject *path = NULL;
+    PyObject *text = NULL, *path = NULL;
     ta_file file;
     int rc = 0;
     if (!PyObject_TypeCheck(response, (PyTypeObject *)objects->type) ||
         door->x->method_id == TA_METHOD_OTHER || !is_plain(door->server, objects, response))
         return 0;
     if (read_parts(st, response, &p)) {
-        if (!PyUnicode_FSConverter(p.path, &path))
+        if ((text = ta_path_text(st, p.path)) == NULL || !PyUnicode_FSConverter(text, &path))
             PyErr_Clear();
         else if (ta_file_open(&door->server->files, PyBytes_AS_STRING(path), &file) == TA_FILE_IS)
             rc = send_opened(door, &p, &file);
     }
+    Py_XDECREF(text);
     Py_XDECREF(path);
     drop_parts(&p);
     return rc;

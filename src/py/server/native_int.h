@@ -195,6 +195,11 @@ int ta_file_response_send(ta_exchange *base, PyObject *response);
 /* ta_exchange_ops.read_file. */
 PyObject *ta_file_response_read(ta_exchange *base, PyObject *response, PyObject *const *args);
 
+/* -- path_text.c ------------------------------------------------------------------------------- */
+
+/* What os.fspath returns: a new reference to a str or bytes, or NULL with an exception. */
+PyObject *ta_path_text(ta_state *st, PyObject *path);
+
 /* -- static_files.c ---------------------------------------------------------------------------- */
 
 typedef enum ta_static_found {

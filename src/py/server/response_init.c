@@ -241,7 +241,7 @@ static bool is_unquoted(PyObject *text)
 static PyObject *type_of(ta_state *st, PyObject *path)
 {
     Py_ssize_t n;
-    PyObject *text = PyOS_FSPath(path), *type = NULL;
+    PyObject *text = ta_path_text(st, path), *type = NULL;
     const char *at = text && PyUnicode_CheckExact(text) ? PyUnicode_AsUTF8AndSize(text, &n) : NULL;
     /* What may be a URL is one to mimetypes. */
     if (at != NULL && memchr(at, ':', (size_t)n) == NULL && strncmp(at, "//", 2) != 0) {

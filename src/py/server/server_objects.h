@@ -30,6 +30,12 @@ typedef struct ta_file_response_state {
     PyObject *names, *functions; /* tuples: its methods */
 } ta_file_response_state;
 
+/* path_text.c */
+typedef struct ta_path_text_state {
+    PyTypeObject *type; /* pathlib.PosixPath */
+    PyObject *guards;   /* of its methods; NULL: its text is always pathlib's */
+} ta_path_text_state;
+
 /* static_files.c */
 typedef struct ta_static_files_state {
     PyTypeObject *type;
@@ -67,6 +73,7 @@ typedef struct ta_server_objects {
     ta_native_exchange_state native_exchange;
     ta_file_reply_state file_reply;
     ta_file_response_state file_response;
+    ta_path_text_state path_text;
     ta_static_files_state static_files;
     ta_streamer_state stream;
     ta_websocket_state ws;
@@ -93,6 +100,7 @@ int ta_unpacker_init(PyObject *module, ta_state *st);           /* unpacker.c */
 int ta_native_exchange_init(PyObject *module, ta_state *st);    /* native_exchange.c */
 int ta_file_reply_init(PyObject *module, ta_state *st);         /* file_reply.c */
 int ta_file_response_init(PyObject *module, ta_state *st);      /* file_response.c */
+int ta_path_text_init(PyObject *module, ta_state *st);          /* path_text.c */
 int ta_response_init_init(PyObject *module, ta_state *st);      /* response_init.c */
 int ta_static_files_init(PyObject *module, ta_state *st);       /* static_files.c */
 int ta_request_body_init(PyObject *module, ta_state *st);       /* request_body.c */

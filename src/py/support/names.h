@@ -100,6 +100,7 @@
     TA_NAME2(private_give, "_give")                                                                \
     TA_NAME2(private_headers_type, "_headers_type")                                                \
     TA_NAME2(private_pass, "_pass")                                                                \
+    TA_NAME2(private_raw_paths, "_raw_paths")                                                      \
     TA_NAME2(private_receive, "_receive")                                                          \
     TA_NAME2(private_run, "_run")                                                                  \
     TA_NAME2(private_send, "_send")                                                                \
