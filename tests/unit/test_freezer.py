@@ -10,9 +10,11 @@ from turboapi._serving.freezer import Freezer
 @pytest.fixture(autouse=True)
 def collector():
     assert gc.get_freeze_count() == 0
+    before = gc.get_threshold()
     yield
     gc.unfreeze()
     gc.enable()
+    gc.set_threshold(*before)
 
 
 def test_freezes_once_and_undoes_it():
@@ -52,6 +54,32 @@ def test_threshold(enabled):
         freezer.unfreeze()
         assert gc.get_threshold() == before
         freezer.unfreeze()
+
+
+def test_threshold_of_the_program():
+    before = gc.get_threshold()
+    freezer = Freezer(True, 12_345)
+    freezer.freeze()
+    gc.set_threshold(777, 7, 7)  # the start of another thread's lifespan
+    freezer.freeze()
+    assert gc.get_threshold() == (12_345, 7, 7)
+    freezer.unfreeze()
+    assert gc.get_threshold() == (before[0], 7, 7)
+    freezer.freeze()
+    gc.set_threshold(888)  # by the application while it is served, or at its end
+    freezer.unfreeze()
+    assert gc.get_threshold()[0] == 888
+
+
+@pytest.mark.parametrize("turn_off", [gc.disable, lambda: gc.set_threshold(0)])
+def test_a_collector_that_is_off(turn_off):
+    turn_off()
+    before = gc.get_threshold()
+    freezer = Freezer(True, 12_345)
+    freezer.freeze()
+    assert gc.get_threshold() == before and gc.get_freeze_count() == 0
+    freezer.unfreeze()
+    assert gc.get_threshold() == before
 
 
 def test_off():

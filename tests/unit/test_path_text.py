@@ -2,6 +2,9 @@
 
 import os
 import pathlib
+import subprocess
+import sys
+import threading
 
 import pytest
 from hypothesis import given
@@ -61,6 +64,45 @@ def test_replaced_methods(name, monkeypatch):
         patch.setattr(pathlib.PosixPath, name, lambda self: "replaced", raising=False)
         text = _core.path_text(pathlib.Path("a") / "b")
     assert text == "replaced"
+
+
+def test_methods_that_were_replaced_before():
+    script = """
+import pathlib
+pathlib.PurePath.{} = lambda self: "replaced"
+from turboapi import _core
+print(_core.path_text(pathlib.Path("a") / "b"))
+"""
+    for name in ("__fspath__", "__str__"):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "replaced\n"
+
+
+def test_parts_that_are_joined_meanwhile():
+    """As pathlib does in its development version."""
+    path = pathlib.Path("/srv", "directory", "name.txt")
+    if not hasattr(path, "_raw_paths"):
+        pytest.skip("this pathlib has no such parts")
+    assert os.fspath(path) == "/srv/directory/name.txt"  # pathlib need not look at them again
+    parts = path._raw_paths
+    done = threading.Event()
+
+    def join():
+        while not done.is_set():
+            parts.clear()
+            parts.append("/srv/directory/name.txt")
+            parts[:] = ["/srv", "directory", "name.txt"]
+
+    thread = threading.Thread(target=join)
+    thread.start()
+    try:
+        texts = {_core.path_text(path) for _ in range(20_000)}
+    finally:
+        done.set()
+        thread.join()
+    assert texts == {"/srv/directory/name.txt"}
 
 
 def test_parts_that_are_odd():

@@ -17,7 +17,8 @@ class Freezer:
     Args:
         enabled: without it nothing is done; nor is where the collector is off, or something is
             frozen already, since then the program takes care of it itself.
-        threshold: new objects after which there is a collection; 0 leaves the program's.
+        threshold: new objects after which there is a collection; 0 leaves the program's. That of a
+            program that has turned the collector off is left, too.
         more: what is frozen was by us, before this process was forked; the rest follows.
     """
 
@@ -32,10 +33,14 @@ class Freezer:
     def freeze(self) -> None:
         """Collect what is garbage, and freeze the rest. From any of the threads that serve."""
         with self._lock:
-            if self._threshold and self._before is None:
-                self._before = gc.get_threshold()
-                gc.set_threshold(self._threshold, *self._before[1:])
-            if self._frozen or not self._enabled or not gc.isenabled():
+            first, *others = gc.get_threshold()
+            if not first or not gc.isenabled():
+                return
+            if self._threshold and first != self._threshold:
+                # Another thread's start may have set it: the first is what the program began with.
+                self._before = self._before or (first, others[0], others[1])
+                gc.set_threshold(self._threshold, *others)
+            if self._frozen or not self._enabled:
                 return
             if gc.get_freeze_count() and not self._more:
                 return
@@ -49,6 +54,6 @@ class Freezer:
             if self._frozen:
                 gc.unfreeze()
             self._frozen = False
-            if self._before is not None:
-                gc.set_threshold(*self._before)
+            if self._before is not None and gc.get_threshold()[0] == self._threshold:
+                gc.set_threshold(self._before[0], *gc.get_threshold()[1:])
             self._before = None

@@ -47,23 +47,38 @@ static bool is_normal(const char *text, size_t len)
     return true;
 }
 
+/* Joins all parts.  False: one is unusual. */
+static bool join_locked(char *text, size_t *len, PyObject *parts)
+{
+    bool usual = true;
+    for (Py_ssize_t i = 0; usual && i < PyList_GET_SIZE(parts); i++)
+        usual = join(text, len, PyList_GET_ITEM(parts, i));
+    return usual;
+}
+
 /* A new reference, or NULL, without an exception. */
 static PyObject *joined(ta_state *st, PyObject *path)
 {
     char text[PATH_TEXT_MAX];
     size_t len = 0;
     PyObject *parts = PyObject_GetAttr(path, st->names.private_raw_paths), *result = NULL;
-    if (parts == NULL) {
+    bool usual = parts != NULL && PyList_CheckExact(parts);
+    if (parts == NULL)
         PyErr_Clear();
-        return NULL;
+    if (usual) {
+        /* Some versions of pathlib replace the parts by their joined text when they know it. */
+#ifdef Py_GIL_DISABLED
+        Py_BEGIN_CRITICAL_SECTION(parts);
+        usual = join_locked(text, &len, parts);
+        Py_END_CRITICAL_SECTION();
+#else
+        usual = join_locked(text, &len, parts);
+#endif
     }
-    bool usual = PyList_CheckExact(parts);
-    for (Py_ssize_t i = 0; usual && i < PyList_GET_SIZE(parts); i++)
-        usual = join(text, &len, PyList_GET_ITEM(parts, i));
     if (usual && is_normal(text, len) &&
         (result = PyUnicode_FromStringAndSize(text, (Py_ssize_t)len)) == NULL)
         PyErr_Clear();
-    Py_DECREF(parts);
+    Py_XDECREF(parts);
     return result;
 }
 
@@ -88,11 +103,24 @@ static PyMethodDef functions[] = {
     {NULL},
 };
 
-/* (type, name, its present value), or NULL with an exception. */
-static PyObject *guard(PyObject *type, const char *name)
+/* Whether that is a function of pathlib. */
+static bool is_pathlibs(PyObject *function)
+{
+    PyObject *module = PyObject_GetAttrString(function, "__module__");
+    const char *name = module && PyUnicode_Check(module) ? PyUnicode_AsUTF8(module) : NULL;
+    bool found = name && (strcmp(name, "pathlib") == 0 || strncmp(name, "pathlib.", 8) == 0);
+    PyErr_Clear();
+    Py_XDECREF(module);
+    return found;
+}
+
+/* *out is a guard of the type's method, or NULL if somebody has replaced it.  0, or -1. */
+static int guard(PyObject *type, const char *name, PyObject **out)
 {
     PyObject *value = PyObject_GetAttrString(type, name);
-    return value ? Py_BuildValue("(OsN)", type, name, value) : NULL;
+    *out = value && is_pathlibs(value) ? Py_BuildValue("(OsO)", type, name, value) : NULL;
+    Py_XDECREF(value);
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 int ta_path_text_init(PyObject *module, ta_state *st)
@@ -104,12 +132,13 @@ int ta_path_text_init(PyObject *module, ta_state *st)
     objects->type = (PyTypeObject *)type;
     /* Python 3.11 keeps the components instead, and makes the text of them at once. */
     if (PyObject_HasAttr(type, st->names.private_raw_paths)) {
-        PyObject *fspath = guard(type, "__fspath__");
-        PyObject *str = fspath ? guard(type, "__str__") : NULL;
-        objects->guards = str ? PyTuple_Pack(2, fspath, str) : NULL;
+        PyObject *fspath, *str = NULL;
+        if (guard(type, "__fspath__", &fspath) == 0 && guard(type, "__str__", &str) == 0 &&
+            fspath != NULL && str != NULL)
+            objects->guards = PyTuple_Pack(2, fspath, str);
         Py_XDECREF(fspath);
         Py_XDECREF(str);
-        if (objects->guards == NULL)
+        if (PyErr_Occurred())
             return -1;
     }
     return PyModule_AddFunctions(module, functions);
