@@ -1,8 +1,10 @@
 """What holds for all tests under tests/."""
 
+import gc
 import os
 import signal
 
+import hypothesis  # noqa: F401 (it looks for referrers, which it would not find among the frozen)
 import pytest
 
 # Whether turboapi-c-docs is installed depends on what `make` was called for before.
@@ -27,3 +29,9 @@ def _shared_objects_are_left_alone():
 
 
 _CODES = list(range(256))
+
+
+def pytest_collection_finish():
+    """Spare each collection the thousands of tests: it took longer than what many of them test."""
+    gc.collect()
+    gc.freeze()

@@ -31,6 +31,7 @@ def loop():
 def thawed():
     yield
     gc.unfreeze()
+    freeze()
 
 
 def freeze():
@@ -160,7 +161,7 @@ def test_exchanges_and_runs():
 
     with running(app, interface="turboapi") as server:
         expected = None
-        for turn in range(40):
+        for turn in range(2 * 3 * 4):
             server.call((gc.collect, freeze, gc.unfreeze, list)[turn % 4])
             status, _, body = server.get(f"/?collect={turn % 3 == 0}")
             assert status == 200
@@ -202,7 +203,7 @@ def test_what_serves_a_request_within_middleware():
 
     with running(app, interface="turboapi") as server:
         first = None
-        for turn in range(40):
+        for turn in range(2 * 3 * 4):
             server.call((gc.collect, freeze, gc.unfreeze, list)[turn % 4])
             body = json.dumps({"turn": turn}).encode()
             path, fields = f"/?collect={turn % 3 == 0}", {"content-type": "application/json"}

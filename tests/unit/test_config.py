@@ -91,6 +91,21 @@ def test_bad_durations(text):
         Config(timeout_idle=text)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("700", 700), (" 700 ", 700), ("1e3", 1000), ("7.0", 7), (7.0, 7), ("2147483647", 2**31 - 1)],
+)
+def test_whole_numbers(text, value):
+    found = Config(gc_threshold=text).gc_threshold
+    assert found == value and type(found) is int
+
+
+@pytest.mark.parametrize("text", ["7.5", "x", "1e", "-1", "1e20", "inf", "nan", True, None, 7.5])
+def test_bad_whole_numbers(text):
+    with pytest.raises(ConfigError, match="^gc_threshold: must be "):
+        Config(gc_threshold=text)
+
+
 def test_every_limit_and_timeout_at_its_edge():
     for name, one in settings().items():
         if one.c_field is None:

@@ -80,7 +80,10 @@ class Number:
             return number
         if not number.is_integer():
             raise ValueError(f"must be a whole number, got {value!r}")
-        return int(value)
+        try:
+            return int(value)  # exactly, also where a float is not exact
+        except ValueError:
+            return int(number)  # as text such as "1e3"
 
     def _bounded(self, number: float) -> int | float:
         if math.isnan(number):
