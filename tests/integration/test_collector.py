@@ -5,6 +5,7 @@ of it; and it finds what is kept in a cycle after them.
 import asyncio
 import contextlib
 import gc
+import sys
 import sysconfig
 import weakref
 
@@ -53,8 +54,9 @@ def test_requests_that_wait():
             for client in clients:
                 client.close()
     # The coroutine, Request with its URL, scope and headers; Task, context, Future and callback: 12,
-    # and what other tests leave behind.  With the server's own it would be 18.
-    assert (seen[1] - seen[0]) / count < 15
+    # from Python 3.14 on, where all dicts are seen, 15; and what other tests leave behind.  With the
+    # server's own it would be six more.
+    assert (seen[1] - seen[0]) / count < (15 if sys.version_info < (3, 14) else 18)
 
 
 @both_protocols
