@@ -137,7 +137,9 @@ def counter(*names):
     def among(objects):
         return [each for each in objects if type(each).__name__ in names]
 
+    gc.unfreeze()
     others = {id(each): each for each in among(gc.get_objects())}  # kept: their ids stay theirs
+    gc.freeze()
 
     def count():
         found = [type(each).__name__ for each in among(gc.get_objects()) if id(each) not in others]

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import logging
+import re
 import sys
 import threading
 import time
@@ -204,9 +205,10 @@ def test_a_quick_function_that_blocks_is_named(caplog, busy):
         blocks = True
         server.get("/")
         blocks = False
-        (message,) = said(caplog, "sometimes")
+        # On a busy machine it may also be long enough for a warning that names the line.
+        (message,) = said(caplog, "sometimes (")
         assert f"({__file__}, line {sometimes.__code__.co_firstlineno})" in message
-        assert "held the event loop for 0." in message
+        assert re.search(r"held the event loop for [0-9]\.", message)
         for _ in range(300):
             assert b"turboapi worker thread" in server.get("/")[2]
         over.set()

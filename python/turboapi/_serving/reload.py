@@ -9,6 +9,7 @@ import fnmatch
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -262,11 +263,13 @@ class Reloader:
         if not told and not ends:
             worker.send(signal.SIGTERM)
         grace = self._config.timeout_graceful_shutdown
-        waited = 0.0
+        waited = 0.0  # not counted: the time in which we were stopped ourselves (Ctrl+Z)
+        one_stop_until = time.monotonic() + 2 * ONE_STOP
         while not worker.wait(_STEP):
             waited += _STEP
             again = [n for n in signals.wait(0) if n in (signal.SIGTERM, signal.SIGINT)]
-            if again and waited > 2 * ONE_STOP and not (again == [signal.SIGINT] and told):
+            late = time.monotonic() > one_stop_until
+            if again and late and not (again == [signal.SIGINT] and told):
                 worker.send(signal.SIGTERM)
             if grace and waited > grace + 5:
                 worker.send(signal.SIGKILL)
