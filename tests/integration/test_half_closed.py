@@ -123,7 +123,7 @@ APPS = {
     "streamed with a length": lambda: streamed(length=True),
     "streamed with a length, slowly": lambda: streamed(0.05, length=True),
     "streamed behind middleware": lambda: streamed(0.02, middleware=True),
-    "streamed behind middleware, later": lambda: streamed(middleware=True, first=0.1),
+    "streamed behind middleware, later": lambda: streamed(middleware=True, first=0.02),
     "streamed from a def": from_def,
 }
 

@@ -1,6 +1,5 @@
 /*
- * path_text.c -- the text of a path-like object; of a pathlib.Path without what pathlib does for
- * it.
+ * path_text.c -- the text of a path-like object; that of a pathlib.Path without pathlib.
  *
  * Layer: py (L4).  `directory / name` is what handlers give to FileResponse.  Its text is made when
  * it is first asked for, by splitting the path and joining it again, which takes longer than all
