@@ -268,6 +268,7 @@ class Client:
             content = response.read()
         except (http.client.HTTPException, OSError) as error:
             conn.close()
+            response.close()  # it owns the socket of a connection that was to be closed
             return response.status, headers, repr(type(error)), unpack(headers, error.partial)
         return response.status, headers, content, unpack(headers, content)
 

@@ -63,7 +63,9 @@ def test_replaced_methods(name, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pathlib.PosixPath, name, lambda self: "replaced", raising=False)
         text = _core.path_text(pathlib.Path("a") / "b")
-    assert text == "replaced"
+        expected = os.fspath(pathlib.Path("a") / "b")  # Python 3.15 does not call __str__
+    assert text == expected
+    assert text == "replaced" or name == "__str__"
 
 
 def test_methods_that_were_replaced_before():
@@ -71,13 +73,15 @@ def test_methods_that_were_replaced_before():
 import pathlib
 pathlib.PurePath.{} = lambda self: "replaced"
 from turboapi import _core
-print(_core.path_text(pathlib.Path("a") / "b"))
+print(_core.path_text(pathlib.Path("a") / "b"), pathlib.Path("a").joinpath("b").__fspath__())
 """
     for name in ("__fspath__", "__str__"):
         done = subprocess.run(
             [sys.executable, "-c", script.format(name)], capture_output=True, text=True, check=True
         )
-        assert done.stdout == "replaced\n"
+        text, expected = done.stdout.split()
+        assert text == expected
+        assert text == "replaced" or name == "__str__"
 
 
 def test_parts_that_are_joined_meanwhile():
