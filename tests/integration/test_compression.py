@@ -1,5 +1,6 @@
 """Responses packed by the server (`--compress`) and by CompressMiddleware, in C and in Python."""
 
+import contextlib
 import time
 
 import pytest
@@ -271,9 +272,8 @@ def test_every_kind_of_response(tmp_path, interface):
         for path in GET_PATHS:
             answers = []
             for server in (plain, packing):
-                client = Client(server)
-                answers.append(client.ask("GET", path, fields("zstd")))
-                client.close()
+                with contextlib.closing(Client(server)) as client:
+                    answers.append(client.ask("GET", path, fields("zstd")))
             one, other = answers
             assert (one[0], one[3]) == (other[0], other[3]), path
 
