@@ -10,6 +10,11 @@ cd "$(dirname "$0")/.."
 suite=${1:-bookworm}
 root=${TURBOAPI_ROOTS:-${XDG_CACHE_HOME:-$HOME/.cache}/turboapi}/$suite
 
+if ! ls dist/turboapi_c-*.whl dist/turboapi_c_docs-*.whl >/dev/null 2>&1; then
+    echo "try_wheel: dist/ has no wheels; make wheel builds them" >&2
+    exit 1
+fi
+
 . scripts/debian_root.sh
 debian_root "$suite" "$root" python3,python3-venv,curl,openssl
 
