@@ -12,11 +12,10 @@ the answers take: alone, then while another process (of the lowest priority, as 
 machine of its own) does what the kind says, --rounds times in turn; the medians count. The exit
 code is 1 when the 99th percentile with the flood is more than --factor times that without (or
 --floor, if that is more), the server's memory grew by more than --limit MiB, or the client got a
-wrong answer or none. Times mean something on a machine
-that does nothing else; with --work it is not they that count, but how much processor time the
-server spends between a request and its answer, which hardly depends on what else runs. What it
-spends until the client looks counts, too, so the client measures at real-time priority where it may
-(Linux: as root), to look at once.
+wrong answer or none. Times mean something on a machine that does nothing else; with --work it is
+not they that count, but how much processor time the server spends between a request and its answer,
+which hardly depends on what else runs. What it spends until the client looks counts, too, so the
+client measures at real-time priority where it may (Linux: as root), to look at once.
 """
 
 from __future__ import annotations

@@ -127,6 +127,10 @@ def in_order(name, reports):
     )
 
 
+def without_spans(reports):
+    return sorted(json.dumps({**json.loads(each), "spans": []}, sort_keys=True) for each in reports)
+
+
 def reported(command, folder, given):
     """The answers of a server, what was reported meanwhile, and its log."""
     folder.mkdir()
@@ -160,6 +164,7 @@ def test_reports_are_as_under_uvicorn(name, style, tmp_path: Path):
         if plain == expected_reports:
             break
         # On a busy machine, Sentry leaves out the spans of a request now and then, under either.
+        assert without_spans(plain) == without_spans(expected_reports)
     assert plain == expected_reports
     assert len(plain) >= len(ASKS)
     native, total = map(int, re.search(r"(\d+) of (\d+) path operations", log).groups())

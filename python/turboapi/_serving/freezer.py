@@ -25,7 +25,7 @@ class Freezer:
     def __init__(self, enabled: bool, threshold: int = 0, more: bool = False) -> None:
         self._enabled = enabled
         self._threshold = threshold
-        self._before: tuple[int, int, int] | None = None  # the program's thresholds
+        self._before = 0  # the program's threshold, where it was another
         self._more = more
         self._lock = threading.Lock()
         self._frozen = False
@@ -38,7 +38,7 @@ class Freezer:
                 return
             if self._threshold and first != self._threshold:
                 # Another thread's start may have set it: the first is what the program began with.
-                self._before = self._before or (first, others[0], others[1])
+                self._before = self._before or first
                 gc.set_threshold(self._threshold, *others)
             if self._frozen or not self._enabled:
                 return
@@ -54,6 +54,7 @@ class Freezer:
             if self._frozen:
                 gc.unfreeze()
             self._frozen = False
-            if self._before is not None and gc.get_threshold()[0] == self._threshold:
-                gc.set_threshold(self._before[0], *gc.get_threshold()[1:])
-            self._before = None
+            first, *others = gc.get_threshold()
+            if self._before and first == self._threshold:
+                gc.set_threshold(self._before, *others)
+            self._before = 0

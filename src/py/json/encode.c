@@ -164,13 +164,9 @@ static int encode_dict_locked(enc *encoder, PyObject *dict)
 static int encode_dict(enc *encoder, PyObject *dict)
 {
     int rc;
-#ifdef Py_GIL_DISABLED
     Py_BEGIN_CRITICAL_SECTION(dict);
     rc = encode_dict_locked(encoder, dict);
     Py_END_CRITICAL_SECTION();
-#else
-    rc = encode_dict_locked(encoder, dict);
-#endif
     return rc;
 }
 

@@ -46,15 +46,6 @@ static bool is_normal(const char *text, size_t len)
     return true;
 }
 
-/* Joins all parts.  False: one is unusual. */
-static bool join_locked(char *text, size_t *len, PyObject *parts)
-{
-    bool usual = true;
-    for (Py_ssize_t i = 0; usual && i < PyList_GET_SIZE(parts); i++)
-        usual = join(text, len, PyList_GET_ITEM(parts, i));
-    return usual;
-}
-
 /* A new reference, or NULL, without an exception. */
 static PyObject *joined(ta_state *st, PyObject *path)
 {
@@ -66,13 +57,10 @@ static PyObject *joined(ta_state *st, PyObject *path)
         PyErr_Clear();
     if (usual) {
         /* Some versions of pathlib replace the parts by their joined text when they know it. */
-#ifdef Py_GIL_DISABLED
         Py_BEGIN_CRITICAL_SECTION(parts);
-        usual = join_locked(text, &len, parts);
+        for (Py_ssize_t i = 0; usual && i < PyList_GET_SIZE(parts); i++)
+            usual = join(text, &len, PyList_GET_ITEM(parts, i));
         Py_END_CRITICAL_SECTION();
-#else
-        usual = join_locked(text, &len, parts);
-#endif
     }
     if (usual && is_normal(text, len) &&
         (result = PyUnicode_FromStringAndSize(text, (Py_ssize_t)len)) == NULL)

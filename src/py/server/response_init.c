@@ -87,13 +87,9 @@ static PyObject *new_fields(PyObject *given)
         Py_DECREF(list);
         return NULL;
     }
-#ifdef Py_GIL_DISABLED
     Py_BEGIN_CRITICAL_SECTION(given);
     rc = append_given_locked(list, given);
     Py_END_CRITICAL_SECTION();
-#else
-    rc = append_given_locked(list, given);
-#endif
     if (rc < 0)
         Py_CLEAR(list);
     return list;
